@@ -1,0 +1,2 @@
+//! Load generator, bare forwarders and micro benches for Viaduct.
+fn main() {}

@@ -1,0 +1,145 @@
+//! The validated configuration: what every other room reads.
+//!
+//! A [`Config`] is complete and consistent by construction: addresses are
+//! resolved, names are unique, every rule names a set that exists. Whatever
+//! can be wrong is found while it is built, with file, line and column.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+
+/// A whole configuration: the file, the environment and the flags, merged.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Sockets that requests and responses arrive on; at least one.
+    pub listeners: Vec<Listener>,
+    /// Dispatcher sets; at least one. The first takes what no rule claims.
+    pub sets: Vec<Set>,
+    /// `[[route]]` rules in order; the first that matches names the set.
+    pub routes: Vec<Route>,
+    /// Hosts beside the members that requests from outside may name.
+    pub allowed_next_hops: Vec<IpNet>,
+    /// Worker threads, each with a socket of its own for each listener.
+    pub workers: usize,
+    /// Whether each worker is pinned to a core.
+    pub pin: bool,
+    /// Datagrams taken from a socket by one system call (1 to 256).
+    pub batch: usize,
+    /// `SO_RCVBUF` to ask for on each socket, in octets.
+    pub receive_buffer: usize,
+    /// `SO_SNDBUF` to ask for on each socket, in octets.
+    pub send_buffer: usize,
+    /// Where the secret key is kept; `None`: a new one each start.
+    pub secret_file: Option<PathBuf>,
+    /// Local replies a second to one source prefix (IPv4 /24, IPv6 /48).
+    pub reply_rate: u32,
+}
+
+/// One address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Unique name; rules refer to it. The address as text unless given.
+    pub name: String,
+    /// Address and port to bind; port 0 takes any free one.
+    pub address: SocketAddr,
+    /// What our Via says as sent-by (RFC 3261 §18.1.1), where it is not the
+    /// bound address: host (a name or an address) and port.
+    pub advertise: Option<Advertise>,
+}
+
+/// The sent-by that a listener writes instead of its own address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advertise {
+    /// A host name, an IPv4 address, or an IPv6 address in brackets.
+    pub host: String,
+    /// The port; the listener's own where it was not given.
+    pub port: Option<u16>,
+}
+
+/// A dispatcher set: destinations and the way to choose among them.
+#[derive(Clone, Debug)]
+pub struct Set {
+    /// Unique name; rules refer to it.
+    pub name: String,
+    /// How a destination is chosen.
+    pub policy: Policy,
+    /// What is hashed.
+    pub hash_key: HashKey,
+    /// The destinations in the order of the file.
+    pub destinations: Vec<Destination>,
+}
+
+/// How a set chooses a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// Weighted rendezvous hashing of the key, filled into a slot table.
+    Hash,
+    /// Bit-exact with Kamailio's `ds_select_dst` algorithm 0.
+    Kamailio,
+    /// In turn by weight; recent Call-IDs are remembered so that a
+    /// retransmission, CANCEL or ACK follows its request.
+    RoundRobin,
+    /// By weight at random, each transaction anew.
+    Random,
+}
+
+/// What a set hashes to choose a destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HashKey {
+    /// Call-ID, the whole `local@host`.
+    CallId,
+    /// user@host of the From URI.
+    FromUri,
+    /// user@host of the To URI.
+    ToUri,
+    /// user@host of the Request-URI.
+    RequestUri,
+    /// The source address, without the port.
+    Source,
+    /// The value of the first header of this name (in lower case); Call-ID
+    /// where a request has none.
+    Header(String),
+}
+
+/// One member of a set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// The URI as the operator wrote it.
+    pub uri: String,
+    /// Where datagrams are sent.
+    pub address: SocketAddr,
+    /// Share of new work against the others of its priority; at least 1.
+    pub weight: u32,
+    /// Higher is used first; lower ones only when none above can take work.
+    pub priority: i32,
+    /// Administrative state.
+    pub state: State,
+}
+
+/// Administrative state of a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Takes work.
+    Active,
+    /// Takes none, not even requests that name it.
+    Disabled,
+}
+
+/// A rule that chooses a set. Every condition given must hold; a condition
+/// that is empty holds always.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Index into [`Config::sets`].
+    pub set: usize,
+    /// Methods, in the case of the wire.
+    pub methods: Vec<String>,
+    /// Request-URI hosts, in lower case.
+    pub hosts: Vec<String>,
+    /// Prefixes of the Request-URI's user part.
+    pub user_prefixes: Vec<String>,
+    /// Networks the request may come from.
+    pub sources: Vec<IpNet>,
+    /// Listeners it may come in on: indices into [`Config::listeners`].
+    pub listeners: Vec<usize>,
+}

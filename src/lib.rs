@@ -1,0 +1,2 @@
+//! Viaduct: a stateless SIP load balancer for UDP.
+pub mod config;

@@ -1,0 +1,2 @@
+//! The `viaduct` command.
+fn main() {}
