@@ -1,0 +1,143 @@
+//! name-addr and addr-spec: From, To, and the values of Route (RFC 3261
+//! §20.10, §20.20, §20.34, §25.1).
+
+use super::chars::{is_lws, is_token, is_uri, skip_lws, skip_quoted};
+use super::via::param_value;
+use super::{Row, Span, eq_ignore_case};
+
+/// One address with its header parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The URI, without angle brackets.
+    pub uri: Span,
+    /// The value of the `tag` parameter, or empty.
+    pub tag: Span,
+    /// From the display name to the end of the last parameter.
+    pub value: Span,
+    /// Where the next value of the same row starts, behind the comma.
+    pub next: Option<u32>,
+}
+
+/// Reads the address that starts at `span.start`; `span` ends with its row.
+///
+/// Without angle brackets a semicolon ends the URI: what follows belongs to
+/// the header (§20). Returns `None` where the value breaks the grammar or
+/// holds two tags.
+#[must_use]
+pub fn address(bytes: &[u8], span: Span) -> Option<Address> {
+    let end = span.end as usize;
+    let start = skip_lws(bytes, span.start as usize, end);
+    let (uri, at) = match display_name(bytes, start, end)? {
+        Some(open) => {
+            let length = memchr::memchr(b'>', &bytes[open..end])?;
+            (Span::new(open, open + length), open + length + 1)
+        }
+        None => {
+            let length = bytes[start..end]
+                .iter()
+                .take_while(|&&b| is_uri(b) && !matches!(b, b';' | b',' | b'?'))
+                .count();
+            (Span::new(start, start + length), start + length)
+        }
+    };
+    if uri.is_empty() || !uri.of(bytes).iter().all(|&b| is_uri(b)) {
+        return None;
+    }
+    let none = Span::new(end, end);
+    let mut address = Address {
+        uri,
+        tag: none,
+        value: Span::new(start, at),
+        next: None,
+    };
+    address.params(bytes, at, end)?;
+    Some(address)
+}
+
+/// The values of Route, from the first row with Route on; a value that breaks
+/// the grammar ends them as `None`.
+pub fn route_values(
+    bytes: &[u8],
+    first: Row,
+    headers_end: u32,
+) -> impl Iterator<Item = Option<(Address, Row)>> {
+    let mut rows = super::rows(bytes, first.line.start as usize, headers_end as usize)
+        .filter(|(name, _)| eq_ignore_case(name, b"Route"))
+        .map(|(_, row)| row);
+    let mut current: Option<(Row, u32)> = None;
+    let mut broken = false;
+    std::iter::from_fn(move || {
+        if broken {
+            return None;
+        }
+        let (row, at) = match current.take() {
+            Some(place) => place,
+            None => rows.next().map(|row| (row, row.value.start))?,
+        };
+        let value = address(
+            bytes,
+            Span {
+                start: at,
+                end: row.value.end,
+            },
+        );
+        broken = value.is_none();
+        current = value.and_then(|value| value.next).map(|next| (row, next));
+        Some(value.map(|value| (value, row)))
+    })
+}
+
+/// Where the URI starts behind a `<`, or `None` inside for an address that
+/// has no angle brackets.
+fn display_name(bytes: &[u8], start: usize, end: usize) -> Option<Option<usize>> {
+    let mut at = start;
+    // A display name is one quoted string or several tokens.
+    while at < end {
+        match bytes[at] {
+            b'<' => return Some(Some(at + 1)),
+            b'"' if at == start => at = skip_quoted(bytes, at, end)?,
+            b if is_lws(b) || is_token(b) => at += 1,
+            // Octets above ASCII stand in many display names unquoted.
+            b if b >= 0x80 => at += 1,
+            _ => break,
+        }
+    }
+    // `sip:a@b;x="<"` is an addr-spec; `"Ann" sip:a@b` is nothing.
+    (bytes.get(start) != Some(&b'"')).then_some(None)
+}
+
+impl Address {
+    /// `*(LWS ";" LWS name [LWS "=" LWS value])`, up to a comma or the end.
+    fn params(&mut self, bytes: &[u8], mut at: usize, end: usize) -> Option<()> {
+        loop {
+            self.value.end = at as u32;
+            let semicolon = skip_lws(bytes, at, end);
+            if semicolon == end {
+                return Some(());
+            }
+            if bytes[semicolon] == b',' {
+                self.next = Some(semicolon as u32 + 1);
+                return Some(());
+            }
+            if bytes[semicolon] != b';' {
+                return None;
+            }
+            let name = skip_lws(bytes, semicolon + 1, end);
+            let length = bytes[name..end]
+                .iter()
+                .take_while(|&&b| is_token(b))
+                .count();
+            if length == 0 {
+                return None;
+            }
+            let value = param_value(bytes, name + length, end)?;
+            if eq_ignore_case(&bytes[name..name + length], b"tag") {
+                if !self.tag.is_empty() || !value.of(bytes).iter().all(|&b| is_token(b)) {
+                    return None;
+                }
+                self.tag = value;
+            }
+            at = value.end as usize;
+        }
+    }
+}

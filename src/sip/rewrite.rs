@@ -1,0 +1,140 @@
+//! Edits to a datagram: what is cut and what is put in its place. All other
+//! octets are kept by construction.
+
+use super::Span;
+
+/// Edits that one message can need: the start, the end, our own Via, three
+/// parameters of the top Via, Max-Forwards, and the Route values we remove.
+const MAX_EDITS: usize = 16;
+
+/// Octets that one message can need put in: our Via with the longest host
+/// name (255), `received`, `rport`, Max-Forwards.
+const MAX_NEW: usize = 640;
+
+#[derive(Clone, Copy, Default)]
+struct Edit {
+    /// What of the datagram is left out.
+    cut: Span,
+    /// What stands there instead, in `Rewrite::new`.
+    put: Span,
+}
+
+/// A list of edits in the order of the datagram.
+///
+/// Made once and reused: it is working memory, cleared for each message.
+pub struct Rewrite {
+    edits: [Edit; MAX_EDITS],
+    len: usize,
+    new: [u8; MAX_NEW],
+    new_len: usize,
+}
+
+/// A message wants more edits than a proxy has a reason for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManyEdits;
+
+impl Default for Rewrite {
+    fn default() -> Self {
+        Self {
+            edits: [Edit::default(); MAX_EDITS],
+            len: 0,
+            new: [0; MAX_NEW],
+            new_len: 0,
+        }
+    }
+}
+
+impl Rewrite {
+    /// Forgets all edits.
+    pub fn clear(&mut self) {
+        self.len = 0;
+        self.new_len = 0;
+    }
+
+    /// Leaves `span` out. Spans of different edits must not overlap.
+    ///
+    /// # Errors
+    /// [`TooManyEdits`].
+    pub fn cut(&mut self, span: Span) -> Result<(), TooManyEdits> {
+        self.replace(span, &[])
+    }
+
+    /// Puts `parts`, one behind the other, in the place of `span`. An empty
+    /// span inserts. Of two edits at one offset the first made stands first.
+    ///
+    /// # Errors
+    /// [`TooManyEdits`].
+    pub fn replace(&mut self, span: Span, parts: &[&[u8]]) -> Result<(), TooManyEdits> {
+        let start = self.new_len;
+        for part in parts {
+            let end = self.new_len + part.len();
+            self.new
+                .get_mut(self.new_len..end)
+                .ok_or(TooManyEdits)?
+                .copy_from_slice(part);
+            self.new_len = end;
+        }
+        if self.len == MAX_EDITS {
+            return Err(TooManyEdits);
+        }
+        // Edits come nearly in order: the headers they touch mostly do.
+        let mut at = self.len;
+        while at > 0 && self.edits[at - 1].cut.start > span.start {
+            self.edits[at] = self.edits[at - 1];
+            at -= 1;
+        }
+        self.edits[at] = Edit {
+            cut: span,
+            put: Span::new(start, self.new_len),
+        };
+        self.len += 1;
+        Ok(())
+    }
+
+    /// The pieces of the result in order, and whether each is new.
+    pub fn pieces<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = (&'a [u8], bool)> {
+        let mut at = 0;
+        let edits = self.edits[..self.len].iter().flat_map(move |edit| {
+            let kept = &bytes[at..edit.cut.start as usize];
+            at = edit.cut.end as usize;
+            [(kept, false), (edit.put.of(&self.new), true)]
+        });
+        let tail = self.edits[..self.len]
+            .last()
+            .map_or(0, |edit| edit.cut.end as usize);
+        edits
+            .chain(std::iter::once((&bytes[tail..], false)))
+            .filter(|(piece, _)| !piece.is_empty())
+    }
+
+    /// Octets that the result has.
+    #[must_use]
+    pub fn length(&self, bytes: &[u8]) -> usize {
+        let cut: usize = self.edits[..self.len]
+            .iter()
+            .map(|edit| edit.cut.len())
+            .sum();
+        bytes.len() - cut + self.new_len
+    }
+
+    /// Writes the result into `out` and returns its length; `None` where it
+    /// does not fit.
+    #[must_use]
+    pub fn write(&self, bytes: &[u8], out: &mut [u8]) -> Option<usize> {
+        let mut at = 0;
+        let mut written = 0;
+        let mut put = |piece: &[u8]| {
+            let end = written + piece.len();
+            out.get_mut(written..end)?.copy_from_slice(piece);
+            written = end;
+            Some(())
+        };
+        for edit in &self.edits[..self.len] {
+            put(&bytes[at..edit.cut.start as usize])?;
+            put(edit.put.of(&self.new))?;
+            at = edit.cut.end as usize;
+        }
+        put(&bytes[at..])?;
+        Some(written)
+    }
+}

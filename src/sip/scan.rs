@@ -1,0 +1,485 @@
+//! One pass over a datagram: where the headers stand that routing reads.
+//!
+//! Rules (RFC 3261 §7, §25.1; stricter where two readers could disagree):
+//! - rows end in CRLF; a CR or LF by itself anywhere before the body is a
+//!   fault, for the next element might read it as a line end;
+//! - only SP and HTAB continue a row, never the start line;
+//! - a name is a token, white space may stand before its colon;
+//! - a header of which there may be one stands once; §16.3 item 1 asks for
+//!   no more than what routing uses, so all other values pass unread;
+//! - the body is never read, only cut to Content-Length (§18.3).
+
+use super::chars::{decimal, is_control, is_lws, is_token, is_uri, skip_lws};
+use super::rows::{Row, value_span};
+use super::{Span, eq_ignore_case};
+
+/// A datagram as far as routing reads it. Spans count from [`Message::bytes`].
+#[derive(Clone, Debug)]
+pub struct Message<'a> {
+    /// The datagram without CRLFs before its start line.
+    pub bytes: &'a [u8],
+    /// The start line.
+    pub start: StartLine,
+    /// The first row behind the start line.
+    pub headers_start: u32,
+    /// Behind the last sound row: the empty line, or where a fault stopped us.
+    pub headers_end: u32,
+    /// Behind the last octet that belongs to the message.
+    pub end: u32,
+    /// The first row with Via.
+    pub via: Option<Row>,
+    /// The second row with Via.
+    pub next_via: Option<Row>,
+    /// The first row with Route.
+    pub route: Option<Row>,
+    /// The first row with Proxy-Require.
+    pub proxy_require: Option<Row>,
+    /// Call-ID.
+    pub call_id: Row,
+    /// From.
+    pub from: Row,
+    /// To.
+    pub to: Row,
+    /// CSeq.
+    pub cseq: CSeq,
+    /// Max-Forwards: its digits and their value.
+    pub max_forwards: Option<(Span, u8)>,
+    /// The first thing wrong with it.
+    pub fault: Option<Fault>,
+    seen: u16,
+}
+
+/// The first line (RFC 3261 §7.1, §7.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartLine {
+    /// `Method SP Request-URI SP SIP-Version`.
+    Request {
+        /// The method, case-sensitive.
+        method: Span,
+        /// The Request-URI.
+        uri: Span,
+    },
+    /// `SIP-Version SP Status-Code SP Reason-Phrase`.
+    Response {
+        /// 100 to 699.
+        status: u16,
+    },
+}
+
+/// CSeq (RFC 3261 §20.16).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CSeq {
+    /// The whole row, for local replies.
+    pub row: Row,
+    /// The sequence number.
+    pub number: u32,
+    /// The method, case-sensitive.
+    pub method: Span,
+}
+
+/// The headers of which a message has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names are the headers'")]
+pub enum Header {
+    Via,
+    CallId,
+    From,
+    To,
+    CSeq,
+    MaxForwards,
+    ContentLength,
+}
+
+/// What keeps a SIP message from being forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The Request-Line or Status-Line does not follow §7.1 or §7.2.
+    StartLine,
+    /// A SIP version other than 2.0.
+    Version,
+    /// A CR or LF by itself, or no empty line behind the headers.
+    LineEnd,
+    /// A row without a token and a colon at its start.
+    HeaderName,
+    /// A mandatory header is missing (§8.1.1).
+    Missing(Header),
+    /// A header stands twice of which there may be one.
+    Duplicate(Header),
+    /// A value that routing reads breaks its grammar.
+    Value(Header),
+    /// Content-Length promises more octets than there are (§18.3).
+    TooShort,
+}
+
+/// What is no SIP message at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotSip {
+    /// Nothing but line ends or NULs: somebody keeps a NAT binding open.
+    KeepAlive,
+    /// The first line is not SIP's: STUN, DTLS, HTTP, noise.
+    Garbage,
+}
+
+/// Reads `datagram`. The time it takes grows with the length of the header
+/// section and with nothing else; nothing is allocated.
+///
+/// # Errors
+/// [`NotSip`] where there is no SIP start line. A start line with something
+/// wrong behind it comes back as a [`Message`] with its [`Fault`], holding
+/// what was read up to there, so that it can be answered.
+pub fn scan(datagram: &[u8]) -> Result<Message<'_>, NotSip> {
+    let skipped = datagram
+        .iter()
+        .position(|b| !matches!(b, b'\r' | b'\n' | 0));
+    let bytes = match skipped {
+        None => return Err(NotSip::KeepAlive),
+        Some(n) if datagram[..n].contains(&0) => return Err(NotSip::Garbage),
+        Some(n) => &datagram[n..],
+    };
+    let line_end = memchr::memchr(b'\n', bytes).ok_or(NotSip::Garbage)?;
+    let line = &bytes[..line_end];
+    let (line, sound) = match line.split_last() {
+        Some((b'\r', rest)) => (rest, memchr::memchr(b'\r', rest).is_none()),
+        _ => (line, false),
+    };
+    let (start, mut fault) = start_line(line)?;
+    if !sound {
+        fault = Some(Fault::LineEnd);
+    }
+    let headers = line_end as u32 + 1;
+    let mut message = Message {
+        bytes,
+        start,
+        headers_start: headers,
+        headers_end: headers,
+        end: bytes.len() as u32,
+        via: None,
+        next_via: None,
+        route: None,
+        proxy_require: None,
+        call_id: Row::default(),
+        from: Row::default(),
+        to: Row::default(),
+        cseq: CSeq::default(),
+        max_forwards: None,
+        fault,
+        seen: 0,
+    };
+    if message.fault != Some(Fault::LineEnd) {
+        message.headers();
+    }
+    message.check_complete();
+    Ok(message)
+}
+
+/// Reads a start line; an error where it has nothing of SIP.
+fn start_line(line: &[u8]) -> Result<(StartLine, Option<Fault>), NotSip> {
+    if line.len() >= 4 && eq_ignore_case(&line[..4], b"SIP/") {
+        return Ok(status_line(line));
+    }
+    // A method, a space, and SIP's name somewhere behind the last space.
+    let method_end = line
+        .iter()
+        .position(|&b| !is_token(b))
+        .ok_or(NotSip::Garbage)?;
+    let version_start = memchr::memrchr(b' ', line).ok_or(NotSip::Garbage)? + 1;
+    let version = &line[version_start..];
+    if method_end == 0
+        || line[method_end] != b' '
+        || version.len() < 4
+        || !eq_ignore_case(&version[..4], b"SIP/")
+    {
+        return Err(NotSip::Garbage);
+    }
+    let uri = Span::new(method_end + 1, (version_start - 1).max(method_end + 1));
+    let start = StartLine::Request {
+        method: Span::new(0, method_end),
+        uri,
+    };
+    let fault = if !uri.of(line).iter().all(|&b| is_uri(b)) || uri.is_empty() {
+        Some(Fault::StartLine)
+    } else if version[4..] != *b"2.0" {
+        Some(Fault::Version)
+    } else {
+        None
+    };
+    Ok((start, fault))
+}
+
+fn status_line(line: &[u8]) -> (StartLine, Option<Fault>) {
+    // `SIP/2.0 SP 3DIGIT SP`, then anything.
+    let status = line
+        .get(8..11)
+        .and_then(|digits| decimal(digits, 699))
+        .unwrap_or(0) as u16;
+    let version_end = memchr::memchr(b' ', line).unwrap_or(line.len());
+    let fault = if line[4..version_end] != *b"2.0" {
+        Some(Fault::Version)
+    } else if status < 100 || line.get(11) != Some(&b' ') {
+        Some(Fault::StartLine)
+    } else {
+        None
+    };
+    (StartLine::Response { status }, fault)
+}
+
+impl Message<'_> {
+    /// Whether the message holds `header`.
+    #[must_use]
+    pub fn has(&self, header: Header) -> bool {
+        self.seen & (1 << header as u16) != 0
+    }
+
+    /// Walks the rows. Stops at the empty line, or where no row can be read.
+    fn headers(&mut self) {
+        let bytes = self.bytes;
+        let mut at = self.headers_start as usize;
+        let mut content_length = None;
+        loop {
+            let start = at;
+            let mut i = start;
+            while i < bytes.len() && is_token(bytes[i]) {
+                i += 1;
+            }
+            let name = &bytes[start..i];
+            if name.is_empty() {
+                return self.empty_line(start, content_length);
+            }
+            while i < bytes.len() && matches!(bytes[i], b' ' | b'\t') {
+                i += 1;
+            }
+            if bytes.get(i) != Some(&b':') {
+                return self.fail(Fault::HeaderName);
+            }
+            let colon = i;
+            let end = match row_end(bytes, colon) {
+                Some(end) => end,
+                None => return self.fail(Fault::LineEnd),
+            };
+            let row = Row {
+                line: Span::new(start, end),
+                value: value_span(bytes, colon + 1, end),
+            };
+            self.note(name, row, &mut content_length);
+            at = end;
+            self.headers_end = end as u32;
+        }
+    }
+
+    /// Behind the last row: checks line ends, and cuts the body.
+    fn empty_line(&mut self, at: usize, content_length: Option<u64>) {
+        let rest = &self.bytes[at..];
+        if !rest.starts_with(b"\r\n") {
+            let fault = if rest.is_empty() || matches!(rest[0], b'\r' | b'\n') {
+                Fault::LineEnd
+            } else {
+                Fault::HeaderName
+            };
+            return self.fail(fault);
+        }
+        let body = at + 2;
+        if let Some(length) = content_length {
+            if length > (self.bytes.len() - body) as u64 {
+                self.fail(Fault::TooShort);
+            } else {
+                self.end = (body + length as usize) as u32;
+            }
+        }
+    }
+
+    /// Takes in one row if routing reads its header.
+    #[inline]
+    fn note(&mut self, name: &[u8], row: Row, content_length: &mut Option<u64>) {
+        let value = row.value.of(self.bytes);
+        match header_of(name) {
+            Some(Known::Via) => {
+                if self.via.is_none() {
+                    self.via = Some(row);
+                    self.seen |= 1 << Header::Via as u16;
+                } else if self.next_via.is_none() {
+                    self.next_via = Some(row);
+                }
+            }
+            Some(Known::Route) => {
+                self.route.get_or_insert(row);
+            }
+            Some(Known::ProxyRequire) => {
+                self.proxy_require.get_or_insert(row);
+            }
+            Some(Known::CallId) => {
+                let sound = !value.is_empty() && !value.iter().any(|&b| b <= 0x20 || b == 0x7f);
+                if self.once(Header::CallId, sound) {
+                    self.call_id = row;
+                }
+            }
+            Some(Known::From) => {
+                if self.once(Header::From, sound_text(value)) {
+                    self.from = row;
+                }
+            }
+            Some(Known::To) => {
+                if self.once(Header::To, sound_text(value)) {
+                    self.to = row;
+                }
+            }
+            Some(Known::CSeq) => {
+                let cseq = cseq(self.bytes, row);
+                if self.once(Header::CSeq, cseq.is_some()) {
+                    self.cseq = cseq.unwrap_or(CSeq {
+                        row,
+                        ..CSeq::default()
+                    });
+                }
+            }
+            Some(Known::MaxForwards) => {
+                let hops = decimal(value, 255);
+                if self.once(Header::MaxForwards, hops.is_some()) {
+                    self.max_forwards = hops.map(|n| (row.value, n as u8));
+                }
+            }
+            Some(Known::ContentLength) => {
+                // Longer than any datagram is as wrong as no number at all.
+                let length = decimal(value, u64::from(u32::MAX));
+                if self.once(Header::ContentLength, length.is_some()) {
+                    *content_length = length;
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Notes a row with `header`; false where it is not the first. One with
+    /// a fault is kept all the same: a reply has to copy it.
+    #[inline]
+    fn once(&mut self, header: Header, sound: bool) -> bool {
+        if self.has(header) {
+            self.fail(Fault::Duplicate(header));
+            return false;
+        }
+        if !sound {
+            self.fail(Fault::Value(header));
+        }
+        self.seen |= 1 << header as u16;
+        true
+    }
+
+    #[cold]
+    fn fail(&mut self, fault: Fault) {
+        self.fault.get_or_insert(fault);
+    }
+
+    /// §8.1.1: what each request and response must have.
+    fn check_complete(&mut self) {
+        use Header::{CSeq, CallId, From, To, Via};
+        const MANDATORY: u16 = 1 << Via as u16
+            | 1 << CallId as u16
+            | 1 << From as u16
+            | 1 << To as u16
+            | 1 << CSeq as u16;
+        if self.seen & MANDATORY != MANDATORY {
+            let missing = [Via, CallId, From, To, CSeq]
+                .into_iter()
+                .find(|&h| !self.has(h));
+            self.fail(Fault::Missing(missing.unwrap_or(Via)));
+        }
+    }
+}
+
+/// The offset behind the line end of the row whose colon is at `colon`, folds
+/// included; `None` where a CR or LF stands by itself.
+#[inline]
+fn row_end(bytes: &[u8], colon: usize) -> Option<usize> {
+    let mut from = colon;
+    loop {
+        // The first CR or LF must be a CRLF: one search finds both faults.
+        let cr = from + memchr::memchr2(b'\r', b'\n', &bytes[from..])?;
+        if bytes[cr] != b'\r' || bytes.get(cr + 1) != Some(&b'\n') {
+            return None;
+        }
+        let end = cr + 2;
+        if !matches!(bytes.get(end), Some(b' ' | b'\t')) {
+            return Some(end);
+        }
+        from = end;
+    }
+}
+
+/// `1*DIGIT LWS Method`.
+fn cseq(bytes: &[u8], row: Row) -> Option<CSeq> {
+    let value = row.value.of(bytes);
+    let digits = value.iter().position(|&b| is_lws(b))?;
+    let number = decimal(&value[..digits], u64::from(u32::MAX))? as u32;
+    let method = skip_lws(value, digits, value.len());
+    if !value[method..].iter().all(|&b| is_token(b)) {
+        return None;
+    }
+    let method = Span::new(row.value.start as usize + method, row.value.end as usize);
+    Some(CSeq {
+        row,
+        number,
+        method,
+    })
+}
+
+/// Whether a From or To value is free of control characters, but for those
+/// that a backslash quotes (§25.1 quoted-pair).
+fn sound_text(value: &[u8]) -> bool {
+    !value.is_empty() && (!value.iter().any(|&b| is_control(b)) || quoted_controls_only(value))
+}
+
+#[cold]
+fn quoted_controls_only(value: &[u8]) -> bool {
+    let mut in_quotes = false;
+    let mut i = 0;
+    while i < value.len() {
+        match value[i] {
+            b'"' => in_quotes = !in_quotes,
+            b'\\' if in_quotes => i += 1,
+            b if is_control(b) => return false,
+            _ => {}
+        }
+        i += 1;
+    }
+    true
+}
+
+enum Known {
+    Via,
+    CallId,
+    From,
+    To,
+    CSeq,
+    MaxForwards,
+    ContentLength,
+    Route,
+    ProxyRequire,
+}
+
+/// Which of the headers that routing reads `name` is, long or compact form
+/// (§7.3.3). The length decides first: most names end the search there.
+#[inline]
+fn header_of(name: &[u8]) -> Option<Known> {
+    let (known, long): (Known, &[u8]) = match name.len() {
+        1 => {
+            return match name[0] | 0x20 {
+                b'v' => Some(Known::Via),
+                b'i' => Some(Known::CallId),
+                b'f' => Some(Known::From),
+                b't' => Some(Known::To),
+                b'l' => Some(Known::ContentLength),
+                _ => None,
+            };
+        }
+        2 => (Known::To, b"To"),
+        3 => (Known::Via, b"Via"),
+        4 if name[0] | 0x20 == b'f' => (Known::From, b"From"),
+        4 => (Known::CSeq, b"CSeq"),
+        5 => (Known::Route, b"Route"),
+        7 => (Known::CallId, b"Call-ID"),
+        12 => (Known::MaxForwards, b"Max-Forwards"),
+        13 => (Known::ProxyRequire, b"Proxy-Require"),
+        14 => (Known::ContentLength, b"Content-Length"),
+        _ => return None,
+    };
+    eq_ignore_case(name, long).then_some(known)
+}

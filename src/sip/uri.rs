@@ -1,0 +1,153 @@
+//! SIP URIs, as far as a next hop depends on them (RFC 3261 §19.1, §25.1).
+
+use super::chars::{is_token, is_uri};
+use super::via::{digits, host};
+use super::{DEFAULT_PORT, Span, eq_ignore_case};
+
+/// The scheme of a URI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// `sip`.
+    Sip,
+    /// `sips`.
+    Sips,
+    /// `tel` (RFC 3966): a number, which names no host.
+    Tel,
+    /// Any other, which a proxy answers by 416 (§16.3 item 2).
+    Other,
+}
+
+/// A URI, read as far as a proxy needs it.
+#[derive(Clone, Copy, Debug)]
+pub struct Uri {
+    /// Its scheme; `Tel` and `Other` have no host.
+    pub scheme: Scheme,
+    /// The user part, as it stands, with a password where there is one; the
+    /// number of a `tel` URI.
+    pub user: Span,
+    /// The host; an IPv6 address keeps its brackets.
+    pub host: Span,
+    /// The port, where it is given.
+    pub port: Option<u16>,
+    /// The value of `maddr`, or empty.
+    pub maddr: Span,
+    /// The value of `transport`, or empty.
+    pub transport: Span,
+}
+
+impl Uri {
+    /// The port, or the default one (§19.1.2).
+    #[must_use]
+    pub fn port_or_default(&self) -> u16 {
+        self.port.unwrap_or(DEFAULT_PORT)
+    }
+}
+
+/// Reads the URI in `span`; `None` where it breaks the grammar.
+///
+/// URI headers (`?name=value`) make it unfit for a Request-URI (§19.1.1
+/// table 1) and a Route, so they break it here.
+#[must_use]
+pub fn uri(bytes: &[u8], span: Span) -> Option<Uri> {
+    let (start, end) = (span.start as usize, span.end as usize);
+    let text = &bytes[start..end];
+    let colon = memchr::memchr(b':', text)?;
+    let scheme = scheme(&text[..colon])?;
+    let none = Span::new(end, end);
+    let mut uri = Uri {
+        scheme,
+        user: none,
+        host: none,
+        port: None,
+        maddr: none,
+        transport: none,
+    };
+    let mut at = start + colon + 1;
+    if matches!(scheme, Scheme::Tel | Scheme::Other) {
+        let number = memchr::memchr(b';', &bytes[at..end]).map_or(end, |n| at + n);
+        uri.user = Span::new(at, number);
+        return (at < end && text.iter().all(|&b| is_uri(b))).then_some(uri);
+    }
+    if let Some(sign) = memchr::memchr(b'@', &bytes[at..end]) {
+        if sign == 0 || !bytes[at..at + sign].iter().all(|&b| is_uri(b)) {
+            return None;
+        }
+        uri.user = Span::new(at, at + sign);
+        at += sign + 1;
+    }
+    (uri.host, at) = host(bytes, at, end)?;
+    if at < end && bytes[at] == b':' {
+        let (port, behind) = digits(bytes, at + 1, end)?;
+        uri.port = Some(port);
+        at = behind;
+    }
+    uri.params(bytes, at, end)?;
+    Some(uri)
+}
+
+/// The scheme that `name` is; `None` where no scheme can be called so.
+#[inline]
+fn scheme(name: &[u8]) -> Option<Scheme> {
+    let (first, rest) = name.split_first()?;
+    if !first.is_ascii_alphabetic()
+        || !rest
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(b))
+    {
+        return None;
+    }
+    Some(match name.len() {
+        3 if eq_ignore_case(name, b"sip") => Scheme::Sip,
+        4 if eq_ignore_case(name, b"sips") => Scheme::Sips,
+        3 if eq_ignore_case(name, b"tel") => Scheme::Tel,
+        _ => Scheme::Other,
+    })
+}
+
+/// Octets of a URI parameter's name or value (§25.1 paramchar).
+#[inline]
+fn is_param(b: u8) -> bool {
+    (is_token(b) && b != b'`') || matches!(b, b'(' | b')' | b'[' | b']' | b'/' | b':' | b'&' | b'$')
+}
+
+impl Uri {
+    /// `*(";" name ["=" value])` up to the end.
+    fn params(&mut self, bytes: &[u8], mut at: usize, end: usize) -> Option<()> {
+        while at < end {
+            if bytes[at] != b';' {
+                return None;
+            }
+            let name = at + 1;
+            let name_end = name
+                + bytes[name..end]
+                    .iter()
+                    .take_while(|&&b| is_param(b))
+                    .count();
+            let mut value = Span::new(name_end, name_end);
+            if name_end < end && bytes[name_end] == b'=' {
+                let start = name_end + 1;
+                let length = bytes[start..end]
+                    .iter()
+                    .take_while(|&&b| is_param(b))
+                    .count();
+                value = Span::new(start, start + length);
+            }
+            let place = match name_end - name {
+                5 if eq_ignore_case(&bytes[name..name_end], b"maddr") => Some(&mut self.maddr),
+                9 if eq_ignore_case(&bytes[name..name_end], b"transport") => {
+                    Some(&mut self.transport)
+                }
+                _ => None,
+            };
+            if let Some(place) = place {
+                // Twice the same would let two readers choose differently.
+                if !place.is_empty() || value.is_empty() {
+                    return None;
+                }
+                *place = value;
+            }
+            at = value.end as usize;
+        }
+        Some(())
+    }
+}
