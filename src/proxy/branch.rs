@@ -1,0 +1,182 @@
+//! The MACs that stand in for memory: in our Via's branch, and in the To tag
+//! of our replies (RFC 3261 §16.11, §8.2.7).
+//!
+//! ```text
+//! z9hG4bK s LL MMMMMMMMMMMMMMMM             the request had an RFC 3261 branch
+//! z9hG4bK o LL UUUUUUUUUUUUUUUU MMMMMMMMMMMMMMMM    it had none (RFC 2543)
+//! ```
+//! L is the listener it came in on, M the MAC, U a hash of the Request-URI,
+//! which a request without a branch of its own is told apart by (§16.11); all
+//! in hexadecimal digits.
+//!
+//! The MAC covers what a request shares with its retransmissions, its CANCEL
+//! and the ACK for a non-2xx, so neither method nor To tag, and the address
+//! that responses must go to.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::secret::{Mac, Secret};
+use crate::sip::{Message, Via, address, eq_ignore_case, hex64, parse_hex64};
+
+/// What every branch of RFC 3261 begins with (§8.1.1.7).
+pub(super) const MAGIC: &[u8; 7] = b"z9hG4bK";
+
+/// The most octets that our branch has behind the magic.
+pub(super) const MAX_BRANCH: usize = 3 + 16 + 16;
+
+const PURPOSE_BRANCH: u8 = b'b';
+const PURPOSE_TAG: u8 = b't';
+const PURPOSE_URI: u8 = b'u';
+
+const WITH_BRANCH: u8 = b's';
+const WITHOUT_BRANCH: u8 = b'o';
+
+/// What one transaction's messages have in common, request and response.
+pub(super) struct Transaction<'a> {
+    /// The top Via of the request; the next Via of the response.
+    pub(super) via: &'a Via,
+    /// The datagram that it stands in.
+    pub(super) message: &'a Message<'a>,
+    /// The listener the request came in on.
+    pub(super) listener: usize,
+    /// Where its responses go.
+    pub(super) respond_to: SocketAddr,
+}
+
+/// Our branch as read from a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Branch {
+    pub(super) listener: usize,
+    uri: Option<u64>,
+    mac: u64,
+}
+
+impl Transaction<'_> {
+    /// The branch for a request, without the magic.
+    #[inline]
+    pub(super) fn branch(&self, secret: &Secret, uri: &[u8]) -> BranchText {
+        let uri = (!self.has_rfc3261_branch()).then(|| uri_hash(secret, uri));
+        BranchText::new(self.listener, uri, self.mac(secret, uri))
+    }
+
+    /// Whether a branch that came back is the one this request was given.
+    #[inline]
+    pub(super) fn verifies(&self, secret: &Secret, branch: &Branch) -> bool {
+        branch.uri.is_none() == self.has_rfc3261_branch()
+            && branch.mac == self.mac(secret, branch.uri)
+    }
+
+    fn has_rfc3261_branch(&self) -> bool {
+        let bytes = self.message.bytes;
+        self.via.branch.is_some_and(|branch| {
+            let value = branch.value.of(bytes);
+            value.len() > MAGIC.len() && eq_ignore_case(&value[..MAGIC.len()], MAGIC)
+        })
+    }
+
+    #[inline]
+    fn mac(&self, secret: &Secret, uri: Option<u64>) -> u64 {
+        let mut mac = secret.mac(PURPOSE_BRANCH);
+        mac.fixed((self.listener as u8).to_be_bytes());
+        match self.respond_to.ip() {
+            IpAddr::V4(ip) => mac.fixed(ip.octets()),
+            IpAddr::V6(ip) => mac.fixed(ip.octets()),
+        }
+        mac.fixed(self.respond_to.port().to_be_bytes());
+        if let Some(uri) = uri {
+            mac.fixed(uri.to_be_bytes());
+        }
+        self.identity(&mut mac);
+        mac.finish()
+    }
+
+    /// Branch, sent-by, Call-ID, From tag and CSeq number. The branch alone
+    /// would let two clients that use the same one meet at a destination.
+    #[inline]
+    fn identity(&self, mac: &mut Mac) {
+        let bytes = self.message.bytes;
+        mac.fixed(self.message.cseq.number.to_be_bytes());
+        mac.fixed(self.via.port_or_default().to_be_bytes());
+        mac.field(self.via.host.of(bytes));
+        mac.field(self.via.branch.map_or(&[], |branch| branch.value.of(bytes)));
+        // Never followed, but a changed one shows a forged response.
+        mac.field(self.via.maddr.map_or(&[], |maddr| maddr.value.of(bytes)));
+        mac.field(self.message.call_id.value.of(bytes));
+        // A From that cannot be read has no tag, on either way.
+        let from = address(bytes, self.message.from.value);
+        mac.field(from.map_or(&[], |from| from.tag.of(bytes)));
+    }
+
+    /// The To tag of a local reply; its ACK brings it back (§17.1.1.3).
+    pub(super) fn reply_tag(&self, secret: &Secret) -> [u8; 16] {
+        let mut mac = secret.mac(PURPOSE_TAG);
+        self.identity(&mut mac);
+        hex64(mac.finish())
+    }
+}
+
+fn uri_hash(secret: &Secret, uri: &[u8]) -> u64 {
+    let mut mac = secret.mac(PURPOSE_URI);
+    mac.field(uri);
+    mac.finish()
+}
+
+/// A branch behind its magic.
+pub(super) struct BranchText {
+    octets: [u8; MAX_BRANCH],
+    length: usize,
+}
+
+impl BranchText {
+    #[inline]
+    fn new(listener: usize, uri: Option<u64>, mac: u64) -> Self {
+        let mut octets = [0; MAX_BRANCH];
+        octets[0] = if uri.is_some() {
+            WITHOUT_BRANCH
+        } else {
+            WITH_BRANCH
+        };
+        octets[1..3].copy_from_slice(&hex64(listener as u64)[14..]);
+        let mut length = 3;
+        for part in [uri, Some(mac)].into_iter().flatten() {
+            octets[length..length + 16].copy_from_slice(&hex64(part));
+            length += 16;
+        }
+        Self { octets, length }
+    }
+
+    #[inline]
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.octets[..self.length]
+    }
+}
+
+impl Branch {
+    /// Reads a branch of ours, in either case (a token's does not matter,
+    /// §7.3.1); `None` where it is none.
+    #[inline]
+    pub(super) fn parse(branch: &[u8]) -> Option<Self> {
+        let (magic, rest) = branch.split_at_checked(MAGIC.len())?;
+        if !eq_ignore_case(magic, MAGIC) {
+            return None;
+        }
+        let (mode, rest) = rest.split_first()?;
+        let (listener, rest) = rest.split_at_checked(2)?;
+        let (uri, mac) = match mode.to_ascii_lowercase() {
+            WITH_BRANCH => (None, rest),
+            WITHOUT_BRANCH => {
+                let (uri, mac) = rest.split_at_checked(16)?;
+                (Some(parse_hex64(uri)?), mac)
+            }
+            _ => return None,
+        };
+        if mac.len() != 16 {
+            return None;
+        }
+        Some(Self {
+            listener: parse_hex64(listener)? as usize,
+            uri,
+            mac: parse_hex64(mac)?,
+        })
+    }
+}

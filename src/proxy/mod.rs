@@ -1,0 +1,195 @@
+//! The decision: what becomes of one datagram (RFC 3261 §16.11).
+//!
+//! [`Proxy::decide`] is the only place where that is decided; the workers,
+//! `explain`, the tests, the fuzz targets and the benches all call it. It
+//! reads the datagram, where it came from and on which listener, and a
+//! [`Proxy`] that never changes. It touches no socket, clock, random source,
+//! log or lock, and allocates nothing.
+
+mod branch;
+mod limiter;
+mod local;
+mod next_hop;
+mod reason;
+mod repair;
+mod reply;
+mod request;
+mod response;
+mod rules;
+mod secret;
+mod select;
+mod target;
+
+use std::net::SocketAddr;
+
+use ipnet::IpNet;
+
+use crate::config::Config;
+use crate::dispatcher::{Dispatcher, Turns};
+use crate::sip::{NotSip, Rewrite, StartLine, scan};
+
+pub use limiter::ReplyLimiter;
+pub use reason::{Reason, Status};
+pub use secret::{Secret, SecretError};
+
+use local::Locals;
+use rules::Rules;
+
+/// Everything a decision depends on beside the datagram.
+pub struct Proxy {
+    locals: Locals,
+    dispatcher: Dispatcher,
+    rules: Rules,
+    allowed: Vec<IpNet>,
+    secret: Secret,
+}
+
+/// A datagram as it was received.
+#[derive(Clone, Copy, Debug)]
+pub struct Datagram<'a> {
+    /// Its payload.
+    pub bytes: &'a [u8],
+    /// Where it came from.
+    pub source: SocketAddr,
+    /// The listener it arrived on: an index into the configuration's.
+    pub listener: usize,
+}
+
+/// What becomes of a datagram. The octets to send, if any, are in the buffer
+/// that was given to [`Proxy::decide`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Send it on.
+    Forward(Forward),
+    /// Answer it ourselves, once and without memory (RFC 3261 §8.2.7).
+    Reply(Reply),
+    /// Send nothing.
+    Drop(Reason),
+}
+
+/// A datagram to send on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// Octets to send, from the start of the buffer.
+    pub length: usize,
+    /// Where to.
+    pub to: SocketAddr,
+    /// The listener from whose socket it leaves.
+    pub listener: usize,
+    /// How its way was found.
+    pub way: Way,
+}
+
+/// How the way of a datagram was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The set's policy chose.
+    Selected(Selection),
+    /// Route or Request-URI names this member of this set.
+    Named {
+        /// Index of the set.
+        set: usize,
+        /// Index of the destination in it.
+        destination: usize,
+    },
+    /// A member sent it; it goes where Route or Request-URI says.
+    Outbound,
+    /// Route or Request-URI names a host that is allowed explicitly.
+    Allowed,
+    /// A response: back along the Vias.
+    Response,
+}
+
+/// A choice among the destinations of a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Selection {
+    /// Index of the set.
+    pub set: usize,
+    /// The hash of the key.
+    pub hash: u64,
+    /// Index of the chosen destination.
+    pub destination: usize,
+}
+
+/// A local reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// Octets to send, from the start of the buffer.
+    pub length: usize,
+    /// Where to: always the address that the request came from.
+    pub to: SocketAddr,
+    /// What it says.
+    pub status: Status,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Working memory of a decision: made once for each worker.
+pub struct Scratch {
+    rewrite: Rewrite,
+    turns: Turns,
+}
+
+impl Proxy {
+    /// Prepares decisions. The addresses in `config` must be the bound ones:
+    /// a port 0 has become a real one.
+    #[must_use]
+    pub fn new(config: &Config, secret: Secret) -> Self {
+        Self {
+            locals: Locals::new(&config.listeners),
+            dispatcher: Dispatcher::new(&config.sets, secret.selection_key()),
+            rules: Rules::new(config),
+            allowed: config.allowed_next_hops.clone(),
+            secret,
+        }
+    }
+
+    /// Fresh working memory.
+    #[must_use]
+    pub fn scratch(&self) -> Scratch {
+        let sets: Vec<_> = self
+            .dispatcher
+            .sets()
+            .iter()
+            .map(|set| set.definition().clone())
+            .collect();
+        Scratch {
+            rewrite: Rewrite::default(),
+            turns: Turns::new(&sets),
+        }
+    }
+
+    /// The sets and their tables.
+    #[must_use]
+    pub fn dispatcher(&self) -> &Dispatcher {
+        &self.dispatcher
+    }
+
+    /// Decides one datagram and writes what is to be sent into `out`, which
+    /// should hold [`crate::sip::MAX_DATAGRAM`] octets; a request that would
+    /// outgrow it is answered 513.
+    #[inline]
+    pub fn decide(
+        &self,
+        datagram: &Datagram<'_>,
+        scratch: &mut Scratch,
+        out: &mut [u8],
+    ) -> Decision {
+        if datagram.source.port() == 0 || self.locals.is_bound(datagram.source) {
+            return Decision::Drop(Reason::BadSource);
+        }
+        let message = match scan(datagram.bytes) {
+            Ok(message) => message,
+            Err(NotSip::KeepAlive) => return Decision::Drop(Reason::KeepAlive),
+            Err(NotSip::Garbage) => return Decision::Drop(Reason::NotSip),
+        };
+        scratch.rewrite.clear();
+        let decided = match message.start {
+            StartLine::Request { method, uri } => {
+                request::Request::new(self, datagram, &message, method, uri).decide(scratch, out)
+            }
+            StartLine::Response { .. } => response::decide(self, &message, scratch, out),
+        };
+        decided.unwrap_or_else(Decision::Drop)
+    }
+}

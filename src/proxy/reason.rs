@@ -1,0 +1,205 @@
+//! Why a datagram is not forwarded: one list for counters, replies and docs.
+
+/// Why a datagram was dropped or answered by ourselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Reason {
+    /// Line ends or NULs that keep a NAT binding open (RFC 5626 §3.5).
+    KeepAlive,
+    /// No SIP: STUN, DTLS, HTTP, noise.
+    NotSip,
+    /// From port 0, or from one of our own addresses.
+    BadSource,
+    /// The start line breaks the grammar (RFC 3261 §7.1, §7.2).
+    StartLine,
+    /// A version other than SIP/2.0 (§21.5.6).
+    Version,
+    /// A CR or LF by itself, or no end of the headers.
+    LineEnd,
+    /// A header row without a name (§7.3.1).
+    HeaderName,
+    /// A mandatory header is missing (§8.1.1).
+    MissingHeader,
+    /// A header that may stand once stands twice.
+    DuplicateHeader,
+    /// A header that routing reads breaks its grammar.
+    HeaderValue,
+    /// The datagram ends before Content-Length does (§18.3).
+    TooShort,
+    /// The top Via cannot be read, so nothing can be answered either.
+    TopVia,
+    /// The Request-URI breaks the grammar.
+    RequestUri,
+    /// A Request-URI that is neither sip, sips nor tel (§16.3 item 2).
+    UriScheme,
+    /// Max-Forwards has run out (§16.3 item 3).
+    TooManyHops,
+    /// Proxy-Require wants what we do not do (§16.3 item 5).
+    ProxyRequire,
+    /// CSeq names another method than the Request-Line (§8.1.1.5).
+    CSeqMethod,
+    /// The same, and the method is none that any RFC defines.
+    UnknownMethod,
+    /// A Route value that cannot be read, or too many of our own.
+    Route,
+    /// No destination of the set can take work.
+    NoDestination,
+    /// A member names a next hop that UDP cannot reach: a host name, another
+    /// transport, or an address family without a listener.
+    NextHop,
+    /// The next hop is a multicast, broadcast or unspecified address, or us.
+    ForbiddenNextHop,
+    /// With our Via it would not fit a datagram (§21.5.7).
+    TooLarge,
+    /// The ACK for a reply of our own: absorbed (§17.1.1.3).
+    ReplyAck,
+    /// A local reply that its source prefix had no allowance left for.
+    ReplyLimit,
+    /// A response whose top Via is not ours (§16.11, §18.1.2).
+    NotOurVia,
+    /// A response to no request that we sent: its branch does not verify.
+    ForgedResponse,
+    /// A response with our Via and none below: there is nobody to send it to.
+    NoNextVia,
+}
+
+/// What a local reply says (§21).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+#[allow(missing_docs, reason = "the names are the reason phrases")]
+pub enum Status {
+    BadRequest = 400,
+    UnsupportedUriScheme = 416,
+    BadExtension = 420,
+    TooManyHops = 483,
+    NotImplemented = 501,
+    ServiceUnavailable = 503,
+    VersionNotSupported = 505,
+    MessageTooLarge = 513,
+}
+
+impl Reason {
+    /// All reasons, in the order of their numbers.
+    pub const ALL: [Self; 28] = [
+        Self::KeepAlive,
+        Self::NotSip,
+        Self::BadSource,
+        Self::StartLine,
+        Self::Version,
+        Self::LineEnd,
+        Self::HeaderName,
+        Self::MissingHeader,
+        Self::DuplicateHeader,
+        Self::HeaderValue,
+        Self::TooShort,
+        Self::TopVia,
+        Self::RequestUri,
+        Self::UriScheme,
+        Self::TooManyHops,
+        Self::ProxyRequire,
+        Self::CSeqMethod,
+        Self::UnknownMethod,
+        Self::Route,
+        Self::NoDestination,
+        Self::NextHop,
+        Self::ForbiddenNextHop,
+        Self::TooLarge,
+        Self::ReplyAck,
+        Self::ReplyLimit,
+        Self::NotOurVia,
+        Self::ForgedResponse,
+        Self::NoNextVia,
+    ];
+
+    /// The name in counters and in `explain`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::KeepAlive => "keep-alive",
+            Self::NotSip => "not-sip",
+            Self::BadSource => "bad-source",
+            Self::StartLine => "start-line",
+            Self::Version => "version",
+            Self::LineEnd => "line-end",
+            Self::HeaderName => "header-name",
+            Self::MissingHeader => "missing-header",
+            Self::DuplicateHeader => "duplicate-header",
+            Self::HeaderValue => "header-value",
+            Self::TooShort => "too-short",
+            Self::TopVia => "top-via",
+            Self::RequestUri => "request-uri",
+            Self::UriScheme => "uri-scheme",
+            Self::TooManyHops => "too-many-hops",
+            Self::ProxyRequire => "proxy-require",
+            Self::CSeqMethod => "cseq-method",
+            Self::UnknownMethod => "unknown-method",
+            Self::Route => "route",
+            Self::NoDestination => "no-destination",
+            Self::NextHop => "next-hop",
+            Self::ForbiddenNextHop => "forbidden-next-hop",
+            Self::TooLarge => "too-large",
+            Self::ReplyAck => "reply-ack",
+            Self::ReplyLimit => "reply-limit",
+            Self::NotOurVia => "not-our-via",
+            Self::ForgedResponse => "forged-response",
+            Self::NoNextVia => "no-next-via",
+        }
+    }
+
+    /// What a request is answered with; `None`: it is dropped in silence.
+    #[must_use]
+    pub const fn status(self) -> Option<Status> {
+        Some(match self {
+            Self::StartLine
+            | Self::LineEnd
+            | Self::HeaderName
+            | Self::MissingHeader
+            | Self::DuplicateHeader
+            | Self::HeaderValue
+            | Self::TooShort
+            | Self::RequestUri
+            | Self::CSeqMethod
+            | Self::Route => Status::BadRequest,
+            Self::UriScheme => Status::UnsupportedUriScheme,
+            Self::ProxyRequire => Status::BadExtension,
+            Self::TooManyHops => Status::TooManyHops,
+            Self::UnknownMethod => Status::NotImplemented,
+            Self::NoDestination | Self::NextHop => Status::ServiceUnavailable,
+            Self::Version => Status::VersionNotSupported,
+            Self::TooLarge => Status::MessageTooLarge,
+            Self::KeepAlive
+            | Self::NotSip
+            | Self::BadSource
+            | Self::TopVia
+            | Self::ForbiddenNextHop
+            | Self::ReplyAck
+            | Self::ReplyLimit
+            | Self::NotOurVia
+            | Self::ForgedResponse
+            | Self::NoNextVia => return None,
+        })
+    }
+}
+
+impl Status {
+    /// The number.
+    #[must_use]
+    pub const fn code(self) -> u16 {
+        self as u16
+    }
+
+    /// Number and reason phrase.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::BadRequest => "400 Bad Request",
+            Self::UnsupportedUriScheme => "416 Unsupported URI Scheme",
+            Self::BadExtension => "420 Bad Extension",
+            Self::TooManyHops => "483 Too Many Hops",
+            Self::NotImplemented => "501 Not Implemented",
+            Self::ServiceUnavailable => "503 Service Unavailable",
+            Self::VersionNotSupported => "505 Version Not Supported",
+            Self::MessageTooLarge => "513 Message Too Large",
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Local replies as a stateless UAS makes them (RFC 3261 §8.2.6, §8.2.7): the
+//! headers that must be there and nothing else, so that nobody gets more
+//! octets out of us than they put in, but for those few.
+
+use super::reason::Status;
+use super::repair::Repairs;
+use crate::sip::{Header, Message, Row, address, eq_ignore_case, rows};
+
+/// Writes the reply to `message` into `out` and returns its length.
+///
+/// `None` where the request lacks a header that the reply must copy, where
+/// one holds a control character, or where `out` is too small.
+pub(super) fn write(
+    message: &Message<'_>,
+    status: Status,
+    tag: &[u8; 16],
+    repairs: &Repairs,
+    out: &mut [u8],
+) -> Option<usize> {
+    let bytes = message.bytes;
+    let mut out = Writer { out, length: 0 };
+    out.put(&[b"SIP/2.0 ", status.text().as_bytes(), b"\r\n"])?;
+    let top = message.via?;
+    let copied = [Header::From, Header::To, Header::CallId, Header::CSeq];
+    if !copied.into_iter().all(|header| message.has(header)) {
+        return None;
+    }
+    for piece in repairs.row(bytes, top) {
+        out.put(&[piece])?;
+    }
+    for row in vias_below(message, top) {
+        out.put(&[row.line.of(bytes)])?;
+    }
+    out.put(&[message.from.line.of(bytes)])?;
+    put_to(message, tag, &mut out)?;
+    out.put(&[
+        message.call_id.line.of(bytes),
+        message.cseq.row.line.of(bytes),
+    ])?;
+    if status == Status::BadExtension {
+        put_unsupported(message, &mut out)?;
+    }
+    out.put(&[b"Content-Length: 0\r\n\r\n"])?;
+    Some(out.length)
+}
+
+fn vias_below<'a>(message: &'a Message<'_>, top: Row) -> impl Iterator<Item = Row> + 'a {
+    rows(
+        message.bytes,
+        top.line.end as usize,
+        message.headers_end as usize,
+    )
+    .filter(|(name, _)| eq_ignore_case(name, b"Via") || eq_ignore_case(name, b"v"))
+    .map(|(_, row)| row)
+}
+
+/// To, with our tag where it has none (§8.2.6.2).
+fn put_to(message: &Message<'_>, tag: &[u8; 16], out: &mut Writer<'_>) -> Option<()> {
+    let bytes = message.bytes;
+    let row = message.to;
+    let tagged = address(bytes, row.value).is_some_and(|to| !to.tag.is_empty());
+    if tagged {
+        return out.put(&[row.line.of(bytes)]);
+    }
+    let value_end = row.value.end as usize;
+    let name_and_value = &bytes[row.line.start as usize..value_end];
+    let line_end = &bytes[value_end..row.line.end as usize];
+    out.put(&[name_and_value, b";tag=", tag, line_end])
+}
+
+/// §8.2.2.3: Unsupported lists what was required; of it all, we do none.
+fn put_unsupported(message: &Message<'_>, out: &mut Writer<'_>) -> Option<()> {
+    let (from, to) = (message.headers_start as usize, message.headers_end as usize);
+    rows(message.bytes, from, to)
+        .filter(|(name, _)| eq_ignore_case(name, b"Proxy-Require"))
+        .try_for_each(|(_, row)| out.put(&[b"Unsupported: ", row.value.of(message.bytes), b"\r\n"]))
+}
+
+struct Writer<'a> {
+    out: &'a mut [u8],
+    length: usize,
+}
+
+impl Writer<'_> {
+    /// Appends; refuses control characters, for some come from the request.
+    fn put(&mut self, parts: &[&[u8]]) -> Option<()> {
+        for part in parts {
+            if part
+                .iter()
+                .any(|&b| b.is_ascii_control() && !matches!(b, b'\t' | b'\r' | b'\n'))
+            {
+                return None;
+            }
+            let end = self.length + part.len();
+            self.out.get_mut(self.length..end)?.copy_from_slice(part);
+            self.length = end;
+        }
+        Some(())
+    }
+}

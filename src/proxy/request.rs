@@ -1,0 +1,232 @@
+//! Requests: validation (RFC 3261 §16.3), the next hop (§16.4 to §16.6), and
+//! the edits on the way (§16.6, §18.2.1).
+
+use super::branch::Transaction;
+use super::reason::Reason;
+use super::repair::Repairs;
+use super::target::{is_forbidden, respond_to};
+use super::{Datagram, Decision, Forward, Proxy, Reply, Scratch, reply};
+use crate::sip::{
+    self, Address, Fault, MAX_DATAGRAM, Message, Scheme, Span, TooManyEdits, Uri, address,
+};
+
+/// Methods that RFCs define; any other one passes too (§16.3 item 1).
+const METHODS: [&[u8]; 14] = [
+    b"INVITE",
+    b"ACK",
+    b"BYE",
+    b"CANCEL",
+    b"REGISTER",
+    b"OPTIONS",
+    b"PRACK",
+    b"SUBSCRIBE",
+    b"NOTIFY",
+    b"PUBLISH",
+    b"INFO",
+    b"REFER",
+    b"MESSAGE",
+    b"UPDATE",
+];
+
+/// One request under decision.
+pub(super) struct Request<'a> {
+    pub(super) proxy: &'a Proxy,
+    pub(super) datagram: &'a Datagram<'a>,
+    pub(super) message: &'a Message<'a>,
+    pub(super) method: &'a [u8],
+    /// The Request-URI.
+    pub(super) uri: Span,
+}
+
+impl<'a> Request<'a> {
+    pub(super) fn new(
+        proxy: &'a Proxy,
+        datagram: &'a Datagram<'a>,
+        message: &'a Message<'a>,
+        method: Span,
+        uri: Span,
+    ) -> Self {
+        Self {
+            proxy,
+            datagram,
+            message,
+            method: method.of(message.bytes),
+            uri,
+        }
+    }
+
+    /// Decides, and writes what is to be sent into `out`.
+    #[inline]
+    pub(super) fn decide(&self, scratch: &mut Scratch, out: &mut [u8]) -> Result<Decision, Reason> {
+        let row = self.message.via.ok_or(Reason::MissingHeader)?;
+        let via = sip::via(self.message.bytes, row.value).ok_or(Reason::TopVia)?;
+        let transaction = Transaction {
+            via: &via,
+            message: self.message,
+            listener: self.datagram.listener,
+            respond_to: respond_to(&via, self.datagram.source),
+        };
+        self.forward(&transaction, scratch, out)
+            .or_else(|reason| self.refuse(&transaction, reason, out))
+    }
+
+    fn forward(
+        &self,
+        transaction: &Transaction<'_>,
+        scratch: &mut Scratch,
+        out: &mut [u8],
+    ) -> Result<Decision, Reason> {
+        let uri = self.validate(transaction)?;
+        let named = self.remove_own_routes(&uri, scratch)?;
+        let (way, to) = self.next_hop(named, &uri, scratch)?;
+        if is_forbidden(to) || self.proxy.locals.is_bound(to) {
+            return Err(Reason::ForbiddenNextHop);
+        }
+        let listener = self
+            .proxy
+            .locals
+            .egress(self.datagram.listener, to)
+            .ok_or(Reason::NextHop)?;
+        // The space is bounded by the length of names we write ourselves.
+        self.edit(transaction, listener, scratch)
+            .map_err(|TooManyEdits| Reason::Route)?;
+        let whole = &self.message.bytes[..self.message.end as usize];
+        if scratch.rewrite.length(whole) > MAX_DATAGRAM {
+            return Err(Reason::TooLarge);
+        }
+        let length = scratch.rewrite.write(whole, out).ok_or(Reason::TooLarge)?;
+        Ok(Decision::Forward(Forward {
+            length,
+            to,
+            listener,
+            way,
+        }))
+    }
+
+    /// §16.3, in its order; what may be answered by a reply is an error.
+    fn validate(&self, transaction: &Transaction<'_>) -> Result<Uri, Reason> {
+        let bytes = self.message.bytes;
+        if let Some(fault) = self.message.fault {
+            return Err(fault_reason(fault));
+        }
+        self.single_address(self.message.from.value)?;
+        let to = self.single_address(self.message.to.value)?;
+        if self.is_ack_of_reply(&to, transaction) {
+            return Err(Reason::ReplyAck);
+        }
+        let uri = sip::uri(bytes, self.uri).ok_or(Reason::RequestUri)?;
+        if uri.scheme == Scheme::Other {
+            return Err(Reason::UriScheme);
+        }
+        if matches!(self.message.max_forwards, Some((_, 0))) {
+            return Err(Reason::TooManyHops);
+        }
+        if self.message.proxy_require.is_some() && !self.is_hop_by_hop() {
+            return Err(Reason::ProxyRequire);
+        }
+        if self.message.cseq.method.of(bytes) != self.method {
+            let known = METHODS.contains(&self.method);
+            return Err(if known {
+                Reason::CSeqMethod
+            } else {
+                Reason::UnknownMethod
+            });
+        }
+        Ok(uri)
+    }
+
+    fn single_address(&self, value: Span) -> Result<Address, Reason> {
+        address(self.message.bytes, value)
+            .filter(|address| address.next.is_none())
+            .ok_or(Reason::HeaderValue)
+    }
+
+    /// A reply's To tag is a MAC of the request: no memory needed to know it.
+    fn is_ack_of_reply(&self, to: &Address, transaction: &Transaction<'_>) -> bool {
+        let tag = to.tag.of(self.message.bytes);
+        self.method == b"ACK" && tag.len() == 16 && tag == transaction.reply_tag(&self.proxy.secret)
+    }
+
+    /// ACK and CANCEL: never answered, and exempt from Proxy-Require
+    /// (§8.2.2.3, §8.2.7).
+    fn is_hop_by_hop(&self) -> bool {
+        matches!(self.method, b"ACK" | b"CANCEL")
+    }
+
+    /// §16.6 items 3 and 8, §18.2.1, RFC 3581 §4, §18.3. All edits depend on
+    /// what a retransmission shares, so it leaves byte for byte alike.
+    fn edit(
+        &self,
+        transaction: &Transaction<'_>,
+        listener: usize,
+        scratch: &mut Scratch,
+    ) -> Result<(), TooManyEdits> {
+        let message = self.message;
+        let bytes = message.bytes;
+        let rewrite = &mut scratch.rewrite;
+        let via_start = message.via.map_or(0, |row| row.line.start as usize);
+        let branch = transaction.branch(&self.proxy.secret, self.uri.of(bytes));
+        let own_via = self.proxy.locals.via(listener);
+        let max_forwards: &[u8] = if message.max_forwards.is_some() {
+            b"\r\n"
+        } else {
+            b"\r\nMax-Forwards: 70\r\n"
+        };
+        rewrite.replace(
+            Span::new(via_start, via_start),
+            &[own_via, branch.as_bytes(), max_forwards],
+        )?;
+        Repairs::new(bytes, transaction.via, self.datagram.source).apply(rewrite)?;
+        if let Some((span, hops)) = message.max_forwards {
+            let hops = hops - 1;
+            let digits = [hops / 100 + b'0', hops / 10 % 10 + b'0', hops % 10 + b'0'];
+            let leading = if hops > 99 {
+                0
+            } else {
+                1 + usize::from(hops < 10)
+            };
+            rewrite.replace(span, &[&digits[leading..]])?;
+        }
+        Ok(())
+    }
+
+    /// Answers with the status that `reason` calls for, or drops.
+    #[cold]
+    fn refuse(
+        &self,
+        transaction: &Transaction<'_>,
+        reason: Reason,
+        out: &mut [u8],
+    ) -> Result<Decision, Reason> {
+        let status = reason
+            .status()
+            .filter(|_| !self.is_hop_by_hop())
+            .ok_or(reason)?;
+        let to = transaction.respond_to;
+        if is_forbidden(to) {
+            return Err(reason);
+        }
+        let tag = transaction.reply_tag(&self.proxy.secret);
+        let repairs = Repairs::new(self.message.bytes, transaction.via, self.datagram.source);
+        let length = reply::write(self.message, status, &tag, &repairs, out).ok_or(reason)?;
+        Ok(Decision::Reply(Reply {
+            length,
+            to,
+            status,
+            reason,
+        }))
+    }
+}
+
+pub(super) fn fault_reason(fault: Fault) -> Reason {
+    match fault {
+        Fault::StartLine => Reason::StartLine,
+        Fault::Version => Reason::Version,
+        Fault::LineEnd => Reason::LineEnd,
+        Fault::HeaderName => Reason::HeaderName,
+        Fault::Missing(_) => Reason::MissingHeader,
+        Fault::Duplicate(_) => Reason::DuplicateHeader,
+        Fault::Value(_) => Reason::HeaderValue,
+        Fault::TooShort => Reason::TooShort,
+    }
+}

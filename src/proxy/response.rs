@@ -1,0 +1,105 @@
+//! Responses: back along the Vias (RFC 3261 §16.11, §18.1.2, §18.2.2,
+//! RFC 3581 §4). All pass, 100 and each 2xx too, for nothing is remembered
+//! that could tell the first from the next.
+
+use super::branch::{Branch, Transaction};
+use super::reason::Reason;
+use super::request::fault_reason;
+use super::target::{is_forbidden, responds_to};
+use super::{Decision, Forward, Proxy, Scratch, Way};
+use crate::sip::{Message, Row, Span, Via, via};
+
+/// Decides, and writes what is to be sent into `out`.
+#[inline]
+pub(super) fn decide(
+    proxy: &Proxy,
+    message: &Message<'_>,
+    scratch: &mut Scratch,
+    out: &mut [u8],
+) -> Result<Decision, Reason> {
+    if let Some(fault) = message.fault {
+        return Err(fault_reason(fault));
+    }
+    let bytes = message.bytes;
+    let row = message.via.ok_or(Reason::MissingHeader)?;
+    let own = via(bytes, row.value).ok_or(Reason::TopVia)?;
+    if !proxy
+        .locals
+        .names(own.host.of(bytes), own.port_or_default())
+    {
+        return Err(Reason::NotOurVia);
+    }
+    let next = next_via(message, row, &own)?.ok_or(Reason::NoNextVia)?;
+    let to = verified_next_hop(proxy, message, &own, &next).ok_or(Reason::ForgedResponse)?;
+    if is_forbidden(to.respond_to) || proxy.locals.is_bound(to.respond_to) {
+        return Err(Reason::ForbiddenNextHop);
+    }
+    let own_value = if own.next.is_some() {
+        Span {
+            start: row.value.start,
+            end: next.value.start,
+        }
+    } else {
+        row.line
+    };
+    scratch
+        .rewrite
+        .cut(own_value)
+        .map_err(|_| Reason::HeaderValue)?;
+    let whole = &bytes[..message.end as usize];
+    let length = scratch.rewrite.write(whole, out).ok_or(Reason::TooLarge)?;
+    Ok(Decision::Forward(Forward {
+        length,
+        to: to.respond_to,
+        listener: to.listener,
+        way: Way::Response,
+    }))
+}
+
+/// The Via below ours: in the same row behind a comma, or in the next one.
+fn next_via(message: &Message<'_>, row: Row, own: &Via) -> Result<Option<Via>, Reason> {
+    let span = match (own.next, message.next_via) {
+        (Some(start), _) => Span {
+            start,
+            end: row.value.end,
+        },
+        (None, Some(below)) => below.value,
+        (None, None) => return Ok(None),
+    };
+    via(message.bytes, span)
+        .map(Some)
+        .ok_or(Reason::HeaderValue)
+}
+
+struct NextHop {
+    respond_to: std::net::SocketAddr,
+    listener: usize,
+}
+
+/// The address that our branch vouches for; `None` where the branch is none
+/// of ours, or belongs to another Via, address or call.
+#[inline]
+fn verified_next_hop(
+    proxy: &Proxy,
+    message: &Message<'_>,
+    own: &Via,
+    next: &Via,
+) -> Option<NextHop> {
+    let branch = Branch::parse(own.branch?.value.of(message.bytes))?;
+    if !proxy.locals.has(branch.listener) {
+        return None;
+    }
+    let respond_to = responds_to(message.bytes, next)?;
+    let transaction = Transaction {
+        via: next,
+        message,
+        listener: branch.listener,
+        respond_to,
+    };
+    transaction
+        .verifies(&proxy.secret, &branch)
+        .then_some(NextHop {
+            respond_to,
+            listener: branch.listener,
+        })
+}

@@ -1,0 +1,48 @@
+//! The `[[route]]` rules: which set takes a request. The first rule whose
+//! every condition holds decides; where none does, the first set.
+
+use super::Datagram;
+use crate::config::{Config, Route};
+use crate::sip::{Uri, eq_ignore_case};
+
+/// The rules in order.
+pub(super) struct Rules(Vec<Route>);
+
+impl Rules {
+    pub(super) fn new(config: &Config) -> Self {
+        Self(config.routes.clone())
+    }
+
+    /// The set for a request, as an index.
+    #[inline]
+    pub(super) fn set_for(
+        &self,
+        method: &[u8],
+        bytes: &[u8],
+        uri: &Uri,
+        datagram: &Datagram<'_>,
+    ) -> usize {
+        let (host, user) = (uri.host.of(bytes), uri.user.of(bytes));
+        self.0
+            .iter()
+            .find(|rule| {
+                any(&rule.methods, |wanted| wanted.as_bytes() == method)
+                    && any(&rule.hosts, |wanted| {
+                        eq_ignore_case(wanted.as_bytes(), host)
+                    })
+                    && any(&rule.user_prefixes, |prefix| {
+                        user.starts_with(prefix.as_bytes())
+                    })
+                    && any(&rule.sources, |network| {
+                        network.contains(&datagram.source.ip())
+                    })
+                    && any(&rule.listeners, |listener| *listener == datagram.listener)
+            })
+            .map_or(0, |rule| rule.set)
+    }
+}
+
+/// Whether a condition holds: one of its values does, or it has none.
+fn any<T>(values: &[T], holds: impl Fn(&T) -> bool) -> bool {
+    values.is_empty() || values.iter().any(holds)
+}

@@ -1,0 +1,90 @@
+//! Which set takes a request, and what of it is hashed.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::reason::Reason;
+use super::request::Request;
+use super::{Scratch, Selection, Way};
+use crate::config::{HashKey, Policy};
+use crate::dispatcher::KeyHasher;
+use crate::sip::{self, Span, Uri, address};
+
+impl Request<'_> {
+    /// Lets the rules choose a set, and the set a destination.
+    pub(super) fn select(
+        &self,
+        uri: &Uri,
+        scratch: &mut Scratch,
+    ) -> Result<(Way, SocketAddr), Reason> {
+        let bytes = self.message.bytes;
+        let set = self
+            .proxy
+            .rules
+            .set_for(self.method, bytes, uri, self.datagram);
+        let chosen = &self.proxy.dispatcher().sets()[set];
+        let definition = chosen.definition();
+        let mut key = self.proxy.dispatcher().hasher();
+        self.write_key(&definition.hash_key, uri, &mut key);
+        if definition.policy == Policy::Random {
+            // Anew for each request of a dialog; its CANCEL and ACK share
+            // the number.
+            key.write(&self.message.cseq.number.to_be_bytes());
+        }
+        let hash = key.finish();
+        let call_id = self.message.call_id.value.of(bytes);
+        let destination = chosen
+            .choose(set, hash, call_id, &mut scratch.turns)
+            .ok_or(Reason::NoDestination)?;
+        let to = definition.destinations[destination].address;
+        Ok((
+            Way::Selected(Selection {
+                set,
+                hash,
+                destination,
+            }),
+            to,
+        ))
+    }
+
+    fn write_key(&self, hash_key: &HashKey, uri: &Uri, key: &mut KeyHasher) {
+        let bytes = self.message.bytes;
+        match hash_key {
+            HashKey::CallId => key.write(self.message.call_id.value.of(bytes)),
+            HashKey::FromUri => self.write_address_key(self.message.from.value, key),
+            HashKey::ToUri => self.write_address_key(self.message.to.value, key),
+            HashKey::RequestUri => self.write_uri_key(self.uri, Some(*uri), key),
+            HashKey::Source => match self.datagram.source.ip() {
+                IpAddr::V4(ip) => key.write(&ip.octets()),
+                IpAddr::V6(ip) => key.write(&ip.octets()),
+            },
+            HashKey::Header(name) => {
+                let (from, to) = (self.message.headers_start, self.message.headers_end);
+                let row = sip::find_row(bytes, from as usize, to as usize, name.as_bytes(), None);
+                key.write(row.unwrap_or(self.message.call_id).value.of(bytes));
+            }
+        }
+    }
+
+    fn write_address_key(&self, value: Span, key: &mut KeyHasher) {
+        let bytes = self.message.bytes;
+        // Validated before: a value that cannot be read was answered 400.
+        if let Some(address) = address(bytes, value) {
+            self.write_uri_key(address.uri, sip::uri(bytes, address.uri), key);
+        }
+    }
+
+    /// user@host:port, the host in lower case, so that two ways to write one
+    /// address of record (§19.1.4) meet one destination.
+    fn write_uri_key(&self, text: Span, uri: Option<Uri>, key: &mut KeyHasher) {
+        let bytes = self.message.bytes;
+        match uri.filter(|uri| !uri.host.is_empty()) {
+            Some(uri) => {
+                key.write(uri.user.of(bytes));
+                key.write(b"@");
+                key.write_lower(uri.host.of(bytes));
+                key.write(&uri.port_or_default().to_be_bytes());
+            }
+            None => key.write(text.of(bytes)),
+        }
+    }
+}
