@@ -1,0 +1,70 @@
+//! Binding a UDP socket, and what the kernel grants of its buffers.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsRawFd, RawFd};
+
+use socket2::{Domain, Protocol, SockAddr, Type};
+
+/// A bound, non-blocking UDP socket.
+pub struct Socket(UdpSocket);
+
+/// Buffer sizes as the kernel counts them, in octets of payload and overhead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Granted {
+    /// Of the receive buffer.
+    pub receive: usize,
+    /// Of the send buffer.
+    pub send: usize,
+}
+
+impl Socket {
+    /// Binds to `address`, which other sockets of this process may share.
+    ///
+    /// # Errors
+    /// As of `socket`, `setsockopt` and `bind`: the address in use without
+    /// `SO_REUSEPORT` or by another user, not on this machine, a port below
+    /// 1024 without the right to it.
+    pub fn bind(address: SocketAddr, receive: usize, send: usize) -> io::Result<Self> {
+        let domain = Domain::for_address(address);
+        let socket = socket2::Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+        if address.is_ipv6() {
+            // Else one socket would see IPv4 sources in a second notation.
+            socket.set_only_v6(true)?;
+        }
+        socket.set_reuse_port(true)?;
+        socket.set_nonblocking(true)?;
+        // The kernel clips what is over its limit; `granted` tells.
+        socket.set_recv_buffer_size(receive)?;
+        socket.set_send_buffer_size(send)?;
+        socket.bind(&SockAddr::from(address))?;
+        Ok(Self(socket.into()))
+    }
+
+    /// Where it is bound; port 0 has become a real one.
+    ///
+    /// # Errors
+    /// As of `getsockname`.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+
+    /// The buffer sizes in force. The kernel doubles what it is asked for, to
+    /// pay for its own overhead; this is halved again.
+    ///
+    /// # Errors
+    /// As of `getsockopt`.
+    pub fn granted(&self) -> io::Result<Granted> {
+        let socket = socket2::SockRef::from(&self.0);
+        Ok(Granted {
+            receive: socket.recv_buffer_size()? / 2,
+            send: socket.send_buffer_size()? / 2,
+        })
+    }
+}
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
