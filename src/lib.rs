@@ -1,2 +1,8 @@
 //! Viaduct: a stateless SIP load balancer for UDP.
 pub mod config;
+pub mod dispatcher;
+pub mod net;
+pub mod proxy;
+pub mod sip;
+pub mod supervisor;
+pub mod worker;

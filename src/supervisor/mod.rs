@@ -1,0 +1,297 @@
+//! Starts and pins the workers, tells the operator what is so, and ends it
+//! all on a signal.
+
+mod secret_file;
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use mio::Waker;
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::iterator::Signals;
+
+use crate::config::{Config, Listener};
+use crate::net::{Granted, Socket};
+use crate::proxy::{Proxy, ReplyLimiter, Secret};
+use crate::worker::{Counters, Totals, Worker};
+
+pub use secret_file::{Kept, SecretFileError, load};
+
+/// A running load balancer.
+pub struct Instance {
+    config: Config,
+    proxy: Arc<Proxy>,
+    granted: Vec<Granted>,
+    cores: Vec<Option<usize>>,
+    counters: Vec<Arc<Counters>>,
+    stop: Arc<AtomicBool>,
+    threads: Vec<(JoinHandle<io::Result<()>>, Waker)>,
+}
+
+/// Why an instance did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The secret could not be read or made.
+    Secret(SecretFileError),
+    /// A listener could not be bound.
+    Bind(SocketAddr, io::Error),
+    /// A system call of setting up failed.
+    System(&'static str, io::Error),
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Secret(error) => error.fmt(f),
+            Self::Bind(address, error) => {
+                write!(f, "cannot listen on udp:{address}: {error}")?;
+                match error.kind() {
+                    io::ErrorKind::AddrInUse => {
+                        write!(
+                            f,
+                            "\n  help: another program holds it; `ss -lunp` shows which"
+                        )
+                    }
+                    io::ErrorKind::AddrNotAvailable => {
+                        write!(
+                            f,
+                            "\n  help: no interface has this address; `ip address` lists them"
+                        )
+                    }
+                    _ => Ok(()),
+                }
+            }
+            Self::System(what, error) => write!(f, "{what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl Instance {
+    /// Binds all sockets and starts the workers.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing keeps running then.
+    pub fn start(mut config: Config, secret: Secret) -> Result<Self, StartError> {
+        let mut sockets: Vec<Vec<Socket>> = (0..config.workers).map(|_| Vec::new()).collect();
+        let (receive, send) = (config.receive_buffer, config.send_buffer);
+        let mut granted = Vec::new();
+        for listener in &mut config.listeners {
+            for worker in &mut sockets {
+                let failed = |error| StartError::Bind(listener.address, error);
+                let socket = Socket::bind(listener.address, receive, send).map_err(failed)?;
+                let failed = |error| StartError::System("getsockname", error);
+                settle(listener, socket.address().map_err(failed)?);
+                worker.push(socket);
+            }
+            let failed = |error| StartError::System("getsockopt", error);
+            let last = sockets.last().and_then(|worker| worker.last());
+            granted.extend(last.map(Socket::granted).transpose().map_err(failed)?);
+        }
+        let limiter_key = random().map_err(|error| StartError::System("getrandom", error))?;
+        let proxy = Arc::new(Proxy::new(&config, secret));
+        let mut instance = Self {
+            cores: cores(&config),
+            proxy,
+            granted,
+            counters: Vec::new(),
+            stop: Arc::new(AtomicBool::new(false)),
+            threads: Vec::new(),
+            config,
+        };
+        for sockets in sockets {
+            instance.spawn(sockets, limiter_key)?;
+        }
+        Ok(instance)
+    }
+
+    fn spawn(&mut self, sockets: Vec<Socket>, limiter_key: [u8; 16]) -> Result<(), StartError> {
+        let counters = Arc::new(Counters::new(&self.config));
+        // Each worker gives out its share of the allowance.
+        let rate = self.config.reply_rate.div_ceil(self.config.workers as u32);
+        let (worker, waker) = Worker::new(
+            sockets,
+            Arc::clone(&self.proxy),
+            Arc::clone(&counters),
+            ReplyLimiter::new(rate, limiter_key),
+            Arc::clone(&self.stop),
+            self.config.batch,
+        )
+        .map_err(|error| StartError::System("epoll", error))?;
+        let number = self.threads.len();
+        let core = self.cores[number];
+        let thread = std::thread::Builder::new()
+            .name(format!("worker-{number}"))
+            .spawn(move || {
+                if let Some(id) = core {
+                    core_affinity::set_for_current(core_affinity::CoreId { id });
+                }
+                worker.run()
+            })
+            .map_err(|error| StartError::System("cannot start a thread", error))?;
+        self.threads.push((thread, waker));
+        self.counters.push(counters);
+        Ok(())
+    }
+
+    /// Where listener `index` is bound, with its real port.
+    #[must_use]
+    pub fn address(&self, index: usize) -> SocketAddr {
+        self.config.listeners[index].address
+    }
+
+    /// What decides.
+    #[must_use]
+    pub fn proxy(&self) -> &Proxy {
+        &self.proxy
+    }
+
+    /// What all workers have counted so far.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        Totals::of(&self.counters, &self.config)
+    }
+
+    /// Stops the workers, and returns what they have counted.
+    ///
+    /// # Errors
+    /// What ended a worker before its time.
+    pub fn stop(mut self) -> io::Result<Totals> {
+        self.stop.store(true, Ordering::Relaxed);
+        for (thread, waker) in self.threads.drain(..) {
+            waker.wake()?;
+            thread
+                .join()
+                .map_err(|_| io::Error::other("a worker panicked"))??;
+        }
+        Ok(self.totals())
+    }
+
+    /// Writes the facts of the start, one a line.
+    ///
+    /// # Errors
+    /// As of writing.
+    pub fn write_facts(&self, out: &mut dyn Write) -> io::Result<()> {
+        let config = &self.config;
+        for (listener, granted) in config.listeners.iter().zip(&self.granted) {
+            write!(out, "listening on udp:{}", listener.address)?;
+            if let Some(advertise) = &listener.advertise {
+                let port = advertise.port.unwrap_or(listener.address.port());
+                write!(out, ", advertised as {}:{port}", advertise.host)?;
+            }
+            writeln!(out)?;
+            write_buffer(
+                out,
+                "receive",
+                "rmem_max",
+                config.receive_buffer,
+                granted.receive,
+            )?;
+            write_buffer(out, "send", "wmem_max", config.send_buffer, granted.send)?;
+        }
+        let cores: Vec<_> = self
+            .cores
+            .iter()
+            .flatten()
+            .map(ToString::to_string)
+            .collect();
+        let pinned = match cores.is_empty() {
+            true => "not pinned".to_owned(),
+            false => format!("pinned to cores {}", cores.join(", ")),
+        };
+        writeln!(
+            out,
+            "workers: {}, {pinned}, batches of {}",
+            config.workers, config.batch
+        )?;
+        for set in &config.sets {
+            let n = set.destinations.len();
+            let plural = if n == 1 { "" } else { "s" };
+            writeln!(
+                out,
+                "set {}: {n} destination{plural}, policy {}",
+                set.name, set.policy
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// A socket that was bound to port 0 has a real one, and so have those of
+/// the other workers.
+fn settle(listener: &mut Listener, bound: SocketAddr) {
+    if listener.name == listener.address.to_string() {
+        listener.name = bound.to_string();
+    }
+    listener.address = bound;
+}
+
+fn write_buffer(
+    out: &mut dyn Write,
+    what: &str,
+    sysctl: &str,
+    asked: usize,
+    granted: usize,
+) -> io::Result<()> {
+    writeln!(out, "  {what} buffer: {granted} octets")?;
+    if granted < asked {
+        writeln!(
+            out,
+            "  warning: {asked} octets were asked for; mend: sysctl -w net.core.{sysctl}={asked}"
+        )?;
+    }
+    Ok(())
+}
+
+/// The core of each worker: those this process may use, in turn.
+fn cores(config: &Config) -> Vec<Option<usize>> {
+    let usable = match config.pin {
+        true => core_affinity::get_core_ids().unwrap_or_default(),
+        false => Vec::new(),
+    };
+    let mut cores = usable.iter().map(|core| core.id).cycle();
+    (0..config.workers).map(|_| cores.next()).collect()
+}
+
+fn random() -> io::Result<[u8; 16]> {
+    let mut key = [0; 16];
+    getrandom::fill(&mut key).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(key)
+}
+
+/// Runs until SIGTERM or SIGINT. SIGUSR1 prints the counters.
+///
+/// # Errors
+/// What kept it from starting, or ended a worker.
+pub fn run(config: Config, err: &mut dyn Write) -> Result<(), Box<dyn std::error::Error>> {
+    // Before anything else, so that no signal finds its default action.
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1])?;
+    let (secret, kept) = load(config.secret_file.as_deref()).map_err(StartError::Secret)?;
+    let instance = Instance::start(config, secret)?;
+    instance.write_facts(err)?;
+    writeln!(err, "{kept}")?;
+    writeln!(err, "ready: SIGTERM ends, SIGUSR1 prints counters")?;
+    // Not under systemd there is nobody to tell.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    for signal in &mut signals {
+        if signal != SIGUSR1 {
+            break;
+        }
+        write_counters(err, &instance.totals())?;
+    }
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    let totals = instance.stop()?;
+    write_counters(err, &totals)?;
+    Ok(())
+}
+
+fn write_counters(err: &mut dyn Write, totals: &Totals) -> io::Result<()> {
+    for (name, value) in &totals.values {
+        writeln!(err, "counter {name} {value}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,168 @@
+//! Counters of one worker: written by it alone, read by anybody.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::config::Config;
+use crate::proxy::{Forward, Reason, Status, Way};
+
+/// Error numbers that are told apart; Linux has none above.
+const ERRNOS: usize = 134;
+
+/// Aligned to two cache lines, which the hardware fetches together, so that
+/// no two workers write to one.
+#[repr(align(128))]
+pub struct Counters {
+    received: AtomicU64,
+    requests: AtomicU64,
+    responses: AtomicU64,
+    replies: [AtomicU64; STATUSES.len()],
+    dropped: [AtomicU64; Reason::ALL.len()],
+    send_errors: [AtomicU64; ERRNOS],
+    receive_errors: AtomicU64,
+    /// Requests sent to members, by set and destination.
+    destinations: Vec<Vec<AtomicU64>>,
+}
+
+const STATUSES: [Status; 8] = [
+    Status::BadRequest,
+    Status::UnsupportedUriScheme,
+    Status::BadExtension,
+    Status::TooManyHops,
+    Status::NotImplemented,
+    Status::ServiceUnavailable,
+    Status::VersionNotSupported,
+    Status::MessageTooLarge,
+];
+
+/// A load and a store cost less than an atomic addition, and are enough for
+/// a single writer.
+#[inline]
+fn add(counter: &AtomicU64, n: u64) {
+    counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Relaxed);
+}
+
+fn zeros<const N: usize>() -> [AtomicU64; N] {
+    [const { AtomicU64::new(0) }; N]
+}
+
+impl Counters {
+    /// All at zero, with one for each destination of `config`.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        let destinations = config
+            .sets
+            .iter()
+            .map(|set| set.destinations.iter().map(|_| AtomicU64::new(0)).collect())
+            .collect();
+        Self {
+            received: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
+            responses: AtomicU64::new(0),
+            replies: zeros(),
+            dropped: zeros(),
+            send_errors: zeros(),
+            receive_errors: AtomicU64::new(0),
+            destinations,
+        }
+    }
+
+    #[inline]
+    pub(super) fn received(&self, n: usize) {
+        add(&self.received, n as u64);
+    }
+
+    #[inline]
+    pub(super) fn forwarded(&self, forward: &Forward) {
+        let to = match forward.way {
+            Way::Response => return add(&self.responses, 1),
+            Way::Selected(selection) => Some((selection.set, selection.destination)),
+            Way::Named { set, destination } => Some((set, destination)),
+            Way::Outbound | Way::Allowed => None,
+        };
+        add(&self.requests, 1);
+        if let Some((set, destination)) = to {
+            add(&self.destinations[set][destination], 1);
+        }
+    }
+
+    #[cold]
+    pub(super) fn replied(&self, status: Status) {
+        let at = STATUSES.iter().position(|&known| known == status);
+        add(&self.replies[at.unwrap_or(0)], 1);
+    }
+
+    #[cold]
+    pub(super) fn dropped(&self, reason: Reason) {
+        add(&self.dropped[reason as usize], 1);
+    }
+
+    #[cold]
+    pub(super) fn send_error(&self, error: &io::Error) {
+        let errno = error.raw_os_error().unwrap_or(0).unsigned_abs() as usize;
+        add(&self.send_errors[errno.min(ERRNOS - 1)], 1);
+    }
+
+    #[cold]
+    pub(super) fn receive_error(&self, _error: &io::Error) {
+        add(&self.receive_errors, 1);
+    }
+}
+
+/// The counters of all workers, added up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Names and values, in a fixed order; those of reasons, statuses and
+    /// error numbers only where they are not zero.
+    pub values: Vec<(String, u64)>,
+}
+
+impl Totals {
+    /// Adds up what the workers have counted so far.
+    #[must_use]
+    pub fn of(workers: &[std::sync::Arc<Counters>], config: &Config) -> Self {
+        let sum = |counter: &dyn Fn(&Counters) -> &AtomicU64| {
+            workers
+                .iter()
+                .map(|w| counter(w).load(Ordering::Relaxed))
+                .sum::<u64>()
+        };
+        let mut values = vec![
+            ("received".to_owned(), sum(&|w| &w.received)),
+            ("requests-forwarded".to_owned(), sum(&|w| &w.requests)),
+            ("responses-forwarded".to_owned(), sum(&|w| &w.responses)),
+        ];
+        for (s, set) in config.sets.iter().enumerate() {
+            for (d, destination) in set.destinations.iter().enumerate() {
+                let name = format!("to-{}-{}", set.name, destination.address);
+                values.push((name, sum(&|w| &w.destinations[s][d])));
+            }
+        }
+        let mut rare = Vec::new();
+        for (i, status) in STATUSES.iter().enumerate() {
+            rare.push((format!("reply-{}", status.code()), sum(&|w| &w.replies[i])));
+        }
+        for reason in Reason::ALL {
+            let name = format!("drop-{}", reason.name());
+            rare.push((name, sum(&|w| &w.dropped[reason as usize])));
+        }
+        for errno in 0..ERRNOS {
+            rare.push((
+                format!("send-error-{errno}"),
+                sum(&|w| &w.send_errors[errno]),
+            ));
+        }
+        rare.push(("receive-error".to_owned(), sum(&|w| &w.receive_errors)));
+        values.extend(rare.into_iter().filter(|(_, value)| *value > 0));
+        Self { values }
+    }
+
+    /// The value of a counter; 0 where it was not listed.
+    #[must_use]
+    pub fn get(&self, name: &str) -> u64 {
+        self.values
+            .iter()
+            .find(|(known, _)| known == name)
+            .map_or(0, |(_, value)| *value)
+    }
+}

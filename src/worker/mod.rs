@@ -1,0 +1,165 @@
+//! The loop of one worker thread: wait, receive a batch, decide each, send.
+//!
+//! It shares nothing with other workers but what never changes, and its
+//! counters, which it alone writes. In the steady state it allocates nothing,
+//! takes no lock, and reads no clock.
+
+mod counters;
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use crate::net::{ReceiveBatch, SendBatch, Socket};
+use crate::proxy::{Datagram, Decision, Proxy, Reason, ReplyLimiter, Scratch};
+
+pub use counters::{Counters, Totals};
+
+/// What one worker needs to run.
+pub struct Worker {
+    sockets: Vec<Socket>,
+    proxy: Arc<Proxy>,
+    counters: Arc<Counters>,
+    limiter: ReplyLimiter,
+    stop: Arc<AtomicBool>,
+    poll: Poll,
+    batch: usize,
+    started: Instant,
+}
+
+/// The token of the waker; sockets have their listener's number.
+const WAKER: Token = Token(usize::MAX);
+
+/// Added to the clock of the limiter, whose buckets start out empty at 0.
+const CLOCK_START: u64 = 3_600_000;
+
+impl Worker {
+    /// Prepares a worker that owns one socket for each listener.
+    ///
+    /// # Errors
+    /// As of `epoll_create1` and `epoll_ctl`.
+    pub fn new(
+        sockets: Vec<Socket>,
+        proxy: Arc<Proxy>,
+        counters: Arc<Counters>,
+        limiter: ReplyLimiter,
+        stop: Arc<AtomicBool>,
+        batch: usize,
+    ) -> io::Result<(Self, Waker)> {
+        let poll = Poll::new()?;
+        for (listener, socket) in sockets.iter().enumerate() {
+            let fd = socket.as_raw_fd();
+            poll.registry()
+                .register(&mut SourceFd(&fd), Token(listener), Interest::READABLE)?;
+        }
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        let started = Instant::now();
+        let worker = Self {
+            sockets,
+            proxy,
+            counters,
+            limiter,
+            stop,
+            poll,
+            batch,
+            started,
+        };
+        Ok((worker, waker))
+    }
+
+    /// Runs until it is told to stop.
+    ///
+    /// # Errors
+    /// As of `epoll_wait`. Errors of single sockets are counted, not returned.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(self.sockets.len() + 1);
+        let mut ready = vec![false; self.sockets.len()];
+        let mut received = ReceiveBatch::new(self.batch);
+        let mut out = SendBatch::new(self.batch);
+        let mut scratch = self.proxy.scratch();
+        while !self.stop.load(Ordering::Relaxed) {
+            if !ready.contains(&true) {
+                match self.poll.poll(&mut events, None) {
+                    Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                    _ => {}
+                }
+                for event in events.iter().filter(|event| event.token() != WAKER) {
+                    ready[event.token().0] = true;
+                }
+            }
+            for (listener, ready) in ready.iter_mut().enumerate().filter(|(_, ready)| **ready) {
+                *ready = self.batch(listener, &mut received, &mut out, &mut scratch);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes one batch from one socket; false when the socket is empty.
+    ///
+    /// Fewer datagrams than asked for mean that it is: with edge-triggered
+    /// epoll a later one raises a new event, which saves one call in each
+    /// wake-up (a Linux property; the tests would hang without it).
+    fn batch(
+        &mut self,
+        listener: usize,
+        received: &mut ReceiveBatch,
+        out: &mut SendBatch,
+        scratch: &mut Scratch,
+    ) -> bool {
+        let n = match received.receive(&self.sockets[listener]) {
+            Ok(n) => n,
+            Err(error) => {
+                self.counters.receive_error(&error);
+                // An error of an earlier send; what is queued is still there.
+                return true;
+            }
+        };
+        for (bytes, source) in received.datagrams() {
+            if !out.has_room() {
+                flush(out, &self.sockets, &self.counters);
+            }
+            let datagram = Datagram {
+                bytes,
+                source,
+                listener,
+            };
+            let decision = self.proxy.decide(&datagram, scratch, out.space());
+            match decision {
+                Decision::Forward(forward) => {
+                    out.push(forward.length, forward.to, forward.listener);
+                    self.counters.forwarded(&forward);
+                }
+                Decision::Reply(reply) => {
+                    if self.limiter.allow(source_ip(source), now(self.started)) {
+                        out.push(reply.length, reply.to, listener);
+                        self.counters.replied(reply.status);
+                    } else {
+                        self.counters.dropped(Reason::ReplyLimit);
+                    }
+                }
+                Decision::Drop(reason) => self.counters.dropped(reason),
+            }
+        }
+        flush(out, &self.sockets, &self.counters);
+        self.counters.received(n);
+        n == received.size()
+    }
+}
+
+fn source_ip(source: std::net::SocketAddr) -> IpAddr {
+    source.ip()
+}
+
+fn now(started: Instant) -> u64 {
+    CLOCK_START + started.elapsed().as_millis() as u64
+}
+
+fn flush(out: &mut SendBatch, sockets: &[Socket], counters: &Counters) {
+    out.flush(sockets, |failure| counters.send_error(&failure.error));
+}
