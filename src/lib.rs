@@ -1,4 +1,5 @@
 //! Viaduct: a stateless SIP load balancer for UDP.
+pub mod cli;
 pub mod config;
 pub mod dispatcher;
 pub mod net;

@@ -1,2 +1,7 @@
 //! The `viaduct` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    viaduct::cli::main()
+}

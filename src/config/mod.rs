@@ -4,13 +4,37 @@
 //! resolved, names are unique, every rule names a set that exists. Whatever
 //! can be wrong is found while it is built, with file, line and column.
 
+mod diagnostic;
+mod dispatcher_list;
+mod effective;
+mod file;
+mod load;
+mod merge;
+mod table;
+pub mod text;
+mod validate;
+
+use std::fmt;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
 
+pub use diagnostic::{Diagnostic, Fault, Location, Severity};
+pub use effective::to_toml;
+pub use load::{Loaded, LoadedList, is_list, load, load_list, load_with};
+pub use merge::{Overrides, Settings};
+
+/// Bounds of [`Config::workers`].
+pub const WORKERS: RangeInclusive<usize> = 1..=1024;
+/// Bounds of [`Config::batch`].
+pub const BATCHES: RangeInclusive<usize> = 1..=256;
+/// Bounds of [`Config::reply_rate`].
+pub const RATES: RangeInclusive<u32> = 1..=1_000_000;
+
 /// A whole configuration: the file, the environment and the flags, merged.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Sockets that requests and responses arrive on; at least one.
     pub listeners: Vec<Listener>,
@@ -57,8 +81,18 @@ pub struct Advertise {
     pub port: Option<u16>,
 }
 
+/// `host` or `host:port`, as in a Via.
+impl fmt::Display for Advertise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => write!(f, "{}:{port}", self.host),
+            None => f.write_str(&self.host),
+        }
+    }
+}
+
 /// A dispatcher set: destinations and the way to choose among them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Set {
     /// Unique name; rules refer to it.
     pub name: String,
@@ -105,7 +139,8 @@ pub enum HashKey {
 /// One member of a set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
-    /// The URI as the operator wrote it.
+    /// The URI as the operator wrote it; from a `dispatcher.list`, without
+    /// its parameters.
     pub uri: String,
     /// Where datagrams are sent.
     pub address: SocketAddr,
@@ -128,13 +163,13 @@ pub enum State {
 
 /// A rule that chooses a set. Every condition given must hold; a condition
 /// that is empty holds always.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// Index into [`Config::sets`].
     pub set: usize,
     /// Methods, in the case of the wire.
     pub methods: Vec<String>,
-    /// Request-URI hosts, in lower case.
+    /// Request-URI hosts, in lower case; IPv6 addresses in brackets.
     pub hosts: Vec<String>,
     /// Prefixes of the Request-URI's user part.
     pub user_prefixes: Vec<String>,

@@ -1,0 +1,127 @@
+//! `viaduct check`.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory};
+use serde_json::json;
+
+use super::{Cli, Tunables, report};
+use crate::config::{self, Config, Diagnostic, Policy, Set, State, text};
+
+/// Check a configuration or a dispatcher.list and say what is wrong with it.
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    tunables: Tunables,
+    /// Print the effective configuration as TOML: file, environment, flags and defaults
+    #[arg(long, conflicts_with = "json")]
+    print_effective: bool,
+    /// Print the diagnostics as JSON on stdout instead of as text on stderr
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn check(args: &CheckArgs) -> io::Result<ExitCode> {
+    if let Some(list) = list_alone(&args.tunables) {
+        return check_list(args, list);
+    }
+    let loaded = config::load(args.tunables.config.as_deref(), &args.tunables.overrides());
+    let good = |out: &mut dyn Write, config: &Config| {
+        if args.print_effective {
+            write!(out, "{}", config::to_toml(config))
+        } else {
+            summarise(out, config)
+        }
+    };
+    finish(args, &loaded.diagnostics, loaded.config.as_ref(), good)
+}
+
+/// The `dispatcher.list` that is all there is to check.
+fn list_alone(tunables: &Tunables) -> Option<&Path> {
+    match (&tunables.config, &tunables.dispatcher_list) {
+        (Some(config), None) if config::is_list(config) => Some(config),
+        (None, Some(list)) if tunables.listen.is_empty() => Some(list),
+        _ => None,
+    }
+}
+
+fn check_list(args: &CheckArgs, list: &Path) -> io::Result<ExitCode> {
+    if args.print_effective {
+        let message = "--print-effective needs a whole configuration: give --listen too";
+        Cli::command()
+            .error(ErrorKind::MissingRequiredArgument, message)
+            .exit();
+    }
+    let loaded = config::load_list(list);
+    let good = |out: &mut dyn Write, sets: &Vec<Set>| {
+        sets.iter()
+            .try_for_each(|set| writeln!(out, "set {}: {}", set.name, destinations(set)))
+    };
+    finish(args, &loaded.diagnostics, loaded.sets.as_ref(), good)
+}
+
+/// Prints diagnostics and, where all is good, what `good` writes.
+fn finish<T>(
+    args: &CheckArgs,
+    diagnostics: &[Diagnostic],
+    outcome: Option<&T>,
+    good: impl FnOnce(&mut dyn Write, &T) -> io::Result<()>,
+) -> io::Result<ExitCode> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    if args.json {
+        let ok = outcome.is_some();
+        writeln!(out, "{:#}", json!({ "ok": ok, "diagnostics": diagnostics }))?;
+    } else {
+        report::print(diagnostics)?;
+        if let Some(outcome) = outcome {
+            good(&mut out, outcome)?;
+        }
+    }
+    out.flush()?;
+    Ok(match outcome {
+        Some(_) => ExitCode::SUCCESS,
+        None => ExitCode::FAILURE,
+    })
+}
+
+fn summarise(out: &mut dyn Write, config: &Config) -> io::Result<()> {
+    for listener in &config.listeners {
+        write!(out, "listener {}: udp:{}", listener.name, listener.address)?;
+        match &listener.advertise {
+            Some(advertise) => writeln!(out, ", advertised as {advertise}")?,
+            None => writeln!(out)?,
+        }
+    }
+    for set in &config.sets {
+        let policy = match set.policy {
+            Policy::Hash => format!("hash of {}", text::hash_key_name(&set.hash_key)),
+            other => text::policy_name(other).to_owned(),
+        };
+        writeln!(out, "set {}: {policy}, {}", set.name, destinations(set))?;
+    }
+    let routes = config.routes.len();
+    writeln!(
+        out,
+        "routes: {routes}; what none claims goes to set {}",
+        config.sets[0].name
+    )?;
+    let pinned = if config.pin { "pinned" } else { "not pinned" };
+    writeln!(out, "workers: {}, {pinned}", config.workers)?;
+    writeln!(out, "the configuration is good")
+}
+
+fn destinations(set: &Set) -> String {
+    let disabled = set
+        .destinations
+        .iter()
+        .filter(|each| each.state == State::Disabled);
+    match (set.destinations.len(), disabled.count()) {
+        (1, 0) => "1 destination".to_owned(),
+        (all, 0) => format!("{all} destinations"),
+        (1, _) => "1 destination, disabled".to_owned(),
+        (all, disabled) => format!("{all} destinations, {disabled} of them disabled"),
+    }
+}

@@ -1,0 +1,57 @@
+//! The command line: arguments in, one subcommand called, an exit code out.
+//!
+//! Exit codes: 0 good, 1 failed, 2 wrong usage. Facts and diagnostics go to
+//! stderr, results to stdout; a reader that closes stdout ends it cleanly.
+
+mod check;
+mod completions;
+mod demo;
+mod explain;
+mod man;
+mod report;
+mod run;
+mod tunables;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use demo::DemoArgs;
+pub use explain::ExplainArgs;
+pub use run::RunArgs;
+pub use tunables::Tunables;
+
+/// A stateless SIP load balancer for UDP that hashes Call-ID.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it in a process")]
+enum Command {
+    Check(check::CheckArgs),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
+}
+
+/// Parses the arguments of this process and does what they say.
+pub fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Check(args) => check::check(&args),
+        Command::Completions(args) => completions::completions(&args),
+        Command::Man(args) => man::man(&args),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to tell of a failure to write this.
+            let _ = writeln!(io::stderr(), "viaduct: error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

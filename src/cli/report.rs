@@ -1,0 +1,81 @@
+//! Diagnostics as people read them: place, excerpt, why, and how to mend.
+
+use std::io::{self, IsTerminal, Write};
+
+use clap::builder::styling::{AnsiColor, Style};
+
+use crate::config::{Diagnostic, Location, Severity};
+
+/// Widest excerpt of a line, in characters.
+const EXCERPT: usize = 100;
+
+/// Prints diagnostics to stderr, in colour on a terminal unless `NO_COLOR`
+/// is set.
+pub(super) fn print(diagnostics: &[Diagnostic]) -> io::Result<()> {
+    let stderr = io::stderr();
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let colour = stderr.is_terminal() && !refused;
+    let mut out = stderr.lock();
+    diagnostics
+        .iter()
+        .try_for_each(|diagnostic| print_one(&mut out, diagnostic, colour))
+}
+
+fn print_one(out: &mut impl Write, diagnostic: &Diagnostic, colour: bool) -> io::Result<()> {
+    let style = |style: Style| if colour { style } else { Style::new() };
+    let bold = style(Style::new().bold());
+    let dim = style(AnsiColor::Blue.on_default());
+    let severity = style(match diagnostic.severity {
+        Severity::Error => AnsiColor::Red.on_default().bold(),
+        Severity::Warning => AnsiColor::Yellow.on_default().bold(),
+    });
+    let help = style(AnsiColor::Green.on_default());
+
+    let line = printable(&diagnostic.to_string());
+    writeln!(out, "{bold}{line}{bold:#}")?;
+    if let Some(at) = &diagnostic.location {
+        let (excerpt, indent, carets) = excerpt(at);
+        let number = at.line.to_string();
+        let margin = " ".repeat(number.len());
+        writeln!(out, "{dim}{number} |{dim:#} {excerpt}")?;
+        writeln!(
+            out,
+            "{dim}{margin} |{dim:#} {indent}{severity}{carets}{severity:#}"
+        )?;
+    }
+    if let Some(why) = &diagnostic.why {
+        writeln!(out, "  why: {}", printable(why))?;
+    }
+    if let Some(text) = &diagnostic.help {
+        writeln!(out, "  {help}help{help:#}: {}", printable(text))?;
+    }
+    Ok(())
+}
+
+/// The part of the line around the place, and the carets under it.
+fn excerpt(at: &Location) -> (String, String, String) {
+    let before = at.column - 1;
+    let skipped = if before < EXCERPT / 2 {
+        0
+    } else {
+        before - EXCERPT / 4
+    };
+    let shown: String = at.text.chars().skip(skipped).take(EXCERPT).collect();
+    let indent = before - skipped;
+    let room = EXCERPT.saturating_sub(indent).max(1);
+    (
+        printable(&shown),
+        " ".repeat(indent),
+        "^".repeat(at.length.min(room)),
+    )
+}
+
+/// What a terminal may be sent, character for character.
+fn printable(text: &str) -> String {
+    let plain = |c: char| match c {
+        '\t' => ' ',
+        c if c.is_control() => char::REPLACEMENT_CHARACTER,
+        c => c,
+    };
+    text.chars().map(plain).collect()
+}

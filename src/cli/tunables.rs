@@ -1,0 +1,153 @@
+//! The flags that `run`, `check` and `explain` share.
+//!
+//! Each has an environment variable; a flag goes before it, and it goes
+//! before the file.
+
+use std::fmt::Display;
+use std::io;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use ipnet::IpNet;
+
+use super::report;
+use crate::config::text;
+use crate::config::{
+    self, Advertise, BATCHES, Config, Destination, HashKey, Overrides, Policy, RATES, Settings,
+    WORKERS,
+};
+
+/// Everything that can be tuned.
+#[derive(Clone, Debug, Args)]
+#[group(skip)]
+pub struct Tunables {
+    /// TOML file with listeners, sets and routes [default: none, flags alone]
+    #[arg(short, long, value_name = "FILE", env = "VIADUCT_CONFIG")]
+    pub config: Option<PathBuf>,
+
+    /// Address to listen on over UDP, instead of those of the file; can be repeated. Port 0 takes any free one [default port: 5060]
+    #[arg(short, long, value_name = "ADDR[:PORT]", env = "VIADUCT_LISTEN", value_delimiter = ',', value_parser = text::listen_address)]
+    pub listen: Vec<SocketAddr>,
+
+    /// Destination, instead of the sets of the file; can be repeated. Either host:port or "sip:host:port;weight=2;priority=1;state=disabled" [default weight: 1, priority: 0, port: 5060]
+    #[arg(short, long, value_name = "DESTINATION", env = "VIADUCT_TO", value_delimiter = ',', value_parser = text::destination)]
+    pub to: Vec<Destination>,
+
+    /// Kamailio's dispatcher.list to take the destinations from, instead of the sets of the file
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "VIADUCT_DISPATCHER_LIST",
+        conflicts_with = "to"
+    )]
+    pub dispatcher_list: Option<PathBuf>,
+
+    /// Set id within --dispatcher-list [default: the lowest there is]
+    #[arg(
+        long,
+        value_name = "ID",
+        env = "VIADUCT_SET",
+        requires = "dispatcher_list"
+    )]
+    pub set: Option<u32>,
+
+    /// What our Via says as sent-by, where that is not the address listened on; for one listener [default: the listener's address and port]
+    #[arg(long, value_name = "HOST[:PORT]", env = "VIADUCT_ADVERTISE", value_parser = text::advertise)]
+    pub advertise: Option<Advertise>,
+
+    /// Worker threads, 1 to 1024 [default: one for each usable core]
+    #[arg(short, long, value_name = "THREADS", env = "VIADUCT_WORKERS", value_parser = within(WORKERS))]
+    pub workers: Option<usize>,
+
+    /// Whether each worker is pinned to a core [default: on]
+    #[arg(long, value_name = "ON|OFF", env = "VIADUCT_PIN", num_args = 0..=1, default_missing_value = "on", value_parser = on_off())]
+    pub pin: Option<bool>,
+
+    /// Datagrams taken by one system call, 1 to 256; more save time under load and need 64 KiB each [default: 64]
+    #[arg(long, value_name = "DATAGRAMS", env = "VIADUCT_BATCH", value_parser = within(BATCHES))]
+    pub batch: Option<usize>,
+
+    /// Receive buffer of each socket in octets, or with KiB, MiB or GiB; raise it where datagrams are lost in bursts [default: 4MiB]
+    #[arg(long, value_name = "OCTETS", env = "VIADUCT_RECEIVE_BUFFER", value_parser = text::octets)]
+    pub receive_buffer: Option<usize>,
+
+    /// Send buffer of each socket in octets, or with KiB, MiB or GiB [default: 4MiB]
+    #[arg(long, value_name = "OCTETS", env = "VIADUCT_SEND_BUFFER", value_parser = text::octets)]
+    pub send_buffer: Option<usize>,
+
+    /// How a destination is chosen, in sets that name no policy [default: hash]
+    #[arg(long, value_name = "POLICY", env = "VIADUCT_POLICY", value_parser = policies())]
+    pub policy: Option<Policy>,
+
+    /// What is hashed, in sets that name no hash key: call-id, from-uri, to-uri, request-uri, source or header:NAME [default: call-id]
+    #[arg(long, alias = "hash", value_name = "KEY", env = "VIADUCT_HASH_KEY", value_parser = text::hash_key)]
+    pub hash_key: Option<HashKey>,
+
+    /// File with the secret key, made where there is none; instances side by side share it [default: none, a new key at each start]
+    #[arg(long, value_name = "FILE", env = "VIADUCT_SECRET_FILE")]
+    pub secret_file: Option<PathBuf>,
+
+    /// Replies of our own to one source prefix (IPv4 /24, IPv6 /48), a second [default: 100]
+    #[arg(long, value_name = "REPLIES", env = "VIADUCT_REPLY_RATE", value_parser = within(RATES))]
+    pub reply_rate: Option<u32>,
+
+    /// Network or address that requests may name as next hop although it is no destination; can be repeated [default: none]
+    #[arg(long, value_name = "NETWORK", env = "VIADUCT_ALLOW_NEXT_HOP", value_delimiter = ',', value_parser = text::network)]
+    pub allow_next_hop: Vec<IpNet>,
+}
+
+impl Tunables {
+    /// What goes before the file.
+    pub fn overrides(&self) -> Overrides {
+        let allow_next_hop = Some(self.allow_next_hop.clone());
+        Overrides {
+            listen: self.listen.clone(),
+            advertise: self.advertise.clone(),
+            to: self.to.clone(),
+            dispatcher_list: self.dispatcher_list.clone(),
+            set: self.set,
+            settings: Settings {
+                workers: self.workers,
+                pin: self.pin,
+                batch: self.batch,
+                receive_buffer: self.receive_buffer,
+                send_buffer: self.send_buffer,
+                secret_file: self.secret_file.clone(),
+                reply_rate: self.reply_rate,
+                allow_next_hop: allow_next_hop.filter(|networks| !networks.is_empty()),
+                policy: self.policy,
+                hash_key: self.hash_key.clone(),
+            },
+        }
+    }
+
+    /// Loads the configuration; prints what there is to say of it to stderr.
+    /// `None` where that was an error.
+    pub fn load(&self) -> io::Result<Option<Config>> {
+        let loaded = config::load(self.config.as_deref(), &self.overrides());
+        report::print(&loaded.diagnostics)?;
+        Ok(loaded.config)
+    }
+}
+
+fn within<T>(range: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, String> + Clone
+where
+    T: FromStr + PartialOrd + Display + Clone,
+{
+    move |text| {
+        let value = text.parse().ok().filter(|value| range.contains(value));
+        value.ok_or_else(|| format!("give {} to {}", range.start(), range.end()))
+    }
+}
+
+fn on_off() -> impl TypedValueParser<Value = bool> {
+    PossibleValuesParser::new(["on", "off"]).map(|text| text == "on")
+}
+
+fn policies() -> impl TypedValueParser<Value = Policy> {
+    PossibleValuesParser::new(text::policy_names()).try_map(|text| text::policy(&text))
+}

@@ -1,0 +1,265 @@
+//! What is wrong with a configuration, told so that it can be mended.
+//!
+//! A [`Fault`] says what, why and how to mend; an [`Origin`] says where the
+//! value came from; a [`Report`] joins the two into [`Diagnostic`]s. Nothing
+//! is printed here: the command line does that.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::Path;
+use std::rc::Rc;
+
+use serde::Serialize;
+
+/// What is wrong with one value, without a place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    what: String,
+    why: Option<String>,
+    help: Option<String>,
+}
+
+impl Fault {
+    /// A fault that says only what is wrong.
+    pub fn new(what: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            why: None,
+            help: None,
+        }
+    }
+
+    /// Adds why it is wrong.
+    pub fn why(self, why: impl Into<String>) -> Self {
+        Self {
+            why: Some(why.into()),
+            ..self
+        }
+    }
+
+    /// Adds how to mend it.
+    pub fn help(self, help: impl Into<String>) -> Self {
+        Self {
+            help: Some(help.into()),
+            ..self
+        }
+    }
+
+    /// Adds the closest of `known` as help, where one is close to `given`.
+    pub(super) fn suggest(self, given: &str, known: &[&str]) -> Self {
+        match closest(given, known) {
+            Some(name) => self.help(format!("did you mean `{name}`?")),
+            None => self,
+        }
+    }
+
+    /// Adds a help text only where there is none yet.
+    pub(super) fn or_help(self, help: impl FnOnce() -> String) -> Self {
+        if self.help.is_some() {
+            self
+        } else {
+            self.help(help())
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        if let Some(why) = &self.why {
+            write!(f, ": {why}")?;
+        }
+        if let Some(help) = &self.help {
+            write!(f, "; {help}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// The entry of `known` that `given` is most likely a slip of.
+fn closest<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
+    let given = given.to_lowercase();
+    let (distance, name) = known
+        .iter()
+        .map(|name| (strsim::damerau_levenshtein(&given, name), *name))
+        .min()?;
+    (distance <= name.len().max(given.len()) / 3).then_some(name)
+}
+
+/// A text with a name, in which places are found.
+#[derive(Debug)]
+pub(super) struct Source {
+    name: String,
+    text: String,
+    line_starts: Vec<usize>,
+}
+
+impl Source {
+    /// Takes the text of the file `name`.
+    pub(super) fn new(name: &Path, text: String) -> Rc<Self> {
+        let newlines = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        let line_starts = std::iter::once(0).chain(newlines.map(|(at, _)| at + 1));
+        Rc::new(Self {
+            name: name.display().to_string(),
+            line_starts: line_starts.collect(),
+            text,
+        })
+    }
+
+    /// The text as read.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    fn locate(&self, span: &Range<usize>) -> Location {
+        let line = self
+            .line_starts
+            .partition_point(|start| *start <= span.start);
+        let start = self.line_starts[line - 1];
+        let text = self.text[start..].lines().next().unwrap_or_default();
+        let characters_to = |at: usize| {
+            let before = at.saturating_sub(start).min(text.len());
+            text.char_indices().filter(|(at, _)| *at < before).count()
+        };
+        let column = characters_to(span.start);
+        Location {
+            file: self.name.clone(),
+            line,
+            column: column + 1,
+            length: characters_to(span.end).saturating_sub(column).max(1),
+            text: text.to_owned(),
+        }
+    }
+}
+
+/// Where a value came from.
+#[derive(Clone, Debug)]
+pub(super) enum Origin {
+    /// These octets of a file.
+    File(Rc<Source>, Range<usize>),
+    /// A flag, or the environment variable that stands for it.
+    Flag(&'static str),
+    /// Nowhere: something that is missing altogether.
+    Nowhere,
+}
+
+/// A place in a file, as people count: from 1, in characters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Location {
+    /// The file as it was named.
+    pub file: String,
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+    /// Characters concerned, within the line; at least 1.
+    pub length: usize,
+    /// The line itself.
+    #[serde(skip)]
+    pub text: String,
+}
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// There is no configuration to run with.
+    Error,
+    /// It runs, but perhaps not as meant.
+    Warning,
+}
+
+/// One thing to tell the operator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Diagnostic {
+    /// Error or warning.
+    pub severity: Severity,
+    /// The place, where a file is concerned.
+    #[serde(flatten)]
+    pub location: Option<Location>,
+    /// The flag, where one is concerned: `--to`.
+    pub flag: Option<&'static str>,
+    /// What is wrong.
+    pub message: String,
+    /// Why that is wrong.
+    pub why: Option<String>,
+    /// How to mend it.
+    pub help: Option<String>,
+}
+
+/// One line, as compilers write: `file:line:column: severity: what`.
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(at) = &self.location {
+            write!(f, "{}:{}:{}: ", at.file, at.line, at.column)?;
+        }
+        if let Some(flag) = self.flag {
+            write!(f, "{flag}: ")?;
+        }
+        let severity = match self.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        write!(f, "{severity}: {}", self.message)
+    }
+}
+
+/// Collects diagnostics while a configuration is built.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl Report {
+    /// Notes something that forbids to run.
+    pub(super) fn error(&mut self, origin: &Origin, fault: Fault) {
+        self.push(Severity::Error, origin, fault);
+    }
+
+    /// Notes something that is probably not meant.
+    pub(super) fn warning(&mut self, origin: &Origin, fault: Fault) {
+        self.push(Severity::Warning, origin, fault);
+    }
+
+    /// Passes a good value on, notes a fault.
+    pub(super) fn check<T>(&mut self, origin: &Origin, result: Result<T, Fault>) -> Option<T> {
+        result.map_err(|fault| self.error(origin, fault)).ok()
+    }
+
+    /// How many errors have been noted.
+    pub(super) fn errors(&self) -> usize {
+        let error = |d: &&Diagnostic| d.severity == Severity::Error;
+        self.diagnostics.iter().filter(error).count()
+    }
+
+    /// The diagnostics in the order of the text.
+    pub(super) fn into_diagnostics(self) -> Vec<Diagnostic> {
+        let mut diagnostics = self.diagnostics;
+        diagnostics.sort_by(|a, b| {
+            let key = |d: &'_ Diagnostic| {
+                let at = d.location.as_ref();
+                at.map(|at| (at.file.clone(), at.line, at.column))
+            };
+            key(a).cmp(&key(b))
+        });
+        diagnostics
+    }
+
+    fn push(&mut self, severity: Severity, origin: &Origin, fault: Fault) {
+        let (location, flag) = match origin {
+            Origin::File(source, span) => (Some(source.locate(span)), None),
+            Origin::Flag(flag) => (None, Some(*flag)),
+            Origin::Nowhere => (None, None),
+        };
+        self.diagnostics.push(Diagnostic {
+            severity,
+            location,
+            flag,
+            message: fault.what,
+            why: fault.why,
+            help: fault.help,
+        });
+    }
+}

@@ -1,0 +1,219 @@
+//! Kamailio's `dispatcher.list`, read as Kamailio reads it.
+//!
+//! One destination a line: `setid URI [flags [priority [attributes]]]`. The
+//! order of the file is kept. What Viaduct has no use for is accepted with a
+//! warning; what it cannot do (TCP, TLS, names) is an error.
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use super::diagnostic::{Fault, Origin, Report, Source};
+use super::table::Placed;
+use super::text;
+use super::{Destination, State};
+
+/// What Kamailio's reader takes of a line at once, in octets.
+const LINE_LIMIT: usize = 1023;
+/// Flag bits: inactive (1) and disabled (4) take no work; trying (2),
+/// probing (8), no DNS (16) and no ping (32) change nothing here.
+const FLAG_INACTIVE: u32 = 1;
+const FLAG_DISABLED: u32 = 4;
+const FLAGS_KNOWN: u32 = 63;
+
+/// One line: a destination and the set it belongs to.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) set: u32,
+    pub(super) destination: Placed<Destination>,
+}
+
+/// Whether a text is a `dispatcher.list` rather than TOML: its first entry
+/// begins with a number and a SIP URI.
+pub(super) fn looks_like(text: &str) -> bool {
+    let mut lines = text.lines().map(str::trim_start);
+    let Some(line) = lines.find(|line| !line.is_empty() && !line.starts_with('#')) else {
+        return false;
+    };
+    let mut fields = line.split_whitespace();
+    let number = fields.next().is_some_and(|set| set.parse::<u32>().is_ok());
+    let scheme = fields.next().and_then(|uri| uri.split_once(':'));
+    number
+        && scheme
+            .is_some_and(|(s, _)| s.eq_ignore_ascii_case("sip") || s.eq_ignore_ascii_case("sips"))
+}
+
+/// Reads every entry, in the order of the file.
+pub(super) fn read(source: &Rc<Source>, report: &mut Report) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    let mut start = 0;
+    for line in source.text().split_inclusive('\n') {
+        let whole = line.trim_end();
+        if line.trim_end_matches(['\r', '\n']).len() > LINE_LIMIT {
+            let fault = Fault::new(format!("the line is longer than {LINE_LIMIT} octets"))
+                .why("Kamailio would read the rest of it as another line");
+            report.warning(
+                &Origin::File(source.clone(), start..start + whole.len()),
+                fault,
+            );
+        }
+        let fields = fields(whole, start);
+        if !fields.is_empty() {
+            let line = Line {
+                source,
+                start,
+                end: start + whole.len(),
+                fields,
+            };
+            entries.extend(line.entry(report));
+        }
+        start += line.len();
+    }
+    entries
+}
+
+/// A field and its place in the text.
+type Field<'t> = (&'t str, Range<usize>);
+
+/// The fields of a line up to a comment, which begins at a field or within
+/// the URI.
+fn fields(line: &str, start: usize) -> Vec<Field<'_>> {
+    let mut fields: Vec<Field<'_>> = Vec::new();
+    for field in line.split_whitespace() {
+        let at = start + (field.as_ptr() as usize - line.as_ptr() as usize);
+        let comment = field.find('#').filter(|at| *at == 0 || fields.len() == 1);
+        let field = &field[..comment.unwrap_or(field.len())];
+        if !field.is_empty() {
+            fields.push((field, at..at + field.len()));
+        }
+        if comment.is_some() {
+            break;
+        }
+    }
+    fields
+}
+
+struct Line<'t> {
+    source: &'t Rc<Source>,
+    start: usize,
+    end: usize,
+    fields: Vec<Field<'t>>,
+}
+
+impl<'t> Line<'t> {
+    fn entry(&self, report: &mut Report) -> Option<Entry> {
+        let set = self.field(0, report, |text| {
+            let fault = |_| Fault::new(format!("`{text}` is not a set id")).help("give a number");
+            text.parse::<u32>().map_err(fault)
+        })?;
+        let Some((uri, place)) = self.fields.get(1) else {
+            let origin = Origin::File(self.source.clone(), self.start..self.end);
+            let fault = Fault::new("the line has no URI");
+            report.error(
+                &origin,
+                fault.help("write `setid sip:host:port [flags [priority [attributes]]]`"),
+            );
+            return None;
+        };
+        let origin = Origin::File(self.source.clone(), place.clone());
+        let destination = self.uri(uri, &origin, report);
+        let state = self.field(2, report, flags);
+        let priority = self.field(3, report, text::priority);
+        let weight = self.attributes(report);
+        for (extra, place) in self.fields.iter().skip(5) {
+            let fault = Fault::new(format!("`{extra}` is ignored"));
+            let origin = Origin::File(self.source.clone(), place.clone());
+            report.warning(&origin, fault.why("attributes hold no blanks"));
+        }
+        let mut destination = destination?;
+        destination.state = state.unwrap_or(State::Active);
+        destination.priority = priority.unwrap_or(0);
+        destination.weight = weight.unwrap_or(1);
+        Some(Entry {
+            set,
+            destination: Placed::new(destination, origin),
+        })
+    }
+
+    /// Reads a field; `None` where it is missing or wrong.
+    fn field<T>(
+        &self,
+        index: usize,
+        report: &mut Report,
+        parser: impl FnOnce(&'t str) -> Result<T, Fault>,
+    ) -> Option<T> {
+        let (text, place) = self.fields.get(index)?;
+        report.check(
+            &Origin::File(self.source.clone(), place.clone()),
+            parser(text),
+        )
+    }
+
+    /// The URI without its parameters: of those only `transport` counts.
+    fn uri(&self, uri: &str, origin: &Origin, report: &mut Report) -> Option<Destination> {
+        let (address, parameters) = report.check(origin, text::split_destination(uri))?;
+        let mut good = true;
+        for parameter in parameters {
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            if name.eq_ignore_ascii_case("transport") {
+                good &= report.check(origin, text::transport(value)).is_some();
+            } else if !name.eq_ignore_ascii_case("lr") {
+                let fault = Fault::new(format!("the URI parameter `{name}` is ignored"));
+                report.warning(origin, fault.help("weights are attributes: `weight=2`"));
+            }
+        }
+        // The user part may hold `;` itself, the parameters cannot hold `@`.
+        let host = uri.rfind('@').unwrap_or(0);
+        let end = uri[host..].find(';').map_or(uri.len(), |at| host + at);
+        good.then(|| Destination {
+            uri: uri[..end].to_owned(),
+            address,
+            weight: 1,
+            priority: 0,
+            state: State::Active,
+        })
+    }
+
+    /// The weight among the attributes; the others are named in warnings.
+    fn attributes(&self, report: &mut Report) -> Option<u32> {
+        let (attributes, place) = self.fields.get(4)?;
+        let origin = Origin::File(self.source.clone(), place.clone());
+        let (mut weight, mut relative) = (None, None);
+        for attribute in attributes
+            .split(';')
+            .filter(|attribute| !attribute.is_empty())
+        {
+            let (name, value) = attribute.split_once('=').unwrap_or((attribute, ""));
+            match name {
+                "weight" => weight = report.check(&origin, text::weight(value)),
+                "rweight" => relative = report.check(&origin, text::weight(value)),
+                _ => {
+                    let fault = Fault::new(format!("the attribute `{name}` is ignored"));
+                    report.warning(&origin, fault.why("Viaduct has no use for it"));
+                }
+            }
+        }
+        if let (Some(weight), Some(relative)) = (weight, relative)
+            && weight != relative
+        {
+            let fault = Fault::new(format!(
+                "weight={weight} is used, rweight={relative} is not"
+            ));
+            report.warning(&origin, fault.why("a destination has one weight"));
+        }
+        weight.or(relative)
+    }
+}
+
+fn flags(text: &str) -> Result<State, Fault> {
+    let number = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => u32::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    let number = number.ok().filter(|flags| flags & !FLAGS_KNOWN == 0);
+    let fault =
+        || Fault::new(format!("`{text}` are no flags")).help("give 0 to 63, or 0x0 to 0x3f");
+    match number.ok_or_else(fault)? & (FLAG_INACTIVE | FLAG_DISABLED) {
+        0 => Ok(State::Active),
+        _ => Ok(State::Disabled),
+    }
+}

@@ -1,0 +1,117 @@
+//! The effective configuration as TOML: loaded again, it gives the same
+//! [`Config`].
+
+use std::fmt::{self, Write};
+
+use toml::{Table, Value};
+
+use super::text;
+use super::{Config, Destination, HashKey, Listener, Policy, Route, State};
+
+/// Writes every setting, whether it was given or is a default.
+pub fn to_toml(config: &Config) -> String {
+    let mut out = String::new();
+    write_config(&mut out, config).expect("invariant: writing to a String does not fail");
+    out
+}
+
+fn write_config(out: &mut String, config: &Config) -> fmt::Result {
+    writeln!(out, "workers = {}", config.workers)?;
+    writeln!(out, "pin = {}", config.pin)?;
+    writeln!(out, "batch = {}", config.batch)?;
+    writeln!(out, "receive-buffer = {}", config.receive_buffer)?;
+    writeln!(out, "send-buffer = {}", config.send_buffer)?;
+    writeln!(out, "reply-rate = {}", config.reply_rate)?;
+    if let Some(path) = &config.secret_file {
+        writeln!(out, "secret-file = {}", string(&path.to_string_lossy()))?;
+    }
+    writeln!(out, "allow-next-hop = {}", list(&config.allowed_next_hops))?;
+    for listener in &config.listeners {
+        write_listener(out, listener)?;
+    }
+    for set in &config.sets {
+        writeln!(out, "\n[[set]]")?;
+        writeln!(out, "name = {}", string(&set.name))?;
+        writeln!(out, "policy = {}", string(text::policy_name(set.policy)))?;
+        // The other policies would warn of a key that has no effect.
+        if set.policy == Policy::Hash || set.hash_key != HashKey::CallId {
+            let key = text::hash_key_name(&set.hash_key);
+            writeln!(out, "hash-key = {}", string(&key))?;
+        }
+        writeln!(out, "destinations = [")?;
+        for destination in &set.destinations {
+            writeln!(out, "    {},", destination_value(destination))?;
+        }
+        writeln!(out, "]")?;
+    }
+    config
+        .routes
+        .iter()
+        .try_for_each(|route| write_route(out, config, route))
+}
+
+fn write_listener(out: &mut String, listener: &Listener) -> fmt::Result {
+    writeln!(out, "\n[[listener]]")?;
+    writeln!(out, "name = {}", string(&listener.name))?;
+    writeln!(out, "address = {}", string(&listener.address.to_string()))?;
+    if let Some(advertise) = &listener.advertise {
+        writeln!(out, "advertise = {}", string(&advertise.to_string()))?;
+    }
+    Ok(())
+}
+
+/// The URI alone where it says all, else a table with what it leaves out.
+fn destination_value(destination: &Destination) -> Value {
+    let uri = Value::String(destination.uri.clone());
+    let mut table = Table::new();
+    let written = text::destination_text(&destination.uri).ok();
+    let written = written.as_ref();
+    if written.is_none_or(|w| w.weight.is_none()) && destination.weight != 1 {
+        table.insert("weight".to_owned(), destination.weight.into());
+    }
+    if written.is_none_or(|w| w.priority.is_none()) && destination.priority != 0 {
+        table.insert("priority".to_owned(), destination.priority.into());
+    }
+    if written.is_none_or(|w| w.state.is_none()) && destination.state != State::Active {
+        let state = text::state_name(destination.state).to_owned();
+        table.insert("state".to_owned(), Value::String(state));
+    }
+    if table.is_empty() {
+        return uri;
+    }
+    table.insert("uri".to_owned(), uri);
+    Value::Table(table)
+}
+
+fn write_route(out: &mut String, config: &Config, route: &Route) -> fmt::Result {
+    let listeners = route
+        .listeners
+        .iter()
+        .map(|index| &config.listeners[*index].name);
+    let conditions = [
+        ("method", list(&route.methods)),
+        ("host", list(&route.hosts)),
+        ("user-prefix", list(&route.user_prefixes)),
+        ("source", list(&route.sources)),
+        ("listener", list(listeners)),
+    ];
+    writeln!(out, "\n[[route]]")?;
+    writeln!(out, "set = {}", string(&config.sets[route.set].name))?;
+    for (key, values) in conditions {
+        if values.as_array().is_some_and(|values| !values.is_empty()) {
+            writeln!(out, "{key} = {values}")?;
+        }
+    }
+    Ok(())
+}
+
+fn list<T: ToString>(values: impl IntoIterator<Item = T>) -> Value {
+    let strings = values
+        .into_iter()
+        .map(|value| Value::String(value.to_string()));
+    Value::Array(strings.collect())
+}
+
+fn string(text: &str) -> Value {
+    Value::String(text.to_owned())
+}

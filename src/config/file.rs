@@ -1,0 +1,386 @@
+//! The TOML file: text in, a draft out whose every value is well formed.
+//!
+//! What one value can say by itself is checked here; what values say of each
+//! other is checked where flags and file are merged.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use ipnet::IpNet;
+
+use super::diagnostic::{Fault, Origin, Report, Source};
+use super::merge::Settings;
+use super::table::{Item, Placed, Section};
+use super::text;
+use super::{Advertise, BATCHES, Destination, HashKey, Policy, RATES, WORKERS};
+
+const TOP_LEVEL: [&str; 13] = [
+    "listen",
+    "advertise",
+    "workers",
+    "pin",
+    "batch",
+    "receive-buffer",
+    "send-buffer",
+    "secret-file",
+    "reply-rate",
+    "allow-next-hop",
+    "policy",
+    "hash-key",
+    "listener",
+];
+/// Methods in common use, to notice the wrong case.
+const METHODS: [&str; 14] = [
+    "INVITE",
+    "ACK",
+    "BYE",
+    "CANCEL",
+    "REGISTER",
+    "OPTIONS",
+    "PRACK",
+    "SUBSCRIBE",
+    "NOTIFY",
+    "PUBLISH",
+    "INFO",
+    "REFER",
+    "MESSAGE",
+    "UPDATE",
+];
+
+/// The file as read.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    /// `None`: nothing is written about listeners, good or bad.
+    pub(super) listeners: Option<Vec<ListenerDraft>>,
+    pub(super) advertise: Option<Placed<Advertise>>,
+    pub(super) settings: Settings,
+    /// `None`: nothing is written about sets, good or bad.
+    pub(super) sets: Option<Vec<SetDraft>>,
+    pub(super) routes: Vec<RouteDraft>,
+}
+
+/// A `[[listener]]`, or one entry of `listen`.
+#[derive(Debug)]
+pub(super) struct ListenerDraft {
+    pub(super) name: Option<Placed<String>>,
+    pub(super) address: Placed<SocketAddr>,
+    pub(super) advertise: Option<Advertise>,
+}
+
+/// A `[[set]]`.
+#[derive(Debug)]
+pub(super) struct SetDraft {
+    pub(super) name: Placed<String>,
+    pub(super) policy: Option<Placed<Policy>>,
+    pub(super) hash_key: Option<Placed<HashKey>>,
+    pub(super) members: Members,
+}
+
+/// Where the destinations of a set are written.
+#[derive(Debug)]
+pub(super) enum Members {
+    /// In the file or in flags.
+    Here(Vec<Placed<Destination>>),
+    /// In a `dispatcher.list`, under this set id or the lowest one.
+    List(Placed<PathBuf>, Option<u32>),
+}
+
+/// A `[[route]]`.
+#[derive(Debug)]
+pub(super) struct RouteDraft {
+    pub(super) origin: Origin,
+    pub(super) set: Placed<String>,
+    pub(super) methods: Vec<String>,
+    pub(super) hosts: Vec<String>,
+    pub(super) user_prefixes: Vec<String>,
+    pub(super) sources: Vec<IpNet>,
+    pub(super) listeners: Vec<Placed<String>>,
+}
+
+/// Reads a whole file; `None` where its syntax is broken.
+pub(super) fn read(source: &Rc<Source>, report: &mut Report) -> Option<Draft> {
+    let mut top = Section::document(source, report)?;
+    let listened = top.has("listen") || top.has("listener");
+    let has_sets = top.has("set");
+    let mut listeners = Vec::new();
+    for address in parse_all(&mut top, "listen", text::listen_address, report) {
+        listeners.push(ListenerDraft {
+            name: None,
+            address,
+            advertise: None,
+        });
+    }
+    for section in top.sections("listener", "[[listener]]", report) {
+        listeners.extend(listener(section, report));
+    }
+    let advertise = parse(&mut top, "advertise", text::advertise, report);
+    let settings = settings(&mut top, report);
+    let sets = top.sections("set", "[[set]]", report);
+    let sets = sets
+        .into_iter()
+        .filter_map(|section| set(section, report))
+        .collect();
+    let routes = top.sections("route", "[[route]]", report);
+    let routes = routes
+        .into_iter()
+        .filter_map(|section| route(section, report))
+        .collect();
+    top.finish(&TOP_LEVEL, report);
+    Some(Draft {
+        listeners: listened.then_some(listeners),
+        advertise,
+        settings,
+        sets: has_sets.then_some(sets),
+        routes,
+    })
+}
+
+fn settings(top: &mut Section<'_>, report: &mut Report) -> Settings {
+    let octets = |key, top: &mut Section<'_>, report: &mut Report| {
+        let size = top
+            .take(key)?
+            .parse_number_or_string(text::octets, report)?;
+        Some(size.value)
+    };
+    Settings {
+        workers: top
+            .take("workers")
+            .and_then(|item| item.integer(WORKERS, report)),
+        pin: top.take("pin").and_then(|item| item.boolean(report)),
+        batch: top
+            .take("batch")
+            .and_then(|item| item.integer(BATCHES, report)),
+        receive_buffer: octets("receive-buffer", top, report),
+        send_buffer: octets("send-buffer", top, report),
+        secret_file: top
+            .take("secret-file")
+            .and_then(|item| item.text(report))
+            .map(|path| path.value.into()),
+        reply_rate: top
+            .take("reply-rate")
+            .and_then(|item| item.integer(RATES, report)),
+        allow_next_hop: top
+            .take("allow-next-hop")
+            .map(|item| networks(item, report)),
+        policy: parse(top, "policy", text::policy, report).map(|policy| policy.value),
+        hash_key: parse(top, "hash-key", text::hash_key, report).map(|key| key.value),
+    }
+}
+
+/// An empty list is a list: it takes away what the default would allow.
+fn networks(item: Item<'_>, report: &mut Report) -> Vec<IpNet> {
+    let items = item.list(report).into_iter();
+    let networks = items.filter_map(|item| item.parse(text::network, report));
+    networks.map(|network| network.value).collect()
+}
+
+fn listener(mut section: Section<'_>, report: &mut Report) -> Option<ListenerDraft> {
+    let name = section.take("name").and_then(|item| item.text(report));
+    let address = section.require("address", report);
+    let address = address.and_then(|item| item.parse(text::listen_address, report));
+    let advertise = parse(&mut section, "advertise", text::advertise, report);
+    section.finish(&TOP_LEVEL, report);
+    Some(ListenerDraft {
+        name,
+        address: address?,
+        advertise: advertise.map(|advertise| advertise.value),
+    })
+}
+
+fn set(mut section: Section<'_>, report: &mut Report) -> Option<SetDraft> {
+    let name = section
+        .require("name", report)
+        .and_then(|item| item.text(report));
+    let policy = parse(&mut section, "policy", text::policy, report);
+    let hash_key = parse(&mut section, "hash-key", text::hash_key, report);
+    let members = members(&mut section, report);
+    section.finish(&TOP_LEVEL, report);
+    Some(SetDraft {
+        name: name?,
+        policy,
+        hash_key,
+        members,
+    })
+}
+
+fn members(section: &mut Section<'_>, report: &mut Report) -> Members {
+    let destinations = section.take("destinations");
+    let list = section.take("dispatcher-list");
+    let id = section.take("id");
+    let id_origin = id.as_ref().map(|item| item.origin.clone());
+    let id = id.and_then(|item| item.integer(0..=u32::MAX, report));
+    if let (None, Some(origin)) = (&list, id_origin) {
+        let fault = Fault::new("`id` without `dispatcher-list`");
+        report.error(&origin, fault.why("it chooses a set of a dispatcher.list"));
+    }
+    match (destinations, list) {
+        (Some(_), Some(list)) => {
+            let fault = Fault::new("both `destinations` and `dispatcher-list`");
+            report.error(&list.origin, fault.help("keep one of them"));
+        }
+        (None, None) => {
+            let fault = Fault::new("the set has no destinations");
+            let help = "add `destinations = [\"10.0.0.11:5060\"]` or `dispatcher-list = \"path\"`";
+            report.error(&section.origin, fault.help(help));
+        }
+        (None, Some(list)) => {
+            if let Some(path) = list.text(report) {
+                return Members::List(Placed::new(path.value.into(), path.origin), id);
+            }
+        }
+        (Some(item), None) => {
+            let items = item.one_or_many(report).into_iter();
+            return Members::Here(items.filter_map(|item| destination(item, report)).collect());
+        }
+    }
+    Members::Here(Vec::new())
+}
+
+fn destination(item: Item<'_>, report: &mut Report) -> Option<Placed<Destination>> {
+    if !item.is_table() {
+        return item.parse(text::destination, report);
+    }
+    let mut section = item.section("a destination", report)?;
+    let uri = section
+        .require("uri", report)
+        .and_then(|item| item.text(report));
+    let weight = with_origin(section.take("weight"), |item| {
+        item.integer(text::WEIGHTS, report)
+    });
+    let priority = section.take("priority");
+    let priority = with_origin(priority, |item| item.integer(i32::MIN..=i32::MAX, report));
+    let state = section.take("state");
+    let state = with_origin(state, |item| Some(item.parse(text::state, report)?.value));
+    let origin = section.origin.clone();
+    section.finish(&TOP_LEVEL, report);
+
+    let uri = uri?;
+    let written = report.check(&uri.origin, text::destination_text(&uri.value))?;
+    let mut destination = report.check(&uri.origin, text::destination(&uri.value))?;
+    add(
+        "weight",
+        weight,
+        written.weight.is_some(),
+        &mut destination.weight,
+        report,
+    );
+    add(
+        "priority",
+        priority,
+        written.priority.is_some(),
+        &mut destination.priority,
+        report,
+    );
+    add(
+        "state",
+        state,
+        written.state.is_some(),
+        &mut destination.state,
+        report,
+    );
+    Some(Placed::new(destination, origin))
+}
+
+fn with_origin<'i, T>(
+    item: Option<Item<'i>>,
+    value: impl FnOnce(Item<'i>) -> Option<T>,
+) -> Option<Placed<T>> {
+    let item = item?;
+    let origin = item.origin.clone();
+    Some(Placed::new(value(item)?, origin))
+}
+
+/// Sets a field from its key, which must not stand in the URI too.
+fn add<T>(key: &str, given: Option<Placed<T>>, in_uri: bool, field: &mut T, report: &mut Report) {
+    let Some(given) = given else {
+        return;
+    };
+    if in_uri {
+        let fault = Fault::new(format!("`{key}` is given here and in the URI"));
+        report.error(&given.origin, fault.help("keep one of them"));
+    }
+    *field = given.value;
+}
+
+fn route(mut section: Section<'_>, report: &mut Report) -> Option<RouteDraft> {
+    let set = section
+        .require("set", report)
+        .and_then(|item| item.text(report));
+    let methods = parse_all(&mut section, "method", method, report);
+    for written in &methods {
+        let upper = written.value.to_ascii_uppercase();
+        if upper != written.value && METHODS.contains(&upper.as_str()) {
+            let fault = Fault::new(format!("no request has the method `{}`", written.value))
+                .why("methods are case-sensitive (RFC 3261 §7.1)")
+                .help(format!("write `{upper}`"));
+            report.warning(&written.origin, fault);
+        }
+    }
+    let hosts = parse_all(&mut section, "host", host, report);
+    let user_prefixes = parse_all(&mut section, "user-prefix", user_prefix, report);
+    let sources = parse_all(&mut section, "source", text::network, report);
+    let listeners = parse_all(&mut section, "listener", |name| Ok(name.to_owned()), report);
+    let origin = section.origin.clone();
+    section.finish(&TOP_LEVEL, report);
+    Some(RouteDraft {
+        origin,
+        set: set?,
+        methods: values(methods),
+        hosts: values(hosts),
+        user_prefixes: values(user_prefixes),
+        sources: values(sources),
+        listeners,
+    })
+}
+
+fn method(text: &str) -> Result<String, Fault> {
+    if text::is_token(text) {
+        Ok(text.to_owned())
+    } else {
+        Err(Fault::new(format!("`{text}` is not a method")).help("write INVITE, REGISTER …"))
+    }
+}
+
+/// A host in lower case; an IPv6 address stands in brackets.
+fn host(text: &str) -> Result<String, Fault> {
+    let advertise = text::advertise(text)?;
+    match advertise.port {
+        None => Ok(advertise.host.to_ascii_lowercase()),
+        Some(_) => {
+            Err(Fault::new("a host condition has no port")
+                .help(format!("write `{}`", advertise.host)))
+        }
+    }
+}
+
+fn user_prefix(text: &str) -> Result<String, Fault> {
+    match text {
+        "" => Err(Fault::new("an empty prefix holds always").help("leave `user-prefix` out")),
+        text => Ok(text.to_owned()),
+    }
+}
+
+fn parse<T>(
+    section: &mut Section<'_>,
+    key: &'static str,
+    parser: impl Fn(&str) -> Result<T, Fault>,
+    report: &mut Report,
+) -> Option<Placed<T>> {
+    section.take(key)?.parse(parser, report)
+}
+
+fn parse_all<T>(
+    section: &mut Section<'_>,
+    key: &'static str,
+    parser: impl Fn(&str) -> Result<T, Fault>,
+    report: &mut Report,
+) -> Vec<Placed<T>> {
+    let item = section.take(key);
+    item.map(|item| item.parse_all(parser, report))
+        .unwrap_or_default()
+}
+
+fn values<T>(placed: Vec<Placed<T>>) -> Vec<T> {
+    placed.into_iter().map(|placed| placed.value).collect()
+}

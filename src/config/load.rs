@@ -1,0 +1,113 @@
+//! From files and flags to a [`Config`], or to the reasons why there is none.
+
+use std::collections::BTreeMap;
+use std::num::NonZero;
+use std::path::Path;
+
+use super::diagnostic::{Diagnostic, Fault, Origin, Report};
+use super::dispatcher_list;
+use super::file::{self, Draft};
+use super::merge::{self, Overrides, Reader};
+use super::table::Placed;
+use super::validate;
+use super::{Config, Destination, HashKey, Policy, Set};
+
+/// The outcome of [`load`].
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration; `None` where a diagnostic is an error.
+    pub config: Option<Config>,
+    /// Errors and warnings in the order of the text.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// The outcome of [`load_list`].
+#[derive(Debug)]
+pub struct LoadedList {
+    /// The sets by id, named by it; `None` where a diagnostic is an error.
+    pub sets: Option<Vec<Set>>,
+    /// Errors and warnings in the order of the text.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Loads a configuration from a TOML file, if there is one, and from flags.
+pub fn load(file: Option<&Path>, overrides: &Overrides) -> Loaded {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let cores = cores.min(*super::WORKERS.end());
+    let mut loaded = load_with(file, overrides, cores, &|path| std::fs::read(path));
+    if let Some(config) = &mut loaded.config {
+        // So that the effective configuration means the same anywhere.
+        let absolute = |path| std::path::absolute(&path).unwrap_or(path);
+        config.secret_file = config.secret_file.take().map(absolute);
+    }
+    loaded
+}
+
+/// As [`load`], on a machine of `cores` cores whose files `reader` reads.
+pub fn load_with(
+    file: Option<&Path>,
+    overrides: &Overrides,
+    cores: usize,
+    reader: Reader<'_>,
+) -> Loaded {
+    let mut report = Report::default();
+    let base = file.and_then(Path::parent).unwrap_or_else(|| Path::new(""));
+    let draft = match file {
+        Some(file) => draft(file, reader, &mut report),
+        None => Some(Draft::default()),
+    };
+    let config =
+        draft.and_then(|draft| merge::merge(draft, base, overrides, cores, reader, &mut report));
+    Loaded {
+        config,
+        diagnostics: report.into_diagnostics(),
+    }
+}
+
+fn draft(file: &Path, reader: Reader<'_>, report: &mut Report) -> Option<Draft> {
+    let source = merge::text(file, reader, report)?;
+    if dispatcher_list::looks_like(source.text()) {
+        let fault = Fault::new(format!("`{}` is a dispatcher.list", file.display()));
+        let help = format!("give --dispatcher-list {} and --listen", file.display());
+        report.error(&Origin::Flag("--config"), fault.help(help));
+        return None;
+    }
+    file::read(&source, report)
+}
+
+/// Whether a file can be read and is a `dispatcher.list` rather than TOML.
+pub fn is_list(file: &Path) -> bool {
+    let text = std::fs::read(file);
+    text.is_ok_and(|text| dispatcher_list::looks_like(&String::from_utf8_lossy(&text)))
+}
+
+/// Reads a `dispatcher.list` by itself, to check it.
+pub fn load_list(file: &Path) -> LoadedList {
+    let mut report = Report::default();
+    let origin = Origin::Flag("--dispatcher-list");
+    let reader = |path: &Path| std::fs::read(path);
+    let entries = merge::list_entries(file, &origin, &reader, &mut report).unwrap_or_default();
+    let mut by_id: BTreeMap<u32, Vec<Placed<Destination>>> = BTreeMap::new();
+    for entry in entries {
+        by_id.entry(entry.set).or_default().push(entry.destination);
+    }
+    let mut sets = Vec::new();
+    for (id, destinations) in by_id {
+        let name = Placed::new(id.to_string(), destinations[0].origin.clone());
+        validate::destinations(&name, Policy::Hash, &destinations, &[], &mut report);
+        sets.push(Set {
+            name: name.value,
+            policy: Policy::Hash,
+            hash_key: HashKey::CallId,
+            destinations: destinations
+                .into_iter()
+                .map(|placed| placed.value)
+                .collect(),
+        });
+    }
+    let sets = (report.errors() == 0).then_some(sets);
+    LoadedList {
+        sets,
+        diagnostics: report.into_diagnostics(),
+    }
+}

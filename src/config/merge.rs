@@ -1,0 +1,299 @@
+//! Flags, environment and file become one [`Config`].
+//!
+//! A flag goes before the environment (which the command line has merged
+//! into the flags already), the environment before the file, the file before
+//! the default. What values say of each other is checked in `validate`.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use ipnet::IpNet;
+
+use super::diagnostic::{Fault, Origin, Report, Source};
+use super::dispatcher_list::{self, Entry};
+use super::file::{Draft, ListenerDraft, Members, SetDraft};
+use super::table::Placed;
+use super::validate;
+use super::{Advertise, Config, Destination, HashKey, Policy, Set};
+
+/// What to take where neither flag nor file says otherwise.
+const DEFAULT_BATCH: usize = 64;
+const DEFAULT_BUFFER: usize = 4 << 20;
+const DEFAULT_REPLY_RATE: u32 = 100;
+/// The name of the set that flags make.
+const FLAG_SET: &str = "default";
+
+/// Settings that a flag and a key of the file have in common.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// See [`Config::workers`]; the default is one for each usable core.
+    pub workers: Option<usize>,
+    /// See [`Config::pin`]; the default is true.
+    pub pin: Option<bool>,
+    /// See [`Config::batch`]; the default is 64.
+    pub batch: Option<usize>,
+    /// See [`Config::receive_buffer`]; the default is 4 MiB.
+    pub receive_buffer: Option<usize>,
+    /// See [`Config::send_buffer`]; the default is 4 MiB.
+    pub send_buffer: Option<usize>,
+    /// See [`Config::secret_file`].
+    pub secret_file: Option<PathBuf>,
+    /// See [`Config::reply_rate`]; the default is 100.
+    pub reply_rate: Option<u32>,
+    /// See [`Config::allowed_next_hops`]; the default is none.
+    pub allow_next_hop: Option<Vec<IpNet>>,
+    /// For sets that name no policy; the default is [`Policy::Hash`].
+    pub policy: Option<Policy>,
+    /// For sets that name no hash key; the default is [`HashKey::CallId`].
+    pub hash_key: Option<HashKey>,
+}
+
+/// What flags and environment say; it goes before the file.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// Listeners instead of those of the file.
+    pub listen: Vec<SocketAddr>,
+    /// What the one listener advertises.
+    pub advertise: Option<Advertise>,
+    /// Destinations of one set instead of the sets of the file.
+    pub to: Vec<Destination>,
+    /// A `dispatcher.list` with the destinations of that set.
+    pub dispatcher_list: Option<PathBuf>,
+    /// The set id to take from it; the lowest where none is given.
+    pub set: Option<u32>,
+    /// The rest.
+    pub settings: Settings,
+}
+
+/// Reads a file whole; the one thing here that may touch the file system.
+pub(super) type Reader<'r> = &'r dyn Fn(&Path) -> io::Result<Vec<u8>>;
+
+/// Merges and checks; without errors in the report there is a `Config`.
+pub(super) fn merge(
+    draft: Draft,
+    base: &Path,
+    overrides: &Overrides,
+    cores: usize,
+    reader: Reader<'_>,
+    report: &mut Report,
+) -> Option<Config> {
+    let flags = &overrides.settings;
+    let file = draft.settings;
+    let advertise = overrides.advertise.clone();
+    let advertise = advertise.map(|value| Placed::new(value, Origin::Flag("--advertise")));
+    let advertise = advertise.or(draft.advertise);
+    let listeners = listeners(overrides, draft.listeners, report);
+    let listeners = validate::listeners(listeners, advertise, report);
+
+    let policy = flags.policy.or(file.policy).unwrap_or(Policy::Hash);
+    let hash_key = flags
+        .hash_key
+        .clone()
+        .or(file.hash_key)
+        .unwrap_or(HashKey::CallId);
+    let mut sets = Vec::new();
+    for set in set_drafts(overrides, draft.sets, report) {
+        let destinations = destinations(set.members, base, reader, report);
+        let policy = set
+            .policy
+            .unwrap_or_else(|| Placed::new(policy, set.name.origin.clone()));
+        let own_key = set.hash_key.is_some();
+        let hash_key = set
+            .hash_key
+            .unwrap_or_else(|| Placed::new(hash_key.clone(), policy.origin.clone()));
+        validate::choice(&policy, &hash_key, own_key, report);
+        validate::destinations(&set.name, policy.value, &destinations, &listeners, report);
+        sets.push(Placed::new(
+            Set {
+                name: set.name.value,
+                policy: policy.value,
+                hash_key: hash_key.value,
+                destinations: destinations
+                    .into_iter()
+                    .map(|placed| placed.value)
+                    .collect(),
+            },
+            set.name.origin,
+        ));
+    }
+    let routes = validate::routes(draft.routes, &sets, &listeners, report);
+    validate::sets(&sets, &routes, report);
+
+    let config = Config {
+        listeners,
+        sets: sets.into_iter().map(|set| set.value).collect(),
+        routes,
+        allowed_next_hops: flags
+            .allow_next_hop
+            .clone()
+            .or(file.allow_next_hop)
+            .unwrap_or_default(),
+        workers: flags.workers.or(file.workers).unwrap_or(cores),
+        pin: flags.pin.or(file.pin).unwrap_or(true),
+        batch: flags.batch.or(file.batch).unwrap_or(DEFAULT_BATCH),
+        receive_buffer: flags
+            .receive_buffer
+            .or(file.receive_buffer)
+            .unwrap_or(DEFAULT_BUFFER),
+        send_buffer: flags
+            .send_buffer
+            .or(file.send_buffer)
+            .unwrap_or(DEFAULT_BUFFER),
+        secret_file: flags
+            .secret_file
+            .clone()
+            .or_else(|| file.secret_file.map(|path| base.join(path))),
+        reply_rate: flags
+            .reply_rate
+            .or(file.reply_rate)
+            .unwrap_or(DEFAULT_REPLY_RATE),
+    };
+    (report.errors() == 0).then_some(config)
+}
+
+fn listeners(
+    overrides: &Overrides,
+    file: Option<Vec<ListenerDraft>>,
+    report: &mut Report,
+) -> Vec<ListenerDraft> {
+    if overrides.listen.is_empty() {
+        if file.is_none() {
+            let help = "add `listen = [\"192.0.2.10:5060\"]` to the file, or give --listen 192.0.2.10:5060";
+            report.error(
+                &Origin::Nowhere,
+                Fault::new("there is no listener").help(help),
+            );
+        }
+        return file.unwrap_or_default();
+    }
+    let listener = |address: &SocketAddr| ListenerDraft {
+        name: None,
+        address: Placed::new(*address, Origin::Flag("--listen")),
+        advertise: None,
+    };
+    overrides.listen.iter().map(listener).collect()
+}
+
+fn set_drafts(
+    overrides: &Overrides,
+    file: Option<Vec<SetDraft>>,
+    report: &mut Report,
+) -> Vec<SetDraft> {
+    let (origin, members) = if let Some(path) = &overrides.dispatcher_list {
+        let origin = Origin::Flag("--dispatcher-list");
+        let path = Placed::new(path.clone(), origin.clone());
+        (origin, Members::List(path, overrides.set))
+    } else if !overrides.to.is_empty() {
+        let origin = Origin::Flag("--to");
+        let place = |to: &Destination| Placed::new(to.clone(), origin.clone());
+        (
+            origin.clone(),
+            Members::Here(overrides.to.iter().map(place).collect()),
+        )
+    } else {
+        if file.is_none() {
+            let help = "add a [[set]] to the file, or give --to 10.0.0.11:5060";
+            report.error(
+                &Origin::Nowhere,
+                Fault::new("there is no destination").help(help),
+            );
+        }
+        return file.unwrap_or_default();
+    };
+    let name = Placed::new(FLAG_SET.to_owned(), origin);
+    vec![SetDraft {
+        name,
+        policy: None,
+        hash_key: None,
+        members,
+    }]
+}
+
+/// The destinations of a set, from where they are written. A path in the
+/// file is relative to the file.
+fn destinations(
+    members: Members,
+    base: &Path,
+    reader: Reader<'_>,
+    report: &mut Report,
+) -> Vec<Placed<Destination>> {
+    let (path, id) = match members {
+        Members::Here(destinations) => return destinations,
+        Members::List(path, id) => (path, id),
+    };
+    let file = match path.origin {
+        Origin::File(..) => base.join(&path.value),
+        Origin::Flag(_) | Origin::Nowhere => path.value,
+    };
+    let Some(entries) = list_entries(&file, &path.origin, reader, report) else {
+        return Vec::new();
+    };
+    let lowest = entries.iter().map(|entry| entry.set).min();
+    let Some(wanted) = id.or(lowest) else {
+        return Vec::new();
+    };
+    let ours = |entry: Entry| (entry.set == wanted).then_some(entry.destination);
+    let mut ids: Vec<u32> = entries.iter().map(|entry| entry.set).collect();
+    let destinations: Vec<_> = entries.into_iter().filter_map(ours).collect();
+    if destinations.is_empty() {
+        ids.sort_unstable();
+        ids.dedup();
+        let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
+        let fault = Fault::new(format!("`{}` has no set {wanted}", file.display()));
+        report.error(
+            &path.origin,
+            fault.help(format!("it has {}", ids.join(", "))),
+        );
+    }
+    destinations
+}
+
+/// The entries of a `dispatcher.list`; a list without any is an error.
+pub(super) fn list_entries(
+    file: &Path,
+    origin: &Origin,
+    reader: Reader<'_>,
+    report: &mut Report,
+) -> Option<Vec<Entry>> {
+    let octets = report.check(
+        origin,
+        reader(file).map_err(|error| unreadable(file, &error)),
+    )?;
+    // Comments may be in any encoding; what is read must be ASCII anyway.
+    let source = Source::new(file, String::from_utf8_lossy(&octets).into_owned());
+    let faults = report.errors();
+    let entries = dispatcher_list::read(&source, report);
+    if entries.is_empty() && report.errors() == faults {
+        let fault = Fault::new(format!("`{}` has no destinations", file.display()));
+        report.error(
+            origin,
+            fault.help("add a line such as `1 sip:10.0.0.11:5060`"),
+        );
+    }
+    Some(entries)
+}
+
+/// The text of a TOML file.
+pub(super) fn text(file: &Path, reader: Reader<'_>, report: &mut Report) -> Option<Rc<Source>> {
+    let origin = Origin::Flag("--config");
+    let octets = report.check(
+        &origin,
+        reader(file).map_err(|error| unreadable(file, &error)),
+    )?;
+    match String::from_utf8(octets) {
+        Ok(text) => Some(Source::new(file, text)),
+        Err(error) => {
+            let place = error.utf8_error().valid_up_to()..error.utf8_error().valid_up_to();
+            let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+            let origin = Origin::File(Source::new(file, text), place);
+            report.error(&origin, Fault::new("the file is not UTF-8").why("TOML is"));
+            None
+        }
+    }
+}
+
+fn unreadable(file: &Path, error: &io::Error) -> Fault {
+    Fault::new(format!("cannot read `{}`", file.display())).why(error.to_string())
+}

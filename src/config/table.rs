@@ -1,0 +1,261 @@
+//! Reading TOML tables key by key, with the place of every value.
+//!
+//! Deriving `Deserialize` would stop at the first error; here each value of
+//! the wrong kind and each unknown key is noted in the [`Report`], and the
+//! rest is read on.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::rc::Rc;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::diagnostic::{Fault, Origin, Report, Source};
+
+/// A value and where it came from.
+#[derive(Clone, Debug)]
+pub(super) struct Placed<T> {
+    pub(super) value: T,
+    pub(super) origin: Origin,
+}
+
+impl<T> Placed<T> {
+    pub(super) fn new(value: T, origin: Origin) -> Self {
+        Self { value, origin }
+    }
+}
+
+/// A table from which keys are taken until only unknown ones are left.
+pub(super) struct Section<'i> {
+    /// As the operator would name it: `[[set]]`.
+    kind: &'static str,
+    pub(super) origin: Origin,
+    source: Rc<Source>,
+    table: DeTable<'i>,
+    taken: Vec<&'static str>,
+}
+
+impl<'i> Section<'i> {
+    /// Parses a document; syntax errors are noted.
+    pub(super) fn document(source: &'i Rc<Source>, report: &mut Report) -> Option<Self> {
+        let (document, errors) = DeTable::parse_recoverable(source.text());
+        let failed = !errors.is_empty();
+        for error in errors {
+            let origin = Origin::File(source.clone(), error.span().unwrap_or(0..0));
+            report.error(&origin, Fault::new(error.message()));
+        }
+        (!failed).then(|| Self {
+            kind: "the top level",
+            origin: Origin::File(source.clone(), document.span()),
+            source: source.clone(),
+            table: document.into_inner(),
+            taken: Vec::new(),
+        })
+    }
+
+    /// Whether a key is there.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    /// Takes the value of a key, if it is there.
+    pub(super) fn take(&mut self, key: &'static str) -> Option<Item<'i>> {
+        self.taken.push(key);
+        let value = self.table.remove(key)?;
+        Some(Item::new(&self.source, value))
+    }
+
+    /// Takes the value of a key that must be there.
+    pub(super) fn require(&mut self, key: &'static str, report: &mut Report) -> Option<Item<'i>> {
+        let item = self.take(key);
+        if item.is_none() {
+            let fault = Fault::new(format!("{} has no `{key}`", self.kind));
+            report.error(&self.origin, fault.help(format!("add `{key} = …`")));
+        }
+        item
+    }
+
+    /// Takes the tables of `[[key]]`.
+    pub(super) fn sections(
+        &mut self,
+        key: &'static str,
+        kind: &'static str,
+        report: &mut Report,
+    ) -> Vec<Self> {
+        let items = self.take(key).map(|item| item.list(report));
+        let sections = items.into_iter().flatten();
+        sections
+            .filter_map(|item| item.section(kind, report))
+            .collect()
+    }
+
+    /// Notes the keys that nobody has taken. `top_level` are the keys of the
+    /// document: one of them in a nested table is probably a slip of place.
+    pub(super) fn finish(self, top_level: &[&str], report: &mut Report) {
+        for (key, _) in self.table {
+            let origin = Origin::File(self.source.clone(), key.span());
+            let key = key.into_inner();
+            let fault = Fault::new(format!("unknown key `{key}` in {}", self.kind));
+            let fault = if top_level.contains(&key.as_ref()) && !self.taken.contains(&key.as_ref())
+            {
+                fault
+                    .why(format!("in TOML, what follows {} belongs to it", self.kind))
+                    .help(format!("move `{key}` above the first table"))
+            } else {
+                fault
+                    .suggest(&key, &self.taken)
+                    .or_help(|| format!("known keys are {}", self.taken.join(", ")))
+            };
+            report.error(&origin, fault);
+        }
+    }
+}
+
+/// One value.
+pub(super) struct Item<'i> {
+    source: Rc<Source>,
+    value: DeValue<'i>,
+    pub(super) origin: Origin,
+}
+
+impl<'i> Item<'i> {
+    fn new(source: &Rc<Source>, value: Spanned<DeValue<'i>>) -> Self {
+        Self {
+            source: source.clone(),
+            origin: Origin::File(source.clone(), value.span()),
+            value: value.into_inner(),
+        }
+    }
+
+    pub(super) fn is_table(&self) -> bool {
+        self.value.is_table()
+    }
+
+    /// The string, read by `parser`.
+    pub(super) fn parse<T>(
+        self,
+        parser: impl FnOnce(&str) -> Result<T, Fault>,
+        report: &mut Report,
+    ) -> Option<Placed<T>> {
+        match &self.value {
+            DeValue::String(text) => {
+                let value = report.check(&self.origin, parser(text))?;
+                Some(Placed::new(value, self.origin))
+            }
+            _ => self.wrong_kind("a string", report),
+        }
+    }
+
+    /// The string, or the number as if it had been written in quotes.
+    pub(super) fn parse_number_or_string<T>(
+        self,
+        parser: impl FnOnce(&str) -> Result<T, Fault>,
+        report: &mut Report,
+    ) -> Option<Placed<T>> {
+        let DeValue::Integer(number) = &self.value else {
+            return self.parse(parser, report);
+        };
+        let text = match i64::from_str_radix(number.as_str(), number.radix()) {
+            Ok(number) => number.to_string(),
+            Err(_) => number.as_str().to_owned(),
+        };
+        let value = report.check(&self.origin, parser(&text))?;
+        Some(Placed::new(value, self.origin))
+    }
+
+    /// The string, which must not be empty.
+    pub(super) fn text(self, report: &mut Report) -> Option<Placed<String>> {
+        let parser = |text: &str| match text {
+            "" => Err(Fault::new("the text is empty")),
+            text => Ok(text.to_owned()),
+        };
+        self.parse(parser, report)
+    }
+
+    /// The integer, if it lies within `range`.
+    pub(super) fn integer<T>(self, range: RangeInclusive<T>, report: &mut Report) -> Option<T>
+    where
+        T: TryFrom<i64> + PartialOrd + Display,
+    {
+        let DeValue::Integer(number) = &self.value else {
+            return self.wrong_kind("an integer", report);
+        };
+        let value = i64::from_str_radix(number.as_str(), number.radix()).ok();
+        let value = value.and_then(|value| T::try_from(value).ok());
+        let within = value.filter(|value| range.contains(value));
+        if within.is_none() {
+            let fault = Fault::new(format!("{} is out of range", number.as_str()));
+            let help = format!("give {} to {}", range.start(), range.end());
+            report.error(&self.origin, fault.help(help));
+        }
+        within
+    }
+
+    /// `true` or `false`.
+    pub(super) fn boolean(self, report: &mut Report) -> Option<bool> {
+        match self.value {
+            DeValue::Boolean(value) => Some(value),
+            _ => self.wrong_kind("true or false", report),
+        }
+    }
+
+    /// The elements of an array.
+    pub(super) fn list(self, report: &mut Report) -> Vec<Self> {
+        match self.value {
+            DeValue::Array(array) => {
+                let item = |value| Item::new(&self.source, value);
+                array.into_iter().map(item).collect()
+            }
+            _ => self.wrong_kind("a list", report).unwrap_or_default(),
+        }
+    }
+
+    /// The elements of an array, or the one string that stands for it; an
+    /// empty array is an error.
+    pub(super) fn one_or_many(self, report: &mut Report) -> Vec<Self> {
+        if self.value.is_str() {
+            return vec![self];
+        }
+        if self.value.as_array().is_some_and(|array| array.is_empty()) {
+            let fault = Fault::new("the list is empty").help("leave the key out, or give a value");
+            report.error(&self.origin, fault);
+        }
+        self.list(report)
+    }
+
+    /// Each element of a list, or the one string, read by `parser`.
+    pub(super) fn parse_all<T>(
+        self,
+        parser: impl Fn(&str) -> Result<T, Fault>,
+        report: &mut Report,
+    ) -> Vec<Placed<T>> {
+        let items = self.one_or_many(report).into_iter();
+        items
+            .filter_map(|item| item.parse(&parser, report))
+            .collect()
+    }
+
+    /// The table.
+    pub(super) fn section(self, kind: &'static str, report: &mut Report) -> Option<Section<'i>> {
+        match self.value {
+            DeValue::Table(table) => Some(Section {
+                kind,
+                origin: self.origin,
+                source: self.source,
+                table,
+                taken: Vec::new(),
+            }),
+            _ => self.wrong_kind("a table", report),
+        }
+    }
+
+    fn wrong_kind<T>(&self, wanted: &str, report: &mut Report) -> Option<T> {
+        let found = self.value.type_str();
+        report.error(
+            &self.origin,
+            Fault::new(format!("expected {wanted}, found {found}")),
+        );
+        None
+    }
+}

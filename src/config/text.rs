@@ -1,0 +1,387 @@
+//! The small texts of a configuration: addresses, destinations, sizes,
+//! networks and names.
+//!
+//! Each function takes what one value of the file or one flag holds. Hosts
+//! are address literals; names are not resolved. IPv4-mapped IPv6 addresses
+//! become the IPv4 addresses they stand for, so that one destination has
+//! one address.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
+
+use ipnet::{IpNet, Ipv4Net};
+
+use super::diagnostic::Fault;
+use super::{Advertise, Destination, HashKey, Policy, State};
+
+/// The port of SIP over UDP (RFC 3261 §18.1.1).
+pub const DEFAULT_PORT: u16 = 5060;
+/// Bounds of a destination's weight.
+pub const WEIGHTS: RangeInclusive<u32> = 1..=1_000_000;
+/// Bounds of a socket buffer, in octets.
+pub const BUFFERS: RangeInclusive<u64> = 4096..=1 << 30;
+
+const POLICIES: [(&str, Policy); 4] = [
+    ("hash", Policy::Hash),
+    ("kamailio", Policy::Kamailio),
+    ("round-robin", Policy::RoundRobin),
+    ("random", Policy::Random),
+];
+const HASH_KEYS: [(&str, HashKey); 5] = [
+    ("call-id", HashKey::CallId),
+    ("from-uri", HashKey::FromUri),
+    ("to-uri", HashKey::ToUri),
+    ("request-uri", HashKey::RequestUri),
+    ("source", HashKey::Source),
+];
+const STATES: [(&str, State); 2] = [("active", State::Active), ("disabled", State::Disabled)];
+/// URI parameters that a destination may carry.
+const PARAMETERS: [&str; 5] = ["weight", "priority", "state", "transport", "lr"];
+
+/// Where to send, and what the URI's parameters say about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct DestinationText {
+    pub(super) address: SocketAddr,
+    pub(super) weight: Option<u32>,
+    pub(super) priority: Option<i32>,
+    pub(super) state: Option<State>,
+}
+
+/// Reads `host` or `host:port`; the port is 5060 unless given.
+pub fn address(text: &str) -> Result<SocketAddr, Fault> {
+    let (host, port) = host_port(text)?;
+    Ok(SocketAddr::new(
+        ip_literal(host)?,
+        port.unwrap_or(DEFAULT_PORT),
+    ))
+}
+
+/// Reads the address of a listener; port 0 takes any free one.
+pub fn listen_address(text: &str) -> Result<SocketAddr, Fault> {
+    let address = address(text)?;
+    if address.ip().is_multicast() {
+        return Err(Fault::new(format!("`{text}` is a multicast address"))
+            .why("a listener takes requests that are meant for it alone")
+            .help("give a unicast address of this machine"));
+    }
+    Ok(address)
+}
+
+/// Reads `host` or `host:port` of what a Via is to say as sent-by.
+pub fn advertise(text: &str) -> Result<Advertise, Fault> {
+    let (host, port) = host_port(text)?;
+    if port == Some(0) {
+        return Err(Fault::new("port 0 cannot be advertised").why("no response can be sent to it"));
+    }
+    let host = match ip_literal(host) {
+        Ok(ip) if ip.is_unspecified() || ip.is_multicast() => {
+            return Err(Fault::new(format!("`{host}` cannot be advertised"))
+                .why("no response can be sent to it")
+                .help("give the address that the other side sees"));
+        }
+        Ok(IpAddr::V4(ip)) => ip.to_string(),
+        Ok(IpAddr::V6(ip)) => format!("[{ip}]"),
+        Err(_) if is_host_name(host) => host.to_owned(),
+        Err(_) => {
+            return Err(Fault::new(format!(
+                "`{host}` is neither a host name nor an address"
+            )));
+        }
+    };
+    Ok(Advertise { host, port })
+}
+
+/// Reads a destination given as `host`, `host:port` or a SIP URI.
+pub fn destination(text: &str) -> Result<Destination, Fault> {
+    let parsed = destination_text(text)?;
+    Ok(Destination {
+        uri: text.to_owned(),
+        address: parsed.address,
+        weight: parsed.weight.unwrap_or(1),
+        priority: parsed.priority.unwrap_or(0),
+        state: parsed.state.unwrap_or(State::Active),
+    })
+}
+
+/// As [`destination`], but tells what was written from what is assumed.
+pub(super) fn destination_text(text: &str) -> Result<DestinationText, Fault> {
+    let (address, parameters) = split_destination(text)?;
+    let mut read = DestinationText {
+        address,
+        weight: None,
+        priority: None,
+        state: None,
+    };
+    for parameter in parameters {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        match name.to_ascii_lowercase().as_str() {
+            "weight" => once(name, &mut read.weight, weight(value)?)?,
+            "priority" => once(name, &mut read.priority, priority(value)?)?,
+            "state" => once(name, &mut read.state, state(value)?)?,
+            "transport" => transport(value)?,
+            "lr" => {}
+            other => {
+                return Err(Fault::new(format!("unknown parameter `{name}`"))
+                    .suggest(other, &PARAMETERS)
+                    .or_help(|| format!("known are: {}", PARAMETERS.join(", "))));
+            }
+        }
+    }
+    Ok(read)
+}
+
+/// Splits a destination into its address and its parameters, unread.
+pub(super) fn split_destination(
+    text: &str,
+) -> Result<(SocketAddr, impl Iterator<Item = &str>), Fault> {
+    let rest = strip_scheme(text)?;
+    if rest.contains('?') {
+        return Err(Fault::new("a destination has no headers").help("leave out what follows `?`"));
+    }
+    // The user part may hold `;` itself (RFC 3261 §25.1); what follows cannot hold `@`.
+    let rest = rest.rsplit_once('@').map_or(rest, |(_user, rest)| rest);
+    let mut parts = rest.split(';');
+    let (host, port) = host_port(parts.next().unwrap_or_default())?;
+    let ip = ip_literal(host)?;
+    if ip.is_unspecified() || ip.is_multicast() {
+        return Err(Fault::new(format!("`{host}` cannot be a destination"))
+            .why("it does not name one host")
+            .help("give the address of one SIP server"));
+    }
+    let port = port.unwrap_or(DEFAULT_PORT);
+    if port == 0 {
+        return Err(Fault::new("port 0 cannot be a destination").help("leave it out for 5060"));
+    }
+    Ok((SocketAddr::new(ip, port), parts))
+}
+
+fn strip_scheme(text: &str) -> Result<&str, Fault> {
+    let Some((scheme, rest)) = text.split_once(':') else {
+        return Ok(text);
+    };
+    match scheme.to_ascii_lowercase().as_str() {
+        "sip" => Ok(rest),
+        "sips" | "tls" => Err(no_transport("TLS")),
+        "tcp" => Err(no_transport("TCP")),
+        "udp" => Err(Fault::new("`udp:` is no URI scheme").help(format!("write `{rest}`"))),
+        _ => Ok(text),
+    }
+}
+
+/// Accepts the value of a `transport` parameter if it is `udp`.
+pub(super) fn transport(value: &str) -> Result<(), Fault> {
+    if value.eq_ignore_ascii_case("udp") {
+        Ok(())
+    } else {
+        Err(no_transport(&value.to_ascii_uppercase()))
+    }
+}
+
+fn no_transport(name: &str) -> Fault {
+    Fault::new(format!("destinations over {name} are not supported"))
+        .why("Viaduct speaks SIP over UDP")
+        .help("give the destination's UDP address as `host:port` or `sip:host:port`")
+}
+
+fn once<T>(name: &str, slot: &mut Option<T>, value: T) -> Result<(), Fault> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(Fault::new(format!("`{name}` is given twice"))),
+    }
+}
+
+/// Splits `host`, `host:port`, `[v6]` or `[v6]:port`; the host stays unread.
+fn host_port(text: &str) -> Result<(&str, Option<u16>), Fault> {
+    if text.parse::<Ipv6Addr>().is_ok() {
+        return Err(
+            Fault::new(format!("`{text}` is an IPv6 address without brackets"))
+                .why("its end could be a port")
+                .help(format!("write `[{text}]`, or `[{text}]:5060` with a port")),
+        );
+    }
+    let split = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((host, "")) => (host, None),
+        Some((host, rest)) => (host, Some(rest.strip_prefix(':').unwrap_or(rest))),
+        None => match text.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        },
+    };
+    match split {
+        ("", _) => Err(Fault::new("there is no address").help("write `host:port`")),
+        (host, None) => Ok((host, None)),
+        (host, Some(port)) => Ok((host, Some(port_number(port)?))),
+    }
+}
+
+fn port_number(text: &str) -> Result<u16, Fault> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let port = text.parse().ok().filter(|_| digits);
+    port.ok_or_else(|| Fault::new(format!("`{text}` is not a port")).help("give 1 to 65535"))
+}
+
+fn ip_literal(host: &str) -> Result<IpAddr, Fault> {
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Ok(ip.to_canonical());
+    }
+    Err(if is_host_name(host) {
+        Fault::new(format!("`{host}` is a name, not an address"))
+            .why("names are not resolved")
+            .help("give an IPv4 address, or an IPv6 address in brackets")
+    } else {
+        Fault::new(format!("`{host}` is not an address"))
+            .help("give an IPv4 address, or an IPv6 address in brackets")
+    })
+}
+
+/// Whether this is a host name (RFC 3261 §25.1, `hostname`): the last label
+/// begins with a letter, so that no broken IPv4 address passes.
+fn is_host_name(host: &str) -> bool {
+    let label = |label: &str| {
+        let octets = label.bytes();
+        !label.is_empty()
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && octets
+                .into_iter()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    let labels = host.strip_suffix('.').unwrap_or(host);
+    let top = labels.rsplit('.').next().unwrap_or_default();
+    labels.split('.').all(label) && top.starts_with(|c: char| c.is_ascii_alphabetic())
+}
+
+/// Reads a weight.
+pub(super) fn weight(text: &str) -> Result<u32, Fault> {
+    let weight = text.parse().ok().filter(|weight| WEIGHTS.contains(weight));
+    weight.ok_or_else(|| {
+        Fault::new(format!("`{text}` is not a weight"))
+            .help("give 1 to 1000000; for none, state=disabled")
+    })
+}
+
+/// Reads a priority.
+pub(super) fn priority(text: &str) -> Result<i32, Fault> {
+    let fault =
+        |_| Fault::new(format!("`{text}` is not a priority")).help("give an integer of 32 bits");
+    text.parse().map_err(fault)
+}
+
+/// Reads `active` or `disabled`.
+pub(super) fn state(text: &str) -> Result<State, Fault> {
+    one_of("state", text, &STATES)
+}
+
+/// How the policies are written.
+pub fn policy_names() -> [&'static str; 4] {
+    POLICIES.map(|(name, _)| name)
+}
+
+/// Reads the name of a policy.
+pub fn policy(text: &str) -> Result<Policy, Fault> {
+    one_of("policy", text, &POLICIES)
+}
+
+/// Reads the name of what is hashed.
+pub fn hash_key(text: &str) -> Result<HashKey, Fault> {
+    match text.strip_prefix("header:") {
+        Some(name) if is_token(name) => Ok(HashKey::Header(name.to_ascii_lowercase())),
+        Some(name) => Err(Fault::new(format!("`{name}` is not the name of a header"))),
+        None => one_of("hash key", text, &HASH_KEYS)
+            .map_err(|fault| fault.or_help(|| "or `header:NAME`".to_owned())),
+    }
+}
+
+fn one_of<T: Clone>(kind: &str, text: &str, known: &[(&str, T)]) -> Result<T, Fault> {
+    if let Some((_, value)) = known.iter().find(|(name, _)| *name == text) {
+        return Ok(value.clone());
+    }
+    let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+    let fault = Fault::new(format!("`{text}` is not a {kind}"));
+    Err(fault
+        .why(format!("known are {}", names.join(", ")))
+        .suggest(text, &names))
+}
+
+/// How a policy is written.
+pub fn policy_name(policy: Policy) -> &'static str {
+    name_of(&policy, &POLICIES)
+}
+
+/// How a state is written.
+pub(super) fn state_name(state: State) -> &'static str {
+    name_of(&state, &STATES)
+}
+
+/// How a hash key is written.
+pub fn hash_key_name(key: &HashKey) -> String {
+    match key {
+        HashKey::Header(name) => format!("header:{name}"),
+        other => name_of(other, &HASH_KEYS).to_owned(),
+    }
+}
+
+fn name_of<T: PartialEq>(value: &T, known: &[(&'static str, T)]) -> &'static str {
+    let entry = known.iter().find(|(_, known)| known == value);
+    entry.expect("invariant: every value has a name").0
+}
+
+/// Whether this is a token (RFC 3261 §25.1): a method, a header's name.
+pub(super) fn is_token(text: &str) -> bool {
+    let octet = |b: u8| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b);
+    !text.is_empty() && text.bytes().all(octet)
+}
+
+/// Reads a size in octets: a number alone, or with KiB, MiB or GiB.
+pub fn octets(text: &str) -> Result<usize, Fault> {
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor: u64 = match unit.trim_start().to_ascii_lowercase().as_str() {
+        "" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        _ => 0,
+    };
+    let fault = Fault::new(format!("`{text}` is not a size"))
+        .help("give octets from 4096 to 1GiB: a number alone, or with KiB, MiB or GiB");
+    let size = number
+        .parse::<u64>()
+        .ok()
+        .and_then(|n| n.checked_mul(factor));
+    let size = size.filter(|size| BUFFERS.contains(size)).ok_or(fault)?;
+    Ok(usize::try_from(size).expect("invariant: 1 GiB fits"))
+}
+
+/// Reads a network in CIDR notation, or one address.
+pub fn network(text: &str) -> Result<IpNet, Fault> {
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        return Ok(IpNet::from(ip.to_canonical()));
+    }
+    let net: IpNet = text.parse().map_err(|_| {
+        Fault::new(format!("`{text}` is neither a network nor an address"))
+            .help("write 198.51.100.0/24, 2001:db8::/32 or 192.0.2.1")
+    })?;
+    if net.trunc() != net {
+        return Err(
+            Fault::new(format!("`{text}` has bits set outside its prefix")).help(format!(
+                "write `{}` for the network, `{}` for the address",
+                net.trunc(),
+                net.addr()
+            )),
+        );
+    }
+    Ok(match net {
+        IpNet::V6(v6) if v6.prefix_len() >= 96 => match v6.addr().to_ipv4_mapped() {
+            Some(v4) => IpNet::V4(mapped_network(v4, v6.prefix_len() - 96)),
+            None => net,
+        },
+        _ => net,
+    })
+}
+
+fn mapped_network(address: Ipv4Addr, prefix: u8) -> Ipv4Net {
+    Ipv4Net::new(address, prefix).expect("invariant: an IPv6 prefix less 96 is at most 32")
+}

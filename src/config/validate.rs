@@ -1,0 +1,279 @@
+//! What values say of each other: names, addresses, policies.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+
+use super::diagnostic::{Fault, Origin, Report};
+use super::file::{ListenerDraft, RouteDraft};
+use super::table::Placed;
+use super::text;
+use super::{Advertise, Destination, HashKey, Listener, Policy, Route, Set, State};
+
+/// A slot table names a destination by 16 bits, one value is left over.
+const MAX_DESTINATIONS: usize = 65_535;
+/// A branch names a listener by 8 bits.
+const MAX_LISTENERS: usize = 256;
+
+/// Names the listeners and gives them what they advertise.
+pub(super) fn listeners(
+    drafts: Vec<ListenerDraft>,
+    advertise: Option<Placed<Advertise>>,
+    report: &mut Report,
+) -> Vec<Listener> {
+    if let Some(excess) = drafts.get(MAX_LISTENERS) {
+        let fault = Fault::new(format!("there are {} listeners", drafts.len()));
+        report.error(
+            &excess.address.origin,
+            fault.why(format!("{MAX_LISTENERS} is the most")),
+        );
+    }
+    let advertise = match (drafts.len(), advertise) {
+        (2.., Some(advertise)) => {
+            let fault = Fault::new("one advertised address for several listeners")
+                .why("each needs its own, to which responses are sent")
+                .help("give each [[listener]] of the file its `advertise`");
+            report.error(&advertise.origin, fault);
+            None
+        }
+        (_, advertise) => advertise,
+    };
+    let mut listeners: Vec<Listener> = Vec::with_capacity(drafts.len());
+    for draft in drafts {
+        let listener = listener(&draft, advertise.as_ref(), report);
+        let name_origin = draft
+            .name
+            .as_ref()
+            .map_or(&draft.address.origin, |name| &name.origin);
+        for other in &listeners {
+            if other.address == listener.address && listener.address.port() != 0 {
+                let fault = Fault::new(format!("`{}` is listened on twice", listener.address));
+                report.error(&draft.address.origin, fault.help("remove one"));
+            } else if other.name == listener.name {
+                let fault = Fault::new(format!("two listeners are named `{}`", listener.name));
+                report.error(
+                    name_origin,
+                    fault.help("give each [[listener]] a `name` of its own"),
+                );
+            }
+        }
+        listeners.push(listener);
+    }
+    listeners
+}
+
+fn listener(
+    draft: &ListenerDraft,
+    advertise: Option<&Placed<Advertise>>,
+    report: &mut Report,
+) -> Listener {
+    let address = draft.address.value;
+    // A flag goes before the file; a listener's own key before the top level's.
+    let general = advertise.map(|advertise| advertise.value.clone());
+    let advertise = match advertise.map(|advertise| &advertise.origin) {
+        Some(Origin::Flag(_)) => general,
+        _ => draft.advertise.clone().or(general),
+    };
+    if address.ip().is_unspecified() && advertise.is_none() {
+        let fault = Fault::new(format!(
+            "`{address}` listens on every address and advertises none"
+        ))
+        .why("its Via must say one address that responses are sent to (RFC 3261 §18.1.1)")
+        .help("add `advertise = \"host\"` (or --advertise), or listen on one address");
+        report.error(&draft.address.origin, fault);
+    }
+    Listener {
+        name: draft
+            .name
+            .as_ref()
+            .map_or_else(|| address.to_string(), |name| name.value.clone()),
+        address,
+        advertise,
+    }
+}
+
+/// Checks that policy and hash key go together.
+pub(super) fn choice(
+    policy: &Placed<Policy>,
+    hash_key: &Placed<HashKey>,
+    own_key: bool,
+    report: &mut Report,
+) {
+    let name = text::policy_name(policy.value);
+    match policy.value {
+        Policy::Kamailio if hash_key.value != HashKey::CallId => {
+            let key = text::hash_key_name(&hash_key.value);
+            let fault = Fault::new(format!("policy `kamailio` cannot hash `{key}`"))
+                .why("it is Kamailio's algorithm 0, which hashes the Call-ID")
+                .help("use `hash-key = \"call-id\"`, or `policy = \"hash\"`");
+            report.error(&hash_key.origin, fault);
+        }
+        Policy::RoundRobin | Policy::Random if own_key => {
+            let fault = Fault::new(format!("the hash key has no effect with policy `{name}`"));
+            report.warning(&hash_key.origin, fault.help("leave out `hash-key`"));
+        }
+        Policy::Hash | Policy::Kamailio | Policy::RoundRobin | Policy::Random => {}
+    }
+}
+
+/// Checks the destinations of a set against each other and the listeners.
+pub(super) fn destinations(
+    set: &Placed<String>,
+    policy: Policy,
+    destinations: &[Placed<Destination>],
+    listeners: &[Listener],
+    report: &mut Report,
+) {
+    if let Some(excess) = destinations.get(MAX_DESTINATIONS) {
+        let fault = Fault::new(format!(
+            "set `{}` has {} destinations",
+            set.value,
+            destinations.len()
+        ));
+        report.error(
+            &excess.origin,
+            fault.why(format!("{MAX_DESTINATIONS} is the most")),
+        );
+    }
+    let mut seen = HashMap::new();
+    for placed in destinations {
+        let destination = &placed.value;
+        if let Some(other) = seen.insert(destination.address, &destination.uri) {
+            let fault = Fault::new(format!(
+                "`{}` is in set `{}` twice",
+                destination.address, set.value
+            ))
+            .why(format!("`{other}` is the same address"))
+            .help("remove one; for a greater share give it a `weight`");
+            report.error(&placed.origin, fault);
+        }
+        reachable(placed, listeners, report);
+    }
+    let disabled = |placed: &Placed<Destination>| placed.value.state == State::Disabled;
+    if !destinations.is_empty() && destinations.iter().all(disabled) {
+        let fault = Fault::new(format!(
+            "every destination of set `{}` is disabled",
+            set.value
+        ))
+        .why("its requests will be answered with 503");
+        report.warning(&set.origin, fault);
+    }
+    let weighted = destinations.iter().find(|placed| placed.value.weight != 1);
+    if let (Policy::Kamailio, Some(weighted)) = (policy, weighted) {
+        let fault = Fault::new("the weight has no effect with policy `kamailio`")
+            .why("Kamailio's algorithm 0 gives all destinations the same share");
+        report.warning(&weighted.origin, fault.help("use `policy = \"hash\"`"));
+    }
+}
+
+/// Checks that a destination is not ourselves and that we can send to it.
+fn reachable(placed: &Placed<Destination>, listeners: &[Listener], report: &mut Report) {
+    let address = placed.value.address;
+    if let Some(own) = listeners.iter().find(|listener| is_own(listener, address)) {
+        let fault = Fault::new(format!("`{address}` is our own listener `{}`", own.name))
+            .why("requests would come back to us until Max-Forwards ends them")
+            .help("name a SIP server behind us");
+        report.error(&placed.origin, fault);
+    }
+    let same_family = |listener: &Listener| listener.address.is_ipv4() == address.is_ipv4();
+    if !listeners.is_empty() && !listeners.iter().any(same_family) {
+        let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+        let fault = Fault::new(format!("no listener can send to `{address}`"))
+            .why(format!("none has an {family} address"))
+            .help(format!("add an {family} listener"));
+        report.error(&placed.origin, fault);
+    }
+}
+
+/// Whether a datagram to `address` would surely arrive at `listener`.
+fn is_own(listener: &Listener, address: SocketAddr) -> bool {
+    let bound = listener.address;
+    let host = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    };
+    let everywhere = bound.ip().is_unspecified() && bound.is_ipv4() == address.is_ipv4();
+    let advertised = listener.advertise.as_ref().is_some_and(|advertise| {
+        advertise.host == host(address.ip())
+            && advertise.port.unwrap_or_else(|| bound.port()) == address.port()
+    });
+    bound == address
+        || advertised
+        || (everywhere && address.ip().is_loopback() && bound.port() == address.port())
+}
+
+/// Turns the names in routes into indices.
+pub(super) fn routes(
+    drafts: Vec<RouteDraft>,
+    sets: &[Placed<Set>],
+    listeners: &[Listener],
+    report: &mut Report,
+) -> Vec<Route> {
+    let last = drafts.len().saturating_sub(1);
+    let set_names: Vec<&str> = sets.iter().map(|set| set.value.name.as_str()).collect();
+    let listener_names: Vec<&str> = listeners.iter().map(|each| each.name.as_str()).collect();
+    let mut routes = Vec::with_capacity(drafts.len());
+    for (index, draft) in drafts.into_iter().enumerate() {
+        let set = report.check(
+            &draft.set.origin,
+            position("set", &draft.set.value, &set_names),
+        );
+        let found = draft.listeners.iter().filter_map(|name| {
+            report.check(
+                &name.origin,
+                position("listener", &name.value, &listener_names),
+            )
+        });
+        let route = Route {
+            listeners: found.collect(),
+            set: set.unwrap_or_default(),
+            methods: draft.methods,
+            hosts: draft.hosts,
+            user_prefixes: draft.user_prefixes,
+            sources: draft.sources,
+        };
+        if draft.listeners.is_empty() && unconditional(&route) && index < last {
+            let fault = Fault::new("the routes after this one are never reached")
+                .why("it has no condition, and the first route that matches is taken");
+            report.warning(&draft.origin, fault.help("move it to the end"));
+        }
+        routes.push(route);
+    }
+    routes
+}
+
+fn unconditional(route: &Route) -> bool {
+    route.methods.is_empty()
+        && route.hosts.is_empty()
+        && route.user_prefixes.is_empty()
+        && route.sources.is_empty()
+}
+
+fn position(kind: &str, name: &str, names: &[&str]) -> Result<usize, Fault> {
+    let found = names.iter().position(|known| *known == name);
+    found.ok_or_else(|| {
+        let fault = Fault::new(format!("there is no {kind} `{name}`")).suggest(name, names);
+        fault.or_help(|| match names {
+            [] => format!("add a [[{kind}]] with this name"),
+            names => format!("there are: {}", names.join(", ")),
+        })
+    })
+}
+
+/// Checks that the names of sets differ and that all are used.
+pub(super) fn sets(sets: &[Placed<Set>], routes: &[Route], report: &mut Report) {
+    let mut seen = HashMap::new();
+    for (index, placed) in sets.iter().enumerate() {
+        let name = &placed.value.name;
+        if seen.insert(name, index).is_some() {
+            let fault = Fault::new(format!("two sets are named `{name}`"));
+            report.error(&placed.origin, fault.help("rename one"));
+        } else if index > 0 && !routes.iter().any(|route| route.set == index) {
+            let fault = Fault::new(format!("no route leads to set `{name}`"))
+                .why("the first set takes what no route claims");
+            report.warning(
+                &placed.origin,
+                fault.help(format!("add a [[route]] with `set = \"{name}\"`")),
+            );
+        }
+    }
+}
