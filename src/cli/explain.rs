@@ -1,12 +1,22 @@
-//! `viaduct explain`.
+//! `viaduct explain`: the decision on one message, laid open.
 
+use std::fmt::Write as _;
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use clap::Args;
+use serde_json::{Value, json};
+use similar::{ChangeTag, TextDiff};
 
 use super::Tunables;
-use crate::config::text;
+use super::report::printable;
+use crate::config::{Config, Destination, HashKey, Policy, text};
+use crate::dispatcher::{SLOTS, kamailio_hash, slot_of};
+use crate::proxy::{Datagram, Decision, Forward, Proxy, Secret, Selection, Way};
+use crate::sip::MAX_DATAGRAM;
+use crate::supervisor;
 
 /// Show what would be done with a message, and why.
 #[derive(Clone, Debug, Args)]
@@ -18,15 +28,370 @@ pub struct ExplainArgs {
     )]
     pub tunables: Tunables,
     /// A SIP message as it would arrive in one datagram; `-` for stdin
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "call_id")]
     pub message: Option<PathBuf>,
-    /// Call-ID of the message; without --message, of a plain INVITE
+    /// Explain a plain INVITE with this Call-ID instead of a message
     #[arg(long, value_name = "ID")]
     pub call_id: Option<String>,
-    /// Source address of the message, with port 5060 unless given
+    /// Where the message comes from, with port 5060 unless given [default: 192.0.2.1, or 2001:db8::1 for a listener of IPv6]
     #[arg(long, value_name = "ADDR", value_parser = text::address)]
     pub from: Option<SocketAddr>,
     /// Print JSON instead of text
     #[arg(long)]
     pub json: bool,
+}
+
+pub(super) fn explain(args: &ExplainArgs) -> io::Result<ExitCode> {
+    let Some(config) = args.tunables.load()? else {
+        return Ok(ExitCode::FAILURE);
+    };
+    let (secret, known) = secret(config.secret_file.as_deref())?;
+    let source = args.from.unwrap_or_else(|| example_source(&config));
+    let listener = config
+        .listeners
+        .iter()
+        .position(|each| each.address.is_ipv4() == source.is_ipv4())
+        .ok_or_else(|| io::Error::other(format!("no listener of the family of {source}")))?;
+    let before = message(args, &config, source)?;
+    let proxy = Proxy::new(&config, secret);
+    let datagram = Datagram {
+        bytes: &before,
+        source,
+        listener,
+    };
+    let mut after = vec![0; MAX_DATAGRAM];
+    let decision = proxy.decide(&datagram, &mut proxy.scratch(), &mut after);
+    after.truncate(match decision {
+        Decision::Forward(forward) => forward.length,
+        Decision::Reply(reply) => reply.length,
+        Decision::Drop(_) => 0,
+    });
+    let explanation = Explanation {
+        config: &config,
+        proxy: &proxy,
+        datagram,
+        decision,
+        after,
+    };
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    if args.json {
+        writeln!(out, "{:#}", explanation.json(known))?;
+    } else {
+        out.write_all(explanation.text(known).as_bytes())?;
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The secret of the file, if there is one; explaining makes none.
+fn secret(path: Option<&Path>) -> io::Result<(Secret, bool)> {
+    match path.filter(|path| path.exists()) {
+        Some(path) => {
+            let (secret, _) = supervisor::load(Some(path)).map_err(io::Error::other)?;
+            Ok((secret, true))
+        }
+        None => Ok((Secret::from_octets([0; Secret::OCTETS]), false)),
+    }
+}
+
+/// An address that no real message comes from (RFC 5737, RFC 3849).
+fn example_source(config: &Config) -> SocketAddr {
+    let v4 = config.listeners.iter().any(|each| each.address.is_ipv4());
+    let ip: std::net::IpAddr = match v4 {
+        true => [192, 0, 2, 1].into(),
+        false => [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into(),
+    };
+    SocketAddr::new(ip, crate::sip::DEFAULT_PORT)
+}
+
+fn message(args: &ExplainArgs, config: &Config, source: SocketAddr) -> io::Result<Vec<u8>> {
+    match &args.message {
+        Some(path) if path == Path::new("-") => {
+            let mut bytes = Vec::new();
+            io::stdin().read_to_end(&mut bytes)?;
+            Ok(bytes)
+        }
+        Some(path) => std::fs::read(path)
+            .map_err(|error| io::Error::other(format!("{}: {error}", path.display()))),
+        None => {
+            let call_id = args.call_id.as_deref().unwrap_or("example@example.com");
+            let host = config.listeners[0].address;
+            Ok(format!(
+                "INVITE sip:bob@{host} SIP/2.0\r\nVia: SIP/2.0/UDP {source};branch=z9hG4bKexample\
+                 \r\nMax-Forwards: 70\r\nFrom: <sip:alice@{source}>;tag=example\r\n\
+                 To: <sip:bob@{host}>\r\nCall-ID: {call_id}\r\nCSeq: 1 INVITE\r\n\
+                 Contact: <sip:alice@{source}>\r\nContent-Length: 0\r\n\r\n"
+            )
+            .into_bytes())
+        }
+    }
+}
+
+struct Explanation<'a> {
+    config: &'a Config,
+    proxy: &'a Proxy,
+    datagram: Datagram<'a>,
+    decision: Decision,
+    after: Vec<u8>,
+}
+
+/// A destination in the order in which the key would fall to it.
+struct Candidate<'a> {
+    destination: &'a Destination,
+    /// What the policy compared, where it compares anything.
+    score: Option<f64>,
+    chosen: bool,
+}
+
+impl Explanation<'_> {
+    fn text(&self, secret_known: bool) -> String {
+        let mut out = String::new();
+        let Datagram {
+            bytes,
+            source,
+            listener,
+        } = self.datagram;
+        let listener = &self.config.listeners[listener];
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            out,
+            "message    {} octets from {source} on listener {}",
+            bytes.len(),
+            listener.name
+        );
+        if let Some(selection) = self.selection() {
+            self.write_selection(&mut out, selection);
+            if !secret_known {
+                out.push_str(
+                    "           (no secret file: a running instance has a key of its own, and \
+                     may choose otherwise)\n",
+                );
+            }
+        }
+        let (what, why) = self.verdict();
+        let _ = writeln!(out, "decision   {what}\nwhy        {why}");
+        if !self.after.is_empty() {
+            let _ = writeln!(out, "\nbefore and after, {} octets then:", self.after.len());
+            let (before, after) = (lossy(bytes), lossy(&self.after));
+            for change in TextDiff::from_lines(&before, &after).iter_all_changes() {
+                let sign = match change.tag() {
+                    ChangeTag::Delete => '-',
+                    ChangeTag::Insert => '+',
+                    ChangeTag::Equal => ' ',
+                };
+                let line = change.value();
+                let _ = writeln!(
+                    out,
+                    "{sign} {}",
+                    printable(line.trim_end_matches(['\r', '\n']))
+                );
+            }
+        }
+        out
+    }
+
+    fn write_selection(&self, out: &mut String, selection: Selection) {
+        let set = &self.config.sets[selection.set];
+        let (name, value) = self.key(selection.set);
+        let _ = writeln!(
+            out,
+            "set        {}, policy {}",
+            set.name,
+            text::policy_name(set.policy)
+        );
+        let _ = writeln!(out, "key        {name} {value}");
+        let (hash, place) = self.place(selection);
+        let _ = writeln!(out, "hash       {hash}");
+        if let Some(place) = place {
+            let _ = writeln!(out, "slot       {place}");
+        }
+        for (rank, candidate) in self.candidates(selection).iter().enumerate() {
+            let label = if rank == 0 { "ranked" } else { "" };
+            let Destination {
+                uri,
+                weight,
+                priority,
+                ..
+            } = candidate.destination;
+            let _ = write!(out, "{label:<10} {}. {uri}  weight {weight}", rank + 1);
+            let _ = write!(out, "  priority {priority}");
+            if let Some(score) = candidate.score {
+                let _ = write!(out, "  score {score:.4}");
+            }
+            out.push_str(if candidate.chosen {
+                "  <- chosen\n"
+            } else {
+                "\n"
+            });
+        }
+    }
+
+    fn json(&self, secret_known: bool) -> Value {
+        let (what, why) = self.verdict();
+        let selection = self.selection().map(|selection| {
+            let (name, value) = self.key(selection.set);
+            let (hash, place) = self.place(selection);
+            let ranked: Vec<_> = self
+                .candidates(selection)
+                .iter()
+                .map(|candidate| {
+                    let Destination {
+                        uri,
+                        weight,
+                        priority,
+                        ..
+                    } = candidate.destination;
+                    json!({
+                        "destination": uri,
+                        "weight": weight,
+                        "priority": priority,
+                        "score": candidate.score,
+                        "chosen": candidate.chosen,
+                    })
+                })
+                .collect();
+            let set = &self.config.sets[selection.set];
+            json!({
+                "set": set.name,
+                "policy": text::policy_name(set.policy),
+                "key": { "name": name, "value": value },
+                "hash": hash,
+                "slot": place,
+                "ranked": ranked,
+                "secret_known": secret_known,
+            })
+        });
+        let (action, to) = match self.decision {
+            Decision::Forward(Forward { to, .. }) => ("forward", Some(to)),
+            Decision::Reply(reply) => ("reply", Some(reply.to)),
+            Decision::Drop(_) => ("drop", None),
+        };
+        json!({
+            "source": self.datagram.source,
+            "listener": self.config.listeners[self.datagram.listener].name,
+            "selection": selection,
+            "action": action,
+            "to": to,
+            "decision": what,
+            "why": why,
+            "before": lossy(self.datagram.bytes),
+            "after": lossy(&self.after),
+        })
+    }
+
+    fn selection(&self) -> Option<Selection> {
+        match self.decision {
+            Decision::Forward(Forward {
+                way: Way::Selected(selection),
+                ..
+            }) => Some(selection),
+            _ => None,
+        }
+    }
+
+    /// The name of what is hashed, and its value.
+    fn key(&self, set: usize) -> (String, String) {
+        let hash_key = &self.config.sets[set].hash_key;
+        let value = match hash_key {
+            HashKey::Source => self.datagram.source.ip().to_string(),
+            _ => lossy(&self.proxy.key(&self.datagram, set).unwrap_or_default()),
+        };
+        (text::hash_key_name(hash_key), printable(&value))
+    }
+
+    /// The hash, and the place among all that it leads to.
+    fn place(&self, selection: Selection) -> (String, Option<String>) {
+        let set = &self.config.sets[selection.set];
+        match set.policy {
+            Policy::Hash | Policy::Random => {
+                let slot = slot_of(selection.hash);
+                (
+                    format!("{:016x}", selection.hash),
+                    Some(format!("{slot} of {SLOTS}")),
+                )
+            }
+            Policy::Kamailio => {
+                let call_id = self
+                    .proxy
+                    .key(&self.datagram, selection.set)
+                    .unwrap_or_default();
+                let (hash, n) = (kamailio_hash(&call_id), set.destinations.len());
+                (
+                    format!("{hash:08x}"),
+                    Some(format!("{} of {n}", hash as usize % n)),
+                )
+            }
+            Policy::RoundRobin => (format!("{:016x}", selection.hash), None),
+        }
+    }
+
+    fn candidates(&self, selection: Selection) -> Vec<Candidate<'_>> {
+        let set = &self.proxy.dispatcher().sets()[selection.set];
+        let destinations = &self.config.sets[selection.set].destinations;
+        let candidate = |index: usize, score| Candidate {
+            destination: &destinations[index],
+            score,
+            chosen: index == selection.destination,
+        };
+        match self.config.sets[selection.set].policy {
+            Policy::Hash | Policy::Random => set
+                .rank(slot_of(selection.hash))
+                .iter()
+                .map(|ranked| candidate(ranked.destination, Some(ranked.score)))
+                .collect(),
+            Policy::Kamailio | Policy::RoundRobin => vec![candidate(selection.destination, None)],
+        }
+    }
+
+    /// What is done, and the rule behind it.
+    fn verdict(&self) -> (String, String) {
+        match self.decision {
+            Decision::Forward(Forward {
+                to, listener, way, ..
+            }) => {
+                let from = &self.config.listeners[listener].name;
+                (
+                    format!("forward to {to} from listener {from}"),
+                    self.way(way),
+                )
+            }
+            Decision::Reply(reply) => (
+                format!("reply {} to {}", reply.status.text(), reply.to),
+                format!("{}: {}", reply.reason.name(), reply.reason.explanation()),
+            ),
+            Decision::Drop(reason) => (
+                "drop, nothing is sent".to_owned(),
+                format!("{}: {}", reason.name(), reason.explanation()),
+            ),
+        }
+    }
+
+    fn way(&self, way: Way) -> String {
+        match way {
+            Way::Selected(selection) => {
+                let set = &self.config.sets[selection.set];
+                match set.policy {
+                    Policy::Hash => "the slot of the key belongs to it".to_owned(),
+                    Policy::Kamailio => "the hash modulo the number of destinations".to_owned(),
+                    Policy::RoundRobin => "its turn, in a worker that has just started".to_owned(),
+                    Policy::Random => "the slot of key and CSeq number belongs to it".to_owned(),
+                }
+            }
+            Way::Named { set, .. } => format!(
+                "Route or Request-URI names this member of set {} (RFC 3261 §16.4, §16.5)",
+                self.config.sets[set].name
+            ),
+            Way::Outbound => "it comes from a member: it goes where Route or Request-URI says \
+                              (RFC 3261 §16.5)"
+                .to_owned(),
+            Way::Allowed => "Route or Request-URI names it, and allow-next-hop holds it".to_owned(),
+            Way::Response => "our Via vouches for it: the branch verifies (RFC 3261 §18.2.2, \
+                              RFC 3581 §4)"
+                .to_owned(),
+        }
+    }
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }

@@ -71,7 +71,7 @@ fn excerpt(at: &Location) -> (String, String, String) {
 }
 
 /// What a terminal may be sent, character for character.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let plain = |c: char| match c {
         '\t' => ' ',
         c if c.is_control() => char::REPLACEMENT_CHARACTER,

@@ -1,8 +1,12 @@
 //! `viaduct run`.
 
+use std::io;
+use std::process::ExitCode;
+
 use clap::Args;
 
 use super::Tunables;
+use crate::supervisor;
 
 /// Run the load balancer until SIGTERM or SIGINT.
 #[derive(Clone, Debug, Args)]
@@ -13,4 +17,12 @@ pub struct RunArgs {
         reason = "a comment here would replace the help of the subcommand"
     )]
     pub tunables: Tunables,
+}
+
+pub(super) fn run(args: &RunArgs) -> io::Result<ExitCode> {
+    let Some(config) = args.tunables.load()? else {
+        return Ok(ExitCode::FAILURE);
+    };
+    supervisor::run(config, &mut io::stderr()).map_err(io::Error::other)?;
+    Ok(ExitCode::SUCCESS)
 }

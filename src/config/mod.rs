@@ -178,14 +178,3 @@ pub struct Route {
     /// Listeners it may come in on: indices into [`Config::listeners`].
     pub listeners: Vec<usize>,
 }
-
-impl std::fmt::Display for Policy {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Hash => "hash",
-            Self::Kamailio => "kamailio",
-            Self::RoundRobin => "round-robin",
-            Self::Random => "random",
-        })
-    }
-}

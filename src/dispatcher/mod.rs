@@ -142,13 +142,6 @@ impl KeyHasher {
         self.0.write(part);
     }
 
-    /// Takes in one part as if it were in lower case.
-    pub fn write_lower(&mut self, part: &[u8]) {
-        for octet in part {
-            self.0.write_u8(octet.to_ascii_lowercase());
-        }
-    }
-
     /// The hash of all parts.
     #[inline]
     #[must_use]

@@ -33,6 +33,7 @@ pub use reason::{Reason, Status};
 pub use secret::{Secret, SecretError};
 
 use local::Locals;
+use request::Request;
 use rules::Rules;
 
 /// Everything a decision depends on beside the datagram.
@@ -186,10 +187,26 @@ impl Proxy {
         scratch.rewrite.clear();
         let decided = match message.start {
             StartLine::Request { method, uri } => {
-                request::Request::new(self, datagram, &message, method, uri).decide(scratch, out)
+                Request::new(self, datagram, &message, method, uri).decide(scratch, out)
             }
             StartLine::Response { .. } => response::decide(self, &message, scratch, out),
         };
         decided.unwrap_or_else(Decision::Drop)
+    }
+
+    /// The octets that `set` hashes of a request; `None` for what is none.
+    /// It allocates, and is there to be shown to people.
+    #[must_use]
+    pub fn key(&self, datagram: &Datagram<'_>, set: usize) -> Option<Vec<u8>> {
+        let message = scan(datagram.bytes).ok()?;
+        let StartLine::Request { method, uri } = message.start else {
+            return None;
+        };
+        let request = Request::new(self, datagram, &message, method, uri);
+        let parsed = crate::sip::uri(message.bytes, uri)?;
+        let mut key = Vec::new();
+        let hash_key = &self.dispatcher.sets()[set].definition().hash_key;
+        request.write_key(hash_key, &parsed, &mut |part| key.extend_from_slice(part));
+        Some(key)
     }
 }

@@ -146,6 +146,49 @@ impl Reason {
         }
     }
 
+    /// One sentence for people: the rule behind it.
+    #[must_use]
+    pub const fn explanation(self) -> &'static str {
+        match self {
+            Self::KeepAlive => "Line ends or NULs that keep a NAT binding open (RFC 5626 §3.5)",
+            Self::NotSip => "No SIP: STUN, DTLS, HTTP, noise",
+            Self::BadSource => "From port 0, or from one of our own addresses",
+            Self::StartLine => "The start line breaks the grammar (RFC 3261 §7.1, §7.2)",
+            Self::Version => "A version other than SIP/2.0 (§21.5.6)",
+            Self::LineEnd => "A CR or LF by itself, or no end of the headers",
+            Self::HeaderName => "A header row without a name (§7.3.1)",
+            Self::MissingHeader => "A mandatory header is missing (§8.1.1)",
+            Self::DuplicateHeader => "A header that may stand once stands twice",
+            Self::HeaderValue => "A header that routing reads breaks its grammar",
+            Self::TooShort => "The datagram ends before Content-Length does (§18.3)",
+            Self::TopVia => "The top Via cannot be read, so nothing can be answered either",
+            Self::RequestUri => "The Request-URI breaks the grammar",
+            Self::UriScheme => "A Request-URI that is neither sip, sips nor tel (§16.3 item 2)",
+            Self::TooManyHops => "Max-Forwards has run out (§16.3 item 3)",
+            Self::ProxyRequire => "Proxy-Require wants what we do not do (§16.3 item 5)",
+            Self::CSeqMethod => "CSeq names another method than the Request-Line (§8.1.1.5)",
+            Self::UnknownMethod => "The same, and the method is none that any RFC defines",
+            Self::Route => "A Route value that cannot be read, or too many of our own",
+            Self::NoDestination => "No destination of the set can take work",
+            Self::NextHop => {
+                "A member names a next hop that UDP cannot reach: a host name, another transport, or an address family without a listener"
+            }
+            Self::ForbiddenNextHop => {
+                "The next hop is a multicast, broadcast or unspecified address, or us"
+            }
+            Self::TooLarge => "With our Via it would not fit a datagram (§21.5.7)",
+            Self::ReplyAck => "The ACK for a reply of our own: absorbed (§17.1.1.3)",
+            Self::ReplyLimit => "A local reply that its source prefix had no allowance left for",
+            Self::NotOurVia => "A response whose top Via is not ours (§16.11, §18.1.2)",
+            Self::ForgedResponse => {
+                "A response to no request that we sent: its branch does not verify"
+            }
+            Self::NoNextVia => {
+                "A response with our Via and none below: there is nobody to send it to"
+            }
+        }
+    }
+
     /// What a request is answered with; `None`: it is dropped in silence.
     #[must_use]
     pub const fn status(self) -> Option<Status> {

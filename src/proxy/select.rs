@@ -6,7 +6,6 @@ use super::reason::Reason;
 use super::request::Request;
 use super::{Scratch, Selection, Way};
 use crate::config::{HashKey, Policy};
-use crate::dispatcher::KeyHasher;
 use crate::sip::{self, Span, Uri, address};
 
 impl Request<'_> {
@@ -24,7 +23,7 @@ impl Request<'_> {
         let chosen = &self.proxy.dispatcher().sets()[set];
         let definition = chosen.definition();
         let mut key = self.proxy.dispatcher().hasher();
-        self.write_key(&definition.hash_key, uri, &mut key);
+        self.write_key(&definition.hash_key, uri, &mut |part| key.write(part));
         if definition.policy == Policy::Random {
             // Anew for each request of a dialog; its CANCEL and ACK share
             // the number.
@@ -46,45 +45,49 @@ impl Request<'_> {
         ))
     }
 
-    fn write_key(&self, hash_key: &HashKey, uri: &Uri, key: &mut KeyHasher) {
+    /// Hands the parts of the key to `put`, one after the other.
+    #[inline]
+    pub(super) fn write_key(&self, hash_key: &HashKey, uri: &Uri, put: &mut impl FnMut(&[u8])) {
         let bytes = self.message.bytes;
         match hash_key {
-            HashKey::CallId => key.write(self.message.call_id.value.of(bytes)),
-            HashKey::FromUri => self.write_address_key(self.message.from.value, key),
-            HashKey::ToUri => self.write_address_key(self.message.to.value, key),
-            HashKey::RequestUri => self.write_uri_key(self.uri, Some(*uri), key),
+            HashKey::CallId => put(self.message.call_id.value.of(bytes)),
+            HashKey::FromUri => self.write_address_key(self.message.from.value, put),
+            HashKey::ToUri => self.write_address_key(self.message.to.value, put),
+            HashKey::RequestUri => self.write_uri_key(self.uri, Some(*uri), put),
             HashKey::Source => match self.datagram.source.ip() {
-                IpAddr::V4(ip) => key.write(&ip.octets()),
-                IpAddr::V6(ip) => key.write(&ip.octets()),
+                IpAddr::V4(ip) => put(&ip.octets()),
+                IpAddr::V6(ip) => put(&ip.octets()),
             },
             HashKey::Header(name) => {
                 let (from, to) = (self.message.headers_start, self.message.headers_end);
-                let row = sip::find_row(bytes, from as usize, to as usize, name.as_bytes(), None);
-                key.write(row.unwrap_or(self.message.call_id).value.of(bytes));
+                let row = sip::find_row(bytes, from as usize, to as usize, name.as_bytes());
+                put(row.unwrap_or(self.message.call_id).value.of(bytes));
             }
         }
     }
 
-    fn write_address_key(&self, value: Span, key: &mut KeyHasher) {
+    fn write_address_key(&self, value: Span, put: &mut impl FnMut(&[u8])) {
         let bytes = self.message.bytes;
         // Validated before: a value that cannot be read was answered 400.
         if let Some(address) = address(bytes, value) {
-            self.write_uri_key(address.uri, sip::uri(bytes, address.uri), key);
+            self.write_uri_key(address.uri, sip::uri(bytes, address.uri), put);
         }
     }
 
     /// user@host:port, the host in lower case, so that two ways to write one
     /// address of record (§19.1.4) meet one destination.
-    fn write_uri_key(&self, text: Span, uri: Option<Uri>, key: &mut KeyHasher) {
+    fn write_uri_key(&self, text: Span, uri: Option<Uri>, put: &mut impl FnMut(&[u8])) {
         let bytes = self.message.bytes;
         match uri.filter(|uri| !uri.host.is_empty()) {
             Some(uri) => {
-                key.write(uri.user.of(bytes));
-                key.write(b"@");
-                key.write_lower(uri.host.of(bytes));
-                key.write(&uri.port_or_default().to_be_bytes());
+                put(uri.user.of(bytes));
+                put(b"@");
+                for octet in uri.host.of(bytes) {
+                    put(&[octet.to_ascii_lowercase()]);
+                }
+                put(&uri.port_or_default().to_be_bytes());
             }
-            None => key.write(text.of(bytes)),
+            None => put(text.of(bytes)),
         }
     }
 }

@@ -41,19 +41,40 @@ pub fn rows(bytes: &[u8], from: usize, to: usize) -> impl Iterator<Item = (&[u8]
     })
 }
 
-/// The first row between two offsets whose name is `long`, or `compact`.
+/// Headers with a compact form, in lower case (§7.3.3 and the registry it
+/// began).
+const COMPACT: [(&[u8], u8); 17] = [
+    (b"accept-contact", b'a'),
+    (b"allow-events", b'u'),
+    (b"call-id", b'i'),
+    (b"contact", b'm'),
+    (b"content-encoding", b'e'),
+    (b"content-length", b'l'),
+    (b"content-type", b'c'),
+    (b"event", b'o'),
+    (b"from", b'f'),
+    (b"identity", b'y'),
+    (b"refer-to", b'r'),
+    (b"referred-by", b'b'),
+    (b"session-expires", b'x'),
+    (b"subject", b's'),
+    (b"supported", b'k'),
+    (b"to", b't'),
+    (b"via", b'v'),
+];
+
+/// The first row between two offsets that holds the header `name`, by its
+/// long or its compact form.
 #[must_use]
-pub fn find_row(
-    bytes: &[u8],
-    from: usize,
-    to: usize,
-    long: &[u8],
-    compact: Option<u8>,
-) -> Option<Row> {
+pub fn find_row(bytes: &[u8], from: usize, to: usize, name: &[u8]) -> Option<Row> {
+    let compact = COMPACT
+        .iter()
+        .find(|(long, _)| eq_ignore_case(long, name))
+        .map(|(_, compact)| *compact);
     rows(bytes, from, to)
-        .find(|(name, _)| {
-            eq_ignore_case(name, long)
-                || compact.is_some_and(|c| name.len() == 1 && name[0].eq_ignore_ascii_case(&c))
+        .find(|(found, _)| {
+            eq_ignore_case(found, name)
+                || matches!(found, [one] if Some(one.to_ascii_lowercase()) == compact)
         })
         .map(|(_, row)| row)
 }

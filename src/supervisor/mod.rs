@@ -13,6 +13,7 @@ use mio::Waker;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
+use crate::config::text::policy_name;
 use crate::config::{Config, Listener};
 use crate::net::{Granted, Socket};
 use crate::proxy::{Proxy, ReplyLimiter, Secret};
@@ -180,8 +181,7 @@ impl Instance {
         for (listener, granted) in config.listeners.iter().zip(&self.granted) {
             write!(out, "listening on udp:{}", listener.address)?;
             if let Some(advertise) = &listener.advertise {
-                let port = advertise.port.unwrap_or(listener.address.port());
-                write!(out, ", advertised as {}:{port}", advertise.host)?;
+                write!(out, ", advertised as {advertise}")?;
             }
             writeln!(out)?;
             write_buffer(
@@ -214,7 +214,8 @@ impl Instance {
             writeln!(
                 out,
                 "set {}: {n} destination{plural}, policy {}",
-                set.name, set.policy
+                set.name,
+                policy_name(set.policy)
             )?;
         }
         Ok(())
@@ -267,7 +268,10 @@ fn random() -> io::Result<[u8; 16]> {
 ///
 /// # Errors
 /// What kept it from starting, or ended a worker.
-pub fn run(config: Config, err: &mut dyn Write) -> Result<(), Box<dyn std::error::Error>> {
+pub fn run(
+    config: Config,
+    err: &mut dyn Write,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     // Before anything else, so that no signal finds its default action.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1])?;
     let (secret, kept) = load(config.secret_file.as_deref()).map_err(StartError::Secret)?;
