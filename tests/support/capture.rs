@@ -14,7 +14,10 @@ pub struct Capture {
 impl Capture {
     /// Captures the UDP datagrams from and to these ports.
     pub fn start(ports: &[u16]) -> Self {
-        let filter: Vec<_> = ports.iter().map(|port| format!("udp port {port}")).collect();
+        let filter: Vec<_> = ports
+            .iter()
+            .map(|port| format!("udp port {port}"))
+            .collect();
         let mut command = Command::new("dumpcap");
         command.args(["-q", "-i", "lo", "-B", "64", "-a", "duration:120"]);
         command.args(["-f", &filter.join(" or "), "-w", "capture.pcapng"]);
@@ -24,7 +27,10 @@ impl Capture {
         process.wait_for("open capture", Duration::from_secs(15), |output| {
             output.contains("File:").then_some(())
         });
-        Self { process, ports: ports.to_vec() }
+        Self {
+            process,
+            ports: ports.to_vec(),
+        }
     }
 
     /// Ends the capture; demands that no packet was lost on the way into it.
@@ -33,10 +39,18 @@ impl Capture {
         let status = self.process.wait(Duration::from_secs(15));
         let output = self.process.output();
         assert!(status.success(), "dumpcap ended with {status}:\n{output}");
-        let summary = output.lines().find(|line| line.contains("received/dropped"));
+        let summary = output
+            .lines()
+            .find(|line| line.contains("received/dropped"));
         let summary = summary.expect("dumpcap's summary of packets received/dropped");
-        assert!(summary.contains("/0 (pcap:0/dumpcap:0"), "packets lost: {summary}");
-        Recording { process: self.process, ports: self.ports }
+        assert!(
+            summary.contains("/0 (pcap:0/dumpcap:0"),
+            "packets lost: {summary}"
+        );
+        Recording {
+            process: self.process,
+            ports: self.ports,
+        }
     }
 }
 
@@ -53,7 +67,10 @@ impl Recording {
     /// occurs more than once in a packet has its values joined by `|`).
     pub fn read(&self, filter: &str, fields: &[&str]) -> Vec<Vec<String>> {
         let mut command = Command::new("tshark");
-        command.arg("-r").arg(self.process.file("capture.pcapng")).args(["-n", "-Y", filter]);
+        command
+            .arg("-r")
+            .arg(self.process.file("capture.pcapng"))
+            .args(["-n", "-Y", filter]);
         for port in &self.ports {
             command.args(["-d", &format!("udp.port=={port},sip")]);
         }
@@ -65,6 +82,8 @@ impl Recording {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "tshark: {errors}");
         let text = String::from_utf8_lossy(&output.stdout);
-        text.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect()
+        text.lines()
+            .map(|line| line.split('\t').map(str::to_owned).collect())
+            .collect()
     }
 }

@@ -25,8 +25,10 @@ impl Kamailio {
         files: &[(&str, &str)],
     ) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let modules: String =
-            modules.iter().map(|name| format!("loadmodule \"{name}.so\"\n")).collect();
+        let modules: String = modules
+            .iter()
+            .map(|name| format!("loadmodule \"{name}.so\"\n"))
+            .collect();
         // Nothing here asks a name server: the tests run without a network.
         let whole = format!(
             "#!KAMAILIO\ndebug=0\nlog_stderror=yes\nchildren=1\ndisable_tcp=yes\nauto_aliases=no\n\
@@ -37,10 +39,28 @@ impl Kamailio {
             std::fs::write(folder.path().join(name), text).expect("a file for Kamailio");
         }
         let mut command = Command::new("kamailio");
-        command.args(["-DD", "-E", "-f", "kamailio.cfg", "-w", ".", "-Y", ".", "-m", "64"]);
+        command.args([
+            "-DD",
+            "-E",
+            "-f",
+            "kamailio.cfg",
+            "-w",
+            ".",
+            "-Y",
+            ".",
+            "-m",
+            "64",
+        ]);
         let process = Process::start(command, folder);
         let up = wait_until_bound(address, Duration::from_secs(15));
-        assert!(up, "Kamailio does not listen on {address}:\n{}", process.output());
-        Self { _process: process, address }
+        assert!(
+            up,
+            "Kamailio does not listen on {address}:\n{}",
+            process.output()
+        );
+        Self {
+            _process: process,
+            address,
+        }
     }
 }

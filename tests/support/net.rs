@@ -19,13 +19,22 @@ pub fn free_addresses<const COUNT: usize>(ip: IpAddr) -> [SocketAddr; COUNT] {
 /// Reads the kernel's table: a trial bind would take the port away from the
 /// process that is about to bind it.
 pub fn wait_until_bound(address: SocketAddr, limit: Duration) -> bool {
-    let table = if address.is_ipv4() { "/proc/net/udp" } else { "/proc/net/udp6" };
+    let table = if address.is_ipv4() {
+        "/proc/net/udp"
+    } else {
+        "/proc/net/udp6"
+    };
     let suffix = format!(":{:04X}", address.port());
     let end = Instant::now() + limit;
     loop {
         let sockets = std::fs::read_to_string(table).expect("the kernel's table of UDP sockets");
-        let local_addresses = sockets.lines().filter_map(|line| line.split_whitespace().nth(1));
-        if local_addresses.into_iter().any(|local| local.ends_with(&suffix)) {
+        let local_addresses = sockets
+            .lines()
+            .filter_map(|line| line.split_whitespace().nth(1));
+        if local_addresses
+            .into_iter()
+            .any(|local| local.ends_with(&suffix))
+        {
             return true;
         }
         if Instant::now() > end {

@@ -27,7 +27,9 @@ impl Process {
     pub fn start(mut command: Command, folder: TempDir) -> Self {
         let name = command.get_program().to_string_lossy().into_owned();
         let output = File::create(folder.path().join("output")).expect("an output file");
-        let errors = output.try_clone().expect("a second handle to the output file");
+        let errors = output
+            .try_clone()
+            .expect("a second handle to the output file");
         let child = command
             .current_dir(folder.path())
             .stdin(Stdio::null())
@@ -37,7 +39,11 @@ impl Process {
             .unwrap_or_else(|error| {
                 panic!("cannot start {name}: {error} (scripts/install-tools installs the peers)")
             });
-        Self { name, child, folder }
+        Self {
+            name,
+            child,
+            folder,
+        }
     }
 
     /// A file in the folder of this process.
@@ -69,7 +75,11 @@ impl Process {
             if let Some(status) = ended {
                 panic!("{} ended with {status} before {what}", self.name);
             }
-            assert!(Instant::now() < end, "{}: no {what} after {limit:?}", self.name);
+            assert!(
+                Instant::now() < end,
+                "{}: no {what} after {limit:?}",
+                self.name
+            );
             std::thread::sleep(POLL);
         }
     }

@@ -41,7 +41,9 @@ impl Stats {
     pub fn count(&self, column: &str) -> u64 {
         let value = self.0.get(column);
         let value = value.unwrap_or_else(|| panic!("no column {column} in sipp's statistics"));
-        value.parse().unwrap_or_else(|_| panic!("not a count: {column} {value}"))
+        value
+            .parse()
+            .unwrap_or_else(|_| panic!("not a count: {column} {value}"))
     }
 
     /// Calls made or taken.
@@ -64,7 +66,11 @@ impl Stats {
         for fault in faults {
             assert_eq!(self.count(fault), 0, "{who}: {fault}");
         }
-        assert_eq!(self.count("SuccessfulCall(C)"), calls, "{who}: successful calls");
+        assert_eq!(
+            self.count("SuccessfulCall(C)"),
+            calls,
+            "{who}: successful calls"
+        );
     }
 }
 
@@ -82,7 +88,9 @@ impl Sipp {
             let (calls, rate) = (load.calls.to_string(), load.rate.to_string());
             // No more than one second's calls at a time: a stall shows as
             // failed or repeated messages, not as a swapping machine.
-            command.args(["-m", &calls, "-r", &rate, "-l", &rate]).arg(target.to_string());
+            command
+                .args(["-m", &calls, "-r", &rate, "-l", &rate])
+                .arg(target.to_string());
         })
     }
 
@@ -92,7 +100,12 @@ impl Sipp {
             Scenario::BuiltIn(name) => command.args(["-sn", name]),
             Scenario::Ours(file) => command.arg("-sf").arg(scenario_file(file)),
         };
-        command.args(["-i", &address.ip().to_string(), "-p", &address.port().to_string()]);
+        command.args([
+            "-i",
+            &address.ip().to_string(),
+            "-p",
+            &address.port().to_string(),
+        ]);
         command.args(["-buff_size", "4194304", "-timer_resol", "1", "-nostdin"]);
         command.args(["-trace_stat", "-stf", "stats.csv", "-fd", "1"]);
         command.args(["-trace_err", "-error_file", "errors.log"]);
@@ -102,7 +115,10 @@ impl Sipp {
     }
 
     fn wait_until_up(&mut self, address: SocketAddr) {
-        assert!(wait_until_bound(address, START), "sipp does not listen on {address}");
+        assert!(
+            wait_until_bound(address, START),
+            "sipp does not listen on {address}"
+        );
     }
 
     /// Waits until a caller has made all its calls; panics after `limit`.
@@ -121,14 +137,22 @@ impl Sipp {
     fn stats(&self) -> Stats {
         if let Ok(errors) = std::fs::read_to_string(self.0.file("errors.log")) {
             // Shown by the harness when the test fails.
-            errors.lines().take(40).for_each(|line| println!("sipp: {line}"));
+            println!(
+                "sipp's errors: {}",
+                errors.chars().take(4000).collect::<String>()
+            );
         }
         let csv = std::fs::read_to_string(self.0.file("stats.csv"))
             .unwrap_or_else(|error| panic!("no statistics: {error}\n{}", self.0.output()));
         let mut lines = csv.lines();
         let columns = lines.next().expect("a line of column names").split(';');
         let values = lines.last().expect("a line of statistics").split(';');
-        Stats(columns.map(str::to_owned).zip(values.map(str::to_owned)).collect())
+        Stats(
+            columns
+                .map(str::to_owned)
+                .zip(values.map(str::to_owned))
+                .collect(),
+        )
     }
 }
 

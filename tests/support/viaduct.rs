@@ -22,7 +22,10 @@ pub struct Counters(pub BTreeMap<String, u64>);
 impl Counters {
     /// The counter's value; panics when there is none of that name.
     pub fn get(&self, name: &str) -> u64 {
-        *self.0.get(name).unwrap_or_else(|| panic!("no counter {name} in {:?}", self.0))
+        *self
+            .0
+            .get(name)
+            .unwrap_or_else(|| panic!("no counter {name} in {:?}", self.0))
     }
 }
 
@@ -35,13 +38,21 @@ impl Viaduct {
         let mut command = Command::new(env!("CARGO_BIN_EXE_viaduct"));
         command.arg("run").args(args.iter().map(AsRef::as_ref));
         if !args.iter().any(|arg| arg.as_ref() == "--secret-file") {
-            command.arg("--secret-file").arg(folder.path().join("secret"));
+            command
+                .arg("--secret-file")
+                .arg(folder.path().join("secret"));
         }
         let mut process = Process::start(command, folder);
         let addresses = process.wait_for("line `ready:`", PATIENCE, |output| {
-            complete_lines(output).any(|line| line.starts_with("ready:")).then(|| listening(output))
+            complete_lines(output)
+                .any(|line| line.starts_with("ready:"))
+                .then(|| listening(output))
         });
-        assert!(!addresses.is_empty(), "no `listening on` in\n{}", process.output());
+        assert!(
+            !addresses.is_empty(),
+            "no `listening on` in\n{}",
+            process.output()
+        );
         Self { process, addresses }
     }
 
@@ -63,9 +74,10 @@ impl Viaduct {
     pub fn counter(&mut self, name: &str) -> u64 {
         let before = self.process.output().len();
         self.process.signal(Signal::USR1);
-        self.process.wait_for(&format!("counter {name}"), PATIENCE, |output| {
-            counters(&output[before..]).0.get(name).copied()
-        })
+        self.process
+            .wait_for(&format!("counter {name}"), PATIENCE, |output| {
+                counters(&output[before..]).0.get(name).copied()
+            })
     }
 
     /// Ends it by SIGTERM, demands exit status 0, and returns its counters.
@@ -80,7 +92,10 @@ impl Viaduct {
 
 /// The last line may be half written yet.
 fn complete_lines(output: &str) -> impl Iterator<Item = &str> {
-    output.split_inclusive('\n').filter(|line| line.ends_with('\n')).map(str::trim_end)
+    output
+        .split_inclusive('\n')
+        .filter(|line| line.ends_with('\n'))
+        .map(str::trim_end)
 }
 
 fn listening(output: &str) -> Vec<SocketAddr> {
@@ -88,7 +103,9 @@ fn listening(output: &str) -> Vec<SocketAddr> {
         .filter_map(|line| line.split_once("listening on udp:"))
         .map(|(_, rest)| {
             let address = rest.split_whitespace().next().unwrap_or_default();
-            address.parse().unwrap_or_else(|_| panic!("not an address: {address}"))
+            address
+                .parse()
+                .unwrap_or_else(|_| panic!("not an address: {address}"))
         })
         .collect()
 }
