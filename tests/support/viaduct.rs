@@ -27,6 +27,23 @@ impl Counters {
             .get(name)
             .unwrap_or_else(|| panic!("no counter {name} in {:?}", self.0))
     }
+
+    /// Demands that no counter of drops has counted.
+    pub fn assert_nothing_dropped(&self) {
+        let mut drops = self
+            .0
+            .iter()
+            .filter(|(name, _)| name.starts_with("dropped"))
+            .peekable();
+        assert!(
+            drops.peek().is_some(),
+            "no counter of drops in {:?}",
+            self.0
+        );
+        for (name, value) in drops {
+            assert_eq!(*value, 0, "{name} in {:?}", self.0);
+        }
+    }
 }
 
 impl Viaduct {
