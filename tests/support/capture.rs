@@ -1,0 +1,89 @@
+//! A capture of the loopback interface by dumpcap, read back by tshark.
+
+use std::process::Command;
+use std::time::Duration;
+
+use super::process::{Process, Signal};
+
+/// A running capture.
+pub struct Capture {
+    process: Process,
+    ports: Vec<u16>,
+}
+
+impl Capture {
+    /// Captures the UDP datagrams from and to these ports.
+    pub fn start(ports: &[u16]) -> Self {
+        let filter: Vec<_> = ports
+            .iter()
+            .map(|port| format!("udp port {port}"))
+            .collect();
+        let mut command = Command::new("dumpcap");
+        command.args(["-q", "-i", "lo", "-B", "64", "-a", "duration:120"]);
+        command.args(["-f", &filter.join(" or "), "-w", "capture.pcapng"]);
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut process = Process::start(command, folder);
+        // dumpcap names the file once the capture is open.
+        process.wait_for("open capture", Duration::from_secs(15), |output| {
+            output.contains("File:").then_some(())
+        });
+        Self {
+            process,
+            ports: ports.to_vec(),
+        }
+    }
+
+    /// Ends the capture; demands that no packet was lost on the way into it.
+    pub fn stop(mut self) -> Recording {
+        self.process.signal(Signal::INT);
+        let status = self.process.wait(Duration::from_secs(15));
+        let output = self.process.output();
+        assert!(status.success(), "dumpcap ended with {status}:\n{output}");
+        let summary = output
+            .lines()
+            .find(|line| line.contains("received/dropped"));
+        let summary = summary.expect("dumpcap's summary of packets received/dropped");
+        assert!(
+            summary.contains("/0 (pcap:0/dumpcap:0"),
+            "packets lost: {summary}"
+        );
+        Recording {
+            process: self.process,
+            ports: self.ports,
+        }
+    }
+}
+
+/// A capture that has ended.
+pub struct Recording {
+    /// Its folder holds the file.
+    process: Process,
+    ports: Vec<u16>,
+}
+
+impl Recording {
+    /// Has tshark decode the recording, its ports as SIP: for each packet
+    /// that `filter` lets through, the values of `fields` (a field that
+    /// occurs more than once in a packet has its values joined by `|`).
+    pub fn read(&self, filter: &str, fields: &[&str]) -> Vec<Vec<String>> {
+        let mut command = Command::new("tshark");
+        command
+            .arg("-r")
+            .arg(self.process.file("capture.pcapng"))
+            .args(["-n", "-Y", filter]);
+        for port in &self.ports {
+            command.args(["-d", &format!("udp.port=={port},sip")]);
+        }
+        command.args(["-T", "fields", "-E", "separator=/t", "-E", "aggregator=|"]);
+        for field in fields {
+            command.args(["-e", field]);
+        }
+        let output = command.output().expect("tshark runs");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "tshark: {errors}");
+        let text = String::from_utf8_lossy(&output.stdout);
+        text.lines()
+            .map(|line| line.split('\t').map(str::to_owned).collect())
+            .collect()
+    }
+}

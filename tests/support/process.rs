@@ -1,0 +1,127 @@
+//! A child process: its output in a file, every wait bounded, and never left
+//! behind.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, kill_process};
+use tempfile::TempDir;
+
+pub use rustix::process::Signal;
+
+const POLL: Duration = Duration::from_millis(5);
+const LAST_CHANCE: Duration = Duration::from_secs(5);
+
+/// A running (or ended) program with a folder of its own.
+pub struct Process {
+    name: String,
+    child: Child,
+    folder: TempDir,
+}
+
+impl Process {
+    /// Starts `command` with `folder` as its working directory; standard
+    /// output and standard error go to one file in it.
+    pub fn start(mut command: Command, folder: TempDir) -> Self {
+        let name = command.get_program().to_string_lossy().into_owned();
+        let output = File::create(folder.path().join("output")).expect("an output file");
+        let errors = output
+            .try_clone()
+            .expect("a second handle to the output file");
+        let child = command
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors)
+            .spawn()
+            .unwrap_or_else(|error| {
+                panic!("cannot start {name}: {error} (scripts/install-tools installs the peers)")
+            });
+        Self {
+            name,
+            child,
+            folder,
+        }
+    }
+
+    /// A file in the folder of this process.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Everything written so far to standard output and standard error.
+    pub fn output(&self) -> String {
+        let bytes = std::fs::read(self.file("output")).expect("the output file");
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Waits until `find` finds what it wants in the output; panics when the
+    /// process ends before, or after `limit`.
+    pub fn wait_for<T>(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        find: impl Fn(&str) -> Option<T>,
+    ) -> T {
+        let end = Instant::now() + limit;
+        loop {
+            // The state first: whatever an ended process wrote is then there.
+            let ended = self.child.try_wait().expect("the state of a child");
+            if let Some(found) = find(&self.output()) {
+                return found;
+            }
+            if let Some(status) = ended {
+                panic!("{} ended with {status} before {what}", self.name);
+            }
+            assert!(
+                Instant::now() < end,
+                "{}: no {what} after {limit:?}",
+                self.name
+            );
+            std::thread::sleep(POLL);
+        }
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("a signal to a child");
+    }
+
+    /// Waits for the end; panics after `limit`.
+    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
+        self.wait_at_most(limit)
+            .unwrap_or_else(|| panic!("{} still runs after {limit:?}", self.name))
+    }
+
+    fn wait_at_most(&mut self, limit: Duration) -> Option<ExitStatus> {
+        let end = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("the state of a child") {
+                return Some(status);
+            }
+            if Instant::now() > end {
+                return None;
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.child.try_wait().ok().flatten().is_none() {
+            let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+            if self.wait_at_most(LAST_CHANCE).is_none() {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+            }
+        }
+        if std::thread::panicking() {
+            let output = self.output();
+            let tail: Vec<_> = output.lines().rev().take(60).collect();
+            eprintln!("--- the last lines of {}:", self.name);
+            tail.iter().rev().for_each(|line| eprintln!("{line}"));
+        }
+    }
+}

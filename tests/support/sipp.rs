@@ -1,0 +1,163 @@
+//! sipp as caller (UAC) and server (UAS), with its own statistics.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use super::net::wait_until_bound;
+use super::process::{Process, Signal};
+use super::repository;
+
+const START: Duration = Duration::from_secs(10);
+const END: Duration = Duration::from_secs(30);
+
+/// What a sipp plays.
+#[derive(Clone, Copy)]
+pub enum Scenario {
+    /// One of sipp's own (`-sn`).
+    BuiltIn(&'static str),
+    /// A file in `tests/sipp`.
+    Ours(&'static str),
+}
+
+/// How many calls a caller makes, and how fast.
+#[derive(Clone, Copy)]
+pub struct Load {
+    pub calls: u32,
+    /// Calls started in a second.
+    pub rate: u32,
+}
+
+/// A running sipp.
+pub struct Sipp(Process);
+
+/// The last line of sipp's statistics (`sipp -h stat` names the columns).
+pub struct Stats(HashMap<String, String>);
+
+impl Stats {
+    /// A count by the column's name; `(C)` marks the cumulative ones.
+    pub fn count(&self, column: &str) -> u64 {
+        let value = self.0.get(column);
+        let value = value.unwrap_or_else(|| panic!("no column {column} in sipp's statistics"));
+        value
+            .parse()
+            .unwrap_or_else(|_| panic!("not a count: {column} {value}"))
+    }
+
+    /// Calls made or taken.
+    pub fn calls(&self) -> u64 {
+        self.count("TotalCallCreated")
+    }
+
+    /// Demands `calls` calls, all successful at the first attempt: no call
+    /// failed, nothing unexpected came, nothing was sent twice.
+    pub fn assert_clean(&self, who: &str, calls: u64) {
+        assert_eq!(self.calls(), calls, "{who}: calls");
+        let faults = [
+            "FailedCall(C)", // the sum of all ways to fail
+            "FailedUnexpectedMessage(C)",
+            "OutOfCallMsgs(C)",
+            "DeadCallMsgs(C)",
+            "Retransmissions(C)",
+            "FatalErrors(C)",
+        ];
+        for fault in faults {
+            assert_eq!(self.count(fault), 0, "{who}: {fault}");
+        }
+        assert_eq!(
+            self.count("SuccessfulCall(C)"),
+            calls,
+            "{who}: successful calls"
+        );
+    }
+}
+
+impl Sipp {
+    /// A server on `address`, until [`Sipp::stop`].
+    pub fn server(scenario: Scenario, address: SocketAddr) -> Self {
+        let mut sipp = Self::start(scenario, address, |_| {});
+        sipp.wait_until_up(address);
+        sipp
+    }
+
+    /// A caller on `address` that sends everything to `target`.
+    pub fn caller(scenario: Scenario, address: SocketAddr, target: SocketAddr, load: Load) -> Self {
+        Self::start(scenario, address, |command| {
+            let (calls, rate) = (load.calls.to_string(), load.rate.to_string());
+            // No more than one second's calls at a time: a stall shows as
+            // failed or repeated messages, not as a swapping machine.
+            command
+                .args(["-m", &calls, "-r", &rate, "-l", &rate])
+                .arg(target.to_string());
+        })
+    }
+
+    fn start(scenario: Scenario, address: SocketAddr, extend: impl Fn(&mut Command)) -> Self {
+        let mut command = Command::new("sipp");
+        match scenario {
+            Scenario::BuiltIn(name) => command.args(["-sn", name]),
+            Scenario::Ours(file) => command.arg("-sf").arg(scenario_file(file)),
+        };
+        command.args([
+            "-i",
+            &address.ip().to_string(),
+            "-p",
+            &address.port().to_string(),
+        ]);
+        command.args(["-buff_size", "4194304", "-timer_resol", "1", "-nostdin"]);
+        command.args(["-trace_stat", "-stf", "stats.csv", "-fd", "1"]);
+        command.args(["-trace_err", "-error_file", "errors.log"]);
+        extend(&mut command);
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self(Process::start(command, folder))
+    }
+
+    fn wait_until_up(&mut self, address: SocketAddr) {
+        assert!(
+            wait_until_bound(address, START),
+            "sipp does not listen on {address}"
+        );
+    }
+
+    /// Waits until a caller has made all its calls; panics after `limit`.
+    pub fn finish(mut self, limit: Duration) -> Stats {
+        self.0.wait(limit);
+        self.stats()
+    }
+
+    /// Lets a server end the calls that it has, and ends it.
+    pub fn stop(mut self) -> Stats {
+        self.0.signal(Signal::USR1);
+        self.0.wait(END);
+        self.stats()
+    }
+
+    fn stats(&self) -> Stats {
+        if let Ok(errors) = std::fs::read_to_string(self.0.file("errors.log")) {
+            // Shown by the harness when the test fails.
+            println!(
+                "sipp's errors: {}",
+                errors.chars().take(4000).collect::<String>()
+            );
+        }
+        let csv = std::fs::read_to_string(self.0.file("stats.csv"))
+            .unwrap_or_else(|error| panic!("no statistics: {error}\n{}", self.0.output()));
+        let mut lines = csv.lines();
+        let columns = lines.next().expect("a line of column names").split(';');
+        let values = lines.last().expect("a line of statistics").split(';');
+        Stats(
+            columns
+                .map(str::to_owned)
+                .zip(values.map(str::to_owned))
+                .collect(),
+        )
+    }
+}
+
+fn scenario_file(name: &str) -> std::path::PathBuf {
+    let path = repository().join("tests/sipp").join(name);
+    assert!(Path::exists(&path), "no scenario {}", path.display());
+    path
+}

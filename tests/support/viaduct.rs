@@ -1,0 +1,137 @@
+//! The `viaduct` program under test.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::Duration;
+
+use super::process::{Process, Signal};
+
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// A running `viaduct run`; ended by SIGTERM when dropped.
+pub struct Viaduct {
+    process: Process,
+    addresses: Vec<SocketAddr>,
+}
+
+/// The counters that Viaduct printed, by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counters(pub BTreeMap<String, u64>);
+
+impl Counters {
+    /// The counter's value; panics when there is none of that name.
+    pub fn get(&self, name: &str) -> u64 {
+        *self
+            .0
+            .get(name)
+            .unwrap_or_else(|| panic!("no counter {name} in {:?}", self.0))
+    }
+
+    /// Demands that no counter of drops has counted.
+    pub fn assert_nothing_dropped(&self) {
+        let mut drops = self
+            .0
+            .iter()
+            .filter(|(name, _)| name.starts_with("dropped"))
+            .peekable();
+        assert!(
+            drops.peek().is_some(),
+            "no counter of drops in {:?}",
+            self.0
+        );
+        for (name, value) in drops {
+            assert_eq!(*value, 0, "{name} in {:?}", self.0);
+        }
+    }
+}
+
+impl Viaduct {
+    /// Runs `viaduct run ARGS…` and waits until it is ready. Its secret and
+    /// whatever else it keeps go to a folder of its own unless `args` say
+    /// otherwise.
+    pub fn start<S: AsRef<str>>(args: &[S]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_viaduct"));
+        command.arg("run").args(args.iter().map(AsRef::as_ref));
+        if !args.iter().any(|arg| arg.as_ref() == "--secret-file") {
+            command
+                .arg("--secret-file")
+                .arg(folder.path().join("secret"));
+        }
+        let mut process = Process::start(command, folder);
+        let addresses = process.wait_for("line `ready:`", PATIENCE, |output| {
+            complete_lines(output)
+                .any(|line| line.starts_with("ready:"))
+                .then(|| listening(output))
+        });
+        assert!(
+            !addresses.is_empty(),
+            "no `listening on` in\n{}",
+            process.output()
+        );
+        Self { process, addresses }
+    }
+
+    /// The address that listener `index` (in the order of the facts) is bound to.
+    pub fn address(&self, index: usize) -> SocketAddr {
+        self.addresses[index]
+    }
+
+    /// Everything written so far to standard output and standard error.
+    pub fn output(&self) -> String {
+        self.process.output()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// The present value of one counter, from a dump asked for by SIGUSR1.
+    pub fn counter(&mut self, name: &str) -> u64 {
+        let before = self.process.output().len();
+        self.process.signal(Signal::USR1);
+        self.process
+            .wait_for(&format!("counter {name}"), PATIENCE, |output| {
+                counters(&output[before..]).0.get(name).copied()
+            })
+    }
+
+    /// Ends it by SIGTERM, demands exit status 0, and returns its counters.
+    pub fn stop(mut self) -> Counters {
+        let before = self.process.output().len();
+        self.process.signal(Signal::TERM);
+        let status = self.process.wait(PATIENCE);
+        assert!(status.success(), "viaduct ended with {status}");
+        counters(&self.process.output()[before..])
+    }
+}
+
+/// The last line may be half written yet.
+fn complete_lines(output: &str) -> impl Iterator<Item = &str> {
+    output
+        .split_inclusive('\n')
+        .filter(|line| line.ends_with('\n'))
+        .map(str::trim_end)
+}
+
+fn listening(output: &str) -> Vec<SocketAddr> {
+    complete_lines(output)
+        .filter_map(|line| line.split_once("listening on udp:"))
+        .map(|(_, rest)| {
+            let address = rest.split_whitespace().next().unwrap_or_default();
+            address
+                .parse()
+                .unwrap_or_else(|_| panic!("not an address: {address}"))
+        })
+        .collect()
+}
+
+fn counters(output: &str) -> Counters {
+    let fields = complete_lines(output).filter_map(|line| line.strip_prefix("counter "));
+    let pairs = fields.filter_map(|line| {
+        let (name, value) = line.split_once(' ')?;
+        Some((name.to_owned(), value.trim().parse().ok()?))
+    });
+    Counters(pairs.collect())
+}

@@ -1,0 +1,83 @@
+//! The systemd unit, judged by systemd itself: it loads without a complaint,
+//! and it is as closed as we claim. The service is not started.
+
+use std::fs;
+use std::process::{Command, Output};
+
+mod support;
+
+/// `systemd-analyze security` rates exposure from 0 (none) to 100 (UNSAFE).
+const HIGHEST_EXPOSURE: &str = "12";
+
+fn unit() -> String {
+    let path = support::repository().join("config/viaduct.service");
+    fs::read_to_string(path).expect("the unit")
+}
+
+fn systemd_analyze(args: &[&str]) -> Output {
+    let output = Command::new("systemd-analyze")
+        .args(args)
+        .env("SYSTEMD_LOG_LEVEL", "warning")
+        .output();
+    output.expect("systemd-analyze runs (scripts/install-tools installs it)")
+}
+
+/// Verifies a unit's text under the name `viaduct.service`.
+fn verify(unit: &str) -> Output {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("viaduct.service");
+    fs::write(&path, unit).expect("the copy of the unit");
+    systemd_analyze(&[
+        "verify",
+        "--man=no",
+        "--recursive-errors=no",
+        &path.to_string_lossy(),
+    ])
+}
+
+/// The unit with the program that exists here in the place of the installed one.
+fn with_our_program(unit: &str) -> String {
+    assert!(
+        unit.contains("/usr/local/bin/viaduct "),
+        "the unit runs the installed program"
+    );
+    unit.replace(
+        "/usr/local/bin/viaduct ",
+        &format!("{} ", env!("CARGO_BIN_EXE_viaduct")),
+    )
+}
+
+#[test]
+fn the_unit_loads_without_a_complaint() {
+    let output = verify(&with_our_program(&unit()));
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{complaints}");
+    assert_eq!(complaints, "", "systemd-analyze verify");
+}
+
+#[test]
+fn a_fault_in_the_unit_would_be_seen() {
+    let faulty = with_our_program(&unit()).replace("Type=notify", "Type=notifies");
+    let output = verify(&faulty);
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        complaints.contains("notifies"),
+        "systemd-analyze verify: {complaints}"
+    );
+}
+
+#[test]
+fn the_unit_is_closed() {
+    let path = support::repository().join("config/viaduct.service");
+    let threshold = format!("--threshold={HIGHEST_EXPOSURE}");
+    let output = systemd_analyze(&[
+        "security",
+        "--offline=true",
+        "--no-pager",
+        &threshold,
+        &path.to_string_lossy(),
+    ]);
+    let report = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{report}{errors}");
+}
