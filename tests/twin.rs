@@ -2,8 +2,12 @@
 //! other tests, so here every verdict is written out by hand.
 #![allow(missing_docs, reason = "a test binary has no readers of its API")]
 
+#[path = "support/generate.rs"]
+pub mod generate;
 #[path = "support/twin.rs"]
 pub mod twin;
+
+use proptest::prelude::*;
 
 use twin::{Refusal, StartLine, Twin, read};
 
@@ -414,5 +418,36 @@ fn option_tags() {
     assert_eq!(twin.proxy_require, ["one", "two", "three"]);
     for value in ["", "one,", "one two", "\"one\""] {
         refused(with(&[&format!("Proxy-Require: {value}")]));
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_was_written_is_what_is_read(sample in generate::message()) {
+        let twin = read(&sample.octets).map_err(|refusal| {
+            TestCaseError::fail(format!("{refusal:?}: {}", sample.octets.escape_ascii()))
+        })?;
+        let text = |octets: Option<Vec<u8>>| octets.map(|octets| String::from_utf8(octets).expect("text"));
+        match twin.start {
+            StartLine::Request { method, .. } => prop_assert_eq!(method, sample.method),
+            StartLine::Response { status, .. } => prop_assert_eq!(Some(status), sample.status),
+        }
+        prop_assert_eq!(twin.vias.len(), sample.vias);
+        prop_assert_eq!(text(twin.top_via.branch), sample.branch);
+        prop_assert_eq!(text(Some(twin.call_id)), Some(sample.call_id));
+        prop_assert_eq!(text(twin.from.tag), sample.from_tag);
+        prop_assert_eq!(text(twin.to.tag), sample.to_tag);
+        prop_assert_eq!(twin.cseq.number, sample.cseq);
+        prop_assert_eq!(twin.max_forwards, sample.max_forwards);
+        let hosts: Vec<_> = twin.routes.into_iter().map(|uri| text(Some(uri.host))).collect();
+        let written: Vec<_> = sample.route_hosts.into_iter().map(Some).collect();
+        prop_assert_eq!(hosts, written);
+        prop_assert_eq!(twin.proxy_require, sample.proxy_require);
+        prop_assert_eq!(twin.body, sample.body);
+    }
+
+    #[test]
+    fn damage_never_panics(octets in generate::damaged()) {
+        let _ = read(&octets);
     }
 }
