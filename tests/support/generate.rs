@@ -560,16 +560,16 @@ fn damage() -> impl Strategy<Value = Damage> {
     ];
     let index = any::<Index>;
     prop_oneof![
-        (index(), 1..=255_u8).prop_map(|(at, bits)| Damage::Flip(at, bits)),
-        (index(), select(&ODD[..])).prop_map(|(at, odd)| Damage::Insert(at, odd.to_vec())),
-        (index(), vec(any::<u8>(), 1..4)).prop_map(|(at, octets)| Damage::Insert(at, octets)),
-        (index(), 1..9_usize).prop_map(|(at, count)| Damage::Delete(at, count)),
-        (index(), 1..40_usize).prop_map(|(at, count)| Damage::Repeat(at, count)),
-        index().prop_map(Damage::Truncate),
-        (index(), select(&ENDS[..])).prop_map(|(at, end)| Damage::LineEnd(at, end)),
-        select(&ENDS[..]).prop_map(Damage::AllLineEnds),
-        (index(), index()).prop_map(|(from, to)| Damage::RepeatRow(from, to)),
-        index().prop_map(Damage::RemoveRow),
+        4 => (index(), 1..=255_u8).prop_map(|(at, bits)| Damage::Flip(at, bits)),
+        4 => (index(), select(&ODD[..])).prop_map(|(at, odd)| Damage::Insert(at, odd.to_vec())),
+        4 => (index(), vec(any::<u8>(), 1..4)).prop_map(|(at, octets)| Damage::Insert(at, octets)),
+        4 => (index(), 1..9_usize).prop_map(|(at, count)| Damage::Delete(at, count)),
+        4 => (index(), 1..40_usize).prop_map(|(at, count)| Damage::Repeat(at, count)),
+        2 => index().prop_map(Damage::Truncate),
+        2 => (index(), select(&ENDS[..])).prop_map(|(at, end)| Damage::LineEnd(at, end)),
+        1 => select(&ENDS[..]).prop_map(Damage::AllLineEnds),
+        4 => (index(), index()).prop_map(|(from, to)| Damage::RepeatRow(from, to)),
+        2 => index().prop_map(Damage::RemoveRow),
     ]
 }
 
