@@ -1,7 +1,7 @@
 //! What is looked at in full, on a sample of the calls: does the balancer do
 //! what RFC 3261 §16 asks of it? It counts, and keeps the first complaint.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use memchr::memmem;
 use serde::Serialize;
@@ -56,11 +56,8 @@ pub(crate) fn request(message: &[u8], written: &[u8], between: Between) -> Resul
         return Err(format!("{} Vias where 2 belong", vias.len()));
     };
     let own = top.strip_prefix("SIP/2.0/UDP ").unwrap_or_default();
-    expect(
-        own.strip_prefix(&proxy.to_string())
-            .is_some_and(|rest| rest.starts_with(';')),
-        "the top Via is not the balancer's",
-    )?;
+    let sent_by = own.split(';').next().unwrap_or_default();
+    expect(names(sent_by, proxy), "the top Via is not the balancer's")?;
     expect(own.contains(";branch=z9hG4bK"), "no z9hG4bK branch on top")?;
     expect(
         same_via(bottom, &values(written, "Via")),
@@ -102,6 +99,15 @@ pub(crate) fn response(message: &[u8], written: &[u8]) -> Result<(), String> {
     )
 }
 
+/// Whether a sent-by names `address`; 5060 may go without saying.
+fn names(sent_by: &str, address: SocketAddr) -> bool {
+    let host = match address.ip() {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    };
+    sent_by == address.to_string() || (address.port() == 5060 && sent_by == host)
+}
+
 /// Whether `via` is the one of `written`, but for `rport` and `received`.
 fn same_via(via: &str, written: &[&str]) -> bool {
     let bare = |via: &str| {
@@ -129,7 +135,8 @@ fn body(message: &[u8]) -> &[u8] {
     memmem::find(message, b"\r\n\r\n").map_or(&[], |end| &message[end + 4..])
 }
 
-fn expect(holds: bool, complaint: &str) -> Result<(), String> {
+/// `Ok` if `holds`, else the complaint.
+pub(crate) fn expect(holds: bool, complaint: &str) -> Result<(), String> {
     if holds {
         Ok(())
     } else {
@@ -170,6 +177,17 @@ mod tests {
     #[test]
     fn a_rightly_proxied_request_passes() {
         assert_eq!(check(&proxied()), Ok(()));
+    }
+
+    #[test]
+    fn the_default_port_may_be_left_out() {
+        let short = proxied().replacen(PROXY, "127.0.0.1", 1);
+        assert_eq!(check(&short), Ok(()));
+        assert!(!names(
+            "127.0.0.1",
+            "127.0.0.1:5061".parse().expect("an address")
+        ));
+        assert!(names("[::1]", "[::1]:5060".parse().expect("an address")));
     }
 
     #[test]

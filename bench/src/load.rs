@@ -141,7 +141,6 @@ struct Load<'a> {
     measured: u64,
     foreign: u64,
     refused: u64,
-    idle: u64,
 }
 
 impl<'a> Load<'a> {
@@ -177,7 +176,6 @@ impl<'a> Load<'a> {
             measured: 0,
             foreign: 0,
             refused: 0,
-            idle: 0,
         })
     }
 
@@ -194,12 +192,11 @@ impl<'a> Load<'a> {
             if now >= self.until && (self.ledger.in_flight() == 0 || now >= self.until + DRAIN) {
                 break;
             }
-            let mut worked = false;
             if now < self.until {
-                worked |= match &mut schedule {
+                match &mut schedule {
                     Some(schedule) => self.start_due(schedule, now),
                     None => self.start_room(now),
-                };
+                }
             }
             self.flush_callers()?;
             for index in 0..self.farm.len() {
@@ -208,7 +205,6 @@ impl<'a> Load<'a> {
                 for datagram in 0..taken {
                     self.at_farm(index, receiver.datagram(datagram), now);
                 }
-                worked |= taken > 0;
             }
             self.flush_farm()?;
             for index in 0..self.callers.len() {
@@ -217,31 +213,25 @@ impl<'a> Load<'a> {
                 for datagram in 0..taken {
                     self.at_caller(index, receiver.datagram(datagram), now);
                 }
-                worked |= taken > 0;
             }
             self.ledger.sweep(now);
-            if !worked {
-                self.idle += clock() - now;
-            }
         }
-        Ok(self.report(clock()))
+        Ok(self.report())
     }
 
     /// Starts the calls that are due; their time is when they were due.
-    fn start_due(&mut self, schedule: &mut Schedule, now: u64) -> bool {
-        let due = (0..BURST).map_while(|_| schedule.take(now));
-        due.map(|at| self.start_call(at)).count() > 0
+    fn start_due(&mut self, schedule: &mut Schedule, now: u64) {
+        for at in (0..BURST).map_while(|_| schedule.take(now)) {
+            self.start_call(at);
+        }
     }
 
     /// Starts whole runs of calls while the window has room for them.
-    fn start_room(&mut self, now: u64) -> bool {
+    fn start_room(&mut self, now: u64) {
         let run = u64::from(self.options.gso_run).min(self.options.window.max(1));
-        let mut started = false;
         while self.ledger.in_flight() + run <= self.options.window.max(1) {
             (0..run).for_each(|_| self.start_call(now));
-            started = true;
         }
-        started
     }
 
     fn start_call(&mut self, at: u64) {
@@ -354,10 +344,9 @@ impl<'a> Load<'a> {
             Between::Proxy(self.options.balancer)
         };
         self.rewrite(number, pass);
-        let mut result = check::request(message, &self.scratch, between);
-        if !self.options.bare && !self.ledger.keeps_destination(number, index) {
-            result = result.and(Err("the call changed its destination".to_owned()));
-        }
+        let kept = self.options.bare || self.ledger.keeps_destination(number, index);
+        let result = check::request(message, &self.scratch, between)
+            .and_then(|()| check::expect(kept, "the call changed its destination"));
         self.checks.note(result, message);
     }
 
@@ -367,10 +356,9 @@ impl<'a> Load<'a> {
             _ => Pass::Invite,
         };
         self.rewrite(number, answered);
-        let mut result = check::response(message, &self.scratch);
-        if self.peer_and_variant(number).0 != index {
-            result = result.and(Err("the response went to another caller".to_owned()));
-        }
+        let right = self.peer_and_variant(number).0 == index;
+        let result = check::response(message, &self.scratch)
+            .and_then(|()| check::expect(right, "the response went to another caller"));
         self.checks.note(result, message);
     }
 
@@ -411,7 +399,7 @@ impl<'a> Load<'a> {
         Ok(())
     }
 
-    fn report(mut self, elapsed: u64) -> LoadReport {
+    fn report(mut self) -> LoadReport {
         self.ledger.close();
         let totals = self.ledger.totals();
         LoadReport {
@@ -422,7 +410,6 @@ impl<'a> Load<'a> {
             messages: Messages::new(totals, self.foreign, self.refused),
             checks: self.checks,
             latency: Latencies::new(&self.requests, &self.responses),
-            generator_idle_percent: 100.0 * self.idle as f64 / elapsed.max(1) as f64,
         }
     }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)] // it prints what it measures
 
 mod check;
+mod compare;
 mod forward;
 mod ledger;
 mod load;
@@ -11,7 +12,7 @@ mod report;
 mod schedule;
 mod sys;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
 use core_affinity::CoreId;
 
@@ -35,6 +36,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Measure bare forwarders, Kamailio and Viaduct side by side
+    Compare(compare::Options),
     /// Forward datagrams without parsing them, for one upstream peer
     Forward {
         #[command(flatten)]
@@ -63,6 +66,7 @@ fn main() -> Result<()> {
             ensure!(received > 0, "nothing came through {}", options.balancer);
             Ok(())
         }
+        Command::Compare(options) => compare::run(&options),
         Command::Forward { options, core } => {
             core.map_or(Ok(()), pin)?;
             forward::run(&options)
@@ -75,11 +79,9 @@ fn main() -> Result<()> {
 /// # Errors
 /// There is no such core, or it is not allowed to this process.
 fn pin(core: usize) -> Result<()> {
-    let cores = core_affinity::get_core_ids().context("cannot tell the cores")?;
     ensure!(
-        cores.contains(&CoreId { id: core }) && core_affinity::set_for_current(CoreId { id: core }),
-        "core {core} is not to be had; there are {:?}",
-        cores.iter().map(|core| core.id).collect::<Vec<_>>()
+        core_affinity::set_for_current(CoreId { id: core }),
+        "core {core} is not to be had on this machine"
     );
     Ok(())
 }

@@ -22,9 +22,6 @@ pub(crate) struct LoadReport {
     pub(crate) checks: Checks,
     /// Latency of one passage through the balancer.
     pub(crate) latency: Latencies,
-    /// Per cent of the time in which the generator found nothing to do; near
-    /// zero, the generator is the bottleneck.
-    pub(crate) generator_idle_percent: f64,
 }
 
 /// Messages of a whole load, with warm-up.
@@ -154,8 +151,7 @@ impl fmt::Display for LoadReport {
             writeln!(f, "first fault {failure}")?;
         }
         writeln!(f, "requests    {}", self.latency.requests)?;
-        writeln!(f, "responses   {}", self.latency.responses)?;
-        write!(f, "generator   {:.0} % idle", self.generator_idle_percent)
+        write!(f, "responses   {}", self.latency.responses)
     }
 }
 

@@ -38,8 +38,8 @@ mod tests {
     #[test]
     fn calls_come_at_equal_distances_from_the_start() {
         let mut schedule = Schedule::new(1000.0);
-        assert_eq!(take_all(&mut schedule, 0), [0]);
-        assert_eq!(take_all(&mut schedule, 999_999), []);
+        assert_eq!(schedule.take(0), Some(0));
+        assert_eq!(schedule.take(999_999), None);
         assert_eq!(
             take_all(&mut schedule, 3_000_000),
             [1_000_000, 2_000_000, 3_000_000]
