@@ -135,6 +135,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
     }
     println!("{}", summary::table(&all));
+    warn_of_others(&all);
     let document = Document {
         kernel: first_line("/proc/sys/kernel/osrelease", ""),
         processor: first_line("/proc/cpuinfo", "model name"),
@@ -150,6 +151,21 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         &serde_json::to_string_pretty(&document)?,
     )?;
     write(&options.out, "compare.svg", &plot::svg(&all)?)
+}
+
+/// Says so where other processes had the contenders' core: the figures of
+/// latency and saturation are then worth little.
+fn warn_of_others(all: &[Results]) {
+    let samples = all.iter().flat_map(|results| &results.rounds);
+    let disturbed = samples
+        .filter(|sample| sample.disturbed_percent > 1.0)
+        .count();
+    if disturbed > 0 {
+        eprintln!(
+            "warning: in {disturbed} measurements others took more than 1 % of the core; \
+             repeat on a quiet machine"
+        );
+    }
 }
 
 fn contenders(options: &Options) -> Result<Vec<Contender>> {

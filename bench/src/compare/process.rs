@@ -91,38 +91,55 @@ fn own_tasks(process: u32) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::process::{Child, Command};
+    use std::thread::sleep;
     use std::time::{Duration, Instant};
 
-    #[test]
-    fn work_of_a_thread_shows_in_the_usage() {
-        let this = std::process::id();
-        let before = usage(this).expect("accounting");
-        let work = || {
-            let begin = Instant::now();
-            while begin.elapsed() < Duration::from_millis(50) {
-                std::hint::spin_loop();
+    fn shell(script: &str) -> Child {
+        Command::new("sh")
+            .args(["-c", script])
+            .spawn()
+            .expect("a shell")
+    }
+
+    fn end(mut child: Child) {
+        child.kill().and_then(|()| child.wait()).expect("an end");
+    }
+
+    /// Waits until `holds`, ten seconds at most.
+    fn eventually(mut holds: impl FnMut() -> bool) -> bool {
+        let begin = Instant::now();
+        while !holds() {
+            if begin.elapsed() > Duration::from_secs(10) {
+                return false;
             }
-            usage(this).expect("accounting").cpu
-        };
-        let after = std::thread::scope(|scope| scope.spawn(work).join()).expect("no panic");
-        assert!(after > before.cpu + 1_000_000, "{} ns", after - before.cpu);
+            sleep(Duration::from_millis(5));
+        }
+        true
+    }
+
+    #[test]
+    fn work_shows_in_the_usage() {
+        let child = shell("i=0; while [ $i -lt 100000000 ]; do i=$((i+1)); done");
+        let worked = eventually(|| usage(child.id()).expect("accounting").cpu > 20_000_000);
+        end(child);
+        assert!(worked);
     }
 
     #[test]
     fn a_child_belongs_to_the_tree() {
-        let mut child = std::process::Command::new("sleep")
-            .arg("10")
-            .spawn()
-            .expect("sleep");
-        let tree = tree(std::process::id()).expect("a tree");
-        child.kill().and_then(|()| child.wait()).expect("an end");
-        assert!(tree.contains(&child.id()));
+        let child = shell("sleep 2 & wait");
+        let seen = eventually(|| tree(child.id()).expect("a tree").len() == 2);
+        let memory = memory(child.id()).expect("memory");
+        end(child);
+        assert!(seen);
+        assert!(memory > 0.1, "{memory} MiB");
     }
 
     #[test]
     fn memory_is_read_from_the_rollup() {
-        let rollup = "5500-5600 ---p 00000000 00:00 0  [rollup]\nRss:  1692 kB\nPss:   399 kB\nPss_Anon: 1 kB\n";
+        let rollup =
+            "5500-5600 ---p 0 00:00 0 [rollup]\nRss:  1692 kB\nPss:   399 kB\nPss_Anon: 1 kB\n";
         assert_eq!(proportional(rollup), Some(399));
-        assert!(memory(std::process::id()).expect("own memory") > 0.1);
     }
 }
