@@ -1,2 +1,99 @@
-//! Load generator, bare forwarders and micro benches for Viaduct.
-fn main() {}
+//! Load generator, bare forwarders and side-by-side comparison for Viaduct.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // it prints what it measures
+
+mod check;
+mod compare;
+mod forward;
+mod ledger;
+mod load;
+mod message;
+mod outbox;
+mod report;
+mod schedule;
+mod sys;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use clap::{Parser, Subcommand};
+use core_affinity::CoreId;
+
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Play callers and farm around a balancer, and report what came through
+    Load {
+        #[command(flatten)]
+        options: load::Options,
+        /// Core to run on
+        #[arg(long, value_name = "N")]
+        core: Option<usize>,
+        /// Report as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Measure bare forwarders, Kamailio and Viaduct side by side
+    Compare(compare::Options),
+    /// Forward datagrams without parsing them, for one upstream peer
+    Forward {
+        #[command(flatten)]
+        options: forward::Options,
+        /// Core to run on
+        #[arg(long, value_name = "N")]
+        core: Option<usize>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Load {
+            options,
+            core,
+            json,
+        } => {
+            core.map_or(Ok(()), pin)?;
+            let report = load::run(&options)?;
+            if json {
+                println!("{}", serde_json::to_string_pretty(&report)?);
+            } else {
+                println!("{report}");
+            }
+            let received = report.messages.received();
+            ensure!(received > 0, "nothing came through {}", options.balancer);
+            Ok(())
+        }
+        Command::Compare(options) => compare::run(&options),
+        Command::Forward { options, core } => {
+            core.map_or(Ok(()), pin)?;
+            forward::run(&options)
+        }
+    }
+}
+
+/// Keeps this thread, and what it starts, on `core`.
+///
+/// # Errors
+/// There is no such core, or it is not allowed to this process.
+fn pin(core: usize) -> Result<()> {
+    ensure!(
+        core_affinity::set_for_current(CoreId { id: core }),
+        "core {core} is not to be had on this machine"
+    );
+    Ok(())
+}

@@ -1,0 +1,145 @@
+//! What the kernel says of a process and all it started: time on the CPU by
+//! the scheduler's own clock (not sampled by ticks), and memory.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+
+/// Accounting of a process tree.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Usage {
+    /// Time on a CPU, in ns.
+    pub(crate) cpu: u64,
+    /// Time ready to run while something else had the CPU, in ns.
+    pub(crate) waited: u64,
+}
+
+/// Reads the scheduler's accounting of `process` and its descendants.
+///
+/// # Errors
+/// The process is gone, or the kernel keeps no such accounting.
+pub(crate) fn usage(process: u32) -> Result<Usage> {
+    let mut usage = Usage::default();
+    for task in tasks(process)? {
+        let line = fs::read_to_string(format!("{task}/schedstat"))
+            .context("the kernel keeps no scheduler accounting (schedstat)")?;
+        let mut numbers = line.split_whitespace().map(str::parse::<u64>);
+        let mut next = || {
+            numbers
+                .next()
+                .and_then(Result::ok)
+                .context("an odd schedstat")
+        };
+        usage.cpu += next()?;
+        usage.waited += next()?;
+    }
+    Ok(usage)
+}
+
+/// Resident memory of `process` and its descendants in MiB; pages that they
+/// share count once (`Pss`).
+///
+/// # Errors
+/// The process is gone, or the kernel does not tell.
+pub(crate) fn memory(process: u32) -> Result<f64> {
+    let mut kibibytes = 0;
+    for process in tree(process)? {
+        let rollup = fs::read_to_string(format!("/proc/{process}/smaps_rollup"))
+            .context("the kernel does not tell the memory of a process")?;
+        kibibytes += proportional(&rollup).context("an odd smaps_rollup")?;
+    }
+    Ok(kibibytes as f64 / 1024.0)
+}
+
+fn proportional(rollup: &str) -> Option<u64> {
+    let value = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    value.trim().strip_suffix(" kB")?.parse().ok()
+}
+
+/// `process` and its descendants.
+fn tree(process: u32) -> Result<Vec<u32>> {
+    let mut found = vec![process];
+    let mut next = 0;
+    while let Some(&parent) = found.get(next) {
+        next += 1;
+        for task in own_tasks(parent)? {
+            let children = fs::read_to_string(format!("{task}/children"))
+                .context("the kernel does not tell the children of a process")?;
+            found.extend(
+                children
+                    .split_whitespace()
+                    .filter_map(|id| id.parse::<u32>().ok()),
+            );
+        }
+    }
+    Ok(found)
+}
+
+/// The folder of every thread of `process` and its descendants.
+fn tasks(process: u32) -> Result<Vec<String>> {
+    let tasks: Result<Vec<_>> = tree(process)?.into_iter().map(own_tasks).collect();
+    Ok(tasks?.concat())
+}
+
+fn own_tasks(process: u32) -> Result<Vec<String>> {
+    fs::read_dir(format!("/proc/{process}/task"))
+        .with_context(|| format!("process {process} is gone"))?
+        .map(|entry| Ok(entry?.path().to_string_lossy().into_owned()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Child, Command};
+    use std::thread::sleep;
+    use std::time::{Duration, Instant};
+
+    fn shell(script: &str) -> Child {
+        Command::new("sh")
+            .args(["-c", script])
+            .spawn()
+            .expect("a shell")
+    }
+
+    fn end(mut child: Child) {
+        child.kill().and_then(|()| child.wait()).expect("an end");
+    }
+
+    /// Waits until `holds`, ten seconds at most.
+    fn eventually(mut holds: impl FnMut() -> bool) -> bool {
+        let begin = Instant::now();
+        while !holds() {
+            if begin.elapsed() > Duration::from_secs(10) {
+                return false;
+            }
+            sleep(Duration::from_millis(5));
+        }
+        true
+    }
+
+    #[test]
+    fn work_shows_in_the_usage() {
+        let child = shell("i=0; while [ $i -lt 100000000 ]; do i=$((i+1)); done");
+        let worked = eventually(|| usage(child.id()).expect("accounting").cpu > 20_000_000);
+        end(child);
+        assert!(worked);
+    }
+
+    #[test]
+    fn a_child_belongs_to_the_tree() {
+        let child = shell("sleep 2 & wait");
+        let seen = eventually(|| tree(child.id()).expect("a tree").len() == 2);
+        let memory = memory(child.id()).expect("memory");
+        end(child);
+        assert!(seen);
+        assert!(memory > 0.1, "{memory} MiB");
+    }
+
+    #[test]
+    fn memory_is_read_from_the_rollup() {
+        let rollup =
+            "5500-5600 ---p 0 00:00 0 [rollup]\nRss:  1692 kB\nPss:   399 kB\nPss_Anon: 1 kB\n";
+        assert_eq!(proportional(rollup), Some(399));
+    }
+}
