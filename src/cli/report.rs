@@ -55,11 +55,8 @@ fn print_one(out: &mut impl Write, diagnostic: &Diagnostic, colour: bool) -> io:
 /// The part of the line around the place, and the carets under it.
 fn excerpt(at: &Location) -> (String, String, String) {
     let before = at.column - 1;
-    let skipped = if before < EXCERPT / 2 {
-        0
-    } else {
-        before - EXCERPT / 4
-    };
+    let fits = before < EXCERPT / 2 || at.text.chars().count() <= EXCERPT;
+    let skipped = if fits { 0 } else { before - EXCERPT / 4 };
     let shown: String = at.text.chars().skip(skipped).take(EXCERPT).collect();
     let indent = before - skipped;
     let room = EXCERPT.saturating_sub(indent).max(1);

@@ -37,7 +37,7 @@ pub struct Tunables {
     #[arg(short, long, value_name = "DESTINATION", env = "VIADUCT_TO", value_delimiter = ',', value_parser = text::destination)]
     pub to: Vec<Destination>,
 
-    /// Kamailio's dispatcher.list to take the destinations from, instead of the sets of the file
+    /// Kamailio's dispatcher.list to take the destinations from, instead of the sets of the file [default: none]
     #[arg(
         long,
         value_name = "FILE",

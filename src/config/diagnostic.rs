@@ -234,15 +234,12 @@ impl Report {
         self.diagnostics.iter().filter(error).count()
     }
 
-    /// The diagnostics in the order of the text.
+    /// The diagnostics in the order of the text; those without a place last.
     pub(super) fn into_diagnostics(self) -> Vec<Diagnostic> {
         let mut diagnostics = self.diagnostics;
-        diagnostics.sort_by(|a, b| {
-            let key = |d: &'_ Diagnostic| {
-                let at = d.location.as_ref();
-                at.map(|at| (at.file.clone(), at.line, at.column))
-            };
-            key(a).cmp(&key(b))
+        diagnostics.sort_by(|a, b| match (&a.location, &b.location) {
+            (Some(a), Some(b)) => (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)),
+            (a, b) => a.is_none().cmp(&b.is_none()),
         });
         diagnostics
     }

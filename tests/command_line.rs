@@ -1,0 +1,228 @@
+//! The command line from outside: flags and variables against the file, exit
+//! codes, JSON, completions and manual pages.
+
+mod checking;
+
+use std::fs;
+use std::process::Stdio;
+
+use assert_cmd::Command;
+use checking::{LISTEN, Place, good_and, said, stderr, stdout};
+
+/// The line of the effective configuration that sets `key`.
+fn effective(command: &mut Command, key: &str) -> String {
+    let output = command.arg("--print-effective").output().expect("an end");
+    said(&output, 0, &[]);
+    let said = stdout(&output);
+    let line = said
+        .lines()
+        .find(|line| line.starts_with(&format!("{key} =")));
+    line.unwrap_or_else(|| panic!("no {key} in {said}"))
+        .to_owned()
+}
+
+#[test]
+fn a_flag_goes_before_the_environment_before_the_file_before_the_default() {
+    let file = format!("batch = 10\nsend-buffer = '1MiB'\n{}", good_and(""));
+    let place = Place::with(&[("v.toml", &file), ("bare.toml", &good_and(""))]);
+    let check = |config: &str, env: &[(&str, &str)], flags: &[&str], key: &str| {
+        let mut command = place.viaduct();
+        command
+            .args(["check", "--config", config])
+            .args(flags)
+            .envs(env.iter().copied());
+        effective(&mut command, key)
+    };
+    let env = [("VIADUCT_BATCH", "20"), ("VIADUCT_PIN", "off")];
+    assert_eq!(check("bare.toml", &[], &[], "batch"), "batch = 64");
+    assert_eq!(check("v.toml", &[], &[], "batch"), "batch = 10");
+    assert_eq!(check("v.toml", &env, &[], "batch"), "batch = 20");
+    assert_eq!(
+        check("v.toml", &env, &["--batch", "30"], "batch"),
+        "batch = 30"
+    );
+    assert_eq!(check("bare.toml", &[], &[], "pin"), "pin = true");
+    assert_eq!(check("bare.toml", &env, &[], "pin"), "pin = false");
+    assert_eq!(check("bare.toml", &env, &["--pin"], "pin"), "pin = true");
+    assert_eq!(
+        check("v.toml", &[], &[], "send-buffer"),
+        "send-buffer = 1048576"
+    );
+    assert_eq!(
+        check("v.toml", &[], &["--send-buffer", "64KiB"], "send-buffer"),
+        "send-buffer = 65536"
+    );
+    assert_eq!(
+        check("v.toml", &[], &["--hash", "source"], "hash-key"),
+        "hash-key = \"source\""
+    );
+    assert_eq!(
+        check("v.toml", &[], &["--policy", "random"], "policy"),
+        "policy = \"random\""
+    );
+    assert_eq!(
+        check(
+            "v.toml",
+            &[("VIADUCT_LISTEN", "127.0.0.2,127.0.0.3:5061")],
+            &[],
+            "address"
+        ),
+        "address = \"127.0.0.2:5060\""
+    );
+    assert_eq!(
+        check(
+            "v.toml",
+            &[],
+            &["--advertise", "sip.example.com"],
+            "advertise"
+        ),
+        "advertise = \"sip.example.com\""
+    );
+}
+
+#[test]
+fn paths_in_the_file_are_relative_to_the_file() {
+    let place = Place::with(&[]);
+    let folder = place.0.path().join("etc");
+    fs::create_dir(&folder).expect("a folder");
+    fs::write(folder.join("d.list"), "7 sip:10.0.0.7\n").expect("a file");
+    let toml =
+        format!("secret-file = 'key'\n{LISTEN}[[set]]\nname = 'a'\ndispatcher-list = 'd.list'\n");
+    fs::write(folder.join("v.toml"), toml).expect("a file");
+    let mut command = place.viaduct();
+    let line = effective(
+        command.args(["check", "--config", "etc/v.toml"]),
+        "secret-file",
+    );
+    let folder = place
+        .0
+        .path()
+        .canonicalize()
+        .expect("a path")
+        .join("etc/key");
+    assert_eq!(line, format!("secret-file = \"{}\"", folder.display()));
+}
+
+#[test]
+fn sets_given_by_flags_replace_those_of_the_file() {
+    let place = Place::with(&[
+        ("v.toml", &good_and("")),
+        ("r.toml", &good_and("[[route]]\nset = 'a'\n")),
+    ]);
+    let output = place.check(&[
+        "-c",
+        "v.toml",
+        "--to",
+        "10.9.9.9",
+        "--to",
+        "sip:10.9.9.8;weight=2",
+    ]);
+    said(&output, 0, &[]);
+    assert!(stdout(&output).contains("set default: hash of call-id, 2 destinations"));
+    let output = place.check(&["-c", "r.toml", "--to", "10.9.9.9"]);
+    said(&output, 1, &["r.toml:6:7: error: there is no set `a`"]);
+    let output = place.check(&["-l", "127.0.0.1", "-t", "127.0.0.1"]);
+    said(
+        &output,
+        1,
+        &["--to: error: `127.0.0.1:5060` is our own listener"],
+    );
+}
+
+#[test]
+fn wrong_usage_ends_with_2() {
+    let place = Place::with(&[]);
+    for args in [
+        &["--batch", "0"][..],
+        &["--to", "proxy.example.com"],
+        &["--to", "10.0.0.1", "--dispatcher-list", "d.list"],
+        &["--set", "1"],
+        &["--policy", "best"],
+        &["--nonsense"],
+    ] {
+        said(&place.check(args), 2, &["error: "]);
+    }
+}
+
+#[test]
+fn diagnostics_as_json() {
+    let place = Place::with(&[("v.toml", "listn = 1\n"), ("good.toml", &good_and(""))]);
+    let output = place.check(&["--config", "v.toml", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(stderr(&output), "");
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(said["ok"], false);
+    let first = &said["diagnostics"][0];
+    assert_eq!(first["file"], "v.toml");
+    assert_eq!((&first["line"], &first["column"]), (&1.into(), &1.into()));
+    assert_eq!(first["severity"], "error");
+    assert_eq!(first["help"], "did you mean `listen`?");
+    let output = place.check(&["--config", "good.toml", "--json"]);
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(said, serde_json::json!({ "ok": true, "diagnostics": [] }));
+}
+
+#[test]
+fn a_closed_stdout_is_a_clean_end() {
+    let place = Place::with(&[("v.toml", &good_and(""))]);
+    for args in [
+        &["man"][..],
+        &["completions", "bash"],
+        &["check", "--config", "v.toml"],
+    ] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("viaduct"));
+        let command = command.args(args).env_clear().current_dir(place.0.path());
+        let output = command
+            .stdout(writer)
+            .stderr(Stdio::piped())
+            .output()
+            .expect("an end");
+        said(&output, 0, &[]);
+        assert_eq!(stderr(&output), "", "{args:?}");
+    }
+}
+
+#[test]
+fn completions_man_and_version() {
+    let place = Place::with(&[]);
+    let print = |args: &[&str]| {
+        let output = place.viaduct().args(args).output().expect("an end");
+        said(&output, 0, &[]);
+        stdout(&output)
+    };
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(
+            print(&["completions", shell]).contains("print-effective"),
+            "{shell}"
+        );
+    }
+    let page = print(&["man"]);
+    assert!(page.contains(".TH viaduct 1"));
+    assert!(page.contains("check"));
+    assert!(print(&["man", "check"]).contains("print\\-effective"));
+    assert_eq!(
+        print(&["--version"]),
+        format!("viaduct {}\n", env!("CARGO_PKG_VERSION"))
+    );
+    let output = place
+        .viaduct()
+        .args(["man", "nonsense"])
+        .output()
+        .expect("an end");
+    said(&output, 2, &["there is no subcommand `nonsense`"]);
+}
+
+#[test]
+fn every_flag_of_check_tells_its_default() {
+    let help = stdout(&Place::with(&[]).check(&["--help"]));
+    let options = help.replace("\n      --", "\n  -");
+    let options = options.split("\n  -").skip(1);
+    let mut tunables = 0;
+    for option in options.filter(|option| option.contains("VIADUCT_")) {
+        assert!(option.contains("[default"), "{option}");
+        tunables += 1;
+    }
+    assert_eq!(tunables, 16);
+}

@@ -1,0 +1,487 @@
+//! The TOML file as `viaduct check` sees it: what is accepted, what is refused,
+//! at which place, and how the operator is told to mend it.
+
+mod checking;
+
+use std::fs;
+use std::path::Path;
+
+use checking::{LISTEN, Place, SET, good_and, said, stderr, stdout};
+
+/// Checks `toml` and wants all of `wanted` in what is said, and exit code 1.
+#[track_caller]
+fn refused(toml: &str, wanted: &[&str]) {
+    let output = Place::with(&[("v.toml", toml)]).check(&["--config", "v.toml"]);
+    said(&output, 1, wanted);
+    assert_eq!(stdout(&output), "");
+}
+
+/// Checks `toml` and wants it to be good, but `wanted` to be said.
+#[track_caller]
+fn warned(toml: &str, wanted: &[&str]) {
+    let output = Place::with(&[("v.toml", toml)]).check(&["--config", "v.toml"]);
+    said(&output, 0, wanted);
+}
+
+/// A file with one listener and one set whose destinations are `list`.
+fn set_of(list: &str) -> String {
+    format!("{LISTEN}[[set]]\nname = 'a'\ndestinations = {list}\n")
+}
+
+#[test]
+fn every_example_passes() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let mut checked = 0;
+    for entry in fs::read_dir(folder).expect("the folder config") {
+        let path = entry.expect("an entry").path();
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        if matches!(extension, Some("toml" | "list")) {
+            let output = Place::with(&[]).check(&["--config", path.to_str().expect("UTF-8")]);
+            said(&output, 0, &[]);
+            assert_eq!(stderr(&output), "", "{}", path.display());
+            checked += 1;
+        }
+    }
+    assert!(checked >= 2, "viaduct.toml and dispatcher.list at least");
+}
+
+#[test]
+fn the_example_shows_every_key() {
+    let example = include_str!("../config/viaduct.toml").replace("# secret-file", "secret-file");
+    let list = include_str!("../config/dispatcher.list");
+    let place = Place::with(&[("v.toml", &example), ("dispatcher.list", list)]);
+    said(&place.check(&["--config", "v.toml"]), 0, &[]);
+    // An unknown key in each kind of table has the known ones told.
+    for (table, at) in [
+        ("the top level", 0),
+        ("[[listener]]", 1),
+        ("[[set]]", 1),
+        ("[[route]]", 1),
+    ] {
+        let broken = match at {
+            0 => format!("zzzzzzzzzz = 1\n{LISTEN}{SET}"),
+            _ => format!("{LISTEN}{SET}{table}\nzzzzzzzzzz = 1\n"),
+        };
+        let output = Place::with(&[("v.toml", &broken)]).check(&["--config", "v.toml"]);
+        let said = stderr(&output);
+        let known = said
+            .split("known keys are ")
+            .nth(1)
+            .expect("the known keys");
+        let known = known.lines().next().expect("a line").split(", ");
+        for key in known {
+            let shown = example.lines().any(|line| {
+                line.starts_with(&format!("{key} =")) || line.starts_with(&format!("[[{key}]]"))
+            });
+            // With one listener only, and in the long form.
+            assert!(
+                shown || key == "advertise",
+                "{table}: {key} is not in the example"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_good_file_is_summed_up() {
+    let output = Place::with(&[("v.toml", &good_and(""))]).check(&["--config", "v.toml"]);
+    assert_eq!(stderr(&output), "");
+    let said = stdout(&output);
+    for line in [
+        "listener 127.0.0.1:5060: udp:127.0.0.1:5060",
+        "set a: hash of call-id, 1 destination",
+    ] {
+        assert!(said.lines().any(|each| each == line), "{said}");
+    }
+    assert!(said.ends_with("the configuration is good\n"), "{said}");
+}
+
+#[test]
+fn syntax_errors_have_a_place() {
+    refused("listen = [\n", &["v.toml:1:11: error: "]);
+    refused(
+        "workers = 1\nworkers = 2\n",
+        &["v.toml:2:1: error: duplicate key"],
+    );
+    // Columns count characters, not octets.
+    refused("policy = 'ä' 7\n", &["v.toml:1:14: error: "]);
+}
+
+#[test]
+fn unknown_keys_are_refused_with_the_closest() {
+    refused(
+        "listn = []\n",
+        &[
+            "v.toml:1:1: error: unknown key `listn` in the top level",
+            "help: did you mean `listen`?",
+        ],
+    );
+    refused(
+        "receive_buffer = 1\n",
+        &[
+            "v.toml:1:1: error: unknown key `receive_buffer`",
+            "did you mean `receive-buffer`?",
+        ],
+    );
+    refused(
+        &good_and("[[route]]\n  methods = 'INVITE'\nset = 'a'\n"),
+        &[
+            "v.toml:6:3: error: unknown key `methods` in [[route]]",
+            "did you mean `method`?",
+        ],
+    );
+    refused(
+        &set_of("[{ uri = '10.0.0.1', wieght = 2 }]"),
+        &[
+            "v.toml:4:37: error: unknown key `wieght` in a destination",
+            "did you mean `weight`?",
+        ],
+    );
+    refused(
+        &good_and("workers = 2\n"),
+        &[
+            "v.toml:5:1: error: unknown key `workers` in [[set]]",
+            "help: move `workers` above the first table",
+        ],
+    );
+}
+
+#[test]
+fn all_errors_are_told_at_once_in_the_order_of_the_text() {
+    let toml = "listn = 1\nbatch = 0\nworkers = 'x'\n[[set]]\nname = 'a'\ndestinations = ['sips:10.0.0.1', 'b']\n";
+    let output = Place::with(&[("v.toml", toml)]).check(&["--config", "v.toml"]);
+    let said = stderr(&output);
+    let places = said.lines().filter_map(|line| line.strip_prefix("v.toml:"));
+    let places: Vec<&str> = places
+        .map(|line| line.split(": ").next().expect("a place"))
+        .collect();
+    assert_eq!(places, ["1:1", "2:9", "3:11", "6:17", "6:34"], "{said}");
+}
+
+#[test]
+fn values_of_the_wrong_kind_or_out_of_range_are_refused() {
+    refused(
+        "batch = 257\n",
+        &[
+            "v.toml:1:9: error: 257 is out of range",
+            "help: give 1 to 256",
+        ],
+    );
+    refused("workers = 0\n", &["v.toml:1:11: error: 0 is out of range"]);
+    refused(
+        "reply-rate = -1\n",
+        &["v.toml:1:14: error: -1 is out of range"],
+    );
+    refused(
+        "pin = 'yes'\n",
+        &["v.toml:1:7: error: expected true or false, found string"],
+    );
+    refused(
+        "send-buffer = '4MB'\n",
+        &["v.toml:1:15: error: `4MB` is not a size", "KiB, MiB or GiB"],
+    );
+    refused(
+        "receive-buffer = 99999999999\n",
+        &["v.toml:1:18: error: `99999999999` is not a size"],
+    );
+    refused(
+        "policy = 'rond-robin'\n",
+        &[
+            "v.toml:1:10: error: `rond-robin` is not a policy",
+            "did you mean `round-robin`?",
+        ],
+    );
+    refused(
+        "hash-key = 'callid'\n",
+        &[
+            "v.toml:1:12: error: `callid` is not a hash key",
+            "did you mean `call-id`?",
+        ],
+    );
+    refused(
+        "hash-key = 'header:a b'\n",
+        &["v.toml:1:12: error: `a b` is not the name of a header"],
+    );
+    refused(
+        "allow-next-hop = ['10.0.0.1/8']\n",
+        &[
+            "v.toml:1:19: error: `10.0.0.1/8` has bits set outside",
+            "write `10.0.0.0/8`",
+        ],
+    );
+    refused(
+        "set = 3\n",
+        &["v.toml:1:7: error: expected a list, found integer"],
+    );
+}
+
+#[test]
+fn listeners_are_checked() {
+    refused(SET, &["error: there is no listener", "help: add `listen"]);
+    refused("listen = []\n", &["v.toml:1:10: error: the list is empty"]);
+    for wildcard in ["0.0.0.0:5060", "[::]:5060", "0.0.0.0:0"] {
+        let toml = format!("listen = ['{wildcard}']\n");
+        let what = format!(
+            "v.toml:1:11: error: `{wildcard}` listens on every address and advertises none"
+        );
+        refused(&toml, &[&what, "help: add `advertise"]);
+    }
+    warned(
+        &format!("listen = '0.0.0.0'\nadvertise = 'sip.example.com'\n{SET}"),
+        &[],
+    );
+    refused(
+        "listen = ['sip.example.com']\n",
+        &["v.toml:1:11: error: `sip.example.com` is a name, not an address"],
+    );
+    refused(
+        "listen = ['::1']\n",
+        &[
+            "v.toml:1:11: error: `::1` is an IPv6 address without brackets",
+            "write `[::1]`",
+        ],
+    );
+    refused(
+        "listen = ['10.0.0.1', '10.0.0.1:5060']\n",
+        &["v.toml:1:23: error: `10.0.0.1:5060` is listened on twice"],
+    );
+    refused(
+        "[[listener]]\nname = 'a'\naddress = '10.0.0.1'\n[[listener]]\nname = 'a'\naddress = '10.0.0.2'\n",
+        &["v.toml:5:8: error: two listeners are named `a`"],
+    );
+    refused(
+        "listen = ['10.0.0.1', '10.0.0.2']\nadvertise = '192.0.2.1'\n",
+        &["v.toml:2:13: error: one advertised address for several listeners"],
+    );
+    refused(
+        "advertise = '0.0.0.0'\n",
+        &["v.toml:1:13: error: `0.0.0.0` cannot be advertised"],
+    );
+    refused(
+        "advertise = '300.1.1.1'\n",
+        &["v.toml:1:13: error: `300.1.1.1` is neither a host name nor an address"],
+    );
+    let many: Vec<String> = (0..257)
+        .map(|n| format!("'127.0.1.1:{}'", 6000 + n))
+        .collect();
+    refused(
+        &format!("listen = [{}]\n{SET}", many.join(", ")),
+        &["v.toml:1:4619: error: there are 257 listeners"],
+    );
+}
+
+#[test]
+fn destinations_are_checked() {
+    refused(
+        LISTEN,
+        &["error: there is no destination", "help: add a [[set]]"],
+    );
+    refused(&set_of("[]"), &["v.toml:4:16: error: the list is empty"]);
+    refused(
+        &format!("{LISTEN}[[set]]\nname = 'a'\n"),
+        &["v.toml:2:1: error: the set has no destinations"],
+    );
+    refused(
+        &format!("{LISTEN}[[set]]\ndestinations = ['10.0.0.1']\n"),
+        &["v.toml:2:1: error: [[set]] has no `name`"],
+    );
+    refused(
+        &set_of("['proxy.example.com']"),
+        &["v.toml:4:17: error: `proxy.example.com` is a name, not an address"],
+    );
+    for over_tcp in ["tcp:10.0.0.1", "sip:10.0.0.1;transport=tcp"] {
+        refused(
+            &set_of(&format!("['{over_tcp}']")),
+            &["v.toml:4:17: error: destinations over TCP are not supported"],
+        );
+    }
+    refused(
+        &set_of("['sips:10.0.0.1']"),
+        &["v.toml:4:17: error: destinations over TLS are not supported"],
+    );
+    refused(
+        &set_of("['10.0.0.1:0']"),
+        &["v.toml:4:17: error: port 0 cannot be a destination"],
+    );
+    refused(
+        &set_of("['0.0.0.0']"),
+        &["v.toml:4:17: error: `0.0.0.0` cannot be a destination"],
+    );
+    refused(
+        &set_of("['sip:10.0.0.1;weight=0']"),
+        &["v.toml:4:17: error: `0` is not a weight", "state=disabled"],
+    );
+    refused(
+        &set_of("[{ uri = '10.0.0.1', weight = 1000001 }]"),
+        &["v.toml:4:46: error: 1000001 is out of range"],
+    );
+    refused(
+        &set_of("['sip:10.0.0.1;wait=2']"),
+        &["v.toml:4:17: error: unknown parameter `wait`"],
+    );
+    refused(
+        &set_of("[{ uri = 'sip:10.0.0.1;weight=2', weight = 3 }]"),
+        &["v.toml:4:59: error: `weight` is given here and in the URI"],
+    );
+    refused(
+        &set_of("['10.0.0.1', 'sip:10.0.0.1:5060']"),
+        &["v.toml:4:29: error: `10.0.0.1:5060` is in set `a` twice"],
+    );
+    refused(
+        &set_of("['127.0.0.1']"),
+        &["v.toml:4:17: error: `127.0.0.1:5060` is our own listener"],
+    );
+    refused(
+        &set_of("['[2001:db8::1]']"),
+        &[
+            "v.toml:4:17: error: no listener can send to `[2001:db8::1]:5060`",
+            "add an IPv6 listener",
+        ],
+    );
+    let mapped = set_of("['10.0.0.1', '[::ffff:10.0.0.1]']");
+    refused(
+        &mapped,
+        &["v.toml:4:29: error: `10.0.0.1:5060` is in set `a` twice"],
+    );
+    warned(
+        &set_of("['sip:10.0.0.1;state=disabled']"),
+        &["v.toml:3:8: warning: every destination of set `a` is disabled"],
+    );
+}
+
+#[test]
+fn our_own_address_is_recognised_in_every_guise() {
+    let wildcard = "listen = '0.0.0.0:5070'\nadvertise = '192.0.2.1'\n[[set]]\nname = 'a'\n";
+    for own in ["127.0.0.9:5070", "192.0.2.1:5070"] {
+        let what = format!("v.toml:5:17: error: `{own}` is our own listener");
+        refused(&format!("{wildcard}destinations = ['{own}']\n"), &[&what]);
+    }
+    warned(
+        &format!("{wildcard}destinations = ['192.0.2.1:5060', '127.0.0.9:5060']\n"),
+        &[],
+    );
+}
+
+#[test]
+fn a_set_has_at_most_65535_destinations() {
+    let line = |n: u32| format!("1 sip:10.{}.{}.{}\n", n >> 16, (n >> 8) & 255, n & 255);
+    let list: String = (1..=65_536).map(line).collect();
+    let place = Place::with(&[("d.list", &list)]);
+    said(
+        &place.check(&["--dispatcher-list", "d.list"]),
+        1,
+        &["d.list:65536:3: error: set `1` has 65536 destinations"],
+    );
+    let list: String = (1..=65_535).map(line).collect();
+    let place = Place::with(&[("d.list", &list)]);
+    said(&place.check(&["--dispatcher-list", "d.list"]), 0, &[]);
+}
+
+#[test]
+fn policy_and_hash_key_must_go_together() {
+    let set =
+        |policy: &str, key: &str| good_and(&format!("policy = '{policy}'\nhash-key = '{key}'\n"));
+    refused(
+        &set("kamailio", "source"),
+        &["v.toml:6:12: error: policy `kamailio` cannot hash `source`"],
+    );
+    warned(&set("kamailio", "call-id"), &[]);
+    warned(
+        &set("random", "source"),
+        &["v.toml:6:12: warning: the hash key has no effect with policy `random`"],
+    );
+    let general = format!("hash-key = 'header:X-Id'\n{LISTEN}{SET}policy = 'kamailio'\n");
+    refused(
+        &general,
+        &["v.toml:6:10: error: policy `kamailio` cannot hash `header:x-id`"],
+    );
+    let weighted = format!(
+        "policy = 'kamailio'\n{}",
+        set_of("['sip:10.0.0.1;weight=2']")
+    );
+    warned(
+        &weighted,
+        &["v.toml:5:17: warning: the weight has no effect with policy `kamailio`"],
+    );
+}
+
+#[test]
+fn sets_and_routes_are_checked() {
+    let second = "[[set]]\nname = 'b'\ndestinations = ['10.0.0.2']\n";
+    refused(
+        &good_and(SET),
+        &["v.toml:6:8: error: two sets are named `a`"],
+    );
+    warned(
+        &good_and(second),
+        &["v.toml:6:8: warning: no route leads to set `b`"],
+    );
+    warned(&good_and(&format!("{second}[[route]]\nset = 'b'\n")), &[]);
+    refused(
+        &good_and("[[route]]\nset = 'aa'\n"),
+        &["v.toml:6:7: error: there is no set `aa`"],
+    );
+    refused(
+        &good_and("[[route]]\nset = 'a'\nlistener = '127.0.0.1:506'\n"),
+        &[
+            "v.toml:7:12: error: there is no listener `127.0.0.1:506`",
+            "did you mean `127.0.0.1:5060`?",
+        ],
+    );
+    refused(
+        &good_and("[[route]]\nmethod = 'INVITE'\n"),
+        &["v.toml:5:1: error: [[route]] has no `set`"],
+    );
+    refused(
+        &good_and("[[route]]\nset = 'a'\nmethod = []\n"),
+        &["v.toml:7:10: error: the list is empty"],
+    );
+    refused(
+        &good_and("[[route]]\nset = 'a'\nmethod = 'IN VITE'\n"),
+        &["v.toml:7:10: error: `IN VITE` is not a method"],
+    );
+    refused(
+        &good_and("[[route]]\nset = 'a'\nhost = 'x.org:5060'\n"),
+        &[
+            "v.toml:7:8: error: a host condition has no port",
+            "write `x.org`",
+        ],
+    );
+    refused(
+        &good_and("[[route]]\nset = 'a'\nsource = ['10.0.0.0/33']\n"),
+        &["v.toml:7:11: error: `10.0.0.0/33` is neither a network nor an address"],
+    );
+    warned(
+        &good_and("[[route]]\nset = 'a'\nmethod = 'invite'\n"),
+        &[
+            "v.toml:7:10: warning: no request has the method `invite`",
+            "write `INVITE`",
+        ],
+    );
+    warned(
+        &good_and("[[route]]\nset = 'a'\n[[route]]\nset = 'a'\nmethod = 'ACK'\n"),
+        &["v.toml:5:1: warning: the routes after this one are never reached"],
+    );
+}
+
+#[test]
+fn a_file_that_is_missing_or_not_text_is_told() {
+    let place = Place::with(&[]);
+    said(
+        &place.check(&["--config", "none.toml"]),
+        1,
+        &["--config: error: cannot read `none.toml`"],
+    );
+    fs::write(place.0.path().join("v.toml"), b"a = 1\nb = '\xff'\n").expect("a file");
+    said(
+        &place.check(&["--config", "v.toml"]),
+        1,
+        &["v.toml:2:6: error: the file is not UTF-8"],
+    );
+    let output = place.check(&["-l", "127.0.0.1", "--dispatcher-list", "none.list"]);
+    said(
+        &output,
+        1,
+        &["--dispatcher-list: error: cannot read `none.list`"],
+    );
+}

@@ -1,0 +1,237 @@
+//! Kamailio's `dispatcher.list` as `viaduct check` reads it.
+
+use std::fs;
+use std::process::Output;
+
+use assert_cmd::Command;
+use tempfile::TempDir;
+
+fn check(list: &str, args: &[&str]) -> Output {
+    let place = TempDir::new().expect("a temporary directory");
+    fs::write(place.path().join("d.list"), list).expect("a file");
+    let mut command = Command::cargo_bin("viaduct").expect("the binary");
+    command
+        .env_clear()
+        .current_dir(place.path())
+        .arg("check")
+        .args(args);
+    command.output().expect("an end")
+}
+
+/// Checks a list alone, wants `code` and all of `wanted` on stderr.
+#[track_caller]
+fn said(list: &str, code: i32, wanted: &[&str]) {
+    let output = check(list, &["--dispatcher-list", "d.list"]);
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    for text in wanted {
+        assert!(said.contains(text), "no {text:?} in:\n{said}");
+    }
+    let lines = said.lines().filter(|line| line.starts_with("d.list:"));
+    assert_eq!(lines.count(), wanted.len(), "{said}");
+    assert_eq!(output.status.code(), Some(code), "{said}");
+}
+
+/// The destinations of one set of the list, as the effective configuration.
+#[track_caller]
+fn destinations(list: &str, args: &[&str]) -> Vec<String> {
+    let common = [
+        "-l",
+        "127.0.0.1",
+        "--dispatcher-list",
+        "d.list",
+        "--print-effective",
+    ];
+    let output = check(list, &[&common, args].concat());
+    let said = String::from_utf8(output.stdout).expect("UTF-8");
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let lines = said
+        .lines()
+        .skip_while(|line| !line.starts_with("destinations"));
+    let lines = lines.skip(1).take_while(|line| !line.starts_with(']'));
+    lines
+        .map(|line| line.trim().trim_end_matches(',').to_owned())
+        .collect()
+}
+
+#[test]
+fn it_is_recognised_by_its_content() {
+    let output = check(
+        "# farm\n\n 1 sip:10.0.0.1\n2 SIP:10.0.0.2 4\n",
+        &["--config", "d.list"],
+    );
+    let said = String::from_utf8(output.stdout).expect("UTF-8");
+    assert_eq!(
+        said,
+        "set 1: 1 destination\nset 2: 1 destination, disabled\n"
+    );
+}
+
+#[test]
+fn a_list_given_as_configuration_to_a_whole_check_is_named() {
+    let output = check(
+        "1 sip:10.0.0.1\n",
+        &["--config", "d.list", "--dispatcher-list", "d.list"],
+    );
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(
+        said.contains("--config: error: `d.list` is a dispatcher.list"),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_order_of_the_file_is_kept() {
+    let list = "1 sip:10.0.0.3\n2 sip:10.0.0.9\n1 sip:10.0.0.1 0 5\n1 sip:10.0.0.2\n";
+    let wanted = [
+        "\"sip:10.0.0.3\"",
+        "{ priority = 5, uri = \"sip:10.0.0.1\" }",
+        "\"sip:10.0.0.2\"",
+    ];
+    assert_eq!(destinations(list, &[]), wanted);
+}
+
+#[test]
+fn a_set_is_chosen_by_id_and_the_lowest_is_the_default() {
+    let list = "5 sip:10.0.0.5\n2 sip:10.0.0.2\n";
+    assert_eq!(destinations(list, &[]), ["\"sip:10.0.0.2\""]);
+    assert_eq!(destinations(list, &["--set", "5"]), ["\"sip:10.0.0.5\""]);
+    let output = check(
+        list,
+        &[
+            "-l",
+            "127.0.0.1",
+            "--dispatcher-list",
+            "d.list",
+            "--set",
+            "3",
+        ],
+    );
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(
+        said.contains("--dispatcher-list: error: `d.list` has no set 3"),
+        "{said}"
+    );
+    assert!(said.contains("help: it has 2, 5"), "{said}");
+}
+
+#[test]
+fn comments_flags_priorities_and_weights() {
+    let list = "# 1 sip:10.0.0.1\n\
+                1 sip:10.0.0.2#comment\n\
+                1\tsip:10.0.0.3:5070 # 4\n\
+                1 sip:10.0.0.4 0x1 # inactive\n\
+                1 sip:10.0.0.5 8 -3 weight=7;\r\n\
+                1 sip:10.0.0.6 58 0 rweight=9 # bits that change nothing\n\
+                1 sip:u@10.0.0.7;lr";
+    let wanted = [
+        "\"sip:10.0.0.2\"",
+        "\"sip:10.0.0.3:5070\"",
+        "{ state = \"disabled\", uri = \"sip:10.0.0.4\" }",
+        "{ priority = -3, uri = \"sip:10.0.0.5\", weight = 7 }",
+        "{ uri = \"sip:10.0.0.6\", weight = 9 }",
+        "\"sip:u@10.0.0.7\"",
+    ];
+    assert_eq!(destinations(list, &[]), wanted);
+}
+
+#[test]
+fn what_has_no_use_here_is_accepted_with_a_warning() {
+    said(
+        "1 sip:10.0.0.1 0 0 duid=a;weight=2;socket=udp:10.0.0.9:5060 more\n",
+        0,
+        &[
+            "d.list:1:20: warning: the attribute `duid` is ignored",
+            "d.list:1:20: warning: the attribute `socket` is ignored",
+            "d.list:1:61: warning: `more` is ignored",
+        ],
+    );
+    said(
+        "1 sip:10.0.0.1;weight=2\n",
+        0,
+        &["d.list:1:3: warning: the URI parameter `weight` is ignored"],
+    );
+    said(
+        "1 sip:10.0.0.1 0 0 weight=2;rweight=3\n",
+        0,
+        &["d.list:1:20: warning: weight=2 is used, rweight=3 is not"],
+    );
+    let long = format!("1 sip:10.0.0.1 # {}\n", "x".repeat(1007));
+    said(
+        &long,
+        0,
+        &["d.list:1:1: warning: the line is longer than 1023 octets"],
+    );
+    said(&long.replacen('x', "", 1), 0, &[]);
+}
+
+#[test]
+fn what_cannot_be_done_is_an_error() {
+    said(
+        "1 sip:10.0.0.1;transport=tcp\n",
+        1,
+        &["d.list:1:3: error: destinations over TCP are not supported"],
+    );
+    said(
+        "1 sips:10.0.0.1\n",
+        1,
+        &["d.list:1:3: error: destinations over TLS are not supported"],
+    );
+    said(
+        "1 sip:10.0.0.1;transport=TLS\n",
+        1,
+        &["d.list:1:3: error: destinations over TLS"],
+    );
+    said(
+        "1 sip:proxy.example.com\n",
+        1,
+        &["d.list:1:3: error: `proxy.example.com` is a name"],
+    );
+    said(
+        "x sip:10.0.0.1\n1\n1 sip:10.0.0.2 64\n1 sip:10.0.0.3 0 high\n1 sip:10.0.0.4 0 0 weight=x\n",
+        1,
+        &[
+            "d.list:1:1: error: `x` is not a set id",
+            "d.list:2:1: error: the line has no URI",
+            "d.list:3:16: error: `64` are no flags",
+            "d.list:4:18: error: `high` is not a priority",
+            "d.list:5:20: error: `x` is not a weight",
+        ],
+    );
+    said(
+        "1 sip:10.0.0.1\n2 sip:10.0.0.1\n1 sip:10.0.0.1:5060\n",
+        1,
+        &["d.list:3:3: error: `10.0.0.1:5060` is in set `1` twice"],
+    );
+}
+
+#[test]
+fn an_empty_list_is_an_error() {
+    let output = check("# nothing\n", &["--dispatcher-list", "d.list"]);
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(
+        said.contains("--dispatcher-list: error: `d.list` has no destinations"),
+        "{said}"
+    );
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn comments_may_be_in_any_encoding() {
+    let place = TempDir::new().expect("a temporary directory");
+    fs::write(
+        place.path().join("d.list"),
+        b"# f\xfcr alle\n1 sip:10.0.0.1\n",
+    )
+    .expect("a file");
+    let mut command = Command::cargo_bin("viaduct").expect("the binary");
+    let command = command.env_clear().current_dir(place.path());
+    command
+        .args(["check", "--config", "d.list"])
+        .assert()
+        .success();
+}

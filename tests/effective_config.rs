@@ -1,0 +1,206 @@
+//! The effective configuration, loaded again, is the same configuration; and
+//! no text, however broken, is worse than refused.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use viaduct::config::{
+    Advertise, Config, Destination, HashKey, Listener, Loaded, Overrides, Policy, Route, Set,
+    State, load_with, to_toml,
+};
+
+/// Loads `text` as if it were the file `/v.toml`; there is no other file.
+fn load(text: &str) -> Loaded {
+    let reader = |path: &Path| match path == Path::new("/v.toml") {
+        true => Ok(text.as_bytes().to_vec()),
+        false => Err(io::ErrorKind::NotFound.into()),
+    };
+    load_with(
+        Some(Path::new("/v.toml")),
+        &Overrides::default(),
+        3,
+        &reader,
+    )
+}
+
+fn listener() -> impl Strategy<Value = Listener> {
+    let hosts = ["sip.example.com", "192.0.2.1", "[2001:db8::1]"];
+    let advertise = (
+        prop::sample::select(hosts.to_vec()),
+        prop::option::of(1..u16::MAX),
+    );
+    let advertise = advertise.prop_map(|(host, port)| Advertise {
+        host: host.to_owned(),
+        port,
+    });
+    let address = prop_oneof![Just("127.0.0.1"), Just("[::1]")];
+    (
+        "[ -~äß]{1,12}",
+        address,
+        any::<u16>(),
+        prop::option::of(advertise),
+    )
+        .prop_map(|(name, host, port, advertise)| Listener {
+            name,
+            address: format!("{host}:{port}").parse().expect("an address"),
+            advertise,
+        })
+}
+
+fn destination() -> impl Strategy<Value = Destination> {
+    let state = prop_oneof![Just(State::Active), Just(State::Disabled)];
+    let form = 0..4_u8;
+    (any::<u16>(), 1..=1_000_000_u32, any::<i32>(), state, form).prop_map(
+        |(host, weight, priority, state, form)| {
+            let host = format!("10.3.{}.{}", host >> 8, host & 255);
+            let (uri, weight) = match form {
+                0 => (host.clone(), 1),
+                1 => (format!("{host}:5060"), weight),
+                2 => (format!("sip:a;b@{host}"), weight),
+                _ => (
+                    format!("sip:{host};weight={weight};priority={priority}"),
+                    weight,
+                ),
+            };
+            let address = SocketAddr::new(host.parse().expect("an address"), 5060);
+            Destination {
+                uri,
+                address,
+                weight,
+                priority,
+                state,
+            }
+        },
+    )
+}
+
+fn set() -> impl Strategy<Value = Set> {
+    let choice = prop_oneof![
+        Just((Policy::Hash, HashKey::Header("x-id".to_owned()))),
+        Just((Policy::Hash, HashKey::CallId)),
+        Just((Policy::Kamailio, HashKey::CallId)),
+        Just((Policy::RoundRobin, HashKey::Source)),
+        Just((Policy::Random, HashKey::CallId)),
+    ];
+    (
+        "[ -~äß]{1,12}",
+        choice,
+        prop::collection::vec(destination(), 1..6),
+    )
+        .prop_map(|(name, (policy, hash_key), mut destinations)| {
+            destinations.sort_by_key(|destination| destination.address);
+            destinations.dedup_by_key(|destination| destination.address);
+            Set {
+                name,
+                policy,
+                hash_key,
+                destinations,
+            }
+        })
+}
+
+/// A route to the set and from the listener of these numbers, modulo what
+/// there is.
+fn route() -> impl Strategy<Value = Route> {
+    let networks = ["10.0.0.0/8", "2001:db8::/32", "192.0.2.7/32"];
+    let networks = networks.map(|text| text.parse().expect("a network"));
+    (
+        any::<usize>(),
+        prop::sample::subsequence(vec!["INVITE".to_owned(), "BYE".to_owned()], 0..3),
+        prop::sample::subsequence(vec!["example.com".to_owned(), "[::1]".to_owned()], 0..3),
+        prop::collection::vec("[ -~]{1,5}", 0..3),
+        prop::sample::subsequence(networks.to_vec(), 0..4),
+        prop::collection::vec(any::<usize>(), 0..3),
+    )
+        .prop_map(
+            |(set, methods, hosts, user_prefixes, sources, listeners)| Route {
+                set,
+                methods,
+                hosts,
+                user_prefixes,
+                sources,
+                listeners,
+            },
+        )
+}
+
+prop_compose! {
+    fn config()(
+        listeners in prop::collection::vec(listener(), 1..4),
+        sets in prop::collection::vec(set(), 1..4),
+        mut routes in prop::collection::vec(route(), 0..4),
+        (workers, pin, batch, reply_rate) in (1..1025_usize, any::<bool>(), 1..257_usize, 1..1_000_001_u32),
+        (receive_buffer, send_buffer) in (4096..1_usize << 30, 4096..1_usize << 30),
+        secret_file in prop::option::of("[ -~]{1,20}"),
+    ) -> Config {
+        let (mut listeners, mut sets) = (listeners, sets);
+        listeners[0].address.set_ip([127, 0, 0, 1].into());
+        // Names and addresses must differ.
+        for (number, listener) in listeners.iter_mut().enumerate() {
+            listener.name.push_str(&number.to_string());
+            listener.address.set_port(u16::try_from(number).expect("few"));
+        }
+        for (number, set) in sets.iter_mut().enumerate() {
+            set.name.push_str(&number.to_string());
+        }
+        for route in &mut routes {
+            route.set %= sets.len();
+            route.listeners.iter_mut().for_each(|index| *index %= listeners.len());
+        }
+        Config {
+            listeners,
+            sets,
+            routes,
+            allowed_next_hops: vec!["198.51.100.0/24".parse().expect("a network")],
+            workers,
+            pin,
+            batch,
+            receive_buffer,
+            send_buffer,
+            secret_file: secret_file.map(|name| PathBuf::from("/").join(name)),
+            reply_rate,
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_effective_configuration_loads_as_itself(config in config()) {
+        let text = to_toml(&config);
+        let loaded = load(&text);
+        prop_assert!(loaded.config.is_some(), "{:#?}\n{text}", loaded.diagnostics);
+        prop_assert_eq!(loaded.config, Some(config));
+    }
+
+    #[test]
+    fn any_text_is_loaded_or_refused_with_a_reason(text in "[\\[\\]{}=\"'#:;@.,\n\t a-z0-9äß]{0,200}") {
+        let loaded = load(&text);
+        prop_assert!(loaded.config.is_some() || !loaded.diagnostics.is_empty());
+    }
+
+    #[test]
+    fn a_broken_example_is_loaded_or_refused_with_a_reason(
+        at in any::<prop::sample::Index>(),
+        length in 0..40_usize,
+        by in "[\\[\\]{}=\"'#:;@.,\n\t a-z0-9äß]{0,4}",
+    ) {
+        let mut text = include_str!("../config/viaduct.toml").to_owned();
+        let start = at.index(text.len());
+        let end = (start + length).min(text.len());
+        text.replace_range(start..end, &by);
+        let loaded = load(&text);
+        prop_assert!(loaded.config.is_some() || !loaded.diagnostics.is_empty());
+    }
+}
+
+#[test]
+fn the_example_loads_as_itself_with_its_list_written_out() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/viaduct.toml");
+    let config = load_with(Some(&folder), &Overrides::default(), 3, &|path| {
+        std::fs::read(path)
+    });
+    let config = config.config.expect("a good example");
+    assert_eq!(load(&to_toml(&config)).config, Some(config));
+}
