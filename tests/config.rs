@@ -383,7 +383,7 @@ fn policy_and_hash_key_must_go_together() {
         |policy: &str, key: &str| good_and(&format!("policy = '{policy}'\nhash-key = '{key}'\n"));
     refused(
         &set("kamailio", "source"),
-        &["v.toml:6:12: error: policy `kamailio` cannot hash `source`"],
+        &["v.toml:6:12: error: policy `kamailio` of set `a` cannot hash `source`"],
     );
     warned(&set("kamailio", "call-id"), &[]);
     warned(
@@ -393,7 +393,7 @@ fn policy_and_hash_key_must_go_together() {
     let general = format!("hash-key = 'header:X-Id'\n{LISTEN}{SET}policy = 'kamailio'\n");
     refused(
         &general,
-        &["v.toml:6:10: error: policy `kamailio` cannot hash `header:x-id`"],
+        &["v.toml:1:12: error: policy `kamailio` of set `a` cannot hash `header:x-id`"],
     );
     let weighted = format!(
         "policy = 'kamailio'\n{}",

@@ -125,14 +125,14 @@ fn comments_flags_priorities_and_weights() {
                 1 sip:10.0.0.2#comment\n\
                 1\tsip:10.0.0.3:5070 # 4\n\
                 1 sip:10.0.0.4 0x1 # inactive\n\
-                1 sip:10.0.0.5 8 -3 weight=7;\r\n\
+                1 sip:10.0.0.5 8 3 weight=7;\r\n\
                 1 sip:10.0.0.6 58 0 rweight=9 # bits that change nothing\n\
                 1 sip:u@10.0.0.7;lr";
     let wanted = [
         "\"sip:10.0.0.2\"",
         "\"sip:10.0.0.3:5070\"",
         "{ state = \"disabled\", uri = \"sip:10.0.0.4\" }",
-        "{ priority = -3, uri = \"sip:10.0.0.5\", weight = 7 }",
+        "{ priority = 3, uri = \"sip:10.0.0.5\", weight = 7 }",
         "{ uri = \"sip:10.0.0.6\", weight = 9 }",
         "\"sip:u@10.0.0.7\"",
     ];
@@ -192,7 +192,7 @@ fn what_cannot_be_done_is_an_error() {
         &["d.list:1:3: error: `proxy.example.com` is a name"],
     );
     said(
-        "x sip:10.0.0.1\n1\n1 sip:10.0.0.2 64\n1 sip:10.0.0.3 0 high\n1 sip:10.0.0.4 0 0 weight=x\n",
+        "x sip:10.0.0.1\n1\n1 sip:10.0.0.2 64\n1 sip:10.0.0.3 0 high\n1 sip:10.0.0.4 0 0 weight=x\n1 sip:10.0.0.5 0 -1\n",
         1,
         &[
             "d.list:1:1: error: `x` is not a set id",
@@ -200,6 +200,7 @@ fn what_cannot_be_done_is_an_error() {
             "d.list:3:16: error: `64` are no flags",
             "d.list:4:18: error: `high` is not a priority",
             "d.list:5:20: error: `x` is not a weight",
+            "d.list:6:18: error: `-1` is not a priority",
         ],
     );
     said(

@@ -110,6 +110,8 @@ impl Tunables {
             to: self.to.clone(),
             dispatcher_list: self.dispatcher_list.clone(),
             set: self.set,
+            policy: self.policy,
+            hash_key: self.hash_key.clone(),
             settings: Settings {
                 workers: self.workers,
                 pin: self.pin,
@@ -119,8 +121,6 @@ impl Tunables {
                 secret_file: self.secret_file.clone(),
                 reply_rate: self.reply_rate,
                 allow_next_hop: allow_next_hop.filter(|networks| !networks.is_empty()),
-                policy: self.policy,
-                hash_key: self.hash_key.clone(),
             },
         }
     }

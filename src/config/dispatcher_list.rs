@@ -117,7 +117,7 @@ impl<'t> Line<'t> {
         let origin = Origin::File(self.source.clone(), place.clone());
         let destination = self.uri(uri, &origin, report);
         let state = self.field(2, report, flags);
-        let priority = self.field(3, report, text::priority);
+        let priority = self.field(3, report, priority);
         let weight = self.attributes(report);
         for (extra, place) in self.fields.iter().skip(5) {
             let fault = Fault::new(format!("`{extra}` is ignored"));
@@ -204,6 +204,15 @@ impl<'t> Line<'t> {
     }
 }
 
+/// Kamailio takes a priority below 0 for an attribute; nobody means that.
+fn priority(text: &str) -> Result<i32, Fault> {
+    let priority = text::priority(text).ok().filter(|priority| *priority >= 0);
+    let fault = || Fault::new(format!("`{text}` is not a priority"));
+    priority.ok_or_else(|| fault().help("give 0 to 2147483647"))
+}
+
+/// The state that the flags say. Bits that nobody has given a meaning are
+/// refused: they could mean that the destination is to take no work.
 fn flags(text: &str) -> Result<State, Fault> {
     let number = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(digits) => u32::from_str_radix(digits, 16),

@@ -54,6 +54,10 @@ pub(super) struct Draft {
     /// `None`: nothing is written about listeners, good or bad.
     pub(super) listeners: Option<Vec<ListenerDraft>>,
     pub(super) advertise: Option<Placed<Advertise>>,
+    /// For sets that name none.
+    pub(super) policy: Option<Placed<Policy>>,
+    /// For sets that name none.
+    pub(super) hash_key: Option<Placed<HashKey>>,
     pub(super) settings: Settings,
     /// `None`: nothing is written about sets, good or bad.
     pub(super) sets: Option<Vec<SetDraft>>,
@@ -115,6 +119,8 @@ pub(super) fn read(source: &Rc<Source>, report: &mut Report) -> Option<Draft> {
         listeners.extend(listener(section, report));
     }
     let advertise = parse(&mut top, "advertise", text::advertise, report);
+    let policy = parse(&mut top, "policy", text::policy, report);
+    let hash_key = parse(&mut top, "hash-key", text::hash_key, report);
     let settings = settings(&mut top, report);
     let sets = top.sections("set", "[[set]]", report);
     let sets = sets
@@ -130,6 +136,8 @@ pub(super) fn read(source: &Rc<Source>, report: &mut Report) -> Option<Draft> {
     Some(Draft {
         listeners: listened.then_some(listeners),
         advertise,
+        policy,
+        hash_key,
         settings,
         sets: has_sets.then_some(sets),
         routes,
@@ -163,8 +171,6 @@ fn settings(top: &mut Section<'_>, report: &mut Report) -> Settings {
         allow_next_hop: top
             .take("allow-next-hop")
             .map(|item| networks(item, report)),
-        policy: parse(top, "policy", text::policy, report).map(|policy| policy.value),
-        hash_key: parse(top, "hash-key", text::hash_key, report).map(|key| key.value),
     }
 }
 

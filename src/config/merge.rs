@@ -44,10 +44,6 @@ pub struct Settings {
     pub reply_rate: Option<u32>,
     /// See [`Config::allowed_next_hops`]; the default is none.
     pub allow_next_hop: Option<Vec<IpNet>>,
-    /// For sets that name no policy; the default is [`Policy::Hash`].
-    pub policy: Option<Policy>,
-    /// For sets that name no hash key; the default is [`HashKey::CallId`].
-    pub hash_key: Option<HashKey>,
 }
 
 /// What flags and environment say; it goes before the file.
@@ -63,6 +59,10 @@ pub struct Overrides {
     pub dispatcher_list: Option<PathBuf>,
     /// The set id to take from it; the lowest where none is given.
     pub set: Option<u32>,
+    /// For sets that name no policy; the default is [`Policy::Hash`].
+    pub policy: Option<Policy>,
+    /// For sets that name no hash key; the default is [`HashKey::CallId`].
+    pub hash_key: Option<HashKey>,
     /// The rest.
     pub settings: Settings,
 }
@@ -81,29 +81,27 @@ pub(super) fn merge(
 ) -> Option<Config> {
     let flags = &overrides.settings;
     let file = draft.settings;
-    let advertise = overrides.advertise.clone();
-    let advertise = advertise.map(|value| Placed::new(value, Origin::Flag("--advertise")));
-    let advertise = advertise.or(draft.advertise);
+    let advertise = from_flag("--advertise", overrides.advertise.clone()).or(draft.advertise);
     let listeners = listeners(overrides, draft.listeners, report);
     let listeners = validate::listeners(listeners, advertise, report);
 
-    let policy = flags.policy.or(file.policy).unwrap_or(Policy::Hash);
-    let hash_key = flags
-        .hash_key
-        .clone()
-        .or(file.hash_key)
-        .unwrap_or(HashKey::CallId);
+    let policy = from_flag("--policy", overrides.policy).or(draft.policy);
+    let hash_key = from_flag("--hash-key", overrides.hash_key.clone()).or(draft.hash_key);
     let mut sets = Vec::new();
     for set in set_drafts(overrides, draft.sets, report) {
         let destinations = destinations(set.members, base, reader, report);
+        let default = || Placed::new(Policy::Hash, Origin::Nowhere);
         let policy = set
             .policy
-            .unwrap_or_else(|| Placed::new(policy, set.name.origin.clone()));
+            .or_else(|| policy.clone())
+            .unwrap_or_else(default);
         let own_key = set.hash_key.is_some();
+        let default = || Placed::new(HashKey::CallId, Origin::Nowhere);
         let hash_key = set
             .hash_key
-            .unwrap_or_else(|| Placed::new(hash_key.clone(), policy.origin.clone()));
-        validate::choice(&policy, &hash_key, own_key, report);
+            .or_else(|| hash_key.clone())
+            .unwrap_or_else(default);
+        validate::choice(&set.name.value, policy.value, &hash_key, own_key, report);
         validate::destinations(&set.name, policy.value, &destinations, &listeners, report);
         sets.push(Placed::new(
             Set {
@@ -151,6 +149,10 @@ pub(super) fn merge(
             .unwrap_or(DEFAULT_REPLY_RATE),
     };
     (report.errors() == 0).then_some(config)
+}
+
+fn from_flag<T>(flag: &'static str, value: Option<T>) -> Option<Placed<T>> {
+    value.map(|value| Placed::new(value, Origin::Flag(flag)))
 }
 
 fn listeners(

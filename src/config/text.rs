@@ -199,19 +199,23 @@ fn host_port(text: &str) -> Result<(&str, Option<u16>), Fault> {
                 .help(format!("write `[{text}]`, or `[{text}]:5060` with a port")),
         );
     }
-    let split = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+    let bracketed = text.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    let (host, port) = match bracketed {
         Some((host, "")) => (host, None),
-        Some((host, rest)) => (host, Some(rest.strip_prefix(':').unwrap_or(rest))),
+        Some((host, rest)) => (host, Some(rest.strip_prefix(':').unwrap_or(""))),
         None => match text.split_once(':') {
             Some((host, port)) => (host, Some(port)),
             None => (text, None),
         },
     };
-    match split {
-        ("", _) => Err(Fault::new("there is no address").help("write `host:port`")),
-        (host, None) => Ok((host, None)),
-        (host, Some(port)) => Ok((host, Some(port_number(port)?))),
+    if host.is_empty() {
+        return Err(Fault::new("there is no address").help("write `host:port`"));
     }
+    if bracketed.is_some() && host.parse::<Ipv6Addr>().is_err() {
+        return Err(Fault::new(format!("`{host}` is not an IPv6 address"))
+            .why("brackets are for IPv6 addresses alone"));
+    }
+    Ok((host, port.map(port_number).transpose()?))
 }
 
 fn port_number(text: &str) -> Result<u16, Fault> {
@@ -384,4 +388,203 @@ pub fn network(text: &str) -> Result<IpNet, Fault> {
 
 fn mapped_network(address: Ipv4Addr, prefix: u8) -> Ipv4Net {
     Ipv4Net::new(address, prefix).expect("invariant: an IPv6 prefix less 96 is at most 32")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn socket(text: &str) -> SocketAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn addresses() {
+        let good = [
+            ("192.0.2.1", "192.0.2.1:5060"),
+            ("192.0.2.1:0", "192.0.2.1:0"),
+            ("192.0.2.1:65535", "192.0.2.1:65535"),
+            ("[2001:DB8::1]", "[2001:db8::1]:5060"),
+            ("[2001:db8::1]:5070", "[2001:db8::1]:5070"),
+            ("[::ffff:192.0.2.1]:5070", "192.0.2.1:5070"),
+        ];
+        for (text, wanted) in good {
+            assert_eq!(address(text), Ok(socket(wanted)), "{text}");
+        }
+        let bad = [
+            "",
+            ":",
+            ":5060",
+            "[]",
+            "[]:5060",
+            "[::1",
+            "[::1]5060",
+            "[10.0.0.1]",
+            "[::1]5060x",
+            "::1",
+            "1.2.3",
+            "1.2.3.4.5",
+            "1.2.3.4:",
+            "1.2.3.4:+5",
+            "1.2.3.4:65536",
+            "1.2.3.4:5060:1",
+            "host",
+            "[fe80::1%eth0]",
+            " 1.2.3.4",
+        ];
+        for text in bad {
+            assert!(address(text).is_err(), "{text}");
+        }
+        assert!(listen_address("224.0.0.1").is_err());
+    }
+
+    #[test]
+    fn destinations() {
+        let plain = |address: &str| DestinationText {
+            address: socket(address),
+            weight: None,
+            priority: None,
+            state: None,
+        };
+        let read = |text| destination_text(text);
+        assert_eq!(read("10.0.0.1"), Ok(plain("10.0.0.1:5060")));
+        assert_eq!(read("SIP:[::1]:5070"), Ok(plain("[::1]:5070")));
+        assert_eq!(
+            read("sip:bob;x=1:pw@10.0.0.1;lr;Transport=UDP"),
+            Ok(plain("10.0.0.1:5060"))
+        );
+        let full = DestinationText {
+            address: socket("10.0.0.1:5070"),
+            weight: Some(1_000_000),
+            priority: Some(-2),
+            state: Some(State::Disabled),
+        };
+        assert_eq!(
+            read("10.0.0.1:5070;WEIGHT=1000000;priority=-2;state=disabled"),
+            Ok(full)
+        );
+        let bad = [
+            "10.0.0.1;",
+            "10.0.0.1;weight",
+            "10.0.0.1;weight=0",
+            "10.0.0.1;weight=1000001",
+            "10.0.0.1;weight=1;weight=1",
+            "10.0.0.1;state=up",
+            "10.0.0.1;priority=x",
+            "10.0.0.1?subject=x",
+            "sips:10.0.0.1",
+            "tcp:10.0.0.1",
+            "udp:10.0.0.1",
+            "sip:",
+            "sip:a@",
+            "[::]",
+            "239.1.2.3",
+            "10.0.0.1:0",
+            "10.0.0.1;transport=sctp",
+            "tel:+49123",
+        ];
+        for text in bad {
+            assert!(read(text).is_err(), "{text}");
+        }
+        assert_eq!(
+            destination("10.0.0.1").map(|to| (to.weight, to.priority)),
+            Ok((1, 0))
+        );
+    }
+
+    #[test]
+    fn advertised_addresses() {
+        for text in [
+            "sip.example.com",
+            "sip.example.com:5070",
+            "192.0.2.1",
+            "[2001:db8::1]:5060",
+        ] {
+            let read = advertise(text).map(|advertise| advertise.to_string());
+            assert_eq!(read, Ok(text.to_owned()));
+        }
+        let mapped = advertise("[::ffff:192.0.2.1]").map(|advertise| advertise.host);
+        assert_eq!(mapped, Ok("192.0.2.1".to_owned()));
+        for text in [
+            "",
+            "a b",
+            "-a",
+            "a..b",
+            "1.2.3",
+            "a:0",
+            "[a]",
+            "[::]",
+            "0.0.0.0",
+            "2001:db8::1",
+            "ä",
+        ] {
+            assert!(advertise(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(octets("4096"), Ok(4096));
+        assert_eq!(octets("64k"), Ok(65_536));
+        assert_eq!(octets("4 MiB"), Ok(4 << 20));
+        assert_eq!(octets("1GiB"), Ok(1 << 30));
+        for text in [
+            "",
+            "MiB",
+            "-1",
+            "4095",
+            "2GiB",
+            "4MB",
+            "1.5MiB",
+            "99999999999999999999",
+            "18014398509481984KiB",
+        ] {
+            assert!(octets(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn networks() {
+        let good = [
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            ("10.0.0.1", "10.0.0.1/32"),
+            ("::1", "::1/128"),
+            ("::ffff:10.0.0.1", "10.0.0.1/32"),
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+        ];
+        for (text, wanted) in good {
+            assert_eq!(
+                network(text).map(|net| net.to_string()),
+                Ok(wanted.to_owned())
+            );
+        }
+        for text in ["10.0.0.1/8", "10.0.0.0/33", "10.0.0.0/", "[::1]", "any"] {
+            assert!(network(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        for name in policy_names() {
+            assert_eq!(policy(name).map(policy_name), Ok(name));
+        }
+        for name in [
+            "call-id",
+            "from-uri",
+            "to-uri",
+            "request-uri",
+            "source",
+            "header:x-id",
+        ] {
+            assert_eq!(
+                hash_key(name).map(|key| hash_key_name(&key)),
+                Ok(name.to_owned())
+            );
+        }
+        assert_eq!(
+            hash_key("header:X-Id"),
+            Ok(HashKey::Header("x-id".to_owned()))
+        );
+        assert!(hash_key("header:").is_err());
+    }
 }

@@ -93,18 +93,21 @@ fn listener(
 
 /// Checks that policy and hash key go together.
 pub(super) fn choice(
-    policy: &Placed<Policy>,
+    set: &str,
+    policy: Policy,
     hash_key: &Placed<HashKey>,
     own_key: bool,
     report: &mut Report,
 ) {
-    let name = text::policy_name(policy.value);
-    match policy.value {
+    let name = text::policy_name(policy);
+    match policy {
         Policy::Kamailio if hash_key.value != HashKey::CallId => {
             let key = text::hash_key_name(&hash_key.value);
-            let fault = Fault::new(format!("policy `kamailio` cannot hash `{key}`"))
-                .why("it is Kamailio's algorithm 0, which hashes the Call-ID")
-                .help("use `hash-key = \"call-id\"`, or `policy = \"hash\"`");
+            let fault = Fault::new(format!(
+                "policy `kamailio` of set `{set}` cannot hash `{key}`"
+            ))
+            .why("it is Kamailio's algorithm 0, which hashes the Call-ID")
+            .help("use `hash-key = \"call-id\"`, or `policy = \"hash\"`");
             report.error(&hash_key.origin, fault);
         }
         Policy::RoundRobin | Policy::Random if own_key => {
