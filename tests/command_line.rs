@@ -21,63 +21,124 @@ fn effective(command: &mut Command, key: &str) -> String {
         .to_owned()
 }
 
+/// A setting as written in the file, in its variable and in its flag, and as
+/// the effective configuration then prints it; first the default.
+const PRECEDENCE: [(&str, [&str; 3], [&str; 4]); 10] = [
+    ("workers", ["5", "6", "7"], ["", "5", "6", "7"]),
+    ("batch", ["10", "20", "30"], ["64", "10", "20", "30"]),
+    (
+        "pin",
+        ["false", "on", "off"],
+        ["true", "false", "true", "false"],
+    ),
+    (
+        "receive-buffer",
+        ["'1MiB'", "65536", "64k"],
+        ["4194304", "1048576", "65536", "65536"],
+    ),
+    (
+        "send-buffer",
+        ["65536", "1MiB", "2MiB"],
+        ["4194304", "65536", "1048576", "2097152"],
+    ),
+    ("reply-rate", ["1", "2", "3"], ["100", "1", "2", "3"]),
+    (
+        "secret-file",
+        ["'/a'", "/b", "/c"],
+        ["", "\"/a\"", "\"/b\"", "\"/c\""],
+    ),
+    (
+        "policy",
+        ["'random'", "hash", "round-robin"],
+        ["\"hash\"", "\"random\"", "\"hash\"", "\"round-robin\""],
+    ),
+    (
+        "hash-key",
+        ["'source'", "to-uri", "header:A"],
+        ["\"call-id\"", "\"source\"", "\"to-uri\"", "\"header:a\""],
+    ),
+    (
+        "allow-next-hop",
+        ["['::1']", "10.0.0.0/8,::2", "::3"],
+        [
+            "[]",
+            "[\"::1/128\"]",
+            "[\"10.0.0.0/8\", \"::2/128\"]",
+            "[\"::3/128\"]",
+        ],
+    ),
+];
+
 #[test]
 fn a_flag_goes_before_the_environment_before_the_file_before_the_default() {
-    let file = format!("batch = 10\nsend-buffer = '1MiB'\n{}", good_and(""));
-    let place = Place::with(&[("v.toml", &file), ("bare.toml", &good_and(""))]);
-    let check = |config: &str, env: &[(&str, &str)], flags: &[&str], key: &str| {
+    for (key, [file, variable, flag], printed) in PRECEDENCE {
+        let written = format!("{key} = {file}\n{}", good_and(""));
+        let place = Place::with(&[("bare.toml", &good_and("")), ("v.toml", &written)]);
+        let name = format!("VIADUCT_{}", key.replace('-', "_").to_uppercase());
+        let flags = [format!("--{key}"), flag.to_owned()];
+        // The default, then the file, the variable and the flag, one upon the other.
+        for (layer, wanted) in printed.into_iter().enumerate() {
+            let mut command = place.viaduct();
+            let config = if layer == 0 { "bare.toml" } else { "v.toml" };
+            command.args(["check", "--config", config]);
+            if layer >= 2 {
+                command.env(&name, variable);
+            }
+            if layer == 3 {
+                command.args(&flags);
+            }
+            // Empty: a default that depends on the machine, or no line at all.
+            if !wanted.is_empty() {
+                assert_eq!(effective(&mut command, key), format!("{key} = {wanted}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn flags_and_variables_replace_listeners() {
+    let place = Place::with(&[("v.toml", &good_and(""))]);
+    let address = |env: &[(&str, &str)], flags: &[&str]| {
         let mut command = place.viaduct();
         command
-            .args(["check", "--config", config])
+            .args(["check", "--config", "v.toml"])
             .args(flags)
             .envs(env.iter().copied());
-        effective(&mut command, key)
+        effective(&mut command, "address")
     };
-    let env = [("VIADUCT_BATCH", "20"), ("VIADUCT_PIN", "off")];
-    assert_eq!(check("bare.toml", &[], &[], "batch"), "batch = 64");
-    assert_eq!(check("v.toml", &[], &[], "batch"), "batch = 10");
-    assert_eq!(check("v.toml", &env, &[], "batch"), "batch = 20");
+    let env = [("VIADUCT_LISTEN", "127.0.0.2,127.0.0.3:5061")];
+    assert_eq!(address(&[], &[]), "address = \"127.0.0.1:5060\"");
+    assert_eq!(address(&env, &[]), "address = \"127.0.0.2:5060\"");
     assert_eq!(
-        check("v.toml", &env, &["--batch", "30"], "batch"),
-        "batch = 30"
+        address(&env, &["-l", "127.0.0.4"]),
+        "address = \"127.0.0.4:5060\""
     );
-    assert_eq!(check("bare.toml", &[], &[], "pin"), "pin = true");
-    assert_eq!(check("bare.toml", &env, &[], "pin"), "pin = false");
-    assert_eq!(check("bare.toml", &env, &["--pin"], "pin"), "pin = true");
+    let mut command = place.viaduct();
+    let command = command.args(["check", "-c", "v.toml", "--advertise", "sip.example.com"]);
     assert_eq!(
-        check("v.toml", &[], &[], "send-buffer"),
-        "send-buffer = 1048576"
-    );
-    assert_eq!(
-        check("v.toml", &[], &["--send-buffer", "64KiB"], "send-buffer"),
-        "send-buffer = 65536"
-    );
-    assert_eq!(
-        check("v.toml", &[], &["--hash", "source"], "hash-key"),
-        "hash-key = \"source\""
-    );
-    assert_eq!(
-        check("v.toml", &[], &["--policy", "random"], "policy"),
-        "policy = \"random\""
-    );
-    assert_eq!(
-        check(
-            "v.toml",
-            &[("VIADUCT_LISTEN", "127.0.0.2,127.0.0.3:5061")],
-            &[],
-            "address"
-        ),
-        "address = \"127.0.0.2:5060\""
-    );
-    assert_eq!(
-        check(
-            "v.toml",
-            &[],
-            &["--advertise", "sip.example.com"],
-            "advertise"
-        ),
+        effective(command, "advertise"),
         "advertise = \"sip.example.com\""
     );
+    for (flags, wanted) in [
+        (&["--pin"][..], "pin = true"),
+        (&["--pin", "off"], "pin = false"),
+    ] {
+        let mut command = place.viaduct();
+        let command = command
+            .args(["check", "-c", "v.toml"])
+            .args(flags)
+            .env("VIADUCT_PIN", "off");
+        assert_eq!(effective(command, "pin"), wanted);
+    }
+}
+
+#[test]
+fn one_worker_for_each_usable_core_is_the_default() {
+    let cores = std::thread::available_parallelism().expect("a number of cores");
+    let place = Place::with(&[("v.toml", &good_and(""))]);
+    let mut command = place.viaduct();
+    let workers = effective(command.args(["check", "-c", "v.toml"]), "workers");
+    assert_eq!(workers, format!("workers = {cores}"));
 }
 
 #[test]
