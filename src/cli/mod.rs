@@ -31,7 +31,6 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one of it in a process")]
 enum Command {
     Run(RunArgs),
     Check(check::CheckArgs),
