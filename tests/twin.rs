@@ -107,6 +107,8 @@ fn start_lines() {
     assert_eq!(read(b"sip/2.10 200 OK\r\n"), Err(Refusal::Version));
     reads(start("INVITE sip:a@b sIp/2.0"));
     reads(start("INVITE tel:+390123 SIP/2.0"));
+    reads(start("INVITE sips:a@b:1;;x=y SIP/2.0"));
+    reads(start("INVITE sip:b:65535 SIP/2.0"));
     for line in [
         "INVITE  sip:a@b SIP/2.0",
         "INVITE sip:a@b  SIP/2.0",
@@ -359,7 +361,7 @@ fn parties() {
         "<sip:a@b>;tag=a/b",
         "<sip:a@b>;tag=1;Tag=1",
         "sip:a@b;x=<sip:c@d>",
-        "sip:a@b, sip:c@d",
+        "sip:a@b,c",
         "sip:a@b?x=y",
         "two words",
     ] {
