@@ -9,7 +9,6 @@ mod kamailio;
 mod slots;
 mod turns;
 
-use std::hash::Hasher;
 use std::net::SocketAddr;
 
 use siphasher::sip::SipHasher13;
@@ -75,12 +74,12 @@ impl Dispatcher {
         self.members.find(address)
     }
 
-    /// A hasher for keys: SipHash, keyed, so that nobody outside can choose
+    /// The hash of a key: SipHash, keyed, so that nobody outside can choose
     /// Call-IDs that all meet one destination.
     #[inline]
     #[must_use]
-    pub fn hasher(&self) -> KeyHasher {
-        KeyHasher(SipHasher13::new_with_key(&self.selection_key))
+    pub fn hash(&self, key: &[u8]) -> u64 {
+        SipHasher13::new_with_key(&self.selection_key).hash(key)
     }
 }
 
@@ -128,25 +127,6 @@ impl Table {
             Policy::Kamailio => Self::Kamailio(kamailio::order(&set.destinations)),
             Policy::RoundRobin => Self::Turns,
         }
-    }
-}
-
-/// Hashes the parts of a key.
-pub struct KeyHasher(SipHasher13);
-
-impl KeyHasher {
-    /// Takes in one part. Parts run together: separate them where two
-    /// different lists could read the same.
-    #[inline]
-    pub fn write(&mut self, part: &[u8]) {
-        self.0.write(part);
-    }
-
-    /// The hash of all parts.
-    #[inline]
-    #[must_use]
-    pub fn finish(&self) -> u64 {
-        self.0.finish()
     }
 }
 

@@ -16,7 +16,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::secret::{Mac, Secret};
-use crate::sip::{Message, Via, address, eq_ignore_case, hex64, parse_hex64};
+use crate::sip::{Message, Span, Via, address, eq_ignore_case, hex64, parse_hex64};
 
 /// What every branch of RFC 3261 begins with (§8.1.1.7).
 pub(super) const MAGIC: &[u8; 7] = b"z9hG4bK";
@@ -37,6 +37,8 @@ pub(super) struct Transaction<'a> {
     pub(super) via: &'a Via,
     /// The datagram that it stands in.
     pub(super) message: &'a Message<'a>,
+    /// The tag of From; empty where there is none (RFC 2543).
+    pub(super) from_tag: Span,
     /// The listener the request came in on.
     pub(super) listener: usize,
     /// Where its responses go.
@@ -54,16 +56,16 @@ pub(super) struct Branch {
 impl Transaction<'_> {
     /// The branch for a request, without the magic.
     #[inline]
-    pub(super) fn branch(&self, secret: &Secret, uri: &[u8]) -> BranchText {
-        let uri = (!self.has_rfc3261_branch()).then(|| uri_hash(secret, uri));
-        BranchText::new(self.listener, uri, self.mac(secret, uri))
+    pub(super) fn branch(&self, secret: &Secret, uri: &[u8], input: &mut Vec<u8>) -> BranchText {
+        let uri = (!self.has_rfc3261_branch()).then(|| uri_hash(secret, uri, input));
+        BranchText::new(self.listener, uri, self.mac(secret, uri, input))
     }
 
     /// Whether a branch that came back is the one this request was given.
     #[inline]
-    pub(super) fn verifies(&self, secret: &Secret, branch: &Branch) -> bool {
+    pub(super) fn verifies(&self, secret: &Secret, branch: &Branch, input: &mut Vec<u8>) -> bool {
         branch.uri.is_none() == self.has_rfc3261_branch()
-            && branch.mac == self.mac(secret, branch.uri)
+            && branch.mac == self.mac(secret, branch.uri, input)
     }
 
     fn has_rfc3261_branch(&self) -> bool {
@@ -75,8 +77,8 @@ impl Transaction<'_> {
     }
 
     #[inline]
-    fn mac(&self, secret: &Secret, uri: Option<u64>) -> u64 {
-        let mut mac = secret.mac(PURPOSE_BRANCH);
+    fn mac(&self, secret: &Secret, uri: Option<u64>, input: &mut Vec<u8>) -> u64 {
+        let mut mac = secret.mac(PURPOSE_BRANCH, input);
         mac.fixed((self.listener as u8).to_be_bytes());
         match self.respond_to.ip() {
             IpAddr::V4(ip) => mac.fixed(ip.octets()),
@@ -93,7 +95,7 @@ impl Transaction<'_> {
     /// Branch, sent-by, Call-ID, From tag and CSeq number. The branch alone
     /// would let two clients that use the same one meet at a destination.
     #[inline]
-    fn identity(&self, mac: &mut Mac) {
+    fn identity(&self, mac: &mut Mac<'_>) {
         let bytes = self.message.bytes;
         mac.fixed(self.message.cseq.number.to_be_bytes());
         mac.fixed(self.via.port_or_default().to_be_bytes());
@@ -102,23 +104,27 @@ impl Transaction<'_> {
         // Never followed, but a changed one shows a forged response.
         mac.field(self.via.maddr.map_or(&[], |maddr| maddr.value.of(bytes)));
         mac.field(self.message.call_id.value.of(bytes));
-        // A From that cannot be read has no tag, on either way.
-        let from = address(bytes, self.message.from.value);
-        mac.field(from.map_or(&[], |from| from.tag.of(bytes)));
+        mac.field(self.from_tag.of(bytes));
     }
 
     /// The To tag of a local reply; its ACK brings it back (§17.1.1.3).
-    pub(super) fn reply_tag(&self, secret: &Secret) -> [u8; 16] {
-        let mut mac = secret.mac(PURPOSE_TAG);
+    pub(super) fn reply_tag(&self, secret: &Secret, input: &mut Vec<u8>) -> [u8; 16] {
+        let mut mac = secret.mac(PURPOSE_TAG, input);
         self.identity(&mut mac);
         hex64(mac.finish())
     }
 }
 
-fn uri_hash(secret: &Secret, uri: &[u8]) -> u64 {
-    let mut mac = secret.mac(PURPOSE_URI);
+fn uri_hash(secret: &Secret, uri: &[u8], input: &mut Vec<u8>) -> u64 {
+    let mut mac = secret.mac(PURPOSE_URI, input);
     mac.field(uri);
     mac.finish()
+}
+
+/// The tag of From; empty where there is none, or where From cannot be read.
+#[inline]
+pub(super) fn from_tag(message: &Message<'_>) -> Span {
+    address(message.bytes, message.from.value).map_or_else(Span::default, |from| from.tag)
 }
 
 /// A branch behind its magic.

@@ -26,7 +26,7 @@ use ipnet::IpNet;
 
 use crate::config::Config;
 use crate::dispatcher::{Dispatcher, Turns};
-use crate::sip::{NotSip, Rewrite, StartLine, scan};
+use crate::sip::{MAX_DATAGRAM, NotSip, Rewrite, StartLine, scan};
 
 pub use limiter::ReplyLimiter;
 pub use reason::{Reason, Status};
@@ -129,6 +129,9 @@ pub struct Reply {
 pub struct Scratch {
     rewrite: Rewrite,
     turns: Turns,
+    /// What is hashed. Never more than the parts of one datagram and a few
+    /// octets beside them, so it does not grow.
+    octets: Vec<u8>,
 }
 
 impl Proxy {
@@ -157,6 +160,7 @@ impl Proxy {
         Scratch {
             rewrite: Rewrite::default(),
             turns: Turns::new(&sets),
+            octets: Vec::with_capacity(MAX_DATAGRAM + 1024),
         }
     }
 
@@ -206,7 +210,7 @@ impl Proxy {
         let parsed = crate::sip::uri(message.bytes, uri)?;
         let mut key = Vec::new();
         let hash_key = &self.dispatcher.sets()[set].definition().hash_key;
-        request.write_key(hash_key, &parsed, &mut |part| key.extend_from_slice(part));
+        request.write_key(hash_key, &parsed, &mut key);
         Some(key)
     }
 }

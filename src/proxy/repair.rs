@@ -2,7 +2,7 @@
 //! whatever the sender wrote there (RFC 3261 §18.2.1, RFC 3581 §4).
 
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::target::literal;
 use crate::sip::{Rewrite, Row, Span, TooManyEdits, Via};
@@ -35,24 +35,57 @@ impl Repairs {
             text: [0; MAX_TEXT],
             length: 0,
         };
+        let received = via.rport.is_some() || literal(via.host.of(bytes)) != Some(source.ip());
+        if received {
+            repairs.put(b";received=");
+            repairs.put_address(source.ip());
+        }
         if via.rport.is_some() {
-            repairs.put(format_args!(
-                ";received={};rport={}",
-                source.ip(),
-                source.port()
-            ));
-        } else if literal(via.host.of(bytes)) != Some(source.ip()) {
-            repairs.put(format_args!(";received={}", source.ip()));
+            repairs.put(b";rport=");
+            repairs.put_number(source.port());
         }
         repairs
     }
 
-    fn put(&mut self, text: std::fmt::Arguments<'_>) {
-        let mut rest = &mut self.text[..];
-        let room = rest.len();
-        // Cannot fail: MAX_TEXT holds the longest.
-        let _ = rest.write_fmt(text);
-        self.length = room - rest.len();
+    /// Cannot overrun: `MAX_TEXT` holds the longest.
+    fn put(&mut self, text: &[u8]) {
+        self.text[self.length..self.length + text.len()].copy_from_slice(text);
+        self.length += text.len();
+    }
+
+    /// As `Display` writes it; the formatting machinery takes ten times as
+    /// long for IPv4.
+    fn put_address(&mut self, ip: IpAddr) {
+        match ip {
+            IpAddr::V4(ip) => {
+                let [a, b, c, d] = ip.octets();
+                self.put_number(a.into());
+                for octet in [b, c, d] {
+                    self.put(b".");
+                    self.put_number(octet.into());
+                }
+            }
+            IpAddr::V6(ip) => {
+                let mut rest = &mut self.text[self.length..];
+                let room = rest.len();
+                // Cannot fail, as above.
+                let _ = write!(rest, "{ip}");
+                self.length += room - rest.len();
+            }
+        }
+    }
+
+    fn put_number(&mut self, mut number: u16) {
+        let mut digits = [0; 5];
+        let mut at = digits.len();
+        loop {
+            at -= 1;
+            digits[at] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                return self.put(&digits[at..]);
+            }
+        }
     }
 
     fn text(&self) -> &[u8] {

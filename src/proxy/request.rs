@@ -60,14 +60,20 @@ impl<'a> Request<'a> {
     pub(super) fn decide(&self, scratch: &mut Scratch, out: &mut [u8]) -> Result<Decision, Reason> {
         let row = self.message.via.ok_or(Reason::MissingHeader)?;
         let via = sip::via(self.message.bytes, row.value).ok_or(Reason::TopVia)?;
+        // Read here because the MAC covers the tag, even of a reply.
+        let from = match self.message.fault {
+            Some(fault) => Err(fault_reason(fault)),
+            None => self.single_address(self.message.from.value),
+        };
         let transaction = Transaction {
             via: &via,
             message: self.message,
+            from_tag: from.map_or_else(|_| Span::default(), |from| from.tag),
             listener: self.datagram.listener,
             respond_to: respond_to(&via, self.datagram.source),
         };
-        self.forward(&transaction, scratch, out)
-            .or_else(|reason| self.refuse(&transaction, reason, out))
+        from.and_then(|_| self.forward(&transaction, scratch, out))
+            .or_else(|reason| self.refuse(&transaction, reason, scratch, out))
     }
 
     fn forward(
@@ -76,7 +82,7 @@ impl<'a> Request<'a> {
         scratch: &mut Scratch,
         out: &mut [u8],
     ) -> Result<Decision, Reason> {
-        let uri = self.validate(transaction)?;
+        let uri = self.validate(transaction, scratch)?;
         let named = self.remove_own_routes(&uri, scratch)?;
         let (way, to) = self.next_hop(named, &uri, scratch)?;
         if is_forbidden(to) || self.proxy.locals.is_bound(to) {
@@ -103,15 +109,16 @@ impl<'a> Request<'a> {
         }))
     }
 
-    /// §16.3, in its order; what may be answered by a reply is an error.
-    fn validate(&self, transaction: &Transaction<'_>) -> Result<Uri, Reason> {
+    /// §16.3, in its order, for a message without a fault; what may be
+    /// answered by a reply is an error.
+    fn validate(
+        &self,
+        transaction: &Transaction<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<Uri, Reason> {
         let bytes = self.message.bytes;
-        if let Some(fault) = self.message.fault {
-            return Err(fault_reason(fault));
-        }
-        self.single_address(self.message.from.value)?;
         let to = self.single_address(self.message.to.value)?;
-        if self.is_ack_of_reply(&to, transaction) {
+        if self.is_ack_of_reply(&to, transaction, scratch) {
             return Err(Reason::ReplyAck);
         }
         let uri = sip::uri(bytes, self.uri).ok_or(Reason::RequestUri)?;
@@ -142,9 +149,16 @@ impl<'a> Request<'a> {
     }
 
     /// A reply's To tag is a MAC of the request: no memory needed to know it.
-    fn is_ack_of_reply(&self, to: &Address, transaction: &Transaction<'_>) -> bool {
+    fn is_ack_of_reply(
+        &self,
+        to: &Address,
+        transaction: &Transaction<'_>,
+        scratch: &mut Scratch,
+    ) -> bool {
         let tag = to.tag.of(self.message.bytes);
-        self.method == b"ACK" && tag.len() == 16 && tag == transaction.reply_tag(&self.proxy.secret)
+        self.method == b"ACK"
+            && tag.len() == 16
+            && tag == transaction.reply_tag(&self.proxy.secret, &mut scratch.octets)
     }
 
     /// ACK and CANCEL: never answered, and exempt from Proxy-Require
@@ -165,7 +179,8 @@ impl<'a> Request<'a> {
         let bytes = message.bytes;
         let rewrite = &mut scratch.rewrite;
         let via_start = message.via.map_or(0, |row| row.line.start as usize);
-        let branch = transaction.branch(&self.proxy.secret, self.uri.of(bytes));
+        let branch =
+            transaction.branch(&self.proxy.secret, self.uri.of(bytes), &mut scratch.octets);
         let own_via = self.proxy.locals.via(listener);
         let max_forwards: &[u8] = if message.max_forwards.is_some() {
             b"\r\n"
@@ -196,6 +211,7 @@ impl<'a> Request<'a> {
         &self,
         transaction: &Transaction<'_>,
         reason: Reason,
+        scratch: &mut Scratch,
         out: &mut [u8],
     ) -> Result<Decision, Reason> {
         let status = reason
@@ -206,7 +222,7 @@ impl<'a> Request<'a> {
         if is_forbidden(to) {
             return Err(reason);
         }
-        let tag = transaction.reply_tag(&self.proxy.secret);
+        let tag = transaction.reply_tag(&self.proxy.secret, &mut scratch.octets);
         let repairs = Repairs::new(self.message.bytes, transaction.via, self.datagram.source);
         let length = reply::write(self.message, status, &tag, &repairs, out).ok_or(reason)?;
         Ok(Decision::Reply(Reply {

@@ -2,7 +2,7 @@
 //! RFC 3581 §4). All pass, 100 and each 2xx too, for nothing is remembered
 //! that could tell the first from the next.
 
-use super::branch::{Branch, Transaction};
+use super::branch::{Branch, Transaction, from_tag};
 use super::reason::Reason;
 use super::request::fault_reason;
 use super::target::{is_forbidden, responds_to};
@@ -30,7 +30,8 @@ pub(super) fn decide(
         return Err(Reason::NotOurVia);
     }
     let next = next_via(message, row, &own)?.ok_or(Reason::NoNextVia)?;
-    let to = verified_next_hop(proxy, message, &own, &next).ok_or(Reason::ForgedResponse)?;
+    let to = verified_next_hop(proxy, message, &own, &next, &mut scratch.octets)
+        .ok_or(Reason::ForgedResponse)?;
     if is_forbidden(to.respond_to) || proxy.locals.is_bound(to.respond_to) {
         return Err(Reason::ForbiddenNextHop);
     }
@@ -84,6 +85,7 @@ fn verified_next_hop(
     message: &Message<'_>,
     own: &Via,
     next: &Via,
+    octets: &mut Vec<u8>,
 ) -> Option<NextHop> {
     let branch = Branch::parse(own.branch?.value.of(message.bytes))?;
     if !proxy.locals.has(branch.listener) {
@@ -93,11 +95,12 @@ fn verified_next_hop(
     let transaction = Transaction {
         via: next,
         message,
+        from_tag: from_tag(message),
         listener: branch.listener,
         respond_to,
     };
     transaction
-        .verifies(&proxy.secret, &branch)
+        .verifies(&proxy.secret, &branch, octets)
         .then_some(NextHop {
             respond_to,
             listener: branch.listener,

@@ -1,7 +1,5 @@
 //! The secret: two keys, one for choosing destinations, one for the MACs.
 
-use std::hash::Hasher;
-
 use siphasher::sip::SipHasher24;
 
 /// The key material that instances with the same behaviour share.
@@ -65,34 +63,44 @@ impl Secret {
         self.selection
     }
 
-    /// A MAC over what is written to it, `purpose` first.
+    /// A MAC in the making; `purpose` keeps those of one kind from passing
+    /// for another. `input` is working memory.
     #[inline]
-    pub(super) fn mac(&self, purpose: u8) -> Mac {
-        let mut hasher = SipHasher24::new_with_key(&self.mac);
-        hasher.write_u8(purpose);
-        Mac(hasher)
+    pub(super) fn mac<'a>(&'a self, purpose: u8, input: &'a mut Vec<u8>) -> Mac<'a> {
+        input.clear();
+        input.push(purpose);
+        Mac {
+            key: &self.mac,
+            input,
+        }
     }
 }
 
 /// A MAC in the making: SipHash-2-4, 64 bits.
-pub(super) struct Mac(SipHasher24);
+///
+/// Gathering the fields first and hashing once takes a tenth of the time of
+/// handing them to the hasher one by one.
+pub(super) struct Mac<'a> {
+    key: &'a [u8; 16],
+    input: &'a mut Vec<u8>,
+}
 
-impl Mac {
+impl Mac<'_> {
     /// Takes in one field, with its length so that fields cannot run together.
     #[inline]
     pub(super) fn field(&mut self, field: &[u8]) {
-        self.0.write(&(field.len() as u16).to_be_bytes());
-        self.0.write(field);
+        self.fixed((field.len() as u16).to_be_bytes());
+        self.input.extend_from_slice(field);
     }
 
     /// Takes in a field of fixed length.
     #[inline]
     pub(super) fn fixed<const N: usize>(&mut self, octets: [u8; N]) {
-        self.0.write(&octets);
+        self.input.extend_from_slice(&octets);
     }
 
     #[inline]
     pub(super) fn finish(&self) -> u64 {
-        self.0.finish()
+        SipHasher24::new_with_key(self.key).hash(self.input)
     }
 }

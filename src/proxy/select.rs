@@ -22,14 +22,15 @@ impl Request<'_> {
             .set_for(self.method, bytes, uri, self.datagram);
         let chosen = &self.proxy.dispatcher().sets()[set];
         let definition = chosen.definition();
-        let mut key = self.proxy.dispatcher().hasher();
-        self.write_key(&definition.hash_key, uri, &mut |part| key.write(part));
+        let key = &mut scratch.octets;
+        key.clear();
+        self.write_key(&definition.hash_key, uri, key);
         if definition.policy == Policy::Random {
             // Anew for each request of a dialog; its CANCEL and ACK share
             // the number.
-            key.write(&self.message.cseq.number.to_be_bytes());
+            key.extend_from_slice(&self.message.cseq.number.to_be_bytes());
         }
-        let hash = key.finish();
+        let hash = self.proxy.dispatcher().hash(key);
         let call_id = self.message.call_id.value.of(bytes);
         let destination = chosen
             .choose(set, hash, call_id, &mut scratch.turns)
@@ -45,49 +46,49 @@ impl Request<'_> {
         ))
     }
 
-    /// Hands the parts of the key to `put`, one after the other.
+    /// Appends what the set hashes.
     #[inline]
-    pub(super) fn write_key(&self, hash_key: &HashKey, uri: &Uri, put: &mut impl FnMut(&[u8])) {
+    pub(super) fn write_key(&self, hash_key: &HashKey, uri: &Uri, key: &mut Vec<u8>) {
         let bytes = self.message.bytes;
         match hash_key {
-            HashKey::CallId => put(self.message.call_id.value.of(bytes)),
-            HashKey::FromUri => self.write_address_key(self.message.from.value, put),
-            HashKey::ToUri => self.write_address_key(self.message.to.value, put),
-            HashKey::RequestUri => self.write_uri_key(self.uri, Some(*uri), put),
+            HashKey::CallId => key.extend_from_slice(self.message.call_id.value.of(bytes)),
+            HashKey::FromUri => self.write_address_key(self.message.from.value, key),
+            HashKey::ToUri => self.write_address_key(self.message.to.value, key),
+            HashKey::RequestUri => self.write_uri_key(self.uri, Some(*uri), key),
             HashKey::Source => match self.datagram.source.ip() {
-                IpAddr::V4(ip) => put(&ip.octets()),
-                IpAddr::V6(ip) => put(&ip.octets()),
+                IpAddr::V4(ip) => key.extend_from_slice(&ip.octets()),
+                IpAddr::V6(ip) => key.extend_from_slice(&ip.octets()),
             },
             HashKey::Header(name) => {
                 let (from, to) = (self.message.headers_start, self.message.headers_end);
                 let row = sip::find_row(bytes, from as usize, to as usize, name.as_bytes());
-                put(row.unwrap_or(self.message.call_id).value.of(bytes));
+                key.extend_from_slice(row.unwrap_or(self.message.call_id).value.of(bytes));
             }
         }
     }
 
-    fn write_address_key(&self, value: Span, put: &mut impl FnMut(&[u8])) {
+    fn write_address_key(&self, value: Span, key: &mut Vec<u8>) {
         let bytes = self.message.bytes;
         // Validated before: a value that cannot be read was answered 400.
         if let Some(address) = address(bytes, value) {
-            self.write_uri_key(address.uri, sip::uri(bytes, address.uri), put);
+            self.write_uri_key(address.uri, sip::uri(bytes, address.uri), key);
         }
     }
 
     /// user@host:port, the host in lower case, so that two ways to write one
     /// address of record (§19.1.4) meet one destination.
-    fn write_uri_key(&self, text: Span, uri: Option<Uri>, put: &mut impl FnMut(&[u8])) {
+    fn write_uri_key(&self, text: Span, uri: Option<Uri>, key: &mut Vec<u8>) {
         let bytes = self.message.bytes;
         match uri.filter(|uri| !uri.host.is_empty()) {
             Some(uri) => {
-                put(uri.user.of(bytes));
-                put(b"@");
+                key.extend_from_slice(uri.user.of(bytes));
+                key.extend_from_slice(b"@");
                 for octet in uri.host.of(bytes) {
-                    put(&[octet.to_ascii_lowercase()]);
+                    key.push(octet.to_ascii_lowercase());
                 }
-                put(&uri.port_or_default().to_be_bytes());
+                key.extend_from_slice(&uri.port_or_default().to_be_bytes());
             }
-            None => put(text.of(bytes)),
+            None => key.extend_from_slice(text.of(bytes)),
         }
     }
 }

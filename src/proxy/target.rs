@@ -12,11 +12,15 @@ pub(super) fn literal(host: &[u8]) -> Option<IpAddr> {
         return None;
     }
     let text = std::str::from_utf8(host).ok()?;
-    if let Some(inside) = text.strip_prefix('[') {
-        let v6: Ipv6Addr = inside.strip_suffix(']')?.parse().ok()?;
-        return Some(IpAddr::V6(v6).to_canonical());
+    if !host.contains(&b':') {
+        return text.parse().ok().map(IpAddr::V4);
     }
-    text.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
+    let inside = match text.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']')?,
+        None => text,
+    };
+    let v6: Ipv6Addr = inside.parse().ok()?;
+    Some(IpAddr::V6(v6).to_canonical())
 }
 
 /// Where responses go to a request with the top Via `via` from `source`

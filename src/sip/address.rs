@@ -1,7 +1,7 @@
 //! name-addr and addr-spec: From, To, and the values of Route (RFC 3261
 //! §20.10, §20.20, §20.34, §25.1).
 
-use super::chars::{is_lws, is_token, is_uri, skip_lws, skip_quoted};
+use super::chars::{has, is_lws, is_token, is_uri, skip_lws, skip_quoted};
 use super::via::param_value;
 use super::{Row, Span, eq_ignore_case};
 
@@ -27,20 +27,19 @@ pub struct Address {
 pub fn address(bytes: &[u8], span: Span) -> Option<Address> {
     let end = span.end as usize;
     let start = skip_lws(bytes, span.start as usize, end);
-    let (uri, at) = match display_name(bytes, start, end)? {
+    let (uri, at) = match open_bracket(bytes, start, end)? {
         Some(open) => {
             let length = memchr::memchr(b'>', &bytes[open..end])?;
             (Span::new(open, open + length), open + length + 1)
         }
         None => {
-            let length = bytes[start..end]
-                .iter()
-                .take_while(|&&b| is_uri(b) && !matches!(b, b';' | b',' | b'?'))
-                .count();
+            let rest = &bytes[start..end];
+            let ends = |b: u8| is_lws(b) || matches!(b, b';' | b',' | b'?');
+            let length = rest.iter().position(|&b| ends(b)).unwrap_or(rest.len());
             (Span::new(start, start + length), start + length)
         }
     };
-    if uri.is_empty() || !uri.of(bytes).iter().all(|&b| is_uri(b)) {
+    if uri.is_empty() || has(uri.of(bytes), |b| !is_uri(b)) {
         return None;
     }
     let none = Span::new(end, end);
@@ -87,23 +86,21 @@ pub fn route_values(
     })
 }
 
-/// Where the URI starts behind a `<`, or `None` inside for an address that
-/// has no angle brackets.
-fn display_name(bytes: &[u8], start: usize, end: usize) -> Option<Option<usize>> {
+/// Where the URI starts behind a `<`; `None` inside for an address without
+/// angle brackets. The first `<` or `;` outside quotes decides; a display
+/// name is nobody's business here but for its quotes.
+#[inline]
+fn open_bracket(bytes: &[u8], start: usize, end: usize) -> Option<Option<usize>> {
     let mut at = start;
-    // A display name is one quoted string or several tokens.
-    while at < end {
+    while let Some(found) = memchr::memchr3(b'<', b';', b'"', &bytes[at..end]) {
+        at += found;
         match bytes[at] {
             b'<' => return Some(Some(at + 1)),
-            b'"' if at == start => at = skip_quoted(bytes, at, end)?,
-            b if is_lws(b) || is_token(b) => at += 1,
-            // Octets above ASCII stand in many display names unquoted.
-            b if b >= 0x80 => at += 1,
+            b'"' => at = skip_quoted(bytes, at, end)?,
             _ => break,
         }
     }
-    // `sip:a@b;x="<"` is an addr-spec; `"Ann" sip:a@b` is nothing.
-    (bytes.get(start) != Some(&b'"')).then_some(None)
+    Some(None)
 }
 
 impl Address {

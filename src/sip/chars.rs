@@ -2,7 +2,6 @@
 
 const TOKEN: u8 = 1;
 const HOST: u8 = 2;
-const URI: u8 = 4;
 
 /// One look-up tells all classes of an octet.
 static CLASS: [u8; 256] = classes();
@@ -14,10 +13,6 @@ const fn classes() -> [u8; 256] {
         let b = octet as u8;
         if b.is_ascii_alphanumeric() {
             table[octet] = TOKEN | HOST;
-        }
-        // Everything printable but the delimiters that would end it.
-        if b > 0x20 && b != 0x7f && !matches!(b, b'<' | b'>' | b'"') {
-            table[octet] |= URI;
         }
         octet += 1;
     }
@@ -50,7 +45,14 @@ pub(super) fn is_host(b: u8) -> bool {
 /// nor control characters nor the delimiters that enclose it.
 #[inline]
 pub(super) fn is_uri(b: u8) -> bool {
-    CLASS[b as usize] & URI != 0
+    (b > 0x20) & (b != 0x7f) & (b != b'<') & (b != b'>') & (b != b'"')
+}
+
+/// Whether any octet is of a class. It looks at all of them: a loop that does
+/// not stop early, over comparisons without jumps, is done sixteen at a time.
+#[inline]
+pub(super) fn has(octets: &[u8], class: impl Fn(u8) -> bool) -> bool {
+    octets.iter().fold(false, |found, &b| found | class(b))
 }
 
 /// Linear white space inside a header value. The scanner lets CR and LF
@@ -63,24 +65,7 @@ pub(super) fn is_lws(b: u8) -> bool {
 /// Control characters other than those of white space.
 #[inline]
 pub(super) fn is_control(b: u8) -> bool {
-    (b < 0x20 && !matches!(b, b'\t' | b'\r' | b'\n')) || b == 0x7f
-}
-
-/// `bytes` without linear white space at its ends.
-#[inline]
-#[must_use]
-pub fn trim(mut bytes: &[u8]) -> &[u8] {
-    while let [first, rest @ ..] = bytes
-        && is_lws(*first)
-    {
-        bytes = rest;
-    }
-    while let [rest @ .., last] = bytes
-        && is_lws(*last)
-    {
-        bytes = rest;
-    }
-    bytes
+    (b < 0x20) & (b != b'\t') & (b != b'\r') & (b != b'\n') | (b == 0x7f)
 }
 
 /// Compares tokens and host names (§7.3.1: case-insensitive).

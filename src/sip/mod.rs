@@ -14,7 +14,7 @@ mod uri;
 mod via;
 
 pub use address::{Address, address, route_values};
-pub use chars::{eq_ignore_case, hex64, parse_hex64, trim};
+pub use chars::{eq_ignore_case, hex64, parse_hex64};
 pub use rewrite::{Rewrite, TooManyEdits};
 pub use rows::{Row, find_row, rows};
 pub use scan::{CSeq, Fault, Header, Message, NotSip, StartLine, scan};

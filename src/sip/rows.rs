@@ -1,7 +1,7 @@
 //! Walking the rows of a header section that [`scan`](super::scan) has found
 //! sound: for the headers that only some messages need.
 
-use super::chars::{is_lws, is_token, trim};
+use super::chars::{is_lws, is_token};
 use super::{Span, eq_ignore_case};
 
 /// One header row.
@@ -80,14 +80,13 @@ pub fn find_row(bytes: &[u8], from: usize, to: usize, name: &[u8]) -> Option<Row
 }
 
 /// The value between a colon and a row's end, without white space around it.
+/// `end` lies behind the line end.
 #[inline]
-pub(super) fn value_span(bytes: &[u8], mut start: usize, mut end: usize) -> Span {
-    while start < end && is_lws(bytes[start]) {
-        start += 1;
-    }
-    while end > start && is_lws(bytes[end - 1]) {
-        end -= 1;
-    }
-    debug_assert_eq!(trim(&bytes[start..end]), &bytes[start..end]);
-    Span::new(start, end)
+pub(super) fn value_span(bytes: &[u8], start: usize, end: usize) -> Span {
+    let value = &bytes[start..end - 2];
+    let Some(first) = value.iter().position(|&b| !is_lws(b)) else {
+        return Span::new(start, start);
+    };
+    let last = value.iter().rposition(|&b| !is_lws(b)).unwrap_or(first);
+    Span::new(start + first, start + last + 1)
 }

@@ -9,7 +9,7 @@
 //!   no more than what routing uses, so all other values pass unread;
 //! - the body is never read, only cut to Content-Length (§18.3).
 
-use super::chars::{decimal, is_control, is_lws, is_token, is_uri, skip_lws};
+use super::chars::{decimal, has, is_control, is_lws, is_token, is_uri, skip_lws};
 use super::rows::{Row, value_span};
 use super::{Span, eq_ignore_case};
 
@@ -196,7 +196,7 @@ fn start_line(line: &[u8]) -> Result<(StartLine, Option<Fault>), NotSip> {
         method: Span::new(0, method_end),
         uri,
     };
-    let fault = if !uri.of(line).iter().all(|&b| is_uri(b)) || uri.is_empty() {
+    let fault = if has(uri.of(line), |b| !is_uri(b)) || uri.is_empty() {
         Some(Fault::StartLine)
     } else if version[4..] != *b"2.0" {
         Some(Fault::Version)
@@ -237,11 +237,13 @@ impl Message<'_> {
         let mut content_length = None;
         loop {
             let start = at;
-            let mut i = start;
-            while i < bytes.len() && is_token(bytes[i]) {
-                i += 1;
-            }
-            let name = &bytes[start..i];
+            let rest = &bytes[start..];
+            let length = rest
+                .iter()
+                .position(|&b| !is_token(b))
+                .unwrap_or(rest.len());
+            let name = &rest[..length];
+            let mut i = start + length;
             if name.is_empty() {
                 return self.empty_line(start, content_length);
             }
@@ -252,9 +254,8 @@ impl Message<'_> {
                 return self.fail(Fault::HeaderName);
             }
             let colon = i;
-            let end = match row_end(bytes, colon) {
-                Some(end) => end,
-                None => return self.fail(Fault::LineEnd),
+            let Some(end) = row_end(bytes, colon) else {
+                return self.fail(Fault::LineEnd);
             };
             let row = Row {
                 line: Span::new(start, end),
@@ -307,28 +308,20 @@ impl Message<'_> {
                 self.proxy_require.get_or_insert(row);
             }
             Some(Known::CallId) => {
-                let sound = !value.is_empty() && !value.iter().any(|&b| b <= 0x20 || b == 0x7f);
+                let sound = !value.is_empty() && !has(value, |b| b <= 0x20 || b == 0x7f);
                 if self.once(Header::CallId, sound) {
                     self.call_id = row;
                 }
             }
-            Some(Known::From) => {
-                if self.once(Header::From, sound_text(value)) {
-                    self.from = row;
-                }
-            }
-            Some(Known::To) => {
-                if self.once(Header::To, sound_text(value)) {
-                    self.to = row;
-                }
-            }
+            Some(Known::From) if self.once(Header::From, sound_text(value)) => self.from = row,
+            Some(Known::To) if self.once(Header::To, sound_text(value)) => self.to = row,
             Some(Known::CSeq) => {
                 let cseq = cseq(self.bytes, row);
                 if self.once(Header::CSeq, cseq.is_some()) {
-                    self.cseq = cseq.unwrap_or(CSeq {
+                    self.cseq = CSeq {
                         row,
-                        ..CSeq::default()
-                    });
+                        ..cseq.unwrap_or_default()
+                    };
                 }
             }
             Some(Known::MaxForwards) => {
@@ -344,7 +337,7 @@ impl Message<'_> {
                     *content_length = length;
                 }
             }
-            None => {}
+            Some(Known::From | Known::To) | None => {}
         }
     }
 
@@ -424,7 +417,7 @@ fn cseq(bytes: &[u8], row: Row) -> Option<CSeq> {
 /// Whether a From or To value is free of control characters, but for those
 /// that a backslash quotes (§25.1 quoted-pair).
 fn sound_text(value: &[u8]) -> bool {
-    !value.is_empty() && (!value.iter().any(|&b| is_control(b)) || quoted_controls_only(value))
+    !value.is_empty() && (!has(value, is_control) || quoted_controls_only(value))
 }
 
 #[cold]
@@ -481,5 +474,6 @@ fn header_of(name: &[u8]) -> Option<Known> {
         14 => (Known::ContentLength, b"Content-Length"),
         _ => return None,
     };
-    eq_ignore_case(name, long).then_some(known)
+    // Nearly all are written so.
+    (name == long || eq_ignore_case(name, long)).then_some(known)
 }

@@ -1,6 +1,6 @@
 //! SIP URIs, as far as a next hop depends on them (RFC 3261 §19.1, §25.1).
 
-use super::chars::{is_token, is_uri};
+use super::chars::{has, is_token, is_uri};
 use super::via::{digits, host};
 use super::{DEFAULT_PORT, Span, eq_ignore_case};
 
@@ -66,10 +66,10 @@ pub fn uri(bytes: &[u8], span: Span) -> Option<Uri> {
     if matches!(scheme, Scheme::Tel | Scheme::Other) {
         let number = memchr::memchr(b';', &bytes[at..end]).map_or(end, |n| at + n);
         uri.user = Span::new(at, number);
-        return (at < end && text.iter().all(|&b| is_uri(b))).then_some(uri);
+        return (at < end && !has(text, |b| !is_uri(b))).then_some(uri);
     }
     if let Some(sign) = memchr::memchr(b'@', &bytes[at..end]) {
-        if sign == 0 || !bytes[at..at + sign].iter().all(|&b| is_uri(b)) {
+        if sign == 0 || has(&bytes[at..at + sign], |b| !is_uri(b)) {
             return None;
         }
         uri.user = Span::new(at, at + sign);
