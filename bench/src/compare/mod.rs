@@ -153,7 +153,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     write(&options.out, "compare.svg", &plot::svg(&all)?)
 }
 
-/// Says so where other processes had the contenders' core: the figures of
+/// Says so where other processes had one of the two cores: the figures of
 /// latency and saturation are then worth little.
 fn warn_of_others(all: &[Results]) {
     let samples = all.iter().flat_map(|results| &results.rounds);
@@ -162,7 +162,7 @@ fn warn_of_others(all: &[Results]) {
         .count();
     if disturbed > 0 {
         eprintln!(
-            "warning: in {disturbed} measurements others took more than 1 % of the core; \
+            "warning: in {disturbed} measurements others took more than 1 % of a core; \
              repeat on a quiet machine"
         );
     }
@@ -234,17 +234,20 @@ struct Measured {
     report: LoadReport,
     cpu_ns: u64,
     busy_percent: f64,
+    /// Time that the contender and the generator waited for their cores.
     waited_percent: f64,
 }
 
 impl Measured {
     fn take(running: &mut Running, load: &load::Options) -> Result<Self> {
-        let before = process::usage(running.id())?;
+        // The contender is a child of this process, so that `both` has it too.
+        let both = || process::usage(std::process::id());
+        let (before, both_before) = (process::usage(running.id())?, both()?);
         let begin = Instant::now();
         let report = load::run(load)?;
         let elapsed = begin.elapsed().as_nanos() as f64;
         running.check()?;
-        let after = process::usage(running.id())?;
+        let (after, both_after) = (process::usage(running.id())?, both()?);
         if let Some(failure) = &report.checks.first_failure {
             bail!("{} handed on a wrong message: {failure}", running.name());
         }
@@ -261,7 +264,7 @@ impl Measured {
             report,
             cpu_ns: after.cpu - before.cpu,
             busy_percent: percent(after.cpu - before.cpu),
-            waited_percent: percent(after.waited - before.waited),
+            waited_percent: percent(both_after.waited - both_before.waited),
         })
     }
 

@@ -50,6 +50,7 @@ fn bars(area: &DrawingArea<SVGBackend<'_>, Shift>, metric: &Metric, all: &[Resul
         .configure_mesh()
         .disable_x_mesh()
         .x_label_formatter(&name)
+        .y_label_formatter(&|figure| figure.to_string())
         .draw()
         .map_err(drawing)?;
     for (index, spread) in spreads.iter().enumerate() {

@@ -79,7 +79,7 @@ const METRICS: [Metric; 12] = [
         s.half_loss_percent
     }),
     metric("memory_mib", "memory MiB", 1, |s| s.memory_mib),
-    metric("disturbed_percent", "core taken by others %", 1, |s| {
+    metric("disturbed_percent", "cores taken by others %", 1, |s| {
         s.disturbed_percent
     }),
 ];
