@@ -16,7 +16,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::secret::{Mac, Secret};
-use crate::sip::{Message, Span, Via, address, eq_ignore_case, hex64, parse_hex64};
+use crate::sip::{Message, Span, Via, address, eq_ignore_case, hex8, hex64, parse_hex64};
 
 /// What every branch of RFC 3261 begins with (§8.1.1.7).
 pub(super) const MAGIC: &[u8; 7] = b"z9hG4bK";
@@ -142,7 +142,7 @@ impl BranchText {
         } else {
             WITH_BRANCH
         };
-        octets[1..3].copy_from_slice(&hex64(listener as u64)[14..]);
+        octets[1..3].copy_from_slice(&hex8(listener as u8));
         let mut length = 3;
         for part in [uri, Some(mac)].into_iter().flatten() {
             octets[length..length + 16].copy_from_slice(&hex64(part));

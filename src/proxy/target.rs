@@ -1,26 +1,53 @@
 //! From hosts on the wire to addresses. No name is ever resolved here.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::sip::{Span, Uri, Via, eq_ignore_case};
+use crate::sip::{Span, Uri, Via, eq_ignore_case, port};
 
 /// The address that `host` is: IPv4, or IPv6 with or without brackets.
 #[inline]
 pub(super) fn literal(host: &[u8]) -> Option<IpAddr> {
-    let last = *host.last()?;
-    if !last.is_ascii_hexdigit() && last != b']' && last != b':' {
+    if let Some(v4) = ipv4(host) {
+        return Some(IpAddr::V4(v4));
+    }
+    if !host.contains(&b':') {
         return None;
     }
     let text = std::str::from_utf8(host).ok()?;
-    if !host.contains(&b':') {
-        return text.parse().ok().map(IpAddr::V4);
-    }
     let inside = match text.strip_prefix('[') {
         Some(rest) => rest.strip_suffix(']')?,
         None => text,
     };
     let v6: Ipv6Addr = inside.parse().ok()?;
     Some(IpAddr::V6(v6).to_canonical())
+}
+
+/// As the standard library reads it, in a fifth of the time: it stands in
+/// nearly every Via.
+#[inline]
+fn ipv4(text: &[u8]) -> Option<Ipv4Addr> {
+    let mut octets = [0u8; 4];
+    let mut at = 0;
+    for (i, octet) in octets.iter_mut().enumerate() {
+        if i > 0 {
+            if text.get(at) != Some(&b'.') {
+                return None;
+            }
+            at += 1;
+        }
+        let start = at;
+        let mut value = 0u32;
+        while at < text.len() && at - start < 3 && text[at].is_ascii_digit() {
+            value = value * 10 + u32::from(text[at] - b'0');
+            at += 1;
+        }
+        let leading_zero = at - start > 1 && text[start] == b'0';
+        if at == start || leading_zero {
+            return None;
+        }
+        *octet = u8::try_from(value).ok()?;
+    }
+    (at == text.len()).then(|| octets.into())
 }
 
 /// Where responses go to a request with the top Via `via` from `source`
@@ -42,10 +69,7 @@ pub(super) fn responds_to(bytes: &[u8], via: &Via) -> Option<SocketAddr> {
     let host = via.received.map_or(via.host, |received| received.value);
     let ip = literal(host.of(bytes))?;
     let port = match via.rport {
-        Some(rport) => std::str::from_utf8(rport.value.of(bytes))
-            .ok()?
-            .parse()
-            .ok()?,
+        Some(rport) => port(rport.value.of(bytes))?,
         None => via.port_or_default(),
     };
     Some(SocketAddr::new(ip, port))
@@ -79,4 +103,18 @@ pub(super) fn is_forbidden(to: SocketAddr) -> bool {
     let ip = to.ip();
     let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast() || v4.octets()[0] == 0);
     to.port() == 0 || ip.is_multicast() || ip.is_unspecified() || broadcast
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn ipv4_reads_what_the_standard_library_reads(text in "[0-9.]{0,16}|[0-9]{1,3}(\\.[0-9]{1,3}){3}") {
+            prop_assert_eq!(ipv4(text.as_bytes()), text.parse::<Ipv4Addr>().ok());
+        }
+    }
 }

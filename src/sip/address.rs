@@ -1,8 +1,8 @@
 //! name-addr and addr-spec: From, To, and the values of Route (RFC 3261
 //! §20.10, §20.20, §20.34, §25.1).
 
-use super::chars::{has, is_lws, is_token, is_uri, skip_lws, skip_quoted};
-use super::via::param_value;
+use super::chars::{has, is_lws, is_uri, skip_lws, skip_quoted, skip_token};
+use super::param::{Next, Param, next_param};
 use super::{Row, Span, eq_ignore_case};
 
 /// One address with its header parameters.
@@ -25,15 +25,15 @@ pub struct Address {
 /// holds two tags.
 #[must_use]
 pub fn address(bytes: &[u8], span: Span) -> Option<Address> {
-    let end = span.end as usize;
-    let start = skip_lws(bytes, span.start as usize, end);
-    let (uri, at) = match open_bracket(bytes, start, end)? {
+    let bytes = &bytes[..span.end as usize];
+    let start = skip_lws(bytes, span.start as usize);
+    let (uri, at) = match open_bracket(bytes, start)? {
         Some(open) => {
-            let length = memchr::memchr(b'>', &bytes[open..end])?;
+            let length = memchr::memchr(b'>', &bytes[open..])?;
             (Span::new(open, open + length), open + length + 1)
         }
         None => {
-            let rest = &bytes[start..end];
+            let rest = &bytes[start..];
             let ends = |b: u8| is_lws(b) || matches!(b, b';' | b',' | b'?');
             let length = rest.iter().position(|&b| ends(b)).unwrap_or(rest.len());
             (Span::new(start, start + length), start + length)
@@ -42,14 +42,14 @@ pub fn address(bytes: &[u8], span: Span) -> Option<Address> {
     if uri.is_empty() || has(uri.of(bytes), |b| !is_uri(b)) {
         return None;
     }
-    let none = Span::new(end, end);
+    let none = Span::new(at, at);
     let mut address = Address {
         uri,
         tag: none,
         value: Span::new(start, at),
         next: None,
     };
-    address.params(bytes, at, end)?;
+    address.params(bytes, at)?;
     Some(address)
 }
 
@@ -90,13 +90,13 @@ pub fn route_values(
 /// angle brackets. The first `<` or `;` outside quotes decides; a display
 /// name is nobody's business here but for its quotes.
 #[inline]
-fn open_bracket(bytes: &[u8], start: usize, end: usize) -> Option<Option<usize>> {
+fn open_bracket(bytes: &[u8], start: usize) -> Option<Option<usize>> {
     let mut at = start;
-    while let Some(found) = memchr::memchr3(b'<', b';', b'"', &bytes[at..end]) {
+    while let Some(found) = memchr::memchr3(b'<', b';', b'"', &bytes[at..]) {
         at += found;
         match bytes[at] {
             b'<' => return Some(Some(at + 1)),
-            b'"' => at = skip_quoted(bytes, at, end)?,
+            b'"' => at = skip_quoted(bytes, at)?,
             _ => break,
         }
     }
@@ -104,37 +104,26 @@ fn open_bracket(bytes: &[u8], start: usize, end: usize) -> Option<Option<usize>>
 }
 
 impl Address {
-    /// `*(LWS ";" LWS name [LWS "=" LWS value])`, up to a comma or the end.
-    fn params(&mut self, bytes: &[u8], mut at: usize, end: usize) -> Option<()> {
+    #[inline]
+    fn params(&mut self, bytes: &[u8], mut at: usize) -> Option<()> {
         loop {
             self.value.end = at as u32;
-            let semicolon = skip_lws(bytes, at, end);
-            if semicolon == end {
-                return Some(());
-            }
-            if bytes[semicolon] == b',' {
-                self.next = Some(semicolon as u32 + 1);
-                return Some(());
-            }
-            if bytes[semicolon] != b';' {
-                return None;
-            }
-            let name = skip_lws(bytes, semicolon + 1, end);
-            let length = bytes[name..end]
-                .iter()
-                .take_while(|&&b| is_token(b))
-                .count();
-            if length == 0 {
-                return None;
-            }
-            let value = param_value(bytes, name + length, end)?;
-            if eq_ignore_case(&bytes[name..name + length], b"tag") {
-                if !self.tag.is_empty() || !value.of(bytes).iter().all(|&b| is_token(b)) {
-                    return None;
+            match next_param(bytes, at)? {
+                Next::Param(name, Param { whole, value }) => {
+                    at = whole.end as usize;
+                    if eq_ignore_case(name.of(bytes), b"tag") {
+                        if !self.tag.is_empty() || skip_token(bytes, value.start as usize) != at {
+                            return None;
+                        }
+                        self.tag = value;
+                    }
                 }
-                self.tag = value;
+                Next::Comma(next) => {
+                    self.next = Some(next);
+                    return Some(());
+                }
+                Next::End => return Some(()),
             }
-            at = value.end as usize;
         }
     }
 }

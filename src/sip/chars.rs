@@ -2,6 +2,7 @@
 
 const TOKEN: u8 = 1;
 const HOST: u8 = 2;
+const PARAM: u8 = 4;
 
 /// One look-up tells all classes of an octet.
 static CLASS: [u8; 256] = classes();
@@ -26,6 +27,10 @@ const fn classes() -> [u8; 256] {
     table[b'-' as usize] |= HOST;
     table[b'.' as usize] |= HOST;
     table[b'_' as usize] |= HOST;
+    // A host in a parameter may hold colons and brackets (RFC 5118 §4.5).
+    table[b':' as usize] |= PARAM;
+    table[b'[' as usize] |= PARAM;
+    table[b']' as usize] |= PARAM;
     table
 }
 
@@ -48,11 +53,26 @@ pub(super) fn is_uri(b: u8) -> bool {
     (b > 0x20) & (b != 0x7f) & (b != b'<') & (b != b'>') & (b != b'"')
 }
 
-/// Whether any octet is of a class. It looks at all of them: a loop that does
-/// not stop early, over comparisons without jumps, is done sixteen at a time.
+/// Whether any octet is of a class, which must be told without jumps: then
+/// sixteen octets are looked at together, the last ones twice if need be.
 #[inline]
 pub(super) fn has(octets: &[u8], class: impl Fn(u8) -> bool) -> bool {
-    octets.iter().fold(false, |found, &b| found | class(b))
+    let any = |found: bool, &b: &u8| found | class(b);
+    let (blocks, rest) = octets.as_chunks::<16>();
+    let found = blocks
+        .iter()
+        .fold(false, |found, block| found | block.iter().fold(false, any));
+    match octets.last_chunk::<16>() {
+        Some(last) if !rest.is_empty() => found | last.iter().fold(false, any),
+        Some(_) => found,
+        None => rest.iter().fold(false, any),
+    }
+}
+
+/// Octets of a header parameter's value without quotes.
+#[inline]
+pub(super) fn is_param(b: u8) -> bool {
+    CLASS[b as usize] & (TOKEN | PARAM) != 0
 }
 
 /// Linear white space inside a header value. The scanner lets CR and LF
@@ -79,12 +99,25 @@ pub fn eq_ignore_case(a: &[u8], b: &[u8]) -> bool {
 #[inline]
 #[must_use]
 pub fn hex64(value: u64) -> [u8; 16] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut out = [0; 16];
-    for (i, digit) in out.iter_mut().enumerate() {
-        *digit = DIGITS[(value >> (60 - 4 * i)) as usize & 15];
+    for (pair, octet) in out.chunks_exact_mut(2).zip(value.to_be_bytes()) {
+        pair[0] = digit(octet >> 4);
+        pair[1] = digit(octet & 15);
     }
     out
+}
+
+/// `value` as two lower-case hexadecimal digits.
+#[inline]
+#[must_use]
+pub fn hex8(value: u8) -> [u8; 2] {
+    [digit(value >> 4), digit(value & 15)]
+}
+
+/// Without a table and without jumps, so that sixteen are done at a time.
+#[inline]
+fn digit(nibble: u8) -> u8 {
+    nibble + b'0' + u8::from(nibble > 9) * (b'a' - b'0' - 10)
 }
 
 /// Reads up to sixteen hexadecimal digits of either case; `None` where one is
@@ -122,11 +155,11 @@ pub(super) fn decimal(digits: &[u8], max: u64) -> Option<u64> {
 }
 
 /// The offset behind a quoted string that opens at `at`; `None` where it does
-/// not close before `end`. A backslash takes the next octet with it.
+/// not close. A backslash takes the next octet with it.
 #[inline]
-pub(super) fn skip_quoted(bytes: &[u8], at: usize, end: usize) -> Option<usize> {
+pub(super) fn skip_quoted(bytes: &[u8], at: usize) -> Option<usize> {
     let mut i = at + 1;
-    while i < end {
+    while i < bytes.len() {
         match bytes[i] {
             b'"' => return Some(i + 1),
             b'\\' => i += 2,
@@ -136,10 +169,19 @@ pub(super) fn skip_quoted(bytes: &[u8], at: usize, end: usize) -> Option<usize> 
     None
 }
 
-/// The first offset from `at` that holds no linear white space, at most `end`.
+/// The first offset from `at` that holds no linear white space, or the end.
 #[inline]
-pub(super) fn skip_lws(bytes: &[u8], mut at: usize, end: usize) -> usize {
-    while at < end && is_lws(bytes[at]) {
+pub(super) fn skip_lws(bytes: &[u8], mut at: usize) -> usize {
+    while at < bytes.len() && is_lws(bytes[at]) {
+        at += 1;
+    }
+    at
+}
+
+/// The offset behind the token that starts at `at`, which may be empty.
+#[inline]
+pub(super) fn skip_token(bytes: &[u8], mut at: usize) -> usize {
+    while at < bytes.len() && is_token(bytes[at]) {
         at += 1;
     }
     at

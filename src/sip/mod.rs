@@ -7,6 +7,7 @@
 
 mod address;
 mod chars;
+mod param;
 mod rewrite;
 mod rows;
 mod scan;
@@ -14,12 +15,13 @@ mod uri;
 mod via;
 
 pub use address::{Address, address, route_values};
-pub use chars::{eq_ignore_case, hex64, parse_hex64};
+pub use chars::{eq_ignore_case, hex8, hex64, parse_hex64};
+pub use param::Param;
 pub use rewrite::{Rewrite, TooManyEdits};
 pub use rows::{Row, find_row, rows};
 pub use scan::{CSeq, Fault, Header, Message, NotSip, StartLine, scan};
 pub use uri::{Scheme, Uri, uri};
-pub use via::{Param, Via, via};
+pub use via::{Via, port, via};
 
 /// Default port of SIP over UDP (RFC 3261 §19.1.2).
 pub const DEFAULT_PORT: u16 = 5060;

@@ -9,7 +9,7 @@
 //!   no more than what routing uses, so all other values pass unread;
 //! - the body is never read, only cut to Content-Length (§18.3).
 
-use super::chars::{decimal, has, is_control, is_lws, is_token, is_uri, skip_lws};
+use super::chars::{decimal, has, is_control, is_lws, is_token, is_uri, skip_lws, skip_token};
 use super::rows::{Row, value_span};
 use super::{Span, eq_ignore_case};
 
@@ -127,6 +127,7 @@ pub enum NotSip {
 /// [`NotSip`] where there is no SIP start line. A start line with something
 /// wrong behind it comes back as a [`Message`] with its [`Fault`], holding
 /// what was read up to there, so that it can be answered.
+#[inline]
 pub fn scan(datagram: &[u8]) -> Result<Message<'_>, NotSip> {
     let skipped = datagram
         .iter()
@@ -237,23 +238,11 @@ impl Message<'_> {
         let mut content_length = None;
         loop {
             let start = at;
-            let rest = &bytes[start..];
-            let length = rest
-                .iter()
-                .position(|&b| !is_token(b))
-                .unwrap_or(rest.len());
-            let name = &rest[..length];
-            let mut i = start + length;
-            if name.is_empty() {
-                return self.empty_line(start, content_length);
-            }
-            while i < bytes.len() && matches!(bytes[i], b' ' | b'\t') {
-                i += 1;
-            }
-            if bytes.get(i) != Some(&b':') {
-                return self.fail(Fault::HeaderName);
-            }
-            let colon = i;
+            let (known, colon) = match row_name(bytes, start) {
+                Ok(found) => found,
+                Err(0) => return self.empty_line(start, content_length),
+                Err(_) => return self.fail(Fault::HeaderName),
+            };
             let Some(end) = row_end(bytes, colon) else {
                 return self.fail(Fault::LineEnd);
             };
@@ -261,7 +250,7 @@ impl Message<'_> {
                 line: Span::new(start, end),
                 value: value_span(bytes, colon + 1, end),
             };
-            self.note(name, row, &mut content_length);
+            self.note(known, row, &mut content_length);
             at = end;
             self.headers_end = end as u32;
         }
@@ -290,9 +279,9 @@ impl Message<'_> {
 
     /// Takes in one row if routing reads its header.
     #[inline]
-    fn note(&mut self, name: &[u8], row: Row, content_length: &mut Option<u64>) {
+    fn note(&mut self, known: Option<Known>, row: Row, content_length: &mut Option<u64>) {
         let value = row.value.of(self.bytes);
-        match header_of(name) {
+        match known {
             Some(Known::Via) => {
                 if self.via.is_none() {
                     self.via = Some(row);
@@ -378,6 +367,25 @@ impl Message<'_> {
     }
 }
 
+/// The header of the row at `start`, if it is a known one, and the offset of
+/// its colon; an error that says how many octets of a name there are where no
+/// colon follows them.
+#[inline]
+fn row_name(bytes: &[u8], start: usize) -> Result<(Option<Known>, usize), usize> {
+    let rest = &bytes[start..];
+    let colon = memchr::memchr(b':', rest).unwrap_or(rest.len());
+    // The usual way to write it needs no second look at the octets.
+    if let Some(known) = header_of(&rest[..colon]) {
+        return Ok((Some(known), start + colon));
+    }
+    let name = skip_token(rest, 0);
+    let behind = &rest[name..colon];
+    if name == 0 || colon == rest.len() || !behind.iter().all(|b| matches!(b, b' ' | b'\t')) {
+        return Err(name);
+    }
+    Ok((header_of_any_case(&rest[..name]), start + colon))
+}
+
 /// The offset behind the line end of the row whose colon is at `colon`, folds
 /// included; `None` where a CR or LF stands by itself.
 #[inline]
@@ -402,7 +410,7 @@ fn cseq(bytes: &[u8], row: Row) -> Option<CSeq> {
     let value = row.value.of(bytes);
     let digits = value.iter().position(|&b| is_lws(b))?;
     let number = decimal(&value[..digits], u64::from(u32::MAX))? as u32;
-    let method = skip_lws(value, digits, value.len());
+    let method = skip_lws(value, digits);
     if !value[method..].iter().all(|&b| is_token(b)) {
         return None;
     }
@@ -436,6 +444,7 @@ fn quoted_controls_only(value: &[u8]) -> bool {
     true
 }
 
+#[derive(Clone, Copy)]
 enum Known {
     Via,
     CallId,
@@ -448,32 +457,43 @@ enum Known {
     ProxyRequire,
 }
 
-/// Which of the headers that routing reads `name` is, long or compact form
-/// (§7.3.3). The length decides first: most names end the search there.
+/// Which of the headers that routing reads `name` is, as nearly all write it.
 #[inline]
 fn header_of(name: &[u8]) -> Option<Known> {
-    let (known, long): (Known, &[u8]) = match name.len() {
-        1 => {
-            return match name[0] | 0x20 {
-                b'v' => Some(Known::Via),
-                b'i' => Some(Known::CallId),
-                b'f' => Some(Known::From),
-                b't' => Some(Known::To),
-                b'l' => Some(Known::ContentLength),
-                _ => None,
-            };
-        }
-        2 => (Known::To, b"To"),
-        3 => (Known::Via, b"Via"),
-        4 if name[0] | 0x20 == b'f' => (Known::From, b"From"),
-        4 => (Known::CSeq, b"CSeq"),
-        5 => (Known::Route, b"Route"),
-        7 => (Known::CallId, b"Call-ID"),
-        12 => (Known::MaxForwards, b"Max-Forwards"),
-        13 => (Known::ProxyRequire, b"Proxy-Require"),
-        14 => (Known::ContentLength, b"Content-Length"),
+    Some(match name {
+        b"Via" | b"v" => Known::Via,
+        b"From" | b"f" => Known::From,
+        b"To" | b"t" => Known::To,
+        b"Call-ID" | b"i" => Known::CallId,
+        b"CSeq" => Known::CSeq,
+        b"Max-Forwards" => Known::MaxForwards,
+        b"Content-Length" | b"l" => Known::ContentLength,
+        b"Route" => Known::Route,
+        b"Proxy-Require" => Known::ProxyRequire,
         _ => return None,
-    };
-    // Nearly all are written so.
-    (name == long || eq_ignore_case(name, long)).then_some(known)
+    })
+}
+
+/// The same for any mixture of cases (§7.3.1).
+fn header_of_any_case(name: &[u8]) -> Option<Known> {
+    const NAMES: [&[u8]; 14] = [
+        b"Via",
+        b"v",
+        b"From",
+        b"f",
+        b"To",
+        b"t",
+        b"Call-ID",
+        b"i",
+        b"CSeq",
+        b"Max-Forwards",
+        b"Content-Length",
+        b"l",
+        b"Route",
+        b"Proxy-Require",
+    ];
+    NAMES
+        .iter()
+        .find(|known| eq_ignore_case(known, name))
+        .and_then(|known| header_of(known))
 }

@@ -50,7 +50,8 @@ impl Uri {
 #[must_use]
 pub fn uri(bytes: &[u8], span: Span) -> Option<Uri> {
     let (start, end) = (span.start as usize, span.end as usize);
-    let text = &bytes[start..end];
+    let bytes = &bytes[..end];
+    let text = &bytes[start..];
     let colon = memchr::memchr(b':', text)?;
     let scheme = scheme(&text[..colon])?;
     let none = Span::new(end, end);
@@ -64,24 +65,24 @@ pub fn uri(bytes: &[u8], span: Span) -> Option<Uri> {
     };
     let mut at = start + colon + 1;
     if matches!(scheme, Scheme::Tel | Scheme::Other) {
-        let number = memchr::memchr(b';', &bytes[at..end]).map_or(end, |n| at + n);
+        let number = memchr::memchr(b';', &bytes[at..]).map_or(end, |n| at + n);
         uri.user = Span::new(at, number);
         return (at < end && !has(text, |b| !is_uri(b))).then_some(uri);
     }
-    if let Some(sign) = memchr::memchr(b'@', &bytes[at..end]) {
+    if let Some(sign) = memchr::memchr(b'@', &bytes[at..]) {
         if sign == 0 || has(&bytes[at..at + sign], |b| !is_uri(b)) {
             return None;
         }
         uri.user = Span::new(at, at + sign);
         at += sign + 1;
     }
-    (uri.host, at) = host(bytes, at, end)?;
-    if at < end && bytes[at] == b':' {
-        let (port, behind) = digits(bytes, at + 1, end)?;
+    (uri.host, at) = host(bytes, at)?;
+    if bytes.get(at) == Some(&b':') {
+        let (port, behind) = digits(bytes, at + 1)?;
         uri.port = Some(port);
         at = behind;
     }
-    uri.params(bytes, at, end)?;
+    uri.params(bytes, at)?;
     Some(uri)
 }
 
@@ -112,7 +113,8 @@ fn is_param(b: u8) -> bool {
 
 impl Uri {
     /// `*(";" name ["=" value])` up to the end.
-    fn params(&mut self, bytes: &[u8], mut at: usize, end: usize) -> Option<()> {
+    fn params(&mut self, bytes: &[u8], mut at: usize) -> Option<()> {
+        let end = bytes.len();
         while at < end {
             if bytes[at] != b';' {
                 return None;

@@ -1,0 +1,64 @@
+//! Parameters of a header value (RFC 3261 §25.1 generic-param, via-params).
+
+use super::Span;
+use super::chars::{is_param, skip_lws, skip_quoted, skip_token};
+
+/// A parameter, without its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Param {
+    /// From its semicolon to the end of its value.
+    pub whole: Span,
+    /// Behind the `=`; empty for a parameter without a value.
+    pub value: Span,
+}
+
+/// What follows a value or a parameter of it.
+pub(super) enum Next {
+    /// A parameter: its name, and the rest.
+    Param(Span, Param),
+    /// A comma; the next value of the row starts here.
+    Comma(u32),
+    /// The end of the row.
+    End,
+}
+
+/// Reads `LWS ";" LWS name [LWS "=" LWS value]`, or what stands in its place
+/// at `at`; `bytes` end with the row. `None` where it is nothing of these.
+#[inline]
+pub(super) fn next_param(bytes: &[u8], at: usize) -> Option<Next> {
+    let semicolon = skip_lws(bytes, at);
+    match bytes.get(semicolon) {
+        None => return Some(Next::End),
+        Some(b',') => return Some(Next::Comma(semicolon as u32 + 1)),
+        Some(b';') => {}
+        Some(_) => return None,
+    }
+    let start = skip_lws(bytes, semicolon + 1);
+    let end = skip_token(bytes, start);
+    if end == start {
+        return None;
+    }
+    let value = value(bytes, end)?;
+    let whole = Span::new(semicolon, value.end as usize);
+    Some(Next::Param(Span::new(start, end), Param { whole, value }))
+}
+
+/// `[LWS "=" LWS (token / host / quoted-string)]` behind a name that ends at
+/// `at`: the value, or an empty span there.
+#[inline]
+fn value(bytes: &[u8], at: usize) -> Option<Span> {
+    let equals = skip_lws(bytes, at);
+    if bytes.get(equals) != Some(&b'=') {
+        return Some(Span::new(at, at));
+    }
+    let start = skip_lws(bytes, equals + 1);
+    let mut end = start;
+    if bytes.get(start) == Some(&b'"') {
+        end = skip_quoted(bytes, start)?;
+    } else {
+        while end < bytes.len() && is_param(bytes[end]) {
+            end += 1;
+        }
+    }
+    (end > start).then(|| Span::new(start, end))
+}
