@@ -66,7 +66,7 @@ impl<const FARM: usize> Setting<FARM> {
             "calls of each: {shares:?}"
         );
         let counters = self.viaduct.stop();
-        counters.assert_nothing_dropped();
+        counters.assert_all_forwarded();
         Outcome { shares, counters }
     }
 }

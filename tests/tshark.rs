@@ -116,10 +116,10 @@ fn messages(recording: &Recording) -> Vec<Message> {
 }
 
 /// Call-ID and CSeq: what makes a request (of one kind) known on both sides.
-fn requests<'a>(
-    messages: &'a [Message],
+fn requests(
+    messages: &[Message],
     on_this_side: impl Fn(&Message) -> bool,
-) -> BTreeMap<(&'a str, &'a str), &'a Message> {
+) -> BTreeMap<(&str, &str), &Message> {
     let chosen = messages.iter().filter(|message| !message.method.is_empty());
     let chosen = chosen.filter(|message| on_this_side(message));
     chosen

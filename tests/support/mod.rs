@@ -6,6 +6,8 @@
 //! a panic with that program's own output.
 // Each test binary uses its own part of this module.
 #![allow(dead_code, unreachable_pub)]
+// The harness shows what a child said when a test fails.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod capture;
 pub mod kamailio;
