@@ -238,7 +238,7 @@ impl Message<'_> {
         let mut content_length = None;
         loop {
             let start = at;
-            let (known, colon) = match row_name(bytes, start) {
+            let (name, colon) = match row_name(bytes, start) {
                 Ok(found) => found,
                 Err(0) => return self.empty_line(start, content_length),
                 Err(_) => return self.fail(Fault::HeaderName),
@@ -250,7 +250,7 @@ impl Message<'_> {
                 line: Span::new(start, end),
                 value: value_span(bytes, colon + 1, end),
             };
-            self.note(known, row, &mut content_length);
+            self.note(header_of(name), row, &mut content_length);
             at = end;
             self.headers_end = end as u32;
         }
@@ -367,23 +367,19 @@ impl Message<'_> {
     }
 }
 
-/// The header of the row at `start`, if it is a known one, and the offset of
-/// its colon; an error that says how many octets of a name there are where no
-/// colon follows them.
+/// The name of the row at `start` and the offset of its colon; an error that
+/// says how many octets of a name there are where no colon follows them.
 #[inline]
-fn row_name(bytes: &[u8], start: usize) -> Result<(Option<Known>, usize), usize> {
-    let rest = &bytes[start..];
-    let colon = memchr::memchr(b':', rest).unwrap_or(rest.len());
-    // The usual way to write it needs no second look at the octets.
-    if let Some(known) = header_of(&rest[..colon]) {
-        return Ok((Some(known), start + colon));
+fn row_name(bytes: &[u8], start: usize) -> Result<(&[u8], usize), usize> {
+    let end = skip_token(bytes, start);
+    let mut colon = end;
+    while matches!(bytes.get(colon), Some(b' ' | b'\t')) {
+        colon += 1;
     }
-    let name = skip_token(rest, 0);
-    let behind = &rest[name..colon];
-    if name == 0 || colon == rest.len() || !behind.iter().all(|b| matches!(b, b' ' | b'\t')) {
-        return Err(name);
+    if end == start || bytes.get(colon) != Some(&b':') {
+        return Err(end - start);
     }
-    Ok((header_of_any_case(&rest[..name]), start + colon))
+    Ok((&bytes[start..end], colon))
 }
 
 /// The offset behind the line end of the row whose colon is at `colon`, folds
@@ -457,7 +453,7 @@ enum Known {
     ProxyRequire,
 }
 
-/// Which of the headers that routing reads `name` is, as nearly all write it.
+/// Which of the headers that routing reads `name` is (§7.3.1, §7.3.3).
 #[inline]
 fn header_of(name: &[u8]) -> Option<Known> {
     Some(match name {
@@ -470,30 +466,30 @@ fn header_of(name: &[u8]) -> Option<Known> {
         b"Content-Length" | b"l" => Known::ContentLength,
         b"Route" => Known::Route,
         b"Proxy-Require" => Known::ProxyRequire,
-        _ => return None,
+        // Hardly anybody writes them otherwise; the length of most others
+        // ends the search.
+        _ => return header_of_any_case(name),
     })
 }
 
-/// The same for any mixture of cases (§7.3.1).
+#[inline]
 fn header_of_any_case(name: &[u8]) -> Option<Known> {
-    const NAMES: [&[u8]; 14] = [
-        b"Via",
-        b"v",
-        b"From",
-        b"f",
-        b"To",
-        b"t",
-        b"Call-ID",
-        b"i",
-        b"CSeq",
-        b"Max-Forwards",
-        b"Content-Length",
-        b"l",
-        b"Route",
-        b"Proxy-Require",
-    ];
-    NAMES
-        .iter()
-        .find(|known| eq_ignore_case(known, name))
-        .and_then(|known| header_of(known))
+    let (known, long): (Known, &[u8]) = match (name.len(), name[0] | 0x20) {
+        (1, b'v') => return Some(Known::Via),
+        (1, b'f') => return Some(Known::From),
+        (1, b't') => return Some(Known::To),
+        (1, b'i') => return Some(Known::CallId),
+        (1, b'l') => return Some(Known::ContentLength),
+        (3, b'v') => (Known::Via, b"Via"),
+        (4, b'f') => (Known::From, b"From"),
+        (2, b't') => (Known::To, b"To"),
+        (7, b'c') => (Known::CallId, b"Call-ID"),
+        (4, b'c') => (Known::CSeq, b"CSeq"),
+        (12, b'm') => (Known::MaxForwards, b"Max-Forwards"),
+        (14, b'c') => (Known::ContentLength, b"Content-Length"),
+        (5, b'r') => (Known::Route, b"Route"),
+        (13, b'p') => (Known::ProxyRequire, b"Proxy-Require"),
+        _ => return None,
+    };
+    eq_ignore_case(name, long).then_some(known)
 }
