@@ -54,7 +54,10 @@ impl Scene {
     ) -> Self {
         let now = Instant::now();
         let tally = tally.lock();
-        window.push(now, tally.counts);
+        // The last rates stay in sight when no new calls are made.
+        if now - start < plan.calling() {
+            window.push(now, tally.counts);
+        }
         Self {
             plan,
             proxy,
@@ -88,7 +91,7 @@ impl Scene {
                 n => format!("no new calls; the last {n} end or are given up"),
             }
         } else if self.stopped {
-            format!("server {server} was stopped: its calls are lost, the others do not notice")
+            format!("server {server} stopped: its calls are lost, the others do not notice")
         } else {
             let left = self.plan.stop_at().saturating_sub(self.elapsed);
             format!(

@@ -35,7 +35,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, scene: &Scene) {
     for (i, row) in servers.rows().enumerate() {
         draw_server(frame, row, scene, i);
     }
-    let text = "│ where its weight puts it; answered in the last 2 s";
+    let text = "│ where its weight puts it; of the last 2 s of new calls";
     draw_items(frame, legend, "", vec![text.dim().into()]);
     draw_items(frame, responses, "responses", response_items(scene));
     draw_items(frame, latency, "latency", latency_items(scene));
@@ -76,7 +76,10 @@ fn draw_time(frame: &mut Frame<'_>, row: Rect, scene: &Scene) {
     let (elapsed, end) = (scene.elapsed.as_secs_f64(), scene.plan.end().as_secs_f64());
     let gauge = LineGauge::default()
         .ratio((elapsed / end).min(1.0))
-        .label(format!("{elapsed:4.1} s of about {end:.0} s"))
+        .label(format!(
+            "{:<18}",
+            format!("{elapsed:.1} s of about {end:.0} s")
+        ))
         .filled_symbol("━")
         .unfilled_symbol("─")
         .filled_style(Color::Cyan)
@@ -87,16 +90,16 @@ fn draw_time(frame: &mut Frame<'_>, row: Rect, scene: &Scene) {
 
 fn call_items(scene: &Scene) -> Vec<Line<'static>> {
     let counts = &scene.counts;
-    let lost = Line::from(format!("{} lost", counts.lost));
+    let lost = format!("{} lost", counts.lost);
     vec![
-        Line::from(format!("{:.0} /s", scene.rates.begun).bold()),
+        format!("{:.0} /s", scene.rates.begun).bold().into(),
         match counts.lost {
-            0 => lost,
-            _ => lost.style(Color::Red),
+            0 => lost.into(),
+            _ => lost.fg(Color::Red).into(),
         },
         format!("{} in progress", counts.in_progress()).into(),
         format!("{} completed", counts.completed).into(),
-        format!("{} sent again", counts.repeated).into(),
+        format!("{} resent", counts.repeated).into(),
     ]
 }
 

@@ -7,6 +7,7 @@
 //! RFC 3261 as far as their own calls need.
 
 mod caller;
+mod checks;
 mod display;
 mod frame;
 mod message;
@@ -30,8 +31,9 @@ use display::{Display, Scene};
 use server::Server;
 use tally::{Shared, Window};
 
+pub use checks::Check;
 pub use display::View;
-pub use summary::{Check, Summary};
+pub use summary::Summary;
 
 /// How many servers there are.
 const SERVERS: usize = 3;
@@ -129,7 +131,7 @@ pub fn run(plan: Plan, view: View) -> io::Result<Option<Summary>> {
     }
     drop(display);
     let ended = calls.join()?;
-    let owners = summary::owners(instance.proxy(), &identity, ended.len());
+    let owners = checks::owners(instance.proxy(), &identity, ended.len());
     let totals = instance.stop()?;
     Ok(Some(Summary::new(
         plan,
