@@ -173,15 +173,86 @@ pub(super) fn check_counters(totals: &Totals) -> Check {
         .map(|(name, value)| format!("{name} {value}"))
         .collect();
     let forwarded = format!(
-        "{} requests and {} responses forwarded",
+        "forwarded {} requests, {} responses",
         totals.get("requests-forwarded"),
         totals.get("responses-forwarded")
     );
     Check {
         holds: others.is_empty(),
         text: match others.is_empty() {
-            true => format!("{forwarded}, no drop, no reply, no error"),
-            false => format!("{forwarded}, but also: {}", others.join(", ")),
+            true => format!("{forwarded}; no drop, local reply or error"),
+            false => format!("{forwarded}; but also {}", others.join(", ")),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAN: Plan = Plan {
+        seconds: 2,
+        rate: 2,
+    };
+
+    fn ended(outcome: Outcome, answered_by: Option<usize>) -> Ended {
+        Ended {
+            outcome,
+            answered_by,
+        }
+    }
+
+    /// Which of the checks of outcomes hold where the fourth call is `last`
+    /// and belongs to `owner`; the other three are as they should be.
+    fn holding(last: Option<Ended>, owner: usize) -> Vec<bool> {
+        let mut calls = vec![
+            ended(Outcome::Completed, Some(0)),
+            ended(Outcome::Completed, Some(1)),
+            ended(Outcome::Lost, None),
+        ];
+        calls.extend(last);
+        let owners = [Some(0), Some(1), Some(STOPPED), Some(owner)];
+        let checks = Outcomes::new(&calls, &owners[..calls.len()]).checks(PLAN);
+        checks.iter().map(|check| check.holds).collect()
+    }
+
+    #[test]
+    fn each_fault_fails_its_own_check() {
+        use Outcome::{Completed, Lost, Refused};
+        let all = [true, true, true];
+        assert_eq!(holding(Some(ended(Completed, Some(1))), 1), all);
+        assert_eq!(holding(Some(ended(Lost, Some(STOPPED))), STOPPED), all);
+        assert_eq!(holding(None, 0), [false, true, true]);
+        assert_eq!(holding(Some(ended(Lost, None)), 1), [true, false, true]);
+        assert_eq!(holding(Some(ended(Refused, None)), 2), [true, false, true]);
+        assert_eq!(
+            holding(Some(ended(Completed, Some(0))), 1),
+            [true, true, false]
+        );
+    }
+
+    #[test]
+    fn a_share_far_from_its_weight_fails() {
+        let address = ([127, 0, 0, 1], 5060).into();
+        let calls = |first: usize| {
+            let by = |i| ended(Outcome::Completed, Some(usize::from(i >= first)));
+            (0..1000).map(by).collect::<Vec<_>>()
+        };
+        let holds = |first| {
+            let calls = calls(first);
+            let owners: Vec<_> = calls.iter().map(|call| call.answered_by).collect();
+            Share::new(0, address, &calls, &owners).check(0).holds
+        };
+        assert!(holds(500) && holds(550));
+        assert!(!holds(400) && !holds(600));
+    }
+
+    #[test]
+    fn a_drop_fails() {
+        let totals = |name: &str| Totals {
+            values: vec![("received".to_owned(), 9), (name.to_owned(), 1)],
+        };
+        assert!(check_counters(&totals("to-default-127.0.0.1:5071")).holds);
+        assert!(!check_counters(&totals("drop-forged-response")).holds);
     }
 }

@@ -131,12 +131,13 @@ pub(super) enum Display {
 }
 
 impl Display {
-    pub(super) fn open(view: View) -> io::Result<Self> {
-        Ok(match view {
-            View::Live => Self::Live(Live::open()?),
+    /// A terminal that cannot be drawn on gets lines.
+    pub(super) fn open(view: View) -> Self {
+        match view {
+            View::Live => Live::open().map_or(Self::Lines(1), Self::Live),
             View::Lines => Self::Lines(1),
             View::Silent => Self::Silent,
-        })
+        }
     }
 
     /// Shows a scene, if it is time for it or the last one.

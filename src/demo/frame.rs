@@ -31,34 +31,35 @@ pub(super) fn draw(frame: &mut Frame<'_>, scene: &Scene) {
     let [time, calls, servers, legend, responses, latency, now] = rows;
 
     draw_time(frame, time, scene);
-    draw_items(frame, calls, "calls", call_items(scene));
+    draw_items(frame, calls, "calls".dim(), call_items(scene));
     for (i, row) in servers.rows().enumerate() {
         draw_server(frame, row, scene, i);
     }
-    let text = "│ where its weight puts it; of the last 2 s of new calls";
-    draw_items(frame, legend, "", vec![text.dim().into()]);
-    draw_items(frame, responses, "responses", response_items(scene));
-    draw_items(frame, latency, "latency", latency_items(scene));
+    let texts = ["│ where its weight puts it", "of the last 2 s of new calls"];
+    let texts = texts.map(|text| text.dim().into()).to_vec();
+    draw_items(frame, legend, "".into(), texts);
+    draw_items(frame, responses, "responses".dim(), response_items(scene));
+    draw_items(frame, latency, "latency".dim(), latency_items(scene));
     let colour = if scene.stopped {
         Color::Yellow
     } else {
         Color::Cyan
     };
     let text = Paragraph::new(scene.now().fg(colour).bold()).wrap(Wrap { trim: true });
-    let area = labelled(frame, now, "now");
+    let area = labelled(frame, now, "now".dim());
     frame.render_widget(text, area);
 }
 
 /// Writes the label; what is right of it is returned.
-fn labelled(frame: &mut Frame<'_>, row: Rect, label: &str) -> Rect {
+fn labelled(frame: &mut Frame<'_>, row: Rect, label: Span<'_>) -> Rect {
     let [left, right] =
         Layout::horizontal([Constraint::Length(LABEL), Constraint::Fill(1)]).areas(row);
-    frame.render_widget(Line::from(label.dim()), left);
+    frame.render_widget(label, left);
     right
 }
 
 /// As many items as there is room for, the first ones first.
-fn draw_items(frame: &mut Frame<'_>, row: Rect, label: &str, items: Vec<Line<'_>>) {
+fn draw_items(frame: &mut Frame<'_>, row: Rect, label: Span<'_>, items: Vec<Line<'_>>) {
     let area = labelled(frame, row, label);
     let mut line = Line::default();
     for item in items {
@@ -84,7 +85,7 @@ fn draw_time(frame: &mut Frame<'_>, row: Rect, scene: &Scene) {
         .unfilled_symbol("─")
         .filled_style(Color::Cyan)
         .unfilled_style(Style::new().dim());
-    let area = labelled(frame, row, "time");
+    let area = labelled(frame, row, "time".dim());
     frame.render_widget(gauge, area);
 }
 
@@ -92,7 +93,10 @@ fn call_items(scene: &Scene) -> Vec<Line<'static>> {
     let counts = &scene.counts;
     let lost = format!("{} lost", counts.lost);
     vec![
-        format!("{:.0} /s", scene.rates.begun).bold().into(),
+        match scene.elapsed < scene.plan.calling() {
+            true => format!("{:.0} /s", scene.rates.begun).bold().into(),
+            false => "no new ones".bold().into(),
+        },
         match counts.lost {
             0 => lost.into(),
             _ => lost.fg(Color::Red).into(),
@@ -147,7 +151,9 @@ fn draw_server(frame: &mut Frame<'_>, row: Rect, scene: &Scene, server: usize) {
             true => Constraint::Length(*width),
             false => Constraint::Length(0),
         });
-    let area = labelled(frame, row, &format!("server {}", server + 1));
+    let label = format!("server {}", server + 1);
+    let label = if down { label.fg(colour) } else { label.dim() };
+    let area = labelled(frame, row, label);
     let [a, w, s, r] = widths;
     let [a, w, bar, s, r] = Layout::horizontal([a, w, Constraint::Fill(1), s, r]).areas(area);
     for (area, (_, _, text)) in [a, w, s, r].into_iter().zip(columns) {

@@ -93,6 +93,7 @@ pub fn run(plan: Plan, view: View) -> io::Result<Option<Summary>> {
         run: getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?,
     });
     let tally = Arc::new(Shared::new());
+    let mut display = Display::open(view);
     let calls = caller::start(
         socket,
         Arc::clone(&identity),
@@ -101,7 +102,6 @@ pub fn run(plan: Plan, view: View) -> io::Result<Option<Summary>> {
         Arc::clone(&tally),
     )?;
 
-    let mut display = Display::open(view)?;
     let (start, mut window) = (Instant::now(), Window::default());
     let mut stopped = false;
     loop {
