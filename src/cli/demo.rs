@@ -13,8 +13,8 @@ pub struct DemoArgs {
     /// How long calls are made, in seconds, 2 to 600
     #[arg(long, value_name = "SECONDS", default_value_t = 12, value_parser = value_parser!(u64).range(2..=600))]
     pub seconds: u64,
-    /// New calls a second, 1 to 2000
-    #[arg(long, value_name = "CALLS", default_value_t = 200, value_parser = value_parser!(u32).range(1..=2000))]
+    /// New calls a second, 20 to 2000
+    #[arg(long, value_name = "CALLS", default_value_t = 200, value_parser = value_parser!(u32).range(20..=2000))]
     pub rate: u32,
     /// Print the summary as JSON, without the live display
     #[arg(long)]

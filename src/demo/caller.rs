@@ -7,7 +7,6 @@
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -21,10 +20,7 @@ use crate::sip::{MAX_DATAGRAM, Message, scan};
 const TALK: Duration = Duration::from_millis(250);
 
 /// A caller at work.
-pub(super) struct Running {
-    pub(super) stop: Arc<AtomicBool>,
-    thread: JoinHandle<io::Result<Vec<Ended>>>,
-}
+pub(super) struct Running(JoinHandle<io::Result<Vec<Ended>>>);
 
 /// How a call ended, and which server had answered it, if one had.
 #[derive(Clone, Copy)]
@@ -51,8 +47,6 @@ pub(super) fn start(
     plan: Plan,
     tally: Arc<Shared>,
 ) -> io::Result<Running> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let stopped = Arc::clone(&stop);
     let calls = Calls {
         socket,
         caller,
@@ -64,19 +58,19 @@ pub(super) fn start(
     };
     let thread = thread::Builder::new()
         .name("caller".to_owned())
-        .spawn(move || calls.make(plan, &stopped))?;
-    Ok(Running { stop, thread })
+        .spawn(move || calls.make(plan))?;
+    Ok(Running(thread))
 }
 
 impl Running {
     pub(super) fn is_finished(&self) -> bool {
-        self.thread.is_finished()
+        self.0.is_finished()
     }
 
     /// Waits for the end of all calls; they are in the order of their numbers.
     pub(super) fn join(self) -> io::Result<Vec<Ended>> {
         let panicked = |_| io::Error::other("the caller panicked");
-        self.thread.join().map_err(panicked)?
+        self.0.join().map_err(panicked)?
     }
 }
 
@@ -113,11 +107,11 @@ enum Step {
 }
 
 impl Calls {
-    fn make(mut self, plan: Plan, stop: &AtomicBool) -> io::Result<Vec<Ended>> {
+    fn make(mut self, plan: Plan) -> io::Result<Vec<Ended>> {
         let mut buffer = vec![0; MAX_DATAGRAM];
         let start = Instant::now();
         let begins = |number| start + Duration::from_secs_f64(number as f64 / f64::from(plan.rate));
-        while (self.calls.len() < plan.calls() || self.open > 0) && !stop.load(Ordering::Relaxed) {
+        while self.calls.len() < plan.calls() || self.open > 0 {
             let next = (self.calls.len() < plan.calls()).then(|| begins(self.calls.len()));
             let due = [next, self.timers.next()].into_iter().flatten().min();
             if let Some((length, _)) = wire::receive(&self.socket, &mut buffer, due)?

@@ -6,13 +6,14 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ratatui::crossterm::cursor::Show;
+use ratatui::crossterm::cursor::{MoveDown, Show};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyModifiers};
+use ratatui::crossterm::style::Print;
 use ratatui::crossterm::{execute, terminal};
 use ratatui::{DefaultTerminal, Terminal, TerminalOptions, Viewport, backend::CrosstermBackend};
 
-use super::tally::{Counts, Rates, Shared, Window};
-use super::{Plan, SERVERS, STOPPED, WEIGHTS, frame};
+use super::tally::{Counts, Rates, Window};
+use super::{Plan, SERVERS, STOPPED, Stage, WEIGHTS, frame};
 
 /// Time between two looks at the counts.
 const TICK: Duration = Duration::from_millis(100);
@@ -43,27 +44,20 @@ pub(super) struct Scene {
 }
 
 impl Scene {
-    pub(super) fn take(
-        plan: Plan,
-        proxy: SocketAddr,
-        servers: [SocketAddr; SERVERS],
-        start: Instant,
-        stopped: bool,
-        tally: &Shared,
-        window: &mut Window,
-    ) -> Self {
+    pub(super) fn of(stage: &Stage, window: &mut Window) -> Self {
         let now = Instant::now();
-        let tally = tally.lock();
+        let elapsed = now - stage.start;
+        let tally = stage.tally.lock();
         // The last rates stay in sight when no new calls are made.
-        if now - start < plan.calling() {
+        if elapsed < stage.plan.calling() {
             window.push(now, tally.counts);
         }
         Self {
-            plan,
-            proxy,
-            servers,
-            elapsed: now - start,
-            stopped,
+            plan: stage.plan,
+            proxy: stage.instance.address(0),
+            servers: stage.addresses(),
+            elapsed,
+            stopped: stage.stopped,
             counts: tally.counts,
             rates: window.rates(),
             latency: tally.latencies(),
@@ -183,6 +177,8 @@ impl Live {
         let hook = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             restore();
+            // Below the frame, wherever in it the cursor is.
+            let _ = execute!(io::stdout(), MoveDown(frame::HEIGHT), Print("\n"));
             hook(panic);
         }));
         terminal::enable_raw_mode()?;

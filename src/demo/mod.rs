@@ -73,7 +73,8 @@ impl Plan {
     }
 }
 
-/// Runs the demo; `None` where SIGINT, SIGTERM or Ctrl-C ended it early.
+/// Runs the demo; `None` where SIGINT, SIGTERM or Ctrl-C ended it early: what
+/// still runs then ends with the process.
 ///
 /// # Errors
 /// What kept a part of it from starting, or ended it: sockets, threads, the
@@ -83,64 +84,85 @@ pub fn run(plan: Plan, view: View) -> io::Result<Option<Summary>> {
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
     }
-    let mut servers = [Server::start()?, Server::start()?, Server::start()?];
-    let addresses: [SocketAddr; SERVERS] = std::array::from_fn(|i| servers[i].address);
-    let instance = start_instance(addresses)?;
-    let (socket, address) = wire::bind()?;
-    let identity = Arc::new(message::Caller {
-        address,
-        proxy: instance.address(0),
-        run: getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?,
-    });
-    let tally = Arc::new(Shared::new());
     let mut display = Display::open(view);
-    let calls = caller::start(
-        socket,
-        Arc::clone(&identity),
-        addresses,
-        plan,
-        Arc::clone(&tally),
-    )?;
-
-    let (start, mut window) = (Instant::now(), Window::default());
-    let mut stopped = false;
+    let mut stage = Stage::set(plan)?;
+    let mut window = Window::default();
     loop {
-        let finished = calls.is_finished();
-        if !stopped && start.elapsed() >= plan.stop_at() {
-            servers[STOPPED].stop()?;
-            stopped = true;
-        }
-        let scene = Scene::take(
-            plan,
-            instance.address(0),
-            addresses,
-            start,
-            stopped,
-            &tally,
-            &mut window,
-        );
-        display.show(&scene, finished)?;
+        let finished = stage.calls.is_finished();
+        stage.stop_server_in_time()?;
+        display.show(&Scene::of(&stage, &mut window), finished)?;
         if finished {
             break;
         }
         if display.wait()? || interrupted.load(Ordering::Relaxed) {
-            calls.stop.store(true, Ordering::Relaxed);
-            calls.join()?;
             return Ok(None);
         }
     }
     drop(display);
-    let ended = calls.join()?;
-    let owners = checks::owners(instance.proxy(), &identity, ended.len());
-    let totals = instance.stop()?;
-    Ok(Some(Summary::new(
-        plan,
-        addresses,
-        &ended,
-        &owners,
-        &tally.lock(),
-        totals,
-    )))
+    stage.end().map(Some)
+}
+
+/// Everything that runs.
+struct Stage {
+    plan: Plan,
+    start: Instant,
+    servers: [Server; SERVERS],
+    stopped: bool,
+    instance: Instance,
+    caller: Arc<message::Caller>,
+    calls: caller::Running,
+    tally: Arc<Shared>,
+}
+
+impl Stage {
+    /// Starts it all.
+    fn set(plan: Plan) -> io::Result<Self> {
+        let servers = [Server::start()?, Server::start()?, Server::start()?];
+        let addresses = servers.each_ref().map(|server| server.address);
+        let instance = start_instance(addresses)?;
+        let (socket, address) = wire::bind()?;
+        let caller = Arc::new(message::Caller {
+            address,
+            proxy: instance.address(0),
+            run: getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?,
+        });
+        let tally = Arc::new(Shared::new());
+        let (who, counts) = (Arc::clone(&caller), Arc::clone(&tally));
+        Ok(Self {
+            plan,
+            start: Instant::now(),
+            servers,
+            stopped: false,
+            instance,
+            caller,
+            calls: caller::start(socket, who, addresses, plan, counts)?,
+            tally,
+        })
+    }
+
+    fn addresses(&self) -> [SocketAddr; SERVERS] {
+        self.servers.each_ref().map(|server| server.address)
+    }
+
+    fn stop_server_in_time(&mut self) -> io::Result<()> {
+        if !self.stopped && self.start.elapsed() >= self.plan.stop_at() {
+            self.servers[STOPPED].stop()?;
+            self.stopped = true;
+        }
+        Ok(())
+    }
+
+    /// Takes stock when all calls have ended.
+    fn end(self) -> io::Result<Summary> {
+        let addresses = self.addresses();
+        let ended = self.calls.join()?;
+        let owners = checks::owners(self.instance.proxy(), &self.caller, ended.len());
+        let totals = self.instance.stop()?;
+        let tally = self.tally.lock();
+        Ok(Summary::new(
+            self.plan, addresses, &ended, &owners, &tally, totals,
+        ))
+    }
 }
 
 /// The default configuration, but for its addresses, with few threads that
