@@ -1,6 +1,7 @@
 //! Viaduct: a stateless SIP load balancer for UDP.
 pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod dispatcher;
 pub mod net;
 pub mod proxy;

@@ -1,17 +1,49 @@
 //! `viaduct demo`.
 
-use clap::Args;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::{Args, value_parser};
+
+use crate::demo::{self, Plan, View};
 
 /// Run calls through a load balancer and three SIP servers on loopback.
 #[derive(Clone, Debug, Args)]
 pub struct DemoArgs {
-    /// How long calls are made, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 12)]
+    /// How long calls are made, in seconds, 2 to 600
+    #[arg(long, value_name = "SECONDS", default_value_t = 12, value_parser = value_parser!(u64).range(2..=600))]
     pub seconds: u64,
-    /// New calls a second
-    #[arg(long, value_name = "CALLS", default_value_t = 200)]
+    /// New calls a second, 20 to 2000
+    #[arg(long, value_name = "CALLS", default_value_t = 200, value_parser = value_parser!(u32).range(20..=2000))]
     pub rate: u32,
     /// Print the summary as JSON, without the live display
     #[arg(long)]
     pub json: bool,
+}
+
+pub(super) fn demo(args: &DemoArgs) -> io::Result<ExitCode> {
+    let plan = Plan {
+        seconds: args.seconds,
+        rate: args.rate,
+    };
+    let view = match args.json {
+        true => View::Silent,
+        false if io::stdout().is_terminal() => View::Live,
+        false => View::Lines,
+    };
+    let Some(summary) = demo::run(plan, view)? else {
+        return Err(io::Error::other("interrupted, so nothing was checked"));
+    };
+    let program = std::env::args().next();
+    let program = program.as_deref().unwrap_or("viaduct");
+    let mut out = io::stdout().lock();
+    if args.json {
+        writeln!(out, "{:#}", summary.json(program))?;
+    } else {
+        summary.write(&mut out, program)?;
+    }
+    Ok(match summary.holds() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
 }

@@ -1,0 +1,169 @@
+//! The end of the demo, for people and for programs.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+
+use serde_json::{Map, Value, json};
+
+use super::caller::Ended;
+use super::checks::{Check, Outcomes, Share, check_counters};
+use super::tally::Tally;
+use super::{Plan, SERVERS, STOPPED};
+use crate::worker::Totals;
+
+/// What has happened, and what was checked of it.
+pub struct Summary {
+    plan: Plan,
+    outcomes: Outcomes,
+    servers: Vec<Share>,
+    checks: Vec<Check>,
+    responses: [u64; 6],
+    latency: [f64; 4],
+    totals: Totals,
+}
+
+impl Summary {
+    pub(super) fn new(
+        plan: Plan,
+        servers: [SocketAddr; SERVERS],
+        ended: &[Ended],
+        owners: &[Option<usize>],
+        tally: &Tally,
+        totals: Totals,
+    ) -> Self {
+        let outcomes = Outcomes::new(ended, owners);
+        let servers: Vec<_> = (0..SERVERS)
+            .map(|i| Share::new(i, servers[i], ended, owners))
+            .collect();
+        let mut checks = outcomes.checks(plan);
+        checks.extend(
+            servers
+                .iter()
+                .enumerate()
+                .map(|(i, server)| server.check(i)),
+        );
+        checks.push(check_counters(&totals));
+        Self {
+            plan,
+            outcomes,
+            servers,
+            checks,
+            responses: tally.counts.classes,
+            latency: tally.latencies(),
+            totals,
+        }
+    }
+
+    /// Whether every check holds.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.checks.iter().all(|check| check.holds)
+    }
+
+    /// Writes it for people; `program` is what they call this program by.
+    ///
+    /// # Errors
+    /// As of writing.
+    pub fn write(&self, out: &mut dyn Write, program: &str) -> io::Result<()> {
+        let [p50, p90, p99, max] = self.latency;
+        writeln!(
+            out,
+            "\ntime to first response: p50 {p50:.2} ms, p90 {p90:.2} ms, p99 {p99:.2} ms, \
+             max {max:.2} ms\n"
+        )?;
+        for check in &self.checks {
+            let verdict = if check.holds { "ok    " } else { "FAILED" };
+            writeln!(out, "{verdict}  {}", check.text)?;
+        }
+        writeln!(out, "\n{}\n\nNext:", self.lesson())?;
+        for command in next(program) {
+            let broken = command.replacen(" --to", " \\\n      --to", 1);
+            writeln!(out, "  {broken}")?;
+        }
+        Ok(())
+    }
+
+    /// The same for programs.
+    #[must_use]
+    pub fn json(&self, program: &str) -> Value {
+        let Outcomes {
+            calls,
+            completed,
+            lost,
+            refused,
+            lost_to_stop,
+            astray,
+        } = self.outcomes;
+        let [p50, p90, p99, max] = self.latency;
+        let servers: Vec<_> = self.servers.iter().map(share_json).collect();
+        let checks = self.checks.iter();
+        let checks: Vec<_> = checks
+            .map(|check| json!({ "ok": check.holds, "text": check.text }))
+            .collect();
+        let responses = self.responses.iter().enumerate();
+        let responses: Map<_, _> = responses
+            .map(|(i, n)| (format!("{}xx", i + 1), json!(n)))
+            .collect();
+        let counters = self.totals.values.iter();
+        let counters: Map<_, _> = counters
+            .map(|(name, value)| (name.clone(), json!(value)))
+            .collect();
+        json!({
+            "ok": self.holds(),
+            "seconds": self.plan.seconds,
+            "rate": self.plan.rate,
+            "calls": {
+                "made": calls,
+                "completed": completed,
+                "lost": lost,
+                "refused": refused,
+                "lost_that_belong_to_the_stopped_server": lost_to_stop,
+                "answered_by_another_server_than_theirs": astray,
+            },
+            "servers": servers,
+            "stopped": {
+                "server": STOPPED + 1,
+                "address": self.servers[STOPPED].address,
+                "after_seconds": self.plan.stop_at().as_secs_f64(),
+            },
+            "responses": responses,
+            "latency_ms": { "p50": p50, "p90": p90, "p99": p99, "max": max },
+            "counters": counters,
+            "checks": checks,
+            "lesson": self.lesson().replace('\n', " "),
+            "next": next(program),
+        })
+    }
+
+    fn lesson(&self) -> String {
+        format!(
+            "Server {} was stopped after {} s. Viaduct keeps no state and has no health checks:\n\
+             it went on sending that server's Call-IDs to it, and those calls were lost.\n\
+             The others went on as before. Its Call-IDs spread over them by weight once\n\
+             the configuration no longer names it.",
+            STOPPED + 1,
+            self.plan.stop_at().as_secs_f64()
+        )
+    }
+}
+
+fn share_json(share: &Share) -> Value {
+    json!({
+        "address": share.address,
+        "weight": share.weight,
+        "calls": share.calls,
+        "answered": share.answered,
+        "share": share.share,
+        "share_by_weight": share.due,
+        "tolerance": share.tolerance,
+    })
+}
+
+/// Commands to go on with.
+fn next(program: &str) -> [String; 2] {
+    let farm = "--listen 127.0.0.1:5060 --to 127.0.0.1:5071 --to \"sip:127.0.0.1:5072;weight=2\"";
+    [
+        format!("{program} run {farm}"),
+        format!("{program} explain {farm} --call-id any@example.com"),
+    ]
+}

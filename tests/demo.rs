@@ -1,0 +1,119 @@
+//! `viaduct demo`, as a program and as a person without a terminal sees it.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+mod support;
+
+/// Runs the demo with few calls; the test harness holds the machine meanwhile.
+fn demo(args: &[&str]) -> Output {
+    let _load = support::load_lock();
+    Command::new(env!("CARGO_BIN_EXE_viaduct"))
+        .arg("demo")
+        .args(args)
+        .output()
+        .expect("viaduct runs")
+}
+
+fn text(octets: &[u8]) -> &str {
+    std::str::from_utf8(octets).expect("UTF-8")
+}
+
+fn number(value: &Value) -> u64 {
+    value
+        .as_u64()
+        .unwrap_or_else(|| panic!("no number: {value}"))
+}
+
+#[test]
+fn the_json_summary_accounts_for_every_call() {
+    let output = demo(&["--seconds", "4", "--json"]);
+    let errors = text(&output.stderr);
+    let summary: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error} in {}", text(&output.stdout)));
+    assert!(output.status.success(), "{summary:#}\n{errors}");
+    assert_eq!(errors, "");
+    assert_eq!(summary["ok"], true);
+
+    let calls = &summary["calls"];
+    let (completed, lost) = (number(&calls["completed"]), number(&calls["lost"]));
+    assert_eq!(calls["made"], 4 * 200, "{calls}");
+    assert_eq!(completed + lost, 4 * 200, "{calls}");
+    assert_eq!(calls["refused"], 0);
+    assert_eq!(calls["lost_that_belong_to_the_stopped_server"], lost);
+    assert_eq!(calls["answered_by_another_server_than_theirs"], 0);
+    assert!(lost > 0, "a stopped server loses calls: {calls}");
+
+    let servers = summary["servers"].as_array().expect("servers");
+    let of_all = |field: &str| {
+        servers
+            .iter()
+            .map(|server| number(&server[field]))
+            .sum::<u64>()
+    };
+    assert_eq!(servers.len(), 3);
+    assert_eq!(of_all("calls"), 4 * 200, "{servers:?}");
+    assert!(of_all("answered") >= completed, "{servers:?}");
+    assert_eq!(summary["stopped"]["server"], 3);
+    assert_eq!(summary["stopped"]["address"], servers[2]["address"]);
+
+    // Each completed call has had a 180 and two times 200, and the load
+    // balancer has forwarded them all.
+    let responses = &summary["responses"];
+    assert!(number(&responses["1xx"]) >= completed, "{responses}");
+    assert!(number(&responses["2xx"]) >= 2 * completed, "{responses}");
+    assert_eq!(responses["5xx"], 0, "{responses}");
+    let forwarded = number(&summary["counters"]["responses-forwarded"]);
+    assert!(forwarded >= 3 * completed, "{summary:#}");
+    assert!(
+        summary["latency_ms"]["p50"].as_f64() > Some(0.0),
+        "{summary:#}"
+    );
+
+    let checks = summary["checks"].as_array().expect("checks");
+    assert!(checks.len() >= 7, "{checks:?}");
+    assert!(checks.iter().all(|check| check["ok"] == true), "{checks:?}");
+}
+
+#[test]
+fn without_a_terminal_it_writes_a_plain_line_each_second() {
+    let output = demo(&["--seconds", "3", "--rate", "60"]);
+    let (out, errors) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{out}{errors}");
+    assert!(!out.contains('\x1b'), "no control sequences: {out}");
+
+    let (live, summary) = out.split_once("\n\n").expect("an empty line between them");
+    let live = live
+        .split("\ntime to first response")
+        .next()
+        .unwrap_or(live);
+    assert!(live.lines().count() >= 3, "{live}");
+    assert!(
+        live.lines().all(|line| line.contains(" calls/s, ")),
+        "{live}"
+    );
+    assert!(live.contains("server 3 stops in 1 s"), "{live}");
+    assert!(live.contains("server 3 stopped"), "{live}");
+
+    assert!(
+        summary.contains("ok      all 180 calls accounted for"),
+        "{out}"
+    );
+    assert!(!summary.contains("FAILED"), "{out}");
+    assert!(
+        summary.contains("Server 3 was stopped after 1.5 s"),
+        "{out}"
+    );
+    assert!(summary.contains(" run --listen 127.0.0.1:5060"), "{out}");
+    assert!(
+        summary.contains(" explain --listen 127.0.0.1:5060"),
+        "{out}"
+    );
+}
+
+#[test]
+fn a_rate_out_of_bounds_is_refused() {
+    let output = demo(&["--rate", "0"]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+}
