@@ -246,11 +246,11 @@ impl Message<'_> {
             let Some(end) = row_end(bytes, colon) else {
                 return self.fail(Fault::LineEnd);
             };
-            let row = Row {
-                line: Span::new(start, end),
-                value: value_span(bytes, colon + 1, end),
-            };
-            self.note(header_of(name), row, &mut content_length);
+            if let Some(known) = header_of(name) {
+                let value = value_span(bytes, colon + 1, end);
+                let line = Span::new(start, end);
+                self.note(known, Row { line, value }, &mut content_length);
+            }
             at = end;
             self.headers_end = end as u32;
         }
@@ -277,12 +277,12 @@ impl Message<'_> {
         }
     }
 
-    /// Takes in one row if routing reads its header.
+    /// Takes in a row with a header that routing reads.
     #[inline]
-    fn note(&mut self, known: Option<Known>, row: Row, content_length: &mut Option<u64>) {
+    fn note(&mut self, known: Known, row: Row, content_length: &mut Option<u64>) {
         let value = row.value.of(self.bytes);
         match known {
-            Some(Known::Via) => {
+            Known::Via => {
                 if self.via.is_none() {
                     self.via = Some(row);
                     self.seen |= 1 << Header::Via as u16;
@@ -290,21 +290,21 @@ impl Message<'_> {
                     self.next_via = Some(row);
                 }
             }
-            Some(Known::Route) => {
+            Known::Route => {
                 self.route.get_or_insert(row);
             }
-            Some(Known::ProxyRequire) => {
+            Known::ProxyRequire => {
                 self.proxy_require.get_or_insert(row);
             }
-            Some(Known::CallId) => {
+            Known::CallId => {
                 let sound = !value.is_empty() && !has(value, |b| b <= 0x20 || b == 0x7f);
                 if self.once(Header::CallId, sound) {
                     self.call_id = row;
                 }
             }
-            Some(Known::From) if self.once(Header::From, sound_text(value)) => self.from = row,
-            Some(Known::To) if self.once(Header::To, sound_text(value)) => self.to = row,
-            Some(Known::CSeq) => {
+            Known::From if self.once(Header::From, sound_text(value)) => self.from = row,
+            Known::To if self.once(Header::To, sound_text(value)) => self.to = row,
+            Known::CSeq => {
                 let cseq = cseq(self.bytes, row);
                 if self.once(Header::CSeq, cseq.is_some()) {
                     self.cseq = CSeq {
@@ -313,20 +313,20 @@ impl Message<'_> {
                     };
                 }
             }
-            Some(Known::MaxForwards) => {
+            Known::MaxForwards => {
                 let hops = decimal(value, 255);
                 if self.once(Header::MaxForwards, hops.is_some()) {
                     self.max_forwards = hops.map(|n| (row.value, n as u8));
                 }
             }
-            Some(Known::ContentLength) => {
+            Known::ContentLength => {
                 // Longer than any datagram is as wrong as no number at all.
                 let length = decimal(value, u64::from(u32::MAX));
                 if self.once(Header::ContentLength, length.is_some()) {
                     *content_length = length;
                 }
             }
-            Some(Known::From | Known::To) | None => {}
+            Known::From | Known::To => {}
         }
     }
 
