@@ -129,14 +129,13 @@ pub enum NotSip {
 /// what was read up to there, so that it can be answered.
 #[inline]
 pub fn scan(datagram: &[u8]) -> Result<Message<'_>, NotSip> {
-    let skipped = datagram
-        .iter()
-        .position(|b| !matches!(b, b'\r' | b'\n' | 0));
-    let bytes = match skipped {
-        None => return Err(NotSip::KeepAlive),
-        Some(n) if datagram[..n].contains(&0) => return Err(NotSip::Garbage),
-        Some(n) => &datagram[n..],
-    };
+    let mut bytes = datagram;
+    while let Some(behind) = bytes.strip_prefix(b"\r\n") {
+        bytes = behind;
+    }
+    if bytes.iter().all(|b| matches!(b, b'\r' | b'\n' | 0)) {
+        return Err(NotSip::KeepAlive);
+    }
     let line_end = memchr::memchr(b'\n', bytes).ok_or(NotSip::Garbage)?;
     let line = &bytes[..line_end];
     let (line, sound) = match line.split_last() {
