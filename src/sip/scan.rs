@@ -177,6 +177,7 @@ fn start_line(line: &[u8]) -> Result<(StartLine, Option<Fault>), NotSip> {
     if line.len() >= 4 && eq_ignore_case(&line[..4], b"SIP/") {
         return Ok(status_line(line));
     }
+    let (line, trailing) = line.split_at(line.trim_ascii_end().len());
     // A method, a space, and SIP's name somewhere behind the last space.
     let method_end = line
         .iter()
@@ -196,7 +197,7 @@ fn start_line(line: &[u8]) -> Result<(StartLine, Option<Fault>), NotSip> {
         method: Span::new(0, method_end),
         uri,
     };
-    let fault = if has(uri.of(line), |b| !is_uri(b)) || uri.is_empty() {
+    let fault = if has(uri.of(line), |b| !is_uri(b)) || uri.is_empty() || !trailing.is_empty() {
         Some(Fault::StartLine)
     } else if version[4..] != *b"2.0" {
         Some(Fault::Version)
