@@ -9,7 +9,7 @@
 //!   no more than what routing uses, so all other values pass unread;
 //! - the body is never read, only cut to Content-Length (§18.3).
 
-use super::chars::{decimal, has, is_control, is_lws, is_token, is_uri, skip_lws, skip_token};
+use super::chars::{decimal, has, is_lws, is_token, is_uri, skip_lws, skip_token};
 use super::rows::{Row, value_span};
 use super::{Span, eq_ignore_case};
 
@@ -302,8 +302,8 @@ impl Message<'_> {
                     self.call_id = row;
                 }
             }
-            Some(Known::From) if self.once(Header::From, sound_text(value)) => self.from = row,
-            Some(Known::To) if self.once(Header::To, sound_text(value)) => self.to = row,
+            Some(Known::From) if self.once(Header::From, true) => self.from = row,
+            Some(Known::To) if self.once(Header::To, true) => self.to = row,
             Some(Known::CSeq) => {
                 let cseq = cseq(self.bytes, row);
                 if self.once(Header::CSeq, cseq.is_some()) {
@@ -420,28 +420,6 @@ fn cseq(bytes: &[u8], row: Row) -> Option<CSeq> {
         number,
         method,
     })
-}
-
-/// Whether a From or To value is free of control characters, but for those
-/// that a backslash quotes (§25.1 quoted-pair).
-fn sound_text(value: &[u8]) -> bool {
-    !value.is_empty() && (!has(value, is_control) || quoted_controls_only(value))
-}
-
-#[cold]
-fn quoted_controls_only(value: &[u8]) -> bool {
-    let mut in_quotes = false;
-    let mut i = 0;
-    while i < value.len() {
-        match value[i] {
-            b'"' => in_quotes = !in_quotes,
-            b'\\' if in_quotes => i += 1,
-            b if is_control(b) => return false,
-            _ => {}
-        }
-        i += 1;
-    }
-    true
 }
 
 #[derive(Clone, Copy)]
