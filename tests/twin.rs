@@ -125,6 +125,10 @@ fn start_lines() {
         "INVITE sip:a@b:65536 SIP/2.0",
         "INVITE sip:a@[::1 SIP/2.0",
         "INVITE desk SIP/2.0",
+        "INVITE tel: SIP/2.0",
+        "INVITE sip:a@b;maddr SIP/2.0",
+        "INVITE sip:a@b;maddr=c;maddr=c SIP/2.0",
+        "INVITE sip:a@b;transport= SIP/2.0",
         "INVITE sip:a@b SIP/2",
         "INVITE sip:a@b SIP/2.0.0",
         "INVITE sip:a@b",
@@ -208,11 +212,17 @@ fn folds_become_one_space() {
 }
 
 #[test]
-fn controls_only_where_we_do_not_look() {
+fn controls_only_where_we_do_not_look_or_quoted() {
     reads(with(&["Subject: a\0b\x7f"]));
+    reads(with(&["Via: SIP/2.0/UDP lower\x01"]));
     refused(instead("Call-ID: a\0b"));
-    refused(instead("From: \"a\\\0b\" <sip:a@b>;tag=1"));
-    refused(with(&["Via: SIP/2.0/UDP lower\x01"]));
+    refused(instead("Via: SIP/2.0/UDP a;x=\"\x01\""));
+    reads(instead("Via: SIP/2.0/UDP a;x=\"\\\x01\""));
+    for name in ["From", "To"] {
+        reads(instead(&format!("{name}: \"a\\\0b\" <sip:a@b>;tag=1")));
+        refused(instead(&format!("{name}: \"a\0b\" <sip:a@b>;tag=1")));
+        refused(instead(&format!("{name}: a\\\0b <sip:a@b>;tag=1")));
+    }
 }
 
 #[test]
@@ -387,7 +397,7 @@ fn call_ids() {
 fn routes() {
     let routes = reads(with(&[
         "Route: <sip:one.test;lr>, \"a, b\" <sips:u@[::1]:5070;Transport=udp;;lr>;x=y",
-        "route : <sip:c,d@two.test?x=y,z>",
+        "route : <sip:c,d@two.test;x={y,z}>",
     ]))
     .routes;
     let hosts: Vec<_> = routes.iter().map(|route| route.host.as_slice()).collect();
@@ -409,6 +419,7 @@ fn routes() {
         "<sip:>",
         "<sip:a.test",
         "<sip:a b>",
+        "<sip:a.test?x=y>",
     ] {
         refused(with(&[&format!("Route: {value}")]));
     }

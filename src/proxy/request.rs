@@ -63,7 +63,7 @@ impl<'a> Request<'a> {
         // Read here because the MAC covers the tag, even of a reply.
         let from = match self.message.fault {
             Some(fault) => Err(fault_reason(fault)),
-            None => self.single_address(self.message.from.value),
+            None => self.address(self.message.from.value),
         };
         let transaction = Transaction {
             via: &via,
@@ -117,7 +117,7 @@ impl<'a> Request<'a> {
         scratch: &mut Scratch,
     ) -> Result<Uri, Reason> {
         let bytes = self.message.bytes;
-        let to = self.single_address(self.message.to.value)?;
+        let to = self.address(self.message.to.value)?;
         if self.is_ack_of_reply(&to, transaction, scratch) {
             return Err(Reason::ReplyAck);
         }
@@ -142,10 +142,8 @@ impl<'a> Request<'a> {
         Ok(uri)
     }
 
-    fn single_address(&self, value: Span) -> Result<Address, Reason> {
-        address(self.message.bytes, value)
-            .filter(|address| address.next.is_none())
-            .ok_or(Reason::HeaderValue)
+    fn address(&self, value: Span) -> Result<Address, Reason> {
+        address(self.message.bytes, value).ok_or(Reason::HeaderValue)
     }
 
     /// A reply's To tag is a MAC of the request: no memory needed to know it.

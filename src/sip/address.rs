@@ -1,7 +1,7 @@
 //! name-addr and addr-spec: From, To, and the values of Route (RFC 3261
 //! §20.10, §20.20, §20.34, §25.1).
 
-use super::chars::{has, is_lws, is_uri, skip_lws, skip_quoted, skip_token};
+use super::chars::{has, is_control, is_lws, is_uri, skip_lws, skip_quoted, token};
 use super::param::{Next, Param, next_param};
 use super::{Row, Span, eq_ignore_case};
 
@@ -18,20 +18,28 @@ pub struct Address {
     pub next: Option<u32>,
 }
 
-/// Reads the address that starts at `span.start`; `span` ends with its row.
+/// Reads the one address that `span` holds, as in From and To.
 ///
 /// Without angle brackets a semicolon ends the URI: what follows belongs to
-/// the header (§20). Returns `None` where the value breaks the grammar or
-/// holds two tags.
+/// the header (§20). Returns `None` where the value breaks the grammar, or
+/// holds two tags or an empty one.
 #[must_use]
 pub fn address(bytes: &[u8], span: Span) -> Option<Address> {
+    read(bytes, span, false)
+}
+
+/// Reads one address; where it is `listed`, as in Route, others may follow
+/// behind commas, and each stands in angle brackets.
+#[inline]
+fn read(bytes: &[u8], span: Span, listed: bool) -> Option<Address> {
     let bytes = &bytes[..span.end as usize];
     let start = skip_lws(bytes, span.start as usize);
-    let (uri, at) = match open_bracket(bytes, start)? {
+    let (uri, at) = match open_bracket(bytes, start, listed)? {
         Some(open) => {
             let length = memchr::memchr(b'>', &bytes[open..])?;
             (Span::new(open, open + length), open + length + 1)
         }
+        None if listed => return None,
         None => {
             let rest = &bytes[start..];
             let ends = |b: u8| is_lws(b) || matches!(b, b';' | b',' | b'?');
@@ -50,7 +58,7 @@ pub fn address(bytes: &[u8], span: Span) -> Option<Address> {
         next: None,
     };
     address.params(bytes, at)?;
-    Some(address)
+    (listed || address.next.is_none()).then_some(address)
 }
 
 /// The values of Route, from the first row with Route on; a value that breaks
@@ -73,13 +81,11 @@ pub fn route_values(
             Some(place) => place,
             None => rows.next().map(|row| (row, row.value.start))?,
         };
-        let value = address(
-            bytes,
-            Span {
-                start: at,
-                end: row.value.end,
-            },
-        );
+        let rest = Span {
+            start: at,
+            end: row.value.end,
+        };
+        let value = read(bytes, rest, true);
         broken = value.is_none();
         current = value.and_then(|value| value.next).map(|next| (row, next));
         Some(value.map(|value| (value, row)))
@@ -88,11 +94,15 @@ pub fn route_values(
 
 /// Where the URI starts behind a `<`; `None` inside for an address without
 /// angle brackets. The first `<` or `;` outside quotes decides; a display
-/// name is nobody's business here but for its quotes.
+/// name is nobody's business here but for its quotes and control characters.
 #[inline]
-fn open_bracket(bytes: &[u8], start: usize) -> Option<Option<usize>> {
+fn open_bracket(bytes: &[u8], start: usize, listed: bool) -> Option<Option<usize>> {
     let mut at = start;
     while let Some(found) = memchr::memchr3(b'<', b';', b'"', &bytes[at..]) {
+        let outside = |b| is_control(b) | (listed & (b == b','));
+        if has(&bytes[at..at + found], outside) {
+            return None;
+        }
         at += found;
         match bytes[at] {
             b'<' => return Some(Some(at + 1)),
@@ -112,7 +122,7 @@ impl Address {
                 Next::Param(name, Param { whole, value }) => {
                     at = whole.end as usize;
                     if eq_ignore_case(name.of(bytes), b"tag") {
-                        if !self.tag.is_empty() || skip_token(bytes, value.start as usize) != at {
+                        if !self.tag.is_empty() || !token(value.of(bytes)) {
                             return None;
                         }
                         self.tag = value;

@@ -155,7 +155,8 @@ pub(super) fn decimal(digits: &[u8], max: u64) -> Option<u64> {
 }
 
 /// The offset behind a quoted string that opens at `at`; `None` where it does
-/// not close. A backslash takes the next octet with it.
+/// not close, or holds a control character that no backslash quotes (§25.1
+/// quoted-pair).
 #[inline]
 pub(super) fn skip_quoted(bytes: &[u8], at: usize) -> Option<usize> {
     let mut i = at + 1;
@@ -163,6 +164,7 @@ pub(super) fn skip_quoted(bytes: &[u8], at: usize) -> Option<usize> {
         match bytes[i] {
             b'"' => return Some(i + 1),
             b'\\' => i += 2,
+            b if is_control(b) => return None,
             _ => i += 1,
         }
     }
@@ -176,6 +178,12 @@ pub(super) fn skip_lws(bytes: &[u8], mut at: usize) -> usize {
         at += 1;
     }
     at
+}
+
+/// Whether `text` is a token.
+#[inline]
+pub(super) fn token(text: &[u8]) -> bool {
+    !text.is_empty() && skip_token(text, 0) == text.len()
 }
 
 /// The offset behind the token that starts at `at`, which may be empty.

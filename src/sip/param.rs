@@ -6,7 +6,7 @@ use super::chars::{is_param, skip_lws, skip_quoted, skip_token};
 /// A parameter, without its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Param {
-    /// From its semicolon to the end of its value.
+    /// From the end of what stands before it to the end of its value.
     pub whole: Span,
     /// Behind the `=`; empty for a parameter without a value.
     pub value: Span,
@@ -39,7 +39,8 @@ pub(super) fn next_param(bytes: &[u8], at: usize) -> Option<Next> {
         return None;
     }
     let value = value(bytes, end)?;
-    let whole = Span::new(semicolon, value.end as usize);
+    // White space goes with it: two folds in a row would be one too many.
+    let whole = Span::new(at, value.end as usize);
     Some(Next::Param(Span::new(start, end), Param { whole, value }))
 }
 

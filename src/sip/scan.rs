@@ -9,7 +9,7 @@
 //!   no more than what routing uses, so all other values pass unread;
 //! - the body is never read, only cut to Content-Length (§18.3).
 
-use super::chars::{decimal, has, is_control, is_lws, is_token, is_uri, skip_lws, skip_token};
+use super::chars::{decimal, has, is_lws, is_token, is_uri, skip_lws, skip_token};
 use super::rows::{Row, value_span};
 use super::{Span, eq_ignore_case};
 
@@ -129,14 +129,13 @@ pub enum NotSip {
 /// what was read up to there, so that it can be answered.
 #[inline]
 pub fn scan(datagram: &[u8]) -> Result<Message<'_>, NotSip> {
-    let skipped = datagram
-        .iter()
-        .position(|b| !matches!(b, b'\r' | b'\n' | 0));
-    let bytes = match skipped {
-        None => return Err(NotSip::KeepAlive),
-        Some(n) if datagram[..n].contains(&0) => return Err(NotSip::Garbage),
-        Some(n) => &datagram[n..],
-    };
+    let mut bytes = datagram;
+    while let Some(behind) = bytes.strip_prefix(b"\r\n") {
+        bytes = behind;
+    }
+    if bytes.iter().all(|b| matches!(b, b'\r' | b'\n' | 0)) {
+        return Err(NotSip::KeepAlive);
+    }
     let line_end = memchr::memchr(b'\n', bytes).ok_or(NotSip::Garbage)?;
     let line = &bytes[..line_end];
     let (line, sound) = match line.split_last() {
@@ -178,6 +177,7 @@ fn start_line(line: &[u8]) -> Result<(StartLine, Option<Fault>), NotSip> {
     if line.len() >= 4 && eq_ignore_case(&line[..4], b"SIP/") {
         return Ok(status_line(line));
     }
+    let (line, trailing) = line.split_at(line.trim_ascii_end().len());
     // A method, a space, and SIP's name somewhere behind the last space.
     let method_end = line
         .iter()
@@ -197,7 +197,7 @@ fn start_line(line: &[u8]) -> Result<(StartLine, Option<Fault>), NotSip> {
         method: Span::new(0, method_end),
         uri,
     };
-    let fault = if has(uri.of(line), |b| !is_uri(b)) || uri.is_empty() {
+    let fault = if has(uri.of(line), |b| !is_uri(b)) || uri.is_empty() || !trailing.is_empty() {
         Some(Fault::StartLine)
     } else if version[4..] != *b"2.0" {
         Some(Fault::Version)
@@ -302,8 +302,8 @@ impl Message<'_> {
                     self.call_id = row;
                 }
             }
-            Known::From if self.once(Header::From, sound_text(value)) => self.from = row,
-            Known::To if self.once(Header::To, sound_text(value)) => self.to = row,
+            Known::From if self.once(Header::From, true) => self.from = row,
+            Known::To if self.once(Header::To, true) => self.to = row,
             Known::CSeq => {
                 let cseq = cseq(self.bytes, row);
                 if self.once(Header::CSeq, cseq.is_some()) {
@@ -416,28 +416,6 @@ fn cseq(bytes: &[u8], row: Row) -> Option<CSeq> {
         number,
         method,
     })
-}
-
-/// Whether a From or To value is free of control characters, but for those
-/// that a backslash quotes (§25.1 quoted-pair).
-fn sound_text(value: &[u8]) -> bool {
-    !value.is_empty() && (!has(value, is_control) || quoted_controls_only(value))
-}
-
-#[cold]
-fn quoted_controls_only(value: &[u8]) -> bool {
-    let mut in_quotes = false;
-    let mut i = 0;
-    while i < value.len() {
-        match value[i] {
-            b'"' => in_quotes = !in_quotes,
-            b'\\' if in_quotes => i += 1,
-            b if is_control(b) => return false,
-            _ => {}
-        }
-        i += 1;
-    }
-    true
 }
 
 #[derive(Clone, Copy)]

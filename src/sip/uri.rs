@@ -1,6 +1,6 @@
 //! SIP URIs, as far as a next hop depends on them (RFC 3261 §19.1, §25.1).
 
-use super::chars::{has, is_token, is_uri};
+use super::chars::{has, is_uri};
 use super::via::{digits, host};
 use super::{DEFAULT_PORT, Span, eq_ignore_case};
 
@@ -105,12 +105,6 @@ fn scheme(name: &[u8]) -> Option<Scheme> {
     })
 }
 
-/// Octets of a URI parameter's name or value (§25.1 paramchar).
-#[inline]
-fn is_param(b: u8) -> bool {
-    (is_token(b) && b != b'`') || matches!(b, b'(' | b')' | b'[' | b']' | b'/' | b':' | b'&' | b'$')
-}
-
 impl Uri {
     /// `*(";" name ["=" value])` up to the end.
     fn params(&mut self, bytes: &[u8], mut at: usize) -> Option<()> {
@@ -120,20 +114,16 @@ impl Uri {
                 return None;
             }
             let name = at + 1;
-            let name_end = name
-                + bytes[name..end]
-                    .iter()
-                    .take_while(|&&b| is_param(b))
-                    .count();
-            let mut value = Span::new(name_end, name_end);
-            if name_end < end && bytes[name_end] == b'=' {
-                let start = name_end + 1;
-                let length = bytes[start..end]
-                    .iter()
-                    .take_while(|&&b| is_param(b))
-                    .count();
-                value = Span::new(start, start + length);
+            let whole_end = memchr::memchr(b';', &bytes[name..]).map_or(end, |n| name + n);
+            let whole = &bytes[name..whole_end];
+            // What unknown ones hold is for those who know them; a second `@`
+            // would let two readers find two hosts.
+            if has(whole, |b| !is_uri(b) | (b == b'?') | (b == b'@')) {
+                return None;
             }
+            let equals = memchr::memchr(b'=', whole);
+            let name_end = equals.map_or(whole_end, |n| name + n);
+            let value = Span::new(equals.map_or(whole_end, |n| name + n + 1), whole_end);
             let place = match name_end - name {
                 5 if eq_ignore_case(&bytes[name..name_end], b"maddr") => Some(&mut self.maddr),
                 9 if eq_ignore_case(&bytes[name..name_end], b"transport") => {
@@ -148,7 +138,7 @@ impl Uri {
                 }
                 *place = value;
             }
-            at = value.end as usize;
+            at = whole_end;
         }
         Some(())
     }

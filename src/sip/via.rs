@@ -1,6 +1,8 @@
 //! One Via value (RFC 3261 §20.42, §25.1; `rport`: RFC 3581 §3).
 
-use super::chars::{is_host, skip_lws, skip_token};
+use std::net::Ipv6Addr;
+
+use super::chars::{is_host, skip_lws, skip_token, token};
 use super::param::{Next, Param, next_param};
 use super::{DEFAULT_PORT, Span, eq_ignore_case};
 
@@ -55,7 +57,10 @@ pub fn via(bytes: &[u8], span: Span) -> Option<Via> {
         next: None,
     };
     via.params(bytes, at)?;
-    Some(via)
+    let branch_is_token = via
+        .branch
+        .is_none_or(|branch| token(branch.value.of(bytes)));
+    branch_is_token.then_some(via)
 }
 
 /// `SIP / 2.0 / transport LWS`; returns where sent-by starts.
@@ -90,11 +95,8 @@ pub(super) fn host(bytes: &[u8], at: usize) -> Option<(Span, usize)> {
     let mut end = at;
     if bytes.get(at) == Some(&b'[') {
         end += memchr::memchr(b']', &bytes[at..])?;
-        let inside = &bytes[at + 1..end];
-        let fits = |b: &u8| b.is_ascii_hexdigit() || matches!(b, b':' | b'.');
-        if inside.is_empty() || !inside.iter().all(fits) {
-            return None;
-        }
+        let inside = std::str::from_utf8(&bytes[at + 1..end]).ok()?;
+        inside.parse::<Ipv6Addr>().ok()?;
         end += 1;
     } else {
         while end < bytes.len() && is_host(bytes[end]) {

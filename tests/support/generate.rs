@@ -309,7 +309,7 @@ fn version() -> impl Strategy<Value = String> {
 }
 
 fn request_uri() -> impl Strategy<Value = String> {
-    let other = "(tel:\\+[0-9-]{1,9}|urn:[a-z]{1,5}:[a-z]{1,5}|x[a-z+.-]{0,5}:[a-z/?&=]{0,9})";
+    let other = "(tel:\\+[0-9-]{1,9}|urn:[a-z]{1,5}:[a-z]{1,5}|x[a-z+.-]{0,5}:[a-z/?&=]{1,9})";
     prop_oneof![4 => sip_uri().prop_map(|(uri, _)| uri), 1 => other]
 }
 
@@ -317,7 +317,8 @@ fn request_uri() -> impl Strategy<Value = String> {
 fn sip_uri() -> BoxedStrategy<(String, String)> {
     let scheme = (select(&["sip", "sips"][..]), any::<u32>());
     let user = "[a-zA-Z0-9_.!~*'()&=+$,;?/-]{1,12}(:[a-z&=+$,]{0,5})?(%[0-9A-F]{2})?";
-    let params = "(;(lr|[a-z]{1,6}=[a-z/:&+$]{1,6}|transport=udp|maddr=[0-9.]{1,9})){0,3}";
+    let params =
+        "(;(lr|[a-z]{1,4}=[a-z/:&+$]{1,6})){0,2}(;transport=udp)?(;maddr=[0-9.]{1,9})?(;x)?";
     (scheme, option::of(user), host(), port(""), params)
         .prop_map(|((scheme, case), user, host, port, params)| {
             let user = user.map_or_else(String::new, |user| format!("{user}@"));

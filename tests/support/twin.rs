@@ -24,18 +24,19 @@
 //! 8. A status is three digits, 100 to 699, and an SP; the reason is free.
 //! 9. A URI (here, in Route, From and To) is not empty and has no white space,
 //!    CTL, `<`, `>` or `"`; octets from 0x80 pass.
-//! 10. A Request-URI begins with a scheme and a colon; with scheme sip or sips
-//!     it must be a readable SIP URI (rule 22) without `?headers`. The version
-//!     is judged first.
+//! 10. A Request-URI begins with a scheme, a colon and something behind it; with
+//!     scheme sip or sips it must be a readable SIP URI (rule 22) without
+//!     `?headers`. The version is judged first.
 //!
 //! Headers
 //! 11. A name is a token, then SP or HTAB, then the colon, all on one line.
 //!     Names compare without case; v i f t l are the compact forms we know.
-//! 12. Values of Via, Call-ID, From, To, CSeq, Max-Forwards, Content-Length,
-//!     Route and Proxy-Require have no CTL but HTAB, quoted pairs included
-//!     (narrower than the RFC: a reply copies them). Other values are free.
+//! 12. What we read of Via, Call-ID, From, To, CSeq, Max-Forwards,
+//!     Content-Length, Route and Proxy-Require has no CTL but HTAB and, in a
+//!     quoted string, what a backslash quotes. Other values are free.
 //! 13. Via, Call-ID, From, To and CSeq must be there; all but Via, Route and
-//!     Proxy-Require of the names in 12 may be there once.
+//!     Proxy-Require of the names in 12 may be there once. Route and
+//!     Proxy-Require are judged last: not every message's way depends on them.
 //! 14. Requests and responses keep the same rules.
 //! 15. Numbers are 1*DIGIT of any length, leading zeros and all, within their
 //!     range: CSeq below 2^32, Max-Forwards up to 255, ports 1 to 65535,
@@ -56,7 +57,8 @@
 //!     be there once; other parameters may repeat.
 //! 22. A SIP URI is `scheme:[userinfo@]host[:port]`, then the end, `;` or `?`. It
 //!     has at most one `@`, with userinfo before it; empty URI parameters are
-//!     skipped and the others not checked.
+//!     skipped; maddr and transport may be there once, with a value, and the
+//!     others are not checked.
 //! 23. A host is a run of letters, digits, `-`, `.` and `_`, or an IPv6 address
 //!     in brackets, which must be a valid one (no zone).
 //! 24. A top Via is `SIP / 2.0 / token`, white space, host [`:` port] with white
@@ -65,7 +67,7 @@
 //!     `<` begins the URI, and what stands before is a display name, free but
 //!     for closed quotes; `;` or the end means the bare form, whose URI also has
 //!     no `,` and no `?`. Parameters follow. Route has no bare form, and each of
-//!     its values is a sip or sips URI.
+//!     its values is a sip or sips URI without `?headers`.
 //! 26. Proxy-Require is tokens separated by commas, none of them empty.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
@@ -198,6 +200,9 @@ pub struct Twin {
     pub body: Vec<u8>,
 }
 
+/// Refusal of a Route value.
+pub const ROUTE: Refusal = Refusal::Malformed("Route");
+
 type Read<T> = Result<T, Refusal>;
 
 fn malformed<T>(what: &'static str) -> Read<T> {
@@ -209,6 +214,18 @@ fn malformed<T>(what: &'static str) -> Read<T> {
 /// # Errors
 /// A [`Refusal`] when the datagram is no message that we may act upon.
 pub fn read(datagram: &[u8]) -> Read<Twin> {
+    match read_but_lists(datagram)? {
+        (twin, None) => Ok(twin),
+        (_, Some(refusal)) => Err(refusal),
+    }
+}
+
+/// Reads one datagram, whatever its Route and Proxy-Require are like: one that
+/// cannot be read is left empty, and comes back as the refusal beside it.
+///
+/// # Errors
+/// A [`Refusal`] for any other reason.
+pub fn read_but_lists(datagram: &[u8]) -> Read<(Twin, Option<Refusal>)> {
     if matches!(datagram.first(), Some(0x00 | 0x01)) {
         return Err(Refusal::NotSip);
     }
@@ -222,7 +239,6 @@ pub fn read(datagram: &[u8]) -> Read<Twin> {
     let (first, rest) = line(rest)?;
     let start = start_line(first)?;
     let (headers, rest) = header_section(rest)?;
-    check_controls(&headers)?;
 
     let vias: Vec<Vec<u8>> = rows(&headers, "via").flat_map(split_list).collect();
     let Some(top) = vias.first() else {
@@ -243,7 +259,17 @@ pub fn read(datagram: &[u8]) -> Read<Twin> {
         Some(value) => Some(max_forwards(value)?),
         None => None,
     };
-    Ok(Twin {
+    let routes: Read<Vec<Uri>> = rows(&headers, "route")
+        .flat_map(split_list)
+        .map(|value| route(&value).map_err(|_| ROUTE))
+        .collect();
+    let proxy_require: Read<Vec<String>> = rows(&headers, "proxy-require")
+        .flat_map(|row| row.split(|&octet| octet == b','))
+        .map(option_tag)
+        .collect();
+    let refusal = routes.as_ref().err().or(proxy_require.as_ref().err());
+    let refusal = refusal.copied();
+    let twin = Twin {
         target: target(&start)?,
         top_via,
         call_id: call_id(required(&headers, "call-id")?)?,
@@ -252,19 +278,14 @@ pub fn read(datagram: &[u8]) -> Read<Twin> {
         cseq,
         max_forwards,
         content_length,
-        routes: rows(&headers, "route")
-            .flat_map(split_list)
-            .map(|value| route(&value))
-            .collect::<Read<_>>()?,
-        proxy_require: rows(&headers, "proxy-require")
-            .flat_map(|row| row.split(|&octet| octet == b','))
-            .map(option_tag)
-            .collect::<Read<_>>()?,
+        routes: routes.unwrap_or_default(),
+        proxy_require: proxy_require.unwrap_or_default(),
         body: rest[..content_length.unwrap_or(rest.len())].to_vec(),
         start,
         headers,
         vias,
-    })
+    };
+    Ok((twin, refusal))
 }
 
 // ── Framing ────────────────────────────────────────────────────────────────
@@ -328,27 +349,6 @@ fn header(row: &[u8]) -> Read<(String, Vec<u8>)> {
         other => other.to_owned(),
     };
     Ok((long, row[colon + 1..].to_vec()))
-}
-
-fn check_controls(headers: &Headers) -> Read<()> {
-    const USED: [&str; 9] = [
-        "via",
-        "call-id",
-        "from",
-        "to",
-        "cseq",
-        "max-forwards",
-        "content-length",
-        "route",
-        "proxy-require",
-    ];
-    for (name, value) in headers {
-        let control = |&octet: &u8| octet != b'\t' && octet.is_ascii_control();
-        if USED.contains(&name.as_str()) && value.iter().any(control) {
-            return malformed("a control octet in a header that we use");
-        }
-    }
-    Ok(())
 }
 
 fn rows<'a>(headers: &'a Headers, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
@@ -432,7 +432,8 @@ fn check_version(version: &[u8]) -> Read<()> {
 // ── Header values ──────────────────────────────────────────────────────────
 
 fn call_id(value: &[u8]) -> Read<Vec<u8>> {
-    if value.is_empty() || value.iter().any(|&octet| is_space(octet)) {
+    let forbidden = |&octet: &u8| is_space(octet) || is_control(octet);
+    if value.is_empty() || value.iter().any(forbidden) {
         return malformed("Call-ID is one word");
     }
     Ok(value.to_vec())
@@ -487,9 +488,12 @@ fn route(value: &[u8]) -> Read<Uri> {
     if !angled {
         return malformed("a Route is in angle brackets");
     }
-    match sip_uri(&uri) {
-        Some(uri) => Ok(uri),
-        None => malformed("a Route is a SIP URI"),
+    match scheme(&uri).as_deref() {
+        Some("sip" | "sips") => match sip_uri(&uri) {
+            Some(uri) if !uri.has_headers => Ok(uri),
+            _ => malformed("a SIP URI"),
+        },
+        _ => malformed("a Route is a SIP URI"),
     }
 }
 
@@ -503,6 +507,7 @@ fn address(value: &[u8]) -> Read<(bool, Vec<u8>, Params)> {
                 Some(end) => end,
                 None => return malformed("a quote is not closed"),
             },
+            octet if is_control(octet) => return malformed("a control octet"),
             _ => at + 1,
         };
     }
@@ -589,13 +594,14 @@ fn split_list(row: &[u8]) -> Vec<Vec<u8>> {
     values
 }
 
-/// Where the quoted string that begins at `open` has ended.
+/// Where the quoted string that begins at `open` has ended; rule 12.
 fn quoted_end(value: &[u8], open: usize) -> Option<usize> {
     let mut at = open + 1;
     while at < value.len() {
         match value[at] {
             b'\\' => at += 2,
             b'"' => return Some(at + 1),
+            octet if is_control(octet) => return None,
             _ => at += 1,
         }
     }
@@ -671,6 +677,7 @@ fn target(start: &StartLine) -> Read<Option<Uri>> {
             Some(target) if !target.has_headers => Ok(Some(target)),
             _ => malformed("Request-URI"),
         },
+        Some(scheme) if uri.len() == scheme.len() + 1 => malformed("nothing behind the scheme"),
         Some(_) => Ok(None),
     }
 }
@@ -700,16 +707,22 @@ pub fn sip_uri(uri: &[u8]) -> Option<Uri> {
     }
     let mut halves = rest.splitn(2, |&octet| octet == b'?');
     let params = halves.next()?.split(|&octet| octet == b';');
+    let params: Params = params
+        .filter(|each| !each.is_empty())
+        .map(uri_param)
+        .collect();
+    for name in ["maddr", "transport"] {
+        if let Some(value) = param(&params, name).ok()? {
+            value.filter(|value| !value.is_empty())?;
+        }
+    }
     Some(Uri {
         text: uri.to_vec(),
         scheme,
         userinfo,
         host,
         port,
-        params: params
-            .filter(|each| !each.is_empty())
-            .map(uri_param)
-            .collect(),
+        params,
         has_headers: halves.next().is_some(),
     })
 }
@@ -778,6 +791,10 @@ fn is_token(value: &[u8]) -> bool {
 
 fn is_token_octet(octet: u8) -> bool {
     octet.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&octet)
+}
+
+fn is_control(octet: u8) -> bool {
+    octet != b'\t' && octet.is_ascii_control()
 }
 
 fn is_space(octet: u8) -> bool {

@@ -1,0 +1,229 @@
+//! What came out of the proxy against what went in, both read by the plain
+//! twin: nothing has changed but what RFC 3261 §16.6 and §18.2 ask for.
+#![allow(dead_code, reason = "each user takes its own part")]
+#![allow(unreachable_pub, reason = "included as a module by many crates")]
+
+use std::net::{IpAddr, SocketAddr};
+
+use viaduct::proxy::{Decision, Reply, Way};
+
+use super::{fixture, twin};
+
+/// Host and port of our Via in [`fixture::LISTEN`].
+const OWN: (&[u8], Option<u16>) = (b"192.0.2.10", Some(5060));
+
+/// What a local reply may have that its request has not: a longer start line,
+/// `received`, `rport`, a To tag, Content-Length, and for each Proxy-Require a
+/// longer name.
+const REPLY_GROWTH: usize = 160;
+
+macro_rules! ensure {
+    ($holds:expr, $($what:tt)+) => {
+        if !$holds {
+            return Err(format!($($what)+));
+        }
+    };
+}
+
+/// Checks one decision of a [`fixture::Bench`] with the plain configuration.
+///
+/// # Errors
+/// What does not hold.
+pub fn check(
+    input: &[u8],
+    source: SocketAddr,
+    decision: Decision,
+    output: &[u8],
+) -> Result<(), String> {
+    let checked = match decision {
+        Decision::Drop(_) => Ok(()),
+        Decision::Reply(reply) => replied(input, source, reply, output),
+        Decision::Forward(forward) => {
+            let member = (0..fixture::DESTINATIONS).any(|n| fixture::destination(n) == forward.to);
+            let from_member = (0..fixture::DESTINATIONS).any(|n| fixture::destination(n) == source);
+            match forward.way {
+                Way::Response => response(input, output),
+                Way::Selected(_) | Way::Named { .. } if member => request(input, source, output),
+                Way::Outbound if from_member => request(input, source, output),
+                way => Err(format!("{way:?} to {}", forward.to)),
+            }
+        }
+    };
+    checked.map_err(|what| {
+        let (input, output) = (input.escape_ascii(), output.escape_ascii());
+        format!("{what}\n{decision:?}\nin:  {input}\nout: {output}")
+    })
+}
+
+/// A request that was sent on.
+fn request(input: &[u8], source: SocketAddr, output: &[u8]) -> Result<(), String> {
+    let (before, lists) = read(input)?;
+    let (after, _) = read(output)?;
+    ensure!(after.start == before.start, "the start line has changed");
+    ensure!(after.call_id == before.call_id, "the Call-ID has changed");
+    ensure!(after.body == before.body, "the body has changed");
+
+    let top = &after.top_via;
+    ensure!((&top.host[..], top.port) == OWN, "the top Via is not ours");
+    let branch = top.branch.as_deref().unwrap_or_default();
+    ensure!(
+        branch.starts_with(b"z9hG4bK"),
+        "our branch lacks the cookie"
+    );
+    ensure!(
+        after.vias.len() == before.vias.len() + 1,
+        "the number of Vias"
+    );
+    ensure!(
+        after.vias[2..] == before.vias[1..],
+        "a lower Via has changed"
+    );
+    repaired(&before.top_via, source, &after.vias[1])?;
+
+    let at = position(&before, "via").ok_or("no Via")?;
+    let mut expected = before.headers.clone();
+    expected[at]
+        .1
+        .clone_from(&after.headers[at + 1 + usize::from(before.max_forwards.is_none())].1);
+    match position(&before, "max-forwards") {
+        Some(row) => {
+            let hops = before.max_forwards.unwrap_or(0);
+            ensure!(hops > 0, "sent on with Max-Forwards 0");
+            expected[row].1 = (hops - 1).to_string().into_bytes();
+        }
+        None => expected.insert(at, ("max-forwards".to_owned(), b"70".to_vec())),
+    }
+    expected.insert(at, after.headers[at].clone());
+    let names_us = before.routes.iter().any(|route| route.host == OWN.0)
+        || before.routes.iter().any(|route| {
+            route
+                .params
+                .iter()
+                .any(|(_, value)| value.as_deref() == Some(OWN.0))
+        });
+    let but_own_routes = |headers: &[(String, Vec<u8>)]| {
+        let all = headers.iter().cloned();
+        all.filter(|(name, _)| !(names_us || lists == Some(twin::ROUTE)) || name != "route")
+            .collect::<Vec<_>>()
+    };
+    let (expected, found) = (but_own_routes(&expected), but_own_routes(&after.headers));
+    ensure!(
+        found == expected,
+        "headers: {found:?}\nexpected: {expected:?}"
+    );
+    Ok(())
+}
+
+/// RFC 3261 §18.2.1, RFC 3581 §4.
+fn repaired(before: &twin::Via, source: SocketAddr, after: &[u8]) -> Result<(), String> {
+    let after = twin::via(after).map_err(|refusal| format!("the second Via: {refusal:?}"))?;
+    let mut expected = before.params.clone();
+    expected.retain(|(name, _)| name != "received" && name != "rport");
+    let mut add = |name: &str, value: String| {
+        expected.push((name.to_owned(), Some(value.into_bytes())));
+    };
+    if before.rport.is_some() {
+        add("received", source.ip().to_string());
+        add("rport", source.port().to_string());
+    } else if address(&before.host) != Some(source.ip()) {
+        add("received", source.ip().to_string());
+    }
+    ensure!(after.params == expected, "the sender's Via: {after:?}");
+    let same = (&after.transport, &after.host, after.port)
+        == (&before.transport, &before.host, before.port);
+    ensure!(same, "the sender's Via: {after:?}");
+    Ok(())
+}
+
+fn address(host: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(host).ok()?;
+    let ip: IpAddr = text.trim_matches(['[', ']']).parse().ok()?;
+    Some(ip.to_canonical())
+}
+
+/// A response that was sent on. The farm's grammar is not judged, so that
+/// the twin may refuse it; our Via is then all the same the only thing gone.
+fn response(input: &[u8], output: &[u8]) -> Result<(), String> {
+    let Ok((before, _)) = twin::read_but_lists(input) else {
+        let start = input.iter().position(|octet| !b"\r\n".contains(octet));
+        let input = &input[start.unwrap_or(0)..];
+        let kept = input.iter().zip(output).take_while(|(a, b)| a == b).count();
+        ensure!(output.len() < input.len(), "nothing was taken away");
+        let tail = &output[kept..];
+        let found = tail.is_empty() || input.windows(tail.len()).any(|part| part == tail);
+        ensure!(found, "more than one stretch has changed");
+        return Ok(());
+    };
+    let (after, _) = read(output)?;
+    ensure!(after.start == before.start, "the start line has changed");
+    ensure!(after.body == before.body, "the body has changed");
+    ensure!(
+        after.vias == before.vias[1..],
+        "not the top Via alone is gone"
+    );
+    let others = |message: &twin::Twin| {
+        let rows = message.headers.iter().filter(|(name, _)| name != "via");
+        rows.cloned().collect::<Vec<_>>()
+    };
+    ensure!(others(&after) == others(&before), "a header has changed");
+    Ok(())
+}
+
+/// A reply of our own.
+fn replied(input: &[u8], source: SocketAddr, reply: Reply, output: &[u8]) -> Result<(), String> {
+    ensure!(reply.to.ip() == source.ip(), "a reply to somebody else");
+    ensure!(
+        output.len() <= input.len() + REPLY_GROWTH + 12 * rows(input),
+        "a long reply"
+    );
+    ensure!(
+        output.ends_with(b"\r\nContent-Length: 0\r\n\r\n"),
+        "the end"
+    );
+    let line_ends = output.windows(2).filter(|two| two == b"\r\n").count();
+    let alone = output
+        .iter()
+        .filter(|octet| b"\r\n".contains(octet))
+        .count();
+    ensure!(alone == 2 * line_ends, "a CR or LF by itself");
+    let Ok((before, _)) = twin::read_but_lists(input) else {
+        return Ok(());
+    };
+    let (after, _) = read(output)?;
+    let status = match after.start {
+        twin::StartLine::Response { status, .. } => status,
+        twin::StartLine::Request { .. } => 0,
+    };
+    ensure!(status == reply.status.code(), "the status");
+    ensure!(
+        after.vias[1..] == before.vias[1..],
+        "a lower Via has changed"
+    );
+    repaired(&before.top_via, source, &after.vias[0])?;
+    ensure!(after.call_id == before.call_id, "the Call-ID");
+    ensure!(after.cseq == before.cseq, "CSeq");
+    ensure!(after.from == before.from, "From");
+    ensure!(after.to.uri == before.to.uri, "To");
+    ensure!(after.to.tag.is_some(), "no To tag");
+    let kept = before.to.tag.is_none() || after.to.tag == before.to.tag;
+    ensure!(kept, "another To tag");
+    Ok(())
+}
+
+/// Rows of Proxy-Require, which come back as `Unsupported`: one per 13 octets
+/// at most, so that rows of any kind bound them.
+fn rows(input: &[u8]) -> usize {
+    let lower = input.to_ascii_lowercase();
+    lower
+        .windows(13)
+        .filter(|name| name == b"proxy-require")
+        .count()
+}
+
+fn position(message: &twin::Twin, name: &str) -> Option<usize> {
+    message.headers.iter().position(|(each, _)| each == name)
+}
+
+fn read(octets: &[u8]) -> Result<(twin::Twin, Option<twin::Refusal>), String> {
+    twin::read_but_lists(octets).map_err(|refusal| format!("the twin refuses: {refusal:?}"))
+}
