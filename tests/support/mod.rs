@@ -10,10 +10,12 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod capture;
+pub mod dialog;
 pub mod kamailio;
 pub mod net;
 pub mod process;
 pub mod sipp;
+pub mod twin;
 pub mod viaduct;
 
 use std::fs::File;
