@@ -1,0 +1,371 @@
+//! Where a request goes: whom Route and Request-URI may name, what a member
+//! may ask for, and what the `[[route]]` rules choose (RFC 3261 §16.4 to
+//! §16.6).
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::SocketAddr;
+
+mod support;
+use support::dialog::{Peer, Request, Scene, read, response, status};
+use support::net::{V4, V6};
+
+const CALLS: usize = 40;
+
+/// A peer that no request may ever reach.
+fn trap() -> Peer {
+    Peer::new(V4)
+}
+
+#[test]
+fn a_member_named_by_route_or_request_uri_takes_the_request() {
+    let scene = Scene::new(4, &[]);
+    let own = scene.front();
+    for (number, member) in scene.farm.iter().enumerate() {
+        let address = member.address();
+        for _ in 0..CALLS / 4 {
+            let plain = scene.request("BYE");
+            for named in [
+                plain.clone().row(format!("Route: <sip:{address};lr>")),
+                plain
+                    .clone()
+                    .row(format!("Route: <sip:{own};lr>, <sip:{address};lr>")),
+                plain
+                    .clone()
+                    .row(format!("Route: <sip:{own};lr>"))
+                    .row(format!("Route: <sip:x@{address};lr>")),
+                plain.clone().uri(format!("sip:desk@{address};ob")),
+                plain
+                    .clone()
+                    .uri(format!("sip:desk@{own}"))
+                    .row(format!("Route: <sip:{address}>")),
+                plain.clone().uri(format!("sip:desk@{own}")).uri(
+                    format!("sip:desk@far.example:9;maddr=127.0.0.1;x={own}")
+                        .replace(":9;", &format!(":{};", address.port())),
+                ),
+            ] {
+                assert_eq!(scene.pass(named.text()).0, number, "{}", named.text());
+            }
+        }
+    }
+}
+
+#[test]
+fn route_goes_before_the_request_uri() {
+    let scene = Scene::new(2, &[]);
+    let [first, second] = &scene.farm[..] else {
+        panic!("two members")
+    };
+    let request = scene
+        .request("BYE")
+        .uri(format!("sip:a@{}", first.address()));
+    let request = request.row(format!("Route: <sip:{};lr>", second.address()));
+    assert_eq!(scene.pass(request.text()).0, 1);
+}
+
+#[test]
+fn a_disabled_member_is_not_reached_by_its_name() {
+    let (on, off) = (Peer::new(V4), Peer::new(V4));
+    let args = [
+        "--listen".to_owned(),
+        "127.0.0.1:0".into(),
+        "--to".into(),
+        on.address().to_string(),
+        "--to".into(),
+        format!("sip:{};state=disabled", off.address()),
+    ];
+    let address = off.address();
+    let scene = Scene::with(vec![on, off], &args, &[]);
+    let named = scene
+        .request("BYE")
+        .row(format!("Route: <sip:{address};lr>"));
+    assert_eq!(scene.pass(named.text()).0, 0);
+    assert_eq!(
+        scene
+            .pass(scene.request("BYE").uri(format!("sip:{address}")).text())
+            .0,
+        0
+    );
+}
+
+#[test]
+fn nothing_from_outside_goes_to_a_stranger() {
+    let scene = Scene::new(2, &[]);
+    let trap = trap();
+    let address = trap.address();
+    let own = scene.front();
+    for request in [
+        scene.request("INVITE").uri(format!("sip:a@{address}")),
+        scene.request("INVITE").uri(format!(
+            "sip:a@x.example:{};maddr=127.0.0.1",
+            address.port()
+        )),
+        scene
+            .request("INVITE")
+            .uri(format!("sip:{address};transport=tcp")),
+        scene
+            .request("INVITE")
+            .row(format!("Route: <sip:{address};lr>")),
+        scene
+            .request("INVITE")
+            .row(format!("Route: <sip:{own};lr>,<sip:{address};lr>")),
+        scene
+            .request("ACK")
+            .row(format!("Route: <sip:{own};lr>"))
+            .row(format!("Route: <sip:{address}>")),
+        scene
+            .request("BYE")
+            .uri("sip:a@localhost")
+            .row("Route: <sip:127.0.0.1:1;lr>"),
+        scene.request("BYE").uri("sip:a@255.255.255.255"),
+        scene
+            .request("BYE")
+            .uri(format!("sip:a@[::ffff:127.0.0.1]:{}", address.port())),
+        scene
+            .request("REGISTER")
+            .row(format!("Contact: <sip:{address}>"))
+            .to(format!("<sip:{address}>")),
+    ] {
+        scene.pass(request.text());
+    }
+    scene.assert_nothing_left();
+    trap.assert_silent();
+}
+
+#[test]
+fn who_claims_to_be_a_member_is_none() {
+    let scene = Scene::new(2, &[]);
+    let trap = trap();
+    let member = scene.farm[0].address();
+    let request = Request::new("INVITE", member)
+        .uri(format!("sip:a@{}", trap.address()))
+        .via(format!(
+            "SIP/2.0/UDP {member};received={};branch=z9hG4bKq",
+            member.ip()
+        ))
+        .from(format!("<sip:a@{member}>;tag=1"))
+        .row(format!("Contact: <sip:{member}>"))
+        .row("User-Agent: member");
+    // The same address and another port is not the member either.
+    scene.pass(request.text());
+    scene.assert_nothing_left();
+    trap.assert_silent();
+}
+
+#[test]
+fn an_allowed_host_may_be_named() {
+    let scene = Scene::new(2, &["--allow-next-hop", "127.0.0.21,127.0.0.24/31"]);
+    for (ip, allowed) in [
+        ([127, 0, 0, 21], true),
+        ([127, 0, 0, 25], true),
+        ([127, 0, 0, 22], false),
+    ] {
+        let host = Peer::at(SocketAddr::from((ip, 0)));
+        let address = host.address();
+        for request in [
+            scene.request("BYE").uri(format!("sip:a@{address}")),
+            scene
+                .request("BYE")
+                .row(format!("Route: <sip:{address};lr>")),
+        ] {
+            if allowed {
+                scene.send(request.text());
+                let (got, source) = host.receive_from();
+                assert_eq!(source, scene.front());
+                assert_eq!(read(got).call_id, request.call_id.into_bytes());
+            } else {
+                scene.pass(request.text());
+            }
+        }
+        scene.assert_nothing_left();
+        host.assert_silent();
+    }
+}
+
+#[test]
+fn a_member_is_taken_at_its_word() {
+    let scene = Scene::new(3, &[]);
+    let phone = Peer::new(V4);
+    let address = phone.address();
+    let own = scene.front();
+    for member in &scene.farm {
+        let from = |method: &str| Request::new(method, member.address());
+        for request in [
+            from("BYE").uri(format!("sip:ann@{address}")),
+            from("INVITE").uri(format!("sip:ann@{address};transport=UDP")),
+            from("BYE")
+                .uri("sip:ann@far.example")
+                .row(format!("Route: <sip:{address};lr>")),
+            from("BYE")
+                .uri(format!("sip:ann@{}", scene.farm[0].address()))
+                .row(format!("Route: <sip:{own};lr>, <sip:{address};lr>")),
+            from("NOTIFY").uri(format!(
+                "sip:ann@far.example:{};maddr=127.0.0.1",
+                address.port()
+            )),
+        ] {
+            member.send(own, request.text());
+            let (got, source) = phone.receive_from();
+            assert_eq!(source, own);
+            // And the way back.
+            let answer = response(&got, "200 OK", "t");
+            phone.send(own, &answer);
+            assert_eq!(read(member.receive()).call_id, request.call_id.into_bytes());
+        }
+    }
+    scene.assert_nothing_left();
+}
+
+#[test]
+fn a_member_may_name_another_member() {
+    let scene = Scene::new(2, &[]);
+    let [first, second] = &scene.farm[..] else {
+        panic!("two members")
+    };
+    for _ in 0..CALLS {
+        let request =
+            Request::new("REFER", first.address()).uri(format!("sip:{}", second.address()));
+        first.send(scene.front(), request.text());
+        assert_eq!(scene.at_farm().0, 1);
+    }
+}
+
+#[test]
+fn a_next_hop_that_udp_cannot_reach_is_answered_503_to_the_member() {
+    let scene = Scene::new(1, &[]);
+    let member = &scene.farm[0];
+    for uri in [
+        "sip:ann@far.example",
+        "sip:ann@127.0.0.1:9;transport=tcp",
+        "tel:+39012",
+        "sip:ann@[::1]:9",
+    ] {
+        member.send(
+            scene.front(),
+            Request::new("INVITE", member.address()).uri(uri).text(),
+        );
+        assert_eq!(status(member.receive()), 503, "{uri}");
+    }
+}
+
+#[test]
+fn a_member_cannot_make_us_send_where_nobody_may_be_sent_to() {
+    let mut scene = Scene::new(1, &[]);
+    let member = &scene.farm[0];
+    let own = scene.front();
+    let uris = [
+        "sip:a@255.255.255.255",
+        "sip:a@224.0.0.5:5060",
+        "sip:a@0.0.0.0",
+        "sip:a@0.1.2.3",
+    ];
+    for uri in uris {
+        member.send(
+            own,
+            Request::new("INVITE", member.address()).uri(uri).text(),
+        );
+    }
+    scene.assert_nothing_left();
+    scene.assert_counter("drop-forbidden-next-hop", uris.len() as u64);
+}
+
+#[test]
+fn a_request_that_names_us_alone_is_dispatched_whoever_sends_it() {
+    let scene = Scene::new(1, &[]);
+    let own = scene.front();
+    let member = &scene.farm[0];
+    let request = Request::new("INVITE", member.address()).uri(format!("sip:desk@{own}"));
+    member.send(
+        own,
+        request.clone().row(format!("Route: <sip:{own};lr>")).text(),
+    );
+    let (_, got) = scene.at_farm();
+    // It came by us once: no loop, one hop less, one Via more.
+    assert_eq!(read(&got).max_forwards, Some(69));
+    assert_eq!(read(&got).vias.len(), 2);
+    assert!(read(&got).routes.is_empty());
+}
+
+/// Viaduct with a farm of six sets, one member each, by a file.
+fn with_rules(rules: &str) -> Scene {
+    let farm: Vec<Peer> = (0..4).map(|_| Peer::new(V4)).collect();
+    let mut text = "[[listener]]\nname = \"inside\"\naddress = \"127.0.0.1:0\"\n\
+                    [[listener]]\nname = \"outside\"\naddress = \"127.0.0.2:0\"\n\
+                    [[listener]]\nname = \"six\"\naddress = \"[::1]:0\"\n"
+        .to_owned();
+    for (number, member) in farm.iter().enumerate() {
+        text += &format!(
+            "[[set]]\nname = \"s{number}\"\ndestinations = [\"{}\"]\n",
+            member.address()
+        );
+    }
+    text += rules;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("viaduct.toml");
+    fs::write(&path, text).expect("a file");
+    let path = path.to_str().expect("text").to_owned();
+    Scene::with(farm, &["--config".to_owned(), path], &[])
+}
+
+#[test]
+fn rules_choose_by_method_host_and_user() {
+    let scene = with_rules(
+        "[[route]]\nset = \"s1\"\nmethod = [\"REGISTER\", \"PUBLISH\"]\n\
+         [[route]]\nset = \"s2\"\nhost = [\"Voice.example\", \"192.0.2.5\", \"[2001:db8::5]\"]\nuser-prefix = \"+39\"\n\
+         [[route]]\nset = \"s3\"\nhost = \"voice.example\"\n\
+         [[route]]\nset = \"s1\"\nuser-prefix = [\"00\", \"ann\"]\n",
+    );
+    for (method, uri, set) in [
+        ("REGISTER", "sip:far.example", 1),
+        ("PUBLISH", "sip:+39@voice.example", 1),
+        ("register", "sip:far.example", 0),
+        ("INVITE", "sip:+39012@voice.example", 2),
+        ("INVITE", "sip:+39012@VOICE.EXAMPLE:5070;x=y", 2),
+        ("INVITE", "sip:+39@192.0.2.5", 2),
+        ("INVITE", "sip:+39@[2001:DB8::5]", 2),
+        ("INVITE", "sip:+3@192.0.2.5", 0),
+        ("INVITE", "sip:voice.example", 3),
+        ("INVITE", "sip:39@voice.example", 3),
+        ("INVITE", "sip:a@voice.example.org", 0),
+        ("INVITE", "sip:annabel@far.example", 1),
+        ("INVITE", "sip:Ann@far.example", 0),
+        ("INVITE", "tel:0039", 1),
+        ("OPTIONS", "sip:00", 0),
+    ] {
+        assert_eq!(
+            scene.pass(scene.request(method).uri(uri).text()).0,
+            set,
+            "{method} {uri}"
+        );
+    }
+}
+
+#[test]
+fn rules_choose_by_source_and_listener() {
+    let scene = with_rules(
+        "[[route]]\nset = \"s1\"\nlistener = \"outside\"\nsource = [\"127.0.0.40/30\", \"::1\"]\n\
+         [[route]]\nset = \"s2\"\nlistener = [\"outside\", \"six\"]\n\
+         [[route]]\nset = \"s3\"\nsource = \"127.0.0.41\"\n",
+    );
+    let fronts: Vec<SocketAddr> = (0..3).map(|number| scene.viaduct.address(number)).collect();
+    let mut chosen = BTreeSet::new();
+    for (source, listener, set) in [
+        ("127.0.0.40:0", 1, 1),
+        ("127.0.0.43:0", 1, 1),
+        ("127.0.0.44:0", 1, 2),
+        ("127.0.0.41:0", 0, 3),
+        ("127.0.0.42:0", 0, 0),
+        ("[::1]:0", 2, 2),
+    ] {
+        let caller = Peer::at(source.parse().expect("an address"));
+        assert_eq!(caller.address().is_ipv6(), V6.is_ipv6() && listener == 2);
+        caller.send(
+            fronts[listener],
+            Request::new("INVITE", caller.address()).text(),
+        );
+        let got = scene.farm[set].receive();
+        assert!(read(got).vias.len() == 2, "{source}");
+        chosen.insert(set);
+    }
+    assert_eq!(chosen.len(), 4);
+}
