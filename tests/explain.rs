@@ -1,0 +1,208 @@
+//! `viaduct explain` says of a message what `viaduct run` does with it: the
+//! same decision, the same address, the same octets.
+
+use std::fs;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+mod support;
+use support::dialog::{Peer, Request, Scene, assert_octets, response};
+use support::net::V4;
+
+/// A running Viaduct and what `explain` needs to know to agree with it.
+struct Pair {
+    scene: Scene,
+    folder: tempfile::TempDir,
+    args: Vec<String>,
+}
+
+impl Pair {
+    fn start(members: usize, args: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let secret = folder
+            .path()
+            .join("secret")
+            .to_str()
+            .expect("text")
+            .to_owned();
+        let mut shared = vec!["--secret-file".to_owned(), secret];
+        shared.extend(args.iter().map(|&arg| arg.to_owned()));
+        let farm: Vec<Peer> = (0..members).map(|_| Peer::new(V4)).collect();
+        for member in &farm {
+            shared.extend(["--to".to_owned(), member.address().to_string()]);
+        }
+        let listen = ["--listen".to_owned(), "127.0.0.1:0".to_owned()];
+        let scene = Scene::with(farm, &[&listen[..], &shared].concat(), &[]);
+        let listen = ["--listen".to_owned(), scene.front().to_string()];
+        Self {
+            folder,
+            args: [&listen[..], &shared].concat(),
+            scene,
+        }
+    }
+
+    fn explain(&self, octets: &[u8], from: &Peer, more: &[&str]) -> Output {
+        let file = self.folder.path().join("message");
+        fs::write(&file, octets).expect("a file");
+        let output = Command::new(env!("CARGO_BIN_EXE_viaduct"))
+            .arg("explain")
+            .args(&self.args)
+            .args(["--from", &from.address().to_string(), "--message"])
+            .arg(file)
+            .args(more)
+            .output()
+            .expect("an explanation");
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        output
+    }
+
+    fn json(&self, octets: &[u8], from: &Peer) -> Value {
+        let output = self.explain(octets, from, &["--json"]);
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    /// Sends `octets` from `from`, and demands that what then happens is what
+    /// was told before.
+    #[track_caller]
+    fn assert_agrees(&self, octets: impl AsRef<[u8]>, from: &Peer) -> Value {
+        let octets = octets.as_ref();
+        let told = self.json(octets, from);
+        let text = self.explain(octets, from, &[]).stdout;
+        let text = String::from_utf8(text).expect("text");
+        from.send(self.scene.front(), octets);
+        let to = &told["to"];
+        let decision = told["decision"].as_str().expect("a decision");
+        assert!(text.contains(&format!("decision   {decision}\n")), "{text}");
+        assert!(
+            text.contains(&format!(
+                "why        {}\n",
+                told["why"].as_str().expect("why")
+            )),
+            "{text}"
+        );
+        assert_eq!(told["before"], String::from_utf8_lossy(octets).as_ref());
+        match told["action"].as_str().expect("an action") {
+            "forward" | "reply" => {
+                let everybody = self.scene.farm.iter().chain([&self.scene.caller]);
+                let there = everybody
+                    .into_iter()
+                    .find(|peer| *to == peer.address().to_string());
+                let there = there.unwrap_or_else(|| panic!("nobody is at {to}"));
+                let after = told["after"].as_str().expect("octets");
+                assert_octets(there.receive(), after);
+                assert!(
+                    decision.contains(to.as_str().expect("an address")),
+                    "{decision}"
+                );
+            }
+            "drop" => {
+                assert!(to.is_null() && told["after"] == "");
+                self.scene.assert_nothing_left();
+            }
+            other => panic!("{other}"),
+        }
+        told
+    }
+}
+
+#[test]
+fn explain_says_what_run_does() {
+    let pair = Pair::start(4, &["--allow-next-hop", "127.0.0.50"]);
+    let scene = &pair.scene;
+    let member = scene.farm[1].address();
+    let plain = || scene.request("INVITE");
+    let mut messages: Vec<String> = (0..12).map(|_| plain().text()).collect();
+    messages.extend([
+        plain()
+            .row(format!(
+                "Route: <sip:{};lr>, <sip:far.example;lr>",
+                scene.front()
+            ))
+            .text(),
+        plain()
+            .via("SIP/2.0/UDP phone.example;rport;received=1.2.3.4")
+            .text(),
+        plain().max_forwards("").uri("tel:+39").text(),
+        plain().row(format!("Route: <sip:{member};lr>")).text(),
+        plain().uri("sip:a@127.0.0.51:9").text(),
+        plain().max_forwards("Max-Forwards: 0").text(),
+        plain().row("Proxy-Require: tides").text(),
+        plain().uri("x:y").text(),
+        plain().row("no colon").text(),
+        plain().method("ACK").max_forwards("Max-Forwards: 0").text(),
+        "\r\n\r\n".to_owned(),
+        "\0\u{1}\0\0".to_owned(),
+        "SIP/2.0 200 OK\r\n\r\n".to_owned(),
+    ]);
+    let mut actions = std::collections::BTreeMap::new();
+    for message in messages {
+        let told = pair.assert_agrees(&message, &scene.caller);
+        *actions.entry(told["action"].to_string()).or_insert(0) += 1;
+    }
+    assert_eq!(actions.into_values().collect::<Vec<_>>(), [4, 17, 4]);
+}
+
+#[test]
+fn explain_follows_a_response_home_and_a_member_out() {
+    let pair = Pair::start(2, &[]);
+    let scene = &pair.scene;
+    let (member, got) = scene.pass(scene.request("INVITE").text());
+    let member = &scene.farm[member];
+    let answer = response(&got, "200 OK", "t");
+    assert_eq!(pair.assert_agrees(&answer, member)["action"], "forward");
+    let forged = answer.replace("call-", "cell-");
+    assert_eq!(pair.assert_agrees(forged, member)["action"], "drop");
+    let out = Request::new("BYE", member.address()).uri(format!("sip:{}", scene.caller.address()));
+    assert_eq!(
+        pair.assert_agrees(out.text(), member)["to"],
+        scene.caller.address().to_string()
+    );
+}
+
+#[test]
+fn explain_agrees_for_every_key_and_policy() {
+    for args in [
+        ["--policy", "kamailio"],
+        ["--policy", "random"],
+        ["--policy", "hash"],
+        ["--hash-key", "from-uri"],
+        ["--hash-key", "source"],
+        ["--hash-key", "header:subject"],
+    ] {
+        let pair = Pair::start(3, &args);
+        for number in 0..6 {
+            let request = pair.scene.request("INVITE").row(format!("s: {number}"));
+            let told = pair.assert_agrees(request.text(), &pair.scene.caller);
+            let ranked = told["selection"]["ranked"].as_array().expect("a ranking");
+            let chosen: Vec<_> = ranked
+                .iter()
+                .filter(|each| each["chosen"] == true)
+                .collect();
+            assert_eq!(chosen.len(), 1);
+            assert_eq!(chosen[0]["destination"], told["to"]);
+            assert_eq!(told["selection"]["secret_known"], true);
+        }
+    }
+}
+
+#[test]
+fn without_a_secret_file_explain_says_that_it_cannot_know() {
+    let pair = Pair::start(3, &[]);
+    fs::remove_file(pair.folder.path().join("secret")).expect("the secret");
+    let request = pair.scene.request("INVITE").text();
+    let told = pair.json(request.as_bytes(), &pair.scene.caller);
+    assert_eq!(told["selection"]["secret_known"], false);
+    let text = pair
+        .explain(request.as_bytes(), &pair.scene.caller, &[])
+        .stdout;
+    assert!(String::from_utf8_lossy(&text).contains("no secret file"));
+    assert!(
+        !pair.folder.path().join("secret").exists(),
+        "explaining makes none"
+    );
+}
