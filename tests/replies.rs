@@ -290,6 +290,18 @@ fn a_reply_goes_to_the_sender_whatever_via_says() {
 }
 
 #[test]
+fn a_reply_is_never_sent_to_ourselves() {
+    let mut scene = Scene::new(1, &[]);
+    let via = format!("SIP/2.0/UDP {};branch=z9hG4bKself", scene.front());
+    let request = scene.request("INVITE").max_forwards("Max-Forwards: 0");
+    scene.send(request.via(via).text());
+    scene.assert_nothing_left();
+    scene.assert_counter("drop-too-many-hops", 1);
+    // The request, and those of the fences: nothing came from ourselves.
+    scene.assert_counter("received", 2);
+}
+
+#[test]
 fn a_reply_is_never_much_longer_than_its_request() {
     let scene = Scene::new(1, &["--reply-rate", "1000"]);
     let shortest =

@@ -217,7 +217,7 @@ impl<'a> Request<'a> {
             .filter(|_| !self.is_hop_by_hop())
             .ok_or(reason)?;
         let to = transaction.respond_to;
-        if is_forbidden(to) {
+        if is_forbidden(to) || self.proxy.locals.is_bound(to) {
             return Err(reason);
         }
         let tag = transaction.reply_tag(&self.proxy.secret, &mut scratch.octets);
