@@ -188,6 +188,17 @@ fn next_hops_that_nobody_may_be_sent_to() {
 }
 
 #[test]
+fn a_caller_whose_via_says_that_it_is_us_gets_nothing() {
+    let mut scene = Scene::new(1, &[]);
+    let via = format!("SIP/2.0/UDP {};branch=z9hG4bKself", scene.front());
+    let (_, got) = scene.pass(scene.request("INVITE").via(via).text());
+    scene.farm[0].send(scene.front(), response(got, "200 OK", "t1"));
+    scene.assert_nothing_left();
+    scene.assert_counter("drop-forbidden-next-hop", 1);
+    scene.assert_counter("received", 3);
+}
+
+#[test]
 fn a_next_via_that_cannot_be_read() {
     let mut call = Call::set_up();
     let port = call.scene.caller.address().port();

@@ -304,7 +304,12 @@ fn our_own_route_by_the_advertised_name() {
 #[test]
 fn a_route_that_cannot_be_read_is_answered_400() {
     let scene = Scene::new(1, &[]);
-    for route in ["<sip:far.example", "<sip:>", "<sip:far.example>x"] {
+    for route in [
+        "sip:far.example;lr",
+        "<sip:far.example",
+        "<sip:>",
+        "<sip:far.example>x",
+    ] {
         let answer = scene.answer(
             scene
                 .request("INVITE")
