@@ -123,8 +123,7 @@ fn a_reply_copies_what_it_must_in_its_order_and_nothing_else() {
         panic!("an IPv4 caller")
     };
     let port = source.port();
-    let sent = format!(
-        "INVITE sip:a@b.example SIP/2.0\r\n\
+    let sent = "INVITE sip:a@b.example SIP/2.0\r\n\
          CSeq:  7\r\n INVITE\r\n\
          X-Any: not copied\r\n\
          t : \"B; \u{e9}\" <sip:b@b.example>;tag=kept\r\n\
@@ -136,8 +135,7 @@ fn a_reply_copies_what_it_must_in_its_order_and_nothing_else() {
          FROM: <sip:a@a.example>\r\n\
          VIA: SIP/2.0/TLS lowest.example;x=\",\"\r\n\
          Max-Forwards: 9\r\n\
-         Content-Length: 4\r\n\r\nbody"
-    );
+         Content-Length: 4\r\n\r\nbody";
     let wanted = format!(
         "SIP/2.0 420 Bad Extension\r\n\
          v: SIP/2.0/UDP phone.example\r\n ;branch=z9hG4bKr;received=127.0.0.1;rport={port} , SIP/2.0/TCP below.example\r\n\
@@ -151,7 +149,7 @@ fn a_reply_copies_what_it_must_in_its_order_and_nothing_else() {
          Unsupported: moon\r\n\
          Content-Length: 0\r\n\r\n"
     );
-    assert_octets(scene.answer(&sent), wanted);
+    assert_octets(scene.answer(sent), wanted);
 }
 
 #[test]
