@@ -191,8 +191,6 @@ fn unsafe_code_stays_where_it_belongs() {
     for folder in ["src", "bench/src", "tests"] {
         for (file, code) in sources(folder) {
             let belongs = file.starts_with("src/net/") || file == "bench/src/sys.rs";
-            // The counting allocator of a test cannot be written without.
-            let belongs = belongs || file == "tests/allocations.rs";
             let uses = code.contains("unsafe {") || code.contains("unsafe impl");
             found |= uses && belongs;
             assert!(
