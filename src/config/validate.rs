@@ -1,6 +1,6 @@
 //! What values say of each other: names, addresses, policies.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use super::diagnostic::{Fault, Origin, Report};
@@ -137,7 +137,7 @@ pub(super) fn destinations(
             fault.why(format!("{MAX_DESTINATIONS} is the most")),
         );
     }
-    let mut seen = HashMap::new();
+    let mut seen = BTreeMap::new();
     for placed in destinations {
         let destination = &placed.value;
         if let Some(other) = seen.insert(destination.address, &destination.uri) {
@@ -264,7 +264,7 @@ fn position(kind: &str, name: &str, names: &[&str]) -> Result<usize, Fault> {
 
 /// Checks that the names of sets differ and that all are used.
 pub(super) fn sets(sets: &[Placed<Set>], routes: &[Route], report: &mut Report) {
-    let mut seen = HashMap::new();
+    let mut seen = BTreeMap::new();
     for (index, placed) in sets.iter().enumerate() {
         let name = &placed.value.name;
         if seen.insert(name, index).is_some() {

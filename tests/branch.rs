@@ -1,0 +1,230 @@
+//! The MAC in our branch, seen from outside: what shares it, what changes it,
+//! and that a response without it goes nowhere (RFC 3261 §16.11).
+#![allow(missing_docs, reason = "a test binary has no readers of its API")]
+
+#[path = "support/fixture.rs"]
+pub mod fixture;
+#[path = "support/twin.rs"]
+pub mod twin;
+
+use std::net::SocketAddr;
+
+use fixture::{Bench, answer, caller, destination};
+use viaduct::config::Listener;
+use viaduct::proxy::{Datagram, Decision, Proxy, Reason, Secret};
+use viaduct::sip::MAX_DATAGRAM;
+
+/// A request without a To tag, and the stretches of it that the MAC covers.
+const PLAIN: &str = "INVITE sip:desk@farm.test SIP/2.0\r\n\
+    Via: SIP/2.0/UDP phone.test:5070;maddr=phone.test;branch=z9hG4bKa1b2\r\n\
+    Max-Forwards: 70\r\n\
+    From: Ann <sip:ann@phone.test>;tag=f1\r\n\
+    To: <sip:desk@farm.test>\r\n\
+    Call-ID: c1@phone.test\r\n\
+    CSeq: 7 INVITE\r\n\
+    Subject: hello\r\n\r\n";
+const COVERED: [&str; 7] = [
+    "phone.test:",
+    "5070",
+    "maddr=phone.test",
+    "a1b2",
+    "f1",
+    "c1@phone.test",
+    "7 ",
+];
+
+/// The branch that a request is sent on with, and where to.
+fn branch(bench: &mut Bench, request: &str, source: SocketAddr) -> (Vec<u8>, SocketAddr) {
+    let (decision, output) = bench.decide(request.as_bytes(), source);
+    let Decision::Forward(forward) = decision else {
+        panic!("{decision:?}: {request}");
+    };
+    let twin = twin::read(output).expect("a request");
+    (twin.top_via.branch.expect("a branch"), forward.to)
+}
+
+#[test]
+fn invite_cancel_and_the_ack_to_a_failure_share_branch_and_destination() {
+    let mut bench = Bench::default();
+    let with_rport = PLAIN.replace(";branch", ";rport;branch");
+    let without_cookie = PLAIN.replace("z9hG4bKa1b2", "a1b2");
+    let without_branch = PLAIN.replace(";branch=z9hG4bKa1b2", "");
+    for plain in [PLAIN, &with_rport, &without_cookie, &without_branch] {
+        let invite = branch(&mut bench, plain, caller());
+        for method in ["CANCEL", "ACK"] {
+            let follower = plain.replace("INVITE", method);
+            assert_eq!(branch(&mut bench, &follower, caller()), invite);
+            let tagged = follower.replace("farm.test>", "farm.test>;tag=t1");
+            assert_eq!(branch(&mut bench, &tagged, caller()), invite);
+        }
+        // Nothing else of the message counts, and no other process either.
+        for (old, new) in [("hello", "again"), ("Ann", "Bob"), ("70\r", "60\r")] {
+            assert_eq!(
+                branch(&mut bench, &plain.replace(old, new), caller()),
+                invite
+            );
+        }
+        assert_eq!(branch(&mut Bench::default(), plain, caller()), invite);
+    }
+}
+
+#[test]
+fn each_octet_that_is_covered_counts() {
+    let mut bench = Bench::default();
+    let invite = branch(&mut bench, PLAIN, caller()).0;
+    let mut seen = vec![invite];
+    for part in COVERED {
+        let start = PLAIN.find(part).expect("a part of the request");
+        let name = part.find('=').map_or(0, |equals| equals + 1);
+        for at in start + name..start + part.trim_end_matches([':', ' ']).len() {
+            for new in ["1", "2"] {
+                let mut changed = PLAIN.to_owned();
+                if PLAIN[at..].starts_with(new) {
+                    continue;
+                }
+                changed.replace_range(at..=at, new);
+                let changed = branch(&mut bench, &changed, caller()).0;
+                assert!(!seen.contains(&changed), "{part}, {at}");
+                seen.push(changed);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_way_home_counts() {
+    let mut bench = Bench::default();
+    let rport = PLAIN.replace(";branch", ";rport;branch");
+    let elsewhere = SocketAddr::from(([203, 0, 113, 8], caller().port()));
+    let other_port = SocketAddr::new(caller().ip(), caller().port() + 1);
+    let one = branch(&mut bench, PLAIN, caller());
+    assert_ne!(branch(&mut bench, PLAIN, elsewhere).0, one.0);
+    // Without rport the port of the source says nothing (RFC 3581 §4).
+    assert_eq!(branch(&mut bench, PLAIN, other_port), one);
+    let home = branch(&mut bench, &rport, caller());
+    assert_ne!(branch(&mut bench, &rport, other_port).0, home.0);
+}
+
+#[test]
+fn without_a_cookie_the_request_uri_counts_too() {
+    let mut bench = Bench::default();
+    let other = |plain: &str| plain.replace("INVITE sip:desk", "INVITE sip:door");
+    let one = branch(&mut bench, PLAIN, caller());
+    assert_eq!(branch(&mut bench, &other(PLAIN), caller()), one);
+    for plain in [
+        PLAIN.replace("z9hG4bKa1b2", "a1b2"),
+        PLAIN.replace(";branch=z9hG4bKa1b2", ""),
+    ] {
+        let one = branch(&mut bench, &plain, caller()).0;
+        assert_ne!(branch(&mut bench, &other(&plain), caller()).0, one);
+    }
+}
+
+#[test]
+fn the_secret_and_the_listener_count() {
+    let mut config = fixture::config();
+    config.listeners.push(Listener {
+        name: "second".to_owned(),
+        address: SocketAddr::from(([192, 0, 2, 11], 5060)),
+        advertise: None,
+    });
+    let decide = |secret: Secret, listener| {
+        let proxy = Proxy::new(&config, secret);
+        let mut out = vec![0; MAX_DATAGRAM];
+        let datagram = Datagram {
+            bytes: PLAIN.as_bytes(),
+            source: caller(),
+            listener,
+        };
+        let Decision::Forward(forward) = proxy.decide(&datagram, &mut proxy.scratch(), &mut out)
+        else {
+            panic!("not sent on");
+        };
+        let twin = twin::read(&out[..forward.length]).expect("a request");
+        twin.top_via.branch.expect("a branch")
+    };
+    let one = decide(fixture::secret(), 0);
+    let mac = |branch: &[u8]| branch[branch.len() - 16..].to_vec();
+    assert_ne!(mac(&decide(fixture::secret(), 1)), mac(&one));
+    assert_ne!(mac(&decide(Secret::from_octets([7; 32]), 0)), mac(&one));
+}
+
+#[test]
+fn a_response_with_another_octet_in_what_is_covered_is_dropped() {
+    let mut bench = Bench::default();
+    for plain in [PLAIN.to_owned(), PLAIN.replace("z9hG4bKa1b2", "a1b2")] {
+        let (_, forwarded) = bench.decide(plain.as_bytes(), caller());
+        let response = answer(forwarded, "SIP/2.0 180 Ringing");
+        let text = String::from_utf8(response).expect("text");
+        let decide =
+            |bench: &mut Bench, text: &str| bench.decide(text.as_bytes(), destination(0)).0;
+        assert!(matches!(decide(&mut bench, &text), Decision::Forward(_)));
+        // Neither reason phrase, To tag, status nor what nobody reads is.
+        for (old, new) in [
+            ("180 Ringing", "200 "),
+            ("desk@farm.test>", "desk@farm.test>;tag=t1"),
+            ("hello", "again"),
+            ("Ann", "Bob"),
+        ] {
+            let changed = text.replacen(old, new, 1);
+            assert!(
+                matches!(decide(&mut bench, &changed), Decision::Forward(_)),
+                "{old}"
+            );
+        }
+        let own = text.find("branch=z9hG4bK").expect("our branch") + "branch=z9hG4bK".len();
+        let own_end = own + text[own..].find('\r').expect("its end");
+        let below = text.find("phone.test:5070").expect("the sender's Via");
+        let below_end = below + text[below..].find('\r').expect("its end");
+        let value = |name: &str| {
+            let start = text.find(name).expect("a header") + name.len();
+            start..start + text[start..].find('\r').expect("its end")
+        };
+        let tag = text.find("tag=f1").expect("a tag") + 4;
+        let number = value("CSeq: ").start;
+        for range in [
+            own..own_end,
+            below..below_end,
+            tag..tag + 2,
+            value("Call-ID: "),
+            number..number + 1,
+        ] {
+            for at in range {
+                let old = text.as_bytes()[at];
+                // A delimiter changed is another grammar; a letter is not.
+                let new = match old {
+                    b'0'..=b'8' => old + 1,
+                    b'9' => b'0',
+                    b'a'..=b'y' | b'A'..=b'Y' => old + 1,
+                    _ => continue,
+                };
+                let mut changed = text.clone().into_bytes();
+                changed[at] = new;
+                let changed = String::from_utf8(changed).expect("text");
+                let decision = decide(&mut bench, &changed);
+                assert!(
+                    matches!(decision, Decision::Drop(_)),
+                    "{decision:?}: {changed}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_response_to_nobody_s_request_is_dropped_as_forged() {
+    let mut bench = Bench::default();
+    let (_, forwarded) = bench.decide(PLAIN.as_bytes(), caller());
+    let response = String::from_utf8(answer(forwarded, "SIP/2.0 200 OK")).expect("text");
+    let forged = response.replace("CSeq: 7", "CSeq: 8");
+    let (decision, _) = bench.decide(forged.as_bytes(), destination(0));
+    assert_eq!(decision, Decision::Drop(Reason::ForgedResponse));
+    let (decision, _) = Bench::default().decide(response.as_bytes(), destination(0));
+    assert!(matches!(decision, Decision::Forward(forward) if forward.to.ip() == caller().ip()));
+    let upper = response.replace("z9hG4bKs", "Z9HG4BKS");
+    let (decision, _) = bench.decide(upper.as_bytes(), destination(0));
+    assert!(
+        matches!(decision, Decision::Forward(_)),
+        "a token has no case"
+    );
+}

@@ -1,0 +1,29 @@
+//! One address, as To and as a list of Route.
+#![no_main]
+
+#[path = "../../support/reading.rs"]
+mod reading;
+#[path = "../../support/twin.rs"]
+mod twin;
+
+const TO: &[u8] = b"\r\nTo: <sip:b>";
+const REST: &[u8] = b"\r\nFrom: <sip:a>;tag=1\r\nCall-ID: c\r\nCSeq: 1 INVITE\r\n\r\n";
+
+libfuzzer_sys::fuzz_target!(|value: &[u8]| {
+    let first = [
+        &b"INVITE sip:a SIP/2.0\r\nVia: SIP/2.0/UDP a\r\nTo: "[..],
+        value,
+        REST,
+    ]
+    .concat();
+    let second = [
+        &b"INVITE sip:a SIP/2.0\r\nVia: SIP/2.0/UDP a\r\nRoute: "[..],
+        value,
+        TO,
+        REST,
+    ]
+    .concat();
+    for datagram in [first, second] {
+        reading::agree(&datagram).unwrap_or_else(|difference| panic!("{difference}"));
+    }
+});

@@ -1,0 +1,32 @@
+//! The whole decision on any datagram, from outside, from a member of the set
+//! and over IPv6: what leaves is what came, but for the edits of a proxy.
+#![no_main]
+
+#[path = "../../support/fixture.rs"]
+mod fixture;
+#[path = "../../support/passage.rs"]
+mod passage;
+#[path = "../../support/twin.rs"]
+mod twin;
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+
+thread_local! {
+    static BENCH: RefCell<fixture::Bench> = RefCell::default();
+}
+
+libfuzzer_sys::fuzz_target!(|datagram: &[u8]| {
+    let sources = [
+        fixture::caller(),
+        fixture::destination(0),
+        SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, 9], 4999)),
+    ];
+    BENCH.with_borrow_mut(|bench| {
+        for source in sources {
+            let (decision, output) = bench.decide(datagram, source);
+            passage::check(datagram, source, decision, output)
+                .unwrap_or_else(|what| panic!("{what}"));
+        }
+    });
+});

@@ -1,0 +1,11 @@
+//! The scanner and the parsers against the plain twin.
+#![no_main]
+
+#[path = "../../support/reading.rs"]
+mod reading;
+#[path = "../../support/twin.rs"]
+mod twin;
+
+libfuzzer_sys::fuzz_target!(|datagram: &[u8]| {
+    reading::agree(datagram).unwrap_or_else(|difference| panic!("{difference}"));
+});

@@ -1,0 +1,220 @@
+//! The rooms of `src` and the one direction in which they may use each other;
+//! what the pure ones must not name; where unsafe code may be.
+#![allow(missing_docs, reason = "a test binary has no readers of its API")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Each room, and those below it that it may use.
+const ROOMS: [(&str, &[&str]); 9] = [
+    ("main", &["cli"]),
+    (
+        "cli",
+        &[
+            "demo",
+            "supervisor",
+            "worker",
+            "net",
+            "proxy",
+            "dispatcher",
+            "config",
+            "sip",
+        ],
+    ),
+    (
+        "demo",
+        &[
+            "supervisor",
+            "worker",
+            "net",
+            "proxy",
+            "dispatcher",
+            "config",
+            "sip",
+        ],
+    ),
+    (
+        "supervisor",
+        &["worker", "net", "proxy", "dispatcher", "config", "sip"],
+    ),
+    ("worker", &["net", "proxy", "dispatcher", "config", "sip"]),
+    ("net", &["sip"]),
+    ("proxy", &["dispatcher", "config", "sip"]),
+    ("dispatcher", &["config", "sip"]),
+    ("config", &["sip"]),
+];
+
+/// The rooms that take bytes, values and the time, and give values back.
+const PURE: [&str; 4] = ["proxy", "dispatcher", "config", "sip"];
+
+/// What would make them depend on anything else.
+const IMPURE: [&str; 16] = [
+    "Instant",
+    "SystemTime",
+    "UdpSocket",
+    "TcpStream",
+    "socket2",
+    "mio::",
+    "libc",
+    "getrandom",
+    "RandomState",
+    "collections::HashMap",
+    "collections::HashSet",
+    "std::fs",
+    "std::thread",
+    "std::env",
+    "Mutex",
+    "println!",
+];
+
+/// The one file of them that may read files, and count cores.
+const LOADER: &str = "src/config/load.rs";
+
+const LONGEST: usize = 600;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every Rust file below `folder`, by its path from the root, with its code:
+/// comments are cut away.
+fn sources(folder: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut folders: Vec<PathBuf> = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).expect("a text");
+                let code = text
+                    .lines()
+                    .map(|line| line.split("//").next().unwrap_or(line));
+                let name = path.strip_prefix(root()).expect("below the root");
+                let code = code.collect::<Vec<_>>().join("\n");
+                found.push((name.display().to_string(), code));
+            }
+        }
+    }
+    assert!(!found.is_empty(), "no sources in {folder}");
+    found
+}
+
+/// The room a file of `src` belongs to.
+fn room(file: &str) -> &str {
+    let rest = file.strip_prefix("src/").expect("a file of src");
+    rest.split(['/', '.']).next().unwrap_or(rest)
+}
+
+/// The rooms that `code` names behind `prefix`, in a path or in a list.
+fn named<'a>(code: &'a str, prefix: &str) -> Vec<&'a str> {
+    let word = |text: &'a str| {
+        let end = text.find(|letter: char| !letter.is_alphanumeric() && letter != '_');
+        &text[..end.unwrap_or(text.len())]
+    };
+    let mut rooms = Vec::new();
+    for (at, _) in code.match_indices(prefix) {
+        let rest = &code[at + prefix.len()..];
+        match rest.strip_prefix('{') {
+            None => rooms.push(word(rest)),
+            Some(list) => {
+                // The first word of each item at the top of the list.
+                let mut depth = 0;
+                let mut item_starts = true;
+                for (at, letter) in list.char_indices() {
+                    match letter {
+                        '{' => depth += 1,
+                        '}' if depth == 0 => break,
+                        '}' => depth -= 1,
+                        ',' if depth == 0 => item_starts = true,
+                        _ if letter.is_whitespace() => {}
+                        _ if item_starts => {
+                            rooms.push(word(&list[at..]));
+                            item_starts = false;
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+    rooms
+}
+
+#[test]
+fn imports_run_downwards_only() {
+    let mut wrong = Vec::new();
+    for (file, code) in sources("src") {
+        let own = room(&file);
+        if own == "lib" {
+            continue;
+        }
+        let allowed = ROOMS.iter().find(|(room, _)| *room == own);
+        let allowed = allowed.map_or(&[][..], |(_, below)| below);
+        let mut used = named(&code, "crate::");
+        used.extend(named(&code, "viaduct::"));
+        used.extend(named(&code, "super::super::"));
+        for used in used {
+            if used != own && !allowed.contains(&used) {
+                wrong.push(format!("{file} uses {used}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// `use super::super` from a file in a room's folder would leave the room.
+#[test]
+fn nothing_climbs_out_of_its_room() {
+    for (file, code) in sources("src") {
+        let depth = file.matches('/').count();
+        assert!(depth > 2 || !code.contains("super::super"), "{file}");
+    }
+}
+
+#[test]
+fn the_pure_rooms_name_no_clock_socket_or_chance() {
+    let mut wrong = Vec::new();
+    for (file, code) in sources("src") {
+        if PURE.contains(&room(&file)) && file != LOADER {
+            let named = IMPURE.iter().filter(|name| code.contains(**name));
+            wrong.extend(named.map(|name| format!("{file} names {name}")));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn unsafe_code_stays_where_it_belongs() {
+    let mut found = false;
+    for folder in ["src", "bench/src", "tests"] {
+        for (file, code) in sources(folder) {
+            let belongs = file.starts_with("src/net/") || file == "bench/src/sys.rs";
+            let uses = code.contains("unsafe {") || code.contains("unsafe impl");
+            found |= uses && belongs;
+            assert!(
+                belongs || file == "tests/layering.rs" || !uses,
+                "{file} has unsafe code"
+            );
+        }
+    }
+    assert!(found, "the search finds nothing at all");
+}
+
+#[test]
+fn no_source_is_too_long_to_hold_in_the_head() {
+    for folder in ["src", "bench/src"] {
+        for (file, code) in sources(folder) {
+            let lines = code.lines().count();
+            assert!(lines <= LONGEST, "{file} has {lines} lines");
+        }
+    }
+}
+
+/// The search itself: it must see what it is to forbid.
+#[test]
+fn the_rooms_of_an_import_are_found() {
+    let code = "use crate::config::{Config, text};\nuse crate::{sip::{self, Span}, net, worker};";
+    assert_eq!(named(code, "crate::"), ["config", "sip", "net", "worker"]);
+}

@@ -1,0 +1,279 @@
+//! How a set chooses: shares by weight, what moves when a set changes and what
+//! does not, priorities, states, turns, and Kamailio's hash.
+#![allow(missing_docs, reason = "a test binary has no readers of its API")]
+
+use std::net::SocketAddr;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use viaduct::config::{self, Destination, HashKey, Policy, State};
+use viaduct::dispatcher::{Dispatcher, SLOTS, Turns, kamailio_hash};
+
+const KEY: [u8; 16] = *b"a selection key.";
+
+/// An active destination at 198.51.100.`host`.
+fn destination(host: u8, weight: u32) -> Destination {
+    let address = SocketAddr::from(([198, 51, 100, host], 5060));
+    Destination {
+        uri: format!("sip:{address}"),
+        address,
+        weight,
+        priority: 0,
+        state: State::Active,
+    }
+}
+
+fn dispatcher(policy: Policy, destinations: &[Destination]) -> Dispatcher {
+    let set = config::Set {
+        name: "farm".to_owned(),
+        policy,
+        hash_key: HashKey::CallId,
+        destinations: destinations.to_vec(),
+    };
+    Dispatcher::new(&[set], KEY)
+}
+
+/// A hash that falls into `slot`.
+fn hash_in(slot: usize) -> u64 {
+    (slot as u64) << 48 | 0xabcd
+}
+
+/// The owner of each slot, by its address.
+fn owners(destinations: &[Destination]) -> Vec<Option<SocketAddr>> {
+    let dispatcher = dispatcher(Policy::Hash, destinations);
+    let set = &dispatcher.sets()[0];
+    let mut turns = Turns::new(&[]);
+    let owner = |slot| {
+        let chosen = set.choose(0, hash_in(slot), b"", &mut turns)?;
+        Some(destinations[chosen].address)
+    };
+    (0..SLOTS).map(owner).collect()
+}
+
+/// Whether `count` of `all` slots is as likely as not for this share: within
+/// five standard deviations, which one in two million would not be.
+#[track_caller]
+fn assert_share(count: usize, all: usize, share: f64) {
+    let expected = all as f64 * share;
+    let deviation = (expected * (1.0 - share)).sqrt();
+    let off = (count as f64 - expected).abs();
+    assert!(
+        off <= 5.0 * deviation + 1.0,
+        "{count} of {all}, not {expected:.0}"
+    );
+}
+
+/// Shares of `slots` by weight among `destinations`.
+#[track_caller]
+fn assert_shares(slots: &[SocketAddr], destinations: &[Destination]) {
+    let sum: u32 = destinations.iter().map(|each| each.weight).sum();
+    for each in destinations {
+        let count = slots.iter().filter(|owner| **owner == each.address).count();
+        assert_share(count, slots.len(), f64::from(each.weight) / f64::from(sum));
+    }
+}
+
+fn all_owned(owners: Vec<Option<SocketAddr>>) -> Vec<SocketAddr> {
+    owners
+        .into_iter()
+        .map(|owner| owner.expect("an owner"))
+        .collect()
+}
+
+/// Some destinations of different weights.
+fn farm() -> impl Strategy<Value = Vec<Destination>> {
+    vec(1..10_u32, 2..9).prop_map(|weights| {
+        let numbered = weights.into_iter().zip(1..);
+        numbered
+            .map(|(weight, host)| destination(host, weight))
+            .collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn slots_are_shared_by_weight(farm in farm()) {
+        assert_shares(&all_owned(owners(&farm)), &farm);
+    }
+
+    #[test]
+    fn the_order_of_the_file_does_not_matter(farm in farm(), by in 1..8_usize) {
+        let mut turned = farm.clone();
+        turned.rotate_left(by % farm.len());
+        prop_assert_eq!(owners(&farm), owners(&turned));
+    }
+
+    #[test]
+    fn who_leaves_takes_nothing_else_along(farm in farm(), leaver in any::<prop::sample::Index>()) {
+        let before = all_owned(owners(&farm));
+        let mut rest = farm.clone();
+        let left = rest.remove(leaver.index(farm.len()));
+        let after = all_owned(owners(&rest));
+        let mut freed = Vec::new();
+        for (was, is) in before.iter().zip(&after) {
+            if *was == left.address {
+                freed.push(*is);
+            } else {
+                prop_assert_eq!(was, is);
+            }
+        }
+        // To all others by weight, not to a neighbour.
+        assert_shares(&freed, &rest);
+        // Disabled is as good as gone; and to come back is to leave backwards.
+        let mut disabled = farm;
+        disabled[leaver.index(rest.len() + 1)].state = State::Disabled;
+        prop_assert_eq!(all_owned(owners(&disabled)), after);
+    }
+
+    #[test]
+    fn another_weight_moves_slots_to_or_from_its_owner_only(
+        farm in farm(),
+        changed in any::<prop::sample::Index>(),
+        weight in 1..20_u32,
+    ) {
+        let mut other = farm.clone();
+        let changed = changed.index(farm.len());
+        let old = std::mem::replace(&mut other[changed].weight, weight);
+        let address = farm[changed].address;
+        for (was, is) in owners(&farm).into_iter().zip(owners(&other)) {
+            if was != is {
+                let moved_right = if weight > old { is } else { was };
+                prop_assert_eq!(moved_right, Some(address));
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_in_rank_owns_the_slot(farm in farm(), slots in vec(0..SLOTS, 200)) {
+        let owners = owners(&farm);
+        let dispatcher = dispatcher(Policy::Hash, &farm);
+        for slot in slots {
+            let rank = dispatcher.sets()[0].rank(slot);
+            prop_assert_eq!(rank.len(), farm.len());
+            prop_assert_eq!(Some(farm[rank[0].destination].address), owners[slot]);
+            prop_assert!(rank.is_sorted_by(|a, b| a.score <= b.score));
+        }
+    }
+}
+
+#[test]
+fn a_lower_priority_waits_until_no_higher_one_can_take_work() {
+    let mut farm: Vec<_> = (1..=4).map(|host| destination(host, 1)).collect();
+    farm[0].priority = 5;
+    farm[1].priority = 5;
+    let first = owners(&farm);
+    let of = |n: usize| Some(farm[n].address);
+    assert!(first.iter().all(|owner| [of(0), of(1)].contains(owner)));
+    farm[0].state = State::Disabled;
+    assert!(
+        owners(&farm)
+            .iter()
+            .all(|owner| *owner == Some(farm[1].address))
+    );
+    farm[1].state = State::Disabled;
+    assert_shares(&all_owned(owners(&farm)), &farm[2..]);
+    farm[2].state = State::Disabled;
+    farm[3].state = State::Disabled;
+    assert!(owners(&farm).iter().all(Option::is_none));
+}
+
+#[test]
+fn rank_puts_the_higher_priority_first_and_leaves_out_the_disabled() {
+    let mut farm: Vec<_> = (1..=4).map(|host| destination(host, 1)).collect();
+    farm[3].priority = 1;
+    farm[1].state = State::Disabled;
+    let dispatcher = dispatcher(Policy::Hash, &farm);
+    for slot in (0..SLOTS).step_by(1000) {
+        let rank = dispatcher.sets()[0].rank(slot);
+        let mut order: Vec<_> = rank.iter().map(|each| each.destination).collect();
+        assert_eq!(order[0], 3);
+        order.sort_unstable();
+        assert_eq!(order, [0, 2, 3]);
+    }
+}
+
+#[test]
+fn another_secret_chooses_otherwise() {
+    let farm: Vec<_> = (1..=4).map(|host| destination(host, 1)).collect();
+    let one = dispatcher(Policy::Hash, &farm);
+    let set = one.sets()[0].definition().clone();
+    let other = Dispatcher::new(&[set], *b"another key then");
+    let mut turns = Turns::new(&[]);
+    let mut choose = |dispatcher: &Dispatcher, n: usize| {
+        let hash = dispatcher.hash(format!("call-{n}@phone.test").as_bytes());
+        dispatcher.sets()[0].choose(0, hash, b"", &mut turns)
+    };
+    let alike = (0..10_000).filter(|&n| choose(&one, n) == choose(&other, n));
+    // Of four equal ones, one in four by chance.
+    assert_share(alike.count(), 10_000, 0.25);
+    assert!((0..100).all(|n| choose(&one, n) == choose(&one, n)));
+}
+
+#[test]
+fn turns_are_by_weight_to_the_last_one_and_remembered() {
+    let mut farm = vec![destination(1, 1), destination(2, 2), destination(3, 3)];
+    farm.push(Destination {
+        state: State::Disabled,
+        ..destination(4, 9)
+    });
+    let dispatcher = dispatcher(Policy::RoundRobin, &farm);
+    let set = &dispatcher.sets()[0];
+    let mut turns = Turns::new(std::slice::from_ref(set.definition()));
+    for round in 0..50 {
+        let mut counts = [0; 4];
+        for n in 1..=6 {
+            let hash = dispatcher.hash(format!("{round}-{n}").as_bytes());
+            let chosen = set.choose(0, hash, b"", &mut turns).expect("a destination");
+            counts[chosen] += 1;
+            // A retransmission takes no turn.
+            assert_eq!(set.choose(0, hash, b"", &mut turns), Some(chosen));
+        }
+        assert_eq!(counts, [1, 2, 3, 0]);
+    }
+}
+
+/// Worked out by hand: of each word v of four octets, the last one padded on
+/// the left, v ^ v>>3; of their sum h, h + h>>11 + h>>13 + h>>23; 0 becomes 1.
+#[test]
+fn kamailios_hash() {
+    for (call_id, hash) in [
+        (&b""[..], 1),
+        // v = 0x61, v>>3 = 0x0c; nothing is left of h>>11.
+        (b"a", 0x6d),
+        // v = 0x6162, v>>3 = 0x0c2c, h = 0x6d4e; h>>11 = 0xd, h>>13 = 3.
+        (b"ab", 0x6d5e),
+        // v = 0x61626364, v>>3 = 0x0c2c4c6c, h = 0x6d4e2f08;
+        // h>>11 = 0xda9c5, h>>13 = 0x36a71, h>>23 = 0xda.
+        (b"abcd", 0x6d5f_4418),
+        // Two words: h = 0x6d4e2f08 + 0x6d = 0x6d4e2f75; the shifts as above.
+        (b"abcda", 0x6d5f_4485),
+        // An octet is signed: v = 0xffffffff, v>>3 = 0x1fffffff,
+        // h = 0xe0000000; h>>11 = 0x1c0000, h>>13 = 0x70000, h>>23 = 0x1c0.
+        (b"\xff", 0xe023_01c0),
+    ] {
+        assert_eq!(kamailio_hash(call_id), hash, "{}", call_id.escape_ascii());
+    }
+}
+
+#[test]
+fn kamailios_order_is_backwards_and_the_next_stands_in() {
+    let mut farm: Vec<_> = (1..=4).map(|host| destination(host, 1)).collect();
+    let choose = |farm: &[Destination], call_id: &[u8]| {
+        let dispatcher = dispatcher(Policy::Kamailio, farm);
+        dispatcher.sets()[0].choose(0, 0, call_id, &mut Turns::new(&[]))
+    };
+    // 0x6d = 109 = 1 mod 4: the second from the end.
+    assert_eq!(choose(&farm, b"a"), Some(2));
+    farm[2].state = State::Disabled;
+    assert_eq!(choose(&farm, b"a"), Some(1));
+    // 1 mod 4 again, with the empty one; a higher priority comes first.
+    farm[0].priority = 1;
+    assert_eq!(choose(&farm, b""), Some(3));
+    for each in &mut farm {
+        each.state = State::Disabled;
+    }
+    assert_eq!(choose(&farm, b"a"), None);
+}
