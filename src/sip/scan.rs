@@ -431,43 +431,35 @@ enum Known {
     ProxyRequire,
 }
 
-/// Which of the headers that routing reads `name` is (§7.3.1, §7.3.3).
+/// Which of the headers that routing reads `name` is (§7.3.1, §7.3.3). The
+/// length ends the search for most others.
 #[inline]
 fn header_of(name: &[u8]) -> Option<Known> {
-    Some(match name {
-        b"Via" | b"v" => Known::Via,
-        b"From" | b"f" => Known::From,
-        b"To" | b"t" => Known::To,
-        b"Call-ID" | b"i" => Known::CallId,
-        b"CSeq" => Known::CSeq,
-        b"Max-Forwards" => Known::MaxForwards,
-        b"Content-Length" | b"l" => Known::ContentLength,
-        b"Route" => Known::Route,
-        b"Proxy-Require" => Known::ProxyRequire,
-        // Hardly anybody writes them otherwise; the length of most others
-        // ends the search.
-        _ => return header_of_any_case(name),
-    })
+    match name.len() {
+        1 => match name[0] | 0x20 {
+            b'v' => Some(Known::Via),
+            b'f' => Some(Known::From),
+            b't' => Some(Known::To),
+            b'i' => Some(Known::CallId),
+            b'l' => Some(Known::ContentLength),
+            _ => None,
+        },
+        2 => is(name, b"To", Known::To),
+        3 => is(name, b"Via", Known::Via),
+        4 => is(name, b"From", Known::From).or_else(|| is(name, b"CSeq", Known::CSeq)),
+        5 => is(name, b"Route", Known::Route),
+        7 => is(name, b"Call-ID", Known::CallId),
+        12 => is(name, b"Max-Forwards", Known::MaxForwards),
+        13 => is(name, b"Proxy-Require", Known::ProxyRequire),
+        14 => is(name, b"Content-Length", Known::ContentLength),
+        _ => None,
+    }
 }
 
+/// `known` where `name` is `long`, which nearly all write in this case: the
+/// first comparison is of whole words.
 #[inline]
-fn header_of_any_case(name: &[u8]) -> Option<Known> {
-    let (known, long): (Known, &[u8]) = match (name.len(), name[0] | 0x20) {
-        (1, b'v') => return Some(Known::Via),
-        (1, b'f') => return Some(Known::From),
-        (1, b't') => return Some(Known::To),
-        (1, b'i') => return Some(Known::CallId),
-        (1, b'l') => return Some(Known::ContentLength),
-        (3, b'v') => (Known::Via, b"Via"),
-        (4, b'f') => (Known::From, b"From"),
-        (2, b't') => (Known::To, b"To"),
-        (7, b'c') => (Known::CallId, b"Call-ID"),
-        (4, b'c') => (Known::CSeq, b"CSeq"),
-        (12, b'm') => (Known::MaxForwards, b"Max-Forwards"),
-        (14, b'c') => (Known::ContentLength, b"Content-Length"),
-        (5, b'r') => (Known::Route, b"Route"),
-        (13, b'p') => (Known::ProxyRequire, b"Proxy-Require"),
-        _ => return None,
-    };
-    eq_ignore_case(name, long).then_some(known)
+fn is<const N: usize>(name: &[u8], long: &[u8; N], known: Known) -> Option<Known> {
+    (name == long || (name[0] | 0x20 == long[0] | 0x20 && eq_ignore_case(name, long)))
+        .then_some(known)
 }
