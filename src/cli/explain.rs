@@ -85,9 +85,9 @@ pub(super) fn explain(args: &ExplainArgs) -> io::Result<ExitCode> {
 
 /// The secret of the file, if there is one; explaining makes none.
 fn secret(path: Option<&Path>) -> io::Result<(Secret, bool)> {
-    match path.filter(|path| path.exists()) {
+    match supervisor::place(path).filter(|path| path.exists()) {
         Some(path) => {
-            let (secret, _) = supervisor::load(Some(path)).map_err(io::Error::other)?;
+            let (secret, _) = supervisor::load(Some(&path)).map_err(io::Error::other)?;
             Ok((secret, true))
         }
         None => Ok((Secret::from_octets([0; Secret::OCTETS]), false)),

@@ -1,65 +1,38 @@
 //! Why a datagram is not forwarded: one list for counters, replies and docs.
 
 /// Why a datagram was dropped or answered by ourselves.
+/// [`Reason::explanation`] says what each means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
+#[allow(missing_docs, reason = "the explanations are the documentation")]
 pub enum Reason {
-    /// Line ends or NULs that keep a NAT binding open (RFC 5626 §3.5).
     KeepAlive,
-    /// No SIP: STUN, DTLS, HTTP, noise.
     NotSip,
-    /// From port 0, or from one of our own addresses.
     BadSource,
-    /// The start line breaks the grammar (RFC 3261 §7.1, §7.2).
     StartLine,
-    /// A version other than SIP/2.0 (§21.5.6).
     Version,
-    /// A CR or LF by itself, or no end of the headers.
     LineEnd,
-    /// A header row without a name (§7.3.1).
     HeaderName,
-    /// A mandatory header is missing (§8.1.1).
     MissingHeader,
-    /// A header that may stand once stands twice.
     DuplicateHeader,
-    /// A header that routing reads breaks its grammar.
     HeaderValue,
-    /// The datagram ends before Content-Length does (§18.3).
     TooShort,
-    /// The top Via cannot be read, so nothing can be answered either.
     TopVia,
-    /// The Request-URI breaks the grammar.
     RequestUri,
-    /// A Request-URI that is neither sip, sips nor tel (§16.3 item 2).
     UriScheme,
-    /// Max-Forwards has run out (§16.3 item 3).
     TooManyHops,
-    /// Proxy-Require wants what we do not do (§16.3 item 5).
     ProxyRequire,
-    /// CSeq names another method than the Request-Line (§8.1.1.5).
     CSeqMethod,
-    /// The same, and the method is none that any RFC defines.
     UnknownMethod,
-    /// A Route value that cannot be read, or too many of our own.
     Route,
-    /// No destination of the set can take work.
     NoDestination,
-    /// A member names a next hop that UDP cannot reach: a host name, another
-    /// transport, or an address family without a listener.
     NextHop,
-    /// The next hop is a multicast, broadcast or unspecified address, or us.
     ForbiddenNextHop,
-    /// With our Via it would not fit a datagram (§21.5.7).
     TooLarge,
-    /// The ACK for a reply of our own: absorbed (§17.1.1.3).
     ReplyAck,
-    /// A local reply that its source prefix had no allowance left for.
     ReplyLimit,
-    /// A response whose top Via is not ours (§16.11, §18.1.2).
     NotOurVia,
-    /// A response to no request that we sent: its branch does not verify.
     ForgedResponse,
-    /// A response with our Via and none below: there is nobody to send it to.
     NoNextVia,
 }
 

@@ -19,7 +19,7 @@ use crate::net::{Granted, Socket};
 use crate::proxy::{Proxy, ReplyLimiter, Secret};
 use crate::worker::{Counters, Totals, Worker};
 
-pub use secret_file::{Kept, SecretFileError, load};
+pub use secret_file::{Kept, SecretFileError, load, place};
 
 /// A running load balancer.
 pub struct Instance {

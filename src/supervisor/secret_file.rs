@@ -77,13 +77,7 @@ impl std::error::Error for SecretFileError {}
 /// [`SecretFileError`]. Without a path and a state directory there is none:
 /// the secret then lasts as long as the process.
 pub fn load(path: Option<&Path>) -> Result<(Secret, Kept), SecretFileError> {
-    let state_directory = || {
-        // systemd separates several directories by colons.
-        let list = std::env::var("STATE_DIRECTORY").ok()?;
-        let first = list.split(':').next().filter(|first| !first.is_empty())?;
-        Some(Path::new(first).join("secret"))
-    };
-    let Some(path) = path.map(Path::to_owned).or_else(state_directory) else {
+    let Some(path) = place(path) else {
         let octets = random().map_err(|error| SecretFileError::Io(PathBuf::new(), error))?;
         return Ok((Secret::from_octets(octets), Kept::Nowhere));
     };
@@ -97,6 +91,18 @@ pub fn load(path: Option<&Path>) -> Result<(Secret, Kept), SecretFileError> {
         Ok(secret) => Ok((secret, Kept::Read(path, open))),
         Err(error) => Err(SecretFileError::Content(path, error)),
     }
+}
+
+/// Where the secret is kept: at `path`, or else in systemd's state directory.
+#[must_use]
+pub fn place(path: Option<&Path>) -> Option<PathBuf> {
+    if let Some(path) = path {
+        return Some(path.to_owned());
+    }
+    // systemd separates several directories by colons.
+    let list = std::env::var("STATE_DIRECTORY").ok()?;
+    let first = list.split(':').next().filter(|first| !first.is_empty())?;
+    Some(Path::new(first).join("secret"))
 }
 
 fn read(path: &Path) -> io::Result<(String, bool)> {
