@@ -118,6 +118,11 @@ fn settled_disagreements() {
         all_agree([(new, octets.as_slice())]);
         assert_eq!(ours(&octets).is_some(), reads, "{new:?}");
     }
+    // A tag is From's and To's; in Route nobody reads it.
+    let tagged = plain.replace(";lr>", ";lr>;tag=[a];tag");
+    let routes = ours(tagged.as_bytes()).expect("the rest").routes;
+    assert_eq!(routes.map(|routes| routes.len()), Some(1));
+    all_agree([("tags in Route", tagged.as_bytes())]);
     // A Route without brackets would leave its parameters to the header.
     let bare = plain.replace("<sip:one.test;lr>", "sip:one.test;lr");
     assert_eq!(ours(bare.as_bytes()).expect("the rest").routes, None);

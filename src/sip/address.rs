@@ -57,7 +57,7 @@ fn read(bytes: &[u8], span: Span, listed: bool) -> Option<Address> {
         value: Span::new(start, at),
         next: None,
     };
-    address.params(bytes, at)?;
+    address.params(bytes, at, listed)?;
     (listed || address.next.is_none()).then_some(address)
 }
 
@@ -115,13 +115,14 @@ fn open_bracket(bytes: &[u8], start: usize, listed: bool) -> Option<Option<usize
 
 impl Address {
     #[inline]
-    fn params(&mut self, bytes: &[u8], mut at: usize) -> Option<()> {
+    fn params(&mut self, bytes: &[u8], mut at: usize, listed: bool) -> Option<()> {
         loop {
             self.value.end = at as u32;
             match next_param(bytes, at)? {
                 Next::Param(name, Param { whole, value }) => {
                     at = whole.end as usize;
-                    if eq_ignore_case(name.of(bytes), b"tag") {
+                    // In Route it is a parameter like any other.
+                    if !listed && eq_ignore_case(name.of(bytes), b"tag") {
                         if !self.tag.is_empty() || !token(value.of(bytes)) {
                             return None;
                         }

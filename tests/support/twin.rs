@@ -267,7 +267,8 @@ pub fn read_but_lists(datagram: &[u8]) -> Read<(Twin, Option<Refusal>)> {
         .flat_map(|row| row.split(|&octet| octet == b','))
         .map(option_tag)
         .collect();
-    let refusal = routes.as_ref().err().or(proxy_require.as_ref().err());
+    let refusal = routes.as_ref().err();
+    let refusal = refusal.or_else(|| proxy_require.as_ref().err());
     let refusal = refusal.copied();
     let twin = Twin {
         target: target(&start)?,

@@ -1,0 +1,87 @@
+//! Decides one canned message some times and ends: to be run under
+//! callgrind, which counts the instructions inside [`counted`].
+//!
+//! `replay MESSAGE TIMES`, with a message of [`messages`], or
+//! `replay worst NUMBER SIZE`, with one that is costly for its size.
+#![allow(missing_docs, reason = "a program has no readers of its API")]
+
+#[path = "../../tests/support/fixture.rs"]
+mod fixture;
+#[path = "../../tests/support/worst.rs"]
+mod worst;
+
+use std::env::args;
+use std::hint::black_box;
+use std::net::SocketAddr;
+
+use anyhow::{Context, bail};
+
+use fixture::{Bench, answer, caller, destination, invite};
+
+/// What is counted: one decision.
+#[inline(never)]
+fn counted(bench: &mut Bench, bytes: &[u8], source: SocketAddr) {
+    black_box(bench.decide(black_box(bytes), source));
+}
+
+/// A datagram and where it comes from.
+struct Canned {
+    /// What it is called in `instructions.toml`.
+    name: &'static str,
+    /// Its payload.
+    octets: Vec<u8>,
+    /// Where it comes from.
+    source: SocketAddr,
+}
+
+/// The messages of a call and what else comes in, as they reach us.
+fn messages() -> Vec<Canned> {
+    let mut bench = Bench::default();
+    let invite = invite();
+    let text = String::from_utf8_lossy(&invite);
+    let head = text.split("Contact:").next().unwrap_or_default();
+    let bye = format!("{head}Content-Length: 0\r\n\r\n").replace("INVITE", "BYE");
+    let (_, forwarded) = bench.decide(&invite, caller());
+    let ok = answer(forwarded, "SIP/2.0 200 OK");
+    let (_, forwarded) = bench.decide(bye.as_bytes(), caller());
+    let bye_ok = answer(forwarded, "SIP/2.0 200 OK");
+    let last_hop = text.replace("Max-Forwards: 70", "Max-Forwards: 0");
+    let forged = String::from_utf8_lossy(&ok).replace("CSeq: 2", "CSeq: 3");
+    let canned = |name, octets, source| Canned {
+        name,
+        octets,
+        source,
+    };
+    vec![
+        canned("invite", invite.clone(), caller()),
+        canned("invite-200", ok, destination(0)),
+        canned("bye", bye.into_bytes(), caller()),
+        canned("bye-200", bye_ok, destination(0)),
+        canned("reply-483", last_hop.into_bytes(), caller()),
+        canned("forged-200", forged.into_bytes(), destination(0)),
+    ]
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut bench = Bench::default();
+    match arguments[..] {
+        ["worst", number, size] => {
+            let case = worst::CASES.get(number.parse::<usize>()?);
+            let (_, make) = case.context("no such case")?;
+            let bytes = make(size.parse()?);
+            counted(&mut bench, &bytes, caller());
+        }
+        [name, times] => {
+            let messages = messages();
+            let found = messages.iter().find(|message| message.name == name);
+            let message = found.context("no such message")?;
+            for _ in 0..times.parse::<usize>()? {
+                counted(&mut bench, &message.octets, message.source);
+            }
+        }
+        _ => bail!("usage: replay MESSAGE TIMES | replay worst NUMBER SIZE"),
+    }
+    Ok(())
+}
