@@ -24,6 +24,8 @@ pub use counters::{Counters, Totals};
 /// What one worker needs to run.
 pub struct Worker {
     sockets: Vec<Socket>,
+    /// Which of them epoll watches.
+    watched: Vec<bool>,
     proxy: Arc<Proxy>,
     counters: Arc<Counters>,
     limiter: ReplyLimiter,
@@ -36,6 +38,9 @@ pub struct Worker {
 /// The token of the waker; sockets have their listener's number.
 const WAKER: Token = Token(usize::MAX);
 
+/// Datagrams in a batch from which on it pays to take the socket from epoll.
+const WORTH_UNWATCHING: usize = 8;
+
 /// Added to the clock of the limiter, whose buckets start out empty at 0.
 const CLOCK_START: u64 = 3_600_000;
 
@@ -43,7 +48,7 @@ impl Worker {
     /// Prepares a worker that owns one socket for each listener.
     ///
     /// # Errors
-    /// As of `epoll_create1` and `epoll_ctl`.
+    /// As of `epoll_create1` and `eventfd`.
     pub fn new(
         sockets: Vec<Socket>,
         proxy: Arc<Proxy>,
@@ -53,15 +58,12 @@ impl Worker {
         batch: usize,
     ) -> io::Result<(Self, Waker)> {
         let poll = Poll::new()?;
-        for (listener, socket) in sockets.iter().enumerate() {
-            let fd = socket.as_raw_fd();
-            poll.registry()
-                .register(&mut SourceFd(&fd), Token(listener), Interest::READABLE)?;
-        }
         let waker = Waker::new(poll.registry(), WAKER)?;
         let started = Instant::now();
+        let watched = vec![false; sockets.len()];
         let worker = Self {
             sockets,
+            watched,
             proxy,
             counters,
             limiter,
@@ -76,7 +78,7 @@ impl Worker {
     /// Runs until it is told to stop.
     ///
     /// # Errors
-    /// As of `epoll_wait`. Errors of single sockets are counted, not returned.
+    /// As of `epoll_wait` and `epoll_ctl`. Errors of single sockets are counted, not returned.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(self.sockets.len() + 1);
         let mut ready = vec![false; self.sockets.len()];
@@ -85,6 +87,7 @@ impl Worker {
         let mut scratch = self.proxy.scratch();
         while !self.stop.load(Ordering::Relaxed) {
             if !ready.contains(&true) {
+                self.watch_all()?;
                 match self.poll.poll(&mut events, None) {
                     Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                     _ => {}
@@ -94,8 +97,34 @@ impl Worker {
                 }
             }
             for (listener, ready) in ready.iter_mut().enumerate().filter(|(_, ready)| **ready) {
-                *ready = self.batch(listener, &mut received, &mut out, &mut scratch);
+                *ready = self.batch(listener, &mut received, &mut out, &mut scratch)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Has epoll watch every socket; one that is not empty raises an event.
+    fn watch_all(&mut self) -> io::Result<()> {
+        for (listener, watched) in self.watched.iter_mut().enumerate() {
+            if !*watched {
+                let fd = self.sockets[listener].as_raw_fd();
+                let registry = self.poll.registry();
+                registry.register(&mut SourceFd(&fd), Token(listener), Interest::READABLE)?;
+                *watched = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a socket from epoll while it is busy.
+    ///
+    /// A watched socket has the kernel look for somebody to wake each time a
+    /// datagram that it sent is freed: 0.11 us a message, where this and
+    /// watching it again take 0.5 us in all.
+    fn unwatch(&mut self, listener: usize) -> io::Result<()> {
+        if std::mem::take(&mut self.watched[listener]) {
+            let fd = self.sockets[listener].as_raw_fd();
+            self.poll.registry().deregister(&mut SourceFd(&fd))?;
         }
         Ok(())
     }
@@ -111,15 +140,18 @@ impl Worker {
         received: &mut ReceiveBatch,
         out: &mut SendBatch,
         scratch: &mut Scratch,
-    ) -> bool {
+    ) -> io::Result<bool> {
         let n = match received.receive(&self.sockets[listener]) {
             Ok(n) => n,
             Err(error) => {
                 self.counters.receive_error(&error);
                 // An error of an earlier send; what is queued is still there.
-                return true;
+                return Ok(true);
             }
         };
+        if n >= WORTH_UNWATCHING {
+            self.unwatch(listener)?;
+        }
         for (bytes, source) in received.datagrams() {
             if !out.has_room() {
                 flush(out, &self.sockets, &self.counters);
@@ -148,7 +180,7 @@ impl Worker {
         }
         flush(out, &self.sockets, &self.counters);
         self.counters.received(n);
-        n == received.size()
+        Ok(n == received.size())
     }
 }
 
