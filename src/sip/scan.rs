@@ -77,7 +77,7 @@ pub struct CSeq {
     pub method: Span,
 }
 
-/// The headers of which a message has one.
+/// The headers that routing reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are the headers'")]
 pub enum Header {
@@ -88,6 +88,8 @@ pub enum Header {
     CSeq,
     MaxForwards,
     ContentLength,
+    Route,
+    ProxyRequire,
 }
 
 /// What keeps a SIP message from being forwarded.
@@ -225,7 +227,8 @@ fn status_line(line: &[u8]) -> (StartLine, Option<Fault>) {
 }
 
 impl Message<'_> {
-    /// Whether the message holds `header`.
+    /// Whether the message holds `header`, one of those that it may hold once
+    /// or Via.
     #[must_use]
     pub fn has(&self, header: Header) -> bool {
         self.seen & (1 << header as u16) != 0
@@ -246,10 +249,10 @@ impl Message<'_> {
             let Some(end) = row_end(bytes, colon) else {
                 return self.fail(Fault::LineEnd);
             };
-            if let Some(known) = header_of(name) {
+            if let Some(header) = header_of(name) {
                 let value = value_span(bytes, colon + 1, end);
                 let line = Span::new(start, end);
-                self.note(known, Row { line, value }, &mut content_length);
+                self.note(header, Row { line, value }, &mut content_length);
             }
             at = end;
             self.headers_end = end as u32;
@@ -279,10 +282,10 @@ impl Message<'_> {
 
     /// Takes in a row with a header that routing reads.
     #[inline]
-    fn note(&mut self, known: Known, row: Row, content_length: &mut Option<u64>) {
+    fn note(&mut self, header: Header, row: Row, content_length: &mut Option<u64>) {
         let value = row.value.of(self.bytes);
-        match known {
-            Known::Via => {
+        match header {
+            Header::Via => {
                 if self.via.is_none() {
                     self.via = Some(row);
                     self.seen |= 1 << Header::Via as u16;
@@ -290,21 +293,21 @@ impl Message<'_> {
                     self.next_via = Some(row);
                 }
             }
-            Known::Route => {
+            Header::Route => {
                 self.route.get_or_insert(row);
             }
-            Known::ProxyRequire => {
+            Header::ProxyRequire => {
                 self.proxy_require.get_or_insert(row);
             }
-            Known::CallId => {
+            Header::CallId => {
                 let sound = !value.is_empty() && !has(value, |b| b <= 0x20 || b == 0x7f);
                 if self.once(Header::CallId, sound) {
                     self.call_id = row;
                 }
             }
-            Known::From if self.once(Header::From, true) => self.from = row,
-            Known::To if self.once(Header::To, true) => self.to = row,
-            Known::CSeq => {
+            Header::From if self.once(Header::From, true) => self.from = row,
+            Header::To if self.once(Header::To, true) => self.to = row,
+            Header::CSeq => {
                 let cseq = cseq(self.bytes, row);
                 if self.once(Header::CSeq, cseq.is_some()) {
                     self.cseq = CSeq {
@@ -313,20 +316,20 @@ impl Message<'_> {
                     };
                 }
             }
-            Known::MaxForwards => {
+            Header::MaxForwards => {
                 let hops = decimal(value, 255);
                 if self.once(Header::MaxForwards, hops.is_some()) {
                     self.max_forwards = hops.map(|n| (row.value, n as u8));
                 }
             }
-            Known::ContentLength => {
+            Header::ContentLength => {
                 // Longer than any datagram is as wrong as no number at all.
                 let length = decimal(value, u64::from(u32::MAX));
                 if self.once(Header::ContentLength, length.is_some()) {
                     *content_length = length;
                 }
             }
-            Known::From | Known::To => {}
+            Header::From | Header::To => {}
         }
     }
 
@@ -418,48 +421,35 @@ fn cseq(bytes: &[u8], row: Row) -> Option<CSeq> {
     })
 }
 
-#[derive(Clone, Copy)]
-enum Known {
-    Via,
-    CallId,
-    From,
-    To,
-    CSeq,
-    MaxForwards,
-    ContentLength,
-    Route,
-    ProxyRequire,
-}
-
 /// Which of the headers that routing reads `name` is (§7.3.1, §7.3.3). The
 /// length ends the search for most others.
 #[inline]
-fn header_of(name: &[u8]) -> Option<Known> {
+fn header_of(name: &[u8]) -> Option<Header> {
     match name.len() {
         1 => match name[0] | 0x20 {
-            b'v' => Some(Known::Via),
-            b'f' => Some(Known::From),
-            b't' => Some(Known::To),
-            b'i' => Some(Known::CallId),
-            b'l' => Some(Known::ContentLength),
+            b'v' => Some(Header::Via),
+            b'f' => Some(Header::From),
+            b't' => Some(Header::To),
+            b'i' => Some(Header::CallId),
+            b'l' => Some(Header::ContentLength),
             _ => None,
         },
-        2 => is(name, b"To", Known::To),
-        3 => is(name, b"Via", Known::Via),
-        4 => is(name, b"From", Known::From).or_else(|| is(name, b"CSeq", Known::CSeq)),
-        5 => is(name, b"Route", Known::Route),
-        7 => is(name, b"Call-ID", Known::CallId),
-        12 => is(name, b"Max-Forwards", Known::MaxForwards),
-        13 => is(name, b"Proxy-Require", Known::ProxyRequire),
-        14 => is(name, b"Content-Length", Known::ContentLength),
+        2 => is(name, b"To", Header::To),
+        3 => is(name, b"Via", Header::Via),
+        4 => is(name, b"From", Header::From).or_else(|| is(name, b"CSeq", Header::CSeq)),
+        5 => is(name, b"Route", Header::Route),
+        7 => is(name, b"Call-ID", Header::CallId),
+        12 => is(name, b"Max-Forwards", Header::MaxForwards),
+        13 => is(name, b"Proxy-Require", Header::ProxyRequire),
+        14 => is(name, b"Content-Length", Header::ContentLength),
         _ => None,
     }
 }
 
-/// `known` where `name` is `long`, which nearly all write in this case: the
+/// `header` where `name` is `long`, which nearly all write in this case: the
 /// first comparison is of whole words.
 #[inline]
-fn is<const N: usize>(name: &[u8], long: &[u8; N], known: Known) -> Option<Known> {
+fn is<const N: usize>(name: &[u8], long: &[u8; N], header: Header) -> Option<Header> {
     (name == long || (name[0] | 0x20 == long[0] | 0x20 && eq_ignore_case(name, long)))
-        .then_some(known)
+        .then_some(header)
 }

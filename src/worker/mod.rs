@@ -7,7 +7,6 @@
 mod counters;
 
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -168,7 +167,7 @@ impl Worker {
                     self.counters.forwarded(&forward);
                 }
                 Decision::Reply(reply) => {
-                    if self.limiter.allow(source_ip(source), now(self.started)) {
+                    if self.limiter.allow(source.ip(), now(self.started)) {
                         out.push(reply.length, reply.to, listener);
                         self.counters.replied(reply.status);
                     } else {
@@ -182,10 +181,6 @@ impl Worker {
         self.counters.received(n);
         Ok(n == received.size())
     }
-}
-
-fn source_ip(source: std::net::SocketAddr) -> IpAddr {
-    source.ip()
 }
 
 fn now(started: Instant) -> u64 {
