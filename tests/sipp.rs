@@ -122,8 +122,8 @@ fn cancelled_calls() {
     setting.play(
         Scenario::Ours("cancel_uac.xml"),
         Load {
-            calls: 2_000,
-            rate: 400,
+            calls: 40_000,
+            rate: 2_000,
         },
     );
 }
@@ -136,8 +136,8 @@ fn challenged_calls() {
     setting.play(
         Scenario::Ours("challenge_uac.xml"),
         Load {
-            calls: 2_000,
-            rate: 400,
+            calls: 40_000,
+            rate: 2_000,
         },
     );
 }
