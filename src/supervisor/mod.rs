@@ -93,7 +93,8 @@ impl Instance {
             let last = sockets.last().and_then(|worker| worker.last());
             granted.extend(last.map(Socket::granted).transpose().map_err(failed)?);
         }
-        let limiter_key = random().map_err(|error| StartError::System("getrandom", error))?;
+        let limiter_key =
+            secret_file::random().map_err(|error| StartError::System("getrandom", error))?;
         let proxy = Arc::new(Proxy::new(&config, secret));
         let mut instance = Self {
             cores: cores(&config),
@@ -105,7 +106,11 @@ impl Instance {
             config,
         };
         for sockets in sockets {
-            instance.spawn(sockets, limiter_key)?;
+            if let Err(error) = instance.spawn(sockets, limiter_key) {
+                // The first error is the one to tell.
+                let _ = instance.stop();
+                return Err(error);
+            }
         }
         Ok(instance)
     }
@@ -256,12 +261,6 @@ fn cores(config: &Config) -> Vec<Option<usize>> {
     };
     let mut cores = usable.iter().map(|core| core.id).cycle();
     (0..config.workers).map(|_| cores.next()).collect()
-}
-
-fn random() -> io::Result<[u8; 16]> {
-    let mut key = [0; 16];
-    getrandom::fill(&mut key).map_err(|error| io::Error::other(error.to_string()))?;
-    Ok(key)
 }
 
 /// Runs until SIGTERM or SIGINT. SIGUSR1 prints the counters.

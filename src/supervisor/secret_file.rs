@@ -113,7 +113,7 @@ fn read(path: &Path) -> io::Result<(String, bool)> {
 /// Makes the file; false where another instance was faster. It appears whole
 /// or not at all: written under another name, then linked.
 fn make(path: &Path) -> io::Result<bool> {
-    let mut text: String = random()?
+    let mut text: String = random::<{ Secret::OCTETS }>()?
         .iter()
         .map(|octet| format!("{octet:02x}"))
         .collect();
@@ -135,8 +135,9 @@ fn make(path: &Path) -> io::Result<bool> {
     }
 }
 
-fn random() -> io::Result<[u8; Secret::OCTETS]> {
-    let mut octets = [0; Secret::OCTETS];
+/// Octets from the kernel's source of random ones.
+pub(super) fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut octets = [0; N];
     getrandom::fill(&mut octets).map_err(|error| io::Error::other(error.to_string()))?;
     Ok(octets)
 }
