@@ -26,7 +26,7 @@ struct Turn {
 impl Turns {
     /// Nothing remembered, for the sets of a configuration.
     #[must_use]
-    pub fn new(sets: &[config::Set]) -> Self {
+    pub fn new<'a>(sets: impl IntoIterator<Item = &'a config::Set>) -> Self {
         let turn = |set: &config::Set| {
             (set.policy == Policy::RoundRobin).then(|| Turn {
                 due: vec![0; set.destinations.len()],
@@ -34,7 +34,7 @@ impl Turns {
             })
         };
         Self {
-            sets: sets.iter().map(turn).collect(),
+            sets: sets.into_iter().map(turn).collect(),
         }
     }
 

@@ -25,7 +25,7 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 
 use crate::config::Config;
-use crate::dispatcher::{Dispatcher, Turns};
+use crate::dispatcher::{self, Dispatcher, Turns};
 use crate::sip::{MAX_DATAGRAM, NotSip, Rewrite, StartLine, scan};
 
 pub use limiter::ReplyLimiter;
@@ -151,15 +151,10 @@ impl Proxy {
     /// Fresh working memory.
     #[must_use]
     pub fn scratch(&self) -> Scratch {
-        let sets: Vec<_> = self
-            .dispatcher
-            .sets()
-            .iter()
-            .map(|set| set.definition().clone())
-            .collect();
+        let sets = self.dispatcher.sets().iter();
         Scratch {
             rewrite: Rewrite::default(),
-            turns: Turns::new(&sets),
+            turns: Turns::new(sets.map(dispatcher::Set::definition)),
             octets: Vec::with_capacity(MAX_DATAGRAM + 1024),
         }
     }
