@@ -36,7 +36,8 @@ impl Request<'_> {
         for value in sip::route_values(bytes, first, self.message.headers_end) {
             let (value, row) = value.ok_or(Reason::Route)?;
             let route = sip::uri(bytes, value.uri).ok_or(Reason::Route)?;
-            if !matches!(self.named(&route), Named::Us) {
+            let named = self.named(&route);
+            if !matches!(named, Named::Us) {
                 if value.value.start != row.value.start {
                     let own = Span {
                         start: row.value.start,
@@ -47,7 +48,7 @@ impl Request<'_> {
                         .cut(own)
                         .map_err(|TooManyEdits| Reason::Route)?;
                 }
-                return Ok(self.named(&route));
+                return Ok(named);
             }
             if value.next.is_none() {
                 scratch
