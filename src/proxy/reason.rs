@@ -198,6 +198,18 @@ impl Reason {
 }
 
 impl Status {
+    /// All of them, by number.
+    pub const ALL: [Self; 8] = [
+        Self::BadRequest,
+        Self::UnsupportedUriScheme,
+        Self::BadExtension,
+        Self::TooManyHops,
+        Self::NotImplemented,
+        Self::ServiceUnavailable,
+        Self::VersionNotSupported,
+        Self::MessageTooLarge,
+    ];
+
     /// The number.
     #[must_use]
     pub const fn code(self) -> u16 {

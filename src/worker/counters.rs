@@ -16,24 +16,13 @@ pub struct Counters {
     received: AtomicU64,
     requests: AtomicU64,
     responses: AtomicU64,
-    replies: [AtomicU64; STATUSES.len()],
+    replies: [AtomicU64; Status::ALL.len()],
     dropped: [AtomicU64; Reason::ALL.len()],
     send_errors: [AtomicU64; ERRNOS],
     receive_errors: AtomicU64,
     /// Requests sent to members, by set and destination.
     destinations: Vec<Vec<AtomicU64>>,
 }
-
-const STATUSES: [Status; 8] = [
-    Status::BadRequest,
-    Status::UnsupportedUriScheme,
-    Status::BadExtension,
-    Status::TooManyHops,
-    Status::NotImplemented,
-    Status::ServiceUnavailable,
-    Status::VersionNotSupported,
-    Status::MessageTooLarge,
-];
 
 /// A load and a store cost less than an atomic addition, and are enough for
 /// a single writer.
@@ -88,7 +77,7 @@ impl Counters {
 
     #[cold]
     pub(super) fn replied(&self, status: Status) {
-        let at = STATUSES.iter().position(|&known| known == status);
+        let at = Status::ALL.iter().position(|&known| known == status);
         add(&self.replies[at.unwrap_or(0)], 1);
     }
 
@@ -139,7 +128,7 @@ impl Totals {
             }
         }
         let mut rare = Vec::new();
-        for (i, status) in STATUSES.iter().enumerate() {
+        for (i, status) in Status::ALL.iter().enumerate() {
             rare.push((format!("reply-{}", status.code()), sum(&|w| &w.replies[i])));
         }
         for reason in Reason::ALL {
