@@ -10,7 +10,8 @@ pub(super) fn literal(host: &[u8]) -> Option<IpAddr> {
     if let Some(v4) = ipv4(host) {
         return Some(IpAddr::V4(v4));
     }
-    if !host.contains(&b':') {
+    // Its first group has four digits, and a bracket may stand before it.
+    if !host.iter().take(6).any(|&b| b == b':') {
         return None;
     }
     let text = std::str::from_utf8(host).ok()?;

@@ -1,7 +1,8 @@
 //! name-addr and addr-spec: From, To, and the values of Route (RFC 3261
 //! §20.10, §20.20, §20.34, §25.1).
 
-use super::chars::{has, is_control, is_lws, is_uri, skip_lws, skip_quoted, token};
+use super::chars::{is_lws, skip_lws, skip_quoted, token};
+use super::lanes::{Lanes, find};
 use super::param::{Next, Param, next_param};
 use super::{Row, Span, eq_ignore_case};
 
@@ -36,18 +37,27 @@ fn read(bytes: &[u8], span: Span, listed: bool) -> Option<Address> {
     let start = skip_lws(bytes, span.start as usize);
     let (uri, at) = match open_bracket(bytes, start, listed)? {
         Some(open) => {
-            let length = memchr::memchr(b'>', &bytes[open..])?;
-            (Span::new(open, open + length), open + length + 1)
+            let close = find(bytes, open, Lanes::not_uri);
+            if bytes.get(close) != Some(&b'>') {
+                return None;
+            }
+            (Span::new(open, close), close + 1)
         }
         None if listed => return None,
         None => {
-            let rest = &bytes[start..];
-            let ends = |b: u8| is_lws(b) || matches!(b, b';' | b',' | b'?');
-            let length = rest.iter().position(|&b| ends(b)).unwrap_or(rest.len());
-            (Span::new(start, start + length), start + length)
+            let end = find(bytes, start, |lanes| {
+                lanes.not_uri() | lanes.is(b';') | lanes.is(b',') | lanes.is(b'?')
+            });
+            if bytes
+                .get(end)
+                .is_some_and(|&b| !is_lws(b) && !b";,?".contains(&b))
+            {
+                return None;
+            }
+            (Span::new(start, end), end)
         }
     };
-    if uri.is_empty() || has(uri.of(bytes), |b| !is_uri(b)) {
+    if uri.is_empty() {
         return None;
     }
     let none = Span::new(at, at);
@@ -98,19 +108,20 @@ pub fn route_values(
 #[inline]
 fn open_bracket(bytes: &[u8], start: usize, listed: bool) -> Option<Option<usize>> {
     let mut at = start;
-    while let Some(found) = memchr::memchr3(b'<', b';', b'"', &bytes[at..]) {
-        let outside = |b| is_control(b) | (listed & (b == b','));
-        if has(&bytes[at..at + found], outside) {
-            return None;
-        }
-        at += found;
-        match bytes[at] {
-            b'<' => return Some(Some(at + 1)),
-            b'"' => at = skip_quoted(bytes, at)?,
-            _ => break,
+    loop {
+        at = find(bytes, at, |lanes| {
+            let mark = lanes.is(b'<') | lanes.is(b';') | lanes.is(b'"') | lanes.controls();
+            // A list has its commas there, and no address without brackets.
+            if listed { mark | lanes.is(b',') } else { mark }
+        });
+        match bytes.get(at) {
+            Some(b'<') => return Some(Some(at + 1)),
+            Some(b'"') => at = skip_quoted(bytes, at)?,
+            Some(&b) if is_lws(b) => at += 1,
+            None | Some(b';') => return Some(None),
+            Some(_) => return None,
         }
     }
-    Some(None)
 }
 
 impl Address {

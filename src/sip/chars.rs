@@ -1,5 +1,7 @@
 //! Classes of octets, and comparisons that ignore case (RFC 3261 §25.1).
 
+use super::lanes::{Lanes, find};
+
 const TOKEN: u8 = 1;
 const HOST: u8 = 2;
 const PARAM: u8 = 4;
@@ -40,39 +42,10 @@ pub(super) fn is_token(b: u8) -> bool {
     CLASS[b as usize] & TOKEN != 0
 }
 
-/// Octets of a host name or an IPv4 address.
+/// Whether no octet is one that a URI cannot hold.
 #[inline]
-pub(super) fn is_host(b: u8) -> bool {
-    CLASS[b as usize] & HOST != 0
-}
-
-/// Octets that a URI may hold as far as a proxy cares: neither white space
-/// nor control characters nor the delimiters that enclose it.
-#[inline]
-pub(super) fn is_uri(b: u8) -> bool {
-    (b > 0x20) & (b != 0x7f) & (b != b'<') & (b != b'>') & (b != b'"')
-}
-
-/// Whether any octet is of a class, which must be told without jumps: then
-/// sixteen octets are looked at together, the last ones twice if need be.
-#[inline]
-pub(super) fn has(octets: &[u8], class: impl Fn(u8) -> bool) -> bool {
-    let any = |found: bool, &b: &u8| found | class(b);
-    let (blocks, rest) = octets.as_chunks::<16>();
-    let found = blocks
-        .iter()
-        .fold(false, |found, block| found | block.iter().fold(false, any));
-    match octets.last_chunk::<16>() {
-        Some(last) if !rest.is_empty() => found | last.iter().fold(false, any),
-        Some(_) => found,
-        None => rest.iter().fold(false, any),
-    }
-}
-
-/// Octets of a header parameter's value without quotes.
-#[inline]
-pub(super) fn is_param(b: u8) -> bool {
-    CLASS[b as usize] & (TOKEN | PARAM) != 0
+pub(super) fn is_uri(octets: &[u8]) -> bool {
+    find(octets, 0, Lanes::not_uri) == octets.len()
 }
 
 /// Linear white space inside a header value. The scanner lets CR and LF
@@ -80,12 +53,6 @@ pub(super) fn is_param(b: u8) -> bool {
 #[inline]
 pub(super) fn is_lws(b: u8) -> bool {
     matches!(b, b' ' | b'\t' | b'\r' | b'\n')
-}
-
-/// Control characters other than those of white space.
-#[inline]
-pub(super) fn is_control(b: u8) -> bool {
-    (b < 0x20) & (b != b'\t') & (b != b'\r') & (b != b'\n') | (b == 0x7f)
 }
 
 /// Compares tokens and host names (§7.3.1: case-insensitive).
@@ -161,16 +128,18 @@ pub(super) fn decimal(digits: &[u8], max: u64) -> Option<u64> {
 /// quoted-pair).
 #[inline]
 pub(super) fn skip_quoted(bytes: &[u8], at: usize) -> Option<usize> {
-    let mut i = at + 1;
-    while i < bytes.len() {
-        match bytes[i] {
-            b'"' => return Some(i + 1),
-            b'\\' => i += 2,
-            b if is_control(b) => return None,
-            _ => i += 1,
+    let mut at = at + 1;
+    loop {
+        at = find(bytes, at, |lanes| {
+            lanes.is(b'"') | lanes.is(b'\\') | lanes.controls()
+        });
+        match bytes.get(at)? {
+            b'"' => return Some(at + 1),
+            b'\\' => at += 2,
+            b if is_lws(*b) => at += 1,
+            _ => return None,
         }
     }
-    None
 }
 
 /// The first offset from `at` that holds no linear white space, or the end.
@@ -190,9 +159,59 @@ pub(super) fn token(text: &[u8]) -> bool {
 
 /// The offset behind the token that starts at `at`, which may be empty.
 #[inline]
-pub(super) fn skip_token(bytes: &[u8], mut at: usize) -> usize {
-    while at < bytes.len() && is_token(bytes[at]) {
+pub(super) fn skip_token(bytes: &[u8], at: usize) -> usize {
+    skip(bytes, at, TOKEN)
+}
+
+/// The offset behind the host name or IPv4 address that starts at `at`.
+#[inline]
+pub(super) fn skip_host(bytes: &[u8], at: usize) -> usize {
+    skip(bytes, at, HOST)
+}
+
+/// The offset behind a header parameter's value without quotes.
+#[inline]
+pub(super) fn skip_param(bytes: &[u8], at: usize) -> usize {
+    skip(bytes, at, TOKEN | PARAM)
+}
+
+/// The offset behind the octets of some classes that start at `at`. Those
+/// that all classes hold are most of them, and passed sixteen at a time.
+#[inline]
+fn skip(bytes: &[u8], mut at: usize, classes: u8) -> usize {
+    while at < bytes.len() {
+        let common = Lanes::load(bytes, at).host_name().bits();
+        at += common.trailing_ones() as usize;
+        if common == 0xffff {
+            continue;
+        }
+        if at >= bytes.len() || CLASS[bytes[at] as usize] & classes == 0 {
+            break;
+        }
         at += 1;
     }
     at
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn skip_passes_what_is_of_a_class(
+            bytes in vec(prop_oneof![any::<u8>(), Just(b'a'), Just(b'~'), Just(b':')], 0..60),
+            at in 0usize..60,
+        ) {
+            let at = at.min(bytes.len());
+            for classes in [TOKEN, HOST, TOKEN | PARAM] {
+                let rest = &bytes[at..];
+                let length = rest.iter().position(|&b| CLASS[b as usize] & classes == 0);
+                prop_assert_eq!(skip(&bytes, at, classes), at + length.unwrap_or(rest.len()));
+            }
+        }
+    }
 }

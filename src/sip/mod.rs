@@ -7,6 +7,7 @@
 
 mod address;
 mod chars;
+mod lanes;
 mod param;
 mod rewrite;
 mod rows;

@@ -1,7 +1,7 @@
 //! Parameters of a header value (RFC 3261 §25.1 generic-param, via-params).
 
 use super::Span;
-use super::chars::{is_param, skip_lws, skip_quoted, skip_token};
+use super::chars::{skip_lws, skip_param, skip_quoted, skip_token};
 
 /// A parameter, without its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,13 +53,10 @@ fn value(bytes: &[u8], at: usize) -> Option<Span> {
         return Some(Span::new(at, at));
     }
     let start = skip_lws(bytes, equals + 1);
-    let mut end = start;
-    if bytes.get(start) == Some(&b'"') {
-        end = skip_quoted(bytes, start)?;
+    let end = if bytes.get(start) == Some(&b'"') {
+        skip_quoted(bytes, start)?
     } else {
-        while end < bytes.len() && is_param(bytes[end]) {
-            end += 1;
-        }
-    }
+        skip_param(bytes, start)
+    };
     (end > start).then(|| Span::new(start, end))
 }

@@ -83,10 +83,16 @@ pub fn find_row(bytes: &[u8], from: usize, to: usize, name: &[u8]) -> Option<Row
 /// `end` lies behind the line end.
 #[inline]
 pub(super) fn value_span(bytes: &[u8], start: usize, end: usize) -> Span {
-    let value = &bytes[start..end - 2];
-    let Some(first) = value.iter().position(|&b| !is_lws(b)) else {
-        return Span::new(start, start);
-    };
-    let last = value.iter().rposition(|&b| !is_lws(b)).unwrap_or(first);
-    Span::new(start + first, start + last + 1)
+    let mut start = start;
+    let mut value = &bytes[..end - 2];
+    while value.get(start).is_some_and(|&b| is_lws(b)) {
+        start += 1;
+    }
+    while let Some((&last, rest)) = value.split_last()
+        && is_lws(last)
+        && rest.len() >= start
+    {
+        value = rest;
+    }
+    Span::new(start, value.len())
 }

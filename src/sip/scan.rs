@@ -9,7 +9,8 @@
 //!   no more than what routing uses, so all other values pass unread;
 //! - the body is never read, only cut to Content-Length (§18.3).
 
-use super::chars::{decimal, has, is_lws, is_token, is_uri, skip_lws, skip_token};
+use super::chars::{decimal, is_lws, is_token, is_uri, skip_lws, skip_token};
+use super::lanes::{Lanes, LineEnds, find, load};
 use super::rows::{Row, value_span};
 use super::{Span, eq_ignore_case};
 
@@ -138,17 +139,20 @@ pub fn scan(datagram: &[u8]) -> Result<Message<'_>, NotSip> {
     if bytes.iter().all(|b| matches!(b, b'\r' | b'\n' | 0)) {
         return Err(NotSip::KeepAlive);
     }
-    let line_end = memchr::memchr(b'\n', bytes).ok_or(NotSip::Garbage)?;
-    let line = &bytes[..line_end];
-    let (line, sound) = match line.split_last() {
-        Some((b'\r', rest)) => (rest, memchr::memchr(b'\r', rest).is_none()),
-        _ => (line, false),
+    let mut ends = LineEnds::new(bytes, 1);
+    let (headers, start, fault) = match ends.crlf() {
+        Some(headers) => {
+            let (start, fault) = start_line(&bytes[..headers - 2])?;
+            (headers, start, fault)
+        }
+        None => {
+            let line_end = memchr::memchr(b'\n', bytes).ok_or(NotSip::Garbage)?;
+            let line = &bytes[..line_end];
+            let (start, _) = start_line(line.strip_suffix(b"\r").unwrap_or(line))?;
+            (line_end + 1, start, Some(Fault::LineEnd))
+        }
     };
-    let (start, mut fault) = start_line(line)?;
-    if !sound {
-        fault = Some(Fault::LineEnd);
-    }
-    let headers = line_end as u32 + 1;
+    let headers = headers as u32;
     let mut message = Message {
         bytes,
         start,
@@ -168,7 +172,7 @@ pub fn scan(datagram: &[u8]) -> Result<Message<'_>, NotSip> {
         seen: 0,
     };
     if message.fault != Some(Fault::LineEnd) {
-        message.headers();
+        message.headers(&mut ends);
     }
     message.check_complete();
     Ok(message)
@@ -199,7 +203,7 @@ fn start_line(line: &[u8]) -> Result<(StartLine, Option<Fault>), NotSip> {
         method: Span::new(0, method_end),
         uri,
     };
-    let fault = if has(uri.of(line), |b| !is_uri(b)) || uri.is_empty() || !trailing.is_empty() {
+    let fault = if !is_uri(uri.of(line)) || uri.is_empty() || !trailing.is_empty() {
         Some(Fault::StartLine)
     } else if version[4..] != *b"2.0" {
         Some(Fault::Version)
@@ -235,21 +239,21 @@ impl Message<'_> {
     }
 
     /// Walks the rows. Stops at the empty line, or where no row can be read.
-    fn headers(&mut self) {
+    fn headers(&mut self, ends: &mut LineEnds<'_>) {
         let bytes = self.bytes;
         let mut at = self.headers_start as usize;
         let mut content_length = None;
         loop {
             let start = at;
-            let (name, colon) = match row_name(bytes, start) {
+            let (header, colon) = match row_name(bytes, start) {
                 Ok(found) => found,
                 Err(0) => return self.empty_line(start, content_length),
                 Err(_) => return self.fail(Fault::HeaderName),
             };
-            let Some(end) = row_end(bytes, colon) else {
+            let Some(end) = row_end(bytes, ends) else {
                 return self.fail(Fault::LineEnd);
             };
-            if let Some(header) = header_of(name) {
+            if let Some(header) = header {
                 let value = value_span(bytes, colon + 1, end);
                 let line = Span::new(start, end);
                 self.note(header, Row { line, value }, &mut content_length);
@@ -300,7 +304,8 @@ impl Message<'_> {
                 self.proxy_require.get_or_insert(row);
             }
             Header::CallId => {
-                let sound = !value.is_empty() && !has(value, |b| b <= 0x20 || b == 0x7f);
+                let foreign = |lanes: Lanes| lanes.within(0, b' ') | lanes.is(0x7f);
+                let sound = !value.is_empty() && find(value, 0, foreign) == value.len();
                 if self.once(Header::CallId, sound) {
                     self.call_id = row;
                 }
@@ -370,10 +375,18 @@ impl Message<'_> {
     }
 }
 
-/// The name of the row at `start` and the offset of its colon; an error that
+/// What the row at `start` holds, and the offset of its colon; an error that
 /// says how many octets of a name there are where no colon follows them.
 #[inline]
-fn row_name(bytes: &[u8], start: usize) -> Result<(&[u8], usize), usize> {
+fn row_name(bytes: &[u8], start: usize) -> Result<(Option<Header>, usize), usize> {
+    let octets = load(bytes, start);
+    let lanes = Lanes::from(octets);
+    let colon = lanes.is(b':').bits().trailing_zeros();
+    let name = (lanes.letters() | lanes.is(b'-')).bits().trailing_ones();
+    // Nearly all names: up to fifteen letters and hyphens, and then a colon.
+    if name == colon && name > 0 {
+        return Ok((header_of(octets, name as usize), start + name as usize));
+    }
     let end = skip_token(bytes, start);
     let mut colon = end;
     while matches!(bytes.get(colon), Some(b' ' | b'\t')) {
@@ -382,25 +395,18 @@ fn row_name(bytes: &[u8], start: usize) -> Result<(&[u8], usize), usize> {
     if end == start || bytes.get(colon) != Some(&b':') {
         return Err(end - start);
     }
-    Ok((&bytes[start..end], colon))
+    Ok((header_of(octets, end - start), colon))
 }
 
-/// The offset behind the line end of the row whose colon is at `colon`, folds
-/// included; `None` where a CR or LF stands by itself.
+/// The offset behind the line end of a row, folds included, where `ends` go on
+/// behind its colon; `None` where a CR or LF stands by itself.
 #[inline]
-fn row_end(bytes: &[u8], colon: usize) -> Option<usize> {
-    let mut from = colon;
+fn row_end(bytes: &[u8], ends: &mut LineEnds<'_>) -> Option<usize> {
     loop {
-        // The first CR or LF must be a CRLF: one search finds both faults.
-        let cr = from + memchr::memchr2(b'\r', b'\n', &bytes[from..])?;
-        if bytes[cr] != b'\r' || bytes.get(cr + 1) != Some(&b'\n') {
-            return None;
-        }
-        let end = cr + 2;
+        let end = ends.crlf()?;
         if !matches!(bytes.get(end), Some(b' ' | b'\t')) {
             return Some(end);
         }
-        from = end;
     }
 }
 
@@ -421,35 +427,66 @@ fn cseq(bytes: &[u8], row: Row) -> Option<CSeq> {
     })
 }
 
-/// Which of the headers that routing reads `name` is (§7.3.1, §7.3.3). The
-/// length ends the search for most others.
+/// Which header routing reads by the first `length` of `octets` (§7.3.1,
+/// §7.3.3): one look-up finds the only name it could be.
 #[inline]
-fn header_of(name: &[u8]) -> Option<Header> {
-    match name.len() {
-        1 => match name[0] | 0x20 {
-            b'v' => Some(Header::Via),
-            b'f' => Some(Header::From),
-            b't' => Some(Header::To),
-            b'i' => Some(Header::CallId),
-            b'l' => Some(Header::ContentLength),
-            _ => None,
-        },
-        2 => is(name, b"To", Header::To),
-        3 => is(name, b"Via", Header::Via),
-        4 => is(name, b"From", Header::From).or_else(|| is(name, b"CSeq", Header::CSeq)),
-        5 => is(name, b"Route", Header::Route),
-        7 => is(name, b"Call-ID", Header::CallId),
-        12 => is(name, b"Max-Forwards", Header::MaxForwards),
-        13 => is(name, b"Proxy-Require", Header::ProxyRequire),
-        14 => is(name, b"Content-Length", Header::ContentLength),
-        _ => None,
-    }
+fn header_of(octets: [u8; 16], length: usize) -> Option<Header> {
+    let name = &NAMES[place(octets[0], length)];
+    let same = Lanes::from(octets).folded().same(Lanes::from(name.octets));
+    let same = same.bits().trailing_ones() as usize;
+    (name.length == length && same >= length).then_some(name.header)
 }
 
-/// `header` where `name` is `long`, which nearly all write in this case: the
-/// first comparison is of whole words.
+/// A name of a header, in lower case.
+#[derive(Clone, Copy)]
+struct Name {
+    octets: [u8; 16],
+    length: usize,
+    header: Header,
+}
+
+/// Where a name of `length` octets would stand in [`NAMES`].
 #[inline]
-fn is<const N: usize>(name: &[u8], long: &[u8; N], header: Header) -> Option<Header> {
-    (name == long || (name[0] | 0x20 == long[0] | 0x20 && eq_ignore_case(name, long)))
-        .then_some(header)
+const fn place(first: u8, length: usize) -> usize {
+    (first as usize ^ length << 2) & 31
+}
+
+/// The names that routing reads, each at its [`place`].
+static NAMES: [Name; 32] = names();
+
+const fn names() -> [Name; 32] {
+    const ALL: [(&[u8], Header); 14] = [
+        (b"via", Header::Via),
+        (b"v", Header::Via),
+        (b"call-id", Header::CallId),
+        (b"i", Header::CallId),
+        (b"from", Header::From),
+        (b"f", Header::From),
+        (b"to", Header::To),
+        (b"t", Header::To),
+        (b"cseq", Header::CSeq),
+        (b"max-forwards", Header::MaxForwards),
+        (b"content-length", Header::ContentLength),
+        (b"l", Header::ContentLength),
+        (b"route", Header::Route),
+        (b"proxy-require", Header::ProxyRequire),
+    ];
+    let none = Name {
+        octets: [0; 16],
+        length: 0,
+        header: Header::Via,
+    };
+    let mut names = [none; 32];
+    let mut i = 0;
+    while i < ALL.len() {
+        let (name, header) = ALL[i];
+        let place = place(name[0], name.len());
+        assert!(names[place].length == 0, "two names in one place");
+        let (start, _) = names[place].octets.split_at_mut(name.len());
+        start.copy_from_slice(name);
+        names[place].length = name.len();
+        names[place].header = header;
+        i += 1;
+    }
+    names
 }

@@ -1,6 +1,7 @@
 //! SIP URIs, as far as a next hop depends on them (RFC 3261 §19.1, §25.1).
 
-use super::chars::{has, is_uri};
+use super::chars::is_uri;
+use super::lanes::{Lanes, find};
 use super::via::{digits, host};
 use super::{DEFAULT_PORT, Span, eq_ignore_case};
 
@@ -51,9 +52,7 @@ impl Uri {
 pub fn uri(bytes: &[u8], span: Span) -> Option<Uri> {
     let (start, end) = (span.start as usize, span.end as usize);
     let bytes = &bytes[..end];
-    let text = &bytes[start..];
-    let colon = memchr::memchr(b':', text)?;
-    let scheme = scheme(&text[..colon])?;
+    let (scheme, behind) = scheme(bytes, start)?;
     let none = Span::new(end, end);
     let mut uri = Uri {
         scheme,
@@ -63,18 +62,21 @@ pub fn uri(bytes: &[u8], span: Span) -> Option<Uri> {
         maddr: none,
         transport: none,
     };
-    let mut at = start + colon + 1;
+    let mut at = behind;
     if matches!(scheme, Scheme::Tel | Scheme::Other) {
         let number = memchr::memchr(b';', &bytes[at..]).map_or(end, |n| at + n);
         uri.user = Span::new(at, number);
-        return (at < end && !has(text, |b| !is_uri(b))).then_some(uri);
+        return (at < end && is_uri(&bytes[at..])).then_some(uri);
     }
-    if let Some(sign) = memchr::memchr(b'@', &bytes[at..]) {
-        if sign == 0 || has(&bytes[at..at + sign], |b| !is_uri(b)) {
+    // Until then anything may be the user's; nothing else of the URI may hold
+    // what this finds.
+    let sign = find(bytes, at, |lanes| lanes.is(b'@') | lanes.not_uri());
+    if sign < end {
+        if sign == at || bytes[sign] != b'@' {
             return None;
         }
-        uri.user = Span::new(at, at + sign);
-        at += sign + 1;
+        uri.user = Span::new(at, sign);
+        at = sign + 1;
     }
     (uri.host, at) = host(bytes, at)?;
     if bytes.get(at) == Some(&b':') {
@@ -86,23 +88,26 @@ pub fn uri(bytes: &[u8], span: Span) -> Option<Uri> {
     Some(uri)
 }
 
-/// The scheme that `name` is; `None` where no scheme can be called so.
+/// The scheme of the URI at `start` and the offset behind its colon; `None`
+/// where no scheme can be called so.
 #[inline]
-fn scheme(name: &[u8]) -> Option<Scheme> {
-    let (first, rest) = name.split_first()?;
-    if !first.is_ascii_alphabetic()
-        || !rest
-            .iter()
-            .all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(b))
-    {
-        return None;
-    }
-    Some(match name.len() {
+fn scheme(bytes: &[u8], start: usize) -> Option<(Scheme, usize)> {
+    let colon = start + memchr::memchr(b':', &bytes[start..])?;
+    let name = &bytes[start..colon];
+    let scheme = match name.len() {
         3 if eq_ignore_case(name, b"sip") => Scheme::Sip,
         4 if eq_ignore_case(name, b"sips") => Scheme::Sips,
         3 if eq_ignore_case(name, b"tel") => Scheme::Tel,
-        _ => Scheme::Other,
-    })
+        _ => {
+            let (first, rest) = name.split_first()?;
+            let sound = |b: &u8| b.is_ascii_alphanumeric() || b"+-.".contains(b);
+            if !first.is_ascii_alphabetic() || !rest.iter().all(sound) {
+                return None;
+            }
+            Scheme::Other
+        }
+    };
+    Some((scheme, colon + 1))
 }
 
 impl Uri {
@@ -118,7 +123,8 @@ impl Uri {
             let whole = &bytes[name..whole_end];
             // What unknown ones hold is for those who know them; a second `@`
             // would let two readers find two hosts.
-            if has(whole, |b| !is_uri(b) | (b == b'?') | (b == b'@')) {
+            let foreign = |lanes: Lanes| lanes.is(b'?') | lanes.is(b'@') | lanes.not_uri();
+            if find(whole, 0, foreign) < whole.len() {
                 return None;
             }
             let equals = memchr::memchr(b'=', whole);

@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use super::chars::{is_host, skip_lws, skip_token, token};
+use super::chars::{skip_host, skip_lws, skip_token, token};
 use super::param::{Next, Param, next_param};
 use super::{DEFAULT_PORT, Span, eq_ignore_case};
 
@@ -99,9 +99,7 @@ pub(super) fn host(bytes: &[u8], at: usize) -> Option<(Span, usize)> {
         inside.parse::<Ipv6Addr>().ok()?;
         end += 1;
     } else {
-        while end < bytes.len() && is_host(bytes[end]) {
-            end += 1;
-        }
+        end = skip_host(bytes, at);
     }
     (end > at).then(|| (Span::new(at, end), end))
 }
