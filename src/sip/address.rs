@@ -1,9 +1,10 @@
 //! name-addr and addr-spec: From, To, and the values of Route (RFC 3261
 //! §20.10, §20.20, §20.34, §25.1).
 
-use super::chars::{is_lws, skip_lws, skip_quoted, token};
-use super::lanes::{Lanes, find};
+use super::chars::is_lws;
+use super::lanes::Lanes;
 use super::param::{Next, Param, next_param};
+use super::text::Text;
 use super::{Row, Span, eq_ignore_case};
 
 /// One address with its header parameters.
@@ -33,24 +34,24 @@ pub fn address(bytes: &[u8], span: Span) -> Option<Address> {
 /// behind commas, and each stands in angle brackets.
 #[inline]
 fn read(bytes: &[u8], span: Span, listed: bool) -> Option<Address> {
-    let bytes = &bytes[..span.end as usize];
-    let start = skip_lws(bytes, span.start as usize);
-    let (uri, at) = match open_bracket(bytes, start, listed)? {
+    let text = Text::new(bytes, span.end as usize);
+    let start = text.skip_lws(span.start as usize);
+    let (uri, at) = match open_bracket(text, start, listed)? {
         Some(open) => {
-            let close = find(bytes, open, Lanes::not_uri);
-            if bytes.get(close) != Some(&b'>') {
+            let close = text.find(open, Lanes::not_uri);
+            if text.get(close) != Some(b'>') {
                 return None;
             }
             (Span::new(open, close), close + 1)
         }
         None if listed => return None,
         None => {
-            let end = find(bytes, start, |lanes| {
+            let end = text.find(start, |lanes| {
                 lanes.not_uri() | lanes.is(b';') | lanes.is(b',') | lanes.is(b'?')
             });
-            if bytes
+            if text
                 .get(end)
-                .is_some_and(|&b| !is_lws(b) && !b";,?".contains(&b))
+                .is_some_and(|b| !is_lws(b) && !b";,?".contains(&b))
             {
                 return None;
             }
@@ -67,7 +68,7 @@ fn read(bytes: &[u8], span: Span, listed: bool) -> Option<Address> {
         value: Span::new(start, at),
         next: None,
     };
-    address.params(bytes, at, listed)?;
+    address.params(text, at, listed)?;
     (listed || address.next.is_none()).then_some(address)
 }
 
@@ -106,18 +107,18 @@ pub fn route_values(
 /// angle brackets. The first `<` or `;` outside quotes decides; a display
 /// name is nobody's business here but for its quotes and control characters.
 #[inline]
-fn open_bracket(bytes: &[u8], start: usize, listed: bool) -> Option<Option<usize>> {
+fn open_bracket(text: Text<'_>, start: usize, listed: bool) -> Option<Option<usize>> {
     let mut at = start;
     loop {
-        at = find(bytes, at, |lanes| {
+        at = text.find(at, |lanes| {
             let mark = lanes.is(b'<') | lanes.is(b';') | lanes.is(b'"') | lanes.controls();
             // A list has its commas there, and no address without brackets.
             if listed { mark | lanes.is(b',') } else { mark }
         });
-        match bytes.get(at) {
+        match text.get(at) {
             Some(b'<') => return Some(Some(at + 1)),
-            Some(b'"') => at = skip_quoted(bytes, at)?,
-            Some(&b) if is_lws(b) => at += 1,
+            Some(b'"') => at = text.skip_quoted(at)?,
+            Some(b) if is_lws(b) => at += 1,
             None | Some(b';') => return Some(None),
             Some(_) => return None,
         }
@@ -126,15 +127,15 @@ fn open_bracket(bytes: &[u8], start: usize, listed: bool) -> Option<Option<usize
 
 impl Address {
     #[inline]
-    fn params(&mut self, bytes: &[u8], mut at: usize, listed: bool) -> Option<()> {
+    fn params(&mut self, text: Text<'_>, mut at: usize, listed: bool) -> Option<()> {
         loop {
             self.value.end = at as u32;
-            match next_param(bytes, at)? {
+            match next_param(text, at)? {
                 Next::Param(name, Param { whole, value }) => {
                     at = whole.end as usize;
                     // In Route it is a parameter like any other.
-                    if !listed && eq_ignore_case(name.of(bytes), b"tag") {
-                        if !self.tag.is_empty() || !token(value.of(bytes)) {
+                    if !listed && text.is_word(name, b"tag") {
+                        if !self.tag.is_empty() || !text.is_token(value) {
                             return None;
                         }
                         self.tag = value;

@@ -1,7 +1,5 @@
 //! Classes of octets, and comparisons that ignore case (RFC 3261 §25.1).
 
-use super::lanes::{Lanes, find};
-
 const TOKEN: u8 = 1;
 const HOST: u8 = 2;
 const PARAM: u8 = 4;
@@ -42,10 +40,16 @@ pub(super) fn is_token(b: u8) -> bool {
     CLASS[b as usize] & TOKEN != 0
 }
 
-/// Whether no octet is one that a URI cannot hold.
+/// Octets of a host name or an IPv4 address.
 #[inline]
-pub(super) fn is_uri(octets: &[u8]) -> bool {
-    find(octets, 0, Lanes::not_uri) == octets.len()
+pub(super) fn is_host(b: u8) -> bool {
+    CLASS[b as usize] & HOST != 0
+}
+
+/// Octets of a header parameter's value without quotes.
+#[inline]
+pub(super) fn is_param(b: u8) -> bool {
+    CLASS[b as usize] & (TOKEN | PARAM) != 0
 }
 
 /// Linear white space inside a header value. The scanner lets CR and LF
@@ -121,97 +125,4 @@ pub(super) fn decimal(digits: &[u8], max: u64) -> Option<u64> {
         let value = value * 10 + u64::from(b - b'0');
         (value <= max).then_some(value)
     })
-}
-
-/// The offset behind a quoted string that opens at `at`; `None` where it does
-/// not close, or holds a control character that no backslash quotes (§25.1
-/// quoted-pair).
-#[inline]
-pub(super) fn skip_quoted(bytes: &[u8], at: usize) -> Option<usize> {
-    let mut at = at + 1;
-    loop {
-        at = find(bytes, at, |lanes| {
-            lanes.is(b'"') | lanes.is(b'\\') | lanes.controls()
-        });
-        match bytes.get(at)? {
-            b'"' => return Some(at + 1),
-            b'\\' => at += 2,
-            b if is_lws(*b) => at += 1,
-            _ => return None,
-        }
-    }
-}
-
-/// The first offset from `at` that holds no linear white space, or the end.
-#[inline]
-pub(super) fn skip_lws(bytes: &[u8], mut at: usize) -> usize {
-    while at < bytes.len() && is_lws(bytes[at]) {
-        at += 1;
-    }
-    at
-}
-
-/// Whether `text` is a token.
-#[inline]
-pub(super) fn token(text: &[u8]) -> bool {
-    !text.is_empty() && skip_token(text, 0) == text.len()
-}
-
-/// The offset behind the token that starts at `at`, which may be empty.
-#[inline]
-pub(super) fn skip_token(bytes: &[u8], at: usize) -> usize {
-    skip(bytes, at, TOKEN)
-}
-
-/// The offset behind the host name or IPv4 address that starts at `at`.
-#[inline]
-pub(super) fn skip_host(bytes: &[u8], at: usize) -> usize {
-    skip(bytes, at, HOST)
-}
-
-/// The offset behind a header parameter's value without quotes.
-#[inline]
-pub(super) fn skip_param(bytes: &[u8], at: usize) -> usize {
-    skip(bytes, at, TOKEN | PARAM)
-}
-
-/// The offset behind the octets of some classes that start at `at`. Those
-/// that all classes hold are most of them, and passed sixteen at a time.
-#[inline]
-fn skip(bytes: &[u8], mut at: usize, classes: u8) -> usize {
-    while at < bytes.len() {
-        let common = Lanes::load(bytes, at).host_name().bits();
-        at += common.trailing_ones() as usize;
-        if common == 0xffff {
-            continue;
-        }
-        if at >= bytes.len() || CLASS[bytes[at] as usize] & classes == 0 {
-            break;
-        }
-        at += 1;
-    }
-    at
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::collection::vec;
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn skip_passes_what_is_of_a_class(
-            bytes in vec(prop_oneof![any::<u8>(), Just(b'a'), Just(b'~'), Just(b':')], 0..60),
-            at in 0usize..60,
-        ) {
-            let at = at.min(bytes.len());
-            for classes in [TOKEN, HOST, TOKEN | PARAM] {
-                let rest = &bytes[at..];
-                let length = rest.iter().position(|&b| CLASS[b as usize] & classes == 0);
-                prop_assert_eq!(skip(&bytes, at, classes), at + length.unwrap_or(rest.len()));
-            }
-        }
-    }
 }

@@ -12,6 +12,7 @@ mod param;
 mod rewrite;
 mod rows;
 mod scan;
+mod text;
 mod uri;
 mod via;
 

@@ -1,7 +1,7 @@
 //! Parameters of a header value (RFC 3261 §25.1 generic-param, via-params).
 
 use super::Span;
-use super::chars::{skip_lws, skip_param, skip_quoted, skip_token};
+use super::text::Text;
 
 /// A parameter, without its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,22 +23,22 @@ pub(super) enum Next {
 }
 
 /// Reads `LWS ";" LWS name [LWS "=" LWS value]`, or what stands in its place
-/// at `at`; `bytes` end with the row. `None` where it is nothing of these.
+/// at `at`; `text` ends with the row. `None` where it is nothing of these.
 #[inline]
-pub(super) fn next_param(bytes: &[u8], at: usize) -> Option<Next> {
-    let semicolon = skip_lws(bytes, at);
-    match bytes.get(semicolon) {
+pub(super) fn next_param(text: Text<'_>, at: usize) -> Option<Next> {
+    let semicolon = text.skip_lws(at);
+    match text.get(semicolon) {
         None => return Some(Next::End),
         Some(b',') => return Some(Next::Comma(semicolon as u32 + 1)),
         Some(b';') => {}
         Some(_) => return None,
     }
-    let start = skip_lws(bytes, semicolon + 1);
-    let end = skip_token(bytes, start);
+    let start = text.skip_lws(semicolon + 1);
+    let end = text.skip_token(start);
     if end == start {
         return None;
     }
-    let value = value(bytes, end)?;
+    let value = value(text, end)?;
     // White space goes with it: two folds in a row would be one too many.
     let whole = Span::new(at, value.end as usize);
     Some(Next::Param(Span::new(start, end), Param { whole, value }))
@@ -47,16 +47,16 @@ pub(super) fn next_param(bytes: &[u8], at: usize) -> Option<Next> {
 /// `[LWS "=" LWS (token / host / quoted-string)]` behind a name that ends at
 /// `at`: the value, or an empty span there.
 #[inline]
-fn value(bytes: &[u8], at: usize) -> Option<Span> {
-    let equals = skip_lws(bytes, at);
-    if bytes.get(equals) != Some(&b'=') {
+fn value(text: Text<'_>, at: usize) -> Option<Span> {
+    let equals = text.skip_lws(at);
+    if text.get(equals) != Some(b'=') {
         return Some(Span::new(at, at));
     }
-    let start = skip_lws(bytes, equals + 1);
-    let end = if bytes.get(start) == Some(&b'"') {
-        skip_quoted(bytes, start)?
+    let start = text.skip_lws(equals + 1);
+    let end = if text.get(start) == Some(b'"') {
+        text.skip_quoted(start)?
     } else {
-        skip_param(bytes, start)
+        text.skip_param(start)
     };
     (end > start).then(|| Span::new(start, end))
 }

@@ -9,9 +9,10 @@
 //!   no more than what routing uses, so all other values pass unread;
 //! - the body is never read, only cut to Content-Length (§18.3).
 
-use super::chars::{decimal, is_lws, is_token, is_uri, skip_lws, skip_token};
-use super::lanes::{Lanes, LineEnds, find, load};
+use super::chars::decimal;
+use super::lanes::{Lanes, LineEnds, load, padded};
 use super::rows::{Row, value_span};
+use super::text::Text;
 use super::{Span, eq_ignore_case};
 
 /// A datagram as far as routing reads it. Spans count from [`Message::bytes`].
@@ -142,13 +143,14 @@ pub fn scan(datagram: &[u8]) -> Result<Message<'_>, NotSip> {
     let mut ends = LineEnds::new(bytes, 1);
     let (headers, start, fault) = match ends.crlf() {
         Some(headers) => {
-            let (start, fault) = start_line(&bytes[..headers - 2])?;
+            let (start, fault) = start_line(bytes, headers - 2)?;
             (headers, start, fault)
         }
         None => {
             let line_end = memchr::memchr(b'\n', bytes).ok_or(NotSip::Garbage)?;
             let line = &bytes[..line_end];
-            let (start, _) = start_line(line.strip_suffix(b"\r").unwrap_or(line))?;
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            let (start, _) = start_line(bytes, line.len())?;
             (line_end + 1, start, Some(Fault::LineEnd))
         }
     };
@@ -178,32 +180,33 @@ pub fn scan(datagram: &[u8]) -> Result<Message<'_>, NotSip> {
     Ok(message)
 }
 
-/// Reads a start line; an error where it has nothing of SIP.
-fn start_line(line: &[u8]) -> Result<(StartLine, Option<Fault>), NotSip> {
+/// Reads the start line up to `end`; an error where it has nothing of SIP.
+#[inline]
+fn start_line(bytes: &[u8], end: usize) -> Result<(StartLine, Option<Fault>), NotSip> {
+    let line = &bytes[..end];
     if line.len() >= 4 && eq_ignore_case(&line[..4], b"SIP/") {
         return Ok(status_line(line));
     }
-    let (line, trailing) = line.split_at(line.trim_ascii_end().len());
-    // A method, a space, and SIP's name somewhere behind the last space.
-    let method_end = line
-        .iter()
-        .position(|&b| !is_token(b))
-        .ok_or(NotSip::Garbage)?;
-    let version_start = memchr::memrchr(b' ', line).ok_or(NotSip::Garbage)? + 1;
-    let version = &line[version_start..];
-    if method_end == 0
-        || line[method_end] != b' '
-        || version.len() < 4
-        || !eq_ignore_case(&version[..4], b"SIP/")
-    {
+    let text = Text::new(bytes, end);
+    let method_end = text.skip_token(0);
+    if method_end == 0 || text.get(method_end) != Some(b' ') {
         return Err(NotSip::Garbage);
     }
-    let uri = Span::new(method_end + 1, (version_start - 1).max(method_end + 1));
+    // A method, a space, and SIP's name somewhere behind the last space.
+    let (line, trailing) = line.split_at(line.trim_ascii_end().len());
+    let version_start = memchr::memrchr(b' ', line).ok_or(NotSip::Garbage)? + 1;
+    let version = &line[version_start..];
+    if version.len() < 4 || !eq_ignore_case(&version[..4], b"SIP/") {
+        return Err(NotSip::Garbage);
+    }
+    let uri_start = method_end + 1;
+    let uri_end = (version_start - 1).max(uri_start);
     let start = StartLine::Request {
         method: Span::new(0, method_end),
-        uri,
+        uri: Span::new(uri_start, uri_end),
     };
-    let fault = if !is_uri(uri.of(line)) || uri.is_empty() || !trailing.is_empty() {
+    let is_uri = text.upto(uri_end).find(uri_start, Lanes::not_uri) == uri_end;
+    let fault = if !is_uri || uri_start == uri_end || !trailing.is_empty() {
         Some(Fault::StartLine)
     } else if version[4..] != *b"2.0" {
         Some(Fault::Version)
@@ -304,8 +307,9 @@ impl Message<'_> {
                 self.proxy_require.get_or_insert(row);
             }
             Header::CallId => {
-                let foreign = |lanes: Lanes| lanes.within(0, b' ') | lanes.is(0x7f);
-                let sound = !value.is_empty() && find(value, 0, foreign) == value.len();
+                let (start, end) = (row.value.start as usize, row.value.end as usize);
+                let foreign = |lanes: Lanes| lanes.is(b' ') | lanes.controls();
+                let sound = start < end && Text::new(self.bytes, end).find(start, foreign) == end;
                 if self.once(Header::CallId, sound) {
                     self.call_id = row;
                 }
@@ -387,7 +391,7 @@ fn row_name(bytes: &[u8], start: usize) -> Result<(Option<Header>, usize), usize
     if name == colon && name > 0 {
         return Ok((header_of(octets, name as usize), start + name as usize));
     }
-    let end = skip_token(bytes, start);
+    let end = Text::new(bytes, bytes.len()).skip_token(start);
     let mut colon = end;
     while matches!(bytes.get(colon), Some(b' ' | b'\t')) {
         colon += 1;
@@ -412,14 +416,15 @@ fn row_end(bytes: &[u8], ends: &mut LineEnds<'_>) -> Option<usize> {
 
 /// `1*DIGIT LWS Method`.
 fn cseq(bytes: &[u8], row: Row) -> Option<CSeq> {
-    let value = row.value.of(bytes);
-    let digits = value.iter().position(|&b| is_lws(b))?;
-    let number = decimal(&value[..digits], u64::from(u32::MAX))? as u32;
-    let method = skip_lws(value, digits);
-    if !value[method..].iter().all(|&b| is_token(b)) {
+    let (start, end) = (row.value.start as usize, row.value.end as usize);
+    let text = Text::new(bytes, end);
+    let digits = text.skip_token(start);
+    let number = decimal(text.slice(start, digits), u64::from(u32::MAX))? as u32;
+    let method = text.skip_lws(digits);
+    if method == digits || text.skip_token(method) < end {
         return None;
     }
-    let method = Span::new(row.value.start as usize + method, row.value.end as usize);
+    let method = Span::new(method, end);
     Some(CSeq {
         row,
         number,
@@ -482,10 +487,11 @@ const fn names() -> [Name; 32] {
         let (name, header) = ALL[i];
         let place = place(name[0], name.len());
         assert!(names[place].length == 0, "two names in one place");
-        let (start, _) = names[place].octets.split_at_mut(name.len());
-        start.copy_from_slice(name);
-        names[place].length = name.len();
-        names[place].header = header;
+        names[place] = Name {
+            octets: padded(name),
+            length: name.len(),
+            header,
+        };
         i += 1;
     }
     names

@@ -1,9 +1,9 @@
 //! SIP URIs, as far as a next hop depends on them (RFC 3261 §19.1, §25.1).
 
-use super::chars::is_uri;
-use super::lanes::{Lanes, find};
+use super::lanes::Lanes;
+use super::text::Text;
 use super::via::{digits, host};
-use super::{DEFAULT_PORT, Span, eq_ignore_case};
+use super::{DEFAULT_PORT, Span};
 
 /// The scheme of a URI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,9 +50,9 @@ impl Uri {
 /// table 1) and a Route, so they break it here.
 #[must_use]
 pub fn uri(bytes: &[u8], span: Span) -> Option<Uri> {
-    let (start, end) = (span.start as usize, span.end as usize);
-    let bytes = &bytes[..end];
-    let (scheme, behind) = scheme(bytes, start)?;
+    let end = span.end as usize;
+    let text = Text::new(bytes, end);
+    let (scheme, mut at) = scheme(text, span.start as usize)?;
     let none = Span::new(end, end);
     let mut uri = Uri {
         scheme,
@@ -62,89 +62,86 @@ pub fn uri(bytes: &[u8], span: Span) -> Option<Uri> {
         maddr: none,
         transport: none,
     };
-    let mut at = behind;
     if matches!(scheme, Scheme::Tel | Scheme::Other) {
-        let number = memchr::memchr(b';', &bytes[at..]).map_or(end, |n| at + n);
-        uri.user = Span::new(at, number);
-        return (at < end && is_uri(&bytes[at..])).then_some(uri);
+        uri.user = Span::new(at, text.find(at, |lanes| lanes.is(b';')));
+        return (at < end && text.find(at, Lanes::not_uri) == end).then_some(uri);
     }
-    // Until then anything may be the user's; nothing else of the URI may hold
-    // what this finds.
-    let sign = find(bytes, at, |lanes| lanes.is(b'@') | lanes.not_uri());
+    // Whatever stands before it is the user's.
+    let sign = text.find(at, |lanes| lanes.is(b'@') | lanes.not_uri());
     if sign < end {
-        if sign == at || bytes[sign] != b'@' {
+        if sign == at || text.get(sign) != Some(b'@') {
             return None;
         }
         uri.user = Span::new(at, sign);
         at = sign + 1;
     }
-    (uri.host, at) = host(bytes, at)?;
-    if bytes.get(at) == Some(&b':') {
-        let (port, behind) = digits(bytes, at + 1)?;
+    (uri.host, at) = host(text, at)?;
+    if text.get(at) == Some(b':') {
+        let (port, behind) = digits(text, at + 1)?;
         uri.port = Some(port);
         at = behind;
     }
-    uri.params(bytes, at)?;
+    uri.params(text, at)?;
     Some(uri)
 }
 
 /// The scheme of the URI at `start` and the offset behind its colon; `None`
 /// where no scheme can be called so.
 #[inline]
-fn scheme(bytes: &[u8], start: usize) -> Option<(Scheme, usize)> {
-    let colon = start + memchr::memchr(b':', &bytes[start..])?;
-    let name = &bytes[start..colon];
-    let scheme = match name.len() {
-        3 if eq_ignore_case(name, b"sip") => Scheme::Sip,
-        4 if eq_ignore_case(name, b"sips") => Scheme::Sips,
-        3 if eq_ignore_case(name, b"tel") => Scheme::Tel,
-        _ => {
-            let (first, rest) = name.split_first()?;
-            let sound = |b: &u8| b.is_ascii_alphanumeric() || b"+-.".contains(b);
-            if !first.is_ascii_alphabetic() || !rest.iter().all(sound) {
-                return None;
-            }
-            Scheme::Other
+fn scheme(text: Text<'_>, start: usize) -> Option<(Scheme, usize)> {
+    let colon = text.skip_token(start);
+    if text.get(colon) != Some(b':') {
+        return None;
+    }
+    let name = Span::new(start, colon);
+    let scheme = if text.is_word(name, b"sip") {
+        Scheme::Sip
+    } else if text.is_word(name, b"sips") {
+        Scheme::Sips
+    } else if text.is_word(name, b"tel") {
+        Scheme::Tel
+    } else {
+        let (first, rest) = text.slice(start, colon).split_first()?;
+        let sound = |b: &u8| b.is_ascii_alphanumeric() || b"+-.".contains(b);
+        if !first.is_ascii_alphabetic() || !rest.iter().all(sound) {
+            return None;
         }
+        Scheme::Other
     };
     Some((scheme, colon + 1))
 }
 
 impl Uri {
     /// `*(";" name ["=" value])` up to the end.
-    fn params(&mut self, bytes: &[u8], mut at: usize) -> Option<()> {
-        let end = bytes.len();
-        while at < end {
-            if bytes[at] != b';' {
+    fn params(&mut self, text: Text<'_>, mut at: usize) -> Option<()> {
+        while let Some(octet) = text.get(at) {
+            if octet != b';' {
                 return None;
             }
             let name = at + 1;
-            let whole_end = memchr::memchr(b';', &bytes[name..]).map_or(end, |n| name + n);
-            let whole = &bytes[name..whole_end];
             // What unknown ones hold is for those who know them; a second `@`
             // would let two readers find two hosts.
-            let foreign = |lanes: Lanes| lanes.is(b'?') | lanes.is(b'@') | lanes.not_uri();
-            if find(whole, 0, foreign) < whole.len() {
+            at = text.find(name, |lanes| {
+                lanes.is(b';') | lanes.is(b'?') | lanes.is(b'@') | lanes.not_uri()
+            });
+            if text.get(at).is_some_and(|octet| octet != b';') {
                 return None;
             }
-            let equals = memchr::memchr(b'=', whole);
-            let name_end = equals.map_or(whole_end, |n| name + n);
-            let value = Span::new(equals.map_or(whole_end, |n| name + n + 1), whole_end);
-            let place = match name_end - name {
-                5 if eq_ignore_case(&bytes[name..name_end], b"maddr") => Some(&mut self.maddr),
-                9 if eq_ignore_case(&bytes[name..name_end], b"transport") => {
-                    Some(&mut self.transport)
-                }
-                _ => None,
+            let equals = text.upto(at).find(name, |lanes| lanes.is(b'='));
+            let name = Span::new(name, equals);
+            let value = Span::new(at.min(equals + 1), at);
+            let place = if text.is_word(name, b"maddr") {
+                &mut self.maddr
+            } else if text.is_word(name, b"transport") {
+                &mut self.transport
+            } else {
+                continue;
             };
-            if let Some(place) = place {
-                // Twice the same would let two readers choose differently.
-                if !place.is_empty() || value.is_empty() {
-                    return None;
-                }
-                *place = value;
+            // Twice the same would let two readers choose differently.
+            if !place.is_empty() || value.is_empty() {
+                return None;
             }
-            at = whole_end;
+            *place = value;
         }
         Some(())
     }

@@ -2,8 +2,8 @@
 
 use std::net::Ipv6Addr;
 
-use super::chars::{skip_host, skip_lws, skip_token, token};
 use super::param::{Next, Param, next_param};
+use super::text::Text;
 use super::{DEFAULT_PORT, Span, eq_ignore_case};
 
 /// A Via value, read as far as a proxy needs it.
@@ -41,11 +41,11 @@ impl Via {
 /// that routing reads, or has port 0. Values behind a comma are not looked at.
 #[must_use]
 pub fn via(bytes: &[u8], span: Span) -> Option<Via> {
-    let bytes = &bytes[..span.end as usize];
-    let start = skip_lws(bytes, span.start as usize);
-    let at = sent_protocol(bytes, start)?;
-    let (host, at) = host(bytes, at)?;
-    let (port, at) = sent_by_port(bytes, at)?;
+    let text = Text::new(bytes, span.end as usize);
+    let start = text.skip_lws(span.start as usize);
+    let at = sent_protocol(text, start)?;
+    let (host, at) = host(text, at)?;
+    let (port, at) = sent_by_port(text, at)?;
     let mut via = Via {
         value: Span::new(start, at),
         host,
@@ -56,62 +56,59 @@ pub fn via(bytes: &[u8], span: Span) -> Option<Via> {
         maddr: None,
         next: None,
     };
-    via.params(bytes, at)?;
-    let branch_is_token = via
-        .branch
-        .is_none_or(|branch| token(branch.value.of(bytes)));
+    via.params(text, at)?;
+    let branch_is_token = via.branch.is_none_or(|branch| text.is_token(branch.value));
     branch_is_token.then_some(via)
 }
 
 /// `SIP / 2.0 / transport LWS`; returns where sent-by starts.
 #[inline]
-fn sent_protocol(bytes: &[u8], start: usize) -> Option<usize> {
+fn sent_protocol(text: Text<'_>, start: usize) -> Option<usize> {
     // Nearly every Via begins like this.
-    if bytes[start..].starts_with(b"SIP/2.0/UDP ") {
-        return Some(skip_lws(bytes, start + 12));
+    if text.has_at(start, b"SIP/2.0/UDP ") {
+        return Some(text.skip_lws(start + 12));
     }
-    let at = word(bytes, start, b"SIP")?;
-    let at = word(bytes, slash(bytes, at)?, b"2.0")?;
-    let at = slash(bytes, at)?;
-    let transport = skip_token(bytes, at);
-    let sent_by = skip_lws(bytes, transport);
+    let at = word(text, start, b"SIP")?;
+    let at = word(text, slash(text, at)?, b"2.0")?;
+    let at = slash(text, at)?;
+    let transport = text.skip_token(at);
+    let sent_by = text.skip_lws(transport);
     (transport > at && sent_by > transport).then_some(sent_by)
 }
 
 /// The offset behind the token at `at`, which must be `wanted`.
-fn word(bytes: &[u8], at: usize, wanted: &[u8]) -> Option<usize> {
-    let end = skip_token(bytes, at);
-    eq_ignore_case(&bytes[at..end], wanted).then_some(end)
+fn word(text: Text<'_>, at: usize, wanted: &[u8]) -> Option<usize> {
+    let end = text.skip_token(at);
+    eq_ignore_case(text.slice(at, end), wanted).then_some(end)
 }
 
-fn slash(bytes: &[u8], at: usize) -> Option<usize> {
-    let at = skip_lws(bytes, at);
-    (bytes.get(at) == Some(&b'/')).then(|| skip_lws(bytes, at + 1))
+fn slash(text: Text<'_>, at: usize) -> Option<usize> {
+    let at = text.skip_lws(at);
+    (text.get(at) == Some(b'/')).then(|| text.skip_lws(at + 1))
 }
 
 /// A host name, an IPv4 address or a bracketed IPv6 address at `at`.
 #[inline]
-pub(super) fn host(bytes: &[u8], at: usize) -> Option<(Span, usize)> {
-    let mut end = at;
-    if bytes.get(at) == Some(&b'[') {
-        end += memchr::memchr(b']', &bytes[at..])?;
-        let inside = std::str::from_utf8(&bytes[at + 1..end]).ok()?;
+pub(super) fn host(text: Text<'_>, at: usize) -> Option<(Span, usize)> {
+    let end = if text.get(at) == Some(b'[') {
+        let close = text.find(at, |lanes| lanes.is(b']'));
+        let inside = std::str::from_utf8(text.slice(at + 1, close)).ok()?;
         inside.parse::<Ipv6Addr>().ok()?;
-        end += 1;
+        (close < text.end()).then_some(close + 1)?
     } else {
-        end = skip_host(bytes, at);
-    }
+        text.skip_host(at)
+    };
     (end > at).then(|| (Span::new(at, end), end))
 }
 
 /// `[LWS ":" LWS 1*DIGIT]`; returns the offset behind what there is.
 #[inline]
-fn sent_by_port(bytes: &[u8], at: usize) -> Option<(Option<u16>, usize)> {
-    let colon = skip_lws(bytes, at);
-    if bytes.get(colon) != Some(&b':') {
+fn sent_by_port(text: Text<'_>, at: usize) -> Option<(Option<u16>, usize)> {
+    let colon = text.skip_lws(at);
+    if text.get(colon) != Some(b':') {
         return Some((None, at));
     }
-    let (port, at) = digits(bytes, skip_lws(bytes, colon + 1))?;
+    let (port, at) = digits(text, text.skip_lws(colon + 1))?;
     Some((Some(port), at))
 }
 
@@ -119,17 +116,17 @@ fn sent_by_port(bytes: &[u8], at: usize) -> Option<(Option<u16>, usize)> {
 #[inline]
 #[must_use]
 pub fn port(text: &[u8]) -> Option<u16> {
-    digits(text, 0)
+    digits(Text::new(text, text.len()), 0)
         .filter(|(_, end)| *end == text.len())
         .map(|(port, _)| port)
 }
 
 /// A port in decimal, 1 to 65,535, and the offset behind its digits.
 #[inline]
-pub(super) fn digits(bytes: &[u8], mut at: usize) -> Option<(u16, usize)> {
+pub(super) fn digits(text: Text<'_>, mut at: usize) -> Option<(u16, usize)> {
     let mut port = 0u32;
-    while at < bytes.len() && bytes[at].is_ascii_digit() {
-        port = port * 10 + u32::from(bytes[at] - b'0');
+    while let Some(digit @ b'0'..=b'9') = text.get(at) {
+        port = port * 10 + u32::from(digit - b'0');
         if port > 65_535 {
             return None;
         }
@@ -140,12 +137,12 @@ pub(super) fn digits(bytes: &[u8], mut at: usize) -> Option<(u16, usize)> {
 
 impl Via {
     #[inline]
-    fn params(&mut self, bytes: &[u8], mut at: usize) -> Option<()> {
+    fn params(&mut self, text: Text<'_>, mut at: usize) -> Option<()> {
         loop {
             self.value.end = at as u32;
-            match next_param(bytes, at)? {
+            match next_param(text, at)? {
                 Next::Param(name, param) => {
-                    self.note(name.of(bytes), param)?;
+                    self.note(text, name, param)?;
                     at = param.whole.end as usize;
                 }
                 Next::Comma(next) => {
@@ -158,13 +155,17 @@ impl Via {
     }
 
     #[inline]
-    fn note(&mut self, name: &[u8], param: Param) -> Option<()> {
-        let place = match name.len() {
-            5 if eq_ignore_case(name, b"rport") => &mut self.rport,
-            5 if eq_ignore_case(name, b"maddr") => &mut self.maddr,
-            6 if eq_ignore_case(name, b"branch") => &mut self.branch,
-            8 if eq_ignore_case(name, b"received") => &mut self.received,
-            _ => return Some(()),
+    fn note(&mut self, text: Text<'_>, name: Span, param: Param) -> Option<()> {
+        let place = if text.is_word(name, b"branch") {
+            &mut self.branch
+        } else if text.is_word(name, b"rport") {
+            &mut self.rport
+        } else if text.is_word(name, b"received") {
+            &mut self.received
+        } else if text.is_word(name, b"maddr") {
+            &mut self.maddr
+        } else {
+            return Some(());
         };
         if place.is_some() {
             return None;

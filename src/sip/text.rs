@@ -1,0 +1,186 @@
+//! Walking over one header value.
+
+use super::Span;
+use super::chars::{is_host, is_lws, is_param, is_token};
+use super::lanes::{Lanes, padded};
+
+/// A message as far as one value of it goes. What follows in the message may
+/// be loaded, sixteen octets at a time, and is never seen.
+#[derive(Clone, Copy)]
+pub(super) struct Text<'a> {
+    bytes: &'a [u8],
+    end: usize,
+}
+
+impl<'a> Text<'a> {
+    /// `bytes` up to `end`, or all of them.
+    #[inline]
+    pub(super) fn new(bytes: &'a [u8], end: usize) -> Self {
+        let end = end.min(bytes.len());
+        Self { bytes, end }
+    }
+
+    /// The same up to `end`, which is no further.
+    #[inline]
+    pub(super) fn upto(self, end: usize) -> Self {
+        Self { end, ..self }
+    }
+
+    /// Where it ends.
+    #[inline]
+    pub(super) fn end(self) -> usize {
+        self.end
+    }
+
+    /// The octet at `at`, before the end.
+    #[inline]
+    pub(super) fn get(self, at: usize) -> Option<u8> {
+        self.bytes[..self.end].get(at).copied()
+    }
+
+    /// The octets from `from` up to `to`.
+    #[inline]
+    pub(super) fn slice(self, from: usize, to: usize) -> &'a [u8] {
+        &self.bytes[from..to]
+    }
+
+    /// Whether `text` stands at `at`.
+    #[inline]
+    pub(super) fn has_at(self, at: usize, text: &[u8]) -> bool {
+        self.bytes[..self.end]
+            .get(at..)
+            .is_some_and(|rest| rest.starts_with(text))
+    }
+
+    /// Whether `span` is `word`, in whatever case; `word` is in lower case,
+    /// and `span` a token.
+    #[inline]
+    pub(super) fn is_word<const N: usize>(self, span: Span, word: &[u8; N]) -> bool {
+        let lanes = Lanes::load(self.bytes, span.start as usize).folded();
+        let same = lanes.same(Lanes::from(padded(word))).bits();
+        span.len() == N && same.trailing_ones() as usize >= N
+    }
+
+    /// The offset of the first octet from `at` on that is of a class, or the end.
+    #[inline]
+    pub(super) fn find(self, mut at: usize, class: impl Fn(Lanes) -> Lanes) -> usize {
+        while at < self.end {
+            let bits = class(Lanes::load(self.bytes, at)).bits();
+            if bits != 0 {
+                return (at + bits.trailing_zeros() as usize).min(self.end);
+            }
+            at += 16;
+        }
+        self.end
+    }
+
+    /// The first offset from `at` that holds no linear white space, or the end.
+    #[inline]
+    pub(super) fn skip_lws(self, mut at: usize) -> usize {
+        while self.get(at).is_some_and(is_lws) {
+            at += 1;
+        }
+        at
+    }
+
+    /// The offset behind the token that starts at `at`, which may be empty.
+    #[inline]
+    pub(super) fn skip_token(self, at: usize) -> usize {
+        self.skip(at, is_token)
+    }
+
+    /// The offset behind the host name or IPv4 address that starts at `at`.
+    #[inline]
+    pub(super) fn skip_host(self, at: usize) -> usize {
+        self.skip(at, is_host)
+    }
+
+    /// The offset behind a header parameter's value without quotes.
+    #[inline]
+    pub(super) fn skip_param(self, at: usize) -> usize {
+        self.skip(at, is_param)
+    }
+
+    /// The offset behind the octets of a class that start at `at`. It holds
+    /// all that host names do: those are most, and passed sixteen at a time.
+    #[inline]
+    fn skip(self, mut at: usize, class: impl Fn(u8) -> bool) -> usize {
+        loop {
+            at = self.find(at, |lanes| !lanes.host_name());
+            if !self.get(at).is_some_and(&class) {
+                return at;
+            }
+            at += 1;
+        }
+    }
+
+    /// Whether `span` is a token.
+    #[inline]
+    pub(super) fn is_token(self, span: Span) -> bool {
+        let (start, end) = (span.start as usize, span.end as usize);
+        start < end && self.upto(end).skip_token(start) == end
+    }
+
+    /// The offset behind a quoted string that opens at `at`; `None` where it
+    /// does not close, or holds a control character that no backslash quotes
+    /// (RFC 3261 §25.1 quoted-pair).
+    #[inline]
+    pub(super) fn skip_quoted(self, at: usize) -> Option<usize> {
+        let mut at = at + 1;
+        loop {
+            at = self.find(at, |lanes| {
+                lanes.is(b'"') | lanes.is(b'\\') | lanes.controls()
+            });
+            match self.get(at)? {
+                b'"' => return Some(at + 1),
+                b'\\' => at += 2,
+                b if is_lws(b) => at += 1,
+                _ => return None,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn octets() -> impl Strategy<Value = Vec<u8>> {
+        vec(
+            prop_oneof![any::<u8>(), Just(b'a'), Just(b'~'), Just(b':'), Just(0)],
+            0..60,
+        )
+    }
+
+    /// As [`Text::find`] and [`Text::skip`], an octet at a time.
+    fn plain(bytes: &[u8], at: usize, end: usize, ends: impl Fn(u8) -> bool) -> usize {
+        (at..end).find(|&i| ends(bytes[i])).unwrap_or(end.max(at))
+    }
+
+    proptest! {
+        #[test]
+        fn find_and_skip_do_as_their_plain_twins(bytes in octets(), at in 0usize..60, end in 0usize..60) {
+            let end = end.min(bytes.len());
+            let at = at.min(end);
+            let text = Text::new(&bytes, end);
+            for octet in [b':', 0] {
+                let found = text.find(at, |lanes| lanes.is(octet));
+                prop_assert_eq!(found, plain(&bytes, at, end, |b| b == octet));
+            }
+            prop_assert_eq!(text.skip_token(at), plain(&bytes, at, end, |b| !is_token(b)));
+            prop_assert_eq!(text.skip_host(at), plain(&bytes, at, end, |b| !is_host(b)));
+            prop_assert_eq!(text.skip_param(at), plain(&bytes, at, end, |b| !is_param(b)));
+            prop_assert_eq!(text.skip_lws(at), plain(&bytes, at, end, |b| !is_lws(b)));
+        }
+
+        #[test]
+        fn a_word_is_known_in_any_case(name in "(?i)branch[a-z]?|[a-z-]{0,7}", before in 0usize..30) {
+            let bytes = [&vec![b' '; before], name.as_bytes()].concat();
+            let is = Text::new(&bytes, bytes.len()).is_word(Span::new(before, bytes.len()), b"branch");
+            prop_assert_eq!(is, name.eq_ignore_ascii_case("branch"));
+        }
+    }
+}
