@@ -104,24 +104,20 @@ impl std::ops::Not for Lanes {
 /// The sixteen octets at `at`, with zeros behind the last one.
 #[inline]
 pub(super) fn load(bytes: &[u8], at: usize) -> [u8; 16] {
-    if let Some(octets) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
-        return *octets;
+    match bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        Some(octets) => *octets,
+        None => load_end(bytes, at).to_le_bytes(),
     }
-    let Some(last) = bytes.last_chunk() else {
-        return load_short(bytes, at);
-    };
-    // The last sixteen, without those before `at`.
-    let before = at.saturating_sub(bytes.len() - 16) as u32;
-    let octets = u128::from_le_bytes(*last).checked_shr(before * 8);
-    octets.unwrap_or(0).to_le_bytes()
 }
 
+/// Fewer than sixteen octets.
 #[cold]
-fn load_short(bytes: &[u8], at: usize) -> [u8; 16] {
+#[inline(never)]
+fn load_end(bytes: &[u8], at: usize) -> u128 {
     let mut octets = [0; 16];
     let rest = bytes.get(at..).unwrap_or(&[]);
     octets[..rest.len()].copy_from_slice(rest);
-    octets
+    u128::from_le_bytes(octets)
 }
 
 /// `word` with zeros behind it.
@@ -192,6 +188,7 @@ fn line_ends(bytes: &[u8], at: usize) -> u64 {
 }
 
 /// The same, where fewer than 64 octets are left.
+#[cold]
 #[inline(never)]
 fn last_line_ends(bytes: &[u8], at: usize) -> u64 {
     let end = bytes.len().min(at + 64);
