@@ -103,7 +103,7 @@ impl std::ops::Not for Lanes {
 
 /// The sixteen octets at `at`, with zeros behind the last one.
 #[inline]
-pub(super) fn load(bytes: &[u8], at: usize) -> [u8; 16] {
+fn load(bytes: &[u8], at: usize) -> [u8; 16] {
     match bytes.get(at..).and_then(<[u8]>::first_chunk) {
         Some(octets) => *octets,
         None => load_end(bytes, at).to_le_bytes(),

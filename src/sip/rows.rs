@@ -83,6 +83,13 @@ pub fn find_row(bytes: &[u8], from: usize, to: usize, name: &[u8]) -> Option<Row
 /// `end` lies behind the line end.
 #[inline]
 pub(super) fn value_span(bytes: &[u8], start: usize, end: usize) -> Span {
+    // Nearly every value stands behind one space.
+    if let [b' ', first, .., last, b'\r', b'\n'] = &bytes[start..end]
+        && *first > b' '
+        && *last > b' '
+    {
+        return Span::new(start + 1, end - 2);
+    }
     let mut start = start;
     let mut value = &bytes[..end - 2];
     while value.get(start).is_some_and(|&b| is_lws(b)) {

@@ -10,7 +10,7 @@
 //! - the body is never read, only cut to Content-Length (§18.3).
 
 use super::chars::decimal;
-use super::lanes::{Lanes, LineEnds, load, padded};
+use super::lanes::{Lanes, LineEnds, padded};
 use super::rows::{Row, value_span};
 use super::text::Text;
 use super::{Span, eq_ignore_case};
@@ -192,28 +192,34 @@ fn start_line(bytes: &[u8], end: usize) -> Result<(StartLine, Option<Fault>), No
     if method_end == 0 || text.get(method_end) != Some(b' ') {
         return Err(NotSip::Garbage);
     }
-    // A method, a space, and SIP's name somewhere behind the last space.
+    let uri_start = method_end + 1;
+    let request = |uri_end: usize| StartLine::Request {
+        method: Span::new(0, method_end),
+        uri: Span::new(uri_start, uri_end),
+    };
+    let is_uri = |end: usize| text.upto(end).find(uri_start, Lanes::not_uri) == end;
+    if let Some(before) = line.strip_suffix(b" SIP/2.0")
+        && before.len() > uri_start
+        && is_uri(before.len())
+    {
+        return Ok((request(before.len()), None));
+    }
+    // SIP's name stands somewhere behind the last space, or it is not SIP.
     let (line, trailing) = line.split_at(line.trim_ascii_end().len());
     let version_start = memchr::memrchr(b' ', line).ok_or(NotSip::Garbage)? + 1;
     let version = &line[version_start..];
     if version.len() < 4 || !eq_ignore_case(&version[..4], b"SIP/") {
         return Err(NotSip::Garbage);
     }
-    let uri_start = method_end + 1;
     let uri_end = (version_start - 1).max(uri_start);
-    let start = StartLine::Request {
-        method: Span::new(0, method_end),
-        uri: Span::new(uri_start, uri_end),
-    };
-    let is_uri = text.upto(uri_end).find(uri_start, Lanes::not_uri) == uri_end;
-    let fault = if !is_uri || uri_start == uri_end || !trailing.is_empty() {
+    let fault = if !is_uri(uri_end) || uri_start == uri_end || !trailing.is_empty() {
         Some(Fault::StartLine)
     } else if version[4..] != *b"2.0" {
         Some(Fault::Version)
     } else {
         None
     };
-    Ok((start, fault))
+    Ok((request(uri_end), fault))
 }
 
 fn status_line(line: &[u8]) -> (StartLine, Option<Fault>) {
@@ -383,14 +389,19 @@ impl Message<'_> {
 /// says how many octets of a name there are where no colon follows them.
 #[inline]
 fn row_name(bytes: &[u8], start: usize) -> Result<(Option<Header>, usize), usize> {
-    let octets = load(bytes, start);
-    let lanes = Lanes::from(octets);
-    let colon = lanes.is(b':').bits().trailing_zeros();
-    let name = (lanes.letters() | lanes.is(b'-')).bits().trailing_ones();
+    let lanes = Lanes::load(bytes, start);
+    let colon = lanes.is(b':').bits().trailing_zeros() as usize;
+    let name = (lanes.letters() | lanes.is(b'-')).bits().trailing_ones() as usize;
     // Nearly all names: up to fifteen letters and hyphens, and then a colon.
     if name == colon && name > 0 {
-        return Ok((header_of(octets, name as usize), start + name as usize));
+        return Ok((header_of(lanes, bytes[start], name), start + name));
     }
+    odd_row_name(bytes, start)
+}
+
+/// The same for names of any length and characters, and where there is none.
+#[cold]
+fn odd_row_name(bytes: &[u8], start: usize) -> Result<(Option<Header>, usize), usize> {
     let end = Text::new(bytes, bytes.len()).skip_token(start);
     let mut colon = end;
     while matches!(bytes.get(colon), Some(b' ' | b'\t')) {
@@ -399,7 +410,8 @@ fn row_name(bytes: &[u8], start: usize) -> Result<(Option<Header>, usize), usize
     if end == start || bytes.get(colon) != Some(&b':') {
         return Err(end - start);
     }
-    Ok((header_of(octets, end - start), colon))
+    let header = header_of(Lanes::load(bytes, start), bytes[start], end - start);
+    Ok((header, colon))
 }
 
 /// The offset behind the line end of a row, folds included, where `ends` go on
@@ -432,14 +444,14 @@ fn cseq(bytes: &[u8], row: Row) -> Option<CSeq> {
     })
 }
 
-/// Which header routing reads by the first `length` of `octets` (§7.3.1,
-/// §7.3.3): one look-up finds the only name it could be.
+/// Which header that routing reads has a name of `length` octets which are the
+/// first of `lanes` (§7.3.1, §7.3.3): a look-up by `first` and `length` finds
+/// the only one it could be.
 #[inline]
-fn header_of(octets: [u8; 16], length: usize) -> Option<Header> {
-    let name = &NAMES[place(octets[0], length)];
-    let same = Lanes::from(octets).folded().same(Lanes::from(name.octets));
-    let same = same.bits().trailing_ones() as usize;
-    (name.length == length && same >= length).then_some(name.header)
+fn header_of(lanes: Lanes, first: u8, length: usize) -> Option<Header> {
+    let name = &NAMES[place(first, length)];
+    let same = lanes.folded().same(Lanes::from(name.octets)).bits();
+    (name.length == length && same.trailing_ones() as usize >= length).then_some(name.header)
 }
 
 /// A name of a header, in lower case.
