@@ -163,9 +163,14 @@ impl Branch {
     #[inline]
     pub(super) fn parse(branch: &[u8]) -> Option<Self> {
         let (magic, rest) = branch.split_at_checked(MAGIC.len())?;
-        if !eq_ignore_case(magic, MAGIC) {
-            return None;
-        }
+        eq_ignore_case(magic, MAGIC)
+            .then(|| Self::parse_behind_magic(rest))
+            .flatten()
+    }
+
+    /// The same for what stands behind the magic.
+    #[inline]
+    pub(super) fn parse_behind_magic(rest: &[u8]) -> Option<Self> {
         let (mode, rest) = rest.split_first()?;
         let (listener, rest) = rest.split_at_checked(2)?;
         let (uri, mac) = match mode.to_ascii_lowercase() {

@@ -6,6 +6,9 @@ use super::branch::MAGIC;
 use crate::config::Listener;
 use crate::sip::eq_ignore_case;
 
+/// What stands before the value in a Via row of ours.
+const NAME: &str = "Via: ";
+
 /// The listeners.
 pub(super) struct Locals(Vec<Local>);
 
@@ -46,6 +49,14 @@ impl Locals {
         })
     }
 
+    /// What stands behind the magic of our branch in `value`, a Via value that
+    /// begins as one that we wrote.
+    #[inline]
+    pub(super) fn behind_magic<'a>(&self, value: &'a [u8]) -> Option<&'a [u8]> {
+        let mut written = self.0.iter().map(|local| &local.via[NAME.len()..]);
+        written.find_map(|via| value.strip_prefix(via))
+    }
+
     /// Whether one of our sockets is bound to `address`.
     #[inline]
     pub(super) fn is_bound(&self, address: SocketAddr) -> bool {
@@ -84,7 +95,7 @@ impl Local {
             ";rport"
         };
         let magic = String::from_utf8_lossy(MAGIC);
-        let via = format!("Via: SIP/2.0/UDP {host}:{port}{rport};branch={magic}");
+        let via = format!("{NAME}SIP/2.0/UDP {host}:{port}{rport};branch={magic}");
         Self {
             address: listener.address,
             host: host.into_bytes(),

@@ -35,10 +35,15 @@ impl Repairs {
             text: [0; MAX_TEXT],
             length: 0,
         };
-        let received = via.rport.is_some() || literal(via.host.of(bytes)) != Some(source.ip());
-        if received {
+        let host = via.host.of(bytes);
+        let is_source = literal(host) == Some(source.ip());
+        if via.rport.is_some() || !is_source {
             repairs.put(b";received=");
-            repairs.put_address(source.ip());
+            match source.ip() {
+                // An IPv4 address can be written in one way only.
+                IpAddr::V4(_) if is_source => repairs.put(host),
+                ip => repairs.put_address(ip),
+            }
         }
         if via.rport.is_some() {
             repairs.put(b";rport=");

@@ -22,15 +22,9 @@ pub(super) fn decide(
     }
     let bytes = message.bytes;
     let row = message.via.ok_or(Reason::MissingHeader)?;
-    let own = via(bytes, row.value).ok_or(Reason::TopVia)?;
-    if !proxy
-        .locals
-        .names(own.host.of(bytes), own.port_or_default())
-    {
-        return Err(Reason::NotOurVia);
-    }
-    let next = next_via(message, row, &own)?.ok_or(Reason::NoNextVia)?;
-    let to = verified_next_hop(proxy, message, &own, &next, &mut scratch.octets)
+    let own = own_via(proxy, bytes, row)?;
+    let next = next_via(message, row, own.next)?.ok_or(Reason::NoNextVia)?;
+    let to = verified_next_hop(proxy, message, own.branch, &next, &mut scratch.octets)
         .ok_or(Reason::ForgedResponse)?;
     if is_forbidden(to.respond_to) || proxy.locals.is_bound(to.respond_to) {
         return Err(Reason::ForbiddenNextHop);
@@ -57,9 +51,42 @@ pub(super) fn decide(
     }))
 }
 
+/// What a response needs of our own Via.
+struct OwnVia {
+    /// `None` where it is no branch of ours.
+    branch: Option<Branch>,
+    /// Where the next value of the same row starts.
+    next: Option<u32>,
+}
+
+#[inline]
+fn own_via(proxy: &Proxy, bytes: &[u8], row: Row) -> Result<OwnVia, Reason> {
+    // Nearly always it comes back as we wrote it, and alone in its row.
+    let behind_magic = proxy.locals.behind_magic(row.value.of(bytes));
+    if let Some(branch) = behind_magic.and_then(Branch::parse_behind_magic) {
+        return Ok(OwnVia {
+            branch: Some(branch),
+            next: None,
+        });
+    }
+    let own = via(bytes, row.value).ok_or(Reason::TopVia)?;
+    if !proxy
+        .locals
+        .names(own.host.of(bytes), own.port_or_default())
+    {
+        return Err(Reason::NotOurVia);
+    }
+    Ok(OwnVia {
+        branch: own
+            .branch
+            .and_then(|branch| Branch::parse(branch.value.of(bytes))),
+        next: own.next,
+    })
+}
+
 /// The Via below ours: in the same row behind a comma, or in the next one.
-fn next_via(message: &Message<'_>, row: Row, own: &Via) -> Result<Option<Via>, Reason> {
-    let span = match (own.next, message.next_via) {
+fn next_via(message: &Message<'_>, row: Row, next: Option<u32>) -> Result<Option<Via>, Reason> {
+    let span = match (next, message.next_via) {
         (Some(start), _) => Span {
             start,
             end: row.value.end,
@@ -83,11 +110,11 @@ struct NextHop {
 fn verified_next_hop(
     proxy: &Proxy,
     message: &Message<'_>,
-    own: &Via,
+    branch: Option<Branch>,
     next: &Via,
     octets: &mut Vec<u8>,
 ) -> Option<NextHop> {
-    let branch = Branch::parse(own.branch?.value.of(message.bytes))?;
+    let branch = branch?;
     if !proxy.locals.has(branch.listener) {
         return None;
     }
