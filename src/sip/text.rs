@@ -157,7 +157,9 @@ mod tests {
 
     /// As [`Text::find`] and [`Text::skip`], an octet at a time.
     fn plain(bytes: &[u8], at: usize, end: usize, ends: impl Fn(u8) -> bool) -> usize {
-        (at..end).find(|&i| ends(bytes[i])).unwrap_or(end.max(at))
+        (at..end)
+            .find(|&i| ends(bytes[i]))
+            .unwrap_or_else(|| end.max(at))
     }
 
     proptest! {
