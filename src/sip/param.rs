@@ -24,7 +24,7 @@ pub(super) enum Next {
 
 /// Reads `LWS ";" LWS name [LWS "=" LWS value]`, or what stands in its place
 /// at `at`; `text` ends with the row. `None` where it is nothing of these.
-#[inline]
+#[inline(always)]
 pub(super) fn next_param(text: Text<'_>, at: usize) -> Option<Next> {
     let semicolon = text.skip_lws(at);
     match text.get(semicolon) {
