@@ -23,13 +23,18 @@ fn effective(command: &mut Command, key: &str) -> String {
 
 /// A setting as written in the file, in its variable and in its flag, and as
 /// the effective configuration then prints it; first the default.
-const PRECEDENCE: [(&str, [&str; 3], [&str; 4]); 10] = [
+const PRECEDENCE: [(&str, [&str; 3], [&str; 4]); 11] = [
     ("workers", ["5", "6", "7"], ["", "5", "6", "7"]),
     ("batch", ["10", "20", "30"], ["64", "10", "20", "30"]),
     (
         "pin",
         ["false", "on", "off"],
         ["true", "false", "true", "false"],
+    ),
+    (
+        "steer",
+        ["'source'", "call-id", "source"],
+        ["\"call-id\"", "\"source\"", "\"call-id\"", "\"source\""],
     ),
     (
         "receive-buffer",
@@ -285,5 +290,5 @@ fn every_flag_of_check_tells_its_default() {
         assert!(option.contains("[default"), "{option}");
         tunables += 1;
     }
-    assert_eq!(tunables, 16);
+    assert_eq!(tunables, 17);
 }

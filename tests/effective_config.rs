@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use viaduct::config::{
     Advertise, Config, Destination, HashKey, Listener, Loaded, Overrides, Policy, Route, Set,
-    State, load_with, to_toml,
+    State, Steer, load_with, to_toml,
 };
 
 /// Loads `text` as if it were the file `/v.toml`; there is no other file.
@@ -131,6 +131,7 @@ prop_compose! {
         listeners in prop::collection::vec(listener(), 1..4),
         sets in prop::collection::vec(set(), 1..4),
         mut routes in prop::collection::vec(route(), 0..4),
+        steer in prop::sample::select(vec![Steer::CallId, Steer::Source]),
         (workers, pin, batch, reply_rate) in (1..1025_usize, any::<bool>(), 1..257_usize, 1..1_000_001_u32),
         (receive_buffer, send_buffer) in (4096..1_usize << 30, 4096..1_usize << 30),
         secret_file in prop::option::of("[ -~]{1,20}"),
@@ -155,6 +156,7 @@ prop_compose! {
             routes,
             allowed_next_hops: vec!["198.51.100.0/24".parse().expect("a network")],
             workers,
+            steer,
             pin,
             batch,
             receive_buffer,

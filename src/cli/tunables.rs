@@ -18,7 +18,7 @@ use super::report;
 use crate::config::text;
 use crate::config::{
     self, Advertise, BATCHES, Config, Destination, HashKey, Overrides, Policy, RATES, Settings,
-    WORKERS,
+    Steer, WORKERS,
 };
 
 /// Everything that can be tuned.
@@ -62,6 +62,10 @@ pub struct Tunables {
     /// Worker threads, 1 to 1024 [default: one for each usable core]
     #[arg(short, long, value_name = "THREADS", env = "VIADUCT_WORKERS", value_parser = within(WORKERS))]
     pub workers: Option<usize>,
+
+    /// What decides which worker a datagram goes to: call-id has all workers serve one trunk, source leaves it to the kernel's hash of addresses and ports [default: call-id]
+    #[arg(long, value_name = "KEY", env = "VIADUCT_STEER", value_parser = text::steer)]
+    pub steer: Option<Steer>,
 
     /// Whether each worker is pinned to a core [default: on]
     #[arg(long, value_name = "ON|OFF", env = "VIADUCT_PIN", num_args = 0..=1, default_missing_value = "on", value_parser = on_off())]
@@ -114,6 +118,7 @@ impl Tunables {
             hash_key: self.hash_key.clone(),
             settings: Settings {
                 workers: self.workers,
+                steer: self.steer,
                 pin: self.pin,
                 batch: self.batch,
                 receive_buffer: self.receive_buffer,

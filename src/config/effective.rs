@@ -17,6 +17,8 @@ pub fn to_toml(config: &Config) -> String {
 
 fn write_config(out: &mut String, config: &Config) -> fmt::Result {
     writeln!(out, "workers = {}", config.workers)?;
+    let steer = text::steer_name(config.steer);
+    writeln!(out, "steer = {}", string(steer))?;
     writeln!(out, "pin = {}", config.pin)?;
     writeln!(out, "batch = {}", config.batch)?;
     writeln!(out, "receive-buffer = {}", config.receive_buffer)?;

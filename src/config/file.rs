@@ -15,10 +15,11 @@ use super::table::{Item, Placed, Section};
 use super::text;
 use super::{Advertise, BATCHES, Destination, HashKey, Policy, RATES, WORKERS};
 
-const TOP_LEVEL: [&str; 13] = [
+const TOP_LEVEL: [&str; 14] = [
     "listen",
     "advertise",
     "workers",
+    "steer",
     "pin",
     "batch",
     "receive-buffer",
@@ -155,6 +156,7 @@ fn settings(top: &mut Section<'_>, report: &mut Report) -> Settings {
         workers: top
             .take("workers")
             .and_then(|item| item.integer(WORKERS, report)),
+        steer: parse(top, "steer", text::steer, report).map(|steer| steer.value),
         pin: top.take("pin").and_then(|item| item.boolean(report)),
         batch: top
             .take("batch")

@@ -16,7 +16,7 @@ use super::dispatcher_list::{self, Entry};
 use super::file::{Draft, ListenerDraft, Members, SetDraft};
 use super::table::Placed;
 use super::validate;
-use super::{Advertise, Config, Destination, HashKey, Policy, Set};
+use super::{Advertise, Config, Destination, HashKey, Policy, Set, Steer};
 
 /// What to take where neither flag nor file says otherwise.
 const DEFAULT_BATCH: usize = 64;
@@ -30,6 +30,8 @@ const FLAG_SET: &str = "default";
 pub struct Settings {
     /// See [`Config::workers`]; the default is one for each usable core.
     pub workers: Option<usize>,
+    /// See [`Config::steer`]; the default is [`Steer::CallId`].
+    pub steer: Option<Steer>,
     /// See [`Config::pin`]; the default is true.
     pub pin: Option<bool>,
     /// See [`Config::batch`]; the default is 64.
@@ -129,6 +131,7 @@ pub(super) fn merge(
             .or(file.allow_next_hop)
             .unwrap_or_default(),
         workers: flags.workers.or(file.workers).unwrap_or(cores),
+        steer: flags.steer.or(file.steer).unwrap_or(Steer::CallId),
         pin: flags.pin.or(file.pin).unwrap_or(true),
         batch: flags.batch.or(file.batch).unwrap_or(DEFAULT_BATCH),
         receive_buffer: flags

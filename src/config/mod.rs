@@ -46,6 +46,8 @@ pub struct Config {
     pub allowed_next_hops: Vec<IpNet>,
     /// Worker threads, each with a socket of its own for each listener.
     pub workers: usize,
+    /// What decides which worker a datagram goes to.
+    pub steer: Steer,
     /// Whether each worker is pinned to a core.
     pub pin: bool,
     /// Datagrams taken from a socket by one system call (1 to 256).
@@ -58,6 +60,15 @@ pub struct Config {
     pub secret_file: Option<PathBuf>,
     /// Local replies a second to one source prefix (IPv4 /24, IPv6 /48).
     pub reply_rate: u32,
+}
+
+/// What decides which worker a datagram goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Steer {
+    /// Call-ID, so that one trunk is served by all workers.
+    CallId,
+    /// Source and destination address and port, as the kernel does by itself.
+    Source,
 }
 
 /// One address to listen on.

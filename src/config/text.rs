@@ -1,5 +1,4 @@
-//! The small texts of a configuration: addresses, destinations, sizes,
-//! networks and names.
+//! The small texts of a configuration: addresses, networks, sizes and names.
 //!
 //! Each function takes what one value of the file or one flag holds. Hosts
 //! are address literals; names are not resolved. IPv4-mapped IPv6 addresses
@@ -12,7 +11,7 @@ use std::ops::RangeInclusive;
 use ipnet::{IpNet, Ipv4Net};
 
 use super::diagnostic::Fault;
-use super::{Advertise, Destination, HashKey, Policy, State};
+use super::{Advertise, Destination, HashKey, Policy, State, Steer};
 
 /// The port of SIP over UDP (RFC 3261 §18.1.1).
 pub const DEFAULT_PORT: u16 = 5060;
@@ -34,6 +33,7 @@ const HASH_KEYS: [(&str, HashKey); 5] = [
     ("request-uri", HashKey::RequestUri),
     ("source", HashKey::Source),
 ];
+const STEERS: [(&str, Steer); 2] = [("call-id", Steer::CallId), ("source", Steer::Source)];
 const STATES: [(&str, State); 2] = [("active", State::Active), ("disabled", State::Disabled)];
 /// URI parameters that a destination may carry.
 const PARAMETERS: [&str; 5] = ["weight", "priority", "state", "transport", "lr"];
@@ -286,6 +286,11 @@ pub fn policy(text: &str) -> Result<Policy, Fault> {
     one_of("policy", text, &POLICIES)
 }
 
+/// Reads the name of what decides which worker a datagram goes to.
+pub fn steer(text: &str) -> Result<Steer, Fault> {
+    one_of("steering", text, &STEERS)
+}
+
 /// Reads the name of what is hashed.
 pub fn hash_key(text: &str) -> Result<HashKey, Fault> {
     match text.strip_prefix("header:") {
@@ -310,6 +315,11 @@ fn one_of<T: Clone>(kind: &str, text: &str, known: &[(&str, T)]) -> Result<T, Fa
 /// How a policy is written.
 pub fn policy_name(policy: Policy) -> &'static str {
     name_of(&policy, &POLICIES)
+}
+
+/// How what decides the worker is written.
+pub fn steer_name(steer: Steer) -> &'static str {
+    name_of(&steer, &STEERS)
 }
 
 /// How a state is written.

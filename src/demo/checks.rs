@@ -169,7 +169,8 @@ pub(super) fn check_counters(totals: &Totals) -> Check {
     let forwarding = ["received", "requests-forwarded", "responses-forwarded"];
     let others = totals.values.iter();
     let others: Vec<_> = others
-        .filter(|(name, _)| !forwarding.contains(&name.as_str()) && !name.starts_with("to-"))
+        .filter(|(name, _)| !forwarding.contains(&name.as_str()))
+        .filter(|(name, _)| !name.starts_with("to-") && !name.starts_with("worker-"))
         .map(|(name, value)| format!("{name} {value}"))
         .collect();
     let forwarded = format!(

@@ -6,6 +6,8 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use socket2::{Domain, Protocol, SockAddr, Type};
 
+use super::steer::Instruction;
+
 /// A bound, non-blocking UDP socket.
 pub struct Socket(UdpSocket);
 
@@ -39,6 +41,36 @@ impl Socket {
         socket.set_send_buffer_size(send)?;
         socket.bind(&SockAddr::from(address))?;
         Ok(Self(socket.into()))
+    }
+
+    /// Has `program` choose the socket of each datagram among those that share
+    /// this one's address, by their numbers in the order of binding. One call
+    /// serves them all.
+    ///
+    /// # Errors
+    /// As of `setsockopt`: `ENOMEM` where the program is too long for
+    /// `net.core.optmem_max`.
+    pub fn steer(&self, program: &[Instruction]) -> io::Result<()> {
+        let program = libc::sock_fprog {
+            len: program.len() as libc::c_ushort,
+            filter: program.as_ptr().cast_mut(),
+        };
+        // SAFETY: the kernel reads `len` instructions from `filter`, copies
+        // them and writes nothing; a program has at most 4,096, so that no
+        // length is cut off.
+        let result = unsafe {
+            libc::setsockopt(
+                self.0.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_ATTACH_REUSEPORT_CBPF,
+                std::ptr::from_ref(&program).cast(),
+                size_of::<libc::sock_fprog>() as libc::socklen_t,
+            )
+        };
+        match result {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 
     /// Where it is bound; port 0 has become a real one.

@@ -14,8 +14,8 @@ use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use crate::config::text::policy_name;
-use crate::config::{Config, Listener};
-use crate::net::{Granted, Socket};
+use crate::config::{Config, Listener, Steer};
+use crate::net::{Granted, Socket, steer};
 use crate::proxy::{Proxy, ReplyLimiter, Secret};
 use crate::worker::{Counters, Totals, Worker};
 
@@ -26,10 +26,24 @@ pub struct Instance {
     config: Config,
     proxy: Arc<Proxy>,
     granted: Vec<Granted>,
+    steering: Steering,
     cores: Vec<Option<usize>>,
     counters: Vec<Arc<Counters>>,
     stop: Arc<AtomicBool>,
     threads: Vec<(JoinHandle<io::Result<()>>, Waker)>,
+}
+
+/// What decides which worker a datagram goes to.
+#[derive(Debug)]
+enum Steering {
+    /// There is one worker.
+    One,
+    /// The kernel, by addresses and ports.
+    Source,
+    /// Call-ID, where it begins within so many octets.
+    CallId(usize),
+    /// The kernel, for it refused to have it done by Call-ID.
+    Refused(io::Error),
 }
 
 /// Why an instance did not start.
@@ -93,6 +107,7 @@ impl Instance {
             let last = sockets.last().and_then(|worker| worker.last());
             granted.extend(last.map(Socket::granted).transpose().map_err(failed)?);
         }
+        let steering = steering(&config, &sockets);
         let limiter_key =
             secret_file::random().map_err(|error| StartError::System("getrandom", error))?;
         let proxy = Arc::new(Proxy::new(&config, secret));
@@ -100,6 +115,7 @@ impl Instance {
             cores: cores(&config),
             proxy,
             granted,
+            steering,
             counters: Vec::new(),
             stop: Arc::new(AtomicBool::new(false)),
             threads: Vec::new(),
@@ -213,6 +229,7 @@ impl Instance {
             "workers: {}, {pinned}, batches of {}",
             config.workers, config.batch
         )?;
+        write_steering(out, &self.steering)?;
         for set in &config.sets {
             let n = set.destinations.len();
             let plural = if n == 1 { "" } else { "s" };
@@ -234,6 +251,58 @@ fn settle(listener: &mut Listener, bound: SocketAddr) {
         listener.name = bound.to_string();
     }
     listener.address = bound;
+}
+
+/// Has the kernel give each call to one worker.
+///
+/// The sockets of a listener are a group of their own, in which the program's
+/// result is a socket's number in the order of binding: the worker's, for the
+/// workers' are bound one after another. So a call has the same worker on all
+/// listeners. Beside an older instance, whose sockets come first, and after
+/// its end, the numbers mean others, but still one for each call.
+fn steering(config: &Config, sockets: &[Vec<Socket>]) -> Steering {
+    if config.workers == 1 {
+        return Steering::One;
+    }
+    if config.steer == Steer::Source {
+        return Steering::Source;
+    }
+    let mut searched = usize::MAX;
+    // One socket attaches the program for its whole group.
+    for socket in sockets.iter().take(1).flatten() {
+        match steer::by_call_id(socket, config.workers) {
+            Ok(octets) => searched = searched.min(octets),
+            Err(error) => return Steering::Refused(error),
+        }
+    }
+    Steering::CallId(searched)
+}
+
+fn write_steering(out: &mut dyn Write, steering: &Steering) -> io::Result<()> {
+    match steering {
+        Steering::One => Ok(()),
+        Steering::Source => writeln!(out, "steering: by addresses and ports"),
+        Steering::CallId(searched) => {
+            writeln!(
+                out,
+                "steering: by Call-ID, where it begins within {searched} octets"
+            )?;
+            if *searched < steer::SEARCH_MAX {
+                writeln!(
+                    out,
+                    "  warning: the kernel takes no longer program, and steers other messages by addresses and ports; mend: sysctl -w net.core.optmem_max=131072"
+                )?;
+            }
+            Ok(())
+        }
+        Steering::Refused(error) => {
+            writeln!(out, "steering: by addresses and ports")?;
+            writeln!(
+                out,
+                "  warning: the kernel refused to do it by Call-ID: {error}; mend: sysctl -w net.core.optmem_max=131072, or accept it with --steer source"
+            )
+        }
+    }
 }
 
 fn write_buffer(

@@ -127,6 +127,10 @@ impl Totals {
                 values.push((name, sum(&|w| &w.destinations[s][d])));
             }
         }
+        for (number, worker) in workers.iter().enumerate() {
+            let name = format!("worker-{number}-received");
+            values.push((name, worker.received.load(Ordering::Relaxed)));
+        }
         let mut rare = Vec::new();
         for (i, status) in Status::ALL.iter().enumerate() {
             rare.push((format!("reply-{}", status.code()), sum(&|w| &w.replies[i])));

@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 
-use viaduct::config::{Config, Destination, HashKey, Listener, Policy, Set, State};
+use viaduct::config::{Config, Destination, HashKey, Listener, Policy, Set, State, Steer};
 use viaduct::proxy::{Datagram, Decision, Proxy, Scratch, Secret};
 use viaduct::sip::MAX_DATAGRAM;
 
@@ -52,6 +52,7 @@ pub fn config() -> Config {
         routes: Vec::new(),
         allowed_next_hops: Vec::new(),
         workers: 1,
+        steer: Steer::CallId,
         pin: false,
         batch: 64,
         receive_buffer: 1 << 20,

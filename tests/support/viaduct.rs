@@ -38,6 +38,7 @@ impl Counters {
         let usual = |name: &str| {
             ["received", "requests-forwarded", "responses-forwarded"].contains(&name)
                 || name.starts_with("to-")
+                || name.starts_with("worker-")
         };
         assert!(self.0.keys().all(|name| usual(name)), "{:?}", self.0);
     }
