@@ -27,7 +27,7 @@ use crate::message::{Form, Kind, Pass, Tail, Template, VARIANTS, read};
 use crate::outbox::Outbox;
 use crate::report::{Latencies, LoadReport, Messages};
 use crate::schedule::Schedule;
-use crate::sys::{Receiver, Route, Sender, tell_destinations};
+use crate::sys::{Receiver, Route, Sender, Signal, signal, tell_destinations};
 
 /// `SO_RCVBUF` that is asked for, in octets; the kernel grants up to
 /// `net.core.rmem_max`.
@@ -41,6 +41,12 @@ const BATCH: usize = 128;
 
 /// How long to wait for what is under way at the end, in ns.
 const DRAIN: u64 = 600_000_000;
+
+/// How long a process that was held may take for what it found, in ns.
+const HELD_PATIENCE: u64 = 400_000_000;
+
+/// Pieces in which callers and farm send by turns while a process is held.
+const TURNS: usize = 64;
 
 /// Up to so many peers send runs of calls each; more take turns call by call,
 /// as many phones do.
@@ -93,6 +99,14 @@ pub(crate) struct Options {
     /// Calls in a row whose messages are of equal length and may leave as one segmented send; 1 for none
     #[arg(long, default_value_t = 32, value_name = "CALLS", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) gso_run: u16,
+    /// Processes that stand still while messages are sent, one by one and shuffled, and then find them all at once: a full queue, however slow this program is
+    #[arg(
+        long,
+        value_name = "PID",
+        value_delimiter = ',',
+        conflicts_with = "rate"
+    )]
+    pub(crate) hold: Vec<u32>,
     /// What lies between changes nothing in a message
     #[arg(long)]
     pub(crate) bare: bool,
@@ -234,32 +248,98 @@ impl<'a> Load<'a> {
                     None => self.start_room(now),
                 }
             }
-            let longest = self.options.gso_run.into();
-            let callers = &mut self.callers;
-            moved = callers
-                .outbox
-                .flush(&callers.socket, &mut self.sender, longest)
-                .context(SEND_FAILED)?;
-            let taken = take(&mut receiver, &self.farm.socket)?;
-            let now = clock();
-            for turn in 0..taken {
-                self.at_farm(&receiver, shuffled(turn, taken), now);
+            if self.options.hold.is_empty() {
+                moved = self.turn(&mut receiver, clock)?;
+            } else {
+                moved = self.held_turn(&mut receiver, clock)?;
             }
-            let farm = &mut self.farm;
-            moved += farm
-                .outbox
-                .flush(&farm.socket, &mut self.sender, longest)
-                .context(SEND_FAILED)?;
-            moved += taken;
-            let taken = take(&mut receiver, &self.callers.socket)?;
-            let now = clock();
-            for index in 0..taken {
-                self.at_caller(&receiver, index, now);
-            }
-            moved += taken;
             self.ledger.sweep(now);
         }
         Ok(self.report())
+    }
+
+    /// Sends what waits and takes what came. Returns how much that was.
+    fn turn(&mut self, receiver: &mut Receiver, clock: impl Fn() -> u64) -> Result<usize> {
+        let longest = self.options.gso_run.into();
+        let Callers { socket, outbox, .. } = &mut self.callers;
+        let mut moved = outbox
+            .flush(socket, &mut self.sender, longest)
+            .context(SEND_FAILED)?;
+        moved += self.take_requests(receiver, &clock)?;
+        let Farm { socket, outbox, .. } = &mut self.farm;
+        moved += outbox
+            .flush(socket, &mut self.sender, longest)
+            .context(SEND_FAILED)?;
+        moved += self.take_responses(receiver, &clock)?;
+        Ok(moved)
+    }
+
+    /// Sends all that waits while the held processes stand still, then takes
+    /// what they make of it.
+    fn held_turn(&mut self, receiver: &mut Receiver, clock: impl Fn() -> u64) -> Result<usize> {
+        let hold = Hold::new(&self.options.hold)?;
+        let requests = self.callers.outbox.runs(1);
+        let responses = self.farm.outbox.runs(1);
+        let sent = requests.len() + responses.len();
+        for turn in 0..TURNS {
+            for (runs, socket) in [
+                (&requests, &self.callers.socket),
+                (&responses, &self.farm.socket),
+            ] {
+                let part = runs.len() * turn / TURNS..runs.len() * (turn + 1) / TURNS;
+                self.sender
+                    .send_all(socket, &runs[part])
+                    .context(SEND_FAILED)?;
+            }
+        }
+        self.callers.outbox.clear();
+        self.farm.outbox.clear();
+        drop(hold);
+        let begin = clock();
+        let mut taken = 0;
+        while taken < sent && clock() < begin + HELD_PATIENCE {
+            taken += self.take_requests(receiver, &clock)?;
+            taken += self.take_responses(receiver, &clock)?;
+        }
+        Ok(sent + taken)
+    }
+
+    /// The farm takes a batch. Returns how many datagrams that was.
+    fn take_requests(&mut self, receiver: &mut Receiver, clock: impl Fn() -> u64) -> Result<usize> {
+        let taken = take(receiver, &self.farm.socket)?;
+        let now = clock();
+        for turn in 0..taken {
+            self.at_farm(receiver, shuffled(turn, taken), now);
+        }
+        Ok(taken)
+    }
+
+    /// The callers take a batch. Returns how many datagrams that was.
+    fn take_responses(
+        &mut self,
+        receiver: &mut Receiver,
+        clock: impl Fn() -> u64,
+    ) -> Result<usize> {
+        let taken = take(receiver, &self.callers.socket)?;
+        let now = clock();
+        for index in 0..taken {
+            self.at_caller(receiver, index, now);
+        }
+        Ok(taken)
+    }
+
+    /// What leaves before what: passage by passage and peer by peer, for long
+    /// runs; in no order while a process is held.
+    fn rank(&self, number: u64, pass: Pass, peer: u64) -> u32 {
+        if self.options.hold.is_empty() {
+            (pass as u32) << 16 | peer as u32
+        } else {
+            // Multiplication by the golden ratio spreads neighbours.
+            (number as u32)
+                .wrapping_mul(8)
+                .wrapping_add(pass as u32)
+                .wrapping_mul(0x9e37_79b9)
+        }
     }
 
     /// Starts the calls that are due; their time is when they were due.
@@ -297,7 +377,7 @@ impl<'a> Load<'a> {
             to,
             from: Some(nth(self.options.peer_address, traits.peer)),
         };
-        let rank = (request_index(pass) as u32) << 16 | traits.peer as u32;
+        let rank = self.rank(number, pass, traits.peer);
         self.callers
             .outbox
             .push(rank, route, |out| template.write(number, out));
@@ -353,11 +433,11 @@ impl<'a> Load<'a> {
 
     fn send_response(&mut self, number: u64, pass: Pass, route: Route, request: &[u8], now: u64) {
         self.ledger.sent(number, pass, now);
-        let index = response_index(pass);
-        let tail = &self.farm.tails[self.traits(number).index][index];
+        let rank = self.rank(number, pass, 0);
+        let tail = &self.farm.tails[self.traits(number).index][response_index(pass)];
         self.farm
             .outbox
-            .push(index as u32, route, |out| tail.write(request, number, out));
+            .push(rank, route, |out| tail.write(request, number, out));
     }
 
     /// A caller takes a response and goes on with its call.
@@ -463,6 +543,28 @@ impl<'a> Load<'a> {
 }
 
 const SEND_FAILED: &str = "cannot send (without UDP segmentation in the kernel: --gso-run 1)";
+
+/// Processes that stand still until this is dropped.
+struct Hold<'a>(&'a [u32]);
+
+impl<'a> Hold<'a> {
+    fn new(processes: &'a [u32]) -> Result<Self> {
+        let hold = Self(processes);
+        for &id in processes {
+            signal(id, Signal::Stop).with_context(|| format!("cannot hold process {id}"))?;
+        }
+        Ok(hold)
+    }
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        for &id in self.0 {
+            // Whose process is gone is noticed by what does not come through.
+            let _ = signal(id, Signal::GoOn);
+        }
+    }
+}
 
 /// Receives one batch from `socket`; 0 if none is there.
 fn take(receiver: &mut Receiver, socket: &UdpSocket) -> Result<usize> {

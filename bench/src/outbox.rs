@@ -51,16 +51,25 @@ impl Outbox {
     ) -> io::Result<usize> {
         let count = self.entries.len();
         if count > 0 {
-            self.entries.sort_by_key(|entry| entry.rank);
-            let octets = &self.octets;
-            let messages = self.entries.iter();
-            let messages = messages.map(|entry| (entry.route, &octets[entry.octets.clone()]));
-            let runs = runs(messages, longest, &mut self.arena);
-            sender.send_all(socket, &runs)?;
-            self.octets.clear();
-            self.entries.clear();
+            sender.send_all(socket, &self.runs(longest))?;
+            self.clear();
         }
         Ok(count)
+    }
+
+    /// Everything in the order in which it leaves.
+    pub(crate) fn runs(&mut self, longest: usize) -> Vec<Run<'_>> {
+        self.entries.sort_by_key(|entry| entry.rank);
+        let octets = &self.octets;
+        let messages = self.entries.iter();
+        let messages = messages.map(|entry| (entry.route, &octets[entry.octets.clone()]));
+        runs(messages, longest, &mut self.arena)
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        self.octets.clear();
+        self.entries.clear();
     }
 }
 

@@ -10,7 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::network::Network;
 use crate::forward::Engine;
-use crate::{pin, sys};
+use crate::pin;
+use crate::sys::{self, Signal};
 
 const KAMAILIO_CONFIGURATION: &str = include_str!("../../kamailio/stateless.cfg");
 
@@ -276,7 +277,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         // It may have ended already; then there is nothing to ask for.
-        let _ = sys::terminate(self.child.id());
+        let _ = sys::signal(self.child.id(), Signal::End);
         let begin = Instant::now();
         while matches!(self.child.try_wait(), Ok(None)) {
             if begin.elapsed() > PATIENCE {

@@ -12,6 +12,10 @@ use super::process;
 use crate::load::{self, Mix};
 use crate::report::{LoadReport, Percentiles};
 
+/// Calls whose messages are of one length and follow each other where the
+/// generator is in a hurry: what it needs so as not to be the limit.
+const RUN: u16 = 32;
+
 /// Messages in flight at saturation.
 const WINDOW: u64 = 512;
 
@@ -31,7 +35,8 @@ pub(crate) struct Sample {
     /// CPU time of the contender for each message that arrived; 0 where there
     /// is none.
     pub(crate) cpu_us: f64,
-    /// Messages a second that came through.
+    /// Messages a second that came through; with a full queue, what a core
+    /// can do at that CPU time a message.
     pub(crate) rate: f64,
     /// Messages a second offered; `None` in a closed loop.
     pub(crate) offered: Option<f64>,
@@ -39,6 +44,7 @@ pub(crate) struct Sample {
     /// Of one core; two workers may have up to 200.
     pub(crate) busy_percent: f64,
     pub(crate) generator_busy_percent: f64,
+    /// `None` in a closed loop.
     pub(crate) latency_us: Option<Percentiles>,
     pub(crate) memory_mib: f64,
     pub(crate) resident_mib: f64,
@@ -99,7 +105,8 @@ impl Bench<'_> {
             window: WINDOW,
             seconds: self.seconds,
             warm_up: self.warm_up,
-            gso_run: setup.run,
+            gso_run: RUN,
+            hold: Vec::new(),
             bare: contender.is_bare(),
         };
         wait_for_traffic(running.as_mut(), &base)?;
@@ -107,21 +114,33 @@ impl Bench<'_> {
         let mut samples = Vec::new();
         for &load in loads {
             let rate = match load {
-                Load::Saturated => None,
+                Load::Saturated | Load::Full => None,
                 Load::Share(share) => Some(peak * share),
                 Load::Rate(rate) => Some(rate),
             };
             let options = load::Options {
                 rate,
-                gso_run: match rate {
-                    Some(rate) if rate <= UNHURRIED => 1,
-                    _ => setup.run,
+                gso_run: match (load, rate) {
+                    (Load::Full, _) => 1,
+                    (_, Some(rate)) if rate <= UNHURRIED => 1,
+                    _ => RUN,
+                },
+                hold: match (load, &running) {
+                    (Load::Full, Some(running)) => process::tree(running.id())?,
+                    _ => Vec::new(),
                 },
                 ..base.clone()
             };
-            let sample = take(running.as_mut(), &options)?;
-            if load == Load::Saturated {
-                peak = sample.rate;
+            let mut sample = take(running.as_mut(), &options)?;
+            match load {
+                Load::Saturated => peak = sample.rate,
+                // Most of the time it stood still.
+                Load::Full if running.is_some() => sample.rate = 1e6 / sample.cpu_us,
+                Load::Full | Load::Share(_) | Load::Rate(_) => {}
+            }
+            if rate.is_none() {
+                // In a closed loop the window makes the latency.
+                sample.latency_us = None;
             }
             samples.push(sample);
         }

@@ -12,8 +12,13 @@ use crate::load::Mix;
 /// One way to send.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Load {
-    /// As many messages as come through: a closed loop.
+    /// As many messages as come through: a closed loop. The generator sends
+    /// runs of equal length, else it would be the limit.
     Saturated,
+    /// Every message is there before the contender takes the first, all kinds
+    /// and lengths shuffled: what a message costs at most speed, whatever the
+    /// generator can do.
+    Full,
     /// This share of what came through at saturation, just before.
     Share(f64),
     /// So many messages a second.
@@ -24,6 +29,7 @@ impl fmt::Display for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Saturated => f.write_str("saturated"),
+            Self::Full => f.write_str("full queue"),
             Self::Share(share) => write!(f, "{:.0} % load", share * 100.0),
             Self::Rate(rate) => write!(f, "{rate:.0} messages/s"),
         }
@@ -39,8 +45,6 @@ pub(crate) struct Setup {
     pub(crate) mix: Mix,
     /// Octets of a message where all are equal.
     pub(crate) length: u16,
-    /// Calls of equal lengths in a row.
-    pub(crate) run: u16,
     pub(crate) path: Path,
 }
 
@@ -52,7 +56,6 @@ impl Default for Setup {
             peers: 1,
             mix: Mix::Calls,
             length: 600,
-            run: 32,
             path: Path::Loopback,
         }
     }
@@ -83,8 +86,6 @@ pub(crate) enum Axis {
     Load,
     /// Loopback, and veth between network namespaces (needs root)
     Path,
-    /// Messages of equal length that arrive in a row
-    Arrival,
 }
 
 /// The share of the saturating load that is twice as much as comes through.
@@ -114,13 +115,13 @@ pub(crate) fn headline() -> Part {
             super::contender::TWO_WORKERS,
         ],
         setups: vec![Setup::default()],
-        loads: vec![Load::Saturated, HALF, FIXED],
+        loads: vec![Load::Full, Load::Saturated, HALF, FIXED],
     }
 }
 
 /// The comparison along `axis`.
 pub(crate) fn axis(axis: Axis) -> Part {
-    let saturated = vec![Load::Saturated];
+    let full = vec![Load::Full];
     match axis {
         Axis::Destinations => Part {
             name: "destinations",
@@ -129,14 +130,14 @@ pub(crate) fn axis(axis: Axis) -> Part {
             setups: setups(&[1, 4, 16, 64, 256], |setup, &count| {
                 setup.destinations = count;
             }),
-            loads: saturated,
+            loads: full,
         },
         Axis::Peers => Part {
             name: "peers",
             title: "Upstream peers",
             contenders: &["bare-mmsg", "kamailio", "viaduct-off", "viaduct-pad"],
             setups: setups(&[1, 10, 10_000], |setup, &count| setup.peers = count),
-            loads: saturated,
+            loads: full,
         },
         Axis::Mix => Part {
             name: "mix",
@@ -151,7 +152,7 @@ pub(crate) fn axis(axis: Axis) -> Part {
                     ..Setup::default()
                 })
                 .collect(),
-            loads: saturated,
+            loads: full,
         },
         Axis::Size => Part {
             name: "size",
@@ -161,7 +162,7 @@ pub(crate) fn axis(axis: Axis) -> Part {
                 setup.mix = Mix::Equal;
                 setup.length = length;
             }),
-            loads: saturated,
+            loads: full,
         },
         Axis::Load => Part {
             name: "load",
@@ -193,14 +194,7 @@ pub(crate) fn axis(axis: Axis) -> Part {
                     ..Setup::default()
                 })
                 .into(),
-            loads: saturated,
-        },
-        Axis::Arrival => Part {
-            name: "arrival",
-            title: "Calls of equal lengths that arrive in a row",
-            contenders: &["bare-mmsg", "bare-gso", "viaduct-exact", "viaduct-pad"],
-            setups: setups(&[1, 4, 16, 32, 64], |setup, &run| setup.run = run),
-            loads: saturated,
+            loads: full,
         },
     }
 }

@@ -17,9 +17,14 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 pub(crate) fn svg(results: &Results) -> Result<String> {
     let loads = results.loads().len();
     match results.setups().len() {
-        1 if loads <= 3 => panels(results, (1400, 900), bar_panels(), bars),
+        1 if loads <= 4 => panels(results, (1400, 900), bar_panels(), bars),
         1 => panels(results, (1400, 900), curve_panels(), curve),
-        _ => panels(results, (900, 480), vec![("saturated", CPU)], line),
+        _ => panels(
+            results,
+            (900, 480),
+            vec![(Load::Full.to_string(), CPU)],
+            line,
+        ),
     }
 }
 
@@ -29,7 +34,7 @@ type Panel = (&'static str, Metric);
 fn bar_panels() -> Vec<(String, Metric)> {
     let of = |load: Load, metric| (load.to_string(), metric);
     vec![
-        of(Load::Saturated, CPU),
+        of(Load::Full, CPU),
         of(Load::Saturated, RATE),
         of(FIXED, CPU),
         of(HALF, P99),
@@ -268,7 +273,11 @@ mod tests {
 
     #[test]
     fn bars_name_every_contender_and_figure() {
-        let svg = svg(&example(&[("kamailio", &[6.0]), ("viaduct-pad", &[1.5])])).expect("svg");
+        let svg = svg(&example(
+            Load::Full,
+            &[("kamailio", &[6.0]), ("viaduct-pad", &[1.5])],
+        ))
+        .expect("svg");
         assert!(svg.starts_with("<svg"));
         for text in ["kamailio", "viaduct-pad", CPU.label, P99.label] {
             assert!(svg.contains(text), "{text} is missing");
@@ -277,7 +286,7 @@ mod tests {
 
     #[test]
     fn lines_name_every_contender_and_setup() {
-        let mut results = example(&[("kamailio", &[6.0]), ("viaduct-pad", &[1.5])]);
+        let mut results = example(Load::Full, &[("kamailio", &[6.0]), ("viaduct-pad", &[1.5])]);
         let mut more = results.cells.clone();
         more.iter_mut()
             .for_each(|cell| cell.setup = "256".to_owned());
@@ -290,7 +299,7 @@ mod tests {
 
     #[test]
     fn curves_are_drawn_over_the_load_offered() {
-        let mut results = example(&[("viaduct-pad", &[1.5])]);
+        let mut results = example(Load::Full, &[("viaduct-pad", &[1.5])]);
         for rate in [1000.0, 2000.0, 4000.0] {
             let mut cell = results.cells[0].clone();
             cell.load = format!("{rate} messages/s");

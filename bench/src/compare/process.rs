@@ -78,7 +78,10 @@ fn kibibytes(rollup: &str, key: &str) -> Option<u64> {
 }
 
 /// `process` and its descendants.
-fn tree(process: u32) -> Result<Vec<u32>> {
+///
+/// # Errors
+/// The process is gone, or the kernel does not tell.
+pub(crate) fn tree(process: u32) -> Result<Vec<u32>> {
     let mut found = vec![process];
     let mut next = 0;
     while let Some(&parent) = found.get(next) {

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::measure::Sample;
+use super::part::Load;
 use crate::report::Percentiles;
 
 /// A figure that a sample has.
@@ -116,6 +117,9 @@ impl Cell {
 
     /// Whether the generator was the limit and not the contender.
     pub(crate) fn limited(&self) -> bool {
+        if self.load == Load::Full.to_string() {
+            return false;
+        }
         let generator = self.spread(&GENERATOR).median;
         generator > 95.0 && self.spread(&BUSY).median < 95.0
     }
@@ -213,7 +217,14 @@ fn head<'a>(references: impl Iterator<Item = &'a &'a str>) -> Vec<String> {
 
 fn line<'a>(cell: &Cell, references: impl Iterator<Item = Option<&'a Cell>>) -> Vec<String> {
     let star = if cell.limited() { "*" } else { "" };
-    let of = |metric: &Metric| cell.spread(metric).text(metric.decimals);
+    let of = |metric: &Metric| {
+        let spread = cell.spread(metric);
+        if spread.max > 0.0 {
+            spread.text(metric.decimals)
+        } else {
+            "-".to_owned()
+        }
+    };
     let mut line = vec![format!("{}{star}", cell.contender), of(&SPREAD[0])];
     for reference in references {
         let ratio = reference.and_then(|reference| cell.ratio(reference, &CPU));
@@ -222,7 +233,11 @@ fn line<'a>(cell: &Cell, references: impl Iterator<Item = Option<&'a Cell>>) -> 
     line.push(of(&SPREAD[1]));
     line.extend(PLAIN.map(|metric| {
         let median = cell.spread(&metric).median;
-        format!("{median:.*}", metric.decimals)
+        if median > 0.0 || metric.label == LOSS.label {
+            format!("{median:.*}", metric.decimals)
+        } else {
+            "-".to_owned()
+        }
     }));
     line
 }
@@ -237,13 +252,13 @@ fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     found
 }
 
-/// Results of one setup and one load, with these CPU times a message.
+/// Results of one setup, with these CPU times a message.
 #[cfg(test)]
-pub(crate) fn example(contenders: &[(&str, &[f64])]) -> Results {
+pub(crate) fn example(load: Load, contenders: &[(&str, &[f64])]) -> Results {
     let cell = |&(name, cpu): &(&str, &[f64])| Cell {
         contender: name.to_owned(),
         setup: "4".to_owned(),
-        load: "saturated".to_owned(),
+        load: load.to_string(),
         rounds: cpu
             .iter()
             .map(|&cpu_us| Sample {
@@ -279,20 +294,27 @@ mod tests {
 
     #[test]
     fn ratios_compare_within_a_round() {
-        let results = example(&[("one", &[2.0, 4.0, 6.0]), ("other", &[4.0, 8.0, 8.0])]);
+        let results = example(
+            Load::Full,
+            &[("one", &[2.0, 4.0, 6.0]), ("other", &[4.0, 8.0, 8.0])],
+        );
         let ratio = results.cells[0].ratio(&results.cells[1], &CPU);
         assert_eq!(ratio, Some(spread(0.5, 0.5, 0.75)));
     }
 
     #[test]
     fn nothing_is_a_multiple_of_what_takes_no_time() {
-        let results = example(&[("one", &[2.0]), ("direct", &[0.0])]);
+        let results = example(Load::Full, &[("one", &[2.0]), ("direct", &[0.0])]);
         assert_eq!(results.cells[0].ratio(&results.cells[1], &CPU), None);
     }
 
     #[test]
     fn the_table_holds_every_contender_against_the_references() {
-        let text = example(&[("bare-mmsg", &[4.0]), ("viaduct-pad", &[5.0])]).text();
+        let text = example(
+            Load::Full,
+            &[("bare-mmsg", &[4.0]), ("viaduct-pad", &[5.0])],
+        )
+        .text();
         assert!(text.contains("times bare-mmsg"), "{text}");
         assert!(text.contains("1.25 (1.25..1.25)"), "{text}");
         assert!(!text.contains("times kamailio"), "{text}");
@@ -301,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_row_where_the_generator_was_the_limit_is_marked() {
-        let mut results = example(&[("bare-gso", &[1.0])]);
+        let mut results = example(Load::Saturated, &[("bare-gso", &[1.0])]);
         results.cells[0].rounds[0].generator_busy_percent = 99.0;
         results.cells[0].rounds[0].busy_percent = 60.0;
         assert!(results.text().contains("bare-gso*"));

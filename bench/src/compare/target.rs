@@ -72,9 +72,9 @@ impl<'a> Measured<'a> {
             .ratio(self.headline(other, load)?, metric)
     }
 
-    /// CPU a message at saturation in a setup of an axis.
+    /// CPU a message with a full queue in a setup of an axis.
     fn along(self, axis: &str, setup: &str, own: &str, other: &str) -> Option<Spread> {
-        let of = |contender| self.cell(axis, Some(setup), contender, Load::Saturated);
+        let of = |contender| self.cell(axis, Some(setup), contender, Load::Full);
         of(own)?.ratio(of(other)?, &CPU)
     }
 }
@@ -85,46 +85,46 @@ pub(crate) fn all(parts: &[Results]) -> Vec<Target> {
     let cpu = |own, other, load| measured.ratio(own, other, load, &CPU);
     let pad = "viaduct-pad";
     let (mmsg, gso, kamailio) = ("bare-mmsg", "bare-gso-equal", "kamailio");
-    let saturated = Load::Saturated;
+    let full = Load::Full;
     let overload = || {
         let of = |load| measured.cell("load", None, pad, load);
-        of(TWICE)?.ratio(of(saturated)?, &RATE)
+        of(TWICE)?.ratio(of(Load::Saturated)?, &RATE)
     };
     let added = || {
         let direct = measured.headline("direct", FIXED)?;
         measured.headline(pad, FIXED)?.beyond(direct, &P99)
     };
-    let two = measured.headline(TWO_WORKERS, saturated);
+    let two = measured.headline(TWO_WORKERS, full);
     let resident = two.map(|cell| cell.spread(&RESIDENT));
     let mut targets = vec![
         target(
-            "CPU a message at saturation, pad, times bare recvmmsg/sendmmsg",
+            "CPU a message with a full queue, pad, times bare recvmmsg/sendmmsg",
             Aim::AtMost(0.5),
-            cpu(pad, mmsg, saturated),
+            cpu(pad, mmsg, full),
         ),
         target(
             "the same, times bare GSO (which gets messages of equal length)",
             Aim::AtMost(1.2),
-            cpu(pad, gso, saturated),
+            cpu(pad, gso, full),
         ),
         target(
             "the same, both with messages of equal length",
             Aim::AtMost(1.2),
-            cpu("viaduct-pad-equal", gso, saturated),
+            cpu("viaduct-pad-equal", gso, full),
         ),
         target(
             "the same, times Kamailio",
             Aim::AtMost(0.3),
-            cpu(pad, kamailio, saturated),
+            cpu(pad, kamailio, full),
         ),
         Target {
             remark: "not in Debian",
             ..target("the same, times OpenSIPS", Aim::AtMost(0.2), None)
         },
         target(
-            "CPU a message at saturation, off, times bare recvmmsg/sendmmsg",
+            "CPU a message with a full queue, off, times bare recvmmsg/sendmmsg",
             Aim::AtMost(1.05),
-            cpu("viaduct-off", mmsg, saturated),
+            cpu("viaduct-off", mmsg, full),
         ),
         target(
             "CPU a message at 50,000 messages/s, pad, times bare recvmmsg/sendmmsg",
@@ -210,11 +210,11 @@ mod tests {
     #[test]
     fn a_target_is_met_by_the_median_and_missed_beyond() {
         let run = |pad: &[f64]| {
-            let parts = [example(&[
-                ("bare-mmsg", &[4.0, 4.0, 4.0]),
-                ("viaduct-pad", pad),
-            ])];
-            find(&all(&parts), "CPU a message at saturation, pad").met
+            let parts = [example(
+                Load::Full,
+                &[("bare-mmsg", &[4.0, 4.0, 4.0]), ("viaduct-pad", pad)],
+            )];
+            find(&all(&parts), "CPU a message with a full queue, pad").met
         };
         assert_eq!(run(&[1.0, 2.0, 9.0]), Some(true));
         assert_eq!(run(&[1.0, 2.1, 9.0]), Some(false));
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn what_was_not_measured_is_neither_met_nor_missed() {
-        let targets = all(&[example(&[("viaduct-pad", &[1.0])])]);
+        let targets = all(&[example(Load::Full, &[("viaduct-pad", &[1.0])])]);
         assert!(targets.iter().all(|target| target.met.is_none()));
         let lines = table(&targets);
         assert_eq!(lines[1][2], "not in this run");
