@@ -69,9 +69,9 @@ pub(crate) struct Options {
     /// Upstream addresses that calls come from, in turn
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) peers: u16,
-    /// Address of the first peer; the others follow
-    #[arg(long, default_value_t = Ipv4Addr::new(127, 2, 0, 1), value_name = "IP")]
-    pub(crate) peer_address: Ipv4Addr,
+    /// Address of the first peer; the others follow, all on one port, a free one where it is 0
+    #[arg(long, default_value = "127.2.0.1:0", value_name = "ADDR")]
+    pub(crate) peer_address: SocketAddrV4,
     /// Destinations in the farm
     #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) destinations: u16,
@@ -375,7 +375,7 @@ impl<'a> Load<'a> {
         });
         let route = Route {
             to,
-            from: Some(nth(self.options.peer_address, traits.peer)),
+            from: Some(nth(*self.options.peer_address.ip(), traits.peer)),
         };
         let rank = self.rank(number, pass, traits.peer);
         self.callers
@@ -511,7 +511,7 @@ impl<'a> Load<'a> {
             _ => Pass::Request,
         };
         self.rewrite(number, answered);
-        let peer = nth(self.options.peer_address, self.traits(number).peer);
+        let peer = nth(*self.options.peer_address.ip(), self.traits(number).peer);
         let right = self.options.bare || receiver.destination(datagram) == Some(peer);
         let result = check::response(message, &self.scratch)
             .and_then(|()| check::expect(right, "the response went to another caller"));
@@ -626,9 +626,9 @@ fn form(options: &Options) -> Form {
 
 impl Callers {
     fn new(options: &Options, run: u32) -> Result<Self> {
-        let socket = bound(0)?;
+        let socket = bound(options.peer_address.port())?;
         let port = socket.local_addr()?.port();
-        let caller = SocketAddrV4::new(options.peer_address, port);
+        let caller = SocketAddrV4::new(*options.peer_address.ip(), port);
         let form = form(options);
         let templates = each(|kind, variant| {
             [Pass::Request, Pass::Ack, Pass::Bye]

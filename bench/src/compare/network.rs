@@ -26,7 +26,9 @@ pub(crate) struct Network {
     pub(crate) listen: SocketAddrV4,
     /// Of the first; the others follow.
     pub(crate) destination: SocketAddrV4,
-    pub(crate) peer: Ipv4Addr,
+    /// Of the first; the others follow. The same for every load, for a bare
+    /// forwarder remembers it from one to the next.
+    pub(crate) peer: SocketAddrV4,
     count: u16,
     // In the order in which they must end: back home before they are removed.
     _inside: Option<Inside>,
@@ -53,7 +55,7 @@ impl Network {
         Ok(Self {
             listen: SocketAddrV4::new(listen.parse()?, free_port()?),
             destination: SocketAddrV4::new(destination.parse()?, free_port()?),
-            peer: peer.parse()?,
+            peer: SocketAddrV4::new(peer.parse()?, free_port()?),
             count,
             _inside: inside,
             namespaces,

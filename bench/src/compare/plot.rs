@@ -300,7 +300,7 @@ mod tests {
     #[test]
     fn curves_are_drawn_over_the_load_offered() {
         let mut results = example(Load::Full, &[("viaduct-pad", &[1.5])]);
-        for rate in [1000.0, 2000.0, 4000.0] {
+        for rate in [1000.0, 2000.0, 4000.0, 8000.0] {
             let mut cell = results.cells[0].clone();
             cell.load = format!("{rate} messages/s");
             cell.rounds[0].offered = Some(rate);
