@@ -141,7 +141,7 @@ fn line(area: &Area<'_>, results: &Results, load: &str, metric: &Metric) -> Resu
         .margin(12)
         .x_label_area_size(28)
         .y_label_area_size(60)
-        .build_cartesian_2d(-0.2..setups.len() as f64 - 0.3, 0.0..highest * 1.15)
+        .build_cartesian_2d(-0.2..setups.len() as f64 - 0.3, 0.0..highest * 1.4)
         .map_err(drawing)?;
     let label = |at: &f64| {
         let whole = (at - at.round()).abs() < 1e-6 && *at > -0.1;
@@ -251,7 +251,7 @@ where
     chart
         .configure_series_labels()
         .position(SeriesLabelPosition::UpperLeft)
-        .background_style(WHITE.mix(0.8))
+        .background_style(WHITE.mix(0.6))
         .draw()
         .map_err(drawing)
 }
