@@ -91,8 +91,9 @@ fn run(command: Command) -> Result<()> {
 /// # Errors
 /// There is no such core, or it is not allowed to this process.
 fn pin(cores: &[usize]) -> Result<()> {
+    let unknown = || format!("cores {cores:?} are not to be had on this machine");
     let mut set = CpuSet::new();
+    ensure!(cores.iter().all(|&core| core < CpuSet::MAX_CPU), unknown());
     cores.iter().for_each(|&core| set.set(core));
-    sched_setaffinity(None, &set)
-        .with_context(|| format!("cores {cores:?} are not to be had on this machine"))
+    sched_setaffinity(None, &set).with_context(unknown)
 }
