@@ -19,15 +19,14 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use hdrhistogram::Histogram;
 use serde::Serialize;
-use socket2::SockRef;
 
 use crate::check::{self, Between, Checks};
 use crate::ledger::Ledger;
-use crate::message::{Form, Kind, Pass, Tail, Template, VARIANTS, read};
-use crate::outbox::Outbox;
+use crate::message::{Kind, Pass, VARIANTS, read};
+use crate::players::{Callers, Farm, request_index, response_index};
 use crate::report::{Latencies, LoadReport, Messages};
 use crate::schedule::Schedule;
-use crate::sys::{Receiver, Route, Sender, Signal, signal, tell_destinations};
+use crate::sys::{Receiver, Route, Sender, Signal, signal};
 
 /// `SO_RCVBUF` that is asked for, in octets; the kernel grants up to
 /// `net.core.rmem_max`.
@@ -148,22 +147,6 @@ pub(crate) fn run(options: &Options, at_bounds: impl FnMut() -> Result<()>) -> R
         "--seconds and --warm-up must lie between zero and a day"
     );
     Load::new(options)?.run(at_bounds)
-}
-
-/// The callers and their requests.
-struct Callers {
-    socket: UdpSocket,
-    /// For each kind and variant the first request, ACK and BYE.
-    templates: Vec<[Template; 3]>,
-    outbox: Outbox,
-}
-
-/// The farm and its responses.
-struct Farm {
-    socket: UdpSocket,
-    /// For each kind and variant 100, 180, 200, and 200 to the BYE.
-    tails: Vec<[Tail; 4]>,
-    outbox: Outbox,
 }
 
 struct Load<'a> {
@@ -589,83 +572,6 @@ fn shuffled(turn: usize, count: usize) -> usize {
 /// The address `n` behind `first`.
 fn nth(first: Ipv4Addr, n: u64) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(first).wrapping_add(n as u32))
-}
-
-fn request_index(pass: Pass) -> usize {
-    match pass {
-        Pass::Ack => 1,
-        Pass::Bye => 2,
-        _ => 0,
-    }
-}
-
-fn response_index(pass: Pass) -> usize {
-    match pass {
-        Pass::Trying => 0,
-        Pass::Ringing => 1,
-        Pass::ByeAnswer => 3,
-        _ => 2,
-    }
-}
-
-/// One of each for every kind and variant.
-fn each<T>(make: impl Fn(Kind, usize) -> T) -> Vec<T> {
-    let make = &make;
-    Kind::ALL
-        .into_iter()
-        .flat_map(|kind| (0..VARIANTS).map(move |variant| make(kind, variant)))
-        .collect()
-}
-
-fn form(options: &Options) -> Form {
-    match options.mix {
-        Mix::Equal => Form::Filled(options.length.into()),
-        Mix::Calls | Mix::Invite => Form::Usual,
-    }
-}
-
-impl Callers {
-    fn new(options: &Options, run: u32) -> Result<Self> {
-        let socket = bound(options.peer_address.port())?;
-        let port = socket.local_addr()?.port();
-        let caller = SocketAddrV4::new(*options.peer_address.ip(), port);
-        let form = form(options);
-        let templates = each(|kind, variant| {
-            [Pass::Request, Pass::Ack, Pass::Bye]
-                .map(|pass| Template::request(kind, pass, variant, form, caller, run))
-        });
-        Ok(Self {
-            socket,
-            templates,
-            outbox: Outbox::default(),
-        })
-    }
-}
-
-impl Farm {
-    fn new(options: &Options) -> Result<Self> {
-        let address = options.destination_address;
-        let form = form(options);
-        let tails = each(|kind, variant| {
-            [Pass::Trying, Pass::Ringing, Pass::Answer, Pass::ByeAnswer]
-                .map(|pass| Tail::new(kind, pass, variant, form, address))
-        });
-        Ok(Self {
-            socket: bound(address.port())?,
-            tails,
-            outbox: Outbox::default(),
-        })
-    }
-}
-
-/// A socket on `port` of all local addresses.
-fn bound(port: u16) -> Result<UdpSocket> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port))
-        .with_context(|| format!("cannot bind UDP port {port}"))?;
-    SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER)?;
-    SockRef::from(&socket).set_send_buffer_size(RECEIVE_BUFFER)?;
-    tell_destinations(&socket)?;
-    Ok(socket)
 }
 
 /// A number that no other load has at about this time.

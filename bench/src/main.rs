@@ -8,6 +8,7 @@ mod ledger;
 mod load;
 mod message;
 mod outbox;
+mod players;
 mod report;
 mod schedule;
 mod sys;
