@@ -11,7 +11,7 @@ use crate::message::Pass;
 const PATIENCE: u64 = 500_000_000;
 
 /// Calls that can be under way at once; a power of two.
-const RING: usize = 1 << 16;
+const RING: usize = 1 << 18;
 
 #[derive(Clone, Copy, Default)]
 struct Call {
@@ -167,10 +167,10 @@ mod tests {
     fn a_message_counts_once() {
         let mut ledger = Ledger::new();
         let number = ledger.start(10);
-        ledger.sent(number, Pass::Invite, 10);
+        ledger.sent(number, Pass::Request, 10);
         assert_eq!(ledger.in_flight(), 1);
-        assert_eq!(ledger.received(number, Pass::Invite), Some(10));
-        assert_eq!(ledger.received(number, Pass::Invite), None);
+        assert_eq!(ledger.received(number, Pass::Request), Some(10));
+        assert_eq!(ledger.received(number, Pass::Request), None);
         let totals = ledger.totals();
         assert_eq!(
             (totals.sent, totals.received_by_farm, totals.unexpected),
@@ -197,11 +197,11 @@ mod tests {
         let mut ledger = Ledger::new();
         for _ in 0..=RING {
             let number = ledger.start(0);
-            ledger.sent(number, Pass::Invite, 0);
+            ledger.sent(number, Pass::Request, 0);
         }
         assert_eq!(ledger.totals().lost, 1);
-        assert_eq!(ledger.received(0, Pass::Invite), None);
-        assert_eq!(ledger.received(1, Pass::Invite), Some(0));
+        assert_eq!(ledger.received(0, Pass::Request), None);
+        assert_eq!(ledger.received(1, Pass::Request), Some(0));
     }
 
     #[test]

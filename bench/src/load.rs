@@ -6,23 +6,27 @@
 //! under load is not omitted. Closed loop: calls start while there is room in
 //! the window, which saturates. It follows no timers of SIP and never
 //! retransmits: what does not arrive is lost.
+//!
+//! All callers share one socket and the whole farm another: each address of a
+//! range is an upstream peer or a destination, so that ten thousand cost no
+//! more than one.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::process;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use hdrhistogram::Histogram;
-use socket2::SockRef;
+use serde::Serialize;
 
 use crate::check::{self, Between, Checks};
 use crate::ledger::Ledger;
-use crate::message::{Pass, Tail, Template, VARIANTS, call_number};
-use crate::outbox::Outbox;
+use crate::message::{Kind, Pass, VARIANTS, read};
+use crate::players::{Callers, Farm, request_index, response_index};
 use crate::report::{Latencies, LoadReport, Messages};
 use crate::schedule::Schedule;
-use crate::sys::{Receiver, Sender};
+use crate::sys::{Receiver, Route, Sender, Signal, signal};
 
 /// `SO_RCVBUF` that is asked for, in octets; the kernel grants up to
 /// `net.core.rmem_max`.
@@ -31,32 +35,59 @@ pub(crate) const RECEIVE_BUFFER: usize = 4 << 20;
 /// Calls started before the sockets are looked at again.
 const BURST: usize = 256;
 
+/// Datagrams taken by one system call.
+const BATCH: usize = 128;
+
 /// How long to wait for what is under way at the end, in ns.
 const DRAIN: u64 = 600_000_000;
+
+/// How long a process that was held may take for what it found, in ns.
+const HELD_PATIENCE: u64 = 400_000_000;
+
+/// Pieces in which callers and farm send by turns while a process is held.
+const TURNS: usize = 64;
+
+/// Up to so many peers send runs of calls each; more take turns call by call,
+/// as many phones do.
+const TRUNKS: u64 = 64;
 
 /// What to send, how much of it and where.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
     /// Where the balancer listens
-    #[arg(long, value_name = "ADDR")]
-    pub(crate) balancer: SocketAddr,
-    /// Upstream sockets that calls come from, in turn
+    #[arg(
+        long,
+        value_name = "ADDR",
+        required_unless_present = "direct",
+        conflicts_with = "direct"
+    )]
+    pub(crate) balancer: Option<SocketAddrV4>,
+    /// No balancer: callers and farm talk to each other
+    #[arg(long)]
+    pub(crate) direct: bool,
+    /// Upstream addresses that calls come from, in turn
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) peers: u16,
+    /// Address of the first peer; the others follow, all on one port, a free one where it is 0
+    #[arg(long, default_value = "127.2.0.1:0", value_name = "ADDR")]
+    pub(crate) peer_address: SocketAddrV4,
     /// Destinations in the farm
     #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) destinations: u16,
-    /// Port of the first destination; the others follow
-    #[arg(long, default_value_t = 5071, value_name = "PORT")]
-    pub(crate) destination_base_port: u16,
-    /// What a call consists of
-    #[arg(long, value_enum, default_value_t = Mix::Requests)]
+    /// Address of the first destination; the others follow, all on one port
+    #[arg(long, default_value = "127.1.0.1:5071", value_name = "ADDR")]
+    pub(crate) destination_address: SocketAddrV4,
+    /// What the messages are
+    #[arg(long, value_enum, default_value_t = Mix::Calls)]
     pub(crate) mix: Mix,
+    /// Octets of each message where they are equal
+    #[arg(long, default_value_t = 600, value_name = "OCTETS", value_parser = clap::value_parser!(u16).range(550..=4000))]
+    pub(crate) length: u16,
     /// Open loop: messages a second to offer, responses counted
     #[arg(long, value_name = "MESSAGES/S", conflicts_with = "window")]
     pub(crate) rate: Option<f64>,
     /// Closed loop: messages in flight
-    #[arg(long, default_value_t = 256, value_name = "MESSAGES")]
+    #[arg(long, default_value_t = 512, value_name = "MESSAGES")]
     pub(crate) window: u64,
     /// Time measured
     #[arg(long, default_value_t = 5.0, value_name = "S")]
@@ -64,37 +95,50 @@ pub(crate) struct Options {
     /// Time before that in which nothing is measured
     #[arg(long, default_value_t = 0.3, value_name = "S")]
     pub(crate) warm_up: f64,
-    /// Messages of equal length that leave as one segmented send; 1 for none
-    #[arg(long, default_value_t = 8, value_name = "MESSAGES", value_parser = clap::value_parser!(u16).range(1..=64))]
+    /// Calls in a row whose messages are of equal length and may leave as one segmented send; 1 for none
+    #[arg(long, default_value_t = 32, value_name = "CALLS", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) gso_run: u16,
+    /// Processes that stand still while messages are sent, one by one and shuffled, and then find them all at once: a full queue, however slow this program is
+    #[arg(
+        long,
+        value_name = "PID",
+        value_delimiter = ',',
+        conflicts_with = "rate"
+    )]
+    pub(crate) hold: Vec<u32>,
     /// What lies between changes nothing in a message
     #[arg(long)]
     pub(crate) bare: bool,
 }
 
-/// The messages of a call, each of which passes the balancer once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+/// The messages of a load, each of which passes the balancer once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Mix {
-    /// INVITE and 200: a request and a response, both with a body
-    Requests,
-    /// INVITE, 180, 200, ACK, BYE, 200
+    /// Six in eight: INVITE, 100, 180, 200, ACK, BYE, 200; one REGISTER, 200; one OPTIONS, 200; lengths differ
     Calls,
+    /// INVITE and 200, all of one length
+    Equal,
+    /// INVITE and 200, both with a session description; lengths differ
+    Invite,
 }
 
 impl Mix {
     fn messages_a_call(self) -> f64 {
         match self {
-            Self::Requests => 2.0,
-            Self::Calls => 6.0,
+            Self::Calls => (6.0 * 7.0 + 2.0 * 2.0) / 8.0,
+            Self::Equal | Self::Invite => 2.0,
         }
     }
 }
 
-/// Runs one load to its end.
+/// Runs one load to its end. `at_bounds` is called as the measured time begins
+/// and as it ends.
 ///
 /// # Errors
-/// Sockets that cannot be bound, or a send that the kernel refuses.
-pub(crate) fn run(options: &Options) -> Result<LoadReport> {
+/// Sockets that cannot be bound, a send that the kernel refuses, or what
+/// `at_bounds` says.
+pub(crate) fn run(options: &Options, at_bounds: impl FnMut() -> Result<()>) -> Result<LoadReport> {
     let rate = options.rate.unwrap_or(1.0);
     ensure!(rate.is_finite() && rate > 0.0, "--rate must be above zero");
     let longest = Duration::from_secs(86_400).as_secs_f64();
@@ -102,32 +146,14 @@ pub(crate) fn run(options: &Options) -> Result<LoadReport> {
         (0.0..longest).contains(&options.seconds) && (0.0..longest).contains(&options.warm_up),
         "--seconds and --warm-up must lie between zero and a day"
     );
-    Load::new(options)?.run()
-}
-
-struct Caller {
-    socket: UdpSocket,
-    /// For each variant INVITE, ACK and BYE.
-    templates: Vec<[Template; 3]>,
-    /// Leaves before `second`; each then has its own runs of equal length.
-    first: Outbox,
-    second: Outbox,
-}
-
-struct Destination {
-    socket: UdpSocket,
-    ringing: Tail,
-    answer: Tail,
-    bye_answer: Tail,
-    first: Outbox,
-    second: Outbox,
+    Load::new(options)?.run(at_bounds)
 }
 
 struct Load<'a> {
     options: &'a Options,
     run: u32,
-    callers: Vec<Caller>,
-    farm: Vec<Destination>,
+    callers: Callers,
+    farm: Farm,
     sender: Sender,
     ledger: Ledger,
     checks: Checks,
@@ -139,32 +165,29 @@ struct Load<'a> {
     from: u64,
     until: u64,
     measured: u64,
+    /// ns of the measured time with nothing to do.
+    idle: u64,
     foreign: u64,
-    refused: u64,
+}
+
+/// What follows from the number of a call.
+struct Traits {
+    peer: u64,
+    kind: Kind,
+    /// Of `templates` and `tails`.
+    index: usize,
 }
 
 impl<'a> Load<'a> {
     fn new(options: &'a Options) -> Result<Self> {
         let run = run_id();
-        let callers = (0..options.peers)
-            .map(|_| Caller::new(options.balancer, run))
-            .collect::<Result<_>>()?;
-        let farm = (0..options.destinations)
-            .map(|index| {
-                let port = options
-                    .destination_base_port
-                    .checked_add(index)
-                    .context("there is no port above 65535 for a destination")?;
-                Destination::new(options.balancer, port)
-            })
-            .collect::<Result<_>>()?;
         let histogram = || Histogram::new_with_bounds(1, 60_000_000_000, 3);
         let from = (options.warm_up * 1e9) as u64;
         Ok(Self {
             options,
             run,
-            callers,
-            farm,
+            callers: Callers::new(options, run)?,
+            farm: Farm::new(options)?,
             sender: Sender::new(),
             ledger: Ledger::new(),
             checks: Checks::default(),
@@ -174,21 +197,31 @@ impl<'a> Load<'a> {
             from,
             until: from + (options.seconds * 1e9) as u64,
             measured: 0,
+            idle: 0,
             foreign: 0,
-            refused: 0,
         })
     }
 
-    fn run(mut self) -> Result<LoadReport> {
-        let mut receiver = Receiver::new();
+    fn run(mut self, mut at_bounds: impl FnMut() -> Result<()>) -> Result<LoadReport> {
+        let mut receiver = Receiver::new(BATCH);
         let mut schedule = self
             .options
             .rate
             .map(|rate| Schedule::new(rate / self.options.mix.messages_a_call()));
         let begin = Instant::now();
         let clock = || begin.elapsed().as_nanos() as u64;
+        let mut bounds = [self.from, self.until].into_iter().peekable();
+        let mut before = 0;
+        let mut moved = 0;
         loop {
             let now = clock();
+            if moved == 0 && (self.from..self.until).contains(&now) {
+                self.idle += now - before;
+            }
+            before = now;
+            if bounds.next_if(|&bound| now >= bound).is_some() {
+                at_bounds()?;
+            }
             if now >= self.until && (self.ledger.in_flight() == 0 || now >= self.until + DRAIN) {
                 break;
             }
@@ -198,25 +231,98 @@ impl<'a> Load<'a> {
                     None => self.start_room(now),
                 }
             }
-            self.flush_callers()?;
-            for index in 0..self.farm.len() {
-                let taken = self.take(&mut receiver, |load| &load.farm[index].socket)?;
-                let now = clock();
-                for datagram in 0..taken {
-                    self.at_farm(index, receiver.datagram(datagram), now);
-                }
-            }
-            self.flush_farm()?;
-            for index in 0..self.callers.len() {
-                let taken = self.take(&mut receiver, |load| &load.callers[index].socket)?;
-                let now = clock();
-                for datagram in 0..taken {
-                    self.at_caller(index, receiver.datagram(datagram), now);
-                }
+            if self.options.hold.is_empty() {
+                moved = self.turn(&mut receiver, clock)?;
+            } else {
+                moved = self.held_turn(&mut receiver, clock)?;
             }
             self.ledger.sweep(now);
         }
         Ok(self.report())
+    }
+
+    /// Sends what waits and takes what came. Returns how much that was.
+    fn turn(&mut self, receiver: &mut Receiver, clock: impl Fn() -> u64) -> Result<usize> {
+        let longest = self.options.gso_run.into();
+        let Callers { socket, outbox, .. } = &mut self.callers;
+        let mut moved = outbox
+            .flush(socket, &mut self.sender, longest)
+            .context(SEND_FAILED)?;
+        moved += self.take_requests(receiver, &clock)?;
+        let Farm { socket, outbox, .. } = &mut self.farm;
+        moved += outbox
+            .flush(socket, &mut self.sender, longest)
+            .context(SEND_FAILED)?;
+        moved += self.take_responses(receiver, &clock)?;
+        Ok(moved)
+    }
+
+    /// Sends all that waits while the held processes stand still, then takes
+    /// what they make of it.
+    fn held_turn(&mut self, receiver: &mut Receiver, clock: impl Fn() -> u64) -> Result<usize> {
+        let hold = Hold::new(&self.options.hold)?;
+        let requests = self.callers.outbox.runs(1);
+        let responses = self.farm.outbox.runs(1);
+        let sent = requests.len() + responses.len();
+        for turn in 0..TURNS {
+            for (runs, socket) in [
+                (&requests, &self.callers.socket),
+                (&responses, &self.farm.socket),
+            ] {
+                let part = runs.len() * turn / TURNS..runs.len() * (turn + 1) / TURNS;
+                self.sender
+                    .send_all(socket, &runs[part])
+                    .context(SEND_FAILED)?;
+            }
+        }
+        self.callers.outbox.clear();
+        self.farm.outbox.clear();
+        drop(hold);
+        let begin = clock();
+        let mut taken = 0;
+        while taken < sent && clock() < begin + HELD_PATIENCE {
+            taken += self.take_requests(receiver, &clock)?;
+            taken += self.take_responses(receiver, &clock)?;
+        }
+        Ok(sent + taken)
+    }
+
+    /// The farm takes a batch. Returns how many datagrams that was.
+    fn take_requests(&mut self, receiver: &mut Receiver, clock: impl Fn() -> u64) -> Result<usize> {
+        let taken = take(receiver, &self.farm.socket)?;
+        let now = clock();
+        for turn in 0..taken {
+            self.at_farm(receiver, shuffled(turn, taken), now);
+        }
+        Ok(taken)
+    }
+
+    /// The callers take a batch. Returns how many datagrams that was.
+    fn take_responses(
+        &mut self,
+        receiver: &mut Receiver,
+        clock: impl Fn() -> u64,
+    ) -> Result<usize> {
+        let taken = take(receiver, &self.callers.socket)?;
+        let now = clock();
+        for index in 0..taken {
+            self.at_caller(receiver, index, now);
+        }
+        Ok(taken)
+    }
+
+    /// What leaves before what: passage by passage and peer by peer, for long
+    /// runs; in no order while a process is held.
+    fn rank(&self, number: u64, pass: Pass, peer: u64) -> u32 {
+        if self.options.hold.is_empty() {
+            (pass as u32) << 16 | peer as u32
+        } else {
+            // Multiplication by the golden ratio spreads neighbours.
+            (number as u32)
+                .wrapping_mul(8)
+                .wrapping_add(pass as u32)
+                .wrapping_mul(0x9e37_79b9)
+        }
     }
 
     /// Starts the calls that are due; their time is when they were due.
@@ -228,97 +334,117 @@ impl<'a> Load<'a> {
 
     /// Starts whole runs of calls while the window has room for them.
     fn start_room(&mut self, now: u64) {
-        let run = u64::from(self.options.gso_run).min(self.options.window.max(1));
-        while self.ledger.in_flight() + run <= self.options.window.max(1) {
+        let window = self.options.window.max(1);
+        let run = u64::from(self.options.gso_run).min(window);
+        while self.ledger.in_flight() + run <= window {
             (0..run).for_each(|_| self.start_call(now));
         }
     }
 
     fn start_call(&mut self, at: u64) {
         let number = self.ledger.start(at);
-        self.ledger.sent(number, Pass::Invite, at);
-        let (peer, variant) = self.peer_and_variant(number);
-        let caller = &mut self.callers[peer];
-        let template = &caller.templates[variant][0];
-        caller.first.push(|out| template.write(number, out));
+        self.send_request(number, Pass::Request, at);
     }
 
-    /// Neighbours in a run share the socket and the size, so that they can
-    /// leave as one segmented send.
-    fn peer_and_variant(&self, number: u64) -> (usize, usize) {
-        let block = number as usize / usize::from(self.options.gso_run);
-        let variant = (block * 7 + block / VARIANTS) % VARIANTS;
-        (block % self.callers.len(), variant)
+    fn send_request(&mut self, number: u64, pass: Pass, at: u64) {
+        self.ledger.sent(number, pass, at);
+        let traits = self.traits(number);
+        let template = &self.callers.templates[traits.index][request_index(pass)];
+        let to = self.options.balancer.unwrap_or_else(|| {
+            let run = number / u64::from(self.options.gso_run);
+            let destination = run % u64::from(self.options.destinations);
+            let first = self.options.destination_address;
+            SocketAddrV4::new(nth(*first.ip(), destination), first.port())
+        });
+        let route = Route {
+            to,
+            from: Some(nth(*self.options.peer_address.ip(), traits.peer)),
+        };
+        let rank = self.rank(number, pass, traits.peer);
+        self.callers
+            .outbox
+            .push(rank, route, |out| template.write(number, out));
     }
 
-    /// Receives one batch from the socket that `of` names; 0 if none is there.
-    fn take(&mut self, receiver: &mut Receiver, of: impl Fn(&Self) -> &UdpSocket) -> Result<usize> {
-        use std::io::ErrorKind::{ConnectionRefused, WouldBlock};
-        match receiver.receive(of(self), false) {
-            Ok(taken) => Ok(taken),
-            Err(error) if error.kind() == WouldBlock => Ok(0),
-            Err(error) if error.kind() == ConnectionRefused => {
-                self.refused += 1;
-                Ok(0)
-            }
-            Err(error) => Err(error).context("cannot receive"),
+    /// Calls in a run are of one kind and length, and of one peer unless there
+    /// are very many, so that they can leave as one segmented send.
+    fn traits(&self, number: u64) -> Traits {
+        let block = number / u64::from(self.options.gso_run);
+        let peers = u64::from(self.options.peers);
+        let (peer, step) = if peers <= TRUNKS {
+            (block % peers, block / peers)
+        } else {
+            (number % peers, block)
+        };
+        let variant = (step * 7 + step / VARIANTS as u64) as usize % VARIANTS;
+        let kind = match (self.options.mix, step % 8) {
+            (Mix::Calls, 6) => Kind::Register,
+            (Mix::Calls, 7) => Kind::Options,
+            _ => Kind::Call,
+        };
+        Traits {
+            peer,
+            kind,
+            index: kind as usize * VARIANTS + variant,
         }
     }
 
     /// A destination takes a request and answers it.
-    fn at_farm(&mut self, index: usize, message: &[u8], now: u64) {
+    fn at_farm(&mut self, receiver: &Receiver, datagram: usize, now: u64) {
+        let message = receiver.datagram(datagram);
         let Some((number, pass)) = self.arrived(message, now, true) else {
             return;
         };
         if number % check::SAMPLE == 0 {
-            self.check_request(index, message, number, pass);
+            self.check_request(receiver, datagram, number, pass);
         }
-        let mix = self.options.mix;
-        let farm = &mut self.farm[index];
-        match pass {
-            Pass::Invite => {
-                if mix == Mix::Calls {
-                    self.ledger.sent(number, Pass::Ringing, now);
-                    farm.first
-                        .push(|out| farm.ringing.write(message, number, out));
-                }
-                self.ledger.sent(number, Pass::Answer, now);
-                farm.second
-                    .push(|out| farm.answer.write(message, number, out));
-            }
-            Pass::Bye => {
-                self.ledger.sent(number, Pass::ByeAnswer, now);
-                farm.second
-                    .push(|out| farm.bye_answer.write(message, number, out));
-            }
-            _ => {}
+        let to = self
+            .options
+            .balancer
+            .unwrap_or_else(|| receiver.source(datagram));
+        let kind = self.traits(number).kind;
+        let answers: &[Pass] = match (pass, kind, self.options.mix) {
+            (Pass::Request, Kind::Call, Mix::Calls) => &[Pass::Trying, Pass::Ringing, Pass::Answer],
+            (Pass::Request, ..) => &[Pass::Answer],
+            (Pass::Bye, ..) => &[Pass::ByeAnswer],
+            _ => &[],
+        };
+        for &answer in answers {
+            self.send_response(number, answer, Route { to, from: None }, message, now);
         }
     }
 
+    fn send_response(&mut self, number: u64, pass: Pass, route: Route, request: &[u8], now: u64) {
+        self.ledger.sent(number, pass, now);
+        let rank = self.rank(number, pass, 0);
+        let tail = &self.farm.tails[self.traits(number).index][response_index(pass)];
+        self.farm
+            .outbox
+            .push(rank, route, |out| tail.write(request, number, out));
+    }
+
     /// A caller takes a response and goes on with its call.
-    fn at_caller(&mut self, index: usize, message: &[u8], now: u64) {
+    fn at_caller(&mut self, receiver: &Receiver, datagram: usize, now: u64) {
+        let message = receiver.datagram(datagram);
         let Some((number, pass)) = self.arrived(message, now, false) else {
             return;
         };
         if number % check::SAMPLE == 0 {
-            self.check_response(index, message, number, pass);
+            self.check_response(receiver, datagram, number, pass);
         }
-        if pass == Pass::Answer && self.options.mix == Mix::Calls {
-            let (peer, variant) = self.peer_and_variant(number);
-            let caller = &mut self.callers[peer];
-            let [_, ack, bye] = &caller.templates[variant];
-            self.ledger.sent(number, Pass::Ack, now);
-            caller.first.push(|out| ack.write(number, out));
-            self.ledger.sent(number, Pass::Bye, now);
-            caller.second.push(|out| bye.write(number, out));
+        if pass == Pass::Answer
+            && self.options.mix == Mix::Calls
+            && self.traits(number).kind == Kind::Call
+        {
+            self.send_request(number, Pass::Ack, now);
+            self.send_request(number, Pass::Bye, now);
         }
     }
 
     /// Notes an arrival; `None` if the message is none that is waited for.
     fn arrived(&mut self, message: &[u8], now: u64, request: bool) -> Option<(u64, Pass)> {
-        let number = call_number(message, self.run);
-        let pass = Pass::of(message).filter(|pass| pass.is_request() == request);
-        let (Some(number), Some(pass)) = (number, pass) else {
+        let read = read(message, self.run).filter(|(_, pass)| pass.is_request() == request);
+        let Some((number, pass)) = read else {
             self.foreign += 1;
             return None;
         };
@@ -332,31 +458,44 @@ impl<'a> Load<'a> {
             } else {
                 &mut self.responses
             };
-            histogram.saturating_record(now - intended);
+            histogram.saturating_record(now.saturating_sub(intended));
         }
         Some((number, pass))
     }
 
-    fn check_request(&mut self, index: usize, message: &[u8], number: u64, pass: Pass) {
-        let between = if self.options.bare {
-            Between::Bare
-        } else {
-            Between::Proxy(self.options.balancer)
-        };
+    fn between(&self) -> Between {
+        match self.options.balancer {
+            Some(balancer) if !self.options.bare => Between::Proxy(balancer),
+            _ => Between::Bare,
+        }
+    }
+
+    fn check_request(&mut self, receiver: &Receiver, datagram: usize, number: u64, pass: Pass) {
+        let message = receiver.datagram(datagram);
+        let first = *self.options.destination_address.ip();
+        let index = receiver
+            .destination(datagram)
+            .map_or(u32::MAX, |ip| u32::from(ip).wrapping_sub(first.into()));
+        let between = self.between();
         self.rewrite(number, pass);
-        let kept = self.options.bare || self.ledger.keeps_destination(number, index);
+        let known = index < u32::from(self.options.destinations);
+        let kept = matches!(between, Between::Bare)
+            || self.ledger.keeps_destination(number, index as usize);
         let result = check::request(message, &self.scratch, between)
+            .and_then(|()| check::expect(known, "it came to an address of no destination"))
             .and_then(|()| check::expect(kept, "the call changed its destination"));
         self.checks.note(result, message);
     }
 
-    fn check_response(&mut self, index: usize, message: &[u8], number: u64, pass: Pass) {
+    fn check_response(&mut self, receiver: &Receiver, datagram: usize, number: u64, pass: Pass) {
+        let message = receiver.datagram(datagram);
         let answered = match pass {
             Pass::ByeAnswer => Pass::Bye,
-            _ => Pass::Invite,
+            _ => Pass::Request,
         };
         self.rewrite(number, answered);
-        let right = self.peer_and_variant(number).0 == index;
+        let peer = nth(*self.options.peer_address.ip(), self.traits(number).peer);
+        let right = self.options.bare || receiver.destination(datagram) == Some(peer);
         let result = check::response(message, &self.scratch)
             .and_then(|()| check::expect(right, "the response went to another caller"));
         self.checks.note(result, message);
@@ -364,50 +503,22 @@ impl<'a> Load<'a> {
 
     /// Puts the request `pass` of call `number` into `scratch`, as it was sent.
     fn rewrite(&mut self, number: u64, pass: Pass) {
-        let (peer, variant) = self.peer_and_variant(number);
-        let [invite, ack, bye] = &self.callers[peer].templates[variant];
-        let template = match pass {
-            Pass::Ack => ack,
-            Pass::Bye => bye,
-            _ => invite,
-        };
+        let index = self.traits(number).index;
         self.scratch.clear();
-        template.write(number, &mut self.scratch);
-    }
-
-    fn flush_callers(&mut self) -> Result<()> {
-        let longest = self.options.gso_run.into();
-        for caller in &mut self.callers {
-            for outbox in [&mut caller.first, &mut caller.second] {
-                self.refused += outbox
-                    .flush(&caller.socket, &mut self.sender, longest)
-                    .context(SEND_FAILED)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn flush_farm(&mut self) -> Result<()> {
-        let longest = self.options.gso_run.into();
-        for farm in &mut self.farm {
-            for outbox in [&mut farm.first, &mut farm.second] {
-                self.refused += outbox
-                    .flush(&farm.socket, &mut self.sender, longest)
-                    .context(SEND_FAILED)?;
-            }
-        }
-        Ok(())
+        self.callers.templates[index][request_index(pass)].write(number, &mut self.scratch);
     }
 
     fn report(mut self) -> LoadReport {
         self.ledger.close();
         let totals = self.ledger.totals();
+        let measured = (self.until - self.from).max(1) as f64;
         LoadReport {
             seconds: self.options.seconds,
             offered_rate: self.options.rate,
             rate: self.measured as f64 / self.options.seconds,
+            generator_busy_percent: 100.0 - 100.0 * self.idle as f64 / measured,
             calls: totals.calls,
-            messages: Messages::new(totals, self.foreign, self.refused),
+            messages: Messages::new(totals, self.foreign),
             checks: self.checks,
             latency: Latencies::new(&self.requests, &self.responses),
         }
@@ -416,52 +527,51 @@ impl<'a> Load<'a> {
 
 const SEND_FAILED: &str = "cannot send (without UDP segmentation in the kernel: --gso-run 1)";
 
-impl Caller {
-    fn new(balancer: SocketAddr, run: u32) -> Result<Self> {
-        let socket = connected(balancer, 0)?;
-        let address = socket.local_addr()?;
-        let request = |pass, variant| Template::request(pass, variant, address, run);
-        let templates = (0..VARIANTS)
-            .map(|variant| [Pass::Invite, Pass::Ack, Pass::Bye].map(|pass| request(pass, variant)))
-            .collect();
-        Ok(Self {
-            socket,
-            templates,
-            first: Outbox::default(),
-            second: Outbox::default(),
-        })
+/// Processes that stand still until this is dropped.
+struct Hold<'a>(&'a [u32]);
+
+impl<'a> Hold<'a> {
+    fn new(processes: &'a [u32]) -> Result<Self> {
+        let hold = Self(processes);
+        for &id in processes {
+            signal(id, Signal::Stop).with_context(|| format!("cannot hold process {id}"))?;
+        }
+        Ok(hold)
     }
 }
 
-impl Destination {
-    fn new(balancer: SocketAddr, port: u16) -> Result<Self> {
-        let socket = connected(balancer, port)?;
-        let address = socket.local_addr()?;
-        Ok(Self {
-            socket,
-            ringing: Tail::new(Pass::Ringing, address),
-            answer: Tail::new(Pass::Answer, address),
-            bye_answer: Tail::new(Pass::ByeAnswer, address),
-            first: Outbox::default(),
-            second: Outbox::default(),
-        })
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        for &id in self.0 {
+            // Whose process is gone is noticed by what does not come through.
+            let _ = signal(id, Signal::GoOn);
+        }
     }
 }
 
-/// A socket on `port` of the local address that leads to `balancer`,
-/// connected to it: sends are cheaper, and a refusal is noticed.
-fn connected(balancer: SocketAddr, port: u16) -> Result<UdpSocket> {
-    let any: IpAddr = match balancer {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let socket =
-        UdpSocket::bind((any, port)).with_context(|| format!("cannot bind UDP port {port}"))?;
-    SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER)?;
-    socket
-        .connect(balancer)
-        .with_context(|| format!("no way to {balancer}"))?;
-    Ok(socket)
+/// Receives one batch from `socket`; 0 if none is there.
+fn take(receiver: &mut Receiver, socket: &UdpSocket) -> Result<usize> {
+    match receiver.receive(socket, false) {
+        Ok(taken) => Ok(taken),
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(0),
+        Err(error) => Err(error).context("cannot receive"),
+    }
+}
+
+/// The order in which the farm answers a batch: not as it came, for
+/// destinations do not wait for each other.
+fn shuffled(turn: usize, count: usize) -> usize {
+    const STEP: usize = 17;
+    if count.is_multiple_of(STEP) {
+        turn
+    } else {
+        turn * STEP % count
+    }
+}
+
+/// The address `n` behind `first`.
+fn nth(first: Ipv4Addr, n: u64) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(first).wrapping_add(n as u32))
 }
 
 /// A number that no other load has at about this time.

@@ -8,15 +8,16 @@ mod ledger;
 mod load;
 mod message;
 mod outbox;
+mod players;
 mod report;
 mod schedule;
 mod sys;
 
 use std::process::ExitCode;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
-use core_affinity::CoreId;
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 #[derive(Parser)]
 #[command(version, about)]
@@ -67,33 +68,33 @@ fn run(command: Command) -> Result<()> {
             core,
             json,
         } => {
-            core.map_or(Ok(()), pin)?;
-            let report = load::run(&options)?;
+            core.map_or(Ok(()), |core| pin(&[core]))?;
+            let report = load::run(&options, || Ok(()))?;
             if json {
                 println!("{}", serde_json::to_string_pretty(&report)?);
             } else {
                 println!("{report}");
             }
             let received = report.messages.received();
-            ensure!(received > 0, "nothing came through {}", options.balancer);
+            ensure!(received > 0, "nothing came through");
             Ok(())
         }
         Command::Compare(options) => compare::run(&options),
         Command::Forward { options, core } => {
-            core.map_or(Ok(()), pin)?;
+            core.map_or(Ok(()), |core| pin(&[core]))?;
             forward::run(&options)
         }
     }
 }
 
-/// Keeps this thread, and what it starts, on `core`.
+/// Keeps this thread, and what it starts, on `cores`.
 ///
 /// # Errors
 /// There is no such core, or it is not allowed to this process.
-fn pin(core: usize) -> Result<()> {
-    ensure!(
-        core_affinity::set_for_current(CoreId { id: core }),
-        "core {core} is not to be had on this machine"
-    );
-    Ok(())
+fn pin(cores: &[usize]) -> Result<()> {
+    let unknown = || format!("cores {cores:?} are not to be had on this machine");
+    let mut set = CpuSet::new();
+    ensure!(cores.iter().all(|&core| core < CpuSet::MAX_CPU), unknown());
+    cores.iter().for_each(|&core| set.set(core));
+    sched_setaffinity(None, &set).with_context(unknown)
 }

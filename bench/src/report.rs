@@ -17,6 +17,9 @@ pub(crate) struct LoadReport {
     pub(crate) offered_rate: Option<f64>,
     /// Messages a second that came through in the measured time.
     pub(crate) rate: f64,
+    /// Per cent of the measured time in which the generator had work; the
+    /// rest it looked at empty sockets.
+    pub(crate) generator_busy_percent: f64,
     pub(crate) calls: u64,
     pub(crate) messages: Messages,
     pub(crate) checks: Checks,
@@ -33,19 +36,16 @@ pub(crate) struct Messages {
     pub(crate) lost: u64,
     /// Came twice, too late, or are none of ours.
     pub(crate) unexpected: u64,
-    /// Refused by ICMP.
-    pub(crate) refused: u64,
 }
 
 impl Messages {
-    pub(crate) fn new(totals: Totals, foreign: u64, refused: u64) -> Self {
+    pub(crate) fn new(totals: Totals, foreign: u64) -> Self {
         Self {
             sent: totals.sent,
             received_by_farm: totals.received_by_farm,
             received_by_callers: totals.received_by_callers,
             lost: totals.lost,
             unexpected: totals.unexpected + foreign,
-            refused,
         }
     }
 
@@ -129,6 +129,7 @@ impl fmt::Display for LoadReport {
             "through     {:.0} messages/s for {:.1} s",
             self.rate, self.seconds
         )?;
+        writeln!(f, "generator   {:.0} % busy", self.generator_busy_percent)?;
         writeln!(
             f,
             "messages    {} sent, {} at the farm, {} at the callers, {} calls",
@@ -136,11 +137,10 @@ impl fmt::Display for LoadReport {
         )?;
         writeln!(
             f,
-            "amiss       {} lost ({:.4} %), {} unexpected, {} refused",
+            "amiss       {} lost ({:.4} %), {} unexpected",
             messages.lost,
             messages.lost_percent(),
-            messages.unexpected,
-            messages.refused
+            messages.unexpected
         )?;
         writeln!(
             f,
@@ -183,8 +183,8 @@ mod tests {
             lost: 1,
             ..Totals::default()
         };
-        let lost = Messages::new(totals, 0, 0).lost_percent();
+        let lost = Messages::new(totals, 0).lost_percent();
         assert!((lost - 0.5).abs() < 1e-9);
-        assert!(Messages::new(Totals::default(), 0, 0).lost_percent().abs() < 1e-9);
+        assert!(Messages::new(Totals::default(), 0).lost_percent().abs() < 1e-9);
     }
 }

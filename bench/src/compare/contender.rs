@@ -1,16 +1,17 @@
 //! The programs that are compared, and one of them running.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use std::{env, fmt, thread};
+use std::{env, thread};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::network::Network;
 use crate::forward::Engine;
-use crate::{pin, sys};
+use crate::pin;
+use crate::sys::{self, Signal};
 
 const KAMAILIO_CONFIGURATION: &str = include_str!("../../kamailio/stateless.cfg");
 
@@ -19,38 +20,86 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A program between callers and farm.
 #[derive(Clone, Debug)]
-pub(crate) enum Contender {
+pub(crate) enum Program {
+    /// None: callers and farm talk to each other.
+    Direct,
     /// A forwarder of this package that does not parse.
     Bare(Engine),
     /// Kamailio, stateless, one process.
     Kamailio,
-    /// Viaduct, one worker, from this binary.
-    Viaduct(PathBuf),
-    /// Another build of Viaduct: its number and binary.
-    Other(usize, PathBuf),
+    /// Viaduct, from this binary.
+    Viaduct {
+        binary: PathBuf,
+        /// `--gso`, where it is not the default.
+        gso: Option<&'static str>,
+        workers: usize,
+    },
 }
 
-impl fmt::Display for Contender {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Bare(Engine::Single) => f.write_str("bare single"),
-            Self::Bare(Engine::Mmsg) => f.write_str("bare mmsg"),
-            Self::Kamailio => f.write_str("kamailio"),
-            Self::Viaduct(_) => f.write_str("viaduct"),
-            Self::Other(number, _) => write!(f, "viaduct-{number}"),
-        }
-    }
+/// One line of a comparison: a program and what it is given.
+#[derive(Clone, Debug)]
+pub(crate) struct Contender {
+    pub(crate) name: String,
+    pub(crate) program: Program,
+    /// All messages of one length, whatever the others get.
+    pub(crate) equal: bool,
 }
 
 /// The Viaduct binary that was built beside this one.
-pub(crate) fn viaduct_beside() -> Result<PathBuf> {
+fn viaduct_beside() -> Result<PathBuf> {
     Ok(env::current_exe()?.with_file_name("viaduct"))
 }
+
+/// Every contender, and `others`: further Viaduct binaries.
+///
+/// # Errors
+/// The path of this program is not known.
+pub(crate) fn all(others: &[PathBuf]) -> Result<Vec<Contender>> {
+    let viaduct = |gso, workers| -> Result<Program> {
+        Ok(Program::Viaduct {
+            binary: viaduct_beside()?,
+            gso,
+            workers,
+        })
+    };
+    let rows = [
+        ("direct", Program::Direct, false),
+        ("bare-single", Program::Bare(Engine::Single), false),
+        ("bare-mmsg", Program::Bare(Engine::Mmsg), false),
+        ("bare-gso", Program::Bare(Engine::Gso), false),
+        ("bare-gso-equal", Program::Bare(Engine::Gso), true),
+        ("kamailio", Program::Kamailio, false),
+        ("viaduct-off", viaduct(Some("off"), 1)?, false),
+        ("viaduct-exact", viaduct(Some("exact"), 1)?, false),
+        // Padding is the default.
+        ("viaduct-pad", viaduct(None, 1)?, false),
+        ("viaduct-pad-equal", viaduct(None, 1)?, true),
+        (TWO_WORKERS, viaduct(None, 2)?, false),
+    ];
+    let rows = rows.map(|(name, program, equal)| Contender {
+        name: name.to_owned(),
+        program,
+        equal,
+    });
+    let others = others.iter().enumerate().map(|(index, path)| Contender {
+        name: format!("viaduct-{}", index + 2),
+        program: Program::Viaduct {
+            binary: path.clone(),
+            gso: None,
+            workers: 1,
+        },
+        equal: false,
+    });
+    Ok(rows.into_iter().chain(others).collect())
+}
+
+/// The contender that has the generator's core as well.
+pub(crate) const TWO_WORKERS: &str = "viaduct-pad-2w";
 
 impl Contender {
     /// Whether it hands messages on unchanged.
     pub(crate) fn is_bare(&self) -> bool {
-        matches!(self, Self::Bare(_))
+        matches!(self.program, Program::Bare(_) | Program::Direct)
     }
 
     /// The first line that the program says of its version.
@@ -58,16 +107,20 @@ impl Contender {
     /// # Errors
     /// The program is missing or does not run.
     pub(crate) fn version(&self) -> Result<String> {
-        let (program, flag, remedy) = match self {
-            Self::Bare(_) => return Ok(format!("viaduct-bench {}", env!("CARGO_PKG_VERSION"))),
-            Self::Kamailio => (
+        let (program, flag, remedy) = match &self.program {
+            Program::Direct | Program::Bare(_) => {
+                return Ok(format!("viaduct-bench {}", env!("CARGO_PKG_VERSION")));
+            }
+            Program::Kamailio => (
                 PathBuf::from("kamailio"),
                 "-v",
                 "install it: apt-get install kamailio",
             ),
-            Self::Viaduct(path) | Self::Other(_, path) => {
-                (path.clone(), "--version", "build it: cargo build --release")
-            }
+            Program::Viaduct { binary, .. } => (
+                binary.clone(),
+                "--version",
+                "build it: cargo build --release",
+            ),
         };
         let output = Command::new(&program)
             .arg(flag)
@@ -83,47 +136,62 @@ impl Contender {
         Ok(line.to_owned())
     }
 
-    /// Starts it on `core` between `listen` and the destinations. Its
-    /// configuration and log go to the folder `out`.
+    /// Starts it on core `core` between the listener and the destinations of
+    /// `network`, for `peers` callers; `None` where there is nothing between.
+    /// Its configuration and log go to the folder `out`.
     ///
     /// # Errors
     /// It cannot be started, or `out` cannot be written.
-    pub(crate) fn start(&self, network: &Network, core: usize, out: &Path) -> Result<Running> {
-        let log = out.join(format!("{self}.log").replace(' ', "-"));
-        let mut command = self.command(network, out)?;
+    pub(crate) fn start(
+        &self,
+        network: &Network,
+        peers: u16,
+        cores: Cores,
+        out: &Path,
+    ) -> Result<Option<Running>> {
+        let Some(command) = self.command(network, peers, out)? else {
+            return Ok(None);
+        };
+        let log = out.join(format!("{}.log", self.name));
+        let mut command = network.place(command);
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log).context("cannot write the log")?);
         // A child inherits the cores of the thread that starts it.
-        let own = network.generator_core;
-        pin(core)?;
+        match self.program {
+            Program::Viaduct { workers: 2.., .. } => pin(&[cores.contender, cores.generator])?,
+            _ => pin(&[cores.contender])?,
+        }
         let child = command.spawn();
-        pin(own)?;
-        Ok(Running {
-            name: self.to_string(),
-            child: child.with_context(|| format!("{self} cannot be started"))?,
+        pin(&[cores.generator])?;
+        Ok(Some(Running {
+            name: self.name.clone(),
+            child: child.with_context(|| format!("{} cannot be started", self.name))?,
             log,
-        })
+        }))
     }
 
-    fn command(&self, network: &Network, out: &Path) -> Result<Command> {
+    fn command(&self, network: &Network, peers: u16, out: &Path) -> Result<Option<Command>> {
         let listen = network.listen.to_string();
         let destinations = network.destinations().map(|address| address.to_string());
         let mut command;
-        match self {
-            Self::Bare(engine) => {
+        match &self.program {
+            Program::Direct => return Ok(None),
+            Program::Bare(engine) => {
                 let engine = match engine {
                     Engine::Single => "single",
                     Engine::Mmsg => "mmsg",
+                    Engine::Gso => "gso",
                 };
                 command = Command::new(env::current_exe()?);
                 command.args(["forward", "--engine", engine, "--listen", &listen]);
+                command.args(["--peers", &peers.to_string()]);
                 destinations.for_each(|to| {
                     command.args(["--to", &to]);
                 });
             }
-            Self::Kamailio => {
+            Program::Kamailio => {
                 let folder = fs::canonicalize(out)?;
                 let configuration = folder.join("kamailio.cfg");
                 let list = folder.join("dispatcher.list");
@@ -143,32 +211,31 @@ impl Contender {
                     .arg("-Y")
                     .arg(&folder);
             }
-            Self::Viaduct(path) | Self::Other(_, path) => {
-                command = Command::new(path);
-                command.args(["run", "--listen", &listen, "--workers", "1"]);
+            Program::Viaduct {
+                binary,
+                gso,
+                workers,
+            } => {
+                command = Command::new(binary);
+                command.args(["run", "--listen", &listen]);
+                command.args(["--workers", &workers.to_string()]);
+                if let Some(gso) = gso {
+                    command.args(["--gso", gso]);
+                }
                 destinations.for_each(|to| {
                     command.args(["--to", &to]);
                 });
             }
         }
-        Ok(command)
+        Ok(Some(command))
     }
 }
 
-/// The addresses of one comparison, all on loopback.
+/// Who runs where.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Network {
-    pub(crate) listen: SocketAddr,
-    pub(crate) base_port: u16,
-    pub(crate) count: u16,
-    pub(crate) generator_core: usize,
-}
-
-impl Network {
-    fn destinations(&self) -> impl Iterator<Item = SocketAddr> {
-        let ports = self.base_port..self.base_port + self.count;
-        ports.map(|port| (Ipv4Addr::LOCALHOST, port).into())
-    }
+pub(crate) struct Cores {
+    pub(crate) contender: usize,
+    pub(crate) generator: usize,
 }
 
 /// A contender under way; ended when dropped.
@@ -179,10 +246,6 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
@@ -194,7 +257,7 @@ impl Running {
     pub(crate) fn check(&mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
             bail!(
-                "{} ended by itself ({status}){}",
+                "{} did not start, or ended by itself ({status}){}",
                 self.name,
                 self.last_words()
             );
@@ -207,14 +270,14 @@ impl Running {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();
         let last = lines[lines.len().saturating_sub(5)..].join("\n  ");
-        format!(", and said in {}:\n  {last}", self.log.display())
+        format!("; its last words in {}:\n  {last}", self.log.display())
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         // It may have ended already; then there is nothing to ask for.
-        let _ = sys::terminate(self.child.id());
+        let _ = sys::signal(self.child.id(), Signal::End);
         let begin = Instant::now();
         while matches!(self.child.try_wait(), Ok(None)) {
             if begin.elapsed() > PATIENCE {

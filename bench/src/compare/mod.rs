@@ -5,93 +5,89 @@
 //! accounting of the process or from messages counted where they arrived.
 
 mod contender;
+mod measure;
+mod network;
+mod page;
+mod part;
 mod plot;
 mod process;
 mod summary;
+mod target;
 
 use std::fs;
-use std::net::{Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
-use serde::Serialize;
 
-use crate::forward::Engine;
-use crate::load::{self, Mix};
 use crate::pin;
-use crate::report::LoadReport;
-use contender::{Contender, Network, Running};
-use summary::{Figures, Results, Sample};
-
-/// Messages in flight at saturation.
-const WINDOW: u64 = 256;
-
-/// Loads of a tenth of a second that a contender may take to answer.
-const ATTEMPTS: usize = 50;
+use contender::{Contender, Cores, Program};
+use measure::Bench;
+use page::{Document, Machine};
+use part::{Axis, Part};
+use summary::{CPU, Cell, P99, RATE, Results};
 
 /// What to compare and for how long.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// Rounds; each measures every contender once
-    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    rounds: u16,
-    /// Time of each of the two loads that a contender gets in a round
-    #[arg(long, default_value_t = 4.0, value_name = "S")]
+    /// Vary this instead of measuring the headline; may be given again
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "AXIS")]
+    axis: Vec<Axis>,
+    /// Vary everything in turn
+    #[arg(long, conflicts_with = "axis")]
+    axes: bool,
+    /// Measure headline and every axis, write page, data and plots to this folder, and the figures into the README beside it
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["axis", "axes", "only"])]
+    publish: Option<PathBuf>,
+    /// Rounds; each measures every contender once [default: 7, and 3 along an axis]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: Option<u16>,
+    /// Time of each load
+    #[arg(long, default_value_t = 1.0, value_name = "S")]
     seconds: f64,
-    /// One round of one-second loads: whether everything works
-    #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
+    /// One round of very short loads: whether everything works
+    #[arg(long, conflicts_with_all = ["rounds", "seconds", "publish"])]
     quick: bool,
     /// Contenders, by default all
-    #[arg(long, value_enum, value_delimiter = ',', value_name = "NAME")]
-    only: Vec<Choice>,
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    only: Vec<String>,
     /// Another Viaduct binary to compare; may be given again
     #[arg(long, value_name = "PATH")]
     viaduct: Vec<PathBuf>,
-    /// What a call consists of
-    #[arg(long, value_enum, default_value_t = Mix::Requests)]
-    mix: Mix,
-    /// Destinations in the farm
-    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
-    destinations: u16,
     /// Core of the contender
     #[arg(long, default_value_t = 1, value_name = "N")]
     core: usize,
     /// Core of the generator
     #[arg(long, default_value_t = 0, value_name = "N")]
     generator_core: usize,
-    /// Folder for JSON, plot and logs
+    /// Folder for JSON, plots and logs
     #[arg(long, default_value = "target/compare", value_name = "DIR")]
     out: PathBuf,
 }
 
-/// A contender by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Choice {
-    /// recvfrom and sendto
-    BareSingle,
-    /// recvmmsg and sendmmsg
-    BareMmsg,
-    /// Kamailio, stateless
-    Kamailio,
-    /// Viaduct, as built beside this program
-    Viaduct,
+impl Options {
+    fn parts(&self) -> Vec<Part> {
+        let every = || Axis::value_variants().iter().copied().map(part::axis);
+        if self.publish.is_some() {
+            std::iter::once(part::headline()).chain(every()).collect()
+        } else if self.axes {
+            every().collect()
+        } else if self.axis.is_empty() {
+            vec![part::headline()]
+        } else {
+            self.axis.iter().copied().map(part::axis).collect()
+        }
+    }
+
+    fn rounds(&self, part: &Part) -> u16 {
+        let usual = if part.name == "headline" { 7 } else { 3 };
+        let rounds = self.rounds.unwrap_or(usual);
+        if self.quick { 1 } else { rounds }
+    }
 }
 
-/// What is written to `compare.json`.
-#[derive(Serialize)]
-struct Document<'a> {
-    kernel: String,
-    processor: String,
-    rounds: u16,
-    seconds: f64,
-    mix: String,
-    destinations: u16,
-    contenders: Vec<Figures<'a>>,
-}
-
-/// Compares, prints the table and writes `compare.json` and `compare.svg`.
+/// Compares, prints the tables and writes data and plots.
 ///
 /// # Errors
 /// A program that is missing, does not start or carries no traffic; messages
@@ -101,213 +97,191 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         options.core != options.generator_core,
         "the contender and the generator each need a core of their own"
     );
-    pin(options.core)?;
-    pin(options.generator_core)?;
+    let cores = Cores {
+        contender: options.core,
+        generator: options.generator_core,
+    };
+    pin(&[cores.contender])?;
+    pin(&[cores.generator])?;
     fs::create_dir_all(&options.out)
         .with_context(|| format!("cannot make {}", options.out.display()))?;
-    let contenders = contenders(options)?;
-    let mut all = contenders
-        .iter()
-        .map(|contender| {
-            Ok(Results {
-                name: contender.to_string(),
-                version: contender.version()?,
-                rounds: Vec::new(),
-            })
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let (rounds, seconds) = if options.quick {
-        (1, 1.0)
+    let (seconds, warm_up) = if options.quick {
+        (0.25, 0.05)
     } else {
-        (options.rounds, options.seconds)
+        (options.seconds, 0.2)
     };
-    for round in 0..rounds {
-        for turn in 0..contenders.len() {
-            let index = (turn + usize::from(round)) % contenders.len();
-            let contender = &contenders[index];
-            eprint!("round {}/{rounds}  {contender:<12}", round + 1);
-            let sample = measure(contender, options, seconds)?;
-            eprintln!(
-                "{:8.0} messages/s  {:5.2} us CPU a message  p99 {:.0} us at half load",
-                sample.saturated_rate, sample.saturated_cpu_us, sample.half_p99_us
-            );
-            all[index].rounds.push(sample);
+    let bench = Bench {
+        cores,
+        seconds,
+        warm_up,
+        out: &options.out,
+    };
+    let contenders = contenders(options)?;
+    let parts = options.parts();
+    let machine = machine(&contenders, &parts)?;
+    let mut measured = Vec::new();
+    for part in &parts {
+        let results = measure(part, &contenders, options, &bench)?;
+        println!("\n{}", results.text());
+        measured.push(results);
+    }
+    let targets = target::all(&measured);
+    let document = Document {
+        machine: &machine,
+        targets: &targets,
+        parts: &measured,
+    };
+    for target in targets.iter().filter(|target| target.met.is_some()) {
+        let lines = target::table(std::slice::from_ref(target));
+        println!("{}", lines[1].join("  "));
+    }
+    warn_of_others(&measured);
+    page::raw(&document, &options.out, "compare")?;
+    match &options.publish {
+        Some(folder) => page::publish(&document, folder),
+        None => Ok(()),
+    }
+}
+
+/// Measures every contender of `part` in every setup under every load, round
+/// by round in a changing order.
+fn measure(
+    part: &Part,
+    contenders: &[Contender],
+    options: &Options,
+    bench: &Bench<'_>,
+) -> Result<Results> {
+    let begin = Instant::now();
+    let rounds = options.rounds(part);
+    let taking_part: Vec<&Contender> = contenders
+        .iter()
+        .filter(|one| takes_part(one, part))
+        .collect();
+    let mut cells = Vec::new();
+    for setup in &part.setups {
+        for load in &part.loads {
+            for contender in &taking_part {
+                cells.push(Cell {
+                    contender: contender.name.clone(),
+                    setup: setup.label.clone(),
+                    load: load.to_string(),
+                    rounds: Vec::new(),
+                });
+            }
         }
     }
-    println!("{}", summary::table(&all));
-    warn_of_others(&all);
-    let document = Document {
-        kernel: first_line("/proc/sys/kernel/osrelease", ""),
-        processor: first_line("/proc/cpuinfo", "model name"),
-        rounds,
-        seconds,
-        mix: format!("{:?}", options.mix).to_lowercase(),
-        destinations: options.destinations,
-        contenders: summary::figures(&all),
-    };
-    write(
-        &options.out,
-        "compare.json",
-        &serde_json::to_string_pretty(&document)?,
-    )?;
-    write(&options.out, "compare.svg", &plot::svg(&all)?)
-}
-
-/// Says so where other processes had one of the two cores: the figures of
-/// latency and saturation are then worth little.
-fn warn_of_others(all: &[Results]) {
-    let samples = all.iter().flat_map(|results| &results.rounds);
-    let disturbed = samples
-        .filter(|sample| sample.disturbed_percent > 1.0)
-        .count();
-    if disturbed > 0 {
-        eprintln!(
-            "warning: in {disturbed} measurements others took more than 1 % of a core; \
-             repeat on a quiet machine"
-        );
+    for round in 0..rounds {
+        for (setup_index, setup) in part.setups.iter().enumerate() {
+            for turn in 0..taking_part.len() {
+                let index = (turn + usize::from(round)) % taking_part.len();
+                let contender = taking_part[index];
+                eprint!(
+                    "{:4.0} s  {} {}/{rounds}  {:<32} {:<18}",
+                    begin.elapsed().as_secs_f64(),
+                    part.name,
+                    round + 1,
+                    setup.label,
+                    contender.name
+                );
+                let samples = bench.measure(contender, setup, &part.loads)?;
+                for (load, sample) in samples.into_iter().enumerate() {
+                    let at = (setup_index * part.loads.len() + load) * taking_part.len() + index;
+                    if load == 0 {
+                        eprintln!(
+                            " {:8.0} messages/s  {:5.2} us CPU a message  p99 {:.0} us",
+                            (RATE.of)(&sample),
+                            (CPU.of)(&sample),
+                            (P99.of)(&sample)
+                        );
+                    }
+                    cells[at].rounds.push(sample);
+                }
+            }
+        }
     }
-}
-
-fn contenders(options: &Options) -> Result<Vec<Contender>> {
-    let beside = contender::viaduct_beside()?;
-    let all = [
-        (Choice::BareSingle, Contender::Bare(Engine::Single)),
-        (Choice::BareMmsg, Contender::Bare(Engine::Mmsg)),
-        (Choice::Kamailio, Contender::Kamailio),
-        (Choice::Viaduct, Contender::Viaduct(beside)),
-    ];
-    let chosen = all
-        .into_iter()
-        .filter(|(choice, _)| options.only.is_empty() || options.only.contains(choice))
-        .map(|(_, contender)| contender);
-    let others = options.viaduct.iter().cloned().enumerate();
-    Ok(chosen
-        .chain(others.map(|(index, path)| Contender::Other(index + 2, path)))
-        .collect())
-}
-
-/// Runs `contender` once, saturated and then at half of that.
-fn measure(contender: &Contender, options: &Options, seconds: f64) -> Result<Sample> {
-    let network = Network {
-        listen: (Ipv4Addr::LOCALHOST, free_ports(1)?).into(),
-        base_port: free_ports(options.destinations)?,
-        count: options.destinations,
-        generator_core: options.generator_core,
-    };
-    let mut load = load::Options {
-        balancer: network.listen,
-        peers: 1, // as many as a bare forwarder can serve
-        destinations: network.count,
-        destination_base_port: network.base_port,
-        mix: options.mix,
-        rate: None,
-        window: WINDOW,
-        seconds,
-        warm_up: 0.3,
-        gso_run: 8,
-        bare: contender.is_bare(),
-    };
-    let mut running = contender.start(&network, options.core, &options.out)?;
-    wait_for_traffic(&mut running, &load)?;
-    let saturated = Measured::take(&mut running, &load)?;
-    load.rate = Some(saturated.report.rate / 2.0);
-    let half = Measured::take(&mut running, &load)?;
-    let latency = half.report.latency.all;
-    Ok(Sample {
-        saturated_cpu_us: saturated.cpu_us(),
-        saturated_rate: saturated.report.rate,
-        saturated_busy_percent: saturated.busy_percent,
-        saturated_loss_percent: saturated.report.messages.lost_percent(),
-        half_rate: saturated.report.rate / 2.0,
-        half_cpu_us: half.cpu_us(),
-        half_p50_us: latency.p50,
-        half_p99_us: latency.p99,
-        half_p999_us: latency.p999,
-        half_loss_percent: half.report.messages.lost_percent(),
-        memory_mib: process::memory(running.id())?,
-        disturbed_percent: saturated.waited_percent.max(half.waited_percent),
+    Ok(Results {
+        name: part.name.to_owned(),
+        title: part.title.to_owned(),
+        rounds,
+        seconds: bench.seconds,
+        cells,
     })
 }
 
-/// One load and what it cost the contender.
-struct Measured {
-    report: LoadReport,
-    cpu_ns: u64,
-    busy_percent: f64,
-    /// Time that the contender and the generator waited for their cores.
-    waited_percent: f64,
-}
-
-impl Measured {
-    fn take(running: &mut Running, load: &load::Options) -> Result<Self> {
-        // The contender is a child of this process, so that `both` has it too.
-        let both = || process::usage(std::process::id());
-        let (before, both_before) = (process::usage(running.id())?, both()?);
-        let begin = Instant::now();
-        let report = load::run(load)?;
-        let elapsed = begin.elapsed().as_nanos() as f64;
-        running.check()?;
-        let (after, both_after) = (process::usage(running.id())?, both()?);
-        if let Some(failure) = &report.checks.first_failure {
-            bail!("{} handed on a wrong message: {failure}", running.name());
-        }
-        ensure!(
-            report.messages.lost_percent() < 50.0,
-            "{} did not carry the traffic: {} of {} messages were lost{}",
-            running.name(),
-            report.messages.lost,
-            report.messages.sent,
-            running.last_words()
-        );
-        let percent = |ns: u64| 100.0 * ns as f64 / elapsed;
-        Ok(Self {
-            report,
-            cpu_ns: after.cpu - before.cpu,
-            busy_percent: percent(after.cpu - before.cpu),
-            waited_percent: percent(both_after.waited - both_before.waited),
-        })
-    }
-
-    /// CPU time of the contender for each message that arrived, in us.
-    fn cpu_us(&self) -> f64 {
-        self.cpu_ns as f64 / 1000.0 / self.report.messages.received() as f64
-    }
-}
-
-/// Sends a little until messages come through in both directions.
-fn wait_for_traffic(running: &mut Running, load: &load::Options) -> Result<()> {
-    let trial = load::Options {
-        window: 8,
-        seconds: 0.1,
-        warm_up: 0.0,
-        ..load.clone()
+/// Says so where other processes or guests had the cores: the figures of
+/// latency and saturation are then worth little.
+fn warn_of_others(all: &[Results]) {
+    let samples = || {
+        let cells = all.iter().flat_map(|results| &results.cells);
+        // Two workers share a core with the generator; that is no disturbance.
+        let alone = cells.filter(|cell| cell.contender != contender::TWO_WORKERS);
+        alone.flat_map(|cell| &cell.rounds)
     };
-    for _ in 0..ATTEMPTS {
-        running.check()?;
-        if load::run(&trial)?.messages.received_by_callers > 0 {
-            return Ok(());
-        }
+    let waited = samples()
+        .filter(|sample| sample.waited_percent > 1.0)
+        .count();
+    let stolen = samples()
+        .filter(|sample| sample.steal_percent > 1.0)
+        .count();
+    if waited + stolen > 0 {
+        eprintln!(
+            "warning: of {} measurements, in {waited} other processes and in {stolen} other guests \
+             took more than 1 % of a core; repeat on a quiet machine",
+            samples().count()
+        );
     }
-    bail!(
-        "{} carried no traffic{}",
-        running.name(),
-        running.last_words()
-    )
 }
 
-/// The first of `count` neighbouring UDP ports of loopback that are free.
-fn free_ports(count: u16) -> Result<u16> {
-    let bind = |port| UdpSocket::bind((Ipv4Addr::LOCALHOST, port));
-    for _ in 0..100 {
-        let first = bind(0)?.local_addr()?.port();
-        let Some(last) = first.checked_add(count - 1) else {
-            continue;
-        };
-        if (first..=last).all(|port| bind(port).is_ok()) {
-            return Ok(first);
-        }
+/// The contenders asked for.
+fn contenders(options: &Options) -> Result<Vec<Contender>> {
+    let all = contender::all(&options.viaduct)?;
+    let names: Vec<&str> = all.iter().map(|one| one.name.as_str()).collect();
+    for name in &options.only {
+        ensure!(
+            names.contains(&name.as_str()),
+            "there is no contender {name}; there are {}",
+            names.join(", ")
+        );
     }
-    bail!("there are no {count} neighbouring free UDP ports")
+    // Other binaries are there because they were asked for.
+    let asked = |one: &Contender| {
+        options.only.is_empty() || options.only.contains(&one.name) || is_other(one)
+    };
+    Ok(all.into_iter().filter(asked).collect())
+}
+
+/// Whether it is another Viaduct binary, given by path.
+fn is_other(contender: &Contender) -> bool {
+    let number = contender.name.strip_prefix("viaduct-");
+    number.is_some_and(|number| number.parse::<usize>().is_ok())
+}
+
+fn takes_part(contender: &Contender, part: &Part) -> bool {
+    part.contenders.contains(&contender.name.as_str()) || is_other(contender)
+}
+
+/// What the figures hold for; a missing program is noticed here, before
+/// anything is measured.
+fn machine(contenders: &[Contender], parts: &[Part]) -> Result<Machine> {
+    let needed = contenders.iter().filter(|one| {
+        !matches!(one.program, Program::Direct) && parts.iter().any(|part| takes_part(one, part))
+    });
+    Ok(Machine {
+        kernel: first_line("/proc/sys/kernel/osrelease", ""),
+        processor: first_line("/proc/cpuinfo", "model name"),
+        cores: cores(),
+        versions: needed
+            .map(|one| Ok((one.name.clone(), one.version()?)))
+            .collect::<Result<_>>()?,
+        arguments: std::env::args().skip(1).collect(),
+    })
+}
+
+/// Cores of the machine.
+fn cores() -> usize {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let processors = text.lines().filter(|line| line.starts_with("processor"));
+    processors.count().max(1)
 }
 
 /// The first line of `file` that begins with `key`, without the key.

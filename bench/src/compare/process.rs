@@ -36,28 +36,52 @@ pub(crate) fn usage(process: u32) -> Result<Usage> {
     Ok(usage)
 }
 
-/// Resident memory of `process` and its descendants in MiB; pages that they
-/// share count once (`Pss`).
+/// Resident memory in MiB.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Memory {
+    /// Pages that processes share count once (`Pss`).
+    pub(crate) proportional: f64,
+    /// They count in each (`Rss`).
+    pub(crate) resident: f64,
+}
+
+/// Resident memory of `process` and its descendants.
 ///
 /// # Errors
 /// The process is gone, or the kernel does not tell.
-pub(crate) fn memory(process: u32) -> Result<f64> {
-    let mut kibibytes = 0;
+pub(crate) fn memory(process: u32) -> Result<Memory> {
+    let mut memory = Memory::default();
     for process in tree(process)? {
         let rollup = fs::read_to_string(format!("/proc/{process}/smaps_rollup"))
             .context("the kernel does not tell the memory of a process")?;
-        kibibytes += proportional(&rollup).context("an odd smaps_rollup")?;
+        let mebibytes = |key| {
+            let kibibytes = kibibytes(&rollup, key).context("an odd smaps_rollup")?;
+            anyhow::Ok(kibibytes as f64 / 1024.0)
+        };
+        memory.proportional += mebibytes("Pss:")?;
+        memory.resident += mebibytes("Rss:")?;
     }
-    Ok(kibibytes as f64 / 1024.0)
+    Ok(memory)
 }
 
-fn proportional(rollup: &str) -> Option<u64> {
-    let value = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+/// Time that the host took from the two cores for other guests, in ticks.
+pub(crate) fn stolen() -> u64 {
+    let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let all = text.lines().find(|line| line.starts_with("cpu "));
+    let steal = all.and_then(|line| line.split_whitespace().nth(8));
+    steal.and_then(|ticks| ticks.parse().ok()).unwrap_or(0)
+}
+
+fn kibibytes(rollup: &str, key: &str) -> Option<u64> {
+    let value = rollup.lines().find_map(|line| line.strip_prefix(key))?;
     value.trim().strip_suffix(" kB")?.parse().ok()
 }
 
 /// `process` and its descendants.
-fn tree(process: u32) -> Result<Vec<u32>> {
+///
+/// # Errors
+/// The process is gone, or the kernel does not tell.
+pub(crate) fn tree(process: u32) -> Result<Vec<u32>> {
     let mut found = vec![process];
     let mut next = 0;
     while let Some(&parent) = found.get(next) {
@@ -130,7 +154,7 @@ mod tests {
     fn a_child_belongs_to_the_tree() {
         let child = shell("sleep 2 & wait");
         let seen = eventually(|| tree(child.id()).expect("a tree").len() == 2);
-        let memory = memory(child.id()).expect("memory");
+        let memory = memory(child.id()).expect("memory").proportional;
         end(child);
         assert!(seen);
         assert!(memory > 0.1, "{memory} MiB");
@@ -140,6 +164,7 @@ mod tests {
     fn memory_is_read_from_the_rollup() {
         let rollup =
             "5500-5600 ---p 0 00:00 0 [rollup]\nRss:  1692 kB\nPss:   399 kB\nPss_Anon: 1 kB\n";
-        assert_eq!(proportional(rollup), Some(399));
+        assert_eq!(kibibytes(rollup, "Pss:"), Some(399));
+        assert_eq!(kibibytes(rollup, "Rss:"), Some(1692));
     }
 }

@@ -1,88 +1,48 @@
-//! Samples to figures: medians with their spread, ratios, a table, JSON.
+//! Samples to figures: medians with their spread, ratios, tables.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde::Serialize;
 
-/// What one contender did in one round.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub(crate) struct Sample {
-    pub(crate) saturated_cpu_us: f64,
-    pub(crate) saturated_rate: f64,
-    pub(crate) saturated_busy_percent: f64,
-    pub(crate) saturated_loss_percent: f64,
-    pub(crate) half_rate: f64,
-    pub(crate) half_cpu_us: f64,
-    pub(crate) half_p50_us: f64,
-    pub(crate) half_p99_us: f64,
-    pub(crate) half_p999_us: f64,
-    pub(crate) half_loss_percent: f64,
-    pub(crate) memory_mib: f64,
-    pub(crate) disturbed_percent: f64,
-}
+use super::measure::Sample;
+use super::part::Load;
+use crate::report::Percentiles;
 
 /// A figure that a sample has.
+#[derive(Clone, Copy)]
 pub(crate) struct Metric {
-    pub(crate) key: &'static str,
     pub(crate) label: &'static str,
     decimals: usize,
     pub(crate) of: fn(&Sample) -> f64,
 }
 
-const fn metric(
-    key: &'static str,
-    label: &'static str,
-    decimals: usize,
-    of: fn(&Sample) -> f64,
-) -> Metric {
+const fn metric(label: &'static str, decimals: usize, of: fn(&Sample) -> f64) -> Metric {
     Metric {
-        key,
         label,
         decimals,
         of,
     }
 }
 
-pub(crate) const SATURATED_CPU: Metric =
-    metric("saturated_cpu_us", "saturated: CPU us a message", 2, |s| {
-        s.saturated_cpu_us
-    });
-pub(crate) const SATURATED_RATE: Metric =
-    metric("saturated_rate", "saturated: messages/s", 0, |s| {
-        s.saturated_rate
-    });
-pub(crate) const HALF_CPU: Metric = metric("half_cpu_us", "half load: CPU us a message", 2, |s| {
-    s.half_cpu_us
-});
-pub(crate) const HALF_P99: Metric =
-    metric("half_p99_us", "half load: p99 us", 0, |s| s.half_p99_us);
+fn latency(sample: &Sample, of: fn(&Percentiles) -> f64) -> f64 {
+    sample.latency_us.as_ref().map_or(0.0, of)
+}
 
-/// Every figure of the table, in its order.
-const METRICS: [Metric; 12] = [
-    SATURATED_CPU,
-    SATURATED_RATE,
-    metric("saturated_busy_percent", "saturated: core busy %", 0, |s| {
-        s.saturated_busy_percent
-    }),
-    metric("saturated_loss_percent", "saturated: loss %", 4, |s| {
-        s.saturated_loss_percent
-    }),
-    metric("half_rate", "half load: messages/s offered", 0, |s| {
-        s.half_rate
-    }),
-    HALF_CPU,
-    metric("half_p50_us", "half load: p50 us", 0, |s| s.half_p50_us),
-    HALF_P99,
-    metric("half_p999_us", "half load: p99.9 us", 0, |s| s.half_p999_us),
-    metric("half_loss_percent", "half load: loss %", 4, |s| {
-        s.half_loss_percent
-    }),
-    metric("memory_mib", "memory MiB", 1, |s| s.memory_mib),
-    metric("disturbed_percent", "cores taken by others %", 1, |s| {
-        s.disturbed_percent
-    }),
-];
+pub(crate) const CPU: Metric = metric("CPU us a message", 2, |s| s.cpu_us);
+pub(crate) const RATE: Metric = metric("messages/s", 0, |s| s.rate);
+pub(crate) const P50: Metric = metric("p50 us", 0, |s| latency(s, |l| l.p50));
+pub(crate) const P99: Metric = metric("p99 us", 0, |s| latency(s, |l| l.p99));
+pub(crate) const P999: Metric = metric("p99.9 us", 0, |s| latency(s, |l| l.p999));
+pub(crate) const RESIDENT: Metric = metric("resident MiB", 1, |s| s.resident_mib);
+const BUSY: Metric = metric("core busy %", 0, |s| s.busy_percent);
+const GENERATOR: Metric = metric("generator busy %", 0, |s| s.generator_busy_percent);
+const LOSS: Metric = metric("loss %", 2, |s| s.loss_percent);
+const MEMORY: Metric = metric("memory MiB", 1, |s| s.memory_mib);
+
+/// The figures that stand with their spread, and those of which the median
+/// says enough.
+const SPREAD: [Metric; 2] = [CPU, RATE];
+const PLAIN: [Metric; 7] = [BUSY, GENERATOR, LOSS, P50, P99, P999, MEMORY];
 
 /// The middle and the ends of some figures.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -110,173 +70,265 @@ impl Spread {
         }
     }
 
-    fn text(self, decimals: usize) -> String {
+    pub(crate) fn text(self, decimals: usize) -> String {
         let Self { median, min, max } = self;
         format!("{median:.decimals$} ({min:.decimals$}..{max:.decimals$})")
     }
 }
 
-/// One contender and what it did in every round.
+/// The rounds of one contender in one setup under one load.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Results {
-    pub(crate) name: String,
-    pub(crate) version: String,
+pub(crate) struct Cell {
+    pub(crate) contender: String,
+    pub(crate) setup: String,
+    pub(crate) load: String,
     pub(crate) rounds: Vec<Sample>,
 }
 
-impl Results {
+impl Cell {
     pub(crate) fn spread(&self, metric: &Metric) -> Spread {
         Spread::new(self.rounds.iter().map(metric.of))
     }
 
-    /// CPU a message at saturation, relative to `other` round by round, so
-    /// that a slow drift of the machine falls out.
-    fn cpu_ratio(&self, other: &Self) -> Spread {
+    /// Relative to `other` round by round, so that a slow drift of the machine
+    /// falls out; `None` where `other` has no such figure.
+    pub(crate) fn ratio(&self, other: &Self, metric: &Metric) -> Option<Spread> {
+        self.paired(other, metric, |own, other| own / other)
+            .filter(|ratio| ratio.max.is_finite() && ratio.min > 0.0)
+    }
+
+    /// Beyond `other`, round by round.
+    pub(crate) fn beyond(&self, other: &Self, metric: &Metric) -> Option<Spread> {
+        self.paired(other, metric, |own, other| own - other)
+    }
+
+    fn paired(
+        &self,
+        other: &Self,
+        metric: &Metric,
+        of: impl Fn(f64, f64) -> f64,
+    ) -> Option<Spread> {
         let pairs = self.rounds.iter().zip(&other.rounds);
-        Spread::new(pairs.map(|(own, other)| own.saturated_cpu_us / other.saturated_cpu_us))
+        let figures: Vec<f64> = pairs
+            .map(|(own, other)| of((metric.of)(own), (metric.of)(other)))
+            .collect();
+        (!figures.is_empty()).then(|| Spread::new(figures.into_iter()))
+    }
+
+    /// Whether the generator was the limit and not the contender.
+    pub(crate) fn limited(&self) -> bool {
+        if self.load == Load::Full.to_string() {
+            return false;
+        }
+        let generator = self.spread(&GENERATOR).median;
+        generator > 95.0 && self.spread(&BUSY).median < 95.0
     }
 }
 
-/// Names of the contenders that the others are held against.
-const REFERENCES: [&str; 2] = ["bare mmsg", "kamailio"];
-
-fn references(all: &[Results]) -> impl Iterator<Item = &Results> {
-    REFERENCES
-        .iter()
-        .filter_map(|name| all.iter().find(|results| results.name == *name))
+/// A grid that was measured.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Results {
+    pub(crate) name: String,
+    pub(crate) title: String,
+    pub(crate) rounds: u16,
+    /// Of each load.
+    pub(crate) seconds: f64,
+    pub(crate) cells: Vec<Cell>,
 }
 
-/// A table with a line a figure and a column a contender.
-pub(crate) fn table(all: &[Results]) -> String {
-    let mut rows = vec![(
-        String::new(),
-        all.iter().map(|one| one.name.clone()).collect(),
-    )];
-    for metric in &METRICS {
-        let cells = |one: &Results| one.spread(metric).text(metric.decimals);
-        rows.push((
-            metric.label.to_owned(),
-            all.iter().map(cells).collect::<Vec<_>>(),
-        ));
-        if metric.key == SATURATED_CPU.key {
-            for reference in references(all) {
-                let cells = |one: &Results| one.cpu_ratio(reference).text(2);
-                let label = format!("  times {}", reference.name);
-                rows.push((label, all.iter().map(cells).collect()));
+/// Contenders that the others are held against.
+pub(crate) const REFERENCES: [&str; 4] = ["bare-mmsg", "bare-gso-equal", "bare-gso", "kamailio"];
+
+impl Results {
+    pub(crate) fn cell(&self, contender: &str, setup: &str, load: &str) -> Option<&Cell> {
+        self.cells
+            .iter()
+            .find(|cell| cell.contender == contender && cell.setup == setup && cell.load == load)
+    }
+
+    /// The labels of the setups, each once, in order.
+    pub(crate) fn setups(&self) -> Vec<&str> {
+        distinct(self.cells.iter().map(|cell| cell.setup.as_str()))
+    }
+
+    pub(crate) fn loads(&self) -> Vec<&str> {
+        distinct(self.cells.iter().map(|cell| cell.load.as_str()))
+    }
+
+    pub(crate) fn contenders(&self) -> Vec<&str> {
+        distinct(self.cells.iter().map(|cell| cell.contender.as_str()))
+    }
+
+    /// A table for each setup and load: its title, the head and the lines.
+    pub(crate) fn tables(&self) -> Vec<(String, Vec<Vec<String>>)> {
+        let mut tables = Vec::new();
+        let present = self.contenders();
+        let references = || REFERENCES.iter().filter(|name| present.contains(name));
+        for setup in self.setups() {
+            for load in self.loads() {
+                let mut rows = vec![head(references())];
+                for contender in &present {
+                    if let Some(cell) = self.cell(contender, setup, load) {
+                        let held = references().map(|name| self.cell(name, setup, load));
+                        rows.push(line(cell, held));
+                    }
+                }
+                tables.push((format!("{setup}, {load}"), rows));
             }
         }
+        tables
     }
-    let width = |column: usize| rows.iter().map(|(_, cells)| cells[column].len()).max();
-    let widths: Vec<usize> = (0..all.len()).filter_map(width).collect();
-    let mut text = String::new();
-    for (label, cells) in &rows {
-        let _ = write!(text, "{label:<30}");
-        for (cell, width) in cells.iter().zip(&widths) {
-            let _ = write!(text, "  {cell:>width$}");
+
+    /// For the terminal.
+    pub(crate) fn text(&self) -> String {
+        let mut text = format!("{}\n", self.title);
+        for (title, rows) in self.tables() {
+            let _ = writeln!(text, "\n{title}");
+            let width = |column: usize| rows.iter().map(|row| row[column].len()).max();
+            let widths: Vec<usize> = (0..rows[0].len()).filter_map(width).collect();
+            for row in &rows {
+                for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+                    let _ = match column {
+                        0 => write!(text, "  {cell:<width$}"),
+                        _ => write!(text, "  {cell:>width$}"),
+                    };
+                }
+                text.push('\n');
+            }
         }
-        text.push('\n');
+        if self.cells.iter().any(Cell::limited) {
+            text.push_str(LIMITED);
+            text.push('\n');
+        }
+        text
     }
-    text
 }
 
-/// Medians, spreads and ratios of one contender, by key.
-#[derive(Debug, Serialize)]
-pub(crate) struct Figures<'a> {
-    #[serde(flatten)]
-    results: &'a Results,
-    figures: BTreeMap<&'static str, Spread>,
-    /// CPU a message at saturation, relative to the reference named.
-    cpu_ratio_to: BTreeMap<&'a str, Spread>,
+/// What the star says.
+pub(crate) const LIMITED: &str = "* The generator was the limit, not the contender.";
+
+fn head<'a>(references: impl Iterator<Item = &'a &'a str>) -> Vec<String> {
+    let mut head = vec![String::new(), CPU.label.to_owned()];
+    head.extend(references.map(|name| format!("times {name}")));
+    head.push(RATE.label.to_owned());
+    head.extend(PLAIN.map(|metric| metric.label.to_owned()));
+    head
 }
 
-/// The figures of every contender.
-pub(crate) fn figures(all: &[Results]) -> Vec<Figures<'_>> {
-    all.iter()
-        .map(|results| Figures {
-            results,
-            figures: METRICS
-                .iter()
-                .map(|metric| (metric.key, results.spread(metric)))
-                .collect(),
-            cpu_ratio_to: references(all)
-                .map(|reference| (reference.name.as_str(), results.cpu_ratio(reference)))
-                .collect(),
-        })
-        .collect()
+fn line<'a>(cell: &Cell, references: impl Iterator<Item = Option<&'a Cell>>) -> Vec<String> {
+    let star = if cell.limited() { "*" } else { "" };
+    let of = |metric: &Metric| {
+        let spread = cell.spread(metric);
+        if spread.max > 0.0 {
+            spread.text(metric.decimals)
+        } else {
+            "-".to_owned()
+        }
+    };
+    let mut line = vec![format!("{}{star}", cell.contender), of(&SPREAD[0])];
+    for reference in references {
+        let ratio = reference.and_then(|reference| cell.ratio(reference, &CPU));
+        line.push(ratio.map_or_else(|| "-".to_owned(), |ratio| ratio.text(2)));
+    }
+    line.push(of(&SPREAD[1]));
+    line.extend(PLAIN.map(|metric| {
+        let median = cell.spread(&metric).median;
+        if median > 0.0 || metric.label == LOSS.label {
+            format!("{median:.*}", metric.decimals)
+        } else {
+            "-".to_owned()
+        }
+    }));
+    line
+}
+
+fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut found = Vec::new();
+    for name in names {
+        if !found.contains(&name) {
+            found.push(name);
+        }
+    }
+    found
+}
+
+/// Results of one setup, with these CPU times a message.
+#[cfg(test)]
+pub(crate) fn example(load: Load, contenders: &[(&str, &[f64])]) -> Results {
+    let cell = |&(name, cpu): &(&str, &[f64])| Cell {
+        contender: name.to_owned(),
+        setup: "4".to_owned(),
+        load: load.to_string(),
+        rounds: cpu
+            .iter()
+            .map(|&cpu_us| Sample {
+                cpu_us,
+                ..Sample::default()
+            })
+            .collect(),
+    };
+    Results {
+        name: "headline".to_owned(),
+        title: "An example".to_owned(),
+        rounds: 1,
+        seconds: 1.0,
+        cells: contenders.iter().map(cell).collect(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn results(name: &str, cpu: &[f64]) -> Results {
-        let round = |&saturated_cpu_us: &f64| Sample {
-            saturated_cpu_us,
-            ..Sample::default()
-        };
-        Results {
-            name: name.to_owned(),
-            version: String::new(),
-            rounds: cpu.iter().map(round).collect(),
-        }
+    fn spread(median: f64, min: f64, max: f64) -> Spread {
+        Spread { median, min, max }
     }
 
     #[test]
     fn the_median_is_the_middle_or_between_the_two() {
-        let spread = |figures: &[f64]| Spread::new(figures.iter().copied());
-        assert_eq!(
-            spread(&[3.0, 1.0, 2.0]),
-            Spread {
-                median: 2.0,
-                min: 1.0,
-                max: 3.0
-            }
-        );
-        assert_eq!(spread(&[4.0, 1.0, 2.0, 3.0]).median, 2.5);
-        assert_eq!(
-            spread(&[7.0]),
-            Spread {
-                median: 7.0,
-                min: 7.0,
-                max: 7.0
-            }
-        );
+        let of = |figures: &[f64]| Spread::new(figures.iter().copied());
+        assert_eq!(of(&[3.0, 1.0, 2.0]), spread(2.0, 1.0, 3.0));
+        assert_eq!(of(&[4.0, 1.0, 2.0, 3.0]).median, 2.5);
+        assert_eq!(of(&[7.0]), spread(7.0, 7.0, 7.0));
     }
 
     #[test]
     fn ratios_compare_within_a_round() {
-        let own = results("viaduct", &[2.0, 4.0, 6.0]);
-        let other = results("kamailio", &[4.0, 8.0, 8.0]);
-        assert_eq!(
-            own.cpu_ratio(&other),
-            Spread {
-                median: 0.5,
-                min: 0.5,
-                max: 0.75
-            }
+        let results = example(
+            Load::Full,
+            &[("one", &[2.0, 4.0, 6.0]), ("other", &[4.0, 8.0, 8.0])],
         );
+        let ratio = results.cells[0].ratio(&results.cells[1], &CPU);
+        assert_eq!(ratio, Some(spread(0.5, 0.5, 0.75)));
     }
 
     #[test]
-    fn the_table_holds_every_figure_against_the_references() {
-        let all = [results("bare mmsg", &[4.0]), results("viaduct", &[5.0])];
-        let table = table(&all);
-        assert!(table.contains("times bare mmsg"), "{table}");
-        assert!(table.contains("1.25 (1.25..1.25)"), "{table}");
-        assert!(!table.contains("times kamailio"), "{table}");
-        let lengths: Vec<usize> = table.lines().map(str::len).collect();
-        assert!(
-            lengths.iter().all(|&length| length == lengths[0]),
-            "{table}"
-        );
+    fn nothing_is_a_multiple_of_what_takes_no_time() {
+        let results = example(Load::Full, &[("one", &[2.0]), ("direct", &[0.0])]);
+        assert_eq!(results.cells[0].ratio(&results.cells[1], &CPU), None);
     }
 
     #[test]
-    fn the_json_names_figures_and_ratios() {
-        let all = [results("bare mmsg", &[4.0]), results("viaduct", &[5.0])];
-        let json = serde_json::to_value(figures(&all)).expect("JSON");
-        assert_eq!(json[1]["figures"]["saturated_cpu_us"]["median"], 5.0);
-        assert_eq!(json[1]["cpu_ratio_to"]["bare mmsg"]["median"], 1.25);
-        assert_eq!(json[1]["rounds"][0]["saturated_cpu_us"], 5.0);
+    fn the_table_holds_every_contender_against_the_references() {
+        let text = example(
+            Load::Full,
+            &[("bare-mmsg", &[4.0]), ("viaduct-pad", &[5.0])],
+        )
+        .text();
+        assert!(text.contains("times bare-mmsg"), "{text}");
+        assert!(text.contains("1.25 (1.25..1.25)"), "{text}");
+        assert!(!text.contains("times kamailio"), "{text}");
+        assert!(!text.contains(LIMITED), "{text}");
+    }
+
+    #[test]
+    fn a_row_where_the_generator_was_the_limit_is_marked() {
+        let mut results = example(Load::Saturated, &[("bare-gso", &[1.0])]);
+        results.cells[0].rounds[0].generator_busy_percent = 99.0;
+        results.cells[0].rounds[0].busy_percent = 60.0;
+        assert!(results.text().contains("bare-gso*"));
+        assert!(results.text().contains(LIMITED));
+        results.cells[0].rounds[0].busy_percent = 99.0;
+        assert!(!results.text().contains(LIMITED));
     }
 }

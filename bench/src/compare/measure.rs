@@ -1,0 +1,246 @@
+//! One contender in one setup: started, loaded in each way asked for, ended.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Serialize;
+
+use super::contender::{Contender, Cores, Running};
+use super::network::Network;
+use super::part::{Load, Setup};
+use super::process;
+use crate::load::{self, Mix};
+use crate::report::{LoadReport, Percentiles};
+
+/// Calls whose messages are of one length and follow each other where the
+/// generator is in a hurry: what it needs so as not to be the limit.
+const RUN: u16 = 32;
+
+/// Messages in flight at saturation.
+const WINDOW: u64 = 512;
+
+/// Loads of a twentieth of a second that a contender may take to answer.
+const ATTEMPTS: usize = 100;
+
+/// Below this rate the generator has the time to send each message by itself,
+/// with lengths that change from call to call, as they come in life.
+const UNHURRIED: f64 = 100_000.0;
+
+/// Ticks of `/proc/stat` in a second.
+const TICKS: f64 = 100.0;
+
+/// What one load found.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Sample {
+    /// CPU time of the contender for each message that arrived; 0 where there
+    /// is none.
+    pub(crate) cpu_us: f64,
+    /// Messages a second that came through; with a full queue, what a core
+    /// can do at that CPU time a message.
+    pub(crate) rate: f64,
+    /// Messages a second offered; `None` in a closed loop.
+    pub(crate) offered: Option<f64>,
+    pub(crate) loss_percent: f64,
+    /// Of one core; two workers may have up to 200.
+    pub(crate) busy_percent: f64,
+    pub(crate) generator_busy_percent: f64,
+    /// `None` in a closed loop.
+    pub(crate) latency_us: Option<Percentiles>,
+    pub(crate) memory_mib: f64,
+    pub(crate) resident_mib: f64,
+    /// Time that contender and generator waited for a core.
+    pub(crate) waited_percent: f64,
+    /// Time that the host gave to other guests, of all cores.
+    pub(crate) steal_percent: f64,
+    /// Messages looked at in full; a wrong one ends the comparison.
+    pub(crate) checked: u64,
+}
+
+/// What holds for every measurement of a run.
+pub(crate) struct Bench<'a> {
+    pub(crate) cores: Cores,
+    pub(crate) seconds: f64,
+    pub(crate) warm_up: f64,
+    pub(crate) out: &'a std::path::Path,
+}
+
+impl Bench<'_> {
+    /// Runs `contender` in `setup` under each of `loads`, in order.
+    ///
+    /// # Errors
+    /// Named by the contender: it does not start, carries no traffic, ends,
+    /// or hands on a wrong message.
+    pub(crate) fn measure(
+        &self,
+        contender: &Contender,
+        setup: &Setup,
+        loads: &[Load],
+    ) -> Result<Vec<Sample>> {
+        self.try_measure(contender, setup, loads)
+            .with_context(|| format!("{} ({})", contender.name, setup.label))
+    }
+
+    fn try_measure(
+        &self,
+        contender: &Contender,
+        setup: &Setup,
+        loads: &[Load],
+    ) -> Result<Vec<Sample>> {
+        let network = Network::new(setup.path, setup.destinations)?;
+        let mut running = contender.start(&network, setup.peers, self.cores, self.out)?;
+        let base = load::Options {
+            balancer: running.is_some().then_some(network.listen),
+            direct: running.is_none(),
+            peers: setup.peers,
+            peer_address: network.peer,
+            destinations: setup.destinations,
+            destination_address: network.destination,
+            mix: if contender.equal {
+                Mix::Equal
+            } else {
+                setup.mix
+            },
+            length: setup.length,
+            rate: None,
+            window: WINDOW,
+            seconds: self.seconds,
+            warm_up: self.warm_up,
+            gso_run: RUN,
+            hold: Vec::new(),
+            bare: contender.is_bare(),
+        };
+        wait_for_traffic(running.as_mut(), &base)?;
+        let mut peak = 0.0;
+        let mut samples = Vec::new();
+        for &load in loads {
+            let rate = match load {
+                Load::Saturated | Load::Full => None,
+                Load::Share(share) => Some(peak * share),
+                Load::Rate(rate) => Some(rate),
+            };
+            let options = load::Options {
+                rate,
+                gso_run: match (load, rate) {
+                    (Load::Full, _) => 1,
+                    (_, Some(rate)) if rate <= UNHURRIED => 1,
+                    _ => RUN,
+                },
+                hold: match (load, &running) {
+                    (Load::Full, Some(running)) => process::tree(running.id())?,
+                    _ => Vec::new(),
+                },
+                ..base.clone()
+            };
+            let mut sample = take(running.as_mut(), &options)?;
+            match load {
+                Load::Saturated => peak = sample.rate,
+                // Most of the time it stood still.
+                Load::Full if running.is_some() => sample.rate = 1e6 / sample.cpu_us,
+                Load::Full | Load::Share(_) | Load::Rate(_) => {}
+            }
+            if rate.is_none() {
+                // In a closed loop the window makes the latency.
+                sample.latency_us = None;
+            }
+            samples.push(sample);
+        }
+        Ok(samples)
+    }
+}
+
+/// The kernel's accounts at one moment.
+struct Account {
+    at: Instant,
+    contender: process::Usage,
+    /// Of this process and the contender, which is its child.
+    both: process::Usage,
+    stolen: u64,
+}
+
+impl Account {
+    fn new(contender: Option<u32>) -> Result<Self> {
+        Ok(Self {
+            at: Instant::now(),
+            contender: contender.map_or(Ok(process::Usage::default()), process::usage)?,
+            both: process::usage(std::process::id())?,
+            stolen: process::stolen(),
+        })
+    }
+}
+
+/// One load and what it cost.
+fn take(mut running: Option<&mut Running>, load: &load::Options) -> Result<Sample> {
+    let id = running.as_ref().map(|running| running.id());
+    let mut accounts = Vec::new();
+    let loaded = load::run(load, || {
+        accounts.push(Account::new(id)?);
+        Ok(())
+    });
+    // Whose end is the reason goes before what followed from it.
+    if let Some(running) = &mut running {
+        running.check()?;
+    }
+    let report = loaded?;
+    let last_words = || match &running {
+        Some(running) => format!("it ran{}", running.last_words()),
+        None => "without anything between".to_owned(),
+    };
+    examine(&report, load).with_context(last_words)?;
+    let [before, after] = &accounts[..] else {
+        bail!("the load has no beginning and end");
+    };
+    let elapsed = (after.at - before.at).as_nanos() as f64;
+    let percent = |ns: u64| 100.0 * ns as f64 / elapsed;
+    let cpu = after.contender.cpu - before.contender.cpu;
+    let stolen = (after.stolen - before.stolen) as f64 / TICKS;
+    let memory = id.map_or(Ok(process::Memory::default()), process::memory)?;
+    Ok(Sample {
+        cpu_us: cpu as f64 / 1000.0 / (report.rate * report.seconds),
+        rate: report.rate,
+        offered: load.rate,
+        loss_percent: report.messages.lost_percent(),
+        busy_percent: percent(cpu),
+        generator_busy_percent: report.generator_busy_percent,
+        latency_us: Some(report.latency.all),
+        memory_mib: memory.proportional,
+        resident_mib: memory.resident,
+        waited_percent: percent(after.both.waited - before.both.waited),
+        steal_percent: 100.0 * stolen * 1e9 / elapsed / super::cores() as f64,
+        checked: report.checks.checked,
+    })
+}
+
+/// Whether the load can be believed.
+fn examine(report: &LoadReport, load: &load::Options) -> Result<()> {
+    if let Some(failure) = &report.checks.first_failure {
+        bail!("a wrong message was handed on: {failure}");
+    }
+    let messages = &report.messages;
+    ensure!(
+        messages.received() > 0 && (load.rate.is_some() || messages.lost_percent() < 50.0),
+        "the traffic was not carried: {} of {} messages were lost",
+        messages.lost,
+        messages.sent
+    );
+    Ok(())
+}
+
+/// Sends a little until messages come through in both directions.
+fn wait_for_traffic(mut running: Option<&mut Running>, load: &load::Options) -> Result<()> {
+    let trial = load::Options {
+        window: 8,
+        seconds: 0.05,
+        warm_up: 0.0,
+        ..load.clone()
+    };
+    for _ in 0..ATTEMPTS {
+        if let Some(running) = &mut running {
+            running.check()?;
+        }
+        if load::run(&trial, || Ok(()))?.messages.received_by_callers > 0 {
+            return Ok(());
+        }
+    }
+    let last_words = running.map_or_else(String::new, |one| one.last_words());
+    bail!("it carried no traffic{last_words}")
+}

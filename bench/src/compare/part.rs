@@ -1,0 +1,213 @@
+//! What is compared: the headline and the axes, each a grid of contenders,
+//! setups and loads.
+
+use std::fmt;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::network::Path;
+use crate::load::Mix;
+
+/// One way to send.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Load {
+    /// As many messages as come through: a closed loop. The generator sends
+    /// runs of equal length, else it would be the limit.
+    Saturated,
+    /// Every message is there before the contender takes the first, all kinds
+    /// and lengths shuffled: what a message costs at most speed, whatever the
+    /// generator can do.
+    Full,
+    /// This share of what came through at saturation, just before.
+    Share(f64),
+    /// So many messages a second.
+    Rate(f64),
+}
+
+impl fmt::Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Saturated => f.write_str("saturated"),
+            Self::Full => f.write_str("full queue"),
+            Self::Share(share) => write!(f, "{:.0} % load", share * 100.0),
+            Self::Rate(rate) => write!(f, "{rate:.0} messages/s"),
+        }
+    }
+}
+
+/// One way in which callers and farm are laid out.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    pub(crate) label: String,
+    pub(crate) destinations: u16,
+    pub(crate) peers: u16,
+    pub(crate) mix: Mix,
+    /// Octets of a message where all are equal.
+    pub(crate) length: u16,
+    pub(crate) path: Path,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            label: "4 destinations, 1 peer, calls".to_owned(),
+            destinations: 4,
+            peers: 1,
+            mix: Mix::Calls,
+            length: 600,
+            path: Path::Loopback,
+        }
+    }
+}
+
+/// A grid of measurements.
+pub(crate) struct Part {
+    pub(crate) name: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) contenders: &'static [&'static str],
+    pub(crate) setups: Vec<Setup>,
+    pub(crate) loads: Vec<Load>,
+}
+
+/// What one axis varies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Axis {
+    /// Destinations, 1 to 256
+    Destinations,
+    /// Upstream addresses, 1 to 10,000
+    Peers,
+    /// Kinds and lengths of messages
+    Mix,
+    /// Octets of a message
+    Size,
+    /// Offered load, 1 % to 200 % of saturation
+    Load,
+    /// Loopback, and veth between network namespaces (needs root)
+    Path,
+}
+
+/// The share of the saturating load that is twice as much as comes through.
+pub(crate) const TWICE: Load = Load::Share(2.0);
+
+/// Half of what comes through at saturation.
+pub(crate) const HALF: Load = Load::Share(0.5);
+
+/// A usual rate for a large site, in messages a second.
+pub(crate) const FIXED: Load = Load::Rate(50_000.0);
+
+/// The comparison that everything else varies.
+pub(crate) fn headline() -> Part {
+    Part {
+        name: "headline",
+        title: "One worker, four destinations, one upstream peer, whole calls",
+        contenders: &[
+            "direct",
+            "bare-single",
+            "bare-mmsg",
+            "bare-gso-equal",
+            "kamailio",
+            "viaduct-off",
+            "viaduct-exact",
+            "viaduct-pad",
+            "viaduct-pad-equal",
+            super::contender::TWO_WORKERS,
+        ],
+        setups: vec![Setup::default()],
+        loads: vec![Load::Full, Load::Saturated, HALF, FIXED],
+    }
+}
+
+/// The comparison along `axis`.
+pub(crate) fn axis(axis: Axis) -> Part {
+    let full = vec![Load::Full];
+    match axis {
+        Axis::Destinations => Part {
+            name: "destinations",
+            title: "Destinations",
+            contenders: &["bare-mmsg", "bare-gso-equal", "kamailio", "viaduct-pad"],
+            setups: setups(&[1, 4, 16, 64, 256], |setup, &count| {
+                setup.destinations = count;
+            }),
+            loads: full,
+        },
+        Axis::Peers => Part {
+            name: "peers",
+            title: "Upstream peers",
+            contenders: &["bare-mmsg", "kamailio", "viaduct-off", "viaduct-pad"],
+            setups: setups(&[1, 10, 10_000], |setup, &count| setup.peers = count),
+            loads: full,
+        },
+        Axis::Mix => Part {
+            name: "mix",
+            title: "Kinds and lengths of messages",
+            contenders: &["bare-mmsg", "bare-gso", "viaduct-exact", "viaduct-pad"],
+            setups: ["calls", "invite", "equal"]
+                .into_iter()
+                .zip([Mix::Calls, Mix::Invite, Mix::Equal])
+                .map(|(label, mix)| Setup {
+                    label: label.to_owned(),
+                    mix,
+                    ..Setup::default()
+                })
+                .collect(),
+            loads: full,
+        },
+        Axis::Size => Part {
+            name: "size",
+            title: "Octets of a message, all equal",
+            contenders: &["bare-mmsg", "bare-gso", "viaduct-pad"],
+            setups: setups(&[550, 700, 1000, 1400, 2500, 3900], |setup, &length| {
+                setup.mix = Mix::Equal;
+                setup.length = length;
+            }),
+            loads: full,
+        },
+        Axis::Load => Part {
+            name: "load",
+            title: "Offered load, in per cent of each contender's own saturation",
+            contenders: &[
+                "direct",
+                "bare-mmsg",
+                "kamailio",
+                "viaduct-off",
+                "viaduct-pad",
+            ],
+            setups: vec![Setup::default()],
+            loads: [Load::Saturated]
+                .into_iter()
+                .chain([0.01, 0.05, 0.1, 0.25].map(Load::Share))
+                .chain([HALF])
+                .chain([0.75, 0.9, 1.0, 1.5].map(Load::Share))
+                .chain([TWICE])
+                .collect(),
+        },
+        Axis::Path => Part {
+            name: "path",
+            title: "Loopback, and veth between network namespaces",
+            contenders: &["bare-mmsg", "bare-gso-equal", "kamailio", "viaduct-pad"],
+            setups: [("loopback", Path::Loopback), ("veth", Path::Veth)]
+                .map(|(label, path)| Setup {
+                    label: label.to_owned(),
+                    path,
+                    ..Setup::default()
+                })
+                .into(),
+            loads: full,
+        },
+    }
+}
+
+/// A setup for each of `values`, labelled by it.
+fn setups<T: ToString>(values: &[T], change: impl Fn(&mut Setup, &T)) -> Vec<Setup> {
+    let setup = |value: &T| {
+        let mut setup = Setup {
+            label: value.to_string(),
+            ..Setup::default()
+        };
+        change(&mut setup, value);
+        setup
+    };
+    values.iter().map(setup).collect()
+}

@@ -1,0 +1,232 @@
+//! What is aimed at, and whether it was reached.
+
+use serde::Serialize;
+
+use super::contender::TWO_WORKERS;
+use super::part::{FIXED, HALF, Load, TWICE};
+use super::summary::{CPU, Cell, Metric, P50, P99, P999, RATE, RESIDENT, Results, Spread};
+
+/// One aim and what was measured.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Target {
+    pub(crate) what: String,
+    pub(crate) aim: String,
+    /// `None` where the run did not measure it.
+    pub(crate) measured: Option<Spread>,
+    pub(crate) met: Option<bool>,
+    /// Why it was not measured, where that is known.
+    pub(crate) remark: &'static str,
+}
+
+/// Which way is good.
+#[derive(Clone, Copy)]
+enum Aim {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+fn target(what: &str, aim: Aim, measured: Option<Spread>) -> Target {
+    let (text, met) = match aim {
+        Aim::AtMost(bound) => (
+            format!("at most {bound}"),
+            measured.map(|spread| spread.median <= bound),
+        ),
+        Aim::AtLeast(bound) => (
+            format!("at least {bound}"),
+            measured.map(|spread| spread.median >= bound),
+        ),
+    };
+    Target {
+        what: what.to_owned(),
+        aim: text,
+        measured,
+        met,
+        remark: "",
+    }
+}
+
+/// Looks up what was measured.
+#[derive(Clone, Copy)]
+struct Measured<'a>(&'a [Results]);
+
+impl<'a> Measured<'a> {
+    /// In the first setup where none is given.
+    fn cell(
+        self,
+        part: &str,
+        setup: Option<&str>,
+        contender: &str,
+        load: Load,
+    ) -> Option<&'a Cell> {
+        let part = self.0.iter().find(|one| one.name == part)?;
+        let setup = setup.or_else(|| part.setups().first().copied())?;
+        part.cell(contender, setup, &load.to_string())
+    }
+
+    fn headline(self, contender: &str, load: Load) -> Option<&'a Cell> {
+        self.cell("headline", None, contender, load)
+    }
+
+    fn ratio(self, own: &str, other: &str, load: Load, metric: &Metric) -> Option<Spread> {
+        self.headline(own, load)?
+            .ratio(self.headline(other, load)?, metric)
+    }
+
+    /// CPU a message with a full queue in a setup of an axis.
+    fn along(self, axis: &str, setup: &str, own: &str, other: &str) -> Option<Spread> {
+        let of = |contender| self.cell(axis, Some(setup), contender, Load::Full);
+        of(own)?.ratio(of(other)?, &CPU)
+    }
+}
+
+/// Every aim, against what `parts` measured. By the medians.
+pub(crate) fn all(parts: &[Results]) -> Vec<Target> {
+    let measured = Measured(parts);
+    let cpu = |own, other, load| measured.ratio(own, other, load, &CPU);
+    let pad = "viaduct-pad";
+    let (mmsg, gso, kamailio) = ("bare-mmsg", "bare-gso-equal", "kamailio");
+    let full = Load::Full;
+    let overload = || {
+        let of = |load| measured.cell("load", None, pad, load);
+        of(TWICE)?.ratio(of(Load::Saturated)?, &RATE)
+    };
+    let added = || {
+        let direct = measured.headline("direct", FIXED)?;
+        measured.headline(pad, FIXED)?.beyond(direct, &P99)
+    };
+    let two = measured.headline(TWO_WORKERS, full);
+    let resident = two.map(|cell| cell.spread(&RESIDENT));
+    let mut targets = vec![
+        target(
+            "CPU a message with a full queue, pad, times bare recvmmsg/sendmmsg",
+            Aim::AtMost(0.5),
+            cpu(pad, mmsg, full),
+        ),
+        target(
+            "the same, times bare GSO (which gets messages of equal length)",
+            Aim::AtMost(1.2),
+            cpu(pad, gso, full),
+        ),
+        target(
+            "the same, both with messages of equal length",
+            Aim::AtMost(1.2),
+            cpu("viaduct-pad-equal", gso, full),
+        ),
+        target(
+            "the same, times Kamailio",
+            Aim::AtMost(0.3),
+            cpu(pad, kamailio, full),
+        ),
+        Target {
+            remark: "not in Debian",
+            ..target("the same, times OpenSIPS", Aim::AtMost(0.2), None)
+        },
+        target(
+            "CPU a message with a full queue, off, times bare recvmmsg/sendmmsg",
+            Aim::AtMost(1.05),
+            cpu("viaduct-off", mmsg, full),
+        ),
+        target(
+            "CPU a message at 50,000 messages/s, pad, times bare recvmmsg/sendmmsg",
+            Aim::AtMost(0.6),
+            cpu(pad, mmsg, FIXED),
+        ),
+        target(
+            "p99 in us at 50,000 messages/s beyond that without a balancer, pad",
+            Aim::AtMost(1000.0),
+            added(),
+        ),
+        target(
+            "CPU a message with 10,000 upstream peers, pad, times bare recvmmsg/sendmmsg",
+            Aim::AtMost(0.8),
+            measured.along("peers", "10000", pad, mmsg),
+        ),
+        target(
+            "CPU a message with 256 destinations, pad, times bare recvmmsg/sendmmsg",
+            Aim::AtMost(1.0),
+            measured.along("destinations", "256", pad, mmsg),
+        ),
+        target(
+            "messages/s at twice the saturating load, pad, share of those at saturation",
+            Aim::AtLeast(0.97),
+            overload(),
+        ),
+    ];
+    for (name, metric) in [("p50", &P50), ("p99", &P99), ("p99.9", &P999)] {
+        targets.push(target(
+            &format!("{name} at half load, pad, times Kamailio's at its half load"),
+            Aim::AtMost(1.0),
+            measured.ratio(pad, kamailio, HALF, metric),
+        ));
+    }
+    targets.push(target(
+        "resident MiB with two workers",
+        Aim::AtMost(12.0),
+        resident,
+    ));
+    targets
+}
+
+/// The aims as a table: head and lines.
+pub(crate) fn table(targets: &[Target]) -> Vec<Vec<String>> {
+    let head = ["target", "aim", "measured", ""]
+        .map(str::to_owned)
+        .to_vec();
+    let line = |target: &Target| {
+        let unknown = || match target.remark {
+            "" => "not in this run".to_owned(),
+            remark => format!("not measured: {remark}"),
+        };
+        let measured = target
+            .measured
+            .map_or_else(unknown, |spread| spread.text(2));
+        let met = match target.met {
+            Some(true) => "met",
+            Some(false) => "MISSED",
+            None => "-",
+        };
+        vec![
+            target.what.clone(),
+            target.aim.clone(),
+            measured,
+            met.to_owned(),
+        ]
+    };
+    std::iter::once(head)
+        .chain(targets.iter().map(line))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::summary::example;
+
+    fn find<'a>(targets: &'a [Target], what: &str) -> &'a Target {
+        let found = targets.iter().find(|target| target.what.contains(what));
+        found.expect("a target")
+    }
+
+    #[test]
+    fn a_target_is_met_by_the_median_and_missed_beyond() {
+        let run = |pad: &[f64]| {
+            let parts = [example(
+                Load::Full,
+                &[("bare-mmsg", &[4.0, 4.0, 4.0]), ("viaduct-pad", pad)],
+            )];
+            find(&all(&parts), "CPU a message with a full queue, pad").met
+        };
+        assert_eq!(run(&[1.0, 2.0, 9.0]), Some(true));
+        assert_eq!(run(&[1.0, 2.1, 9.0]), Some(false));
+    }
+
+    #[test]
+    fn what_was_not_measured_is_neither_met_nor_missed() {
+        let targets = all(&[example(Load::Full, &[("viaduct-pad", &[1.0])])]);
+        assert!(targets.iter().all(|target| target.met.is_none()));
+        let lines = table(&targets);
+        assert_eq!(lines[1][2], "not in this run");
+        let opensips = lines.iter().find(|line| line[0].contains("OpenSIPS"));
+        assert_eq!(opensips.expect("a line")[2], "not measured: not in Debian");
+    }
+}
