@@ -23,9 +23,20 @@ fn effective(command: &mut Command, key: &str) -> String {
 
 /// A setting as written in the file, in its variable and in its flag, and as
 /// the effective configuration then prints it; first the default.
-const PRECEDENCE: [(&str, [&str; 3], [&str; 4]); 10] = [
+const PRECEDENCE: [(&str, [&str; 3], [&str; 4]); 13] = [
     ("workers", ["5", "6", "7"], ["", "5", "6", "7"]),
-    ("batch", ["10", "20", "30"], ["64", "10", "20", "30"]),
+    ("batch", ["10", "20", "30"], ["256", "10", "20", "30"]),
+    (
+        "gso",
+        ["'exact'", "off", "pad"],
+        ["\"pad\"", "\"exact\"", "\"off\"", "\"pad\""],
+    ),
+    (
+        "coalesce-us",
+        ["50", "0", "auto"],
+        ["400", "50", "0", "400"],
+    ),
+    ("spin-us", ["10", "20", "30"], ["0", "10", "20", "30"]),
     (
         "pin",
         ["false", "on", "off"],

@@ -1,15 +1,20 @@
 //! Sockets: the only room with unsafe code.
 //!
 //! A socket is bound with `SO_REUSEPORT`, so that each worker has its own for
-//! each listener. Datagrams come and go in batches, one system call each.
+//! each listener. Datagrams come and go in batches, one system call each, and
+//! those for one destination go together ([`Limits`]).
 
 #![allow(unsafe_code, reason = "recvmmsg and sendmmsg have no safe binding")]
 
 mod name;
+mod outgoing;
 mod receive;
+mod refusals;
+mod runs;
 mod send;
 mod socket;
 
 pub use receive::ReceiveBatch;
-pub use send::{SendBatch, SendFailure};
+pub use runs::Limits;
+pub use send::{SendBatch, Sent};
 pub use socket::{Granted, Socket};

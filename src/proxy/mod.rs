@@ -73,6 +73,9 @@ pub enum Decision {
 pub struct Forward {
     /// Octets to send, from the start of the buffer.
     pub length: usize,
+    /// Where in them the value of the topmost Via starts. White space may be
+    /// put in there, for any may stand behind the colon (RFC 3261 §25.1).
+    pub padding_at: usize,
     /// Where to.
     pub to: SocketAddr,
     /// The listener from whose socket it leaves.

@@ -2,6 +2,7 @@
 //! the edits on the way (§16.6, §18.2.1).
 
 use super::branch::Transaction;
+use super::local::VIA_NAME;
 use super::reason::Reason;
 use super::repair::Repairs;
 use super::target::{is_forbidden, respond_to};
@@ -101,8 +102,10 @@ impl<'a> Request<'a> {
             return Err(Reason::TooLarge);
         }
         let length = scratch.rewrite.write(whole, out).ok_or(Reason::TooLarge)?;
+        let own_via = self.message.via.map_or(0, |row| row.line.start);
         Ok(Decision::Forward(Forward {
             length,
+            padding_at: scratch.rewrite.position(own_via) + VIA_NAME.len(),
             to,
             listener,
             way,
