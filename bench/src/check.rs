@@ -119,14 +119,14 @@ fn same_via(via: &str, written: &[&str]) -> bool {
     matches!(written, [one] if bare(one) == bare(via))
 }
 
-/// The values of every header `name`, as text; none that are not UTF-8.
+/// The values of every header `name`, as text; none that are not UTF-8. A
+/// balancer may put white space before them.
 fn values<'a>(message: &'a [u8], name: &str) -> Vec<&'a str> {
     headers(message)
         .filter_map(|line| {
-            std::str::from_utf8(line)
-                .ok()?
-                .strip_prefix(name)?
-                .strip_prefix(": ")
+            let row = std::str::from_utf8(line).ok()?;
+            let value = row.strip_prefix(name)?.strip_prefix(": ")?;
+            Some(value.trim_start_matches(' '))
         })
         .collect()
 }

@@ -35,8 +35,10 @@ pub(super) struct Pace {
     window_start: Instant,
     /// Datagrams since then.
     taken: u32,
-    /// The wait that the window before makes worth while.
-    wait: Option<Duration>,
+    /// How far apart the window before says that batches should be.
+    apart: Option<Duration>,
+    /// When the sockets were looked at after the last wait.
+    looked: Instant,
     /// When the sockets were first found empty, and whether they have had
     /// datagrams since.
     empty_since: Instant,
@@ -51,7 +53,8 @@ impl Pace {
             spin,
             window_start: now,
             taken: 0,
-            wait: None,
+            apart: None,
+            looked: now,
             empty_since: now,
             fresh: false,
         }
@@ -67,12 +70,15 @@ impl Pace {
     pub(super) fn next(&mut self, now: Instant) -> Next {
         let elapsed = now - self.window_start;
         if elapsed >= WINDOW {
-            self.wait = self.worth_while(elapsed);
+            self.apart = self.worth_while(elapsed);
             self.window_start = now;
             self.taken = 0;
         }
-        if let Some(wait) = self.wait {
-            return Next::Gather(wait);
+        if let Some(apart) = self.apart {
+            // The time that the last batch took counts too.
+            let wait = apart.saturating_sub(now - self.looked);
+            self.looked = now + wait;
+            return if wait.is_zero() { Next::Look } else { Next::Gather(wait) };
         }
         if std::mem::take(&mut self.fresh) {
             self.empty_since = now;
@@ -84,12 +90,12 @@ impl Pace {
         }
     }
 
-    /// The wait that brings some datagrams, but no more than enough, at the
+    /// The time that brings some datagrams, but no more than enough, at the
     /// rate of a window of this length.
     fn worth_while(&self, elapsed: Duration) -> Option<Duration> {
-        let apart = elapsed.checked_div(self.taken)?;
-        let brings = self.coalesce >= apart * WORTH_WAITING;
-        brings.then_some(self.coalesce.min(apart * ENOUGH))
+        let each = elapsed.checked_div(self.taken)?;
+        let brings_some = self.coalesce >= each * WORTH_WAITING;
+        brings_some.then_some(self.coalesce.min(each * ENOUGH))
     }
 }
 
