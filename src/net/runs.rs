@@ -219,3 +219,163 @@ pub(super) fn hash(address: SocketAddr) -> usize {
 
 /// An odd number without a pattern: 2^64 by the golden ratio.
 const MIXER: u64 = 0x9E37_79B9_7F4A_7C15;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A datagram as the runs see it.
+    #[derive(Clone, Copy, Debug)]
+    struct Datagram {
+        to: SocketAddr,
+        socket: usize,
+        length: usize,
+        bound: usize,
+    }
+
+    /// The plain twin: what may be a run is tried anew for each datagram.
+    fn plain(datagrams: &[Datagram], limits: Limits) -> Vec<Vec<usize>> {
+        let mut runs: Vec<Vec<usize>> = Vec::new();
+        for (number, datagram) in datagrams.iter().enumerate() {
+            let same = |run: &&mut Vec<usize>| {
+                let first = &datagrams[run[0]];
+                (first.to, first.socket) == (datagram.to, datagram.socket)
+            };
+            if let Some(run) = runs.iter_mut().rev().find(same) {
+                run.push(number);
+                if may_leave(run, datagrams, limits) {
+                    continue;
+                }
+                run.pop();
+            }
+            runs.push(vec![number]);
+        }
+        runs
+    }
+
+    fn may_leave(run: &[usize], datagrams: &[Datagram], limits: Limits) -> bool {
+        let lengths: Vec<usize> = run.iter().map(|&number| datagrams[number].length).collect();
+        let segment = lengths.iter().copied().max().unwrap_or(0);
+        let (last, others) = lengths.split_last().expect("one");
+        let padding_fits = others
+            .iter()
+            .all(|length| segment - length <= limits.padding);
+        let bound_fits = run.iter().all(|&number| segment <= datagrams[number].bound);
+        let octets = segment * others.len() + last;
+        run.len() <= limits.segments && padding_fits && bound_fits && octets <= LONGEST_RUN
+    }
+
+    fn grouped(runs: &Runs) -> Vec<Vec<usize>> {
+        let all = runs.all().iter();
+        all.map(|run| runs.members(run).collect()).collect()
+    }
+
+    fn filled(datagrams: &[Datagram], limits: Limits) -> Runs {
+        let mut runs = Runs::new(datagrams.len(), limits);
+        for datagram in datagrams {
+            runs.push(
+                datagram.to,
+                datagram.socket,
+                datagram.length,
+                datagram.bound,
+            );
+        }
+        runs
+    }
+
+    fn datagrams() -> impl Strategy<Value = Vec<Datagram>> {
+        let to = prop_oneof![
+            (0..4_u8, 5060..5062_u16).prop_map(|(host, port)| ([10, 0, 0, host], port).into()),
+            (0..2_u16).prop_map(|host| ([0x2001, 0xdb8, 0, 0, 0, 0, 0, host], 5060).into()),
+        ];
+        // Lengths that are alike, any, and so long that few make a run.
+        let length = prop_oneof![400..420_usize, 1..1600_usize, 2800..3000_usize];
+        // One bound for a destination, or none at all.
+        let datagram = (to, 0..2_usize, length, prop::bool::weighted(0.1));
+        let datagram = datagram.prop_map(|(to, socket, length, alone)| Datagram {
+            to,
+            socket,
+            length,
+            bound: match to {
+                _ if alone => 0,
+                SocketAddr::V4(_) => 1472,
+                SocketAddr::V6(_) => LONGEST_RUN,
+            },
+        });
+        prop::collection::vec(datagram, 0..256)
+    }
+
+    fn limits() -> impl Strategy<Value = Limits> {
+        prop::sample::select(vec![Limits::OFF, Limits::EXACT, Limits::PADDED])
+    }
+
+    proptest! {
+        #[test]
+        fn runs_are_those_of_the_plain_twin(datagrams in datagrams(), limits in limits()) {
+            let runs = filled(&datagrams, limits);
+            prop_assert_eq!(grouped(&runs), plain(&datagrams, limits));
+        }
+
+        #[test]
+        fn each_datagram_leaves_once_and_in_the_order_of_its_destination(
+            datagrams in datagrams(),
+            limits in limits(),
+        ) {
+            let runs = filled(&datagrams, limits);
+            let order: Vec<usize> = grouped(&runs).concat();
+            let mut sorted = order.clone();
+            sorted.sort_unstable();
+            prop_assert!(sorted.into_iter().eq(0..datagrams.len()));
+            let mut last = HashMap::new();
+            for number in order {
+                let Datagram { to, socket, .. } = datagrams[number];
+                let before = last.insert((to, socket), number);
+                prop_assert!(before.is_none_or(|before| before < number));
+            }
+        }
+
+        #[test]
+        fn runs_keep_their_bounds(datagrams in datagrams(), limits in limits()) {
+            let runs = filled(&datagrams, limits);
+            for run in runs.all() {
+                let members: Vec<usize> = runs.members(run).collect();
+                prop_assert!(members.len() == 1 || may_leave(&members, &datagrams, limits));
+                let longest = members.iter().map(|&number| datagrams[number].length).max();
+                prop_assert_eq!(Some(run.segment), longest);
+            }
+        }
+
+        #[test]
+        fn nothing_is_left_of_an_earlier_batch(
+            batches in prop::collection::vec(datagrams(), 1..4),
+            limits in limits(),
+        ) {
+            let mut runs = Runs::new(256, limits);
+            for datagrams in batches {
+                runs.clear();
+                for datagram in &datagrams {
+                    runs.push(datagram.to, datagram.socket, datagram.length, datagram.bound);
+                }
+                prop_assert_eq!(grouped(&runs), plain(&datagrams, limits));
+            }
+        }
+
+        #[test]
+        fn without_its_padding_a_message_is_as_it_was(
+            message in prop::collection::vec(any::<u8>(), 1..200),
+            at in any::<prop::sample::Index>(),
+            padding in 0..65_usize,
+        ) {
+            let at = at.index(message.len());
+            let mut out = vec![0; message.len() + padding];
+            write_padded(&message, at, &mut out);
+            let spaces = out.drain(at..at + padding);
+            prop_assert!(spaces.into_iter().all(|octet| octet == b' '));
+            prop_assert_eq!(out, message);
+        }
+    }
+}

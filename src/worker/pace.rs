@@ -78,7 +78,11 @@ impl Pace {
             // The time that the last batch took counts too.
             let wait = apart.saturating_sub(now - self.looked);
             self.looked = now + wait;
-            return if wait.is_zero() { Next::Look } else { Next::Gather(wait) };
+            return if wait.is_zero() {
+                Next::Look
+            } else {
+                Next::Gather(wait)
+            };
         }
         if std::mem::take(&mut self.fresh) {
             self.empty_since = now;
@@ -147,7 +151,8 @@ mod tests {
         let cycle = Duration::from_micros(20);
         let load = waits(&mut pace, start, 400, cycle, 1);
         assert_eq!(load[0], Next::Await);
-        assert!(load.contains(&Next::Gather(COALESCE)));
+        // What the batch took counts as waited for.
+        assert!(load.contains(&Next::Gather(COALESCE - cycle)));
         let later = start + Duration::from_secs(1);
         assert_eq!(waits(&mut pace, later, 1, cycle, 1), [Next::Await]);
     }
@@ -157,8 +162,12 @@ mod tests {
         let start = Instant::now();
         let mut pace = Pace::new(COALESCE, Duration::ZERO, start);
         pace.took(4000);
-        let wait = Duration::from_micros(64);
-        assert_eq!(pace.next(start + WINDOW), Next::Gather(wait));
+        let full = start + WINDOW;
+        assert_eq!(pace.next(full), Next::Look);
+        assert_eq!(
+            pace.next(full),
+            Next::Gather(Duration::from_micros(ENOUGH.into()))
+        );
     }
 
     #[test]

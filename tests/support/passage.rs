@@ -47,6 +47,7 @@ pub fn check(
                 Way::Outbound if from_member => request(input, source, output),
                 way => Err(format!("{way:?} to {}", forward.to)),
             }
+            .and_then(|()| padding(output, forward.padding_at))
         }
     };
     checked.map_err(|what| {
@@ -111,6 +112,19 @@ fn request(input: &[u8], source: SocketAddr, output: &[u8]) -> Result<(), String
         found == expected,
         "headers: {found:?}\nexpected: {expected:?}"
     );
+    Ok(())
+}
+
+/// White space at `at` stands before the topmost Via and changes nothing.
+fn padding(output: &[u8], at: usize) -> Result<(), String> {
+    let Ok((plain, _)) = twin::read_but_lists(output) else {
+        return Ok(());
+    };
+    let top = position(&plain, "via").map(|row| &plain.headers[row].1);
+    let starts = top.is_some_and(|via| output[at..].starts_with(via) || via.contains(&b'\n'));
+    ensure!(starts, "padding at {at}: no start of the topmost Via");
+    let padded = [&output[..at], &b"    "[..], &output[at..]].concat();
+    ensure!(read(&padded)?.0 == plain, "padding at {at} is not ignored");
     Ok(())
 }
 
