@@ -296,5 +296,5 @@ fn every_flag_of_check_tells_its_default() {
         assert!(option.contains("[default"), "{option}");
         tunables += 1;
     }
-    assert_eq!(tunables, 16);
+    assert_eq!(tunables, 19);
 }

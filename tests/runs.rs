@@ -1,6 +1,6 @@
 //! Runs over real sockets (UDP GSO): datagrams that wait together leave
 //! together, all of them, in order, and changed by nothing but white space
-//! behind the colon of the topmost Via (RFC 3261 §25.1).
+//! behind one colon (RFC 3261 §25.1).
 
 use std::process::Command;
 use std::time::Duration;
@@ -72,13 +72,16 @@ fn responses(scene: &Scene, requests: &Passage) -> Passage {
     }
 }
 
-/// One space behind the colon of the topmost Via, and how many were there.
+/// The message with one space behind the colon of Max-Forwards, or of the
+/// topmost Via in a response; and how many more were there.
 fn without_padding(octets: &[u8]) -> (Vec<u8>, usize) {
-    let name = b"\r\nVia: ";
-    let at = octets
-        .windows(name.len())
-        .position(|part| part.eq_ignore_ascii_case(name));
-    let (head, tail) = octets.split_at(at.expect("a Via") + name.len());
+    let name: &[u8] = match octets.starts_with(b"SIP/2.0 ") {
+        true => b"\r\nVia: ",
+        false => b"\r\nMax-Forwards: ",
+    };
+    let mut parts = octets.windows(name.len());
+    let at = parts.position(|part| part.eq_ignore_ascii_case(name));
+    let (head, tail) = octets.split_at(at.expect("such a row") + name.len());
     let spaces = tail.iter().take_while(|octet| **octet == b' ').count();
     ([head, &tail[spaces..]].concat(), spaces)
 }

@@ -72,11 +72,11 @@ pub struct Tunables {
     #[arg(long, value_name = "DATAGRAMS", env = "VIADUCT_BATCH", value_parser = within(BATCHES))]
     pub batch: Option<usize>,
 
-    /// Which datagrams for one destination leave by one segmented send (UDP GSO): those of similar length, the shorter ones padded by spaces behind the colon of the topmost Via; those of exactly equal length; or none [default: pad]
+    /// Which datagrams for one destination leave by one segmented send (UDP GSO): those of similar length, the shorter ones padded by spaces behind the colon of Max-Forwards (in responses, of the topmost Via); those of exactly equal length; or none [default: pad]
     #[arg(long, value_name = "HOW", env = "VIADUCT_GSO", value_parser = gso())]
     pub gso: Option<Gso>,
 
-    /// How long datagrams may gather while more than 16,000 a second arrive, in microseconds from 0 to 10000; auto is 400 [default: auto]
+    /// How long datagrams may gather while 15,000 a second or more arrive at a worker, in microseconds from 0 to 10000; auto is 400 [default: auto]
     #[arg(long, value_name = "MICROSECONDS|auto", env = "VIADUCT_COALESCE_US", value_parser = text::coalesce)]
     pub coalesce_us: Option<Duration>,
 

@@ -75,7 +75,8 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gso {
     /// Those of similar length: the shorter ones are lengthened by spaces
-    /// behind the colon of the topmost Via (RFC 3261 §25.1).
+    /// behind the colon of Max-Forwards or, in a response, of the topmost Via
+    /// (RFC 3261 §25.1).
     Pad,
     /// Those of equal length.
     Exact,

@@ -6,9 +6,6 @@ use super::branch::MAGIC;
 use crate::config::Listener;
 use crate::sip::eq_ignore_case;
 
-/// What our Via row begins with.
-pub(super) const VIA_NAME: &str = "Via: ";
-
 /// The listeners.
 pub(super) struct Locals(Vec<Local>);
 
@@ -87,7 +84,7 @@ impl Local {
             ";rport"
         };
         let magic = String::from_utf8_lossy(MAGIC);
-        let via = format!("{VIA_NAME}SIP/2.0/UDP {host}:{port}{rport};branch={magic}");
+        let via = format!("Via: SIP/2.0/UDP {host}:{port}{rport};branch={magic}");
         Self {
             address: listener.address,
             host: host.into_bytes(),
