@@ -37,8 +37,8 @@ impl Limits {
     /// The same, and a datagram may be lengthened by 64 octets.
     ///
     /// That evens out what varies between messages of one kind. With mixed
-    /// kinds it takes 6 % less time than 32; 256 would take 11 % off, and be
-    /// a tenth of all octets on the wire.
+    /// kinds it takes 6 % less time than 32; 256 would take 11 % off, and
+    /// make some messages half as long again.
     pub const PADDED: Self = Self {
         segments: 32,
         padding: 64,
