@@ -76,7 +76,7 @@ pub struct Tunables {
     #[arg(long, value_name = "HOW", env = "VIADUCT_GSO", value_parser = gso())]
     pub gso: Option<Gso>,
 
-    /// How long datagrams may gather while 15,000 a second or more arrive at a worker, in microseconds from 0 to 10000; auto is 400 [default: auto]
+    /// How long datagrams may gather while 10,000 a second or more arrive at a worker, in microseconds from 0 to 10000; auto is 600 [default: auto]
     #[arg(long, value_name = "MICROSECONDS|auto", env = "VIADUCT_COALESCE_US", value_parser = text::coalesce)]
     pub coalesce_us: Option<Duration>,
 

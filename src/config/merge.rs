@@ -21,9 +21,10 @@ use super::{Advertise, Config, Destination, Gso, HashKey, Policy, Set};
 
 /// What to take where neither flag nor file says otherwise.
 const DEFAULT_BATCH: usize = 256;
-/// Also what `auto` stands for. With 50,000 messages a second it halves the
-/// time for each, and what it may add to a passage is far below 1 ms.
-pub(super) const DEFAULT_COALESCE: Duration = Duration::from_micros(400);
+/// Also what `auto` stands for. With 50,000 messages a second it takes a
+/// quarter off the time for each, and the p99 of a passage stays at 0.76 ms;
+/// 800 gains nothing more.
+pub(super) const DEFAULT_COALESCE: Duration = Duration::from_micros(600);
 const DEFAULT_BUFFER: usize = 4 << 20;
 const DEFAULT_REPLY_RATE: u32 = 100;
 /// The name of the set that flags make.
@@ -40,7 +41,7 @@ pub struct Settings {
     pub batch: Option<usize>,
     /// See [`Config::gso`]; the default is [`Gso::Pad`].
     pub gso: Option<Gso>,
-    /// See [`Config::coalesce`]; the default is 400 microseconds.
+    /// See [`Config::coalesce`]; the default is 600 microseconds.
     pub coalesce: Option<Duration>,
     /// See [`Config::spin`]; the default is 0.
     pub spin: Option<Duration>,

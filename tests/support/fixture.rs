@@ -56,7 +56,7 @@ pub fn config() -> Config {
         pin: false,
         batch: 64,
         gso: Gso::Pad,
-        coalesce: Duration::from_micros(400),
+        coalesce: Duration::from_micros(600),
         spin: Duration::ZERO,
         receive_buffer: 1 << 20,
         send_buffer: 1 << 20,
