@@ -23,9 +23,20 @@ fn effective(command: &mut Command, key: &str) -> String {
 
 /// A setting as written in the file, in its variable and in its flag, and as
 /// the effective configuration then prints it; first the default.
-const PRECEDENCE: [(&str, [&str; 3], [&str; 4]); 11] = [
+const PRECEDENCE: [(&str, [&str; 3], [&str; 4]); 14] = [
     ("workers", ["5", "6", "7"], ["", "5", "6", "7"]),
-    ("batch", ["10", "20", "30"], ["64", "10", "20", "30"]),
+    ("batch", ["10", "20", "30"], ["256", "10", "20", "30"]),
+    (
+        "gso",
+        ["'exact'", "off", "pad"],
+        ["\"pad\"", "\"exact\"", "\"off\"", "\"pad\""],
+    ),
+    (
+        "coalesce-us",
+        ["50", "0", "auto"],
+        ["600", "50", "0", "600"],
+    ),
+    ("spin-us", ["10", "20", "30"], ["0", "10", "20", "30"]),
     (
         "pin",
         ["false", "on", "off"],
@@ -290,5 +301,5 @@ fn every_flag_of_check_tells_its_default() {
         assert!(option.contains("[default"), "{option}");
         tunables += 1;
     }
-    assert_eq!(tunables, 17);
+    assert_eq!(tunables, 20);
 }

@@ -4,10 +4,11 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use viaduct::config::{
-    Advertise, Config, Destination, HashKey, Listener, Loaded, Overrides, Policy, Route, Set,
+    Advertise, Config, Destination, Gso, HashKey, Listener, Loaded, Overrides, Policy, Route, Set,
     State, Steer, load_with, to_toml,
 };
 
@@ -134,6 +135,8 @@ prop_compose! {
         steer in prop::sample::select(vec![Steer::CallId, Steer::Source]),
         (workers, pin, batch, reply_rate) in (1..1025_usize, any::<bool>(), 1..257_usize, 1..1_000_001_u32),
         (receive_buffer, send_buffer) in (4096..1_usize << 30, 4096..1_usize << 30),
+        gso in prop::sample::select(vec![Gso::Pad, Gso::Exact, Gso::Off]),
+        (coalesce, spin) in ((0..=10_000_u64).prop_map(Duration::from_micros), (0..=10_000_u64).prop_map(Duration::from_micros)),
         secret_file in prop::option::of("[ -~]{1,20}"),
     ) -> Config {
         let (mut listeners, mut sets) = (listeners, sets);
@@ -159,6 +162,9 @@ prop_compose! {
             steer,
             pin,
             batch,
+            gso,
+            coalesce,
+            spin,
             receive_buffer,
             send_buffer,
             secret_file: secret_file.map(|name| PathBuf::from("/").join(name)),

@@ -23,7 +23,10 @@ struct Ports {
 
 fn record_calls() -> (Recording, Ports) {
     let [caller, first, second] = free_addresses(V4);
+    // A capture on the sending machine has a run as one packet.
     let viaduct = Viaduct::start(&[
+        "--gso",
+        "off",
         "--listen",
         "127.0.0.1:0",
         "--to",

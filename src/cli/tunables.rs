@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -17,8 +18,8 @@ use ipnet::IpNet;
 use super::report;
 use crate::config::text;
 use crate::config::{
-    self, Advertise, BATCHES, Config, Destination, HashKey, Overrides, Policy, RATES, Settings,
-    Steer, WORKERS,
+    self, Advertise, BATCHES, Config, Destination, Gso, HashKey, Overrides, Policy, RATES,
+    Settings, Steer, WAITS, WORKERS,
 };
 
 /// Everything that can be tuned.
@@ -71,9 +72,21 @@ pub struct Tunables {
     #[arg(long, value_name = "ON|OFF", env = "VIADUCT_PIN", num_args = 0..=1, default_missing_value = "on", value_parser = on_off())]
     pub pin: Option<bool>,
 
-    /// Datagrams taken by one system call, 1 to 256; more save time under load and need 64 KiB each [default: 64]
+    /// Datagrams taken by one system call, 1 to 256; more save time under load; each takes 64 KiB of address space, of memory what its longest datagram needed [default: 256]
     #[arg(long, value_name = "DATAGRAMS", env = "VIADUCT_BATCH", value_parser = within(BATCHES))]
     pub batch: Option<usize>,
+
+    /// Which datagrams for one destination leave by one segmented send (UDP GSO): those of similar length, the shorter ones padded by spaces behind the colon of Max-Forwards (in responses, of the topmost Via); those of exactly equal length; or none [default: pad]
+    #[arg(long, value_name = "HOW", env = "VIADUCT_GSO", value_parser = gso())]
+    pub gso: Option<Gso>,
+
+    /// How long datagrams may gather while 10,000 a second or more arrive at a worker, in microseconds from 0 to 10000; auto is 600 [default: auto]
+    #[arg(long, value_name = "MICROSECONDS|auto", env = "VIADUCT_COALESCE_US", value_parser = text::coalesce)]
+    pub coalesce_us: Option<Duration>,
+
+    /// How long to ask the sockets again and again before sleeping, in microseconds from 0 to 10000; takes the core for a shorter latency [default: 0]
+    #[arg(long, value_name = "MICROSECONDS", env = "VIADUCT_SPIN_US", value_parser = microseconds())]
+    pub spin_us: Option<Duration>,
 
     /// Receive buffer of each socket in octets, or with KiB, MiB or GiB; raise it where datagrams are lost in bursts [default: 4MiB]
     #[arg(long, value_name = "OCTETS", env = "VIADUCT_RECEIVE_BUFFER", value_parser = text::octets)]
@@ -121,6 +134,9 @@ impl Tunables {
                 steer: self.steer,
                 pin: self.pin,
                 batch: self.batch,
+                gso: self.gso,
+                coalesce: self.coalesce_us,
+                spin: self.spin_us,
                 receive_buffer: self.receive_buffer,
                 send_buffer: self.send_buffer,
                 secret_file: self.secret_file.clone(),
@@ -155,4 +171,13 @@ fn on_off() -> impl TypedValueParser<Value = bool> {
 
 fn policies() -> impl TypedValueParser<Value = Policy> {
     PossibleValuesParser::new(text::policy_names()).try_map(|text| text::policy(&text))
+}
+
+fn gso() -> impl TypedValueParser<Value = Gso> {
+    PossibleValuesParser::new(text::gso_names()).try_map(|text| text::gso(&text))
+}
+
+fn microseconds() -> impl Fn(&str) -> Result<Duration, String> + Clone {
+    let number = within(WAITS);
+    move |text| number(text).map(Duration::from_micros)
 }

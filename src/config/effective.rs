@@ -21,6 +21,9 @@ fn write_config(out: &mut String, config: &Config) -> fmt::Result {
     writeln!(out, "steer = {}", string(steer))?;
     writeln!(out, "pin = {}", config.pin)?;
     writeln!(out, "batch = {}", config.batch)?;
+    writeln!(out, "gso = {}", string(text::gso_name(config.gso)))?;
+    writeln!(out, "coalesce-us = {}", config.coalesce.as_micros())?;
+    writeln!(out, "spin-us = {}", config.spin.as_micros())?;
     writeln!(out, "receive-buffer = {}", config.receive_buffer)?;
     writeln!(out, "send-buffer = {}", config.send_buffer)?;
     writeln!(out, "reply-rate = {}", config.reply_rate)?;

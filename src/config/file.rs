@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -13,15 +14,18 @@ use super::diagnostic::{Fault, Origin, Report, Source};
 use super::merge::Settings;
 use super::table::{Item, Placed, Section};
 use super::text;
-use super::{Advertise, BATCHES, Destination, HashKey, Policy, RATES, WORKERS};
+use super::{Advertise, BATCHES, Destination, HashKey, Policy, RATES, WAITS, WORKERS};
 
-const TOP_LEVEL: [&str; 14] = [
+const TOP_LEVEL: [&str; 17] = [
     "listen",
     "advertise",
     "workers",
     "steer",
     "pin",
     "batch",
+    "gso",
+    "coalesce-us",
+    "spin-us",
     "receive-buffer",
     "send-buffer",
     "secret-file",
@@ -161,6 +165,15 @@ fn settings(top: &mut Section<'_>, report: &mut Report) -> Settings {
         batch: top
             .take("batch")
             .and_then(|item| item.integer(BATCHES, report)),
+        gso: parse(top, "gso", text::gso, report).map(|gso| gso.value),
+        coalesce: top
+            .take("coalesce-us")
+            .and_then(|item| item.parse_number_or_string(text::coalesce, report))
+            .map(|wait| wait.value),
+        spin: top
+            .take("spin-us")
+            .and_then(|item| item.integer(WAITS, report))
+            .map(Duration::from_micros),
         receive_buffer: octets("receive-buffer", top, report),
         send_buffer: octets("send-buffer", top, report),
         secret_file: top

@@ -10,6 +10,7 @@ mod effective;
 mod file;
 mod load;
 mod merge;
+mod names;
 mod table;
 pub mod text;
 mod validate;
@@ -18,6 +19,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -30,6 +32,8 @@ pub use merge::{Overrides, Settings};
 pub const WORKERS: RangeInclusive<usize> = 1..=1024;
 /// Bounds of [`Config::batch`].
 pub const BATCHES: RangeInclusive<usize> = 1..=256;
+/// Bounds of [`Config::coalesce`] and [`Config::spin`], in microseconds.
+pub const WAITS: RangeInclusive<u64> = 0..=10_000;
 /// Bounds of [`Config::reply_rate`].
 pub const RATES: RangeInclusive<u32> = 1..=1_000_000;
 
@@ -52,6 +56,12 @@ pub struct Config {
     pub pin: bool,
     /// Datagrams taken from a socket by one system call (1 to 256).
     pub batch: usize,
+    /// Which datagrams for one destination leave by one segmented send.
+    pub gso: Gso,
+    /// How long datagrams may gather under load; 0: not at all.
+    pub coalesce: Duration,
+    /// How long to ask the sockets again and again before sleeping.
+    pub spin: Duration,
     /// `SO_RCVBUF` to ask for on each socket, in octets.
     pub receive_buffer: usize,
     /// `SO_SNDBUF` to ask for on each socket, in octets.
@@ -69,6 +79,20 @@ pub enum Steer {
     CallId,
     /// Source and destination address and port, as the kernel does by itself.
     Source,
+}
+
+/// Which datagrams for one destination leave by one segmented send (UDP GSO),
+/// for which they must be of equal length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gso {
+    /// Those of similar length: the shorter ones are lengthened by spaces
+    /// behind the colon of Max-Forwards or, in a response, of the topmost Via
+    /// (RFC 3261 §25.1).
+    Pad,
+    /// Those of equal length.
+    Exact,
+    /// None.
+    Off,
 }
 
 /// One address to listen on.

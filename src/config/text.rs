@@ -7,11 +7,18 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 
 use super::diagnostic::Fault;
-use super::{Advertise, Destination, HashKey, Policy, State, Steer};
+use super::merge::DEFAULT_COALESCE;
+pub use super::names::{
+    gso, gso_name, gso_names, hash_key, hash_key_name, policy, policy_name, policy_names, steer,
+    steer_name,
+};
+pub(super) use super::names::{state, state_name};
+use super::{Advertise, Destination, State, WAITS};
 
 /// The port of SIP over UDP (RFC 3261 §18.1.1).
 pub const DEFAULT_PORT: u16 = 5060;
@@ -20,21 +27,6 @@ pub const WEIGHTS: RangeInclusive<u32> = 1..=1_000_000;
 /// Bounds of a socket buffer, in octets.
 pub const BUFFERS: RangeInclusive<u64> = 4096..=1 << 30;
 
-const POLICIES: [(&str, Policy); 4] = [
-    ("hash", Policy::Hash),
-    ("kamailio", Policy::Kamailio),
-    ("round-robin", Policy::RoundRobin),
-    ("random", Policy::Random),
-];
-const HASH_KEYS: [(&str, HashKey); 5] = [
-    ("call-id", HashKey::CallId),
-    ("from-uri", HashKey::FromUri),
-    ("to-uri", HashKey::ToUri),
-    ("request-uri", HashKey::RequestUri),
-    ("source", HashKey::Source),
-];
-const STEERS: [(&str, Steer); 2] = [("call-id", Steer::CallId), ("source", Steer::Source)];
-const STATES: [(&str, State); 2] = [("active", State::Active), ("disabled", State::Disabled)];
 /// URI parameters that a destination may carry.
 const PARAMETERS: [&str; 5] = ["weight", "priority", "state", "transport", "lr"];
 
@@ -271,79 +263,22 @@ pub(super) fn priority(text: &str) -> Result<i32, Fault> {
     text.parse().map_err(fault)
 }
 
-/// Reads `active` or `disabled`.
-pub(super) fn state(text: &str) -> Result<State, Fault> {
-    one_of("state", text, &STATES)
-}
-
-/// How the policies are written.
-pub fn policy_names() -> [&'static str; 4] {
-    POLICIES.map(|(name, _)| name)
-}
-
-/// Reads the name of a policy.
-pub fn policy(text: &str) -> Result<Policy, Fault> {
-    one_of("policy", text, &POLICIES)
-}
-
-/// Reads the name of what decides which worker a datagram goes to.
-pub fn steer(text: &str) -> Result<Steer, Fault> {
-    one_of("steering", text, &STEERS)
-}
-
-/// Reads the name of what is hashed.
-pub fn hash_key(text: &str) -> Result<HashKey, Fault> {
-    match text.strip_prefix("header:") {
-        Some(name) if is_token(name) => Ok(HashKey::Header(name.to_ascii_lowercase())),
-        Some(name) => Err(Fault::new(format!("`{name}` is not the name of a header"))),
-        None => one_of("hash key", text, &HASH_KEYS)
-            .map_err(|fault| fault.or_help(|| "or `header:NAME`".to_owned())),
-    }
-}
-
-fn one_of<T: Clone>(kind: &str, text: &str, known: &[(&str, T)]) -> Result<T, Fault> {
-    if let Some((_, value)) = known.iter().find(|(name, _)| *name == text) {
-        return Ok(value.clone());
-    }
-    let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-    let fault = Fault::new(format!("`{text}` is not a {kind}"));
-    Err(fault
-        .why(format!("known are {}", names.join(", ")))
-        .suggest(text, &names))
-}
-
-/// How a policy is written.
-pub fn policy_name(policy: Policy) -> &'static str {
-    name_of(&policy, &POLICIES)
-}
-
-/// How what decides the worker is written.
-pub fn steer_name(steer: Steer) -> &'static str {
-    name_of(&steer, &STEERS)
-}
-
-/// How a state is written.
-pub(super) fn state_name(state: State) -> &'static str {
-    name_of(&state, &STATES)
-}
-
-/// How a hash key is written.
-pub fn hash_key_name(key: &HashKey) -> String {
-    match key {
-        HashKey::Header(name) => format!("header:{name}"),
-        other => name_of(other, &HASH_KEYS).to_owned(),
-    }
-}
-
-fn name_of<T: PartialEq>(value: &T, known: &[(&'static str, T)]) -> &'static str {
-    let entry = known.iter().find(|(_, known)| known == value);
-    entry.expect("invariant: every value has a name").0
-}
-
 /// Whether this is a token (RFC 3261 §25.1): a method, a header's name.
 pub(super) fn is_token(text: &str) -> bool {
     let octet = |b: u8| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b);
     !text.is_empty() && text.bytes().all(octet)
+}
+
+/// Reads how long datagrams may gather: microseconds, or `auto`.
+pub fn coalesce(text: &str) -> Result<Duration, Fault> {
+    if text == "auto" {
+        return Ok(DEFAULT_COALESCE);
+    }
+    let wait = text.parse().ok().filter(|wait| WAITS.contains(wait));
+    let fault = || Fault::new(format!("`{text}` is not a time to wait"));
+    let help = "give microseconds from 0 to 10000, or auto";
+    wait.map(Duration::from_micros)
+        .ok_or_else(|| fault().help(help))
 }
 
 /// Reads a size in octets: a number alone, or with KiB, MiB or GiB.
@@ -403,6 +338,7 @@ fn mapped_network(address: Ipv4Addr, prefix: u8) -> Ipv4Net {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::HashKey;
 
     fn socket(text: &str) -> SocketAddr {
         text.parse().expect("an address")

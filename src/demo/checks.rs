@@ -166,7 +166,13 @@ impl Share {
 
 /// All counters but those of forwarding must be zero; a zero is not listed.
 pub(super) fn check_counters(totals: &Totals) -> Check {
-    let forwarding = ["received", "requests-forwarded", "responses-forwarded"];
+    let forwarding = [
+        "received",
+        "requests-forwarded",
+        "responses-forwarded",
+        "runs-sent",
+        "sent-in-runs",
+    ];
     let others = totals.values.iter();
     let others: Vec<_> = others
         .filter(|(name, _)| !forwarding.contains(&name.as_str()))

@@ -1,7 +1,8 @@
 //! Sockets: the only room with unsafe code.
 //!
 //! A socket is bound with `SO_REUSEPORT`, so that each worker has its own for
-//! each listener. Datagrams come and go in batches, one system call each.
+//! each listener. Datagrams come and go in batches, one system call each, and
+//! those for one destination go together ([`Limits`]).
 
 #![allow(
     unsafe_code,
@@ -9,11 +10,15 @@
 )]
 
 mod name;
+mod outgoing;
 mod receive;
+mod refusals;
+mod runs;
 mod send;
 mod socket;
 pub mod steer;
 
 pub use receive::ReceiveBatch;
-pub use send::{SendBatch, SendFailure};
+pub use runs::Limits;
+pub use send::{SendBatch, Sent};
 pub use socket::{Granted, Socket};

@@ -1,12 +1,15 @@
-//! Sending a batch of datagrams by one `sendmmsg` for each socket.
+//! Sending a batch of datagrams by one `sendmmsg` for each socket, those for
+//! one destination as runs.
 
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
-use std::ptr::null_mut;
+use std::ops::Range;
 
 use super::Socket;
-use super::name::Name;
+use super::outgoing::{Outgoing, Piece, send_one};
+use super::refusals::Refusals;
+use super::runs::{Limits, Runs, write_padded};
 
 /// The longest datagram that is ever sent.
 const LONGEST: usize = crate::sip::MAX_DATAGRAM;
@@ -14,47 +17,50 @@ const LONGEST: usize = crate::sip::MAX_DATAGRAM;
 /// Octets for the datagrams of a batch, one behind the other.
 const ARENA: usize = 1 << 20;
 
-/// How long a full send buffer is waited for, in milliseconds, before the
-/// rest of a batch is given up.
-const PATIENCE_MS: i32 = 5;
-
 /// Datagrams to send, each from one of several sockets.
 pub struct SendBatch {
     arena: Vec<u8>,
     used: usize,
     queued: Vec<Queued>,
-    names: Vec<Name>,
-    vectors: Vec<libc::iovec>,
-    headers: Vec<libc::mmsghdr>,
+    runs: Runs,
+    /// The runs of more than one datagram, each in one piece. To have the
+    /// kernel gather them from the arena by an iovec each took 8 % more time.
+    packed: Vec<u8>,
+    /// Where each run is: in `packed`, or in `arena` where it is one datagram.
+    places: Vec<Range<usize>>,
+    refusals: Refusals,
+    outgoing: Outgoing,
 }
 
 struct Queued {
-    start: usize,
-    length: usize,
-    to: SocketAddr,
-    socket: usize,
+    octets: Range<usize>,
+    padding_at: usize,
 }
 
-/// A datagram that the kernel did not take.
+/// What became of a send.
 #[derive(Debug)]
-pub struct SendFailure {
-    /// Where it should have gone.
-    pub to: SocketAddr,
-    /// Why it did not.
-    pub error: io::Error,
+pub enum Sent {
+    /// A run of so many datagrams left.
+    Run(usize),
+    /// A run was refused as such; its datagrams went one by one.
+    Refusal,
+    /// The kernel did not take a datagram.
+    Failure(io::Error),
 }
 
 impl SendBatch {
-    /// Room for `size` datagrams.
+    /// Room for `size` datagrams, which leave in runs within `limits`.
     #[must_use]
-    pub fn new(size: usize) -> Self {
+    pub fn new(size: usize, limits: Limits) -> Self {
         Self {
             arena: vec![0; ARENA],
             used: 0,
             queued: Vec::with_capacity(size),
-            names: Vec::with_capacity(size),
-            vectors: Vec::with_capacity(size),
-            headers: Vec::with_capacity(size),
+            runs: Runs::new(size, limits),
+            packed: vec![0; ARENA + size * limits.padding],
+            places: Vec::with_capacity(size),
+            refusals: Refusals::new(),
+            outgoing: Outgoing::new(size),
         }
     }
 
@@ -71,115 +77,98 @@ impl SendBatch {
         &mut self.arena[self.used..self.used + LONGEST]
     }
 
-    /// Queues the first `length` octets of the space.
+    /// Queues the first `length` octets of the space. They may leave in a run
+    /// where spaces may be put in at the offset `padding_at`, else alone.
     #[inline]
-    pub fn push(&mut self, length: usize, to: SocketAddr, socket: usize) {
+    pub fn push(
+        &mut self,
+        length: usize,
+        to: SocketAddr,
+        socket: usize,
+        padding_at: Option<usize>,
+    ) {
+        let bound = padding_at.map_or(0, |_| self.refusals.longest_segment(to));
+        self.runs.push(to, socket, length, bound);
         self.queued.push(Queued {
-            start: self.used,
-            length,
-            to,
-            socket,
+            octets: self.used..self.used + length,
+            padding_at: padding_at.unwrap_or(0),
         });
         self.used += length;
     }
 
-    /// Sends all that is queued, in order for each socket, and forgets it.
-    /// A datagram that the kernel refuses is reported and skipped; the others
-    /// go out.
-    pub fn flush(&mut self, sockets: &[Socket], mut failed: impl FnMut(SendFailure)) {
+    /// Sends all that is queued, in order for each destination, and forgets
+    /// it. What the kernel refuses is told and skipped; the others go out.
+    pub fn flush(&mut self, sockets: &[Socket], mut tell: impl FnMut(Sent)) {
+        self.pack();
         for (index, socket) in sockets.iter().enumerate() {
-            self.prepare(index);
-            self.send(socket, &mut failed);
+            self.send(index, socket, &mut tell);
         }
         self.queued.clear();
+        self.runs.clear();
         self.used = 0;
     }
 
-    /// Builds the kernel's view of what leaves by one socket.
-    fn prepare(&mut self, socket: usize) {
-        self.names.clear();
-        self.vectors.clear();
-        self.headers.clear();
-        for queued in self.queued.iter().filter(|queued| queued.socket == socket) {
-            let octets = &mut self.arena[queued.start..queued.start + queued.length];
-            let (name, name_length) = Name::new(queued.to);
-            self.names.push(name);
-            self.vectors.push(libc::iovec {
-                iov_base: octets.as_mut_ptr().cast(),
-                iov_len: octets.len(),
-            });
-            self.headers.push(libc::mmsghdr {
-                msg_hdr: libc::msghdr {
-                    msg_name: null_mut(),
-                    msg_namelen: name_length,
-                    msg_iov: null_mut(),
-                    msg_iovlen: 1,
-                    msg_control: null_mut(),
-                    msg_controllen: 0,
-                    msg_flags: 0,
-                },
-                msg_len: 0,
-            });
-        }
-        // Only now do the vectors stay where they are.
-        for ((header, name), vector) in self
-            .headers
-            .iter_mut()
-            .zip(&mut self.names)
-            .zip(&mut self.vectors)
-        {
-            header.msg_hdr.msg_name = std::ptr::from_mut(name).cast();
-            header.msg_hdr.msg_iov = vector;
-        }
-    }
-
-    fn send(&mut self, socket: &Socket, failed: &mut impl FnMut(SendFailure)) {
-        let mut patient = true;
-        let mut sent = 0;
-        while sent < self.headers.len() {
-            let rest = &mut self.headers[sent..];
-            // SAFETY: each header points to a name and an iovec of this
-            // struct, which `prepare` has just filled and nothing has moved
-            // since; each iovec covers octets of the arena.
-            let n = unsafe {
-                libc::sendmmsg(
-                    socket.as_raw_fd(),
-                    rest.as_mut_ptr(),
-                    rest.len() as libc::c_uint,
-                    libc::MSG_DONTWAIT,
-                )
-            };
-            if n > 0 {
-                sent += n as usize;
+    /// Puts the datagrams of each run behind one another, all as long as the
+    /// longest but the last.
+    fn pack(&mut self) {
+        self.places.clear();
+        let mut end = 0;
+        for run in self.runs.all() {
+            if run.count == 1 {
+                let octets = &self.queued[run.first()].octets;
+                self.places.push(octets.clone());
                 continue;
             }
-            // The error is that of the first datagram of the rest.
-            let error = io::Error::last_os_error();
-            match error.kind() {
-                io::ErrorKind::Interrupted => {}
-                io::ErrorKind::WouldBlock if patient => {
-                    wait_writable(socket);
-                    patient = false;
-                }
-                _ => {
-                    failed(SendFailure {
-                        to: self.names[sent].address(),
-                        error,
-                    });
-                    sent += 1;
-                }
+            let start = end;
+            for (nth, member) in self.runs.members(run).enumerate() {
+                let queued = &self.queued[member];
+                let message = &self.arena[queued.octets.clone()];
+                let is_last = nth + 1 == run.count;
+                let length = if is_last { message.len() } else { run.segment };
+                let out = &mut self.packed[end..end + length];
+                write_padded(message, queued.padding_at, out);
+                end += length;
             }
+            self.places.push(start..end);
         }
     }
-}
 
-/// Waits until the socket takes datagrams again, but not for long.
-fn wait_writable(socket: &Socket) {
-    let mut poll = libc::pollfd {
-        fd: socket.as_raw_fd(),
-        events: libc::POLLOUT,
-        revents: 0,
-    };
-    // SAFETY: one pollfd, which lives until the call returns.
-    unsafe { libc::poll(&raw mut poll, 1, PATIENCE_MS) };
+    /// Sends what leaves by one socket.
+    fn send(&mut self, index: usize, socket: &Socket, tell: &mut impl FnMut(Sent)) {
+        let (arena, packed, queued) = (&self.arena, &self.packed, &self.queued);
+        let runs = &self.runs;
+        let refusals = &mut self.refusals;
+        let patient = Cell::new(true);
+        let leaving = || {
+            let all = runs.all().iter().zip(&self.places);
+            all.filter(|(run, _)| run.socket == index)
+        };
+        let pieces = leaving().map(|(run, place)| Piece {
+            to: run.to,
+            octets: &(if run.count == 1 { arena } else { packed })[place.clone()],
+            segment: run.segment,
+        });
+        let mut told = leaving();
+        self.outgoing.send(socket, pieces, &patient, |result| {
+            let Some((run, _)) = told.next() else { return };
+            match result {
+                Ok(()) if run.count == 1 => {}
+                Ok(()) => tell(Sent::Run(run.count)),
+                Err(error) if run.count == 1 => tell(Sent::Failure(error)),
+                Err(error) => {
+                    if refusals.note(run, &error) {
+                        tell(Sent::Refusal);
+                    }
+                    // Whatever it was, it must not cost all of them; what is
+                    // behind them for this destination has not left yet.
+                    for member in runs.members(run) {
+                        let octets = &arena[queued[member].octets.clone()];
+                        if let Err(error) = send_one(socket, run.to, octets, &patient) {
+                            tell(Sent::Failure(error));
+                        }
+                    }
+                }
+            }
+        });
+    }
 }

@@ -73,6 +73,29 @@ impl Socket {
         }
     }
 
+    /// Whether the kernel cuts one send into segments (Linux 4.18 and newer).
+    /// An older one would send a run as one datagram.
+    #[must_use]
+    pub fn segments(&self) -> bool {
+        let mut value: libc::c_int = 0;
+        let mut length = size_of::<libc::c_int>() as libc::socklen_t;
+        // SAFETY: the kernel writes at most `length` octets, those of `value`.
+        let result = unsafe {
+            libc::getsockopt(
+                self.as_raw_fd(),
+                libc::SOL_UDP,
+                libc::UDP_SEGMENT,
+                (&raw mut value).cast(),
+                &raw mut length,
+            )
+        };
+        result == 0
+    }
+
+    pub(super) fn send_to(&self, octets: &[u8], to: SocketAddr) -> io::Result<usize> {
+        self.0.send_to(octets, to)
+    }
+
     /// Where it is bound; port 0 has become a real one.
     ///
     /// # Errors

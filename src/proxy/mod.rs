@@ -73,6 +73,11 @@ pub enum Decision {
 pub struct Forward {
     /// Octets to send, from the start of the buffer.
     pub length: usize,
+    /// Where in them the value of Max-Forwards starts, in a response that of
+    /// the topmost Via. White space may be put in there, for any may stand
+    /// behind the colon (RFC 3261 §25.1). Not at the Via of a request, because
+    /// servers compare that of CANCEL with that of INVITE as text.
+    pub padding_at: usize,
     /// Where to.
     pub to: SocketAddr,
     /// The listener from whose socket it leaves.

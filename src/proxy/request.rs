@@ -94,7 +94,8 @@ impl<'a> Request<'a> {
             .egress(self.datagram.listener, to)
             .ok_or(Reason::NextHop)?;
         // The space is bounded by the length of names we write ourselves.
-        self.edit(transaction, listener, scratch)
+        let padding_at = self
+            .edit(transaction, listener, scratch)
             .map_err(|TooManyEdits| Reason::Route)?;
         let whole = &self.message.bytes[..self.message.end as usize];
         if scratch.rewrite.length(whole) > MAX_DATAGRAM {
@@ -103,6 +104,7 @@ impl<'a> Request<'a> {
         let length = scratch.rewrite.write(whole, out).ok_or(Reason::TooLarge)?;
         Ok(Decision::Forward(Forward {
             length,
+            padding_at,
             to,
             listener,
             way,
@@ -167,12 +169,13 @@ impl<'a> Request<'a> {
 
     /// §16.6 items 3 and 8, §18.2.1, RFC 3581 §4, §18.3. All edits depend on
     /// what a retransmission shares, so it leaves byte for byte alike.
+    /// Returns where in the result the value of Max-Forwards starts.
     fn edit(
         &self,
         transaction: &Transaction<'_>,
         listener: usize,
         scratch: &mut Scratch,
-    ) -> Result<(), TooManyEdits> {
+    ) -> Result<usize, TooManyEdits> {
         let message = self.message;
         let bytes = message.bytes;
         let rewrite = &mut scratch.rewrite;
@@ -199,8 +202,10 @@ impl<'a> Request<'a> {
                 1 + usize::from(hops < 10)
             };
             rewrite.replace(span, &[&digits[leading..]])?;
+            return Ok(rewrite.position(span.start));
         }
-        Ok(())
+        let own_via = rewrite.position(via_start as u32) + own_via.len() + branch.as_bytes().len();
+        Ok(own_via + max_forwards.len() - b"70\r\n".len())
     }
 
     /// Answers with the status that `reason` calls for, or drops.

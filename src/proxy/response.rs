@@ -45,6 +45,7 @@ pub(super) fn decide(
     let length = scratch.rewrite.write(whole, out).ok_or(Reason::TooLarge)?;
     Ok(Decision::Forward(Forward {
         length,
+        padding_at: scratch.rewrite.position(next.value.start),
         to: to.respond_to,
         listener: to.listener,
         way: Way::Response,

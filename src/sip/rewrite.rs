@@ -107,6 +107,18 @@ impl Rewrite {
             .filter(|(piece, _)| !piece.is_empty())
     }
 
+    /// Where in the result the octet at `offset` stands, or what was put in
+    /// there. No edit may cut that octet.
+    #[must_use]
+    pub fn position(&self, offset: u32) -> usize {
+        let edits = self.edits[..self.len].iter();
+        edits
+            .take_while(|edit| edit.cut.start < offset)
+            .fold(offset as usize, |at, edit| {
+                at + edit.put.len() - edit.cut.len()
+            })
+    }
+
     /// Octets that the result has.
     #[must_use]
     pub fn length(&self, bytes: &[u8]) -> usize {

@@ -141,7 +141,7 @@ impl Instance {
             Arc::clone(&counters),
             ReplyLimiter::new(rate, limiter_key),
             Arc::clone(&self.stop),
-            self.config.batch,
+            &self.config,
         )
         .map_err(|error| StartError::System("epoll", error))?;
         let number = self.threads.len();

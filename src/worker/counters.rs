@@ -16,6 +16,9 @@ pub struct Counters {
     received: AtomicU64,
     requests: AtomicU64,
     responses: AtomicU64,
+    runs: AtomicU64,
+    in_runs: AtomicU64,
+    refused_runs: AtomicU64,
     replies: [AtomicU64; Status::ALL.len()],
     dropped: [AtomicU64; Reason::ALL.len()],
     send_errors: [AtomicU64; ERRNOS],
@@ -48,6 +51,9 @@ impl Counters {
             received: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             responses: AtomicU64::new(0),
+            runs: AtomicU64::new(0),
+            in_runs: AtomicU64::new(0),
+            refused_runs: AtomicU64::new(0),
             replies: zeros(),
             dropped: zeros(),
             send_errors: zeros(),
@@ -73,6 +79,17 @@ impl Counters {
         if let Some((set, destination)) = to {
             add(&self.destinations[set][destination], 1);
         }
+    }
+
+    #[inline]
+    pub(super) fn sent_run(&self, datagrams: usize) {
+        add(&self.runs, 1);
+        add(&self.in_runs, datagrams as u64);
+    }
+
+    #[cold]
+    pub(super) fn refused_run(&self) {
+        add(&self.refused_runs, 1);
     }
 
     #[cold]
@@ -101,7 +118,7 @@ impl Counters {
 /// The counters of all workers, added up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Names and values, in a fixed order; those of reasons, statuses and
+    /// Names and values, in a fixed order; those of runs, reasons, statuses and
     /// error numbers only where they are not zero.
     pub values: Vec<(String, u64)>,
 }
@@ -131,7 +148,11 @@ impl Totals {
             let name = format!("worker-{number}-received");
             values.push((name, worker.received.load(Ordering::Relaxed)));
         }
-        let mut rare = Vec::new();
+        let mut rare = vec![
+            ("runs-sent".to_owned(), sum(&|w| &w.runs)),
+            ("sent-in-runs".to_owned(), sum(&|w| &w.in_runs)),
+            ("runs-refused".to_owned(), sum(&|w| &w.refused_runs)),
+        ];
         for (i, status) in Status::ALL.iter().enumerate() {
             rare.push((format!("reply-{}", status.code()), sum(&|w| &w.replies[i])));
         }

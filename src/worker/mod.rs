@@ -2,9 +2,10 @@
 //!
 //! It shares nothing with other workers but what never changes, and its
 //! counters, which it alone writes. In the steady state it allocates nothing,
-//! takes no lock, and reads no clock.
+//! takes no lock, and reads the clock once each time its sockets are empty.
 
 mod counters;
+mod pace;
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -15,10 +16,12 @@ use std::time::Instant;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use crate::net::{ReceiveBatch, SendBatch, Socket};
+use crate::config::{Config, Gso};
+use crate::net::{Limits, ReceiveBatch, SendBatch, Sent, Socket};
 use crate::proxy::{Datagram, Decision, Proxy, Reason, ReplyLimiter, Scratch};
 
 pub use counters::{Counters, Totals};
+use pace::{Next, Pace};
 
 /// What one worker needs to run.
 pub struct Worker {
@@ -31,6 +34,8 @@ pub struct Worker {
     stop: Arc<AtomicBool>,
     poll: Poll,
     batch: usize,
+    limits: Limits,
+    pace: Pace,
     started: Instant,
 }
 
@@ -54,12 +59,18 @@ impl Worker {
         counters: Arc<Counters>,
         limiter: ReplyLimiter,
         stop: Arc<AtomicBool>,
-        batch: usize,
+        config: &Config,
     ) -> io::Result<(Self, Waker)> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
         let started = Instant::now();
         let watched = vec![false; sockets.len()];
+        let limits = match config.gso {
+            _ if !sockets.iter().all(Socket::segments) => Limits::OFF,
+            Gso::Pad => Limits::PADDED,
+            Gso::Exact => Limits::EXACT,
+            Gso::Off => Limits::OFF,
+        };
         let worker = Self {
             sockets,
             watched,
@@ -68,7 +79,9 @@ impl Worker {
             limiter,
             stop,
             poll,
-            batch,
+            batch: config.batch,
+            limits,
+            pace: Pace::new(config.coalesce, config.spin, started),
             started,
         };
         Ok((worker, waker))
@@ -82,22 +95,35 @@ impl Worker {
         let mut events = Events::with_capacity(self.sockets.len() + 1);
         let mut ready = vec![false; self.sockets.len()];
         let mut received = ReceiveBatch::new(self.batch);
-        let mut out = SendBatch::new(self.batch);
+        let mut out = SendBatch::new(self.batch, self.limits);
         let mut scratch = self.proxy.scratch();
         while !self.stop.load(Ordering::Relaxed) {
             if !ready.contains(&true) {
-                self.watch_all()?;
-                match self.poll.poll(&mut events, None) {
-                    Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
-                    _ => {}
-                }
-                for event in events.iter().filter(|event| event.token() != WAKER) {
-                    ready[event.token().0] = true;
+                match self.pace.next(Instant::now()) {
+                    Next::Await => self.wait(&mut events, &mut ready)?,
+                    Next::Gather(time) => {
+                        std::thread::sleep(time);
+                        ready.fill(true);
+                    }
+                    Next::Look => ready.fill(true),
                 }
             }
             for (listener, ready) in ready.iter_mut().enumerate().filter(|(_, ready)| **ready) {
                 *ready = self.batch(listener, &mut received, &mut out, &mut scratch)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Sleeps until a datagram comes, and notes where.
+    fn wait(&mut self, events: &mut Events, ready: &mut [bool]) -> io::Result<()> {
+        self.watch_all()?;
+        match self.poll.poll(events, None) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+        for event in events.iter().filter(|event| event.token() != WAKER) {
+            ready[event.token().0] = true;
         }
         Ok(())
     }
@@ -163,12 +189,13 @@ impl Worker {
             let decision = self.proxy.decide(&datagram, scratch, out.space());
             match decision {
                 Decision::Forward(forward) => {
-                    out.push(forward.length, forward.to, forward.listener);
+                    let padding_at = Some(forward.padding_at);
+                    out.push(forward.length, forward.to, forward.listener, padding_at);
                     self.counters.forwarded(&forward);
                 }
                 Decision::Reply(reply) => {
                     if self.limiter.allow(source.ip(), now(self.started)) {
-                        out.push(reply.length, reply.to, listener);
+                        out.push(reply.length, reply.to, listener, None);
                         self.counters.replied(reply.status);
                     } else {
                         self.counters.dropped(Reason::ReplyLimit);
@@ -179,6 +206,7 @@ impl Worker {
         }
         flush(out, &self.sockets, &self.counters);
         self.counters.received(n);
+        self.pace.took(n);
         Ok(n == received.size())
     }
 }
@@ -188,5 +216,9 @@ fn now(started: Instant) -> u64 {
 }
 
 fn flush(out: &mut SendBatch, sockets: &[Socket], counters: &Counters) {
-    out.flush(sockets, |failure| counters.send_error(&failure.error));
+    out.flush(sockets, |sent| match sent {
+        Sent::Run(datagrams) => counters.sent_run(datagrams),
+        Sent::Refusal => counters.refused_run(),
+        Sent::Failure(error) => counters.send_error(&error),
+    });
 }

@@ -4,8 +4,9 @@
 #![allow(unreachable_pub, reason = "included as a module by many crates")]
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use viaduct::config::{Config, Destination, HashKey, Listener, Policy, Set, State, Steer};
+use viaduct::config::{Config, Destination, Gso, HashKey, Listener, Policy, Set, State, Steer};
 use viaduct::proxy::{Datagram, Decision, Proxy, Scratch, Secret};
 use viaduct::sip::MAX_DATAGRAM;
 
@@ -55,6 +56,9 @@ pub fn config() -> Config {
         steer: Steer::CallId,
         pin: false,
         batch: 64,
+        gso: Gso::Pad,
+        coalesce: Duration::from_micros(600),
+        spin: Duration::ZERO,
         receive_buffer: 1 << 20,
         send_buffer: 1 << 20,
         secret_file: None,

@@ -47,6 +47,7 @@ pub fn check(
                 Way::Outbound if from_member => request(input, source, output),
                 way => Err(format!("{way:?} to {}", forward.to)),
             }
+            .and_then(|()| padding(output, forward.padding_at))
         }
     };
     checked.map_err(|what| {
@@ -111,6 +112,25 @@ fn request(input: &[u8], source: SocketAddr, output: &[u8]) -> Result<(), String
         found == expected,
         "headers: {found:?}\nexpected: {expected:?}"
     );
+    Ok(())
+}
+
+/// White space at `at` stands before the value of Max-Forwards or, in a
+/// response, of the topmost Via, and changes nothing.
+fn padding(output: &[u8], at: usize) -> Result<(), String> {
+    let Ok((plain, _)) = twin::read_but_lists(output) else {
+        return Ok(());
+    };
+    let name = match plain.start {
+        twin::StartLine::Request { .. } => "max-forwards",
+        twin::StartLine::Response { .. } => "via",
+    };
+    let value = position(&plain, name).map(|row| &plain.headers[row].1);
+    let start = value.map(|value| &value[..value.len().min(2)]);
+    let starts = start.is_some_and(|start| output[at..].starts_with(start));
+    ensure!(starts, "padding at {at}: not at the start of {name}");
+    let padded = [&output[..at], &b"    "[..], &output[at..]].concat();
+    ensure!(read(&padded)?.0 == plain, "padding at {at} is not ignored");
     Ok(())
 }
 

@@ -36,7 +36,14 @@ impl Counters {
             self.0
         );
         let usual = |name: &str| {
-            ["received", "requests-forwarded", "responses-forwarded"].contains(&name)
+            [
+                "received",
+                "requests-forwarded",
+                "responses-forwarded",
+                "runs-sent",
+                "sent-in-runs",
+            ]
+            .contains(&name)
                 || name.starts_with("to-")
                 || name.starts_with("worker-")
         };

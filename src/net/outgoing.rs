@@ -1,0 +1,182 @@
+//! `sendmmsg`: many sends by one system call, each of one datagram or of a
+//! run.
+
+use std::cell::Cell;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::ptr::null_mut;
+
+use super::Socket;
+use super::name::Name;
+
+/// How long a full send buffer is waited for, in milliseconds, before the
+/// rest of a batch is given up.
+const PATIENCE_MS: i32 = 5;
+
+/// One datagram, or several for the same address that lie one behind the
+/// other.
+pub(super) struct Piece<'a> {
+    pub(super) to: SocketAddr,
+    pub(super) octets: &'a [u8],
+    /// Octets of each datagram but the last, which has what remains.
+    pub(super) segment: usize,
+}
+
+/// Working memory for the kernel's view of a list of pieces.
+pub(super) struct Outgoing {
+    names: Vec<Name>,
+    vectors: Vec<libc::iovec>,
+    controls: Vec<Control>,
+    headers: Vec<libc::mmsghdr>,
+}
+
+/// The control message that has the kernel cut at `segment` octets.
+#[repr(C)]
+struct Control {
+    header: libc::cmsghdr,
+    segment: u16,
+}
+
+impl Control {
+    fn new(segment: usize) -> Self {
+        Self {
+            header: libc::cmsghdr {
+                cmsg_len: std::mem::offset_of!(Self, segment) + size_of::<u16>(),
+                cmsg_level: libc::SOL_UDP,
+                cmsg_type: libc::UDP_SEGMENT,
+            },
+            segment: segment as u16,
+        }
+    }
+}
+
+impl Outgoing {
+    /// Room for `size` pieces.
+    pub(super) fn new(size: usize) -> Self {
+        Self {
+            names: Vec::with_capacity(size),
+            vectors: Vec::with_capacity(size),
+            controls: Vec::with_capacity(size),
+            headers: Vec::with_capacity(size),
+        }
+    }
+
+    /// Sends the pieces in order. Calls `done` for each of them, in order,
+    /// with what became of it; behind one that failed nothing has left then.
+    ///
+    /// While `patient` holds, a full send buffer is waited for, once.
+    #[inline]
+    pub(super) fn send<'a>(
+        &mut self,
+        socket: &Socket,
+        pieces: impl Iterator<Item = Piece<'a>>,
+        patient: &Cell<bool>,
+        mut done: impl FnMut(io::Result<()>),
+    ) {
+        self.fill(pieces);
+        let mut sent = 0;
+        while sent < self.headers.len() {
+            let rest = &mut self.headers[sent..];
+            // SAFETY: each header points to a name, a control message and an
+            // iovec of this struct, which `fill` has put there and nothing
+            // has moved since; each iovec covers octets of a piece, borrowed
+            // for the whole of this call, which the kernel only reads.
+            let n = unsafe {
+                libc::sendmmsg(
+                    socket.as_raw_fd(),
+                    rest.as_mut_ptr(),
+                    rest.len() as libc::c_uint,
+                    libc::MSG_DONTWAIT,
+                )
+            };
+            if n > 0 {
+                (0..n).for_each(|_| done(Ok(())));
+                sent += n as usize;
+                continue;
+            }
+            // The error is that of the first piece of the rest.
+            let error = io::Error::last_os_error();
+            match error.kind() {
+                io::ErrorKind::Interrupted => {}
+                io::ErrorKind::WouldBlock if patient.take() => wait_writable(socket),
+                _ => {
+                    done(Err(error));
+                    sent += 1;
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn fill<'a>(&mut self, pieces: impl Iterator<Item = Piece<'a>>) {
+        self.names.clear();
+        self.vectors.clear();
+        self.controls.clear();
+        self.headers.clear();
+        for piece in pieces {
+            let (name, name_length) = Name::new(piece.to);
+            let is_run = piece.octets.len() > piece.segment;
+            self.names.push(name);
+            self.vectors.push(libc::iovec {
+                iov_base: piece.octets.as_ptr().cast_mut().cast(),
+                iov_len: piece.octets.len(),
+            });
+            self.controls.push(Control::new(piece.segment));
+            self.headers.push(libc::mmsghdr {
+                msg_hdr: libc::msghdr {
+                    msg_name: null_mut(),
+                    msg_namelen: name_length,
+                    msg_iov: null_mut(),
+                    msg_iovlen: 1,
+                    msg_control: null_mut(),
+                    msg_controllen: if is_run { size_of::<Control>() } else { 0 },
+                    msg_flags: 0,
+                },
+                msg_len: 0,
+            });
+        }
+        // Only now do the others stay where they are.
+        let targets = self.names.iter_mut().zip(&mut self.vectors);
+        let targets = targets.zip(&mut self.controls);
+        for (header, ((name, vector), control)) in self.headers.iter_mut().zip(targets) {
+            header.msg_hdr.msg_name = std::ptr::from_mut(name).cast();
+            header.msg_hdr.msg_iov = vector;
+            header.msg_hdr.msg_control = std::ptr::from_mut(control).cast();
+        }
+    }
+}
+
+/// Sends one datagram, under the same rule of patience.
+///
+/// # Errors
+/// As of `sendto`.
+#[cold]
+pub(super) fn send_one(
+    socket: &Socket,
+    to: SocketAddr,
+    octets: &[u8],
+    patient: &Cell<bool>,
+) -> io::Result<()> {
+    loop {
+        let Err(error) = socket.send_to(octets, to) else {
+            return Ok(());
+        };
+        match error.kind() {
+            io::ErrorKind::Interrupted => {}
+            io::ErrorKind::WouldBlock if patient.take() => wait_writable(socket),
+            _ => return Err(error),
+        }
+    }
+}
+
+/// Waits until the socket takes datagrams again, but not for long.
+fn wait_writable(socket: &Socket) {
+    let mut poll = libc::pollfd {
+        fd: socket.as_raw_fd(),
+        events: libc::POLLOUT,
+        revents: 0,
+    };
+    // SAFETY: one pollfd, which lives until the call returns.
+    unsafe { libc::poll(&raw mut poll, 1, PATIENCE_MS) };
+}

@@ -1,0 +1,65 @@
+//! How long the segments of a run may be on the way to a destination.
+
+use std::io;
+use std::net::SocketAddr;
+
+use super::runs::{Run, hash};
+
+/// The most octets of IP packet that a segment makes, unless the way has
+/// refused that. Longer datagrams leave alone.
+const MTU: usize = 1500;
+
+/// The longest segment that fits behind the headers of IP and UDP.
+fn usual(to: SocketAddr) -> usize {
+    match to {
+        SocketAddr::V4(_) => MTU - 28,
+        SocketAddr::V6(_) => MTU - 48,
+    }
+}
+
+/// Destinations that refused a run, and the longest segment that each may
+/// still be sent, until the process ends.
+///
+/// The table has a fixed size: where two destinations meet in one place, the
+/// older one is forgotten and may have to refuse again.
+pub(super) struct Refusals {
+    places: [Option<(SocketAddr, usize)>; PLACES],
+    any: bool,
+}
+
+const PLACES: usize = 256;
+
+impl Refusals {
+    pub(super) const fn new() -> Self {
+        Self {
+            places: [None; PLACES],
+            any: false,
+        }
+    }
+
+    /// The longest segment that a run to `to` may have; 0: no run at all.
+    #[inline]
+    pub(super) fn longest_segment(&self, to: SocketAddr) -> usize {
+        if self.any
+            && let Some((known, longest)) = self.places[hash(to) % PLACES]
+            && known == to
+        {
+            return longest;
+        }
+        usual(to)
+    }
+
+    /// Notes that `run` failed; false where that was not because it is one.
+    pub(super) fn note(&mut self, run: &Run, error: &io::Error) -> bool {
+        let longest = match error.raw_os_error() {
+            // The path's MTU is smaller: shorter segments may do.
+            Some(libc::EMSGSIZE) => run.segment - 1,
+            // No segmentation on this path, for example under IPsec.
+            Some(libc::EINVAL | libc::EIO | libc::ENOPROTOOPT) => 0,
+            _ => return false,
+        };
+        self.any = true;
+        self.places[hash(run.to) % PLACES] = Some((run.to, longest));
+        true
+    }
+}

@@ -1,0 +1,231 @@
+//! Runs over real sockets (UDP GSO): datagrams that wait together leave
+//! together, all of them, in order, and changed by nothing but white space
+//! behind one colon (RFC 3261 §25.1).
+
+use std::process::Command;
+use std::time::Duration;
+
+mod support;
+use support::dialog::{Scene, assert_octets, response, with_own_via};
+use support::process::{Process, Signal};
+
+/// Fewer than a batch, so that all of them make one, and few enough for the
+/// receive buffer of a socket of the test.
+const MESSAGES: usize = 60;
+
+/// The length of the filling of message `number`: blocks of four are alike,
+/// blocks differ by a little or by much.
+fn filling(number: usize) -> usize {
+    [0, 7, 31, 60, 300, 310, 20][number / 4 % 7]
+}
+
+/// What the test sends and gets in one direction.
+struct Passage {
+    sent: Vec<String>,
+    /// By the peer that got them, in order.
+    got: Vec<Vec<Vec<u8>>>,
+}
+
+/// Stops Viaduct while `send` runs, so that what it sends waits together.
+fn together(scene: &Scene, send: impl FnOnce()) {
+    scene.viaduct.signal(Signal::STOP);
+    send();
+    scene.viaduct.signal(Signal::CONT);
+}
+
+fn requests(scene: &Scene, filling: impl Fn(usize) -> usize) -> Passage {
+    let sent: Vec<String> = (0..MESSAGES)
+        .map(|number| {
+            let request = scene.request("MESSAGE");
+            let row = format!("X-Number: {number:04}{}", "x".repeat(filling(number)));
+            request
+                .call_id(format!("{number:04}@phones.example"))
+                .row(row)
+                .text()
+        })
+        .collect();
+    together(scene, || sent.iter().for_each(|octets| scene.send(octets)));
+    let mut got = vec![Vec::new(); scene.farm.len()];
+    for _ in 0..MESSAGES {
+        let (member, octets) = scene.at_farm();
+        got[member].push(octets);
+    }
+    Passage { sent, got }
+}
+
+/// Answers to all of `requests`, in turn from each member of the farm.
+fn responses(scene: &Scene, requests: &Passage) -> Passage {
+    let mut sent = Vec::new();
+    together(scene, || {
+        for (member, requests) in scene.farm.iter().zip(&requests.got) {
+            for request in requests {
+                let octets = response(request, "200 OK", "farm");
+                member.send(scene.front(), &octets);
+                sent.push(octets);
+            }
+        }
+    });
+    let got = (0..MESSAGES).map(|_| scene.caller.receive()).collect();
+    Passage {
+        sent,
+        got: vec![got],
+    }
+}
+
+/// The message with one space behind the colon of Max-Forwards, or of the
+/// topmost Via in a response; and how many more were there.
+fn without_padding(octets: &[u8]) -> (Vec<u8>, usize) {
+    let name: &[u8] = match octets.starts_with(b"SIP/2.0 ") {
+        true => b"\r\nVia: ",
+        false => b"\r\nMax-Forwards: ",
+    };
+    let mut parts = octets.windows(name.len());
+    let at = parts.position(|part| part.eq_ignore_ascii_case(name));
+    let (head, tail) = octets.split_at(at.expect("such a row") + name.len());
+    let spaces = tail.iter().take_while(|octet| **octet == b' ').count();
+    ([head, &tail[spaces..]].concat(), spaces)
+}
+
+/// Request `sent` as it should have come to the farm, where it was `got`.
+fn passed_on(scene: &Scene, sent: &str, got: &[u8]) -> String {
+    let sent = sent.replace("Max-Forwards: 70", "Max-Forwards: 69");
+    with_own_via(&sent, got, scene.front())
+}
+
+/// The number in a message.
+fn number(octets: &[u8]) -> usize {
+    let text = String::from_utf8_lossy(octets);
+    let (_, rest) = text.split_once("Call-ID: ").expect("a Call-ID");
+    rest[..4].parse().expect("a number")
+}
+
+/// Sends both ways; demands that each message came once, in order and intact.
+/// Returns the scene and the most octets that one was padded by.
+fn play(gso: &str) -> (Scene, usize) {
+    let scene = Scene::new(3, &["--gso", gso]);
+    let requests = requests(&scene, filling);
+    let mut most = 0;
+    for got in &requests.got {
+        assert!(got.len() > 5, "a member got {}", got.len());
+        assert!(
+            got.is_sorted_by_key(|octets| number(octets)),
+            "out of order"
+        );
+        for octets in got {
+            let (plain, spaces) = without_padding(octets);
+            let wanted = passed_on(&scene, &requests.sent[number(octets)], &plain);
+            assert_octets(&plain, wanted);
+            most = most.max(spaces);
+        }
+    }
+    let responses = responses(&scene, &requests);
+    for (octets, sent) in responses.got[0].iter().zip(&responses.sent) {
+        let (plain, spaces) = without_padding(octets);
+        // All but our Via, the second row.
+        let (start, rest) = sent.split_once("\r\n").expect("a start line");
+        let (_, rest) = rest.split_once("\r\n").expect("our Via");
+        assert_octets(&plain, format!("{start}\r\n{rest}"));
+        most = most.max(spaces);
+    }
+    scene.assert_nothing_left();
+    (scene, most)
+}
+
+#[test]
+fn messages_of_similar_length_are_padded_and_leave_in_runs() {
+    let (scene, most) = play("pad");
+    assert!((1..=64).contains(&most), "padded by {most}");
+    let counters = scene.viaduct.stop();
+    let (runs, sent) = (counters.get("runs-sent"), counters.get("sent-in-runs"));
+    assert!(sent > MESSAGES as u64, "{counters:?}");
+    assert!(runs > 0 && runs < sent / 4, "{counters:?}");
+    counters.assert_all_forwarded();
+}
+
+#[test]
+fn exact_runs_change_no_octet() {
+    let (scene, most) = play("exact");
+    assert_eq!(most, 0);
+    let counters = scene.viaduct.stop();
+    assert!(counters.get("runs-sent") > 0, "{counters:?}");
+    counters.assert_all_forwarded();
+}
+
+#[test]
+fn switched_off_there_are_no_runs() {
+    let (scene, most) = play("off");
+    assert_eq!(most, 0);
+    assert_eq!(scene.viaduct.stop().get("runs-sent"), 0);
+}
+
+/// Local replies leave alone, and overtake nothing.
+#[test]
+fn replies_among_requests_leave_unpadded() {
+    let scene = Scene::new(1, &["--gso", "pad", "--reply-rate", "1000000"]);
+    let refused = scene.request("OPTIONS").max_forwards("Max-Forwards: 0");
+    let request = scene.request("MESSAGE");
+    together(&scene, || {
+        for _ in 0..20 {
+            scene.send(refused.text());
+            scene.send(request.text());
+        }
+    });
+    for _ in 0..20 {
+        let reply = scene.caller.receive();
+        assert!(reply.starts_with(b"SIP/2.0 483 "));
+        assert_eq!(without_padding(&reply).1, 0);
+        scene.at_farm();
+    }
+    scene.assert_nothing_left();
+}
+
+/// Datagrams that this network fragments.
+const SMALL_MTU: &str = "900";
+
+/// The test below in a network namespace of its own, whose loopback has a
+/// small MTU.
+#[test]
+fn a_path_that_refuses_runs_loses_nothing() {
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--net", "sh", "-c"]);
+    command.arg("ip link set lo mtu \"$1\" up && shift && exec \"$@\"");
+    command.args(["sh", SMALL_MTU]);
+    command.arg(std::env::current_exe().expect("this program"));
+    command.args([
+        "--exact",
+        "where_the_mtu_is_small",
+        "--ignored",
+        "--nocapture",
+    ]);
+    let mut inner = Process::start(command, tempfile::tempdir().expect("a folder"));
+    let status = inner.wait(Duration::from_secs(60));
+    let output = inner.output();
+    assert!(status.success() && output.contains("1 passed"), "{output}");
+}
+
+#[test]
+#[ignore = "runs in a network namespace of its own, started by the test above"]
+fn where_the_mtu_is_small() {
+    let links = Command::new("ip").args(["link", "show", "lo"]).output();
+    let links = String::from_utf8(links.expect("ip").stdout).expect("text");
+    assert!(links.contains(&format!("mtu {SMALL_MTU} ")), "{links}");
+
+    let mut scene = Scene::new(1, &["--gso", "pad"]);
+    let all_came = |scene: &Scene, filling: usize| {
+        let requests = requests(scene, |_| filling);
+        let numbers = requests.got[0].iter().map(|octets| number(octets));
+        assert!(numbers.eq(0..MESSAGES), "lost or out of order");
+        for (octets, sent) in requests.got[0].iter().zip(&requests.sent) {
+            assert_octets(octets, passed_on(scene, sent, octets));
+        }
+    };
+    all_came(&scene, 1000);
+    let refused = scene.viaduct.counter("runs-refused");
+    assert!(refused > 0);
+    scene.assert_counter("runs-sent", 0);
+    // It is remembered: no run of that length again, but shorter ones.
+    all_came(&scene, 1000);
+    all_came(&scene, 0);
+    scene.assert_counter("runs-refused", refused);
+    assert!(scene.viaduct.counter("runs-sent") > 0);
+}
