@@ -15,7 +15,7 @@ use crate::outbox::runs;
 use crate::sys::{Receiver, Route, Run, Sender};
 
 /// Datagrams taken by one system call, as Viaduct takes them.
-const BATCH: usize = 64;
+const BATCH: usize = 256;
 
 /// Datagrams that leave as one segmented send; more gain nothing (1.22 us a
 /// message with 32, 1.31 with 64).

@@ -20,5 +20,5 @@ pub mod steer;
 
 pub use receive::ReceiveBatch;
 pub use runs::Limits;
-pub use send::{SendBatch, Sent};
+pub use send::{InRun, SendBatch, Sent};
 pub use socket::{Granted, Socket};

@@ -41,7 +41,7 @@ impl Refusals {
     #[inline]
     pub(super) fn longest_segment(&self, to: SocketAddr) -> usize {
         if self.any
-            && let Some((known, longest)) = self.places[hash(to) % PLACES]
+            && let Some((known, longest)) = self.places[place(to)]
             && known == to
         {
             return longest;
@@ -59,7 +59,11 @@ impl Refusals {
             _ => return false,
         };
         self.any = true;
-        self.places[hash(run.to) % PLACES] = Some((run.to, longest));
+        self.places[place(run.to)] = Some((run.to, longest));
         true
     }
+}
+
+fn place(to: SocketAddr) -> usize {
+    (hash(to) >> 32) as usize % PLACES
 }

@@ -2,9 +2,12 @@
 //!
 //! The kernel cuts what it is given into segments of one length, of which only
 //! the last may be shorter, and takes the whole way down its layers once for
-//! all of them. So the datagrams of a batch for one destination make a run,
-//! in the order in which they came, as long as their lengths allow it; those
-//! that may be lengthened, by white space, are made equal.
+//! all of them. So the datagrams of a batch for one destination make runs by
+//! their length, each in the order in which they came; those that may be
+//! lengthened, by white space, are made equal.
+//!
+//! A short message that comes between two long ones leaves before or after
+//! both. Only the messages of one call must not change places.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -16,33 +19,44 @@ const LONGEST_RUN: usize = crate::sip::MAX_DATAGRAM;
 pub struct Limits {
     /// Datagrams in a run.
     pub(super) segments: usize,
-    /// Octets that one datagram may be lengthened by.
-    pub(super) padding: usize,
+    /// So many lengths that follow one another are made one: a datagram is
+    /// lengthened by less than this.
+    pub(super) lengths: usize,
 }
 
 impl Limits {
     /// Each datagram leaves alone.
     pub const OFF: Self = Self {
         segments: 1,
-        padding: 0,
+        lengths: 1,
     };
-    /// Datagrams of equal length make a run, and a shorter one may end it.
+    /// Datagrams of equal length make a run.
     ///
     /// More than 32 gain nothing (with 64 it is as slow as with 16), and may
     /// be too many for a receiver's buffer.
     pub const EXACT: Self = Self {
         segments: 32,
-        padding: 0,
+        lengths: 1,
     };
-    /// The same, and a datagram may be lengthened by 64 octets.
-    ///
-    /// That evens out what varies between messages of one kind. With mixed
-    /// kinds it takes 6 % less time than 32; 256 would take 11 % off, and
-    /// make some messages half as long again.
+    /// The same, and a datagram may be lengthened by less than 64 octets.
     pub const PADDED: Self = Self {
         segments: 32,
-        padding: 64,
+        lengths: 64,
     };
+}
+
+/// A datagram as the runs see it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leaving {
+    pub(super) to: SocketAddr,
+    /// The number of the socket that it leaves by.
+    pub(super) socket: usize,
+    /// Octets.
+    pub(super) length: usize,
+    /// The longest segment that it may be part of; 0: it must leave alone.
+    pub(super) bound: usize,
+    /// The same for all datagrams of a call.
+    pub(super) call: u64,
 }
 
 /// Datagrams that leave together; one alone is a run too.
@@ -54,7 +68,6 @@ pub(super) struct Run {
     pub(super) segment: usize,
     /// How many datagrams.
     pub(super) count: usize,
-    shortest: usize,
     /// The longest segment it may have; 0 where nothing may join it.
     bound: usize,
     first: u32,
@@ -67,35 +80,83 @@ impl Run {
         self.first as usize
     }
 
-    fn takes(&self, length: usize, limits: Limits) -> bool {
-        let segment = self.segment.max(length);
+    /// Whether `leaving`, of a length like the others', may join.
+    fn takes(&self, leaving: &Leaving, limits: Limits) -> bool {
+        let segment = self.segment.max(leaving.length);
         self.count < limits.segments
-            && segment - self.shortest <= limits.padding
-            && segment <= self.bound
-            && segment * self.count + length <= LONGEST_RUN
+            && segment <= self.bound.min(leaving.bound)
+            && segment * self.count + leaving.length <= LONGEST_RUN
     }
 }
 
 /// The runs of one batch. Datagrams go by their number: 0, 1, 2 …
 ///
 /// Runs are in the order of their first datagram, and a datagram joins only
-/// the youngest run of its destination: sent in order, no datagram overtakes
-/// another one for the same destination.
+/// the youngest run of its destination and length, and no run older than one
+/// that its call has part in: sent in order, no datagram overtakes another
+/// one of its call.
 pub(super) struct Runs {
     limits: Limits,
     runs: Vec<Run>,
     /// For each datagram the next one of its run.
     next: Vec<u32>,
-    /// An open-addressed table of the youngest run of each destination, twice
-    /// as large as the batch. Entries of another generation are empty.
-    youngest: Vec<Entry>,
+    /// The youngest run of each destination and length.
+    youngest: Table,
+    /// The youngest run that each call has part in.
+    calls: Table,
+}
+
+/// An open-addressed table of runs, twice as large as the batch.
+struct Table {
+    entries: Vec<Entry>,
+    /// Entries of another one are empty.
     generation: u32,
 }
 
 #[derive(Clone, Copy, Default)]
 struct Entry {
+    key: u64,
     generation: u32,
     run: u32,
+}
+
+impl Table {
+    fn new(size: usize) -> Self {
+        Self {
+            entries: vec![Entry::default(); (2 * size).next_power_of_two()],
+            generation: 1,
+        }
+    }
+
+    /// The entry with `key` for which `is_it` holds, or the empty one where it
+    /// would be; and whether it is there.
+    #[inline]
+    fn find(&mut self, key: u64, is_it: impl Fn(u32) -> bool) -> (&mut Entry, bool) {
+        let last = self.entries.len() - 1;
+        let mut at = (key >> 32) as usize & last;
+        loop {
+            let entry = self.entries[at];
+            if entry.generation != self.generation {
+                let empty = &mut self.entries[at];
+                empty.key = key;
+                empty.generation = self.generation;
+                return (empty, false);
+            }
+            if entry.key == key && is_it(entry.run) {
+                return (&mut self.entries[at], true);
+            }
+            at = (at + 1) & last;
+        }
+    }
+
+    fn clear(&mut self) {
+        self.generation = self.generation.wrapping_add(1);
+        if self.generation == 0 {
+            // After months; entries of the first time round must not count.
+            self.entries.fill(Entry::default());
+            self.generation = 1;
+        }
+    }
 }
 
 impl Runs {
@@ -105,62 +166,47 @@ impl Runs {
             limits,
             runs: Vec::with_capacity(size),
             next: Vec::with_capacity(size),
-            youngest: vec![Entry::default(); (2 * size).next_power_of_two()],
-            generation: 1,
+            youngest: Table::new(size),
+            calls: Table::new(size),
         }
     }
 
-    /// Takes in the next datagram, for a run with segments of up to `bound`
-    /// octets; 0: it must leave alone. There must be room.
+    /// Takes in the next datagram. There must be room.
     #[inline]
-    pub(super) fn push(&mut self, to: SocketAddr, socket: usize, length: usize, bound: usize) {
+    pub(super) fn push(&mut self, leaving: &Leaving) {
         let number = self.next.len() as u32;
         self.next.push(number);
-        let at = self.find(to, socket);
-        let entry = self.youngest[at];
-        if entry.generation == self.generation && bound > 0 {
-            let run = &mut self.runs[entry.run as usize];
-            if run.takes(length, self.limits) {
-                run.segment = run.segment.max(length);
-                run.shortest = run.shortest.min(length);
-                run.count += 1;
-                self.next[run.last as usize] = number;
-                run.last = number;
-                return;
-            }
+        let length = leaving.length / self.limits.lengths;
+        let key = mix(hash(leaving.to) ^ length as u64);
+        let (runs, lengths) = (&self.runs, self.limits.lengths);
+        let (youngest, is_known) = self.youngest.find(key, |run| {
+            let run = &runs[run as usize];
+            run.to == leaving.to && run.socket == leaving.socket && run.segment / lengths == length
+        });
+        let (of_call, call_is_known) = self.calls.find(mix(leaving.call), |_| true);
+        if is_known
+            && !(call_is_known && of_call.run > youngest.run)
+            && self.runs[youngest.run as usize].takes(leaving, self.limits)
+        {
+            of_call.run = youngest.run;
+            let run = &mut self.runs[youngest.run as usize];
+            run.segment = run.segment.max(leaving.length);
+            run.count += 1;
+            self.next[run.last as usize] = number;
+            run.last = number;
+            return;
         }
-        self.youngest[at] = Entry {
-            generation: self.generation,
-            run: self.runs.len() as u32,
-        };
+        youngest.run = self.runs.len() as u32;
+        of_call.run = youngest.run;
         self.runs.push(Run {
-            to,
-            socket,
-            segment: length,
+            to: leaving.to,
+            socket: leaving.socket,
+            segment: leaving.length,
             count: 1,
-            shortest: length,
-            bound,
+            bound: leaving.bound,
             first: number,
             last: number,
         });
-    }
-
-    /// The place in the table of the youngest run, or for it.
-    #[inline]
-    fn find(&self, to: SocketAddr, socket: usize) -> usize {
-        let last = self.youngest.len() - 1;
-        let mut at = hash(to) & last;
-        loop {
-            let entry = self.youngest[at];
-            if entry.generation != self.generation {
-                return at;
-            }
-            let run = &self.runs[entry.run as usize];
-            if run.to == to && run.socket == socket {
-                return at;
-            }
-            at = (at + 1) & last;
-        }
     }
 
     /// All runs, in the order in which to send them.
@@ -182,12 +228,8 @@ impl Runs {
     pub(super) fn clear(&mut self) {
         self.runs.clear();
         self.next.clear();
-        self.generation = self.generation.wrapping_add(1);
-        if self.generation == 0 {
-            // After months; entries of the first time round must not count.
-            self.youngest.fill(Entry::default());
-            self.generation = 1;
-        }
+        self.youngest.clear();
+        self.calls.clear();
     }
 }
 
@@ -205,7 +247,7 @@ pub(super) fn write_padded(message: &[u8], padding_at: usize, out: &mut [u8]) {
 /// A hash of an address. Whoever chooses addresses that collide makes the
 /// search in a batch longer, but a batch is small.
 #[inline]
-pub(super) fn hash(address: SocketAddr) -> usize {
+pub(super) fn hash(address: SocketAddr) -> u64 {
     let ip = match address.ip() {
         IpAddr::V4(ip) => u64::from(ip.to_bits()),
         IpAddr::V6(ip) => {
@@ -213,12 +255,15 @@ pub(super) fn hash(address: SocketAddr) -> usize {
             (bits >> 64) as u64 ^ (bits as u64).rotate_left(32)
         }
     };
-    let mixed = (ip << 16 ^ ip >> 48 ^ u64::from(address.port())).wrapping_mul(MIXER);
-    (mixed >> 32) as usize
+    mix(ip << 16 ^ ip >> 48 ^ u64::from(address.port()))
 }
 
-/// An odd number without a pattern: 2^64 by the golden ratio.
-const MIXER: u64 = 0x9E37_79B9_7F4A_7C15;
+/// Spreads what differs over the upper half: by 2^64 over the golden ratio,
+/// an odd number without a pattern.
+#[inline]
+fn mix(value: u64) -> u64 {
+    value.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
 
 #[cfg(test)]
 mod tests {
@@ -228,42 +273,35 @@ mod tests {
 
     use super::*;
 
-    /// A datagram as the runs see it.
-    #[derive(Clone, Copy, Debug)]
-    struct Datagram {
-        to: SocketAddr,
-        socket: usize,
-        length: usize,
-        bound: usize,
-    }
-
     /// The plain twin: what may be a run is tried anew for each datagram.
-    fn plain(datagrams: &[Datagram], limits: Limits) -> Vec<Vec<usize>> {
+    fn plain(datagrams: &[Leaving], limits: Limits) -> Vec<Vec<usize>> {
         let mut runs: Vec<Vec<usize>> = Vec::new();
         for (number, datagram) in datagrams.iter().enumerate() {
-            let same = |run: &&mut Vec<usize>| {
-                let first = &datagrams[run[0]];
-                (first.to, first.socket) == (datagram.to, datagram.socket)
-            };
-            if let Some(run) = runs.iter_mut().rev().find(same) {
-                run.push(number);
-                if may_leave(run, datagrams, limits) {
+            let kind = |d: &Leaving| (d.to, d.socket, d.length / limits.lengths);
+            let same_call = |&other: &usize| datagrams[other].call == datagram.call;
+            let oldest = runs.iter().rposition(|run| run.iter().any(same_call));
+            let youngest = runs
+                .iter()
+                .rposition(|run| kind(&datagrams[run[0]]) == kind(datagram));
+            if let Some(youngest) = youngest.filter(|youngest| oldest <= Some(*youngest)) {
+                runs[youngest].push(number);
+                if may_leave(&runs[youngest], datagrams, limits) {
                     continue;
                 }
-                run.pop();
+                runs[youngest].pop();
             }
             runs.push(vec![number]);
         }
         runs
     }
 
-    fn may_leave(run: &[usize], datagrams: &[Datagram], limits: Limits) -> bool {
+    fn may_leave(run: &[usize], datagrams: &[Leaving], limits: Limits) -> bool {
         let lengths: Vec<usize> = run.iter().map(|&number| datagrams[number].length).collect();
         let segment = lengths.iter().copied().max().unwrap_or(0);
         let (last, others) = lengths.split_last().expect("one");
-        let padding_fits = others
+        let padding_fits = lengths
             .iter()
-            .all(|length| segment - length <= limits.padding);
+            .all(|length| segment - length < limits.lengths);
         let bound_fits = run.iter().all(|&number| segment <= datagrams[number].bound);
         let octets = segment * others.len() + last;
         run.len() <= limits.segments && padding_fits && bound_fits && octets <= LONGEST_RUN
@@ -274,20 +312,13 @@ mod tests {
         all.map(|run| runs.members(run).collect()).collect()
     }
 
-    fn filled(datagrams: &[Datagram], limits: Limits) -> Runs {
+    fn filled(datagrams: &[Leaving], limits: Limits) -> Runs {
         let mut runs = Runs::new(datagrams.len(), limits);
-        for datagram in datagrams {
-            runs.push(
-                datagram.to,
-                datagram.socket,
-                datagram.length,
-                datagram.bound,
-            );
-        }
+        datagrams.iter().for_each(|datagram| runs.push(datagram));
         runs
     }
 
-    fn datagrams() -> impl Strategy<Value = Vec<Datagram>> {
+    fn datagrams() -> impl Strategy<Value = Vec<Leaving>> {
         let to = prop_oneof![
             (0..4_u8, 5060..5062_u16).prop_map(|(host, port)| ([10, 0, 0, host], port).into()),
             (0..2_u16).prop_map(|host| ([0x2001, 0xdb8, 0, 0, 0, 0, 0, host], 5060).into()),
@@ -295,11 +326,12 @@ mod tests {
         // Lengths that are alike, any, and so long that few make a run.
         let length = prop_oneof![400..420_usize, 1..1600_usize, 2800..3000_usize];
         // One bound for a destination, or none at all.
-        let datagram = (to, 0..2_usize, length, prop::bool::weighted(0.1));
-        let datagram = datagram.prop_map(|(to, socket, length, alone)| Datagram {
+        let datagram = (to, 0..2_usize, length, prop::bool::weighted(0.1), 0..20_u64);
+        let datagram = datagram.prop_map(|(to, socket, length, alone, call)| Leaving {
             to,
             socket,
             length,
+            call,
             bound: match to {
                 _ if alone => 0,
                 SocketAddr::V4(_) => 1472,
@@ -321,7 +353,7 @@ mod tests {
         }
 
         #[test]
-        fn each_datagram_leaves_once_and_in_the_order_of_its_destination(
+        fn each_datagram_leaves_once_and_in_the_order_of_its_call(
             datagrams in datagrams(),
             limits in limits(),
         ) {
@@ -332,8 +364,7 @@ mod tests {
             prop_assert!(sorted.into_iter().eq(0..datagrams.len()));
             let mut last = HashMap::new();
             for number in order {
-                let Datagram { to, socket, .. } = datagrams[number];
-                let before = last.insert((to, socket), number);
+                let before = last.insert(datagrams[number].call, number);
                 prop_assert!(before.is_none_or(|before| before < number));
             }
         }
@@ -357,9 +388,7 @@ mod tests {
             let mut runs = Runs::new(256, limits);
             for datagrams in batches {
                 runs.clear();
-                for datagram in &datagrams {
-                    runs.push(datagram.to, datagram.socket, datagram.length, datagram.bound);
-                }
+                datagrams.iter().for_each(|datagram| runs.push(datagram));
                 prop_assert_eq!(grouped(&runs), plain(&datagrams, limits));
             }
         }

@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::Socket;
 use super::outgoing::{Outgoing, Piece, send_one};
 use super::refusals::Refusals;
-use super::runs::{Limits, Runs, write_padded};
+use super::runs::{Leaving, Limits, Runs, write_padded};
 
 /// The longest datagram that is ever sent.
 const LONGEST: usize = crate::sip::MAX_DATAGRAM;
@@ -37,6 +37,15 @@ struct Queued {
     padding_at: usize,
 }
 
+/// What a datagram must tell to leave in a run.
+#[derive(Clone, Copy, Debug)]
+pub struct InRun {
+    /// The offset at which spaces may be put in.
+    pub padding_at: usize,
+    /// The same for all datagrams whose order must be kept.
+    pub call: u64,
+}
+
 /// What became of a send.
 #[derive(Debug)]
 pub enum Sent {
@@ -57,7 +66,7 @@ impl SendBatch {
             used: 0,
             queued: Vec::with_capacity(size),
             runs: Runs::new(size, limits),
-            packed: vec![0; ARENA + size * limits.padding],
+            packed: vec![0; ARENA + size * limits.lengths],
             places: Vec::with_capacity(size),
             refusals: Refusals::new(),
             outgoing: Outgoing::new(size),
@@ -77,26 +86,24 @@ impl SendBatch {
         &mut self.arena[self.used..self.used + LONGEST]
     }
 
-    /// Queues the first `length` octets of the space. They may leave in a run
-    /// where spaces may be put in at the offset `padding_at`, else alone.
+    /// Queues the first `length` octets of the space.
     #[inline]
-    pub fn push(
-        &mut self,
-        length: usize,
-        to: SocketAddr,
-        socket: usize,
-        padding_at: Option<usize>,
-    ) {
-        let bound = padding_at.map_or(0, |_| self.refusals.longest_segment(to));
-        self.runs.push(to, socket, length, bound);
+    pub fn push(&mut self, length: usize, to: SocketAddr, socket: usize, run: Option<InRun>) {
+        self.runs.push(&Leaving {
+            to,
+            socket,
+            length,
+            bound: run.map_or(0, |_| self.refusals.longest_segment(to)),
+            call: run.map_or(0, |run| run.call),
+        });
         self.queued.push(Queued {
             octets: self.used..self.used + length,
-            padding_at: padding_at.unwrap_or(0),
+            padding_at: run.map_or(0, |run| run.padding_at),
         });
         self.used += length;
     }
 
-    /// Sends all that is queued, in order for each destination, and forgets
+    /// Sends all that is queued, in order for each call, and forgets
     /// it. What the kernel refuses is told and skipped; the others go out.
     pub fn flush(&mut self, sockets: &[Socket], mut tell: impl FnMut(Sent)) {
         self.pack();

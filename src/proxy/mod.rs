@@ -26,7 +26,7 @@ use ipnet::IpNet;
 
 use crate::config::Config;
 use crate::dispatcher::{self, Dispatcher, Turns};
-use crate::sip::{MAX_DATAGRAM, NotSip, Rewrite, StartLine, scan};
+use crate::sip::{MAX_DATAGRAM, Message, NotSip, Rewrite, StartLine, scan};
 
 pub use limiter::ReplyLimiter;
 pub use reason::{Reason, Status};
@@ -78,6 +78,9 @@ pub struct Forward {
     /// behind the colon (RFC 3261 §25.1). Not at the Via of a request, because
     /// servers compare that of CANCEL with that of INVITE as text.
     pub padding_at: usize,
+    /// The same for all datagrams with one Call-ID, and rarely for others:
+    /// who sends several at once must not change their order.
+    pub call: u64,
     /// Where to.
     pub to: SocketAddr,
     /// The listener from whose socket it leaves.
@@ -137,6 +140,21 @@ pub struct Scratch {
     /// What is hashed. Never more than the parts of one datagram and a few
     /// octets beside them, so it does not grow.
     octets: Vec<u8>,
+}
+
+/// See [`Forward::call`]. Whoever finds Call-IDs that meet gains nothing, so
+/// it needs no key; it takes a tenth of the time of one that has.
+#[inline]
+fn call(message: &Message<'_>) -> u64 {
+    let call_id = message.call_id.value.of(message.bytes);
+    let (words, rest) = call_id.as_chunks();
+    let rest = rest.iter().fold(0, |word, &b| word << 8 | u64::from(b));
+    let words = words.iter().map(|word| u64::from_le_bytes(*word));
+    words.chain([rest]).fold(0, |hash: u64, word| {
+        (hash ^ word)
+            .wrapping_mul(0x9E37_79B9_7F4A_7C15)
+            .rotate_left(32)
+    })
 }
 
 impl Proxy {

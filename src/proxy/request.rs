@@ -5,7 +5,7 @@ use super::branch::Transaction;
 use super::reason::Reason;
 use super::repair::Repairs;
 use super::target::{is_forbidden, respond_to};
-use super::{Datagram, Decision, Forward, Proxy, Reply, Scratch, reply};
+use super::{Datagram, Decision, Forward, Proxy, Reply, Scratch, call, reply};
 use crate::sip::{
     self, Address, Fault, MAX_DATAGRAM, Message, Scheme, Span, TooManyEdits, Uri, address,
 };
@@ -105,6 +105,7 @@ impl<'a> Request<'a> {
         Ok(Decision::Forward(Forward {
             length,
             padding_at,
+            call: call(self.message),
             to,
             listener,
             way,

@@ -6,7 +6,7 @@ use super::branch::{Branch, Transaction, from_tag};
 use super::reason::Reason;
 use super::request::fault_reason;
 use super::target::{is_forbidden, responds_to};
-use super::{Decision, Forward, Proxy, Scratch, Way};
+use super::{Decision, Forward, Proxy, Scratch, Way, call};
 use crate::sip::{Message, Row, Span, Via, via};
 
 /// Decides, and writes what is to be sent into `out`.
@@ -46,6 +46,7 @@ pub(super) fn decide(
     Ok(Decision::Forward(Forward {
         length,
         padding_at: scratch.rewrite.position(next.value.start),
+        call: call(message),
         to: to.respond_to,
         listener: to.listener,
         way: Way::Response,

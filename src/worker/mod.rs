@@ -17,7 +17,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::config::{Config, Gso};
-use crate::net::{Limits, ReceiveBatch, SendBatch, Sent, Socket};
+use crate::net::{InRun, Limits, ReceiveBatch, SendBatch, Sent, Socket};
 use crate::proxy::{Datagram, Decision, Proxy, Reason, ReplyLimiter, Scratch};
 
 pub use counters::{Counters, Totals};
@@ -189,8 +189,11 @@ impl Worker {
             let decision = self.proxy.decide(&datagram, scratch, out.space());
             match decision {
                 Decision::Forward(forward) => {
-                    let padding_at = Some(forward.padding_at);
-                    out.push(forward.length, forward.to, forward.listener, padding_at);
+                    let run = InRun {
+                        padding_at: forward.padding_at,
+                        call: forward.call,
+                    };
+                    out.push(forward.length, forward.to, forward.listener, Some(run));
                     self.counters.forwarded(&forward);
                 }
                 Decision::Reply(reply) => {
