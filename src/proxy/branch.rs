@@ -72,7 +72,11 @@ impl Transaction<'_> {
         let bytes = self.message.bytes;
         self.via.branch.is_some_and(|branch| {
             let value = branch.value.of(bytes);
-            value.len() > MAGIC.len() && eq_ignore_case(&value[..MAGIC.len()], MAGIC)
+            let Some((magic, [_, ..])) = value.split_first_chunk() else {
+                return false;
+            };
+            // Nearly all write it as it stands in the RFC.
+            magic == MAGIC || eq_ignore_case(magic, MAGIC)
         })
     }
 

@@ -254,10 +254,11 @@ impl Message<'_> {
         let mut content_length = None;
         loop {
             let start = at;
-            let (header, colon) = match row_name(bytes, start) {
-                Ok(found) => found,
-                Err(0) => return self.empty_line(start, content_length),
-                Err(_) => return self.fail(Fault::HeaderName),
+            if matches!(bytes.get(start), None | Some(b'\r' | b'\n')) {
+                return self.empty_line(start, content_length);
+            }
+            let Some((header, colon)) = row_name(bytes, start) else {
+                return self.fail(Fault::HeaderName);
             };
             let Some(end) = row_end(bytes, ends) else {
                 return self.fail(Fault::LineEnd);
@@ -272,16 +273,11 @@ impl Message<'_> {
         }
     }
 
-    /// Behind the last row: checks line ends, and cuts the body.
+    /// Behind the last row: checks the line end, and cuts the body.
+    #[inline]
     fn empty_line(&mut self, at: usize, content_length: Option<u64>) {
-        let rest = &self.bytes[at..];
-        if !rest.starts_with(b"\r\n") {
-            let fault = if rest.is_empty() || matches!(rest[0], b'\r' | b'\n') {
-                Fault::LineEnd
-            } else {
-                Fault::HeaderName
-            };
-            return self.fail(fault);
+        if !self.bytes[at..].starts_with(b"\r\n") {
+            return self.fail(Fault::LineEnd);
         }
         let body = at + 2;
         if let Some(length) = content_length {
@@ -385,33 +381,33 @@ impl Message<'_> {
     }
 }
 
-/// What the row at `start` holds, and the offset of its colon; an error that
-/// says how many octets of a name there are where no colon follows them.
+/// What the row at `start` holds, and the offset of its colon; `None` where
+/// there is no name before a colon.
 #[inline]
-fn row_name(bytes: &[u8], start: usize) -> Result<(Option<Header>, usize), usize> {
+fn row_name(bytes: &[u8], start: usize) -> Option<(Option<Header>, usize)> {
     let lanes = Lanes::load(bytes, start);
     let colon = lanes.is(b':').bits().trailing_zeros() as usize;
     let name = (lanes.letters() | lanes.is(b'-')).bits().trailing_ones() as usize;
     // Nearly all names: up to fifteen letters and hyphens, and then a colon.
     if name == colon && name > 0 {
-        return Ok((header_of(lanes, bytes[start], name), start + name));
+        return Some((header_of(lanes, bytes[start], name), start + name));
     }
     odd_row_name(bytes, start)
 }
 
-/// The same for names of any length and characters, and where there is none.
+/// The same for names of any length and characters.
 #[cold]
-fn odd_row_name(bytes: &[u8], start: usize) -> Result<(Option<Header>, usize), usize> {
+fn odd_row_name(bytes: &[u8], start: usize) -> Option<(Option<Header>, usize)> {
     let end = Text::new(bytes, bytes.len()).skip_token(start);
     let mut colon = end;
     while matches!(bytes.get(colon), Some(b' ' | b'\t')) {
         colon += 1;
     }
     if end == start || bytes.get(colon) != Some(&b':') {
-        return Err(end - start);
+        return None;
     }
     let header = header_of(Lanes::load(bytes, start), bytes[start], end - start);
-    Ok((header, colon))
+    Some((header, colon))
 }
 
 /// The offset behind the line end of a row, folds included, where `ends` go on
