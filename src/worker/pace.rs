@@ -13,9 +13,10 @@ const WINDOW: Duration = Duration::from_millis(4);
 /// Datagrams that a wait must bring, by the rate so far, to be worth it.
 const WORTH_WAITING: u32 = 6;
 
-/// Datagrams that are enough for one batch; with more of them waiting at
-/// once, a small receive buffer would overflow.
-const ENOUGH: u32 = 64;
+/// Datagrams that are enough for one batch, as many as the longest run has:
+/// more would cost latency and gain little, and might overflow a small
+/// receive buffer.
+const ENOUGH: u32 = 32;
 
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
