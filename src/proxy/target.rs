@@ -10,7 +10,7 @@ pub(super) fn literal(host: &[u8]) -> Option<IpAddr> {
     if let Some(v4) = ipv4(host) {
         return Some(IpAddr::V4(v4));
     }
-    // Its first group has four digits, and a bracket may stand before it.
+    // An IPv6 address has a colon behind a bracket and four digits at most.
     if !host.iter().take(6).any(|&b| b == b':') {
         return None;
     }

@@ -2,8 +2,8 @@
 //!
 //! What routing reads of a message is short runs of unpredictable length; a
 //! loop over their octets costs four instructions an octet and a mispredicted
-//! jump at each end. Comparing sixteen octets at once halves the instructions
-//! of a decision. Each routine has a plain twin in the tests below.
+//! jump at each end. Comparing sixteen octets at once takes a quarter off the
+//! instructions of a decision. Each routine has a plain twin in the tests below.
 
 use wide::u8x16;
 
@@ -231,6 +231,9 @@ mod tests {
             prop_assert_eq!(lanes.letters().bits(), bits(&|b| b.is_ascii_alphabetic()));
             let host_name = |b: u8| b.is_ascii_alphanumeric() || b"-.".contains(&b);
             prop_assert_eq!(lanes.host_name().bits(), bits(&host_name));
+            prop_assert_eq!(lanes.controls().bits(), bits(&|b| b.is_ascii_control()));
+            let not_uri = |b: u8| b == b' ' || b.is_ascii_control() || b"<>\"".contains(&b);
+            prop_assert_eq!(lanes.not_uri().bits(), bits(&not_uri));
         }
 
         #[test]
