@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use proptest::prelude::*;
 use viaduct::config::{
     Advertise, Config, Destination, Gso, HashKey, Listener, Loaded, Overrides, Policy, Route, Set,
@@ -26,6 +27,13 @@ fn load(text: &str) -> Loaded {
     )
 }
 
+fn networks() -> Vec<IpNet> {
+    let networks = ["10.0.0.0/8", "2001:db8::/32", "192.0.2.7/32"];
+    networks
+        .map(|text| text.parse().expect("a network"))
+        .to_vec()
+}
+
 fn listener() -> impl Strategy<Value = Listener> {
     let hosts = ["sip.example.com", "192.0.2.1", "[2001:db8::1]"];
     let advertise = (
@@ -42,11 +50,13 @@ fn listener() -> impl Strategy<Value = Listener> {
         address,
         any::<u16>(),
         prop::option::of(advertise),
+        prop::sample::subsequence(networks(), 0..4),
     )
-        .prop_map(|(name, host, port, advertise)| Listener {
+        .prop_map(|(name, host, port, advertise, proxy_protocol)| Listener {
             name,
             address: format!("{host}:{port}").parse().expect("an address"),
             advertise,
+            proxy_protocol,
         })
 }
 
@@ -105,14 +115,12 @@ fn set() -> impl Strategy<Value = Set> {
 /// A route to the set and from the listener of these numbers, modulo what
 /// there is.
 fn route() -> impl Strategy<Value = Route> {
-    let networks = ["10.0.0.0/8", "2001:db8::/32", "192.0.2.7/32"];
-    let networks = networks.map(|text| text.parse().expect("a network"));
     (
         any::<usize>(),
         prop::sample::subsequence(vec!["INVITE".to_owned(), "BYE".to_owned()], 0..3),
         prop::sample::subsequence(vec!["example.com".to_owned(), "[::1]".to_owned()], 0..3),
         prop::collection::vec("[ -~]{1,5}", 0..3),
-        prop::sample::subsequence(networks.to_vec(), 0..4),
+        prop::sample::subsequence(networks(), 0..4),
         prop::collection::vec(any::<usize>(), 0..3),
     )
         .prop_map(

@@ -61,6 +61,8 @@ pub(super) fn explain(args: &ExplainArgs) -> io::Result<ExitCode> {
     };
     let mut after = vec![0; MAX_DATAGRAM];
     let decision = proxy.decide(&datagram, &mut proxy.scratch(), &mut after);
+    // What was dropped for the header that it has or lacks, as it came.
+    let (datagram, front) = proxy.unwrap(&datagram).unwrap_or((datagram, None));
     after.truncate(match decision {
         Decision::Forward(forward) => forward.length,
         Decision::Reply(reply) => reply.length,
@@ -70,6 +72,7 @@ pub(super) fn explain(args: &ExplainArgs) -> io::Result<ExitCode> {
         config: &config,
         proxy: &proxy,
         datagram,
+        front,
         decision,
         after,
     };
@@ -130,7 +133,10 @@ fn message(args: &ExplainArgs, config: &Config, source: SocketAddr) -> io::Resul
 struct Explanation<'a> {
     config: &'a Config,
     proxy: &'a Proxy,
+    /// As its sender sent it.
     datagram: Datagram<'a>,
+    /// The front balancer that it came by.
+    front: Option<SocketAddr>,
     decision: Decision,
     after: Vec<u8>,
 }
@@ -153,12 +159,11 @@ impl Explanation<'_> {
         } = self.datagram;
         let listener = &self.config.listeners[listener];
         // Writing to a string does not fail.
-        let _ = writeln!(
-            out,
-            "message    {} octets from {source} on listener {}",
-            bytes.len(),
-            listener.name
-        );
+        let _ = write!(out, "message    {} octets from {source}", bytes.len());
+        if let Some(front) = self.front {
+            let _ = write!(out, " by front balancer {front}");
+        }
+        let _ = writeln!(out, " on listener {}", listener.name);
         if let Some(selection) = self.selection() {
             self.write_selection(&mut out, selection);
             if !secret_known {
@@ -268,6 +273,7 @@ impl Explanation<'_> {
         };
         json!({
             "source": self.datagram.source,
+            "front": self.front,
             "listener": self.config.listeners[self.datagram.listener].name,
             "selection": selection,
             "action": action,
@@ -294,9 +300,13 @@ impl Explanation<'_> {
         let hash_key = &self.config.sets[set].hash_key;
         let value = match hash_key {
             HashKey::Source => self.datagram.source.ip().to_string(),
-            _ => lossy(&self.proxy.key(&self.datagram, set).unwrap_or_default()),
+            _ => lossy(&self.hashed(set)),
         };
         (text::hash_key_name(hash_key), printable(&value))
+    }
+
+    fn hashed(&self, set: usize) -> Vec<u8> {
+        self.proxy.key(&self.datagram, set).unwrap_or_default()
     }
 
     /// The hash, and the place among all that it leads to.
@@ -311,10 +321,7 @@ impl Explanation<'_> {
                 )
             }
             Policy::Kamailio => {
-                let call_id = self
-                    .proxy
-                    .key(&self.datagram, selection.set)
-                    .unwrap_or_default();
+                let call_id = self.hashed(selection.set);
                 let (hash, n) = (kamailio_hash(&call_id), set.destinations.len());
                 (
                     format!("{hash:08x}"),

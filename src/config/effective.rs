@@ -62,6 +62,9 @@ fn write_listener(out: &mut String, listener: &Listener) -> fmt::Result {
     if let Some(advertise) = &listener.advertise {
         writeln!(out, "advertise = {}", string(&advertise.to_string()))?;
     }
+    if !listener.proxy_protocol.is_empty() {
+        writeln!(out, "proxy-protocol = {}", list(&listener.proxy_protocol))?;
+    }
     Ok(())
 }
 

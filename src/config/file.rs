@@ -75,6 +75,7 @@ pub(super) struct ListenerDraft {
     pub(super) name: Option<Placed<String>>,
     pub(super) address: Placed<SocketAddr>,
     pub(super) advertise: Option<Advertise>,
+    pub(super) proxy_protocol: Vec<Placed<IpNet>>,
 }
 
 /// A `[[set]]`.
@@ -118,6 +119,7 @@ pub(super) fn read(source: &Rc<Source>, report: &mut Report) -> Option<Draft> {
             name: None,
             address,
             advertise: None,
+            proxy_protocol: Vec::new(),
         });
     }
     for section in top.sections("listener", "[[listener]]", report) {
@@ -201,11 +203,13 @@ fn listener(mut section: Section<'_>, report: &mut Report) -> Option<ListenerDra
     let address = section.require("address", report);
     let address = address.and_then(|item| item.parse(text::listen_address, report));
     let advertise = parse(&mut section, "advertise", text::advertise, report);
+    let proxy_protocol = parse_all(&mut section, "proxy-protocol", text::network, report);
     section.finish(&TOP_LEVEL, report);
     Some(ListenerDraft {
         name,
         address: address?,
         advertise: advertise.map(|advertise| advertise.value),
+        proxy_protocol,
     })
 }
 

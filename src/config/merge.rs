@@ -191,6 +191,7 @@ fn listeners(
         name: None,
         address: Placed::new(*address, Origin::Flag("--listen")),
         advertise: None,
+        proxy_protocol: Vec::new(),
     };
     overrides.listen.iter().map(listener).collect()
 }

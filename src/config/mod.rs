@@ -105,6 +105,9 @@ pub struct Listener {
     /// What our Via says as sent-by (RFC 3261 §18.1.1), where it is not the
     /// bound address: host (a name or an address) and port.
     pub advertise: Option<Advertise>,
+    /// Front balancers, whose datagrams begin with a header of the PROXY
+    /// protocol, version 2, that says who sent them.
+    pub proxy_protocol: Vec<IpNet>,
 }
 
 /// The sent-by that a listener writes instead of its own address.

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
+
 use super::diagnostic::{Fault, Origin, Report};
 use super::file::{ListenerDraft, RouteDraft};
 use super::table::Placed;
@@ -88,7 +90,30 @@ fn listener(
             .map_or_else(|| address.to_string(), |name| name.value.clone()),
         address,
         advertise,
+        proxy_protocol: front_balancers(draft, report),
     }
+}
+
+/// Checks that front balancers can reach their listener and are not everybody.
+fn front_balancers(draft: &ListenerDraft, report: &mut Report) -> Vec<IpNet> {
+    let bound = draft.address.value;
+    for Placed {
+        value: network,
+        origin,
+    } in &draft.proxy_protocol
+    {
+        if network.addr().is_ipv4() != bound.is_ipv4() {
+            let fault = Fault::new(format!("nothing comes from `{network}` to `{bound}`"));
+            report.warning(origin, fault.why("it is of the other address family"));
+        } else if network.prefix_len() == 0 {
+            let fault = Fault::new(format!("`{network}` takes everybody for a front balancer"))
+                .why("anybody could say that a datagram came from anywhere")
+                .help("give the addresses of the front balancers");
+            report.warning(origin, fault);
+        }
+    }
+    let networks = draft.proxy_protocol.iter();
+    networks.map(|network| network.value).collect()
 }
 
 /// Checks that policy and hash key go together.
@@ -150,6 +175,7 @@ pub(super) fn destinations(
             report.error(&placed.origin, fault);
         }
         reachable(placed, listeners, report);
+        no_front_balancer(placed, listeners, report);
     }
     let disabled = |placed: &Placed<Destination>| placed.value.state == State::Disabled;
     if !destinations.is_empty() && destinations.iter().all(disabled) {
@@ -184,6 +210,24 @@ fn reachable(placed: &Placed<Destination>, listeners: &[Listener], report: &mut 
             .why(format!("none has an {family} address"))
             .help(format!("add an {family} listener"));
         report.error(&placed.origin, fault);
+    }
+}
+
+/// Checks that a destination is not taken for a front balancer.
+fn no_front_balancer(placed: &Placed<Destination>, listeners: &[Listener], report: &mut Report) {
+    let address = placed.value.address;
+    let takes = |listener: &&Listener| {
+        let mut networks = listener.proxy_protocol.iter();
+        networks.any(|network| network.contains(&address.ip()))
+    };
+    if let Some(listener) = listeners.iter().find(takes) {
+        let fault = Fault::new(format!(
+            "`{address}` lies within `proxy-protocol` of listener `{}`",
+            listener.name
+        ))
+        .why("what it sends there is dropped unless it begins with a PROXY protocol header")
+        .help("name the front balancers alone in `proxy-protocol`");
+        report.warning(&placed.origin, fault);
     }
 }
 

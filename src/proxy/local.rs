@@ -1,6 +1,8 @@
 //! Our own addresses: what our Via says, and what names us.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
 
 use super::branch::MAGIC;
 use crate::config::Listener;
@@ -19,6 +21,8 @@ struct Local {
     port: u16,
     /// Our whole Via row up to the end of the branch's magic.
     via: Vec<u8>,
+    /// Front balancers.
+    fronts: Vec<IpNet>,
 }
 
 impl Locals {
@@ -63,6 +67,14 @@ impl Locals {
         self.0.iter().any(|local| local.address == address)
     }
 
+    /// Whether `source` is a front balancer, whose datagrams on `listener`
+    /// say who sent them.
+    #[inline]
+    pub(super) fn is_front(&self, listener: usize, source: IpAddr) -> bool {
+        let mut fronts = self.0[listener].fronts.iter();
+        fronts.any(|network| network.contains(&source))
+    }
+
     /// The listener to leave by for `to`: the one the message came in on, or
     /// else the first of the right address family.
     #[inline]
@@ -101,6 +113,7 @@ impl Local {
             host: host.into_bytes(),
             port,
             via: via.into_bytes(),
+            fronts: listener.proxy_protocol.clone(),
         }
     }
 }

@@ -197,7 +197,7 @@ impl Worker {
                     self.counters.forwarded(&forward);
                 }
                 Decision::Reply(reply) => {
-                    if self.limiter.allow(source.ip(), now(self.started)) {
+                    if self.limiter.allow(reply.sender, now(self.started)) {
                         out.push(reply.length, reply.to, listener, None);
                         self.counters.replied(reply.status);
                     } else {

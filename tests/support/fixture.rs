@@ -43,6 +43,7 @@ pub fn config() -> Config {
             name: LISTEN.to_owned(),
             address: LISTEN.parse().expect("an address"),
             advertise: None,
+            proxy_protocol: Vec::new(),
         }],
         sets: vec![Set {
             name: "farm".to_owned(),
