@@ -193,10 +193,7 @@ impl Request<'_> {
         let bytes = self.message.bytes;
         let rewrite = &mut scratch.rewrite;
         rewrite.clear();
-        let at = Span {
-            start: first.line.start,
-            end: first.line.start,
-        };
+        let mut behind = first.line.end;
         let is_last = |value: &Address| routes.strict_sender && value.uri == routes.target.text;
         let mut target = routes.target.text;
         let values = sip::route_values(bytes, first, self.message.headers_end);
@@ -204,21 +201,26 @@ impl Request<'_> {
             if value.next.is_none() {
                 rewrite.cut(row.line)?;
             }
+            behind = row.line.end;
             if number < routes.own || is_last(&value) {
                 continue;
             }
             if number == routes.own && strict_next {
                 target = value.uri;
             } else {
-                rewrite.replace(at, &[b"Route: ", value.value.of(bytes), b"\r\n"])?;
+                rewrite.replace(empty(behind), &[b"Route: ", value.value.of(bytes), b"\r\n"])?;
             }
         }
         if strict_next {
             let appended = routes.target.text.of(bytes);
-            rewrite.replace(at, &[b"Route: <", appended, b">\r\n"])?;
+            rewrite.replace(empty(behind), &[b"Route: <", appended, b">\r\n"])?;
         }
         rewrite.replace(self.uri, &[target.of(bytes)])
     }
+}
+
+fn empty(at: u32) -> Span {
+    Span { start: at, end: at }
 }
 
 fn cut(scratch: &mut Scratch, span: Span) -> Result<(), Reason> {
