@@ -509,6 +509,31 @@ fn front_balancers_are_checked() {
 }
 
 #[test]
+fn following_is_checked() {
+    let route = "[[route]]\nset = 'a'\nfollow = 'replaces'\n";
+    warned(&good_and(route), &[]);
+    refused(
+        &good_and("[[route]]\nset = 'a'\nfollow = 'refer'\n"),
+        &["v.toml:7:10: error: `refer` cannot be followed"],
+    );
+    for (key, why) in [
+        ("hash-key = 'from-uri'", "it hashes `from-uri`"),
+        ("policy = 'random'", "its policy is `random`"),
+        ("policy = 'round-robin'", "its policy is `round-robin`"),
+    ] {
+        warned(
+            &format!("{key}\n{}", good_and(route)),
+            &[
+                "v.toml:8:10: warning: `follow` does not lead to the dialogs of set `a`",
+                why,
+            ],
+        );
+    }
+    let output = Place::with(&[("v.toml", &good_and(route))]).check(&["--config", "v.toml"]);
+    assert_eq!(stderr(&output), "");
+}
+
+#[test]
 fn a_file_that_is_missing_or_not_text_is_told() {
     let place = Place::with(&[]);
     said(

@@ -134,10 +134,18 @@ fn route() -> impl Strategy<Value = Route> {
         prop::collection::vec("[ -~]{1,5}", 0..3),
         networks(),
         prop::collection::vec(any::<usize>(), 0..3),
-        any::<Option<bool>>(),
+        any::<(Option<bool>, bool)>(),
     )
         .prop_map(
-            |(set, methods, hosts, user_prefixes, sources, listeners, record_route)| Route {
+            |(
+                set,
+                methods,
+                hosts,
+                user_prefixes,
+                sources,
+                listeners,
+                (record_route, follow_replaces),
+            )| Route {
                 set,
                 methods,
                 hosts,
@@ -145,6 +153,7 @@ fn route() -> impl Strategy<Value = Route> {
                 sources,
                 listeners,
                 record_route,
+                follow_replaces,
             },
         )
 }

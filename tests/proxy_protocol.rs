@@ -325,6 +325,33 @@ fn a_transaction_is_one_by_a_balancer_too() {
 }
 
 #[test]
+fn the_farm_reaches_the_client_of_a_dialog_by_the_balancer() {
+    let scene = scene(&["--record-route", "on", "--path", "on"]);
+    let balancer = balancer();
+    let client = Peer::at(SocketAddr::from(([127, 0, 0, 7], 0)));
+    let invite = Request::new("INVITE", client.address());
+    balancer.send(
+        scene.front(),
+        by_balancer(&client.address().to_string(), invite.text()),
+    );
+    let (_, got) = scene.at_farm();
+    let headers = read(&got).headers;
+    let route = headers.into_iter().find(|(name, _)| name == "record-route");
+    let route = String::from_utf8(route.expect("a Record-Route").1).expect("text");
+    let bye = Request::new("BYE", scene.farm[0].address())
+        .call_id(&invite.call_id)
+        .uri(format!("sip:ann@{}", client.address()))
+        .row(format!("Route: {route}"));
+    scene.farm[0].send(scene.front(), bye.text());
+    assert_eq!(
+        read(balancer.receive()).call_id,
+        invite.call_id.into_bytes()
+    );
+    scene.assert_nothing_left();
+    client.assert_silent();
+}
+
+#[test]
 fn replies_are_limited_by_client() {
     let mut scene = scene(&["--reply-rate", "1"]);
     let balancer = balancer();

@@ -298,14 +298,19 @@ impl Explanation<'_> {
     /// The name of what is hashed, and its value.
     fn key(&self, set: usize) -> (String, String) {
         let hash_key = &self.config.sets[set].hash_key;
-        let value = match hash_key {
-            HashKey::Source => self.datagram.source.ip().to_string(),
-            _ => lossy(&self.hashed(set)),
+        let (octets, followed) = self.hashed(set);
+        let (name, value) = match (followed, hash_key) {
+            (Some(header), _) => (format!("call-id in {header}"), lossy(&octets)),
+            (None, HashKey::Source) => {
+                let source = self.datagram.source.ip();
+                ("source".to_owned(), source.to_string())
+            }
+            (None, key) => (text::hash_key_name(key), lossy(&octets)),
         };
-        (text::hash_key_name(hash_key), printable(&value))
+        (name, printable(&value))
     }
 
-    fn hashed(&self, set: usize) -> Vec<u8> {
+    fn hashed(&self, set: usize) -> (Vec<u8>, Option<&'static str>) {
         self.proxy.key(&self.datagram, set).unwrap_or_default()
     }
 
@@ -321,7 +326,7 @@ impl Explanation<'_> {
                 )
             }
             Policy::Kamailio => {
-                let call_id = self.hashed(selection.set);
+                let (call_id, _) = self.hashed(selection.set);
                 let (hash, n) = (kamailio_hash(&call_id), set.destinations.len());
                 (
                     format!("{hash:08x}"),

@@ -121,6 +121,9 @@ fn write_route(out: &mut String, config: &Config, route: &Route) -> fmt::Result 
     if let Some(record_route) = route.record_route {
         writeln!(out, "record-route = {record_route}")?;
     }
+    if route.follow_replaces {
+        writeln!(out, "follow = \"replaces\"")?;
+    }
     Ok(())
 }
 

@@ -128,6 +128,7 @@ pub(super) struct RouteDraft {
     pub(super) sources: Vec<IpNet>,
     pub(super) listeners: Vec<Placed<String>>,
     pub(super) record_route: Option<bool>,
+    pub(super) follow: Option<Placed<()>>,
 }
 
 /// Reads a whole file; `None` where its syntax is broken.
@@ -378,6 +379,7 @@ fn route(mut section: Section<'_>, report: &mut Report) -> Option<RouteDraft> {
     let sources = parse_all(&mut section, "source", text::network, report);
     let listeners = parse_all(&mut section, "listener", |name| Ok(name.to_owned()), report);
     let record_route = boolean(&mut section, "record-route", report);
+    let follow = parse(&mut section, "follow", follow, report);
     let origin = section.origin.clone();
     section.finish(&TOP_LEVEL, report);
     Some(RouteDraft {
@@ -389,7 +391,15 @@ fn route(mut section: Section<'_>, report: &mut Report) -> Option<RouteDraft> {
         sources: values(sources),
         listeners,
         record_route,
+        follow,
     })
+}
+
+fn follow(text: &str) -> Result<(), Fault> {
+    match text {
+        "replaces" => Ok(()),
+        text => Err(Fault::new(format!("`{text}` cannot be followed")).help("write `replaces`")),
+    }
 }
 
 fn method(text: &str) -> Result<String, Fault> {

@@ -228,4 +228,7 @@ pub struct Route {
     pub listeners: Vec<usize>,
     /// Goes before [`Listener::record_route`] for requests it claims.
     pub record_route: Option<bool>,
+    /// Whether a new request that is about another dialog, by Replaces, Join
+    /// or Target-Dialog, is hashed by the Call-ID of that one.
+    pub follow_replaces: bool,
 }

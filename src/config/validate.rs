@@ -290,7 +290,11 @@ pub(super) fn routes(
             user_prefixes: draft.user_prefixes,
             sources: draft.sources,
             record_route: draft.record_route,
+            follow_replaces: draft.follow.is_some(),
         };
+        if let (Some(follow), Some(set)) = (&draft.follow, set) {
+            followable(&sets[set].value, &follow.origin, report);
+        }
         if draft.listeners.is_empty() && unconditional(&route) && index < last {
             let fault = Fault::new("the routes after this one are never reached")
                 .why("it has no condition, and the first route that matches is taken");
@@ -299,6 +303,24 @@ pub(super) fn routes(
         routes.push(route);
     }
     routes
+}
+
+/// Checks that a set places a dialog by its Call-ID, by which it is followed.
+fn followable(set: &Set, origin: &Origin, report: &mut Report) {
+    let why = match (set.policy, &set.hash_key) {
+        (Policy::Hash | Policy::Kamailio, HashKey::CallId) => return,
+        (Policy::Hash | Policy::Kamailio, key) => {
+            format!("it hashes `{}`", text::hash_key_name(key))
+        }
+        (policy, _) => format!("its policy is `{}`", text::policy_name(policy)),
+    };
+    let fault = Fault::new(format!(
+        "`follow` does not lead to the dialogs of set `{}`",
+        set.name
+    ));
+    let fault = fault.why(format!("the Call-ID does not place them: {why}"));
+    let help = "use `policy = \"hash\"` and `hash-key = \"call-id\"`, or leave out `follow`";
+    report.warning(origin, fault.help(help));
 }
 
 fn unconditional(route: &Route) -> bool {

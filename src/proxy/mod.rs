@@ -284,10 +284,15 @@ impl Proxy {
     }
 
     /// The octets that `set` hashes of a request that came as `unwrap` gives
-    /// it; `None` for what is none.
+    /// it, and the header of another dialog that they are from, if they are;
+    /// `None` for what is none.
     /// It allocates, and is there to be shown to people.
     #[must_use]
-    pub fn key(&self, datagram: &Datagram<'_>, set: usize) -> Option<Vec<u8>> {
+    pub fn key(
+        &self,
+        datagram: &Datagram<'_>,
+        set: usize,
+    ) -> Option<(Vec<u8>, Option<&'static str>)> {
         let message = scan(datagram.bytes).ok()?;
         let StartLine::Request { method, uri } = message.start else {
             return None;
@@ -297,9 +302,14 @@ impl Proxy {
             text: uri,
             uri: crate::sip::uri(message.bytes, uri)?,
         };
+        let bytes = message.bytes;
+        let rule = (self.rules).rule_for(request.method, bytes, &target.uri, datagram);
+        if let Some((header, call_id)) = rule.and_then(|rule| request.followed(rule)) {
+            return Some((call_id.to_vec(), Some(header)));
+        }
         let mut key = Vec::new();
         let hash_key = &self.dispatcher.sets()[set].definition().hash_key;
         request.write_key(hash_key, &target, &mut key);
-        Some(key)
+        Some((key, None))
     }
 }

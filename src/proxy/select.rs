@@ -7,10 +7,14 @@ use super::reason::Reason;
 use super::request::Request;
 use super::routes::Target;
 use super::{CookieUse, Scratch, Selection, Way};
-use crate::config::{HashKey, Policy};
-use crate::sip::{self, Span, Uri, address};
+use crate::config::{HashKey, Policy, Route};
+use crate::sip::{self, Message, Span, Uri, address};
 
-impl Request<'_> {
+/// Headers that name a dialog by its Call-ID, for the request to meet it
+/// (RFC 3891 §6.1, RFC 3911 §7.1, RFC 4538 §7).
+const FOLLOWED: [&str; 3] = ["Replaces", "Join", "Target-Dialog"];
+
+impl<'a> Request<'a> {
     /// Lets the rules choose a set, and the set a destination.
     pub(super) fn select(
         &self,
@@ -24,16 +28,21 @@ impl Request<'_> {
         let set = rule.map_or(0, |rule| rule.set);
         let chosen = &self.proxy.dispatcher().sets()[set];
         let definition = chosen.definition();
+        let followed = rule.and_then(|rule| self.followed(rule));
         let key = &mut scratch.octets;
         key.clear();
-        self.write_key(&definition.hash_key, target, key);
+        match followed {
+            Some((_, call_id)) => key.extend_from_slice(call_id),
+            None => self.write_key(&definition.hash_key, target, key),
+        }
         if definition.policy == Policy::Random {
             // Anew for each request of a dialog; its CANCEL and ACK share
             // the number.
             key.extend_from_slice(&self.message.cseq.number.to_be_bytes());
         }
         let hash = self.proxy.dispatcher().hash(key);
-        let call_id = self.message.call_id.value.of(bytes);
+        let own = self.message.call_id.value.of(bytes);
+        let call_id = followed.map_or(own, |(_, call_id)| call_id);
         let destination = chosen
             .choose(set, hash, call_id, &mut scratch.turns)
             .ok_or(Reason::NoDestination)?;
@@ -48,6 +57,33 @@ impl Request<'_> {
             record_route: rule.and_then(|rule| rule.record_route),
             ..hop
         })
+    }
+
+    /// The Call-ID of the dialog that a new request is about, where `rule`
+    /// has it followed, and the header that names it. A request within a
+    /// dialog belongs to that one.
+    #[inline]
+    pub(super) fn followed(&self, rule: &Route) -> Option<(&'static str, &'a [u8])> {
+        if !rule.follow_replaces {
+            return None;
+        }
+        let Message {
+            bytes,
+            headers_start,
+            headers_end,
+            ..
+        } = *self.message;
+        let to = address(bytes, self.message.to.value)?;
+        FOLLOWED
+            .into_iter()
+            .filter(|_| to.tag.is_empty())
+            .find_map(|name| {
+                let (start, end) = (headers_start as usize, headers_end as usize);
+                let row = sip::find_row(bytes, start, end, name.as_bytes())?;
+                // No Call-ID has a semicolon in it (RFC 3261 §25.1).
+                let call_id = row.value.of(bytes).split(|&b| b == b';').next()?;
+                Some((name, call_id.trim_ascii()))
+            })
     }
 
     /// Appends what the set hashes.
