@@ -51,7 +51,7 @@ fn listener() -> impl Strategy<Value = Listener> {
 }
 
 fn destination() -> impl Strategy<Value = Destination> {
-    let state = prop_oneof![Just(State::Active), Just(State::Disabled)];
+    let state = prop::sample::select(vec![State::Active, State::Draining, State::Disabled]);
     let form = 0..4_u8;
     (any::<u16>(), 1..=1_000_000_u32, any::<i32>(), state, form).prop_map(
         |(host, weight, priority, state, form)| {

@@ -34,7 +34,7 @@ pub struct Tunables {
     #[arg(short, long, value_name = "ADDR[:PORT]", env = "VIADUCT_LISTEN", value_delimiter = ',', value_parser = text::listen_address)]
     pub listen: Vec<SocketAddr>,
 
-    /// Destination, instead of the sets of the file; can be repeated. Either host:port or "sip:host:port;weight=2;priority=1;state=disabled" [default weight: 1, priority: 0, port: 5060]
+    /// Destination, instead of the sets of the file; can be repeated. Either host:port or "sip:host:port;weight=2;priority=1;state=draining" (or disabled) [default weight: 1, priority: 0, port: 5060]
     #[arg(short, long, value_name = "DESTINATION", env = "VIADUCT_TO", value_delimiter = ',', value_parser = text::destination)]
     pub to: Vec<Destination>,
 

@@ -181,7 +181,7 @@ pub struct Destination {
     pub address: SocketAddr,
     /// Share of new work against the others of its priority; at least 1.
     pub weight: u32,
-    /// Higher is used first; lower ones only when none above can take work.
+    /// Higher is used first; lower ones only when none above can take new work.
     pub priority: i32,
     /// Administrative state.
     pub state: State,
@@ -192,6 +192,9 @@ pub struct Destination {
 pub enum State {
     /// Takes work.
     Active,
+    /// Takes no new work, but requests that name it, so that the calls it has
+    /// come to their end.
+    Draining,
     /// Takes none, not even requests that name it.
     Disabled,
 }

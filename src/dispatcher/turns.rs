@@ -48,7 +48,7 @@ impl Turns {
         let place = hash as usize % REMEMBERED;
         let (known, destination) = turn.memory[place];
         let destination = usize::from(destination);
-        if known == hash && destinations[destination].state == State::Active {
+        if known == hash && destinations[destination].state != State::Disabled {
             return Some(destination);
         }
         let next = turn.next(destinations)?;

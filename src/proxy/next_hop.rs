@@ -105,7 +105,7 @@ impl Request<'_> {
         let dispatcher = self.proxy.dispatcher();
         if let Some((set, destination)) = dispatcher.member(address) {
             let member = &dispatcher.sets()[set].definition().destinations[destination];
-            return (member.state == State::Active).then_some(Way::Named { set, destination });
+            return (member.state != State::Disabled).then_some(Way::Named { set, destination });
         }
         let allowed = self
             .proxy
