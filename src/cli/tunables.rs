@@ -19,7 +19,7 @@ use super::report;
 use crate::config::text;
 use crate::config::{
     self, Advertise, BATCHES, Config, Destination, Gso, HashKey, Overrides, Policy, RATES,
-    Settings, Steer, WAITS, WORKERS,
+    SECOND_CHANCES, Settings, Steer, WAITS, WORKERS,
 };
 
 /// Everything that can be tuned.
@@ -112,6 +112,10 @@ pub struct Tunables {
     #[arg(long, value_name = "REPLIES", env = "VIADUCT_REPLY_RATE", value_parser = within(RATES))]
     pub reply_rate: Option<u32>,
 
+    /// How long after a reload a CANCEL or ACK also goes where the sets and routes of before send it, in seconds from 0 to 3600 [default: 180]
+    #[arg(long, value_name = "SECONDS", env = "VIADUCT_SECOND_CHANCE_S", value_parser = seconds())]
+    pub second_chance_s: Option<Duration>,
+
     /// Network or address that requests may name as next hop although it is no destination; can be repeated [default: none]
     #[arg(long, value_name = "NETWORK", env = "VIADUCT_ALLOW_NEXT_HOP", value_delimiter = ',', value_parser = text::network)]
     pub allow_next_hop: Vec<IpNet>,
@@ -141,6 +145,7 @@ impl Tunables {
                 send_buffer: self.send_buffer,
                 secret_file: self.secret_file.clone(),
                 reply_rate: self.reply_rate,
+                second_chance: self.second_chance_s,
                 allow_next_hop: allow_next_hop.filter(|networks| !networks.is_empty()),
             },
         }
@@ -175,6 +180,11 @@ fn policies() -> impl TypedValueParser<Value = Policy> {
 
 fn gso() -> impl TypedValueParser<Value = Gso> {
     PossibleValuesParser::new(text::gso_names()).try_map(|text| text::gso(&text))
+}
+
+fn seconds() -> impl Fn(&str) -> Result<Duration, String> + Clone {
+    let number = within(SECOND_CHANCES);
+    move |text| number(text).map(Duration::from_secs)
 }
 
 fn microseconds() -> impl Fn(&str) -> Result<Duration, String> + Clone {

@@ -18,6 +18,7 @@ impl Request<'_> {
         let bytes = self.message.bytes;
         let set = self
             .proxy
+            .current
             .rules
             .set_for(self.method, bytes, uri, self.datagram);
         let chosen = &self.proxy.dispatcher().sets()[set];
