@@ -13,6 +13,7 @@ pub mod capture;
 pub mod dialog;
 pub mod kamailio;
 pub mod net;
+pub mod packets;
 pub mod process;
 pub mod sipp;
 pub mod twin;
