@@ -92,10 +92,10 @@ impl Running {
         Ok(())
     }
 
-    /// Whether a line of its log begins with `words`.
-    pub(crate) fn has_said(&self, words: &str) -> bool {
+    /// How many lines of its log begin with `words`.
+    pub(crate) fn said(&self, words: &str) -> usize {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
-        log.lines().any(|line| line.starts_with(words))
+        log.lines().filter(|line| line.starts_with(words)).count()
     }
 
     /// The last lines of its log.

@@ -32,6 +32,8 @@ pub(super) struct Balancer {
     program: Program,
     instances: Vec<Running>,
     folder: PathBuf,
+    /// How often they were told of another farm.
+    changes: usize,
     /// CPU time of those that were killed.
     spent: u64,
 }
@@ -54,6 +56,7 @@ impl Balancer {
             program,
             instances: Vec::new(),
             folder: fs::canonicalize(folder)?,
+            changes: 0,
             spent: 0,
         };
         balancer.write(farm)?;
@@ -131,7 +134,7 @@ impl Balancer {
 
     fn is_ready(&self, running: &Running) -> bool {
         match self.program {
-            Program::Viaduct { .. } => running.has_said("ready:"),
+            Program::Viaduct { .. } => running.said("ready:") > 0,
             Program::Kamailio { .. } => self.tell("core.uptime").is_ok(),
         }
     }
@@ -159,6 +162,7 @@ impl Balancer {
         for running in &mut self.instances {
             running.check()?;
         }
+        self.changes += 1;
         match self.program {
             Program::Viaduct { .. } => {
                 for running in &self.instances {
@@ -191,6 +195,25 @@ impl Balancer {
         let victim = self.instances.pop().context("no instance is left")?;
         self.spent += process::usage(victim.id())?.cpu;
         sys::signal(victim.id(), Signal::Kill)?;
+        Ok(())
+    }
+
+    /// Fails unless every instance says that it took every farm; Kamailio has
+    /// answered each time already.
+    ///
+    /// # Errors
+    /// One has not.
+    pub(super) fn check(&self) -> Result<()> {
+        if matches!(self.program, Program::Viaduct { .. }) {
+            for running in &self.instances {
+                let took = running.said("reloaded:");
+                let words = || {
+                    let (changes, last) = (self.changes, running.last_words());
+                    format!("it took {took} of {changes} new farms{last}")
+                };
+                ensure!(took == self.changes, words());
+            }
+        }
         Ok(())
     }
 

@@ -259,6 +259,7 @@ fn play(contender: &Contender, options: &Options) -> Result<Row> {
             sleep(NAP);
         }
     }
+    balancer.check()?;
     let percent = 100.0 * (cpu[1] - cpu[0]) as f64 / (options.seconds * SECOND) as f64;
     Ok(Row::new(
         contender.name,
