@@ -23,7 +23,7 @@ fn effective(command: &mut Command, key: &str) -> String {
 
 /// A setting as written in the file, in its variable and in its flag, and as
 /// the effective configuration then prints it; first the default.
-const PRECEDENCE: [(&str, [&str; 3], [&str; 4]); 15] = [
+const PRECEDENCE: [(&str, [&str; 3], [&str; 4]); 17] = [
     ("workers", ["5", "6", "7"], ["", "5", "6", "7"]),
     ("batch", ["10", "20", "30"], ["256", "10", "20", "30"]),
     (
@@ -87,6 +87,16 @@ const PRECEDENCE: [(&str, [&str; 3], [&str; 4]); 15] = [
             "[\"10.0.0.0/8\", \"::2/128\"]",
             "[\"::3/128\"]",
         ],
+    ),
+    (
+        "record-route",
+        ["true", "off", "on"],
+        ["false", "true", "false", "true"],
+    ),
+    (
+        "path",
+        ["'on'", "off", "on"],
+        ["false", "true", "false", "true"],
     ),
 ];
 
@@ -307,5 +317,5 @@ fn every_flag_of_check_tells_its_default() {
         assert!(option.contains("[default"), "{option}");
         tunables += 1;
     }
-    assert_eq!(tunables, 21);
+    assert_eq!(tunables, 23);
 }

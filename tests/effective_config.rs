@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use proptest::prelude::*;
 use viaduct::config::{
     Advertise, Config, Destination, Gso, HashKey, Listener, Loaded, Overrides, Policy, Route, Set,
@@ -42,12 +43,25 @@ fn listener() -> impl Strategy<Value = Listener> {
         address,
         any::<u16>(),
         prop::option::of(advertise),
+        any::<[bool; 2]>(),
+        networks(),
     )
-        .prop_map(|(name, host, port, advertise)| Listener {
-            name,
-            address: format!("{host}:{port}").parse().expect("an address"),
-            advertise,
-        })
+        .prop_map(
+            |(name, host, port, advertise, [record_route, path], egress)| Listener {
+                name,
+                address: format!("{host}:{port}").parse().expect("an address"),
+                advertise,
+                record_route,
+                path,
+                egress,
+            },
+        )
+}
+
+fn networks() -> impl Strategy<Value = Vec<IpNet>> {
+    let networks = ["10.0.0.0/8", "2001:db8::/32", "192.0.2.7/32"];
+    let networks = networks.map(|text| text.parse().expect("a network"));
+    prop::sample::subsequence(networks.to_vec(), 0..4)
 }
 
 fn destination() -> impl Strategy<Value = Destination> {
@@ -89,40 +103,44 @@ fn set() -> impl Strategy<Value = Set> {
         "[ -~äß]{1,12}",
         choice,
         prop::collection::vec(destination(), 1..6),
+        networks(),
     )
-        .prop_map(|(name, (policy, hash_key), mut destinations)| {
-            destinations.sort_by_key(|destination| destination.address);
-            destinations.dedup_by_key(|destination| destination.address);
-            Set {
-                name,
-                policy,
-                hash_key,
-                destinations,
-            }
-        })
+        .prop_map(
+            |(name, (policy, hash_key), mut destinations, member_sources)| {
+                destinations.sort_by_key(|destination| destination.address);
+                destinations.dedup_by_key(|destination| destination.address);
+                Set {
+                    name,
+                    policy,
+                    hash_key,
+                    destinations,
+                    member_sources,
+                }
+            },
+        )
 }
 
 /// A route to the set and from the listener of these numbers, modulo what
 /// there is.
 fn route() -> impl Strategy<Value = Route> {
-    let networks = ["10.0.0.0/8", "2001:db8::/32", "192.0.2.7/32"];
-    let networks = networks.map(|text| text.parse().expect("a network"));
     (
         any::<usize>(),
         prop::sample::subsequence(vec!["INVITE".to_owned(), "BYE".to_owned()], 0..3),
         prop::sample::subsequence(vec!["example.com".to_owned(), "[::1]".to_owned()], 0..3),
         prop::collection::vec("[ -~]{1,5}", 0..3),
-        prop::sample::subsequence(networks.to_vec(), 0..4),
+        networks(),
         prop::collection::vec(any::<usize>(), 0..3),
+        any::<Option<bool>>(),
     )
         .prop_map(
-            |(set, methods, hosts, user_prefixes, sources, listeners)| Route {
+            |(set, methods, hosts, user_prefixes, sources, listeners, record_route)| Route {
                 set,
                 methods,
                 hosts,
                 user_prefixes,
                 sources,
                 listeners,
+                record_route,
             },
         )
 }

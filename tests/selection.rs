@@ -30,6 +30,7 @@ fn dispatcher(policy: Policy, destinations: &[Destination]) -> Dispatcher {
         policy,
         hash_key: HashKey::CallId,
         destinations: destinations.to_vec(),
+        member_sources: Vec::new(),
     };
     Dispatcher::new(&[set], KEY)
 }

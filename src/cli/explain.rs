@@ -377,12 +377,20 @@ impl Explanation<'_> {
                     Policy::Random => "the slot of key and CSeq number belongs to it".to_owned(),
                 }
             }
+            Way::Dialog { set, .. } => format!(
+                "the cookie in its Route says that this member of set {} has its dialog \
+                 (RFC 3261 §16.4, §16.6 item 4)",
+                self.config.sets[set].name
+            ),
             Way::Named { set, .. } => format!(
                 "Route or Request-URI names this member of set {} (RFC 3261 §16.4, §16.5)",
                 self.config.sets[set].name
             ),
             Way::Outbound => "it comes from a member: it goes where Route or Request-URI says \
                               (RFC 3261 §16.5)"
+                .to_owned(),
+            Way::Flow => "it comes from a member: it goes to the phone whose address our URI in \
+                          Route vouches for (RFC 3327, RFC 5626 §5.3)"
                 .to_owned(),
             Way::Allowed => "Route or Request-URI names it, and allow-next-hop holds it".to_owned(),
             Way::Response => "our Via vouches for it: the branch verifies (RFC 3261 §18.2.2, \

@@ -119,6 +119,14 @@ pub struct Tunables {
     /// Network or address that requests may name as next hop although it is no destination; can be repeated [default: none]
     #[arg(long, value_name = "NETWORK", env = "VIADUCT_ALLOW_NEXT_HOP", value_delimiter = ',', value_parser = text::network)]
     pub allow_next_hop: Vec<IpNet>,
+
+    /// Whether we stay on the path of dialogs (Record-Route), so that their requests find the destination that has them whatever becomes of the set [default: off]
+    #[arg(long, value_name = "ON|OFF", env = "VIADUCT_RECORD_ROUTE", num_args = 0..=1, default_missing_value = "on", value_parser = on_off())]
+    pub record_route: Option<bool>,
+
+    /// Whether REGISTER gets a Path, so that requests to the phone come back through us and the way it registered by [default: off]
+    #[arg(long, value_name = "ON|OFF", env = "VIADUCT_PATH", num_args = 0..=1, default_missing_value = "on", value_parser = on_off())]
+    pub path: Option<bool>,
 }
 
 impl Tunables {
@@ -147,6 +155,8 @@ impl Tunables {
                 reply_rate: self.reply_rate,
                 second_chance: self.second_chance_s,
                 allow_next_hop: allow_next_hop.filter(|networks| !networks.is_empty()),
+                record_route: self.record_route,
+                path: self.path,
             },
         }
     }

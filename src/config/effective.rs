@@ -50,6 +50,9 @@ fn write_config(out: &mut String, config: &Config) -> fmt::Result {
             writeln!(out, "    {},", destination_value(destination))?;
         }
         writeln!(out, "]")?;
+        if !set.member_sources.is_empty() {
+            writeln!(out, "member-sources = {}", list(&set.member_sources))?;
+        }
     }
     config
         .routes
@@ -63,6 +66,11 @@ fn write_listener(out: &mut String, listener: &Listener) -> fmt::Result {
     writeln!(out, "address = {}", string(&listener.address.to_string()))?;
     if let Some(advertise) = &listener.advertise {
         writeln!(out, "advertise = {}", string(&advertise.to_string()))?;
+    }
+    writeln!(out, "record-route = {}", listener.record_route)?;
+    writeln!(out, "path = {}", listener.path)?;
+    if !listener.egress.is_empty() {
+        writeln!(out, "egress = {}", list(&listener.egress))?;
     }
     Ok(())
 }
@@ -108,6 +116,9 @@ fn write_route(out: &mut String, config: &Config, route: &Route) -> fmt::Result 
         if values.as_array().is_some_and(|values| !values.is_empty()) {
             writeln!(out, "{key} = {values}")?;
         }
+    }
+    if let Some(record_route) = route.record_route {
+        writeln!(out, "record-route = {record_route}")?;
     }
     Ok(())
 }

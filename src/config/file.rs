@@ -18,7 +18,7 @@ use super::{
     Advertise, BATCHES, Destination, HashKey, Policy, RATES, SECOND_CHANCES, WAITS, WORKERS,
 };
 
-const TOP_LEVEL: [&str; 18] = [
+const TOP_LEVEL: [&str; 20] = [
     "listen",
     "advertise",
     "workers",
@@ -36,6 +36,8 @@ const TOP_LEVEL: [&str; 18] = [
     "allow-next-hop",
     "policy",
     "hash-key",
+    "record-route",
+    "path",
     "listener",
 ];
 /// Methods in common use, to notice the wrong case.
@@ -78,6 +80,23 @@ pub(super) struct ListenerDraft {
     pub(super) name: Option<Placed<String>>,
     pub(super) address: Placed<SocketAddr>,
     pub(super) advertise: Option<Advertise>,
+    pub(super) record_route: Option<bool>,
+    pub(super) path: Option<bool>,
+    pub(super) egress: Vec<IpNet>,
+}
+
+impl ListenerDraft {
+    /// A listener of which nothing but its address is said.
+    pub(super) fn at(address: Placed<SocketAddr>) -> Self {
+        Self {
+            name: None,
+            address,
+            advertise: None,
+            record_route: None,
+            path: None,
+            egress: Vec::new(),
+        }
+    }
 }
 
 /// A `[[set]]`.
@@ -87,6 +106,7 @@ pub(super) struct SetDraft {
     pub(super) policy: Option<Placed<Policy>>,
     pub(super) hash_key: Option<Placed<HashKey>>,
     pub(super) members: Members,
+    pub(super) member_sources: Vec<IpNet>,
 }
 
 /// Where the destinations of a set are written.
@@ -108,6 +128,7 @@ pub(super) struct RouteDraft {
     pub(super) user_prefixes: Vec<String>,
     pub(super) sources: Vec<IpNet>,
     pub(super) listeners: Vec<Placed<String>>,
+    pub(super) record_route: Option<bool>,
 }
 
 /// Reads a whole file; `None` where its syntax is broken.
@@ -117,11 +138,7 @@ pub(super) fn read(source: &Rc<Source>, report: &mut Report) -> Option<Draft> {
     let has_sets = top.has("set");
     let mut listeners = Vec::new();
     for address in parse_all(&mut top, "listen", text::listen_address, report) {
-        listeners.push(ListenerDraft {
-            name: None,
-            address,
-            advertise: None,
-        });
+        listeners.push(ListenerDraft::at(address));
     }
     for section in top.sections("listener", "[[listener]]", report) {
         listeners.extend(listener(section, report));
@@ -164,7 +181,7 @@ fn settings(top: &mut Section<'_>, report: &mut Report) -> Settings {
             .take("workers")
             .and_then(|item| item.integer(WORKERS, report)),
         steer: parse(top, "steer", text::steer, report).map(|steer| steer.value),
-        pin: top.take("pin").and_then(|item| item.boolean(report)),
+        pin: boolean(top, "pin", report),
         batch: top
             .take("batch")
             .and_then(|item| item.integer(BATCHES, report)),
@@ -193,7 +210,13 @@ fn settings(top: &mut Section<'_>, report: &mut Report) -> Settings {
         allow_next_hop: top
             .take("allow-next-hop")
             .map(|item| networks(item, report)),
+        record_route: boolean(top, "record-route", report),
+        path: boolean(top, "path", report),
     }
+}
+
+fn boolean(section: &mut Section<'_>, key: &'static str, report: &mut Report) -> Option<bool> {
+    section.take(key).and_then(|item| item.boolean(report))
 }
 
 /// An empty list is a list: it takes away what the default would allow.
@@ -208,11 +231,17 @@ fn listener(mut section: Section<'_>, report: &mut Report) -> Option<ListenerDra
     let address = section.require("address", report);
     let address = address.and_then(|item| item.parse(text::listen_address, report));
     let advertise = parse(&mut section, "advertise", text::advertise, report);
+    let record_route = boolean(&mut section, "record-route", report);
+    let path = boolean(&mut section, "path", report);
+    let egress = parse_all(&mut section, "egress", text::network, report);
     section.finish(&TOP_LEVEL, report);
     Some(ListenerDraft {
         name,
         address: address?,
         advertise: advertise.map(|advertise| advertise.value),
+        record_route,
+        path,
+        egress: values(egress),
     })
 }
 
@@ -223,12 +252,14 @@ fn set(mut section: Section<'_>, report: &mut Report) -> Option<SetDraft> {
     let policy = parse(&mut section, "policy", text::policy, report);
     let hash_key = parse(&mut section, "hash-key", text::hash_key, report);
     let members = members(&mut section, report);
+    let member_sources = parse_all(&mut section, "member-sources", text::network, report);
     section.finish(&TOP_LEVEL, report);
     Some(SetDraft {
         name: name?,
         policy,
         hash_key,
         members,
+        member_sources: values(member_sources),
     })
 }
 
@@ -349,6 +380,7 @@ fn route(mut section: Section<'_>, report: &mut Report) -> Option<RouteDraft> {
     let user_prefixes = parse_all(&mut section, "user-prefix", user_prefix, report);
     let sources = parse_all(&mut section, "source", text::network, report);
     let listeners = parse_all(&mut section, "listener", |name| Ok(name.to_owned()), report);
+    let record_route = boolean(&mut section, "record-route", report);
     let origin = section.origin.clone();
     section.finish(&TOP_LEVEL, report);
     Some(RouteDraft {
@@ -359,6 +391,7 @@ fn route(mut section: Section<'_>, report: &mut Report) -> Option<RouteDraft> {
         user_prefixes: values(user_prefixes),
         sources: values(sources),
         listeners,
+        record_route,
     })
 }
 

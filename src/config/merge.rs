@@ -61,6 +61,12 @@ pub struct Settings {
     pub second_chance: Option<Duration>,
     /// See [`Config::allowed_next_hops`]; the default is none.
     pub allow_next_hop: Option<Vec<IpNet>>,
+    /// [`Listener::record_route`](super::Listener::record_route) of listeners
+    /// that do not say; the default is false.
+    pub record_route: Option<bool>,
+    /// [`Listener::path`](super::Listener::path) of listeners that do not say;
+    /// the default is false.
+    pub path: Option<bool>,
 }
 
 /// What flags and environment say; it goes before the file.
@@ -100,7 +106,11 @@ pub(super) fn merge(
     let file = draft.settings;
     let advertise = from_flag("--advertise", overrides.advertise.clone()).or(draft.advertise);
     let listeners = listeners(overrides, draft.listeners, report);
-    let listeners = validate::listeners(listeners, advertise, report);
+    let on_path = validate::OnPath {
+        record_route: flags.record_route.or(file.record_route).unwrap_or(false),
+        path: flags.path.or(file.path).unwrap_or(false),
+    };
+    let listeners = validate::listeners(listeners, advertise, on_path, report);
 
     let policy = from_flag("--policy", overrides.policy).or(draft.policy);
     let hash_key = from_flag("--hash-key", overrides.hash_key.clone()).or(draft.hash_key);
@@ -129,6 +139,7 @@ pub(super) fn merge(
                     .into_iter()
                     .map(|placed| placed.value)
                     .collect(),
+                member_sources: set.member_sources,
             },
             set.name.origin,
         ));
@@ -195,11 +206,8 @@ fn listeners(
         }
         return file.unwrap_or_default();
     }
-    let listener = |address: &SocketAddr| ListenerDraft {
-        name: None,
-        address: Placed::new(*address, Origin::Flag("--listen")),
-        advertise: None,
-    };
+    let listener =
+        |address: &SocketAddr| ListenerDraft::at(Placed::new(*address, Origin::Flag("--listen")));
     overrides.listen.iter().map(listener).collect()
 }
 
@@ -235,6 +243,7 @@ fn set_drafts(
         policy: None,
         hash_key: None,
         members,
+        member_sources: Vec::new(),
     }]
 }
 

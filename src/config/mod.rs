@@ -112,6 +112,15 @@ pub struct Listener {
     /// What our Via says as sent-by (RFC 3261 §18.1.1), where it is not the
     /// bound address: host (a name or an address) and port.
     pub advertise: Option<Advertise>,
+    /// Whether requests that come in on it have us stay on the path of their
+    /// dialog (RFC 3261 §16.6 item 4).
+    pub record_route: bool,
+    /// Whether a REGISTER that comes in on it has later requests to its
+    /// sender go back through us (RFC 3327).
+    pub path: bool,
+    /// Networks that requests leave for by this listener, whichever they came
+    /// in on.
+    pub egress: Vec<IpNet>,
 }
 
 /// The sent-by that a listener writes instead of its own address.
@@ -144,6 +153,8 @@ pub struct Set {
     pub hash_key: HashKey,
     /// The destinations in the order of the file.
     pub destinations: Vec<Destination>,
+    /// Sources that count as members beside the destinations' addresses.
+    pub member_sources: Vec<IpNet>,
 }
 
 /// How a set chooses a destination.
@@ -222,4 +233,6 @@ pub struct Route {
     pub sources: Vec<IpNet>,
     /// Listeners it may come in on: indices into [`Config::listeners`].
     pub listeners: Vec<usize>,
+    /// Goes before [`Listener::record_route`] for requests it claims.
+    pub record_route: Option<bool>,
 }

@@ -49,6 +49,9 @@ fn alike(running: &[Listener], asked: &[Listener]) -> bool {
             name,
             address,
             advertise,
+            record_route: _,
+            path: _,
+            egress: _,
         } = listener;
         (name.clone(), *address, advertise.clone())
     };

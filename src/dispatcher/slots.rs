@@ -75,7 +75,8 @@ pub(super) fn rank(destinations: &[Destination], slot: usize) -> Vec<Ranked> {
 }
 
 /// What a destination is known by, whatever its place in the file.
-fn identity(address: SocketAddr) -> u64 {
+#[must_use]
+pub fn identity(address: SocketAddr) -> u64 {
     let mut hasher = SipHasher13::new();
     match address {
         SocketAddr::V4(v4) => hasher.write(&v4.ip().octets()),

@@ -8,15 +8,18 @@
 //! lock, and allocates nothing.
 
 mod branch;
+mod cookie;
 mod generation;
 mod limiter;
 mod local;
 mod next_hop;
+mod on_path;
 mod reason;
 mod repair;
 mod reply;
 mod request;
 mod response;
+mod routes;
 mod rules;
 mod secret;
 mod select;
@@ -38,6 +41,7 @@ pub use secret::{Secret, SecretError};
 use generation::Generation;
 use local::Locals;
 use request::Request;
+use routes::Target;
 
 /// Everything a decision depends on beside the datagram.
 #[derive(Clone)]
@@ -95,6 +99,21 @@ pub struct Forward {
     pub listener: usize,
     /// How its way was found.
     pub way: Way,
+    /// What came of the cookie in its Route.
+    pub cookie: CookieUse,
+}
+
+/// What came of the cookie that a request brought back in a Route of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CookieUse {
+    /// There was none.
+    None,
+    /// It verified, and the request went as it says.
+    Followed,
+    /// It verified, but its destination is no longer there or is disabled.
+    Gone,
+    /// It did not verify.
+    Forged,
 }
 
 /// How the way of a datagram was found.
@@ -102,6 +121,13 @@ pub struct Forward {
 pub enum Way {
     /// The set's policy chose.
     Selected(Selection),
+    /// Its Route has a cookie: this member of this set has its dialog.
+    Dialog {
+        /// Index of the set.
+        set: usize,
+        /// Index of the destination in it.
+        destination: usize,
+    },
     /// Route or Request-URI names this member of this set.
     Named {
         /// Index of the set.
@@ -111,6 +137,9 @@ pub enum Way {
     },
     /// A member sent it; it goes where Route or Request-URI says.
     Outbound,
+    /// A member sent it; it goes to the phone whose address its Route vouches
+    /// for, by the listener the phone came in on (RFC 5626 §5.3).
+    Flow,
     /// Route or Request-URI names a host that is allowed explicitly.
     Allowed,
     /// A response: back along the Vias.
@@ -125,8 +154,10 @@ impl Way {
     pub fn destination(self) -> Option<(usize, usize)> {
         match self {
             Self::Selected(selection) => Some((selection.set, selection.destination)),
-            Self::Named { set, destination } => Some((set, destination)),
-            Self::Outbound | Self::Allowed | Self::Response => None,
+            Self::Dialog { set, destination } | Self::Named { set, destination } => {
+                Some((set, destination))
+            }
+            Self::Outbound | Self::Flow | Self::Allowed | Self::Response => None,
         }
     }
 }
@@ -298,10 +329,13 @@ impl Proxy {
             return None;
         };
         let request = Request::new(self, datagram, &message, method, uri);
-        let parsed = crate::sip::uri(message.bytes, uri)?;
+        let target = Target {
+            text: uri,
+            uri: crate::sip::uri(message.bytes, uri)?,
+        };
         let mut key = Vec::new();
         let hash_key = &self.dispatcher().sets()[set].definition().hash_key;
-        request.write_key(hash_key, &parsed, &mut key);
+        request.write_key(hash_key, &target, &mut key);
         Some(key)
     }
 }

@@ -28,6 +28,8 @@ pub enum Reason {
     NoDestination,
     NextHop,
     ForbiddenNextHop,
+    ForgedFlow,
+    Loop,
     TooLarge,
     ReplyAck,
     ReplyLimit,
@@ -42,8 +44,10 @@ pub enum Reason {
 #[allow(missing_docs, reason = "the names are the reason phrases")]
 pub enum Status {
     BadRequest = 400,
+    Forbidden = 403,
     UnsupportedUriScheme = 416,
     BadExtension = 420,
+    LoopDetected = 482,
     TooManyHops = 483,
     NotImplemented = 501,
     ServiceUnavailable = 503,
@@ -53,7 +57,7 @@ pub enum Status {
 
 impl Reason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::KeepAlive,
         Self::NotSip,
         Self::BadSource,
@@ -76,6 +80,8 @@ impl Reason {
         Self::NoDestination,
         Self::NextHop,
         Self::ForbiddenNextHop,
+        Self::ForgedFlow,
+        Self::Loop,
         Self::TooLarge,
         Self::ReplyAck,
         Self::ReplyLimit,
@@ -110,6 +116,8 @@ impl Reason {
             Self::NoDestination => "no-destination",
             Self::NextHop => "next-hop",
             Self::ForbiddenNextHop => "forbidden-next-hop",
+            Self::ForgedFlow => "forged-flow",
+            Self::Loop => "loop",
             Self::TooLarge => "too-large",
             Self::ReplyAck => "reply-ack",
             Self::ReplyLimit => "reply-limit",
@@ -149,6 +157,12 @@ impl Reason {
             Self::ForbiddenNextHop => {
                 "The next hop is a multicast, broadcast or unspecified address, or us"
             }
+            Self::ForgedFlow => {
+                "A member's Route has a Path of ours that does not verify (RFC 5626 §5.3)"
+            }
+            Self::Loop => {
+                "A member sends back to us, for the second time, what names nobody but us (RFC 5393)"
+            }
             Self::TooLarge => "With our Via it would not fit a datagram (§21.5.7)",
             Self::ReplyAck => "The ACK for a reply of our own: absorbed (§17.1.1.3)",
             Self::ReplyLimit => "A local reply that its source prefix had no allowance left for",
@@ -176,8 +190,10 @@ impl Reason {
             | Self::RequestUri
             | Self::CSeqMethod
             | Self::Route => Status::BadRequest,
+            Self::ForgedFlow => Status::Forbidden,
             Self::UriScheme => Status::UnsupportedUriScheme,
             Self::ProxyRequire => Status::BadExtension,
+            Self::Loop => Status::LoopDetected,
             Self::TooManyHops => Status::TooManyHops,
             Self::UnknownMethod => Status::NotImplemented,
             Self::NoDestination | Self::NextHop => Status::ServiceUnavailable,
@@ -199,10 +215,12 @@ impl Reason {
 
 impl Status {
     /// All of them, by number.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::BadRequest,
+        Self::Forbidden,
         Self::UnsupportedUriScheme,
         Self::BadExtension,
+        Self::LoopDetected,
         Self::TooManyHops,
         Self::NotImplemented,
         Self::ServiceUnavailable,
@@ -221,8 +239,10 @@ impl Status {
     pub const fn text(self) -> &'static str {
         match self {
             Self::BadRequest => "400 Bad Request",
+            Self::Forbidden => "403 Forbidden",
             Self::UnsupportedUriScheme => "416 Unsupported URI Scheme",
             Self::BadExtension => "420 Bad Extension",
+            Self::LoopDetected => "482 Loop Detected",
             Self::TooManyHops => "483 Too Many Hops",
             Self::NotImplemented => "501 Not Implemented",
             Self::ServiceUnavailable => "503 Service Unavailable",

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Snapshot;
-use crate::proxy::{Forward, Reason, Status, Way};
+use crate::proxy::{CookieUse, Forward, Reason, Status, Way};
 
 /// Error numbers that are told apart; Linux has none above.
 const ERRNOS: usize = 134;
@@ -19,6 +19,9 @@ pub struct Counters {
     runs: AtomicU64,
     in_runs: AtomicU64,
     refused_runs: AtomicU64,
+    cookies_followed: AtomicU64,
+    cookies_gone: AtomicU64,
+    cookies_forged: AtomicU64,
     replies: [AtomicU64; Status::ALL.len()],
     dropped: [AtomicU64; Reason::ALL.len()],
     send_errors: [AtomicU64; ERRNOS],
@@ -46,6 +49,9 @@ impl Default for Counters {
             runs: AtomicU64::new(0),
             in_runs: AtomicU64::new(0),
             refused_runs: AtomicU64::new(0),
+            cookies_followed: AtomicU64::new(0),
+            cookies_gone: AtomicU64::new(0),
+            cookies_forged: AtomicU64::new(0),
             replies: zeros(),
             dropped: zeros(),
             send_errors: zeros(),
@@ -63,8 +69,14 @@ impl Counters {
     #[inline]
     pub(super) fn forwarded(&self, forward: &Forward) {
         match forward.way {
-            Way::Response => add(&self.responses, 1),
+            Way::Response => return add(&self.responses, 1),
             _ => add(&self.requests, 1),
+        }
+        match forward.cookie {
+            CookieUse::None => {}
+            CookieUse::Followed => add(&self.cookies_followed, 1),
+            CookieUse::Gone => add(&self.cookies_gone, 1),
+            CookieUse::Forged => add(&self.cookies_forged, 1),
         }
     }
 
@@ -134,6 +146,9 @@ impl Totals {
             ("runs-sent".to_owned(), sum(&|w| &w.runs)),
             ("sent-in-runs".to_owned(), sum(&|w| &w.in_runs)),
             ("runs-refused".to_owned(), sum(&|w| &w.refused_runs)),
+            ("cookies-followed".to_owned(), sum(&|w| &w.cookies_followed)),
+            ("cookies-gone".to_owned(), sum(&|w| &w.cookies_gone)),
+            ("cookies-forged".to_owned(), sum(&|w| &w.cookies_forged)),
         ];
         for (i, status) in Status::ALL.iter().enumerate() {
             rare.push((format!("reply-{}", status.code()), sum(&|w| &w.replies[i])));
