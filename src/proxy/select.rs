@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::generation::Generation;
 use super::next_hop::Hop;
 use super::reason::Reason;
 use super::request::Request;
@@ -14,6 +15,17 @@ use crate::sip::{self, Message, Span, Uri, address};
 /// (RFC 3891 §6.1, RFC 3911 §7.1, RFC 4538 §7).
 const FOLLOWED: [&str; 3] = ["Replaces", "Join", "Target-Dialog"];
 
+/// The key of a request, and what it is a key to.
+pub(super) struct Keyed<'g, 'a> {
+    /// The rule that claims the request.
+    pub(super) rule: Option<&'g Route>,
+    pub(super) set: usize,
+    /// The hash of the key.
+    pub(super) hash: u64,
+    /// The Call-ID that a set by Call-ID goes by.
+    pub(super) call_id: &'a [u8],
+}
+
 impl<'a> Request<'a> {
     /// Lets the rules choose a set, and the set a destination.
     pub(super) fn select(
@@ -22,31 +34,18 @@ impl<'a> Request<'a> {
         cookie_use: CookieUse,
         scratch: &mut Scratch,
     ) -> Result<Hop, Reason> {
-        let bytes = self.message.bytes;
-        let rules = &self.proxy.current.rules;
-        let rule = rules.rule_for(self.method, bytes, &target.uri, self.datagram);
-        let set = rule.map_or(0, |rule| rule.set);
-        let chosen = &self.proxy.dispatcher().sets()[set];
-        let definition = chosen.definition();
-        let followed = rule.and_then(|rule| self.followed(rule));
-        let key = &mut scratch.octets;
-        key.clear();
-        match followed {
-            Some((_, call_id)) => key.extend_from_slice(call_id),
-            None => self.write_key(&definition.hash_key, target, key),
-        }
-        if definition.policy == Policy::Random {
-            // Anew for each request of a dialog; its CANCEL and ACK share
-            // the number.
-            key.extend_from_slice(&self.message.cseq.number.to_be_bytes());
-        }
-        let hash = self.proxy.dispatcher().hash(key);
-        let own = self.message.call_id.value.of(bytes);
-        let call_id = followed.map_or(own, |(_, call_id)| call_id);
-        let destination = chosen
-            .choose(set, hash, call_id, &mut scratch.turns)
-            .ok_or(Reason::NoDestination)?;
-        let to = definition.destinations[destination].address;
+        let current = &self.proxy.current;
+        let Keyed {
+            rule,
+            set,
+            hash,
+            call_id,
+        } = self.hashed(current, target, &mut scratch.octets);
+        let chosen = &current.dispatcher.sets()[set];
+        let Some(destination) = chosen.choose(set, hash, call_id, &mut scratch.turns) else {
+            return self.select_former(target, cookie_use, scratch);
+        };
+        let to = chosen.definition().destinations[destination].address;
         let way = Way::Selected(Selection {
             set,
             hash,
@@ -86,15 +85,59 @@ impl<'a> Request<'a> {
             })
     }
 
+    /// Where no destination takes new work: what belongs to a call in set-up
+    /// is none.
+    #[cold]
+    fn select_former(
+        &self,
+        target: &Target,
+        cookie_use: CookieUse,
+        scratch: &mut Scratch,
+    ) -> Result<Hop, Reason> {
+        let owner = self
+            .is_hop_by_hop()
+            .then(|| self.former_owner(target, &mut scratch.octets));
+        let to = owner.flatten().ok_or(Reason::NoDestination)?;
+        self.hop(Way::Former, to, None, cookie_use)
+    }
+
+    /// What `generation` makes of a request.
+    #[inline]
+    pub(super) fn hashed<'g>(
+        &self,
+        generation: &'g Generation,
+        target: &Target,
+        key: &mut Vec<u8>,
+    ) -> Keyed<'g, 'a> {
+        let bytes = self.message.bytes;
+        let rules = &generation.rules;
+        let rule = rules.rule_for(self.method, bytes, &target.uri, self.datagram);
+        let set = rule.map_or(0, |rule| rule.set);
+        let definition = generation.dispatcher.sets()[set].definition();
+        let followed = rule.and_then(|rule| self.followed(rule));
+        key.clear();
+        match followed {
+            Some((_, call_id)) => key.extend_from_slice(call_id),
+            None => self.write_key(&definition.hash_key, target, key),
+        }
+        add_salt(self.message, definition.policy, key);
+        Keyed {
+            rule,
+            set,
+            hash: generation.dispatcher.hash(key),
+            call_id: followed.map_or(self.message.call_id.value.of(bytes), |(_, call_id)| call_id),
+        }
+    }
+
     /// Appends what the set hashes.
     #[inline]
     pub(super) fn write_key(&self, hash_key: &HashKey, target: &Target, key: &mut Vec<u8>) {
         let bytes = self.message.bytes;
         match hash_key {
-            HashKey::CallId => key.extend_from_slice(self.message.call_id.value.of(bytes)),
-            HashKey::FromUri => self.write_address_key(self.message.from.value, key),
-            HashKey::ToUri => self.write_address_key(self.message.to.value, key),
-            HashKey::RequestUri => self.write_uri_key(target.text, Some(target.uri), key),
+            HashKey::CallId | HashKey::FromUri | HashKey::ToUri => {
+                add_common_key(self.message, hash_key, key);
+            }
+            HashKey::RequestUri => add_uri_key(bytes, target.text, Some(target.uri), key),
             HashKey::Source => match self.datagram.source.ip() {
                 IpAddr::V4(ip) => key.extend_from_slice(&ip.octets()),
                 IpAddr::V6(ip) => key.extend_from_slice(&ip.octets()),
@@ -106,29 +149,50 @@ impl<'a> Request<'a> {
             }
         }
     }
+}
 
-    fn write_address_key(&self, value: Span, key: &mut Vec<u8>) {
-        let bytes = self.message.bytes;
-        // Validated before: a value that cannot be read was answered 400.
-        if let Some(address) = address(bytes, value) {
-            self.write_uri_key(address.uri, sip::uri(bytes, address.uri), key);
-        }
+/// Appends what `hash_key` reads of a request and its responses alike; false
+/// for what a response may not have.
+#[inline]
+pub(super) fn add_common_key(message: &Message<'_>, hash_key: &HashKey, key: &mut Vec<u8>) -> bool {
+    match hash_key {
+        HashKey::CallId => key.extend_from_slice(message.call_id.value.of(message.bytes)),
+        HashKey::FromUri => add_address_key(message.bytes, message.from.value, key),
+        HashKey::ToUri => add_address_key(message.bytes, message.to.value, key),
+        HashKey::RequestUri | HashKey::Source | HashKey::Header(_) => return false,
     }
+    true
+}
 
-    /// user@host:port, the host in lower case, so that two ways to write one
-    /// address of record (§19.1.4) meet one destination.
-    fn write_uri_key(&self, text: Span, uri: Option<Uri>, key: &mut Vec<u8>) {
-        let bytes = self.message.bytes;
-        match uri.filter(|uri| !uri.host.is_empty()) {
-            Some(uri) => {
-                key.extend_from_slice(uri.user.of(bytes));
-                key.extend_from_slice(b"@");
-                for octet in uri.host.of(bytes) {
-                    key.push(octet.to_ascii_lowercase());
-                }
-                key.extend_from_slice(&uri.port_or_default().to_be_bytes());
+/// With [`Policy::Random`] each request of a dialog is chosen for anew; its
+/// CANCEL and ACK share the number.
+#[inline]
+pub(super) fn add_salt(message: &Message<'_>, policy: Policy, key: &mut Vec<u8>) {
+    if policy == Policy::Random {
+        key.extend_from_slice(&message.cseq.number.to_be_bytes());
+    }
+}
+
+fn add_address_key(bytes: &[u8], value: Span, key: &mut Vec<u8>) {
+    // Validated before: a request with a value that cannot be read was
+    // answered 400.
+    if let Some(address) = address(bytes, value) {
+        add_uri_key(bytes, address.uri, sip::uri(bytes, address.uri), key);
+    }
+}
+
+/// user@host:port, the host in lower case, so that two ways to write one
+/// address of record (§19.1.4) meet one destination.
+fn add_uri_key(bytes: &[u8], text: Span, uri: Option<Uri>, key: &mut Vec<u8>) {
+    match uri.filter(|uri| !uri.host.is_empty()) {
+        Some(uri) => {
+            key.extend_from_slice(uri.user.of(bytes));
+            key.extend_from_slice(b"@");
+            for octet in uri.host.of(bytes) {
+                key.push(octet.to_ascii_lowercase());
             }
-            None => key.extend_from_slice(text.of(bytes)),
+            key.extend_from_slice(&uri.port_or_default().to_be_bytes());
         }
+        None => key.extend_from_slice(text.of(bytes)),
     }
 }
