@@ -23,7 +23,7 @@ fn effective(command: &mut Command, key: &str) -> String {
 
 /// A setting as written in the file, in its variable and in its flag, and as
 /// the effective configuration then prints it; first the default.
-const PRECEDENCE: [(&str, [&str; 3], [&str; 4]); 16] = [
+const PRECEDENCE: [(&str, [&str; 3], [&str; 4]); 17] = [
     ("workers", ["5", "6", "7"], ["", "5", "6", "7"]),
     ("batch", ["10", "20", "30"], ["256", "10", "20", "30"]),
     (
@@ -58,6 +58,11 @@ const PRECEDENCE: [(&str, [&str; 3], [&str; 4]); 16] = [
         ["4194304", "65536", "1048576", "2097152"],
     ),
     ("reply-rate", ["1", "2", "3"], ["100", "1", "2", "3"]),
+    (
+        "second-chance-s",
+        ["0", "60", "3600"],
+        ["180", "0", "60", "3600"],
+    ),
     (
         "secret-file",
         ["'/a'", "/b", "/c"],
@@ -221,6 +226,7 @@ fn wrong_usage_ends_with_2() {
     let place = Place::with(&[]);
     for args in [
         &["--batch", "0"][..],
+        &["--second-chance-s", "3601"],
         &["--to", "proxy.example.com"],
         &["--to", "10.0.0.1", "--dispatcher-list", "d.list"],
         &["--set", "1"],
@@ -311,5 +317,5 @@ fn every_flag_of_check_tells_its_default() {
         assert!(option.contains("[default"), "{option}");
         tunables += 1;
     }
-    assert_eq!(tunables, 22);
+    assert_eq!(tunables, 23);
 }

@@ -65,7 +65,7 @@ fn networks() -> impl Strategy<Value = Vec<IpNet>> {
 }
 
 fn destination() -> impl Strategy<Value = Destination> {
-    let state = prop_oneof![Just(State::Active), Just(State::Disabled)];
+    let state = prop::sample::select(vec![State::Active, State::Draining, State::Disabled]);
     let form = 0..4_u8;
     (any::<u16>(), 1..=1_000_000_u32, any::<i32>(), state, form).prop_map(
         |(host, weight, priority, state, form)| {
@@ -152,6 +152,7 @@ prop_compose! {
         mut routes in prop::collection::vec(route(), 0..4),
         steer in prop::sample::select(vec![Steer::CallId, Steer::Source]),
         (workers, pin, batch, reply_rate) in (1..1025_usize, any::<bool>(), 1..257_usize, 1..1_000_001_u32),
+        second_chance in (0..=3600_u64).prop_map(Duration::from_secs),
         (receive_buffer, send_buffer) in (4096..1_usize << 30, 4096..1_usize << 30),
         gso in prop::sample::select(vec![Gso::Pad, Gso::Exact, Gso::Off]),
         (coalesce, spin) in ((0..=10_000_u64).prop_map(Duration::from_micros), (0..=10_000_u64).prop_map(Duration::from_micros)),
@@ -187,6 +188,7 @@ prop_compose! {
             send_buffer,
             secret_file: secret_file.map(|name| PathBuf::from("/").join(name)),
             reply_rate,
+            second_chance,
         }
     }
 }

@@ -19,7 +19,7 @@ use super::report;
 use crate::config::text;
 use crate::config::{
     self, Advertise, BATCHES, Config, Destination, Gso, HashKey, Overrides, Policy, RATES,
-    Settings, Steer, WAITS, WORKERS,
+    SECOND_CHANCES, Settings, Steer, WAITS, WORKERS,
 };
 
 /// Everything that can be tuned.
@@ -34,7 +34,7 @@ pub struct Tunables {
     #[arg(short, long, value_name = "ADDR[:PORT]", env = "VIADUCT_LISTEN", value_delimiter = ',', value_parser = text::listen_address)]
     pub listen: Vec<SocketAddr>,
 
-    /// Destination, instead of the sets of the file; can be repeated. Either host:port or "sip:host:port;weight=2;priority=1;state=disabled" [default weight: 1, priority: 0, port: 5060]
+    /// Destination, instead of the sets of the file; can be repeated. Either host:port or "sip:host:port;weight=2;priority=1;state=draining" (or disabled) [default weight: 1, priority: 0, port: 5060]
     #[arg(short, long, value_name = "DESTINATION", env = "VIADUCT_TO", value_delimiter = ',', value_parser = text::destination)]
     pub to: Vec<Destination>,
 
@@ -112,6 +112,10 @@ pub struct Tunables {
     #[arg(long, value_name = "REPLIES", env = "VIADUCT_REPLY_RATE", value_parser = within(RATES))]
     pub reply_rate: Option<u32>,
 
+    /// How long after a reload a CANCEL or ACK also goes where the sets and routes of before send it, in seconds from 0 to 3600 [default: 180]
+    #[arg(long, value_name = "SECONDS", env = "VIADUCT_SECOND_CHANCE_S", value_parser = seconds())]
+    pub second_chance_s: Option<Duration>,
+
     /// Network or address that requests may name as next hop although it is no destination; can be repeated [default: none]
     #[arg(long, value_name = "NETWORK", env = "VIADUCT_ALLOW_NEXT_HOP", value_delimiter = ',', value_parser = text::network)]
     pub allow_next_hop: Vec<IpNet>,
@@ -149,6 +153,7 @@ impl Tunables {
                 send_buffer: self.send_buffer,
                 secret_file: self.secret_file.clone(),
                 reply_rate: self.reply_rate,
+                second_chance: self.second_chance_s,
                 allow_next_hop: allow_next_hop.filter(|networks| !networks.is_empty()),
                 record_route: self.record_route,
                 path: self.path,
@@ -185,6 +190,11 @@ fn policies() -> impl TypedValueParser<Value = Policy> {
 
 fn gso() -> impl TypedValueParser<Value = Gso> {
     PossibleValuesParser::new(text::gso_names()).try_map(|text| text::gso(&text))
+}
+
+fn seconds() -> impl Fn(&str) -> Result<Duration, String> + Clone {
+    let number = within(SECOND_CHANCES);
+    move |text| number(text).map(Duration::from_secs)
 }
 
 fn microseconds() -> impl Fn(&str) -> Result<Duration, String> + Clone {

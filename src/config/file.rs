@@ -14,9 +14,11 @@ use super::diagnostic::{Fault, Origin, Report, Source};
 use super::merge::Settings;
 use super::table::{Item, Placed, Section};
 use super::text;
-use super::{Advertise, BATCHES, Destination, HashKey, Policy, RATES, WAITS, WORKERS};
+use super::{
+    Advertise, BATCHES, Destination, HashKey, Policy, RATES, SECOND_CHANCES, WAITS, WORKERS,
+};
 
-const TOP_LEVEL: [&str; 19] = [
+const TOP_LEVEL: [&str; 20] = [
     "listen",
     "advertise",
     "workers",
@@ -30,6 +32,7 @@ const TOP_LEVEL: [&str; 19] = [
     "send-buffer",
     "secret-file",
     "reply-rate",
+    "second-chance-s",
     "allow-next-hop",
     "policy",
     "hash-key",
@@ -200,6 +203,10 @@ fn settings(top: &mut Section<'_>, report: &mut Report) -> Settings {
         reply_rate: top
             .take("reply-rate")
             .and_then(|item| item.integer(RATES, report)),
+        second_chance: top
+            .take("second-chance-s")
+            .and_then(|item| item.integer(SECOND_CHANCES, report))
+            .map(Duration::from_secs),
         allow_next_hop: top
             .take("allow-next-hop")
             .map(|item| networks(item, report)),

@@ -27,6 +27,8 @@ const DEFAULT_BATCH: usize = 256;
 pub(super) const DEFAULT_COALESCE: Duration = Duration::from_micros(600);
 const DEFAULT_BUFFER: usize = 4 << 20;
 const DEFAULT_REPLY_RATE: u32 = 100;
+/// As long as a call may ring: Timer C (RFC 3261 §16.6 item 11).
+const DEFAULT_SECOND_CHANCE: Duration = Duration::from_secs(180);
 /// The name of the set that flags make.
 const FLAG_SET: &str = "default";
 
@@ -55,6 +57,8 @@ pub struct Settings {
     pub secret_file: Option<PathBuf>,
     /// See [`Config::reply_rate`]; the default is 100.
     pub reply_rate: Option<u32>,
+    /// See [`Config::second_chance`]; the default is 180 seconds.
+    pub second_chance: Option<Duration>,
     /// See [`Config::allowed_next_hops`]; the default is none.
     pub allow_next_hop: Option<Vec<IpNet>>,
     /// [`Listener::record_route`](super::Listener::record_route) of listeners
@@ -175,6 +179,10 @@ pub(super) fn merge(
             .reply_rate
             .or(file.reply_rate)
             .unwrap_or(DEFAULT_REPLY_RATE),
+        second_chance: flags
+            .second_chance
+            .or(file.second_chance)
+            .unwrap_or(DEFAULT_SECOND_CHANCE),
     };
     (report.errors() == 0).then_some(config)
 }

@@ -11,6 +11,7 @@ mod file;
 mod load;
 mod merge;
 mod names;
+mod restart;
 mod table;
 pub mod text;
 mod validate;
@@ -27,6 +28,7 @@ pub use diagnostic::{Diagnostic, Fault, Location, Severity};
 pub use effective::to_toml;
 pub use load::{Loaded, LoadedList, is_list, load, load_list, load_with};
 pub use merge::{Overrides, Settings};
+pub use restart::needs_restart;
 
 /// Bounds of [`Config::workers`].
 pub const WORKERS: RangeInclusive<usize> = 1..=1024;
@@ -36,6 +38,8 @@ pub const BATCHES: RangeInclusive<usize> = 1..=256;
 pub const WAITS: RangeInclusive<u64> = 0..=10_000;
 /// Bounds of [`Config::reply_rate`].
 pub const RATES: RangeInclusive<u32> = 1..=1_000_000;
+/// Bounds of [`Config::second_chance`], in seconds.
+pub const SECOND_CHANCES: RangeInclusive<u64> = 0..=3600;
 
 /// A whole configuration: the file, the environment and the flags, merged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +74,9 @@ pub struct Config {
     pub secret_file: Option<PathBuf>,
     /// Local replies a second to one source prefix (IPv4 /24, IPv6 /48).
     pub reply_rate: u32,
+    /// How long after a reload a CANCEL or ACK also goes where the sets and
+    /// routes of before send it; 0: not at all.
+    pub second_chance: Duration,
 }
 
 /// What decides which worker a datagram goes to.
@@ -192,7 +199,7 @@ pub struct Destination {
     pub address: SocketAddr,
     /// Share of new work against the others of its priority; at least 1.
     pub weight: u32,
-    /// Higher is used first; lower ones only when none above can take work.
+    /// Higher is used first; lower ones only when none above can take new work.
     pub priority: i32,
     /// Administrative state.
     pub state: State,
@@ -203,6 +210,9 @@ pub struct Destination {
 pub enum State {
     /// Takes work.
     Active,
+    /// Takes no new work, but requests that name it, so that the calls it has
+    /// come to their end.
+    Draining,
     /// Takes none, not even requests that name it.
     Disabled,
 }

@@ -163,13 +163,10 @@ pub(super) fn destinations(
         }
         reachable(placed, listeners, report);
     }
-    let disabled = |placed: &Placed<Destination>| placed.value.state == State::Disabled;
-    if !destinations.is_empty() && destinations.iter().all(disabled) {
-        let fault = Fault::new(format!(
-            "every destination of set `{}` is disabled",
-            set.value
-        ))
-        .why("its requests will be answered with 503");
+    let active = |placed: &Placed<Destination>| placed.value.state == State::Active;
+    if !destinations.is_empty() && !destinations.iter().any(active) {
+        let fault = Fault::new(format!("no destination of set `{}` is active", set.value))
+            .why("its new requests will be answered with 503");
         report.warning(&set.origin, fault);
     }
     let weighted = destinations.iter().find(|placed| placed.value.weight != 1);

@@ -35,7 +35,7 @@ pub struct Set {
 }
 
 enum Table {
-    /// Destination by slot; `None` where no destination can take work.
+    /// Destination by slot; `None` where no destination can take new work.
     Slots(Option<Box<[u16]>>),
     /// Destinations in Kamailio's order.
     Kamailio(Vec<u16>),
@@ -150,7 +150,7 @@ impl Set {
         }
     }
 
-    /// All destinations that can take work in the order in which `slot` would
+    /// All destinations that can take new work in the order in which `slot` would
     /// fall to them, with what decided it.
     #[must_use]
     pub fn rank(&self, slot: usize) -> Vec<Ranked> {
@@ -228,7 +228,7 @@ impl Members {
     }
 }
 
-/// The highest priority that has a destination able to take work.
+/// The highest priority that has a destination able to take new work.
 fn top_priority(destinations: &[Destination]) -> Option<i32> {
     let able = destinations.iter().filter(|d| d.state == State::Active);
     able.map(|d| d.priority).max()

@@ -150,7 +150,7 @@ impl Reason {
             Self::CSeqMethod => "CSeq names another method than the Request-Line (§8.1.1.5)",
             Self::UnknownMethod => "The same, and the method is none that any RFC defines",
             Self::Route => "A Route value that cannot be read, or too many of our own",
-            Self::NoDestination => "No destination of the set can take work",
+            Self::NoDestination => "No destination of the set can take new work",
             Self::NextHop => {
                 "A member names a next hop that UDP cannot reach: a host name, another transport, or an address family without a listener"
             }

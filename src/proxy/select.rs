@@ -19,7 +19,7 @@ impl Request<'_> {
         scratch: &mut Scratch,
     ) -> Result<Hop, Reason> {
         let bytes = self.message.bytes;
-        let rules = &self.proxy.rules;
+        let rules = &self.proxy.current.rules;
         let rule = rules.rule_for(self.method, bytes, &target.uri, self.datagram);
         let set = rule.map_or(0, |rule| rule.set);
         let chosen = &self.proxy.dispatcher().sets()[set];

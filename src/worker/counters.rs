@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::config::Config;
+use super::Snapshot;
 use crate::proxy::{CookieUse, Forward, Reason, Status, Way};
 
 /// Error numbers that are told apart; Linux has none above.
@@ -26,14 +26,12 @@ pub struct Counters {
     dropped: [AtomicU64; Reason::ALL.len()],
     send_errors: [AtomicU64; ERRNOS],
     receive_errors: AtomicU64,
-    /// Requests sent to members, by set and destination.
-    destinations: Vec<Vec<AtomicU64>>,
 }
 
 /// A load and a store cost less than an atomic addition, and are enough for
 /// a single writer.
 #[inline]
-fn add(counter: &AtomicU64, n: u64) {
+pub(super) fn add(counter: &AtomicU64, n: u64) {
     counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Relaxed);
 }
 
@@ -41,15 +39,9 @@ fn zeros<const N: usize>() -> [AtomicU64; N] {
     [const { AtomicU64::new(0) }; N]
 }
 
-impl Counters {
-    /// All at zero, with one for each destination of `config`.
-    #[must_use]
-    pub fn new(config: &Config) -> Self {
-        let destinations = config
-            .sets
-            .iter()
-            .map(|set| set.destinations.iter().map(|_| AtomicU64::new(0)).collect())
-            .collect();
+impl Default for Counters {
+    /// All at zero.
+    fn default() -> Self {
         Self {
             received: AtomicU64::new(0),
             requests: AtomicU64::new(0),
@@ -64,10 +56,11 @@ impl Counters {
             dropped: zeros(),
             send_errors: zeros(),
             receive_errors: AtomicU64::new(0),
-            destinations,
         }
     }
+}
 
+impl Counters {
     #[inline]
     pub(super) fn received(&self, n: usize) {
         add(&self.received, n as u64);
@@ -75,17 +68,9 @@ impl Counters {
 
     #[inline]
     pub(super) fn forwarded(&self, forward: &Forward) {
-        let to = match forward.way {
-            Way::Response => return add(&self.responses, 1),
-            Way::Selected(selection) => Some((selection.set, selection.destination)),
-            Way::Dialog { set, destination } | Way::Named { set, destination } => {
-                Some((set, destination))
-            }
-            Way::Outbound | Way::Flow | Way::Allowed => None,
-        };
-        add(&self.requests, 1);
-        if let Some((set, destination)) = to {
-            add(&self.destinations[set][destination], 1);
+        match forward.way {
+            Way::Response => add(&self.responses, 1),
+            _ => add(&self.requests, 1),
         }
         match forward.cookie {
             CookieUse::None => {}
@@ -140,7 +125,7 @@ pub struct Totals {
 impl Totals {
     /// Adds up what the workers have counted so far.
     #[must_use]
-    pub fn of(workers: &[std::sync::Arc<Counters>], config: &Config) -> Self {
+    pub fn of(workers: &[std::sync::Arc<Counters>], snapshot: &Snapshot) -> Self {
         let sum = |counter: &dyn Fn(&Counters) -> &AtomicU64| {
             workers
                 .iter()
@@ -152,12 +137,7 @@ impl Totals {
             ("requests-forwarded".to_owned(), sum(&|w| &w.requests)),
             ("responses-forwarded".to_owned(), sum(&|w| &w.responses)),
         ];
-        for (s, set) in config.sets.iter().enumerate() {
-            for (d, destination) in set.destinations.iter().enumerate() {
-                let name = format!("to-{}-{}", set.name, destination.address);
-                values.push((name, sum(&|w| &w.destinations[s][d])));
-            }
-        }
+        values.extend(snapshot.requests());
         for (number, worker) in workers.iter().enumerate() {
             let name = format!("worker-{number}-received");
             values.push((name, worker.received.load(Ordering::Relaxed)));

@@ -1,11 +1,12 @@
 //! The loop of one worker thread: wait, receive a batch, decide each, send.
 //!
-//! It shares nothing with other workers but what never changes, and its
-//! counters, which it alone writes. In the steady state it allocates nothing,
+//! It shares nothing with other workers but what never changes, which is
+//! swapped whole, and its counters, which it alone writes. In the steady state it allocates nothing,
 //! takes no lock, and reads the clock once each time its sockets are empty.
 
 mod counters;
 mod pace;
+mod snapshot;
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -13,30 +14,43 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use arc_swap::{ArcSwap, Cache};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::config::{Config, Gso};
 use crate::net::{InRun, Limits, ReceiveBatch, SendBatch, Sent, Socket};
-use crate::proxy::{Datagram, Decision, Proxy, Reason, ReplyLimiter, Scratch};
+use crate::proxy::{Datagram, Decision, Reason, ReplyLimiter, Scratch};
 
 pub use counters::{Counters, Totals};
 use pace::{Next, Pace};
+pub use snapshot::Snapshot;
 
 /// What one worker needs to run.
 pub struct Worker {
     sockets: Vec<Socket>,
     /// Which of them epoll watches.
     watched: Vec<bool>,
-    proxy: Arc<Proxy>,
+    /// Among the workers.
+    number: usize,
+    latest: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
     counters: Arc<Counters>,
     limiter: ReplyLimiter,
-    stop: Arc<AtomicBool>,
+    shared: Arc<Shared>,
     poll: Poll,
     batch: usize,
     limits: Limits,
     pace: Pace,
-    started: Instant,
+}
+
+/// What all workers read, and the supervisor writes.
+pub struct Shared {
+    /// What to decide by.
+    pub latest: Arc<ArcSwap<Snapshot>>,
+    /// Whether to end.
+    pub stop: AtomicBool,
+    /// When time began.
+    pub started: Instant,
 }
 
 /// The token of the waker; sockets have their listener's number.
@@ -49,21 +63,20 @@ const WORTH_UNWATCHING: usize = 8;
 const CLOCK_START: u64 = 3_600_000;
 
 impl Worker {
-    /// Prepares a worker that owns one socket for each listener.
+    /// Prepares worker `number`, which owns one socket for each listener.
     ///
     /// # Errors
     /// As of `epoll_create1` and `eventfd`.
     pub fn new(
+        number: usize,
         sockets: Vec<Socket>,
-        proxy: Arc<Proxy>,
+        shared: Arc<Shared>,
         counters: Arc<Counters>,
         limiter: ReplyLimiter,
-        stop: Arc<AtomicBool>,
         config: &Config,
     ) -> io::Result<(Self, Waker)> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
-        let started = Instant::now();
         let watched = vec![false; sockets.len()];
         let limits = match config.gso {
             _ if !sockets.iter().all(Socket::segments) => Limits::OFF,
@@ -74,15 +87,15 @@ impl Worker {
         let worker = Self {
             sockets,
             watched,
-            proxy,
+            number,
+            latest: Cache::new(Arc::clone(&shared.latest)),
             counters,
             limiter,
-            stop,
             poll,
             batch: config.batch,
             limits,
-            pace: Pace::new(config.coalesce, config.spin, started),
-            started,
+            pace: Pace::new(config.coalesce, config.spin, shared.started),
+            shared,
         };
         Ok((worker, waker))
     }
@@ -96,8 +109,8 @@ impl Worker {
         let mut ready = vec![false; self.sockets.len()];
         let mut received = ReceiveBatch::new(self.batch);
         let mut out = SendBatch::new(self.batch, self.limits);
-        let mut scratch = self.proxy.scratch();
-        while !self.stop.load(Ordering::Relaxed) {
+        let mut scratch = self.latest.load().proxy().scratch();
+        while !self.shared.stop.load(Ordering::Relaxed) {
             if !ready.contains(&true) {
                 match self.pace.next(Instant::now()) {
                     Next::Await => self.wait(&mut events, &mut ready)?,
@@ -177,6 +190,8 @@ impl Worker {
         if n >= WORTH_UNWATCHING {
             self.unwatch(listener)?;
         }
+        let snapshot = self.latest.load();
+        let (proxy, tallies) = (snapshot.proxy(), snapshot.tallies(self.number));
         for (bytes, source) in received.datagrams() {
             if !out.has_room() {
                 flush(out, &self.sockets, &self.counters);
@@ -186,7 +201,7 @@ impl Worker {
                 source,
                 listener,
             };
-            let decision = self.proxy.decide(&datagram, scratch, out.space());
+            let decision = proxy.decide(&datagram, scratch, out.space());
             match decision {
                 Decision::Forward(forward) => {
                     let run = InRun {
@@ -195,9 +210,12 @@ impl Worker {
                     };
                     out.push(forward.length, forward.to, forward.listener, Some(run));
                     self.counters.forwarded(&forward);
+                    if let Some((set, destination)) = forward.way.destination() {
+                        tallies.sent(set, destination);
+                    }
                 }
                 Decision::Reply(reply) => {
-                    if self.limiter.allow(source.ip(), now(self.started)) {
+                    if self.limiter.allow(source.ip(), now(self.shared.started)) {
                         out.push(reply.length, reply.to, listener, None);
                         self.counters.replied(reply.status);
                     } else {

@@ -67,6 +67,7 @@ pub fn config() -> Config {
         send_buffer: 1 << 20,
         secret_file: None,
         reply_rate: 1000,
+        second_chance: Duration::from_secs(180),
     }
 }
 
