@@ -10,12 +10,12 @@ use clap::Args;
 use serde_json::{Value, json};
 use similar::{ChangeTag, TextDiff};
 
+use super::offline::Decider;
 use super::report::printable;
 use super::{Tunables, offline};
 use crate::config::{Config, Destination, HashKey, Policy, text};
 use crate::dispatcher::{SLOTS, kamailio_hash, slot_of};
 use crate::proxy::{Datagram, Decision, Forward, Proxy, Selection, Way};
-use crate::sip::MAX_DATAGRAM;
 
 /// Show what would be done with a message, and why.
 #[derive(Clone, Debug, Args)]
@@ -52,25 +52,19 @@ pub(super) fn explain(args: &ExplainArgs) -> io::Result<ExitCode> {
         .position(|each| each.address.is_ipv4() == source.is_ipv4())
         .ok_or_else(|| io::Error::other(format!("no listener of the family of {source}")))?;
     let before = message(args, &config, source)?;
-    let proxy = Proxy::new(&config, secret);
+    let mut decider = Decider::new(Proxy::new(&config, secret));
     let datagram = Datagram {
         bytes: &before,
         source,
         listener,
     };
-    let mut after = vec![0; MAX_DATAGRAM];
-    let decision = proxy.decide(&datagram, &mut proxy.scratch(), &mut after);
-    after.truncate(match decision {
-        Decision::Forward(forward) => forward.length,
-        Decision::Reply(reply) => reply.length,
-        Decision::Drop(_) => 0,
-    });
+    let decision = decider.decide(&datagram);
     let explanation = Explanation {
         config: &config,
-        proxy: &proxy,
+        proxy: &decider.proxy,
         datagram,
         decision,
-        after,
+        after: decider.octets(),
     };
     let mut out = io::BufWriter::new(io::stdout().lock());
     if args.json {
@@ -120,7 +114,7 @@ struct Explanation<'a> {
     proxy: &'a Proxy,
     datagram: Datagram<'a>,
     decision: Decision,
-    after: Vec<u8>,
+    after: &'a [u8],
 }
 
 /// A destination in the order in which the key would fall to it.
@@ -157,7 +151,7 @@ impl Explanation<'_> {
         let _ = writeln!(out, "decision   {what}\nwhy        {why}");
         if !self.after.is_empty() {
             let _ = writeln!(out, "\nbefore and after, {} octets then:", self.after.len());
-            let (before, after) = (lossy(bytes), lossy(&self.after));
+            let (before, after) = (lossy(bytes), lossy(self.after));
             for change in TextDiff::from_lines(&before, &after).iter_all_changes() {
                 let sign = match change.tag() {
                     ChangeTag::Delete => '-',
@@ -260,7 +254,7 @@ impl Explanation<'_> {
             "decision": what,
             "why": why,
             "before": lossy(self.datagram.bytes),
-            "after": lossy(&self.after),
+            "after": lossy(self.after),
         })
     }
 

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use super::Tunables;
 use crate::config::Config;
-use crate::proxy::Secret;
+use crate::proxy::{Datagram, Decision, Proxy, Scratch, Secret};
+use crate::sip::MAX_DATAGRAM;
 use crate::supervisor;
 
 /// What an operator should know of decisions without the secret.
@@ -31,4 +32,40 @@ pub(super) fn other(tunables: &Tunables, file: &Path) -> io::Result<Option<Confi
         ..tunables.clone()
     };
     tunables.load()
+}
+
+/// A proxy and what a worker would have beside it.
+pub(super) struct Decider {
+    pub(super) proxy: Proxy,
+    scratch: Scratch,
+    out: Vec<u8>,
+    length: usize,
+}
+
+impl Decider {
+    pub(super) fn new(proxy: Proxy) -> Self {
+        Self {
+            scratch: proxy.scratch(),
+            proxy,
+            out: vec![0; MAX_DATAGRAM],
+            length: 0,
+        }
+    }
+
+    pub(super) fn decide(&mut self, datagram: &Datagram<'_>) -> Decision {
+        let decision = self
+            .proxy
+            .decide(datagram, &mut self.scratch, &mut self.out);
+        self.length = match decision {
+            Decision::Forward(forward) => forward.length,
+            Decision::Reply(reply) => reply.length,
+            Decision::Drop(_) => 0,
+        };
+        decision
+    }
+
+    /// What the last decision would send; empty where that is nothing.
+    pub(super) fn octets(&self) -> &[u8] {
+        &self.out[..self.length]
+    }
 }

@@ -114,10 +114,10 @@ impl Replay {
             return Ok(());
         }
         let message = Message::new(captured);
-        let outcome = self.world.decide(captured, place);
+        let (outcome, octets) = self.world.decide(captured, place);
         let after = other.zip(self.other.as_mut()).map(|(place, other)| {
-            let outcome = other.decide(captured, place);
-            (outcome, other.octets() == self.world.octets())
+            let (after, others) = other.decide(captured, place);
+            (after, others == octets)
         });
         let differs = after
             .as_ref()
