@@ -425,6 +425,46 @@ fn a_strict_router_behind_us_gets_what_it_expects() {
 }
 
 #[test]
+fn an_maddr_that_names_us_is_taken_off() {
+    let scene = scene(1);
+    let front = scene.front();
+    for (uri, sent_on) in [
+        (
+            "sip:desk@farm.example;maddr=127.0.0.1",
+            "sip:desk@farm.example",
+        ),
+        (
+            "sip:desk@farm.example:PORT;a=b;transport=udp;maddr=127.0.0.1;c",
+            "sip:desk@farm.example;a=b;c",
+        ),
+        (
+            "sip:desk@farm.example:PORT;maddr=127.0.0.1;transport=udp",
+            "sip:desk@farm.example",
+        ),
+        (
+            "sip:desk@farm.example:PORT;maddr=127.0.0.3;transport=udp",
+            "sip:desk@farm.example:PORT;maddr=127.0.0.3;transport=udp",
+        ),
+    ] {
+        // Without a port it names another one than ours.
+        let port = front.port().to_string();
+        let is_ours = uri.contains("PORT") && uri.contains("127.0.0.1");
+        let sent_on = if is_ours {
+            sent_on.to_owned()
+        } else {
+            uri.replace("PORT", &port)
+        };
+        let uri = uri.replace("PORT", &port);
+        let (_, octets) = scene.pass(scene.request("BYE").uri(&uri).text());
+        let text = String::from_utf8(octets).expect("text");
+        assert!(
+            text.starts_with(&format!("BYE {sent_on} SIP/2.0\r\n")),
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn a_contact_that_names_us_does_not_loop() {
     let mut scene = scene(1);
     let front = scene.front();

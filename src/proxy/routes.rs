@@ -82,8 +82,7 @@ impl Request<'_> {
             own: 0,
         };
         let Some(first) = self.message.route else {
-            routes.named = named(locals, bytes, &uri);
-            return Ok(routes);
+            return self.by_target(routes, scratch);
         };
         self.undo_strict_sender(&mut routes, first, scratch)?;
         let mut cookie = None;
@@ -120,7 +119,45 @@ impl Request<'_> {
             routes.strict_next = !route.loose;
             return Ok(routes);
         }
-        routes.named = named(locals, bytes, &routes.target.uri);
+        self.by_target(routes, scratch)
+    }
+
+    /// No Route is left: the target names the next hop. What of it led to us
+    /// would lead the next element back to us, so it goes (§16.4).
+    fn by_target(&self, mut routes: Routes, scratch: &mut Scratch) -> Result<Routes, Reason> {
+        let bytes = self.message.bytes;
+        let uri = &routes.target.uri;
+        routes.named = named(&self.proxy.locals, bytes, uri);
+        if !uri.maddr.is_empty() && matches!(routes.named, Named::Us) {
+            let digits = bytes[uri.host.end as usize..].iter().skip(1);
+            let digits = digits.take_while(|octet| octet.is_ascii_digit()).count();
+            let port = if uri.port.is_some() {
+                1 + digits as u32
+            } else {
+                0
+            };
+            let behind = |value: Span, name: &str| Span {
+                start: value.start
+                    - if value.is_empty() {
+                        0
+                    } else {
+                        name.len() as u32
+                    },
+                end: value.end,
+            };
+            let port = Span {
+                start: uri.host.end,
+                end: uri.host.end + port,
+            };
+            let (maddr, transport) = (uri.maddr, uri.transport);
+            for part in [
+                port,
+                behind(maddr, ";maddr="),
+                behind(transport, ";transport="),
+            ] {
+                cut(scratch, part)?;
+            }
+        }
         Ok(routes)
     }
 
