@@ -10,13 +10,12 @@ use clap::Args;
 use serde_json::{Value, json};
 use similar::{ChangeTag, TextDiff};
 
-use super::Tunables;
 use super::report::printable;
+use super::{Tunables, offline};
 use crate::config::{Config, Destination, HashKey, Policy, text};
 use crate::dispatcher::{SLOTS, kamailio_hash, slot_of};
-use crate::proxy::{Datagram, Decision, Forward, Proxy, Secret, Selection, Way};
+use crate::proxy::{Datagram, Decision, Forward, Proxy, Selection, Way};
 use crate::sip::MAX_DATAGRAM;
-use crate::supervisor;
 
 /// Show what would be done with a message, and why.
 #[derive(Clone, Debug, Args)]
@@ -48,7 +47,7 @@ pub(super) fn explain(args: &ExplainArgs) -> io::Result<ExitCode> {
     let Some(config) = args.tunables.load()? else {
         return Ok(ExitCode::FAILURE);
     };
-    let (secret, known) = secret(config.secret_file.as_deref())?;
+    let (secret, known) = offline::secret(&config)?;
     let source = args.from.unwrap_or_else(|| example_source(&config));
     let listener = config
         .listeners
@@ -92,17 +91,6 @@ pub(super) fn explain(args: &ExplainArgs) -> io::Result<ExitCode> {
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The secret of the file, if there is one; explaining makes none.
-fn secret(path: Option<&Path>) -> io::Result<(Secret, bool)> {
-    match supervisor::place(path).filter(|path| path.exists()) {
-        Some(path) => {
-            let (secret, _) = supervisor::load(Some(&path)).map_err(io::Error::other)?;
-            Ok((secret, true))
-        }
-        None => Ok((Secret::from_octets([0; Secret::OCTETS]), false)),
-    }
 }
 
 /// An address that no real message comes from (RFC 5737, RFC 3849).
@@ -173,10 +161,7 @@ impl Explanation<'_> {
         if let Some(selection) = self.selection() {
             self.write_selection(&mut out, selection);
             if !secret_known {
-                out.push_str(
-                    "           (no secret file: a running instance has a key of its own, and \
-                     may choose otherwise)\n",
-                );
+                let _ = writeln!(out, "           ({})", offline::NO_SECRET);
             }
         }
         let (what, why) = self.verdict();

@@ -72,7 +72,7 @@ impl Counters {
     #[inline]
     pub(super) fn forwarded(&self, forward: &Forward) {
         match forward.way {
-            Way::Response => add(&self.responses, 1),
+            Way::Response => return add(&self.responses, 1),
             _ => add(&self.requests, 1),
         }
         match forward.cookie {

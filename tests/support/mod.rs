@@ -14,6 +14,7 @@ pub mod dialog;
 pub mod farm;
 pub mod kamailio;
 pub mod net;
+pub mod packets;
 pub mod process;
 pub mod sipp;
 pub mod twin;
