@@ -35,6 +35,9 @@ pub struct ExplainArgs {
     /// Where the message comes from, with port 5060 unless given [default: 192.0.2.1, or 2001:db8::1 for a listener of IPv6]
     #[arg(long, value_name = "ADDR", value_parser = text::address)]
     pub from: Option<SocketAddr>,
+    /// Configuration that was in force before: shows the second chance of CANCEL and ACK
+    #[arg(long, value_name = "FILE")]
+    pub before: Option<PathBuf>,
     /// Print JSON instead of text
     #[arg(long)]
     pub json: bool,
@@ -51,10 +54,19 @@ pub(super) fn explain(args: &ExplainArgs) -> io::Result<ExitCode> {
         .iter()
         .position(|each| each.address.is_ipv4() == source.is_ipv4())
         .ok_or_else(|| io::Error::other(format!("no listener of the family of {source}")))?;
-    let before = message(args, &config, source)?;
-    let mut decider = Decider::new(Proxy::new(&config, secret));
+    let message = message(args, &config, source)?;
+    let proxy = match &args.before {
+        None => Proxy::new(&config, secret),
+        Some(path) => {
+            let Some(before) = args.tunables.load_from(Some(path))? else {
+                return Ok(ExitCode::FAILURE);
+            };
+            Proxy::new(&before, secret).successor(&config)
+        }
+    };
+    let mut decider = Decider::new(proxy);
     let datagram = Datagram {
-        bytes: &before,
+        bytes: &message,
         source,
         listener,
     };
@@ -149,6 +161,12 @@ impl Explanation<'_> {
         }
         let (what, why) = self.verdict();
         let _ = writeln!(out, "decision   {what}\nwhy        {why}");
+        for to in self.also() {
+            let _ = writeln!(
+                out,
+                "also       to {to}: the configuration of before chose it, and the call may be there"
+            );
+        }
         if !self.after.is_empty() {
             let _ = writeln!(out, "\nbefore and after, {} octets then:", self.after.len());
             let (before, after) = (lossy(bytes), lossy(self.after));
@@ -251,11 +269,20 @@ impl Explanation<'_> {
             "selection": selection,
             "action": action,
             "to": to,
+            "also": self.also(),
             "decision": what,
             "why": why,
             "before": lossy(self.datagram.bytes),
             "after": lossy(self.after),
         })
+    }
+
+    /// Where else the request goes.
+    fn also(&self) -> Vec<SocketAddr> {
+        match self.decision {
+            Decision::Forward(forward) => forward.also.iter().collect(),
+            Decision::Reply(_) | Decision::Drop(_) => Vec::new(),
+        }
     }
 
     fn selection(&self) -> Option<Selection> {
@@ -356,6 +383,9 @@ impl Explanation<'_> {
                     Policy::Random => "the slot of key and CSeq number belongs to it".to_owned(),
                 }
             }
+            Way::Former => "no destination takes new work, and the configuration of before chose \
+                            it: the call may be there"
+                .to_owned(),
             Way::Dialog { set, .. } => format!(
                 "the cookie in its Route says that this member of set {} has its dialog \
                  (RFC 3261 §16.4, §16.6 item 4)",

@@ -1,9 +1,7 @@
 //! What deciding needs where nothing runs.
 
 use std::io;
-use std::path::Path;
 
-use super::Tunables;
 use crate::config::Config;
 use crate::proxy::{Datagram, Decision, Proxy, Scratch, Secret};
 use crate::sip::MAX_DATAGRAM;
@@ -23,15 +21,6 @@ pub(super) fn secret(config: &Config) -> io::Result<(Secret, bool)> {
         }
         None => Ok((Secret::from_octets([0; Secret::OCTETS]), false)),
     }
-}
-
-/// Loads another file under the same flags and variables.
-pub(super) fn other(tunables: &Tunables, file: &Path) -> io::Result<Option<Config>> {
-    let tunables = Tunables {
-        config: Some(file.to_owned()),
-        ..tunables.clone()
-    };
-    tunables.load()
 }
 
 /// A proxy and what a worker would have beside it.

@@ -6,7 +6,7 @@ use super::next_hop::Hop;
 use super::reason::Reason;
 use super::repair::Repairs;
 use super::target::{is_forbidden, respond_to};
-use super::{Datagram, Decision, Forward, Proxy, Reply, Scratch, Way, call, reply};
+use super::{Also, Datagram, Decision, Forward, Proxy, Reply, Scratch, Way, call, reply};
 use crate::dispatcher::Sender;
 use crate::sip::{
     self, Address, Fault, MAX_DATAGRAM, Message, Scheme, Span, TooManyEdits, Uri, address,
@@ -92,8 +92,13 @@ impl<'a> Request<'a> {
         if is_forbidden(to) || self.proxy.locals.is_bound(to) {
             return Err(Reason::ForbiddenNextHop);
         }
-        let followed = !matches!(way, Way::Selected(_));
-        self.serve_strict_routers(&routes, followed, scratch)?;
+        let hashed = matches!(way, Way::Selected(_) | Way::Former);
+        let also = if hashed && self.is_hop_by_hop() {
+            self.second_chance(&routes.target, to, hop.listener, &mut scratch.octets)
+        } else {
+            Also::default()
+        };
+        self.serve_strict_routers(&routes, !hashed, scratch)?;
         // The space is bounded by the length of names we write ourselves.
         let padding_at = self
             .edit(transaction, sender, &hop, scratch)
@@ -108,6 +113,7 @@ impl<'a> Request<'a> {
             padding_at,
             call: call(self.message),
             to,
+            also,
             listener: hop.listener,
             way,
             cookie: hop.cookie_use,
@@ -166,7 +172,7 @@ impl<'a> Request<'a> {
 
     /// ACK and CANCEL: never answered, and exempt from Proxy-Require
     /// (§8.2.2.3, §8.2.7).
-    fn is_hop_by_hop(&self) -> bool {
+    pub(super) fn is_hop_by_hop(&self) -> bool {
         matches!(self.method, b"ACK" | b"CANCEL")
     }
 

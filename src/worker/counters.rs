@@ -19,6 +19,7 @@ pub struct Counters {
     runs: AtomicU64,
     in_runs: AtomicU64,
     refused_runs: AtomicU64,
+    second_chances: AtomicU64,
     cookies_followed: AtomicU64,
     cookies_gone: AtomicU64,
     cookies_forged: AtomicU64,
@@ -49,6 +50,7 @@ impl Default for Counters {
             runs: AtomicU64::new(0),
             in_runs: AtomicU64::new(0),
             refused_runs: AtomicU64::new(0),
+            second_chances: AtomicU64::new(0),
             cookies_followed: AtomicU64::new(0),
             cookies_gone: AtomicU64::new(0),
             cookies_forged: AtomicU64::new(0),
@@ -69,7 +71,7 @@ impl Counters {
     #[inline]
     pub(super) fn forwarded(&self, forward: &Forward) {
         match forward.way {
-            Way::Response => add(&self.responses, 1),
+            Way::Response => return add(&self.responses, 1),
             _ => add(&self.requests, 1),
         }
         match forward.cookie {
@@ -78,6 +80,11 @@ impl Counters {
             CookieUse::Gone => add(&self.cookies_gone, 1),
             CookieUse::Forged => add(&self.cookies_forged, 1),
         }
+    }
+
+    #[cold]
+    pub(super) fn second_chance(&self) {
+        add(&self.second_chances, 1);
     }
 
     #[inline]
@@ -146,6 +153,7 @@ impl Totals {
             ("runs-sent".to_owned(), sum(&|w| &w.runs)),
             ("sent-in-runs".to_owned(), sum(&|w| &w.in_runs)),
             ("runs-refused".to_owned(), sum(&|w| &w.refused_runs)),
+            ("second-chances".to_owned(), sum(&|w| &w.second_chances)),
             ("cookies-followed".to_owned(), sum(&|w| &w.cookies_followed)),
             ("cookies-gone".to_owned(), sum(&|w| &w.cookies_gone)),
             ("cookies-forged".to_owned(), sum(&|w| &w.cookies_forged)),

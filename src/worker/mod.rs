@@ -20,7 +20,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::config::{Config, Gso};
 use crate::net::{InRun, Limits, ReceiveBatch, SendBatch, Sent, Socket};
-use crate::proxy::{Datagram, Decision, Reason, ReplyLimiter, Scratch};
+use crate::proxy::{Also, Datagram, Decision, Reason, ReplyLimiter, Scratch};
 
 pub use counters::{Counters, Totals};
 use pace::{Next, Pace};
@@ -108,7 +108,7 @@ impl Worker {
         let mut events = Events::with_capacity(self.sockets.len() + 1);
         let mut ready = vec![false; self.sockets.len()];
         let mut received = ReceiveBatch::new(self.batch);
-        let mut out = SendBatch::new(self.batch, self.limits);
+        let mut out = SendBatch::new(self.batch + Also::MOST, self.limits);
         let mut scratch = self.latest.load().proxy().scratch();
         while !self.shared.stop.load(Ordering::Relaxed) {
             if !ready.contains(&true) {
@@ -193,7 +193,7 @@ impl Worker {
         let snapshot = self.latest.load();
         let (proxy, tallies) = (snapshot.proxy(), snapshot.tallies(self.number));
         for (bytes, source) in received.datagrams() {
-            if !out.has_room() {
+            if !out.has_room(1 + Also::MOST) {
                 flush(out, &self.sockets, &self.counters);
             }
             let datagram = Datagram {
@@ -209,6 +209,10 @@ impl Worker {
                         call: forward.call,
                     };
                     out.push(forward.length, forward.to, forward.listener, Some(run));
+                    for to in forward.also.iter() {
+                        out.repeat(to, forward.listener, forward.call);
+                        self.counters.second_chance();
+                    }
                     self.counters.forwarded(&forward);
                     if let Some((set, destination)) = forward.way.destination() {
                         tallies.sent(set, destination);

@@ -88,7 +88,13 @@ impl Meets {
 
     fn count(&mut self, decision: Decision, right: SocketAddr) {
         *match decision {
-            Decision::Forward(Forward { to, .. }) if to == right => &mut self.right,
+            Decision::Forward(forward) if forward.to == right => match forward.way {
+                Way::Former => &mut self.second_chance,
+                _ => &mut self.right,
+            },
+            Decision::Forward(forward) if forward.also.iter().any(|to| to == right) => {
+                &mut self.second_chance
+            }
             Decision::Forward(_) => &mut self.other,
             Decision::Reply(_) | Decision::Drop(_) => &mut self.refused,
         } += 1;
@@ -145,12 +151,20 @@ impl Worlds<'_> {
             let mut begun = Vec::new();
             for (number, key) in batch {
                 let call = line.call(number, key);
-                match self.begin(call, set, &mut worker) {
-                    Ok(call) => begun.push(call),
-                    Err(Decision::Reply(reply)) if key.is_some() && reply.status.code() == 400 => {
+                let decision = call.decide(&mut worker, &call.first());
+                match (selected(decision, set), decision) {
+                    (Some(forward), _) => begun.push(Begun {
+                        call,
+                        server: forward.to,
+                        inner: forward.listener,
+                        record_route: record_route(worker.octets()),
+                    }),
+                    (None, Decision::Reply(reply))
+                        if key.is_some() && reply.status.code() == 400 =>
+                    {
                         return Err((number, reply.reason.name().to_owned()));
                     }
-                    Err(decision) => *survey.others.entry(self.name(decision)).or_default() += 1,
+                    _ => *survey.others.entry(self.name(decision)).or_default() += 1,
                 }
             }
             worker.proxy = self.after.clone();
@@ -158,22 +172,6 @@ impl Worlds<'_> {
                 self.go_on(&call, line, &mut worker, &mut fresh, &mut survey);
             }
         }
-    }
-
-    fn begin<'c>(
-        &self,
-        call: Call<'c>,
-        set: usize,
-        worker: &mut Decider,
-    ) -> Result<Begun<'c>, Decision> {
-        let decision = call.decide(worker, &call.first());
-        let forward = selected(decision, set).ok_or(decision)?;
-        Ok(Begun {
-            call,
-            server: forward.to,
-            inner: forward.listener,
-            record_route: record_route(worker.octets()),
-        })
     }
 
     /// What comes of a call behind the change.
