@@ -104,6 +104,9 @@ pub struct Forward {
     pub listener: usize,
     /// How its way was found.
     pub way: Way,
+    /// The destination that a request within a dialog (one whose To has a tag)
+    /// goes to or comes from, as set and index in it.
+    pub dialog: Option<(usize, usize)>,
     /// What came of the cookie in its Route.
     pub cookie: CookieUse,
 }

@@ -59,6 +59,7 @@ pub(super) fn decide(
         also: Also::default(),
         listener: to.listener,
         way: Way::Response,
+        dialog: None,
         cookie: CookieUse::None,
     }))
 }
