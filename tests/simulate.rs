@@ -385,3 +385,19 @@ fn bad_input_is_refused_with_a_way_to_mend() {
     let source = ["--config", "s.toml", "--calls", "list"];
     bench.refused(&source, 1, &["list:2:1: `ten`"]);
 }
+
+#[test]
+fn the_readme_shows_what_is_printed() {
+    let readme = fs::read_to_string(support::repository().join("README.md")).expect("a file");
+    let block = |start: &str| {
+        let (_, rest) = readme.split_once(start).expect("a block");
+        rest.split_once("```").expect("its end").0.to_owned()
+    };
+    let bench = Bench::new();
+    bench.write("viaduct.toml", &block("```toml\n"));
+    let shown = block("```\n$ viaduct simulate ");
+    let (command, shown) = shown.split_once('\n').expect("output");
+    let mut args: Vec<_> = command.split(' ').collect();
+    args.extend(["--secret-file", "none"]);
+    assert_eq!(bench.text(&args), shown);
+}
