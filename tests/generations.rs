@@ -86,25 +86,29 @@ fn request(method: &str, call: usize, row: &str) -> String {
     )
 }
 
-fn decide(proxy: &Proxy, text: &str) -> (Decision, String) {
+/// The decision, what is sent, and where else.
+fn decide(proxy: &Proxy, text: &str) -> (Decision, String, Vec<SocketAddr>) {
     let mut out = vec![0; MAX_DATAGRAM];
     let datagram = Datagram {
         bytes: text.as_bytes(),
         source: caller(),
         listener: 0,
     };
-    let decision = proxy.decide(&datagram, &mut proxy.scratch(), &mut out);
+    let mut scratch = proxy.scratch();
+    let decision = proxy.decide(&datagram, &mut scratch, &mut out);
     if let Decision::Forward(forward) = decision {
         out.truncate(forward.length);
     }
-    (decision, String::from_utf8_lossy(&out).into_owned())
+    let text = String::from_utf8_lossy(&out).into_owned();
+    (decision, text, scratch.also().to_vec())
 }
 
 /// Where a new call goes; `None` where nobody takes new work.
 fn owner(proxy: &Proxy, call: usize) -> Option<SocketAddr> {
-    match decide(proxy, &request("INVITE", call, "")).0 {
-        Decision::Forward(Forward { to, also, .. }) => {
-            assert_eq!(also, Also::default(), "an INVITE is never sent twice");
+    let (decision, _, also) = decide(proxy, &request("INVITE", call, ""));
+    match decision {
+        Decision::Forward(Forward { to, .. }) => {
+            assert!(also.is_empty(), "an INVITE is never sent twice");
             Some(to)
         }
         Decision::Reply(reply) if reply.reason == Reason::NoDestination => None,
@@ -152,12 +156,12 @@ proptest! {
                     owners.retain(|known| *known != owner);
                     owners.push(owner);
                 }
-                let (decision, _) = decide(proxy, &request("CANCEL", call, ""));
+                let (decision, _, also) = decide(proxy, &request("CANCEL", call, ""));
                 let Decision::Forward(forward) = decision else {
                     prop_assert!(owners.is_empty(), "{decision:?}");
                     continue;
                 };
-                let reached: Vec<_> = [forward.to].into_iter().chain(forward.also.iter()).collect();
+                let reached: Vec<_> = [forward.to].into_iter().chain(also).collect();
                 let newest: Vec<_> = owners.iter().rev().take(1 + Also::MOST).copied().collect();
                 prop_assert_eq!(reached, newest);
             }
@@ -169,7 +173,7 @@ proptest! {
         let proxies = proxies(&history);
         for made in 0..proxies.len() {
             for call in 0..CALLS / 10 {
-                let (decision, text) = decide(&proxies[made], &request("INVITE", call, ""));
+                let (decision, text, _) = decide(&proxies[made], &request("INVITE", call, ""));
                 let Decision::Forward(Forward { to: first, .. }) = decision else {
                     continue;
                 };
@@ -179,7 +183,7 @@ proptest! {
                     let host = (0..HOSTS).find(|host| destination(*host) == first);
                     let place = farm[host.expect("one of the hosts")];
                     let is_there = place.is_some_and(|(_, state)| state != State::Disabled);
-                    let (decision, _) = decide(proxy, &request("BYE", call, &route));
+                    let (decision, ..) = decide(proxy, &request("BYE", call, &route));
                     match decision {
                         Decision::Forward(forward) if is_there => {
                             let is_dialog = matches!(forward.way, Way::Dialog { .. });
@@ -209,8 +213,8 @@ fn turns(order: &[usize]) -> Vec<Proxy> {
 }
 
 fn also(proxy: &Proxy) -> Vec<SocketAddr> {
-    match decide(proxy, &request("ACK", 1, "")).0 {
-        Decision::Forward(forward) => forward.also.iter().collect(),
+    match decide(proxy, &request("ACK", 1, "")) {
+        (Decision::Forward(_), _, also) => also,
         other => panic!("{other:?}"),
     }
 }
