@@ -1,5 +1,5 @@
 //! Any sequence of changes of a set: keys move only as weighted rendezvous
-//! allows, a call in set-up is found again, and so is a dialog.
+//! allows, and a call in set-up is found again.
 #![allow(missing_docs, reason = "a test binary has no readers of its API")]
 
 #[path = "support/fixture.rs"]
@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 use fixture::{caller, destination};
 use viaduct::config::{Config, Destination, State};
-use viaduct::proxy::{Also, CookieUse, Datagram, Decision, Forward, Proxy, Reason, Way};
+use viaduct::proxy::{Also, Datagram, Decision, Forward, Proxy, Reason};
 use viaduct::sip::MAX_DATAGRAM;
 
 /// Calls followed through the changes.
@@ -50,7 +50,6 @@ fn history() -> impl Strategy<Value = Vec<Farm>> {
 
 fn config(farm: &Farm) -> Config {
     let mut config = fixture::config();
-    config.listeners[0].record_route = true;
     let places = farm.iter().enumerate();
     let destinations = places.filter_map(|(host, place)| {
         let (weight, state) = (*place)?;
@@ -76,33 +75,28 @@ fn proxies(history: &[Farm]) -> Vec<Proxy> {
     proxies
 }
 
-/// A request of call `call`, with one more row.
-fn request(method: &str, call: usize, row: &str) -> String {
+/// A request of call `call`.
+fn request(method: &str, call: usize) -> String {
     format!(
         "{method} sip:desk@farm.example SIP/2.0\r\n\
          Via: SIP/2.0/UDP 203.0.113.7:5062;branch=z9hG4bK{call}\r\n\
          From: <sip:ann@phone.example>;tag=f\r\nTo: <sip:desk@farm.example>\r\n\
-         Call-ID: {call}@phone.example\r\nCSeq: 1 {method}\r\n{row}\r\n"
+         Call-ID: {call}@phone.example\r\nCSeq: 1 {method}\r\n\r\n"
     )
 }
 
-fn decide(proxy: &Proxy, text: &str) -> (Decision, String) {
-    let mut out = vec![0; MAX_DATAGRAM];
+fn decide(proxy: &Proxy, text: &str) -> Decision {
     let datagram = Datagram {
         bytes: text.as_bytes(),
         source: caller(),
         listener: 0,
     };
-    let decision = proxy.decide(&datagram, &mut proxy.scratch(), &mut out);
-    if let Decision::Forward(forward) = decision {
-        out.truncate(forward.length);
-    }
-    (decision, String::from_utf8_lossy(&out).into_owned())
+    proxy.decide(&datagram, &mut proxy.scratch(), &mut vec![0; MAX_DATAGRAM])
 }
 
 /// Where a new call goes; `None` where nobody takes new work.
 fn owner(proxy: &Proxy, call: usize) -> Option<SocketAddr> {
-    match decide(proxy, &request("INVITE", call, "")).0 {
+    match decide(proxy, &request("INVITE", call)) {
         Decision::Forward(Forward { to, also, .. }) => {
             assert_eq!(also, Also::default(), "an INVITE is never sent twice");
             Some(to)
@@ -152,7 +146,7 @@ proptest! {
                     owners.retain(|known| *known != owner);
                     owners.push(owner);
                 }
-                let (decision, _) = decide(proxy, &request("CANCEL", call, ""));
+                let decision = decide(proxy, &request("CANCEL", call));
                 let Decision::Forward(forward) = decision else {
                     prop_assert!(owners.is_empty(), "{decision:?}");
                     continue;
@@ -160,39 +154,6 @@ proptest! {
                 let reached: Vec<_> = [forward.to].into_iter().chain(forward.also.iter()).collect();
                 let newest: Vec<_> = owners.iter().rev().take(1 + Also::MOST).copied().collect();
                 prop_assert_eq!(reached, newest);
-            }
-        }
-    }
-
-    #[test]
-    fn a_cookie_is_honoured_while_its_destination_is_there(history in history()) {
-        let proxies = proxies(&history);
-        for made in 0..proxies.len() {
-            for call in 0..CALLS / 10 {
-                let (decision, text) = decide(&proxies[made], &request("INVITE", call, ""));
-                let Decision::Forward(Forward { to: first, .. }) = decision else {
-                    continue;
-                };
-                let recorded = text.lines().find_map(|line| line.strip_prefix("Record-Route: "));
-                let route = format!("Route: {}\r\n", recorded.expect("a Record-Route"));
-                for (farm, proxy) in history.iter().zip(&proxies).skip(made) {
-                    let host = (0..HOSTS).find(|host| destination(*host) == first);
-                    let place = farm[host.expect("one of the hosts")];
-                    let is_there = place.is_some_and(|(_, state)| state != State::Disabled);
-                    let (decision, _) = decide(proxy, &request("BYE", call, &route));
-                    match decision {
-                        Decision::Forward(forward) if is_there => {
-                            let is_dialog = matches!(forward.way, Way::Dialog { .. });
-                            prop_assert!(is_dialog && forward.to == first, "{forward:?}");
-                            prop_assert_eq!(forward.cookie, CookieUse::Followed);
-                        }
-                        Decision::Forward(forward) => {
-                            prop_assert_eq!(forward.cookie, CookieUse::Gone);
-                            prop_assert!(forward.to != first);
-                        }
-                        _ => prop_assert!(!is_there, "{decision:?}"),
-                    }
-                }
             }
         }
     }
@@ -209,7 +170,7 @@ fn turns(order: &[usize]) -> Vec<Proxy> {
 }
 
 fn also(proxy: &Proxy) -> Vec<SocketAddr> {
-    match decide(proxy, &request("ACK", 1, "")).0 {
+    match decide(proxy, &request("ACK", 1)) {
         Decision::Forward(forward) => forward.also.iter().collect(),
         other => panic!("{other:?}"),
     }
