@@ -9,6 +9,7 @@ use std::process::Command;
 
 mod support;
 use support::dialog::{Peer, Request, Scene, assert_octets, branch, read, response, status};
+use support::farm::Farm;
 use support::net::V4;
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -409,6 +410,29 @@ fn all_workers_serve_one_balancer() {
     for worker in 0..2 {
         let received = scene.viaduct.counter(&format!("worker-{worker}-received"));
         assert!(received > 10, "worker {worker}: {received}");
+    }
+}
+
+#[test]
+fn a_reload_changes_who_is_a_balancer() {
+    let mut farm = Farm::new(&[""], "", &[]);
+    let balancer = balancer();
+    let member = farm.scene.farm[0].address();
+    let request = || Request::new("OPTIONS", balancer.address()).text();
+    for line in ["", "proxy-protocol = '127.0.0.65'\n", ""] {
+        let said = farm.reload(&format!(
+            "[[listener]]\naddress = '127.0.0.1:0'\n{line}\
+             [[set]]\nname = 'farm'\ndestinations = ['{member}']\n"
+        ));
+        assert!(said.starts_with("reloaded: "), "{said}");
+        // One of them is heard, and never the other.
+        let (plain, wrapped) = (request(), by_balancer("203.0.113.7:5062", request()));
+        balancer.send(farm.scene.front(), &plain);
+        balancer.send(farm.scene.front(), &wrapped);
+        let (_, got) = farm.scene.at_farm();
+        let is_plain = read(got).call_id == read(&plain).call_id;
+        assert_eq!(is_plain, line.is_empty());
+        farm.scene.assert_nothing_left();
     }
 }
 
