@@ -82,6 +82,7 @@ pub(super) fn explain(args: &ExplainArgs) -> io::Result<ExitCode> {
         proxy: &decider.proxy,
         datagram,
         decision,
+        also: decider.also(),
         after: decider.octets(),
     };
     let mut out = io::BufWriter::new(io::stdout().lock());
@@ -132,6 +133,7 @@ struct Explanation<'a> {
     proxy: &'a Proxy,
     datagram: Datagram<'a>,
     decision: Decision,
+    also: &'a [SocketAddr],
     after: &'a [u8],
 }
 
@@ -296,10 +298,10 @@ impl Explanation<'_> {
     }
 
     /// Where else the request goes.
-    fn also(&self) -> Vec<SocketAddr> {
+    fn also(&self) -> &[SocketAddr] {
         match self.decision {
-            Decision::Forward(forward) => forward.also.iter().collect(),
-            Decision::Reply(_) | Decision::Drop(_) => Vec::new(),
+            Decision::Forward(_) => self.also,
+            Decision::Reply(_) | Decision::Drop(_) => &[],
         }
     }
 

@@ -1,6 +1,7 @@
 //! What deciding needs where nothing runs.
 
 use std::io;
+use std::net::SocketAddr;
 
 use crate::config::Config;
 use crate::proxy::{Datagram, Decision, Proxy, Scratch, Secret};
@@ -63,6 +64,11 @@ impl Decider {
             Decision::Drop(_) => 0,
         };
         decision
+    }
+
+    /// Where else the last decision would send it.
+    pub(super) fn also(&self) -> &[SocketAddr] {
+        self.scratch.also()
     }
 
     /// What the last decision would send; empty where that is nothing.

@@ -212,8 +212,8 @@ impl Worker {
                         call: forward.call,
                     };
                     out.push(forward.length, forward.to, forward.listener, Some(run));
-                    for to in forward.also.iter() {
-                        out.repeat(to, forward.listener, forward.call);
+                    for to in scratch.also() {
+                        out.repeat(*to, forward.listener, forward.call);
                         self.counters.second_chance();
                     }
                     self.counters.forwarded(&forward);
