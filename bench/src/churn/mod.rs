@@ -10,8 +10,10 @@
 
 mod balancer;
 mod call;
+mod caller;
 mod operator;
 mod play;
+mod server;
 mod sip;
 mod table;
 
