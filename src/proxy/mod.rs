@@ -1,11 +1,11 @@
 //! The decision: what becomes of one datagram (RFC 3261 §16.11).
 //!
 //! [`Proxy::decide`] is the only place where that is decided; the workers,
-//! `explain`, the tests, the fuzz targets and the benches all call it. It
-//! reads the datagram, where it came from and on which listener, and a
-//! [`Proxy`] that never changes: [`Proxy::successor`] makes another one when
-//! the configuration does. It touches no socket, clock, random source, log or
-//! lock, and allocates nothing.
+//! `explain`, `simulate`, `replay`, the tests, the fuzz targets and the benches
+//! all call it. It reads the datagram, where it came from and on which
+//! listener, and a [`Proxy`] that never changes: [`Proxy::successor`] makes
+//! another one when the configuration does. It touches no socket, clock, random
+//! source, log or lock, and allocates nothing.
 
 mod branch;
 mod cookie;
