@@ -27,6 +27,8 @@ fn write_config(out: &mut String, config: &Config) -> fmt::Result {
     writeln!(out, "receive-buffer = {}", config.receive_buffer)?;
     writeln!(out, "send-buffer = {}", config.send_buffer)?;
     writeln!(out, "reply-rate = {}", config.reply_rate)?;
+    writeln!(out, "resolve = {}", config.resolve)?;
+    writeln!(out, "resolver = {}", list(&config.resolvers))?;
     if let Some(path) = &config.secret_file {
         writeln!(out, "secret-file = {}", string(&path.to_string_lossy()))?;
     }

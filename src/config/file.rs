@@ -16,7 +16,7 @@ use super::table::{Item, Placed, Section};
 use super::text;
 use super::{Advertise, BATCHES, Destination, HashKey, Policy, RATES, WAITS, WORKERS};
 
-const TOP_LEVEL: [&str; 17] = [
+const TOP_LEVEL: [&str; 19] = [
     "listen",
     "advertise",
     "workers",
@@ -30,6 +30,8 @@ const TOP_LEVEL: [&str; 17] = [
     "send-buffer",
     "secret-file",
     "reply-rate",
+    "resolve",
+    "resolver",
     "allow-next-hop",
     "policy",
     "hash-key",
@@ -183,17 +185,25 @@ fn settings(top: &mut Section<'_>, report: &mut Report) -> Settings {
         reply_rate: top
             .take("reply-rate")
             .and_then(|item| item.integer(RATES, report)),
+        resolve: top.take("resolve").and_then(|item| item.boolean(report)),
+        resolvers: top
+            .take("resolver")
+            .map(|item| list(item, text::resolver, report)),
         allow_next_hop: top
             .take("allow-next-hop")
-            .map(|item| networks(item, report)),
+            .map(|item| list(item, text::network, report)),
     }
 }
 
 /// An empty list is a list: it takes away what the default would allow.
-fn networks(item: Item<'_>, report: &mut Report) -> Vec<IpNet> {
+fn list<T>(
+    item: Item<'_>,
+    parser: impl Fn(&str) -> Result<T, Fault>,
+    report: &mut Report,
+) -> Vec<T> {
     let items = item.list(report).into_iter();
-    let networks = items.filter_map(|item| item.parse(text::network, report));
-    networks.map(|network| network.value).collect()
+    let values = items.filter_map(|item| item.parse(&parser, report));
+    values.map(|placed| placed.value).collect()
 }
 
 fn listener(mut section: Section<'_>, report: &mut Report) -> Option<ListenerDraft> {

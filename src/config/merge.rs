@@ -55,6 +55,10 @@ pub struct Settings {
     pub secret_file: Option<PathBuf>,
     /// See [`Config::reply_rate`]; the default is 100.
     pub reply_rate: Option<u32>,
+    /// See [`Config::resolve`]; the default is false.
+    pub resolve: Option<bool>,
+    /// See [`Config::resolvers`]; the default is none.
+    pub resolvers: Option<Vec<SocketAddr>>,
     /// See [`Config::allowed_next_hops`]; the default is none.
     pub allow_next_hop: Option<Vec<IpNet>>,
 }
@@ -164,6 +168,12 @@ pub(super) fn merge(
             .reply_rate
             .or(file.reply_rate)
             .unwrap_or(DEFAULT_REPLY_RATE),
+        resolve: flags.resolve.or(file.resolve).unwrap_or(false),
+        resolvers: flags
+            .resolvers
+            .clone()
+            .or(file.resolvers)
+            .unwrap_or_default(),
     };
     (report.errors() == 0).then_some(config)
 }

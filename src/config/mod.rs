@@ -70,6 +70,11 @@ pub struct Config {
     pub secret_file: Option<PathBuf>,
     /// Local replies a second to one source prefix (IPv4 /24, IPv6 /48).
     pub reply_rate: u32,
+    /// Whether next hops that members name by a host name are resolved.
+    pub resolve: bool,
+    /// The name servers to ask; where there are none, those of
+    /// `/etc/resolv.conf`.
+    pub resolvers: Vec<SocketAddr>,
 }
 
 /// What decides which worker a datagram goes to.

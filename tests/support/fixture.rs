@@ -63,6 +63,8 @@ pub fn config() -> Config {
         send_buffer: 1 << 20,
         secret_file: None,
         reply_rate: 1000,
+        resolve: true,
+        resolvers: vec![SocketAddr::from(([192, 0, 2, 53], 53))],
     }
 }
 
