@@ -14,7 +14,7 @@ use super::Tunables;
 use super::report::printable;
 use crate::config::{Config, Destination, HashKey, Policy, text};
 use crate::dispatcher::{SLOTS, kamailio_hash, slot_of};
-use crate::proxy::{Datagram, Decision, Forward, Proxy, Secret, Selection, Way};
+use crate::proxy::{Datagram, Decision, Forward, HostPort, Proxy, Secret, Selection, Way};
 use crate::sip::MAX_DATAGRAM;
 use crate::supervisor;
 
@@ -64,7 +64,7 @@ pub(super) fn explain(args: &ExplainArgs) -> io::Result<ExitCode> {
     after.truncate(match decision {
         Decision::Forward(forward) => forward.length,
         Decision::Reply(reply) => reply.length,
-        Decision::Drop(_) => 0,
+        Decision::Resolve(_) | Decision::Drop(_) => 0,
     });
     let explanation = Explanation {
         config: &config,
@@ -264,6 +264,7 @@ impl Explanation<'_> {
         let (action, to) = match self.decision {
             Decision::Forward(Forward { to, .. }) => ("forward", Some(to)),
             Decision::Reply(reply) => ("reply", Some(reply.to)),
+            Decision::Resolve(_) => ("resolve", None),
             Decision::Drop(_) => ("drop", None),
         };
         json!({
@@ -359,6 +360,17 @@ impl Explanation<'_> {
                 format!("reply {} to {}", reply.status.text(), reply.to),
                 format!("{}: {}", reply.reason.name(), reply.reason.explanation()),
             ),
+            Decision::Resolve(name) => {
+                let HostPort { host, port } = name.of(self.datagram.bytes);
+                let asked = match port {
+                    Some(port) => format!("A and AAAA, port {port}"),
+                    None => format!("SRV of _sip._udp.{host}, else A and AAAA with port 5060"),
+                };
+                (
+                    format!("would resolve {host} ({asked}) and forward to what it stands for"),
+                    self.way(Way::Outbound),
+                )
+            }
             Decision::Drop(reason) => (
                 "drop, nothing is sent".to_owned(),
                 format!("{}: {}", reason.name(), reason.explanation()),

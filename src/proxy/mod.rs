@@ -9,6 +9,7 @@
 mod branch;
 mod limiter;
 mod local;
+mod names;
 mod next_hop;
 mod reason;
 mod repair;
@@ -29,6 +30,7 @@ use crate::dispatcher::{self, Dispatcher, Turns};
 use crate::sip::{MAX_DATAGRAM, Message, NotSip, Rewrite, StartLine, scan};
 
 pub use limiter::ReplyLimiter;
+pub use names::{HostPort, MAX_HELD, MAX_NAMES, Names, Target, Unresolved};
 pub use reason::{Reason, Status};
 pub use secret::{Secret, SecretError};
 
@@ -42,6 +44,8 @@ pub struct Proxy {
     dispatcher: Dispatcher,
     rules: Rules,
     allowed: Vec<IpNet>,
+    /// Whether members may name next hops by host names.
+    resolve: bool,
     secret: Secret,
 }
 
@@ -64,6 +68,8 @@ pub enum Decision {
     Forward(Forward),
     /// Answer it ourselves, once and without memory (RFC 3261 §8.2.7).
     Reply(Reply),
+    /// Find out what this name stands for, and decide it again: see [`Names`].
+    Resolve(Unresolved),
     /// Send nothing.
     Drop(Reason),
 }
@@ -140,6 +146,14 @@ pub struct Scratch {
     /// What is hashed. Never more than the parts of one datagram and a few
     /// octets beside them, so it does not grow.
     octets: Vec<u8>,
+    names: Names,
+}
+
+impl Scratch {
+    /// What is known of names.
+    pub fn names(&mut self) -> &mut Names {
+        &mut self.names
+    }
 }
 
 /// See [`Forward::call`]. Whoever finds Call-IDs that meet gains nothing, so
@@ -167,6 +181,7 @@ impl Proxy {
             dispatcher: Dispatcher::new(&config.sets, secret.selection_key()),
             rules: Rules::new(config),
             allowed: config.allowed_next_hops.clone(),
+            resolve: config.resolve,
             secret,
         }
     }
@@ -179,6 +194,7 @@ impl Proxy {
             rewrite: Rewrite::default(),
             turns: Turns::new(sets.map(dispatcher::Set::definition)),
             octets: Vec::with_capacity(MAX_DATAGRAM + 1024),
+            names: Names::default(),
         }
     }
 

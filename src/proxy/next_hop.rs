@@ -3,12 +3,13 @@
 
 use std::net::SocketAddr;
 
+use super::names::Unresolved;
 use super::reason::Reason;
 use super::request::Request;
 use super::target::{uri_address, uri_host, wants_other_transport};
 use super::{Scratch, Way};
 use crate::config::State;
-use crate::sip::{self, Span, TooManyEdits, Uri};
+use crate::sip::{self, Scheme, Span, TooManyEdits, Uri};
 
 /// What the topmost Route that is not ours, or else the Request-URI, names.
 #[derive(Clone, Copy)]
@@ -17,7 +18,9 @@ pub(super) enum Named {
     Us,
     /// An address, and whether it is asked for by another transport than UDP.
     Address(SocketAddr, bool),
-    /// A host name, or a telephone number.
+    /// A host name, to be reached by UDP.
+    Name(Unresolved),
+    /// A telephone number, or what UDP does not reach.
     NoAddress,
 }
 
@@ -68,8 +71,20 @@ impl Request<'_> {
         }
         match uri_address(bytes, uri) {
             Some(address) => Named::Address(address, wants_other_transport(bytes, uri)),
-            None => Named::NoAddress,
+            None if uri.scheme != Scheme::Sip || wants_other_transport(bytes, uri) => {
+                Named::NoAddress
+            }
+            None => Named::Name(Unresolved {
+                host: uri_host(uri),
+                port: uri.port,
+            }),
         }
+    }
+
+    /// Whether a member sent it.
+    pub(super) fn is_from_member(&self) -> bool {
+        let dispatcher = self.proxy.dispatcher();
+        dispatcher.member(self.datagram.source).is_some()
     }
 
     /// §16.5, §16.6 item 7. A member's word is followed. From anybody else it
@@ -77,16 +92,17 @@ impl Request<'_> {
     pub(super) fn next_hop(
         &self,
         named: Named,
+        from_member: bool,
         uri: &Uri,
         scratch: &mut Scratch,
     ) -> Result<(Way, SocketAddr), Reason> {
-        let dispatcher = self.proxy.dispatcher();
-        let from_member = dispatcher.member(self.datagram.source).is_some();
         match named {
             Named::Address(address, false) if from_member => {
                 return Ok((Way::Outbound, address));
             }
-            Named::Address(..) | Named::NoAddress if from_member => return Err(Reason::NextHop),
+            Named::Address(..) | Named::Name(_) | Named::NoAddress if from_member => {
+                return Err(Reason::NextHop);
+            }
             Named::Address(address, _) => {
                 if let Some(way) = self.trusted(address) {
                     return Ok((way, address));
@@ -94,7 +110,7 @@ impl Request<'_> {
             }
             // A member that names us and nobody else means the farm: a new
             // call of a B2BUA (§16.3: a spiral, bounded by Max-Forwards).
-            Named::Us | Named::NoAddress => {}
+            Named::Us | Named::Name(_) | Named::NoAddress => {}
         }
         self.select(uri, scratch)
     }

@@ -27,6 +27,8 @@ pub enum Reason {
     Route,
     NoDestination,
     NextHop,
+    Unresolved,
+    TooManyNames,
     ForbiddenNextHop,
     TooLarge,
     ReplyAck,
@@ -53,7 +55,7 @@ pub enum Status {
 
 impl Reason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::KeepAlive,
         Self::NotSip,
         Self::BadSource,
@@ -75,6 +77,8 @@ impl Reason {
         Self::Route,
         Self::NoDestination,
         Self::NextHop,
+        Self::Unresolved,
+        Self::TooManyNames,
         Self::ForbiddenNextHop,
         Self::TooLarge,
         Self::ReplyAck,
@@ -109,6 +113,8 @@ impl Reason {
             Self::Route => "route",
             Self::NoDestination => "no-destination",
             Self::NextHop => "next-hop",
+            Self::Unresolved => "unresolved",
+            Self::TooManyNames => "too-many-names",
             Self::ForbiddenNextHop => "forbidden-next-hop",
             Self::TooLarge => "too-large",
             Self::ReplyAck => "reply-ack",
@@ -144,7 +150,11 @@ impl Reason {
             Self::Route => "A Route value that cannot be read, or too many of our own",
             Self::NoDestination => "No destination of the set can take work",
             Self::NextHop => {
-                "A member names a next hop that UDP cannot reach: a host name, another transport, or an address family without a listener"
+                "A member names a next hop that UDP cannot reach: another transport, an address family without a listener, or a host name where names are not resolved"
+            }
+            Self::Unresolved => "A member names a host that DNS does not know, or not in time",
+            Self::TooManyNames => {
+                "A member names a host, and too many requests wait for DNS already"
             }
             Self::ForbiddenNextHop => {
                 "The next hop is a multicast, broadcast or unspecified address, or us"
@@ -180,7 +190,9 @@ impl Reason {
             Self::ProxyRequire => Status::BadExtension,
             Self::TooManyHops => Status::TooManyHops,
             Self::UnknownMethod => Status::NotImplemented,
-            Self::NoDestination | Self::NextHop => Status::ServiceUnavailable,
+            Self::NoDestination | Self::NextHop | Self::Unresolved | Self::TooManyNames => {
+                Status::ServiceUnavailable
+            }
             Self::Version => Status::VersionNotSupported,
             Self::TooLarge => Status::MessageTooLarge,
             Self::KeepAlive

@@ -2,6 +2,7 @@
 //! the edits on the way (§16.6, §18.2.1).
 
 use super::branch::Transaction;
+use super::next_hop::Named;
 use super::reason::Reason;
 use super::repair::Repairs;
 use super::target::{is_forbidden, respond_to};
@@ -84,7 +85,17 @@ impl<'a> Request<'a> {
     ) -> Result<Decision, Reason> {
         let uri = self.validate(transaction, scratch)?;
         let named = self.remove_own_routes(&uri, scratch)?;
-        let (way, to) = self.next_hop(named, &uri, scratch)?;
+        let from_member = self.is_from_member();
+        let named = match named {
+            Named::Name(name) if from_member => {
+                match self.resolve(name, call(self.message), scratch)? {
+                    Some(address) => Named::Address(address, false),
+                    None => return Ok(Decision::Resolve(name)),
+                }
+            }
+            named => named,
+        };
+        let (way, to) = self.next_hop(named, from_member, &uri, scratch)?;
         if is_forbidden(to) || self.proxy.locals.is_bound(to) {
             return Err(Reason::ForbiddenNextHop);
         }

@@ -1,4 +1,4 @@
-//! From hosts on the wire to addresses. No name is ever resolved here.
+//! From hosts on the wire to addresses; names are not resolved here.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

@@ -18,7 +18,8 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::config::{Config, Gso};
 use crate::net::{InRun, Limits, ReceiveBatch, SendBatch, Sent, Socket};
-use crate::proxy::{Datagram, Decision, Proxy, Reason, ReplyLimiter, Scratch};
+use crate::proxy::{Datagram, Decision, Proxy, Reason, ReplyLimiter, Scratch, Unresolved};
+use crate::resolver::{Answer, Client, Held, Questions};
 
 pub use counters::{Counters, Totals};
 use pace::{Next, Pace};
@@ -31,6 +32,8 @@ pub struct Worker {
     proxy: Arc<Proxy>,
     counters: Arc<Counters>,
     limiter: ReplyLimiter,
+    /// Where names are resolved.
+    resolver: Option<Client>,
     stop: Arc<AtomicBool>,
     poll: Poll,
     batch: usize,
@@ -58,11 +61,13 @@ impl Worker {
         proxy: Arc<Proxy>,
         counters: Arc<Counters>,
         limiter: ReplyLimiter,
+        questions: Option<Questions>,
         stop: Arc<AtomicBool>,
         config: &Config,
-    ) -> io::Result<(Self, Waker)> {
+    ) -> io::Result<(Self, Arc<Waker>)> {
         let poll = Poll::new()?;
-        let waker = Waker::new(poll.registry(), WAKER)?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let client = |questions| Client::new(questions, Arc::clone(&waker));
         let started = Instant::now();
         let watched = vec![false; sockets.len()];
         let limits = match config.gso {
@@ -77,6 +82,7 @@ impl Worker {
             proxy,
             counters,
             limiter,
+            resolver: questions.map(client),
             stop,
             poll,
             batch: config.batch,
@@ -108,6 +114,7 @@ impl Worker {
                     Next::Look => ready.fill(true),
                 }
             }
+            self.take_answers(&mut out, &mut scratch);
             for (listener, ready) in ready.iter_mut().enumerate().filter(|(_, ready)| **ready) {
                 *ready = self.batch(listener, &mut received, &mut out, &mut scratch)?;
             }
@@ -178,39 +185,93 @@ impl Worker {
             self.unwatch(listener)?;
         }
         for (bytes, source) in received.datagrams() {
-            if !out.has_room() {
-                flush(out, &self.sockets, &self.counters);
-            }
             let datagram = Datagram {
                 bytes,
                 source,
                 listener,
             };
-            let decision = self.proxy.decide(&datagram, scratch, out.space());
-            match decision {
-                Decision::Forward(forward) => {
-                    let run = InRun {
-                        padding_at: forward.padding_at,
-                        call: forward.call,
-                    };
-                    out.push(forward.length, forward.to, forward.listener, Some(run));
-                    self.counters.forwarded(&forward);
-                }
-                Decision::Reply(reply) => {
-                    if self.limiter.allow(source.ip(), now(self.started)) {
-                        out.push(reply.length, reply.to, listener, None);
-                        self.counters.replied(reply.status);
-                    } else {
-                        self.counters.dropped(Reason::ReplyLimit);
-                    }
-                }
-                Decision::Drop(reason) => self.counters.dropped(reason),
-            }
+            self.decide(&datagram, out, scratch);
         }
         flush(out, &self.sockets, &self.counters);
         self.counters.received(n);
         self.pace.took(n);
         Ok(n == received.size())
+    }
+
+    /// Decides one datagram, and does what was decided.
+    #[inline]
+    fn decide(&mut self, datagram: &Datagram<'_>, out: &mut SendBatch, scratch: &mut Scratch) {
+        if !out.has_room() {
+            flush(out, &self.sockets, &self.counters);
+        }
+        let decision = self.proxy.decide(datagram, scratch, out.space());
+        match decision {
+            Decision::Forward(forward) => {
+                let run = InRun {
+                    padding_at: forward.padding_at,
+                    call: forward.call,
+                };
+                out.push(forward.length, forward.to, forward.listener, Some(run));
+                self.counters.forwarded(&forward);
+            }
+            Decision::Reply(reply) => {
+                let source = datagram.source.ip();
+                if self.limiter.allow(source, now(self.started)) {
+                    out.push(reply.length, reply.to, datagram.listener, None);
+                    self.counters.replied(&reply);
+                } else {
+                    self.counters.dropped(Reason::ReplyLimit);
+                }
+            }
+            Decision::Resolve(name) => self.hold(datagram, name),
+            Decision::Drop(reason) => self.counters.dropped(reason),
+        }
+    }
+
+    /// Hands a request over to the resolver, to be decided when it comes back.
+    #[cold]
+    fn hold(&self, datagram: &Datagram<'_>, name: Unresolved) {
+        let held = Held {
+            bytes: datagram.bytes.into(),
+            source: datagram.source,
+            listener: datagram.listener,
+        };
+        let resolver = self.resolver.as_ref();
+        if resolver.is_some_and(|resolver| resolver.ask(name.of(datagram.bytes), held)) {
+            self.counters.held();
+        } else {
+            self.counters.dropped(Reason::Unresolved);
+        }
+    }
+
+    /// Decides the requests that the resolver has given back.
+    fn take_answers(&mut self, out: &mut SendBatch, scratch: &mut Scratch) {
+        if self.resolver.is_none() {
+            return;
+        }
+        if !scratch.names().is_empty() {
+            scratch.names().forget(now(self.started));
+        }
+        while let Some(answer) = self.resolver.as_ref().and_then(Client::answer) {
+            let Answer {
+                name,
+                targets,
+                ttl,
+                held,
+            } = answer;
+            let resolved = !targets.is_empty();
+            let until = now(self.started) + ttl.as_millis() as u64;
+            if scratch.names().learn(name, targets, until) {
+                self.counters.answered(resolved);
+            }
+            let datagram = Datagram {
+                bytes: &held.bytes,
+                source: held.source,
+                listener: held.listener,
+            };
+            self.decide(&datagram, out, scratch);
+        }
+        flush(out, &self.sockets, &self.counters);
     }
 }
 

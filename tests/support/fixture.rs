@@ -108,7 +108,7 @@ impl Bench {
         let length = match decision {
             Decision::Forward(forward) => forward.length,
             Decision::Reply(reply) => reply.length,
-            Decision::Drop(_) => 0,
+            Decision::Resolve(_) | Decision::Drop(_) => 0,
         };
         (decision, &self.out[..length])
     }

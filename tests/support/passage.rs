@@ -37,14 +37,15 @@ pub fn check(
 ) -> Result<(), String> {
     let checked = match decision {
         Decision::Drop(_) => Ok(()),
+        Decision::Resolve(_) if is_member(source) => Ok(()),
+        Decision::Resolve(name) => Err(format!("{:?} asked for from outside", name.of(input))),
         Decision::Reply(reply) => replied(input, source, reply, output),
         Decision::Forward(forward) => {
-            let member = (0..fixture::DESTINATIONS).any(|n| fixture::destination(n) == forward.to);
-            let from_member = (0..fixture::DESTINATIONS).any(|n| fixture::destination(n) == source);
+            let member = is_member(forward.to);
             match forward.way {
                 Way::Response => response(input, output),
                 Way::Selected(_) | Way::Named { .. } if member => request(input, source, output),
-                Way::Outbound if from_member => request(input, source, output),
+                Way::Outbound if is_member(source) => request(input, source, output),
                 way => Err(format!("{way:?} to {}", forward.to)),
             }
             .and_then(|()| padding(output, forward.padding_at))
@@ -54,6 +55,10 @@ pub fn check(
         let (input, output) = (input.escape_ascii(), output.escape_ascii());
         format!("{what}\n{decision:?}\nin:  {input}\nout: {output}")
     })
+}
+
+fn is_member(address: SocketAddr) -> bool {
+    (0..fixture::DESTINATIONS).any(|n| fixture::destination(n) == address)
 }
 
 /// A request that was sent on.
