@@ -219,6 +219,19 @@ fn with_all_disabled_a_request_is_answered_503() {
 }
 
 #[test]
+fn a_draining_member_takes_no_new_calls() {
+    for policy in ["hash", "kamailio", "random", "round-robin"] {
+        let scene = farm(&["", ";state=draining", ""], &["--policy", policy]);
+        let shares = shares(&scene, 60);
+        assert_eq!(shares[1], 0, "{policy}: {shares:?}");
+        assert!(shares[0] > 10 && shares[2] > 10, "{policy}: {shares:?}");
+    }
+    let scene = farm(&[";state=draining", ";state=disabled"], &[]);
+    let answer = scene.answer(scene.request("INVITE").text());
+    assert_eq!(status(answer), 503);
+}
+
+#[test]
 fn disabling_a_member_moves_its_calls_alone() {
     let folder = tempfile::tempdir().expect("a folder");
     let secret = folder.path().join("secret");

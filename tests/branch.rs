@@ -127,6 +127,9 @@ fn the_secret_and_the_listener_count() {
         name: "second".to_owned(),
         address: SocketAddr::from(([192, 0, 2, 11], 5060)),
         advertise: None,
+        record_route: false,
+        path: false,
+        egress: Vec::new(),
     });
     let decide = |secret: Secret, listener| {
         let proxy = Proxy::new(&config, secret);

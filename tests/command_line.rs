@@ -23,7 +23,7 @@ fn effective(command: &mut Command, key: &str) -> String {
 
 /// A setting as written in the file, in its variable and in its flag, and as
 /// the effective configuration then prints it; first the default.
-const PRECEDENCE: [(&str, [&str; 3], [&str; 4]); 16] = [
+const PRECEDENCE: [(&str, [&str; 3], [&str; 4]); 19] = [
     ("workers", ["5", "6", "7"], ["", "5", "6", "7"]),
     ("batch", ["10", "20", "30"], ["256", "10", "20", "30"]),
     (
@@ -74,6 +74,11 @@ const PRECEDENCE: [(&str, [&str; 3], [&str; 4]); 16] = [
         ],
     ),
     (
+        "second-chance-s",
+        ["0", "60", "3600"],
+        ["180", "0", "60", "3600"],
+    ),
+    (
         "secret-file",
         ["'/a'", "/b", "/c"],
         ["", "\"/a\"", "\"/b\"", "\"/c\""],
@@ -97,6 +102,16 @@ const PRECEDENCE: [(&str, [&str; 3], [&str; 4]); 16] = [
             "[\"10.0.0.0/8\", \"::2/128\"]",
             "[\"::3/128\"]",
         ],
+    ),
+    (
+        "record-route",
+        ["true", "off", "on"],
+        ["false", "true", "false", "true"],
+    ),
+    (
+        "path",
+        ["'on'", "off", "on"],
+        ["false", "true", "false", "true"],
     ),
 ];
 
@@ -226,6 +241,7 @@ fn wrong_usage_ends_with_2() {
     let place = Place::with(&[]);
     for args in [
         &["--batch", "0"][..],
+        &["--second-chance-s", "3601"],
         &["--to", "proxy.example.com"],
         &["--to", "10.0.0.1", "--dispatcher-list", "d.list"],
         &["--set", "1"],
@@ -316,5 +332,5 @@ fn every_flag_of_check_tells_its_default() {
         assert!(option.contains("[default"), "{option}");
         tunables += 1;
     }
-    assert_eq!(tunables, 22);
+    assert_eq!(tunables, 25);
 }

@@ -344,8 +344,8 @@ fn destinations_are_checked() {
         &["v.toml:4:29: error: `10.0.0.1:5060` is in set `a` twice"],
     );
     warned(
-        &set_of("['sip:10.0.0.1;state=disabled']"),
-        &["v.toml:3:8: warning: every destination of set `a` is disabled"],
+        &set_of("['sip:10.0.0.1;state=disabled', { uri = 'sip:10.0.0.2', state = 'draining' }]"),
+        &["v.toml:3:8: warning: no destination of set `a` is active"],
     );
 }
 

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use proptest::prelude::*;
 use viaduct::config::{
     Advertise, Config, Destination, Gso, HashKey, Listener, Loaded, Overrides, Policy, Route, Set,
@@ -42,16 +43,29 @@ fn listener() -> impl Strategy<Value = Listener> {
         address,
         any::<u16>(),
         prop::option::of(advertise),
+        any::<[bool; 2]>(),
+        networks(),
     )
-        .prop_map(|(name, host, port, advertise)| Listener {
-            name,
-            address: format!("{host}:{port}").parse().expect("an address"),
-            advertise,
-        })
+        .prop_map(
+            |(name, host, port, advertise, [record_route, path], egress)| Listener {
+                name,
+                address: format!("{host}:{port}").parse().expect("an address"),
+                advertise,
+                record_route,
+                path,
+                egress,
+            },
+        )
+}
+
+fn networks() -> impl Strategy<Value = Vec<IpNet>> {
+    let networks = ["10.0.0.0/8", "2001:db8::/32", "192.0.2.7/32"];
+    let networks = networks.map(|text| text.parse().expect("a network"));
+    prop::sample::subsequence(networks.to_vec(), 0..4)
 }
 
 fn destination() -> impl Strategy<Value = Destination> {
-    let state = prop_oneof![Just(State::Active), Just(State::Disabled)];
+    let state = prop::sample::select(vec![State::Active, State::Draining, State::Disabled]);
     let form = 0..4_u8;
     (any::<u16>(), 1..=1_000_000_u32, any::<i32>(), state, form).prop_map(
         |(host, weight, priority, state, form)| {
@@ -89,40 +103,44 @@ fn set() -> impl Strategy<Value = Set> {
         "[ -~äß]{1,12}",
         choice,
         prop::collection::vec(destination(), 1..6),
+        networks(),
     )
-        .prop_map(|(name, (policy, hash_key), mut destinations)| {
-            destinations.sort_by_key(|destination| destination.address);
-            destinations.dedup_by_key(|destination| destination.address);
-            Set {
-                name,
-                policy,
-                hash_key,
-                destinations,
-            }
-        })
+        .prop_map(
+            |(name, (policy, hash_key), mut destinations, member_sources)| {
+                destinations.sort_by_key(|destination| destination.address);
+                destinations.dedup_by_key(|destination| destination.address);
+                Set {
+                    name,
+                    policy,
+                    hash_key,
+                    destinations,
+                    member_sources,
+                }
+            },
+        )
 }
 
 /// A route to the set and from the listener of these numbers, modulo what
 /// there is.
 fn route() -> impl Strategy<Value = Route> {
-    let networks = ["10.0.0.0/8", "2001:db8::/32", "192.0.2.7/32"];
-    let networks = networks.map(|text| text.parse().expect("a network"));
     (
         any::<usize>(),
         prop::sample::subsequence(vec!["INVITE".to_owned(), "BYE".to_owned()], 0..3),
         prop::sample::subsequence(vec!["example.com".to_owned(), "[::1]".to_owned()], 0..3),
         prop::collection::vec("[ -~]{1,5}", 0..3),
-        prop::sample::subsequence(networks.to_vec(), 0..4),
+        networks(),
         prop::collection::vec(any::<usize>(), 0..3),
+        any::<Option<bool>>(),
     )
         .prop_map(
-            |(set, methods, hosts, user_prefixes, sources, listeners)| Route {
+            |(set, methods, hosts, user_prefixes, sources, listeners, record_route)| Route {
                 set,
                 methods,
                 hosts,
                 user_prefixes,
                 sources,
                 listeners,
+                record_route,
             },
         )
 }
@@ -134,6 +152,7 @@ prop_compose! {
         mut routes in prop::collection::vec(route(), 0..4),
         steer in prop::sample::select(vec![Steer::CallId, Steer::Source]),
         (workers, pin, batch, reply_rate) in (1..1025_usize, any::<bool>(), 1..257_usize, 1..1_000_001_u32),
+        second_chance in (0..=3600_u64).prop_map(Duration::from_secs),
         (receive_buffer, send_buffer) in (4096..1_usize << 30, 4096..1_usize << 30),
         gso in prop::sample::select(vec![Gso::Pad, Gso::Exact, Gso::Off]),
         (coalesce, spin) in ((0..=10_000_u64).prop_map(Duration::from_micros), (0..=10_000_u64).prop_map(Duration::from_micros)),
@@ -173,6 +192,7 @@ prop_compose! {
             reply_rate,
             resolve,
             resolvers,
+            second_chance,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use viaduct::proxy::{Datagram, Decision, HostPort, MAX_HELD, MAX_NAMES, Proxy, Scratch, Target};
+use viaduct::proxy::{Datagram, Decision, HostPort, MAX_HELD, MAX_NAMES, Proxy, Scratch, Server};
 use viaduct::sip::MAX_DATAGRAM;
 
 #[path = "support/fixture.rs"]
@@ -432,8 +432,8 @@ fn host(number: usize) -> HostPort {
     }
 }
 
-fn somewhere() -> Vec<Target> {
-    vec![Target {
+fn somewhere() -> Vec<Server> {
+    vec![Server {
         weight: 0,
         addresses: vec![SocketAddr::from(([192, 0, 2, 77], 5070))],
     }]
@@ -445,7 +445,7 @@ fn what_is_known_of_names_is_bounded_and_expires() {
     let mut scratch = proxy.scratch();
     let known = |scratch: &mut Scratch, number| {
         let decision = decide(&proxy, scratch, &host(number).host);
-        let asks = matches!(decision, Decision::Resolve(_));
+        let asks = matches!(decision, Decision::Resolve);
         assert!(
             asks || matches!(decision, Decision::Forward(_)),
             "{decision:?}"

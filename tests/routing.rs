@@ -89,6 +89,29 @@ fn a_disabled_member_is_not_reached_by_its_name() {
 }
 
 #[test]
+fn a_draining_member_is_reached_by_its_name() {
+    let (on, draining) = (Peer::new(V4), Peer::new(V4));
+    let address = draining.address();
+    let args = [
+        "--listen".to_owned(),
+        "127.0.0.1:0".into(),
+        "--to".into(),
+        on.address().to_string(),
+        "--to".into(),
+        format!("sip:{address};state=draining"),
+    ];
+    let scene = Scene::with(vec![on, draining], &args, &[]);
+    for _ in 0..CALLS {
+        let routed = scene
+            .request("BYE")
+            .row(format!("Route: <sip:{address};lr>"));
+        assert_eq!(scene.pass(routed.text()).0, 1);
+        let named = scene.request("BYE").uri(format!("sip:desk@{address}"));
+        assert_eq!(scene.pass(named.text()).0, 1);
+    }
+}
+
+#[test]
 fn nothing_from_outside_goes_to_a_stranger() {
     let scene = Scene::new(2, &[]);
     let trap = trap();

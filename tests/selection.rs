@@ -30,6 +30,7 @@ fn dispatcher(policy: Policy, destinations: &[Destination]) -> Dispatcher {
         policy,
         hash_key: HashKey::CallId,
         destinations: destinations.to_vec(),
+        member_sources: Vec::new(),
     };
     Dispatcher::new(&[set], KEY)
 }
@@ -43,7 +44,7 @@ fn hash_in(slot: usize) -> u64 {
 fn owners(destinations: &[Destination]) -> Vec<Option<SocketAddr>> {
     let dispatcher = dispatcher(Policy::Hash, destinations);
     let set = &dispatcher.sets()[0];
-    let mut turns = Turns::new(&[]);
+    let mut turns = Turns::new(&dispatcher);
     let owner = |slot| {
         let chosen = set.choose(0, hash_in(slot), b"", &mut turns)?;
         Some(destinations[chosen].address)
@@ -201,7 +202,7 @@ fn another_secret_chooses_otherwise() {
     let one = dispatcher(Policy::Hash, &farm);
     let set = one.sets()[0].definition().clone();
     let other = Dispatcher::new(&[set], *b"another key then");
-    let mut turns = Turns::new(&[]);
+    let mut turns = Turns::new(&one);
     let mut choose = |dispatcher: &Dispatcher, n: usize| {
         let hash = dispatcher.hash(format!("call-{n}@phone.test").as_bytes());
         dispatcher.sets()[0].choose(0, hash, b"", &mut turns)
@@ -221,7 +222,7 @@ fn turns_are_by_weight_to_the_last_one_and_remembered() {
     });
     let dispatcher = dispatcher(Policy::RoundRobin, &farm);
     let set = &dispatcher.sets()[0];
-    let mut turns = Turns::new(std::slice::from_ref(set.definition()));
+    let mut turns = Turns::new(&dispatcher);
     for round in 0..50 {
         let mut counts = [0; 4];
         for n in 1..=6 {
@@ -263,7 +264,7 @@ fn kamailios_order_is_backwards_and_the_next_stands_in() {
     let mut farm: Vec<_> = (1..=4).map(|host| destination(host, 1)).collect();
     let choose = |farm: &[Destination], call_id: &[u8]| {
         let dispatcher = dispatcher(Policy::Kamailio, farm);
-        dispatcher.sets()[0].choose(0, 0, call_id, &mut Turns::new(&[]))
+        dispatcher.sets()[0].choose(0, 0, call_id, &mut Turns::new(&dispatcher))
     };
     // 0x6d = 109 = 1 mod 4: the second from the end.
     assert_eq!(choose(&farm, b"a"), Some(2));

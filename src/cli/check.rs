@@ -114,14 +114,15 @@ fn summarise(out: &mut dyn Write, config: &Config) -> io::Result<()> {
 }
 
 fn destinations(set: &Set) -> String {
-    let disabled = set
-        .destinations
-        .iter()
-        .filter(|each| each.state == State::Disabled);
-    match (set.destinations.len(), disabled.count()) {
-        (1, 0) => "1 destination".to_owned(),
-        (all, 0) => format!("{all} destinations"),
-        (1, _) => "1 destination, disabled".to_owned(),
-        (all, disabled) => format!("{all} destinations, {disabled} of them disabled"),
+    let all = set.destinations.len();
+    let mut text = format!("{all} destination{}", if all == 1 { "" } else { "s" });
+    for (state, name) in [(State::Draining, "draining"), (State::Disabled, "disabled")] {
+        let count = set.destinations.iter().filter(|each| each.state == state);
+        match count.count() {
+            0 => {}
+            1 if all == 1 => text += &format!(", {name}"),
+            count => text += &format!(", {count} of them {name}"),
+        }
     }
+    text
 }

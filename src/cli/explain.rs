@@ -60,17 +60,19 @@ pub(super) fn explain(args: &ExplainArgs) -> io::Result<ExitCode> {
         listener,
     };
     let mut after = vec![0; MAX_DATAGRAM];
-    let decision = proxy.decide(&datagram, &mut proxy.scratch(), &mut after);
+    let mut scratch = proxy.scratch();
+    let decision = proxy.decide(&datagram, &mut scratch, &mut after);
     after.truncate(match decision {
         Decision::Forward(forward) => forward.length,
         Decision::Reply(reply) => reply.length,
-        Decision::Resolve(_) | Decision::Drop(_) => 0,
+        Decision::Resolve | Decision::Drop(_) => 0,
     });
     let explanation = Explanation {
         config: &config,
         proxy: &proxy,
         datagram,
         decision,
+        wanted: scratch.names().wanted(),
         after,
     };
     let mut out = io::BufWriter::new(io::stdout().lock());
@@ -132,6 +134,8 @@ struct Explanation<'a> {
     proxy: &'a Proxy,
     datagram: Datagram<'a>,
     decision: Decision,
+    /// The name that it asks for, if it does.
+    wanted: &'a HostPort,
     after: Vec<u8>,
 }
 
@@ -264,7 +268,7 @@ impl Explanation<'_> {
         let (action, to) = match self.decision {
             Decision::Forward(Forward { to, .. }) => ("forward", Some(to)),
             Decision::Reply(reply) => ("reply", Some(reply.to)),
-            Decision::Resolve(_) => ("resolve", None),
+            Decision::Resolve => ("resolve", None),
             Decision::Drop(_) => ("drop", None),
         };
         json!({
@@ -360,8 +364,8 @@ impl Explanation<'_> {
                 format!("reply {} to {}", reply.status.text(), reply.to),
                 format!("{}: {}", reply.reason.name(), reply.reason.explanation()),
             ),
-            Decision::Resolve(name) => {
-                let HostPort { host, port } = name.of(self.datagram.bytes);
+            Decision::Resolve => {
+                let HostPort { host, port } = self.wanted;
                 let asked = match port {
                     Some(port) => format!("A and AAAA, port {port}"),
                     None => format!("SRV of _sip._udp.{host}, else A and AAAA with port 5060"),
@@ -389,12 +393,20 @@ impl Explanation<'_> {
                     Policy::Random => "the slot of key and CSeq number belongs to it".to_owned(),
                 }
             }
+            Way::Dialog { set, .. } => format!(
+                "the cookie in its Route says that this member of set {} has its dialog \
+                 (RFC 3261 §16.4, §16.6 item 4)",
+                self.config.sets[set].name
+            ),
             Way::Named { set, .. } => format!(
                 "Route or Request-URI names this member of set {} (RFC 3261 §16.4, §16.5)",
                 self.config.sets[set].name
             ),
             Way::Outbound => "it comes from a member: it goes where Route or Request-URI says \
                               (RFC 3261 §16.5)"
+                .to_owned(),
+            Way::Flow => "it comes from a member: it goes to the phone whose address our URI in \
+                          Route vouches for (RFC 3327, RFC 5626 §5.3)"
                 .to_owned(),
             Way::Allowed => "Route or Request-URI names it, and allow-next-hop holds it".to_owned(),
             Way::Response => "our Via vouches for it: the branch verifies (RFC 3261 §18.2.2, \

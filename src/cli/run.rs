@@ -8,7 +8,7 @@ use clap::Args;
 use super::Tunables;
 use crate::supervisor;
 
-/// Run the load balancer until SIGTERM or SIGINT.
+/// Run the load balancer until SIGTERM or SIGINT; SIGHUP reloads its configuration.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
     #[command(flatten)]
@@ -23,6 +23,7 @@ pub(super) fn run(args: &RunArgs) -> io::Result<ExitCode> {
     let Some(config) = args.tunables.load()? else {
         return Ok(ExitCode::FAILURE);
     };
-    supervisor::run(config, &mut io::stderr()).map_err(io::Error::other)?;
+    let load_again = || args.tunables.load();
+    supervisor::run(config, &load_again, &mut io::stderr()).map_err(io::Error::other)?;
     Ok(ExitCode::SUCCESS)
 }

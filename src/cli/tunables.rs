@@ -19,7 +19,7 @@ use super::report;
 use crate::config::text;
 use crate::config::{
     self, Advertise, BATCHES, Config, Destination, Gso, HashKey, Overrides, Policy, RATES,
-    Settings, Steer, WAITS, WORKERS,
+    SECOND_CHANCES, Settings, Steer, WAITS, WORKERS,
 };
 
 /// Everything that can be tuned.
@@ -34,7 +34,7 @@ pub struct Tunables {
     #[arg(short, long, value_name = "ADDR[:PORT]", env = "VIADUCT_LISTEN", value_delimiter = ',', value_parser = text::listen_address)]
     pub listen: Vec<SocketAddr>,
 
-    /// Destination, instead of the sets of the file; can be repeated. Either host:port or "sip:host:port;weight=2;priority=1;state=disabled" [default weight: 1, priority: 0, port: 5060]
+    /// Destination, instead of the sets of the file; can be repeated. Either host:port or "sip:host:port;weight=2;priority=1;state=draining" (or disabled) [default weight: 1, priority: 0, port: 5060]
     #[arg(short, long, value_name = "DESTINATION", env = "VIADUCT_TO", value_delimiter = ',', value_parser = text::destination)]
     pub to: Vec<Destination>,
 
@@ -120,9 +120,21 @@ pub struct Tunables {
     #[arg(long, value_name = "ADDR[:PORT]", env = "VIADUCT_RESOLVER", value_delimiter = ',', value_parser = text::resolver)]
     pub resolver: Vec<SocketAddr>,
 
+    /// How long after a reload a CANCEL or ACK also goes where the sets and routes of before send it, in seconds from 0 to 3600 [default: 180]
+    #[arg(long, value_name = "SECONDS", env = "VIADUCT_SECOND_CHANCE_S", value_parser = seconds())]
+    pub second_chance_s: Option<Duration>,
+
     /// Network or address that requests may name as next hop although it is no destination; can be repeated [default: none]
     #[arg(long, value_name = "NETWORK", env = "VIADUCT_ALLOW_NEXT_HOP", value_delimiter = ',', value_parser = text::network)]
     pub allow_next_hop: Vec<IpNet>,
+
+    /// Whether we stay on the path of dialogs (Record-Route), so that their requests find the destination that has them whatever becomes of the set [default: off]
+    #[arg(long, value_name = "ON|OFF", env = "VIADUCT_RECORD_ROUTE", num_args = 0..=1, default_missing_value = "on", value_parser = on_off())]
+    pub record_route: Option<bool>,
+
+    /// Whether REGISTER gets a Path, so that requests to the phone come back through us and the way it registered by [default: off]
+    #[arg(long, value_name = "ON|OFF", env = "VIADUCT_PATH", num_args = 0..=1, default_missing_value = "on", value_parser = on_off())]
+    pub path: Option<bool>,
 }
 
 impl Tunables {
@@ -152,7 +164,10 @@ impl Tunables {
                 reply_rate: self.reply_rate,
                 resolve: self.resolve,
                 resolvers: resolvers.filter(|servers| !servers.is_empty()),
+                second_chance: self.second_chance_s,
                 allow_next_hop: allow_next_hop.filter(|networks| !networks.is_empty()),
+                record_route: self.record_route,
+                path: self.path,
             },
         }
     }
@@ -186,6 +201,11 @@ fn policies() -> impl TypedValueParser<Value = Policy> {
 
 fn gso() -> impl TypedValueParser<Value = Gso> {
     PossibleValuesParser::new(text::gso_names()).try_map(|text| text::gso(&text))
+}
+
+fn seconds() -> impl Fn(&str) -> Result<Duration, String> + Clone {
+    let number = within(SECOND_CHANCES);
+    move |text| number(text).map(Duration::from_secs)
 }
 
 fn microseconds() -> impl Fn(&str) -> Result<Duration, String> + Clone {

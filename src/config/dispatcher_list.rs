@@ -15,7 +15,8 @@ use super::{Destination, State};
 /// What Kamailio's reader takes of a line at once, in octets.
 const LINE_LIMIT: usize = 1023;
 /// Flag bits: inactive (1) and disabled (4) take no work; trying (2),
-/// probing (8), no DNS (16) and no ping (32) change nothing here.
+/// probing (8), no DNS (16) and no ping (32) change nothing here. None means
+/// that a destination drains.
 const FLAG_INACTIVE: u32 = 1;
 const FLAG_DISABLED: u32 = 4;
 const FLAGS_KNOWN: u32 = 63;

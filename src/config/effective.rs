@@ -29,6 +29,8 @@ fn write_config(out: &mut String, config: &Config) -> fmt::Result {
     writeln!(out, "reply-rate = {}", config.reply_rate)?;
     writeln!(out, "resolve = {}", config.resolve)?;
     writeln!(out, "resolver = {}", list(&config.resolvers))?;
+    let second_chance = config.second_chance.as_secs();
+    writeln!(out, "second-chance-s = {second_chance}")?;
     if let Some(path) = &config.secret_file {
         writeln!(out, "secret-file = {}", string(&path.to_string_lossy()))?;
     }
@@ -50,6 +52,9 @@ fn write_config(out: &mut String, config: &Config) -> fmt::Result {
             writeln!(out, "    {},", destination_value(destination))?;
         }
         writeln!(out, "]")?;
+        if !set.member_sources.is_empty() {
+            writeln!(out, "member-sources = {}", list(&set.member_sources))?;
+        }
     }
     config
         .routes
@@ -63,6 +68,11 @@ fn write_listener(out: &mut String, listener: &Listener) -> fmt::Result {
     writeln!(out, "address = {}", string(&listener.address.to_string()))?;
     if let Some(advertise) = &listener.advertise {
         writeln!(out, "advertise = {}", string(&advertise.to_string()))?;
+    }
+    writeln!(out, "record-route = {}", listener.record_route)?;
+    writeln!(out, "path = {}", listener.path)?;
+    if !listener.egress.is_empty() {
+        writeln!(out, "egress = {}", list(&listener.egress))?;
     }
     Ok(())
 }
@@ -108,6 +118,9 @@ fn write_route(out: &mut String, config: &Config, route: &Route) -> fmt::Result 
         if values.as_array().is_some_and(|values| !values.is_empty()) {
             writeln!(out, "{key} = {values}")?;
         }
+    }
+    if let Some(record_route) = route.record_route {
+        writeln!(out, "record-route = {record_route}")?;
     }
     Ok(())
 }

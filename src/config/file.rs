@@ -14,9 +14,11 @@ use super::diagnostic::{Fault, Origin, Report, Source};
 use super::merge::Settings;
 use super::table::{Item, Placed, Section};
 use super::text;
-use super::{Advertise, BATCHES, Destination, HashKey, Policy, RATES, WAITS, WORKERS};
+use super::{
+    Advertise, BATCHES, Destination, HashKey, Policy, RATES, SECOND_CHANCES, WAITS, WORKERS,
+};
 
-const TOP_LEVEL: [&str; 19] = [
+const TOP_LEVEL: [&str; 22] = [
     "listen",
     "advertise",
     "workers",
@@ -32,9 +34,12 @@ const TOP_LEVEL: [&str; 19] = [
     "reply-rate",
     "resolve",
     "resolver",
+    "second-chance-s",
     "allow-next-hop",
     "policy",
     "hash-key",
+    "record-route",
+    "path",
     "listener",
 ];
 /// Methods in common use, to notice the wrong case.
@@ -77,6 +82,23 @@ pub(super) struct ListenerDraft {
     pub(super) name: Option<Placed<String>>,
     pub(super) address: Placed<SocketAddr>,
     pub(super) advertise: Option<Advertise>,
+    pub(super) record_route: Option<bool>,
+    pub(super) path: Option<bool>,
+    pub(super) egress: Vec<IpNet>,
+}
+
+impl ListenerDraft {
+    /// A listener of which nothing but its address is said.
+    pub(super) fn at(address: Placed<SocketAddr>) -> Self {
+        Self {
+            name: None,
+            address,
+            advertise: None,
+            record_route: None,
+            path: None,
+            egress: Vec::new(),
+        }
+    }
 }
 
 /// A `[[set]]`.
@@ -86,6 +108,7 @@ pub(super) struct SetDraft {
     pub(super) policy: Option<Placed<Policy>>,
     pub(super) hash_key: Option<Placed<HashKey>>,
     pub(super) members: Members,
+    pub(super) member_sources: Vec<IpNet>,
 }
 
 /// Where the destinations of a set are written.
@@ -107,6 +130,7 @@ pub(super) struct RouteDraft {
     pub(super) user_prefixes: Vec<String>,
     pub(super) sources: Vec<IpNet>,
     pub(super) listeners: Vec<Placed<String>>,
+    pub(super) record_route: Option<bool>,
 }
 
 /// Reads a whole file; `None` where its syntax is broken.
@@ -116,11 +140,7 @@ pub(super) fn read(source: &Rc<Source>, report: &mut Report) -> Option<Draft> {
     let has_sets = top.has("set");
     let mut listeners = Vec::new();
     for address in parse_all(&mut top, "listen", text::listen_address, report) {
-        listeners.push(ListenerDraft {
-            name: None,
-            address,
-            advertise: None,
-        });
+        listeners.push(ListenerDraft::at(address));
     }
     for section in top.sections("listener", "[[listener]]", report) {
         listeners.extend(listener(section, report));
@@ -163,7 +183,7 @@ fn settings(top: &mut Section<'_>, report: &mut Report) -> Settings {
             .take("workers")
             .and_then(|item| item.integer(WORKERS, report)),
         steer: parse(top, "steer", text::steer, report).map(|steer| steer.value),
-        pin: top.take("pin").and_then(|item| item.boolean(report)),
+        pin: boolean(top, "pin", report),
         batch: top
             .take("batch")
             .and_then(|item| item.integer(BATCHES, report)),
@@ -185,14 +205,24 @@ fn settings(top: &mut Section<'_>, report: &mut Report) -> Settings {
         reply_rate: top
             .take("reply-rate")
             .and_then(|item| item.integer(RATES, report)),
-        resolve: top.take("resolve").and_then(|item| item.boolean(report)),
+        resolve: boolean(top, "resolve", report),
         resolvers: top
             .take("resolver")
             .map(|item| list(item, text::resolver, report)),
+        second_chance: top
+            .take("second-chance-s")
+            .and_then(|item| item.integer(SECOND_CHANCES, report))
+            .map(Duration::from_secs),
         allow_next_hop: top
             .take("allow-next-hop")
             .map(|item| list(item, text::network, report)),
+        record_route: boolean(top, "record-route", report),
+        path: boolean(top, "path", report),
     }
+}
+
+fn boolean(section: &mut Section<'_>, key: &'static str, report: &mut Report) -> Option<bool> {
+    section.take(key).and_then(|item| item.boolean(report))
 }
 
 /// An empty list is a list: it takes away what the default would allow.
@@ -211,11 +241,17 @@ fn listener(mut section: Section<'_>, report: &mut Report) -> Option<ListenerDra
     let address = section.require("address", report);
     let address = address.and_then(|item| item.parse(text::listen_address, report));
     let advertise = parse(&mut section, "advertise", text::advertise, report);
+    let record_route = boolean(&mut section, "record-route", report);
+    let path = boolean(&mut section, "path", report);
+    let egress = parse_all(&mut section, "egress", text::network, report);
     section.finish(&TOP_LEVEL, report);
     Some(ListenerDraft {
         name,
         address: address?,
         advertise: advertise.map(|advertise| advertise.value),
+        record_route,
+        path,
+        egress: values(egress),
     })
 }
 
@@ -226,12 +262,14 @@ fn set(mut section: Section<'_>, report: &mut Report) -> Option<SetDraft> {
     let policy = parse(&mut section, "policy", text::policy, report);
     let hash_key = parse(&mut section, "hash-key", text::hash_key, report);
     let members = members(&mut section, report);
+    let member_sources = parse_all(&mut section, "member-sources", text::network, report);
     section.finish(&TOP_LEVEL, report);
     Some(SetDraft {
         name: name?,
         policy,
         hash_key,
         members,
+        member_sources: values(member_sources),
     })
 }
 
@@ -352,6 +390,7 @@ fn route(mut section: Section<'_>, report: &mut Report) -> Option<RouteDraft> {
     let user_prefixes = parse_all(&mut section, "user-prefix", user_prefix, report);
     let sources = parse_all(&mut section, "source", text::network, report);
     let listeners = parse_all(&mut section, "listener", |name| Ok(name.to_owned()), report);
+    let record_route = boolean(&mut section, "record-route", report);
     let origin = section.origin.clone();
     section.finish(&TOP_LEVEL, report);
     Some(RouteDraft {
@@ -362,6 +401,7 @@ fn route(mut section: Section<'_>, report: &mut Report) -> Option<RouteDraft> {
         user_prefixes: values(user_prefixes),
         sources: values(sources),
         listeners,
+        record_route,
     })
 }
 

@@ -103,6 +103,7 @@ pub fn load_list(file: &Path) -> LoadedList {
                 .into_iter()
                 .map(|placed| placed.value)
                 .collect(),
+            member_sources: Vec::new(),
         });
     }
     let sets = (report.errors() == 0).then_some(sets);

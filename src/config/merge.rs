@@ -27,6 +27,8 @@ const DEFAULT_BATCH: usize = 256;
 pub(super) const DEFAULT_COALESCE: Duration = Duration::from_micros(600);
 const DEFAULT_BUFFER: usize = 4 << 20;
 const DEFAULT_REPLY_RATE: u32 = 100;
+/// As long as a call may ring: Timer C (RFC 3261 §16.6 item 11).
+const DEFAULT_SECOND_CHANCE: Duration = Duration::from_secs(180);
 /// The name of the set that flags make.
 const FLAG_SET: &str = "default";
 
@@ -59,8 +61,16 @@ pub struct Settings {
     pub resolve: Option<bool>,
     /// See [`Config::resolvers`]; the default is none.
     pub resolvers: Option<Vec<SocketAddr>>,
+    /// See [`Config::second_chance`]; the default is 180 seconds.
+    pub second_chance: Option<Duration>,
     /// See [`Config::allowed_next_hops`]; the default is none.
     pub allow_next_hop: Option<Vec<IpNet>>,
+    /// [`Listener::record_route`](super::Listener::record_route) of listeners
+    /// that do not say; the default is false.
+    pub record_route: Option<bool>,
+    /// [`Listener::path`](super::Listener::path) of listeners that do not say;
+    /// the default is false.
+    pub path: Option<bool>,
 }
 
 /// What flags and environment say; it goes before the file.
@@ -100,7 +110,11 @@ pub(super) fn merge(
     let file = draft.settings;
     let advertise = from_flag("--advertise", overrides.advertise.clone()).or(draft.advertise);
     let listeners = listeners(overrides, draft.listeners, report);
-    let listeners = validate::listeners(listeners, advertise, report);
+    let on_path = validate::OnPath {
+        record_route: flags.record_route.or(file.record_route).unwrap_or(false),
+        path: flags.path.or(file.path).unwrap_or(false),
+    };
+    let listeners = validate::listeners(listeners, advertise, on_path, report);
 
     let policy = from_flag("--policy", overrides.policy).or(draft.policy);
     let hash_key = from_flag("--hash-key", overrides.hash_key.clone()).or(draft.hash_key);
@@ -129,6 +143,7 @@ pub(super) fn merge(
                     .into_iter()
                     .map(|placed| placed.value)
                     .collect(),
+                member_sources: set.member_sources,
             },
             set.name.origin,
         ));
@@ -174,6 +189,10 @@ pub(super) fn merge(
             .clone()
             .or(file.resolvers)
             .unwrap_or_default(),
+        second_chance: flags
+            .second_chance
+            .or(file.second_chance)
+            .unwrap_or(DEFAULT_SECOND_CHANCE),
     };
     (report.errors() == 0).then_some(config)
 }
@@ -197,11 +216,8 @@ fn listeners(
         }
         return file.unwrap_or_default();
     }
-    let listener = |address: &SocketAddr| ListenerDraft {
-        name: None,
-        address: Placed::new(*address, Origin::Flag("--listen")),
-        advertise: None,
-    };
+    let listener =
+        |address: &SocketAddr| ListenerDraft::at(Placed::new(*address, Origin::Flag("--listen")));
     overrides.listen.iter().map(listener).collect()
 }
 
@@ -237,6 +253,7 @@ fn set_drafts(
         policy: None,
         hash_key: None,
         members,
+        member_sources: Vec::new(),
     }]
 }
 

@@ -11,6 +11,7 @@ mod file;
 mod load;
 mod merge;
 mod names;
+mod restart;
 mod table;
 pub mod text;
 mod validate;
@@ -27,6 +28,7 @@ pub use diagnostic::{Diagnostic, Fault, Location, Severity};
 pub use effective::to_toml;
 pub use load::{Loaded, LoadedList, is_list, load, load_list, load_with};
 pub use merge::{Overrides, Settings};
+pub use restart::needs_restart;
 
 /// Bounds of [`Config::workers`].
 pub const WORKERS: RangeInclusive<usize> = 1..=1024;
@@ -36,6 +38,8 @@ pub const BATCHES: RangeInclusive<usize> = 1..=256;
 pub const WAITS: RangeInclusive<u64> = 0..=10_000;
 /// Bounds of [`Config::reply_rate`].
 pub const RATES: RangeInclusive<u32> = 1..=1_000_000;
+/// Bounds of [`Config::second_chance`], in seconds.
+pub const SECOND_CHANCES: RangeInclusive<u64> = 0..=3600;
 
 /// A whole configuration: the file, the environment and the flags, merged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +79,9 @@ pub struct Config {
     /// The name servers to ask; where there are none, those of
     /// `/etc/resolv.conf`.
     pub resolvers: Vec<SocketAddr>,
+    /// How long after a reload a CANCEL or ACK also goes where the sets and
+    /// routes of before send it; 0: not at all.
+    pub second_chance: Duration,
 }
 
 /// What decides which worker a datagram goes to.
@@ -110,6 +117,15 @@ pub struct Listener {
     /// What our Via says as sent-by (RFC 3261 §18.1.1), where it is not the
     /// bound address: host (a name or an address) and port.
     pub advertise: Option<Advertise>,
+    /// Whether requests that come in on it have us stay on the path of their
+    /// dialog (RFC 3261 §16.6 item 4).
+    pub record_route: bool,
+    /// Whether a REGISTER that comes in on it has later requests to its
+    /// sender go back through us (RFC 3327).
+    pub path: bool,
+    /// Networks that requests leave for by this listener, whichever they came
+    /// in on.
+    pub egress: Vec<IpNet>,
 }
 
 /// The sent-by that a listener writes instead of its own address.
@@ -142,6 +158,8 @@ pub struct Set {
     pub hash_key: HashKey,
     /// The destinations in the order of the file.
     pub destinations: Vec<Destination>,
+    /// Sources that count as members beside the destinations' addresses.
+    pub member_sources: Vec<IpNet>,
 }
 
 /// How a set chooses a destination.
@@ -186,7 +204,7 @@ pub struct Destination {
     pub address: SocketAddr,
     /// Share of new work against the others of its priority; at least 1.
     pub weight: u32,
-    /// Higher is used first; lower ones only when none above can take work.
+    /// Higher is used first; lower ones only when none above can take new work.
     pub priority: i32,
     /// Administrative state.
     pub state: State,
@@ -197,6 +215,9 @@ pub struct Destination {
 pub enum State {
     /// Takes work.
     Active,
+    /// Takes no new work, but requests that name it, so that the calls it has
+    /// come to their end.
+    Draining,
     /// Takes none, not even requests that name it.
     Disabled,
 }
@@ -217,4 +238,6 @@ pub struct Route {
     pub sources: Vec<IpNet>,
     /// Listeners it may come in on: indices into [`Config::listeners`].
     pub listeners: Vec<usize>,
+    /// Goes before [`Listener::record_route`] for requests it claims.
+    pub record_route: Option<bool>,
 }

@@ -18,10 +18,14 @@ const HASH_KEYS: [(&str, HashKey); 5] = [
     ("source", HashKey::Source),
 ];
 const STEERS: [(&str, Steer); 2] = [("call-id", Steer::CallId), ("source", Steer::Source)];
-const STATES: [(&str, State); 2] = [("active", State::Active), ("disabled", State::Disabled)];
+const STATES: [(&str, State); 3] = [
+    ("active", State::Active),
+    ("draining", State::Draining),
+    ("disabled", State::Disabled),
+];
 const GSO: [(&str, Gso); 3] = [("pad", Gso::Pad), ("exact", Gso::Exact), ("off", Gso::Off)];
 
-/// Reads `active` or `disabled`.
+/// Reads `active`, `draining` or `disabled`.
 pub(super) fn state(text: &str) -> Result<State, Fault> {
     one_of("state", text, &STATES)
 }

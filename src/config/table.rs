@@ -192,10 +192,12 @@ impl<'i> Item<'i> {
         within
     }
 
-    /// `true` or `false`.
+    /// `true` or `false`, or as a flag says it, `"on"` or `"off"`.
     pub(super) fn boolean(self, report: &mut Report) -> Option<bool> {
-        match self.value {
-            DeValue::Boolean(value) => Some(value),
+        match &self.value {
+            DeValue::Boolean(value) => Some(*value),
+            DeValue::String(text) if text == "on" => Some(true),
+            DeValue::String(text) if text == "off" => Some(false),
             _ => self.wrong_kind("true or false", report),
         }
     }

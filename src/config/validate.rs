@@ -14,10 +14,18 @@ const MAX_DESTINATIONS: usize = 65_535;
 /// A branch names a listener by 8 bits.
 const MAX_LISTENERS: usize = 256;
 
+/// What listeners do that do not say.
+#[derive(Clone, Copy)]
+pub(super) struct OnPath {
+    pub(super) record_route: bool,
+    pub(super) path: bool,
+}
+
 /// Names the listeners and gives them what they advertise.
 pub(super) fn listeners(
     drafts: Vec<ListenerDraft>,
     advertise: Option<Placed<Advertise>>,
+    on_path: OnPath,
     report: &mut Report,
 ) -> Vec<Listener> {
     if let Some(excess) = drafts.get(MAX_LISTENERS) {
@@ -39,7 +47,7 @@ pub(super) fn listeners(
     };
     let mut listeners: Vec<Listener> = Vec::with_capacity(drafts.len());
     for draft in drafts {
-        let listener = listener(&draft, advertise.as_ref(), report);
+        let listener = listener(&draft, advertise.as_ref(), on_path, report);
         let name_origin = draft
             .name
             .as_ref()
@@ -64,6 +72,7 @@ pub(super) fn listeners(
 fn listener(
     draft: &ListenerDraft,
     advertise: Option<&Placed<Advertise>>,
+    on_path: OnPath,
     report: &mut Report,
 ) -> Listener {
     let address = draft.address.value;
@@ -88,6 +97,9 @@ fn listener(
             .map_or_else(|| address.to_string(), |name| name.value.clone()),
         address,
         advertise,
+        record_route: draft.record_route.unwrap_or(on_path.record_route),
+        path: draft.path.unwrap_or(on_path.path),
+        egress: draft.egress.clone(),
     }
 }
 
@@ -151,13 +163,10 @@ pub(super) fn destinations(
         }
         reachable(placed, listeners, report);
     }
-    let disabled = |placed: &Placed<Destination>| placed.value.state == State::Disabled;
-    if !destinations.is_empty() && destinations.iter().all(disabled) {
-        let fault = Fault::new(format!(
-            "every destination of set `{}` is disabled",
-            set.value
-        ))
-        .why("its requests will be answered with 503");
+    let active = |placed: &Placed<Destination>| placed.value.state == State::Active;
+    if !destinations.is_empty() && !destinations.iter().any(active) {
+        let fault = Fault::new(format!("no destination of set `{}` is active", set.value))
+            .why("its new requests will be answered with 503");
         report.warning(&set.origin, fault);
     }
     let weighted = destinations.iter().find(|placed| placed.value.weight != 1);
@@ -233,6 +242,7 @@ pub(super) fn routes(
             hosts: draft.hosts,
             user_prefixes: draft.user_prefixes,
             sources: draft.sources,
+            record_route: draft.record_route,
         };
         if draft.listeners.is_empty() && unconditional(&route) && index < last {
             let fault = Fault::new("the routes after this one are never reached")

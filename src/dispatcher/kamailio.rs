@@ -1,6 +1,6 @@
 //! Algorithm 0 of Kamailio's `ds_select_dst`, bit for bit, for farms that
 //! move over one balancer at a time (tests/kamailio.rs compares with a real
-//! one). A destination that cannot take work passes its whole share on to
+//! one). A destination that takes no new work passes its whole share on to
 //! its neighbour; prefer the hash policy where nothing has to match.
 
 use crate::config::{Destination, State};
@@ -13,7 +13,7 @@ pub(super) fn order(destinations: &[Destination]) -> Vec<u16> {
     order
 }
 
-/// The destination for a Call-ID; `None` where none can take work.
+/// The destination for a Call-ID; `None` where none can take new work.
 pub(super) fn choose(order: &[u16], destinations: &[Destination], call_id: &[u8]) -> Option<usize> {
     let first = hash(call_id) as usize % order.len();
     (0..order.len())

@@ -9,15 +9,16 @@ mod kamailio;
 mod slots;
 mod turns;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
 use siphasher::sip::SipHasher13;
 
 use crate::config;
 use crate::config::{Destination, Policy, State};
 
 pub use kamailio::hash as kamailio_hash;
-pub use slots::{Ranked, SLOTS, slot_of};
+pub use slots::{Ranked, SLOTS, identity, slot_of};
 pub use turns::Turns;
 
 /// All sets, ready for look-ups.
@@ -34,7 +35,7 @@ pub struct Set {
 }
 
 enum Table {
-    /// Destination by slot; `None` where no destination can take work.
+    /// Destination by slot; `None` where no destination can take new work.
     Slots(Option<Box<[u16]>>),
     /// Destinations in Kamailio's order.
     Kamailio(Vec<u16>),
@@ -72,6 +73,43 @@ impl Dispatcher {
     #[must_use]
     pub fn member(&self, address: SocketAddr) -> Option<(usize, usize)> {
         self.members.find(address)
+    }
+
+    /// Who sends from `source`, where it is a member: a destination's address,
+    /// or one of a set's member sources.
+    #[inline]
+    #[must_use]
+    pub fn sender(&self, source: SocketAddr) -> Option<Sender> {
+        let exact = self.members.find(source).is_some();
+        if exact {
+            return Some(Sender {
+                id: identity(source),
+            });
+        }
+        self.is_member_source(source.ip()).then(|| Sender {
+            id: self.members.id_at(source.ip()),
+        })
+    }
+
+    /// Whether a set's member sources hold `ip`.
+    #[inline]
+    #[must_use]
+    pub fn is_member_source(&self, ip: IpAddr) -> bool {
+        let mut sources = self.members.sources.iter();
+        sources.any(|network| network.contains(&ip))
+    }
+
+    /// The destination with this [`identity`], as set and index, where it is
+    /// not disabled.
+    #[inline]
+    #[must_use]
+    pub fn with_id(&self, id: u64) -> Option<(usize, usize)> {
+        let by_id = &self.members.by_id;
+        let at = by_id.binary_search_by_key(&id, |(id, ..)| *id).ok()?;
+        let (_, set, destination) = by_id[at];
+        let (set, destination) = (usize::from(set), usize::from(destination));
+        let state = self.sets[set].definition.destinations[destination].state;
+        (state != State::Disabled).then_some((set, destination))
     }
 
     /// The hash of a key: SipHash, keyed, so that nobody outside can choose
@@ -112,7 +150,7 @@ impl Set {
         }
     }
 
-    /// All destinations that can take work in the order in which `slot` would
+    /// All destinations that can take new work in the order in which `slot` would
     /// fall to them, with what decided it.
     #[must_use]
     pub fn rank(&self, slot: usize) -> Vec<Ranked> {
@@ -130,36 +168,67 @@ impl Table {
     }
 }
 
-/// Finds a member by its address.
-struct Members(Vec<(SocketAddr, u16, u16)>);
+/// Who sends a request from within.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sender {
+    /// The [`identity`] of the destination that it is; of one at the same host
+    /// where it sends from another port; else 0.
+    pub id: u64,
+}
+
+/// Finds a member by its address, or by its [`identity`].
+struct Members {
+    by_address: Vec<(SocketAddr, u16, u16)>,
+    by_id: Vec<(u64, u16, u16)>,
+    sources: Vec<IpNet>,
+}
 
 impl Members {
     fn new(sets: &[config::Set]) -> Self {
-        let mut members: Vec<_> = sets
-            .iter()
-            .enumerate()
-            .flat_map(|(s, set)| {
-                let destinations = set.destinations.iter().enumerate();
-                destinations.map(move |(d, dest)| (dest.address, s as u16, d as u16))
-            })
-            .collect();
-        members.sort_unstable();
-        members.dedup_by_key(|(address, ..)| *address);
-        Self(members)
+        let members = sets.iter().enumerate().flat_map(|(s, set)| {
+            let destinations = set.destinations.iter().enumerate();
+            destinations.map(move |(d, destination)| (destination, s as u16, d as u16))
+        });
+        let mut members: Vec<_> = members.collect();
+        // Of one that is in several sets, the place where it takes work.
+        members.sort_by_key(|(each, ..)| (each.address, each.state == State::Disabled));
+        members.dedup_by_key(|(each, ..)| each.address);
+        let with_id = |&(each, s, d): &(&Destination, u16, u16)| (identity(each.address), s, d);
+        let mut by_id: Vec<_> = members.iter().map(with_id).collect();
+        by_id.sort_unstable();
+        let with_address = |(each, s, d): (&Destination, u16, u16)| (each.address, s, d);
+        let sources = sets.iter().flat_map(|set| &set.member_sources);
+        Self {
+            by_address: members.into_iter().map(with_address).collect(),
+            by_id,
+            sources: sources.copied().collect(),
+        }
+    }
+
+    /// The identity of the member at `ip` with the lowest port; 0: there is
+    /// none.
+    fn id_at(&self, ip: IpAddr) -> u64 {
+        let from = SocketAddr::new(ip, 0);
+        let at = self
+            .by_address
+            .partition_point(|(member, ..)| *member < from);
+        let found = self
+            .by_address
+            .get(at)
+            .filter(|(member, ..)| member.ip() == ip);
+        found.map_or(0, |(member, ..)| identity(*member))
     }
 
     #[inline]
     fn find(&self, address: SocketAddr) -> Option<(usize, usize)> {
-        let at = self
-            .0
-            .binary_search_by(|(member, ..)| member.cmp(&address))
-            .ok()?;
-        let (_, set, destination) = self.0[at];
+        let members = &self.by_address;
+        let at = members.binary_search_by(|(member, ..)| member.cmp(&address));
+        let (_, set, destination) = members[at.ok()?];
         Some((set.into(), destination.into()))
     }
 }
 
-/// The highest priority that has a destination able to take work.
+/// The highest priority that has a destination able to take new work.
 fn top_priority(destinations: &[Destination]) -> Option<i32> {
     let able = destinations.iter().filter(|d| d.state == State::Active);
     able.map(|d| d.priority).max()

@@ -1,7 +1,7 @@
 //! Weighted rendezvous hashing, worked out beforehand for 65,536 slots.
 //!
 //! Each slot belongs to the destination with the best score for it, among
-//! those of the highest priority that can take work. A destination that goes
+//! those of the highest priority that can take new work. A destination that goes
 //! away leaves only its own slots, and they spread over all others by weight;
 //! one that comes takes only those it wins. A look-up is one load.
 
@@ -34,7 +34,7 @@ pub fn slot_of(hash: u64) -> usize {
     (hash >> 48) as usize
 }
 
-/// The owner of each slot; `None` where no destination can take work.
+/// The owner of each slot; `None` where no destination can take new work.
 pub(super) fn fill(destinations: &[Destination]) -> Option<Box<[u16]>> {
     let top = top_priority(destinations)?;
     let able: Vec<_> = destinations
@@ -53,7 +53,7 @@ pub(super) fn fill(destinations: &[Destination]) -> Option<Box<[u16]>> {
     Some((0..SLOTS).map(owner).collect())
 }
 
-/// The destinations that can take work, best first for `slot`.
+/// The destinations that can take new work, best first for `slot`.
 pub(super) fn rank(destinations: &[Destination], slot: usize) -> Vec<Ranked> {
     let mut ranked: Vec<_> = destinations
         .iter()
@@ -75,7 +75,8 @@ pub(super) fn rank(destinations: &[Destination], slot: usize) -> Vec<Ranked> {
 }
 
 /// What a destination is known by, whatever its place in the file.
-fn identity(address: SocketAddr) -> u64 {
+#[must_use]
+pub fn identity(address: SocketAddr) -> u64 {
     let mut hasher = SipHasher13::new();
     match address {
         SocketAddr::V4(v4) => hasher.write(&v4.ip().octets()),

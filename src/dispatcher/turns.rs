@@ -5,6 +5,9 @@
 //! remembers its last 65,536 Call-IDs at most; what it has forgotten, and
 //! what comes to another worker or instance, takes a new turn.
 
+use std::collections::BTreeMap;
+
+use super::Dispatcher;
 use crate::config::{self, Destination, Policy, State};
 
 /// Call-IDs remembered for one set.
@@ -24,18 +27,30 @@ struct Turn {
 }
 
 impl Turns {
-    /// Nothing remembered, for the sets of a configuration.
+    /// Nothing remembered, for the sets of `dispatcher`.
     #[must_use]
-    pub fn new<'a>(sets: impl IntoIterator<Item = &'a config::Set>) -> Self {
-        let turn = |set: &config::Set| {
-            (set.policy == Policy::RoundRobin).then(|| Turn {
-                due: vec![0; set.destinations.len()],
-                memory: vec![(0, 0); REMEMBERED],
-            })
-        };
+    pub fn new(dispatcher: &Dispatcher) -> Self {
+        let sets = dispatcher.sets().iter();
+        let turn = |set: &config::Set| (set.policy == Policy::RoundRobin).then(|| Turn::new(set));
         Self {
-            sets: sets.into_iter().map(turn).collect(),
+            sets: sets.map(|set| turn(set.definition())).collect(),
         }
+    }
+
+    /// Goes on with other sets: what is remembered stays with the set of the
+    /// same name and the destination of the same address.
+    pub fn follow(&mut self, before: &Dispatcher, now: &Dispatcher) {
+        let mut turns = Self::new(now);
+        for (turn, set) in turns.sets.iter_mut().zip(now.sets()) {
+            let set = set.definition();
+            let mut known = before.sets().iter().map(super::Set::definition);
+            let at = known.position(|each| each.name == set.name);
+            let former = at.and_then(|at| Some((at, self.sets[at].as_ref()?)));
+            if let (Some(turn), Some((at, former))) = (turn, former) {
+                turn.take_over(former, before.sets()[at].definition(), set);
+            }
+        }
+        *self = turns;
     }
 
     pub(super) fn choose(
@@ -48,7 +63,7 @@ impl Turns {
         let place = hash as usize % REMEMBERED;
         let (known, destination) = turn.memory[place];
         let destination = usize::from(destination);
-        if known == hash && destinations[destination].state == State::Active {
+        if known == hash && destinations[destination].state != State::Disabled {
             return Some(destination);
         }
         let next = turn.next(destinations)?;
@@ -58,6 +73,32 @@ impl Turns {
 }
 
 impl Turn {
+    fn new(set: &config::Set) -> Self {
+        Self {
+            due: vec![0; set.destinations.len()],
+            memory: vec![(0, 0); REMEMBERED],
+        }
+    }
+
+    fn take_over(&mut self, former: &Self, before: &config::Set, now: &config::Set) {
+        let places = now.destinations.iter().map(|each| each.address).zip(0..);
+        let places: BTreeMap<_, u16> = places.collect();
+        let destinations = before.destinations.iter();
+        let moved: Vec<_> = destinations
+            .map(|each| places.get(&each.address).copied())
+            .collect();
+        for (due, to) in former.due.iter().zip(&moved) {
+            if let Some(to) = to {
+                self.due[usize::from(*to)] = *due;
+            }
+        }
+        for (place, (hash, was)) in self.memory.iter_mut().zip(&former.memory) {
+            if let Some(to) = moved[usize::from(*was)] {
+                *place = (*hash, to);
+            }
+        }
+    }
+
     /// Each gains its weight; who then has most is taken and pays the sum.
     fn next(&mut self, destinations: &[Destination]) -> Option<usize> {
         let top = super::top_priority(destinations)?;

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use ipnet::IpNet;
+
 use super::branch::MAGIC;
 use crate::config::Listener;
 use crate::sip::eq_ignore_case;
@@ -10,7 +12,11 @@ use crate::sip::eq_ignore_case;
 const NAME: &str = "Via: ";
 
 /// The listeners.
-pub(super) struct Locals(Vec<Local>);
+pub(super) struct Locals {
+    all: Vec<Local>,
+    /// Networks with the listener to leave by, the longest prefix first.
+    egress: Vec<(IpNet, usize)>,
+}
 
 struct Local {
     address: SocketAddr,
@@ -19,30 +25,67 @@ struct Local {
     port: u16,
     /// Our whole Via row up to the end of the branch's magic.
     via: Vec<u8>,
+    /// Our URI behind its user part, up to the end of the row.
+    uri: Vec<u8>,
+    record_route: bool,
+    path: bool,
 }
 
 impl Locals {
     pub(super) fn new(listeners: &[Listener]) -> Self {
-        Self(listeners.iter().map(Local::new).collect())
+        let networks = listeners.iter().enumerate().flat_map(|(number, listener)| {
+            let networks = listener.egress.iter();
+            networks.map(move |network| (*network, number))
+        });
+        let mut egress: Vec<_> = networks.collect();
+        egress.sort_by_key(|(network, _)| std::cmp::Reverse(network.prefix_len()));
+        Self {
+            all: listeners.iter().map(Local::new).collect(),
+            egress,
+        }
+    }
+
+    /// What stands behind the user part in a Record-Route or Path row of ours
+    /// that `listener` is reached by.
+    pub(super) fn uri(&self, listener: usize) -> &[u8] {
+        &self.all[listener].uri
+    }
+
+    /// Whether requests that came in on `listener` have us stay on the path.
+    #[inline]
+    pub(super) fn records_route(&self, listener: usize) -> bool {
+        self.all[listener].record_route
+    }
+
+    /// Whether registrations that came in on `listener` get a Path.
+    #[inline]
+    pub(super) fn adds_path(&self, listener: usize) -> bool {
+        self.all[listener].path
+    }
+
+    /// Whether a datagram to `to` can leave by `listener`.
+    pub(super) fn reaches(&self, listener: usize, to: SocketAddr) -> bool {
+        let local = self.all.get(listener);
+        local.is_some_and(|local| local.address.is_ipv4() == to.is_ipv4())
     }
 
     /// Our Via row for requests that leave by `listener`, up to our branch.
     #[inline]
     pub(super) fn via(&self, listener: usize) -> &[u8] {
-        &self.0[listener].via
+        &self.all[listener].via
     }
 
     /// Whether there is a listener of that number.
     #[inline]
     pub(super) fn has(&self, listener: usize) -> bool {
-        listener < self.0.len()
+        listener < self.all.len()
     }
 
     /// Whether `host` and `port` are the sent-by of one of our Vias, or one
     /// of our addresses.
     #[inline]
     pub(super) fn names(&self, host: &[u8], port: u16) -> bool {
-        self.0.iter().any(|local| {
+        self.all.iter().any(|local| {
             (local.port == port && eq_ignore_case(&local.host, host))
                 || (local.address.port() == port
                     && super::target::literal(host) == Some(local.address.ip()))
@@ -53,26 +96,30 @@ impl Locals {
     /// begins as one that we wrote.
     #[inline]
     pub(super) fn behind_magic<'a>(&self, value: &'a [u8]) -> Option<&'a [u8]> {
-        let mut written = self.0.iter().map(|local| &local.via[NAME.len()..]);
+        let mut written = self.all.iter().map(|local| &local.via[NAME.len()..]);
         written.find_map(|via| value.strip_prefix(via))
     }
 
     /// Whether one of our sockets is bound to `address`.
     #[inline]
     pub(super) fn is_bound(&self, address: SocketAddr) -> bool {
-        self.0.iter().any(|local| local.address == address)
+        self.all.iter().any(|local| local.address == address)
     }
 
-    /// The listener to leave by for `to`: the one the message came in on, or
-    /// else the first of the right address family.
+    /// The listener to leave by for `to`: the one for its network, else the one
+    /// the message came in on, else the first of the right address family.
     #[inline]
     pub(super) fn egress(&self, ingress: usize, to: SocketAddr) -> Option<usize> {
-        let fits = |local: &Local| local.address.is_ipv4() == to.is_ipv4();
-        if fits(&self.0[ingress]) {
-            Some(ingress)
-        } else {
-            self.0.iter().position(fits)
+        let mut networks = self.egress.iter();
+        let network = networks
+            .find(|(network, listener)| network.contains(&to.ip()) && self.reaches(*listener, to));
+        if let Some((_, listener)) = network {
+            return Some(*listener);
         }
+        let others = 0..self.all.len();
+        std::iter::once(ingress)
+            .chain(others)
+            .find(|&listener| self.reaches(listener, to))
     }
 }
 
@@ -96,11 +143,15 @@ impl Local {
         };
         let magic = String::from_utf8_lossy(MAGIC);
         let via = format!("{NAME}SIP/2.0/UDP {host}:{port}{rport};branch={magic}");
+        let uri = format!("@{host}:{port};lr>\r\n");
         Self {
             address: listener.address,
             host: host.into_bytes(),
             port,
             via: via.into_bytes(),
+            uri: uri.into_bytes(),
+            record_route: listener.record_route,
+            path: listener.path,
         }
     }
 }

@@ -3,51 +3,63 @@
 //! [`Proxy::decide`] is the only place where that is decided; the workers,
 //! `explain`, the tests, the fuzz targets and the benches all call it. It
 //! reads the datagram, where it came from and on which listener, and a
-//! [`Proxy`] that never changes. It touches no socket, clock, random source,
-//! log or lock, and allocates nothing.
+//! [`Proxy`] that never changes: [`Proxy::successor`] makes another one when
+//! the configuration does. It touches no socket, clock, random source, log or
+//! lock, and allocates nothing.
 
 mod branch;
+mod cookie;
+mod generation;
 mod limiter;
 mod local;
 mod names;
 mod next_hop;
+mod on_path;
 mod reason;
 mod repair;
 mod reply;
 mod request;
 mod response;
+mod routes;
 mod rules;
 mod secret;
 mod select;
 mod target;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use crate::config::Config;
-use crate::dispatcher::{self, Dispatcher, Turns};
+use crate::dispatcher::{Dispatcher, Turns};
 use crate::sip::{MAX_DATAGRAM, Message, NotSip, Rewrite, StartLine, scan};
 
 pub use limiter::ReplyLimiter;
-pub use names::{HostPort, MAX_HELD, MAX_NAMES, Names, Target, Unresolved};
+pub use names::{HostPort, MAX_HELD, MAX_NAMES, Names, Server};
 pub use reason::{Reason, Status};
 pub use secret::{Secret, SecretError};
 
+use generation::Generation;
 use local::Locals;
 use request::Request;
-use rules::Rules;
+use routes::Target;
 
 /// Everything a decision depends on beside the datagram.
+#[derive(Clone)]
 pub struct Proxy {
-    locals: Locals,
-    dispatcher: Dispatcher,
-    rules: Rules,
+    locals: Arc<Locals>,
     allowed: Vec<IpNet>,
     /// Whether members may name next hops by host names.
     resolve: bool,
     secret: Secret,
+    current: Arc<Generation>,
+    /// What was current before, newest first.
+    former: Vec<Arc<Generation>>,
 }
+
+/// How many former generations are kept at most. Each has 128 KiB for a set.
+const MOST_FORMER: usize = 16;
 
 /// A datagram as it was received.
 #[derive(Clone, Copy, Debug)]
@@ -68,8 +80,8 @@ pub enum Decision {
     Forward(Forward),
     /// Answer it ourselves, once and without memory (RFC 3261 §8.2.7).
     Reply(Reply),
-    /// Find out what this name stands for, and decide it again: see [`Names`].
-    Resolve(Unresolved),
+    /// Find out what [`Names::wanted`] stands for, and decide it again.
+    Resolve,
     /// Send nothing.
     Drop(Reason),
 }
@@ -93,6 +105,21 @@ pub struct Forward {
     pub listener: usize,
     /// How its way was found.
     pub way: Way,
+    /// What came of the cookie in its Route.
+    pub cookie: CookieUse,
+}
+
+/// What came of the cookie that a request brought back in a Route of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CookieUse {
+    /// There was none.
+    None,
+    /// It verified, and the request went as it says.
+    Followed,
+    /// It verified, but its destination is no longer there or is disabled.
+    Gone,
+    /// It did not verify.
+    Forged,
 }
 
 /// How the way of a datagram was found.
@@ -100,6 +127,13 @@ pub struct Forward {
 pub enum Way {
     /// The set's policy chose.
     Selected(Selection),
+    /// Its Route has a cookie: this member of this set has its dialog.
+    Dialog {
+        /// Index of the set.
+        set: usize,
+        /// Index of the destination in it.
+        destination: usize,
+    },
     /// Route or Request-URI names this member of this set.
     Named {
         /// Index of the set.
@@ -109,10 +143,29 @@ pub enum Way {
     },
     /// A member sent it; it goes where Route or Request-URI says.
     Outbound,
+    /// A member sent it; it goes to the phone whose address its Route vouches
+    /// for, by the listener the phone came in on (RFC 5626 §5.3).
+    Flow,
     /// Route or Request-URI names a host that is allowed explicitly.
     Allowed,
     /// A response: back along the Vias.
     Response,
+}
+
+impl Way {
+    /// The destination of the present generation that it leads to, as set and
+    /// index in it.
+    #[inline]
+    #[must_use]
+    pub fn destination(self) -> Option<(usize, usize)> {
+        match self {
+            Self::Selected(selection) => Some((selection.set, selection.destination)),
+            Self::Dialog { set, destination } | Self::Named { set, destination } => {
+                Some((set, destination))
+            }
+            Self::Outbound | Self::Flow | Self::Allowed | Self::Response => None,
+        }
+    }
 }
 
 /// A choice among the destinations of a set.
@@ -143,6 +196,8 @@ pub struct Reply {
 pub struct Scratch {
     rewrite: Rewrite,
     turns: Turns,
+    /// The one that `turns` counts by.
+    generation: Arc<Generation>,
     /// What is hashed. Never more than the parts of one datagram and a few
     /// octets beside them, so it does not grow.
     octets: Vec<u8>,
@@ -153,6 +208,13 @@ impl Scratch {
     /// What is known of names.
     pub fn names(&mut self) -> &mut Names {
         &mut self.names
+    }
+
+    #[cold]
+    fn follow(&mut self, generation: &Arc<Generation>) {
+        self.turns
+            .follow(&self.generation.dispatcher, &generation.dispatcher);
+        self.generation = Arc::clone(generation);
     }
 }
 
@@ -177,36 +239,73 @@ impl Proxy {
     #[must_use]
     pub fn new(config: &Config, secret: Secret) -> Self {
         Self {
-            locals: Locals::new(&config.listeners),
-            dispatcher: Dispatcher::new(&config.sets, secret.selection_key()),
-            rules: Rules::new(config),
+            locals: Arc::new(Locals::new(&config.listeners)),
             allowed: config.allowed_next_hops.clone(),
             resolve: config.resolve,
+            current: Arc::new(Generation::new(config, secret.selection_key(), 1)),
+            former: Vec::new(),
             secret,
         }
+    }
+
+    /// What decides when `config` has taken the place of the one before, with
+    /// the same secret. Where sets or routes differ, the generation of before
+    /// is the newest former one.
+    #[must_use]
+    pub fn successor(&self, config: &Config) -> Self {
+        let mut next = Self {
+            locals: Arc::new(Locals::new(&config.listeners)),
+            allowed: config.allowed_next_hops.clone(),
+            ..self.clone()
+        };
+        if !self.current.is_of(config) {
+            let number = self.current.number + 1;
+            let fresh = Generation::new(config, self.secret.selection_key(), number);
+            let before = std::mem::replace(&mut next.current, Arc::new(fresh));
+            next.former.retain(|former| !former.is_of(config));
+            next.former.insert(0, before);
+            next.former.truncate(MOST_FORMER);
+        }
+        next
+    }
+
+    /// The number of the present generation: 1, and one more for each change
+    /// of sets or routes.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.current.number
+    }
+
+    /// The same without the former generations of lower numbers.
+    #[must_use]
+    pub fn without_formers_before(&self, generation: u64) -> Self {
+        let mut next = self.clone();
+        next.former.retain(|former| former.number >= generation);
+        next
     }
 
     /// Fresh working memory.
     #[must_use]
     pub fn scratch(&self) -> Scratch {
-        let sets = self.dispatcher.sets().iter();
         Scratch {
             rewrite: Rewrite::default(),
-            turns: Turns::new(sets.map(dispatcher::Set::definition)),
+            turns: Turns::new(self.dispatcher()),
+            generation: Arc::clone(&self.current),
             octets: Vec::with_capacity(MAX_DATAGRAM + 1024),
-            names: Names::default(),
+            names: Names::new(),
         }
     }
 
     /// The sets and their tables.
     #[must_use]
     pub fn dispatcher(&self) -> &Dispatcher {
-        &self.dispatcher
+        &self.current.dispatcher
     }
 
     /// Decides one datagram and writes what is to be sent into `out`, which
     /// should hold [`crate::sip::MAX_DATAGRAM`] octets; a request that would
-    /// outgrow it is answered 513.
+    /// outgrow it is answered 513. `scratch` may be one of a predecessor: what
+    /// it remembers is taken over.
     #[inline]
     pub fn decide(
         &self,
@@ -223,6 +322,9 @@ impl Proxy {
             Err(NotSip::Garbage) => return Decision::Drop(Reason::NotSip),
         };
         scratch.rewrite.clear();
+        if !Arc::ptr_eq(&scratch.generation, &self.current) {
+            scratch.follow(&self.current);
+        }
         let decided = match message.start {
             StartLine::Request { method, uri } => {
                 Request::new(self, datagram, &message, method, uri).decide(scratch, out)
@@ -241,10 +343,13 @@ impl Proxy {
             return None;
         };
         let request = Request::new(self, datagram, &message, method, uri);
-        let parsed = crate::sip::uri(message.bytes, uri)?;
+        let target = Target {
+            text: uri,
+            uri: crate::sip::uri(message.bytes, uri)?,
+        };
         let mut key = Vec::new();
-        let hash_key = &self.dispatcher.sets()[set].definition().hash_key;
-        request.write_key(hash_key, &parsed, &mut key);
+        let hash_key = &self.dispatcher().sets()[set].definition().hash_key;
+        request.write_key(hash_key, &target, &mut key);
         Some(key)
     }
 }

@@ -7,7 +7,7 @@
 
 use std::net::SocketAddr;
 
-use super::Scratch;
+use super::call;
 use super::reason::Reason;
 use super::request::Request;
 use crate::sip::Span;
@@ -19,13 +19,6 @@ pub const MAX_NAMES: usize = 1024;
 pub const MAX_HELD: usize = 256;
 /// The longest name of DNS as text, without a dot at its end (RFC 1035 §2.3.4).
 const LONGEST: usize = 253;
-
-/// A next hop by name, as it stands in the datagram.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unresolved {
-    pub(super) host: Span,
-    pub(super) port: Option<u16>,
-}
 
 /// A next hop by name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -39,7 +32,7 @@ pub struct HostPort {
 /// What a name stands for: one host of those that SRV puts first (RFC 2782),
 /// or the one host of that name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Target {
+pub struct Server {
     /// Share against the others; where all have 0, they have equal ones.
     pub weight: u16,
     /// Its addresses; at least one.
@@ -47,12 +40,14 @@ pub struct Target {
 }
 
 /// What is known of names.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Names {
     /// Ordered by host and port.
     known: Vec<Known>,
     /// When the first of them expires.
     first_expiry: u64,
+    /// What the last decision asked for.
+    wanted: HostPort,
     /// Requests that wait for an answer.
     held: usize,
 }
@@ -61,55 +56,39 @@ pub struct Names {
 struct Known {
     name: HostPort,
     /// None: the name is known to stand for nothing.
-    targets: Vec<Target>,
+    servers: Vec<Server>,
     until: u64,
 }
 
-impl Unresolved {
-    /// Whether it can be a name of DNS: not too long, without other octets,
-    /// and no address gone wrong, for the last label begins with a letter
-    /// (RFC 3261 §25.1).
-    fn is_sound(self, bytes: &[u8]) -> bool {
-        let text = self.text(bytes);
-        let sound = |b: &u8| b.is_ascii_alphanumeric() || b"-._".contains(b);
-        let last = text.rsplit(|&b| b == b'.').next().unwrap_or_default();
-        text.len() <= LONGEST
-            && text.iter().all(sound)
-            && last.first().is_some_and(u8::is_ascii_alphabetic)
-    }
-
-    fn text(self, bytes: &[u8]) -> &[u8] {
-        let text = self.host.of(bytes);
-        text.strip_suffix(b".").unwrap_or(text)
-    }
-
-    /// The name by itself; `bytes` are those of the datagram.
-    #[must_use]
-    pub fn of(self, bytes: &[u8]) -> HostPort {
-        let text = String::from_utf8_lossy(self.text(bytes));
-        HostPort {
-            host: text.to_ascii_lowercase(),
-            port: self.port,
+impl Names {
+    /// Nothing is known.
+    pub(super) fn new() -> Self {
+        Self {
+            known: Vec::new(),
+            first_expiry: u64::MAX,
+            wanted: HostPort {
+                host: String::with_capacity(LONGEST),
+                port: None,
+            },
+            held: 0,
         }
     }
-}
 
-impl Names {
     /// Takes the answer to one [`Decision::Resolve`](super::Decision::Resolve);
-    /// no targets: the name stands for nothing. It holds until
+    /// no servers: the name stands for nothing. It holds until
     /// [forgotten](Self::forget) at the time `until`. Returns whether it is
     /// news.
-    pub fn learn(&mut self, name: HostPort, mut targets: Vec<Target>, until: u64) -> bool {
+    pub fn learn(&mut self, name: HostPort, mut servers: Vec<Server>, until: u64) -> bool {
         self.held = self.held.saturating_sub(1);
         // DNS gives them in any order; the choice must not depend on it.
-        targets
+        servers
             .iter_mut()
             .for_each(|to| to.addresses.sort_unstable());
-        targets.sort_unstable();
+        servers.sort_unstable();
         let place = self.place(name.host.as_bytes(), name.port);
         let known = Known {
             name,
-            targets,
+            servers,
             until,
         };
         match place {
@@ -142,6 +121,20 @@ impl Names {
         }
     }
 
+    /// The name that the last [`Decision::Resolve`](super::Decision::Resolve)
+    /// asks for.
+    #[must_use]
+    pub fn wanted(&self) -> &HostPort {
+        &self.wanted
+    }
+
+    fn want(&mut self, host: &[u8], port: Option<u16>) {
+        let lower = host.iter().map(|b| char::from(b.to_ascii_lowercase()));
+        self.wanted.host.clear();
+        self.wanted.host.extend(lower);
+        self.wanted.port = port;
+    }
+
     /// Where a name is, or belongs.
     fn place(&self, host: &[u8], port: Option<u16>) -> Result<usize, usize> {
         self.known.binary_search_by(|known| {
@@ -153,45 +146,60 @@ impl Names {
 }
 
 impl Request<'_> {
-    /// The address that a member's name stands for; `None` where it has to be
+    /// The address of the host that a member names; `None` where it has to be
     /// found out first.
     pub(super) fn resolve(
         &self,
-        name: Unresolved,
-        call: u64,
-        scratch: &mut Scratch,
+        host: Span,
+        port: Option<u16>,
+        names: &mut Names,
     ) -> Result<Option<SocketAddr>, Reason> {
-        if !self.proxy.resolve || !name.is_sound(self.message.bytes) {
+        let host = host.of(self.message.bytes);
+        let host = host.strip_suffix(b".").unwrap_or(host);
+        if !self.proxy.resolve || !is_host_name(host) {
             return Err(Reason::NextHop);
         }
-        let names = &mut scratch.names;
-        match names.place(name.text(self.message.bytes), name.port) {
-            Ok(at) => choose(&names.known[at].targets, call, self.datagram.source)
-                .map(Some)
-                .ok_or(Reason::Unresolved),
+        match names.place(host, port) {
+            Ok(at) => {
+                let servers = &names.known[at].servers;
+                let server = choose(servers, call(self.message), self.datagram.source);
+                server.map(Some).ok_or(Reason::Unresolved)
+            }
             Err(_) if names.held == MAX_HELD => Err(Reason::TooManyNames),
             Err(_) => {
                 names.held += 1;
+                names.want(host, port);
                 Ok(None)
             }
         }
     }
 }
 
+/// Whether it can be a name of DNS: not too long, without other octets, and no
+/// address gone wrong, for the last label begins with a letter (RFC 3261
+/// §25.1).
+fn is_host_name(host: &[u8]) -> bool {
+    let sound = |b: &u8| b.is_ascii_alphanumeric() || b"-._".contains(b);
+    let last = host.rsplit(|&b| b == b'.').next().unwrap_or_default();
+    host.len() <= LONGEST
+        && host.iter().all(sound)
+        && last.first().is_some_and(u8::is_ascii_alphabetic)
+}
+
 /// One address for all messages of a `call` (RFC 3263 §4.4, RFC 3261 §16.11):
-/// the target by weight, among its addresses one of the family that the
+/// the server by weight, among its addresses one of the family that the
 /// request came by, for that needs no other listener.
-fn choose(targets: &[Target], call: u64, from: SocketAddr) -> Option<SocketAddr> {
-    let even = targets.iter().all(|target| target.weight == 0);
-    let weight = |target: &Target| if even { 1 } else { u64::from(target.weight) };
-    let (mut at, rest) = part(call, targets.iter().map(weight).sum());
-    let target = targets.iter().find(|target| {
-        let chosen = at < weight(target);
-        at = at.saturating_sub(weight(target));
+fn choose(servers: &[Server], call: u64, from: SocketAddr) -> Option<SocketAddr> {
+    let even = servers.iter().all(|server| server.weight == 0);
+    let weight = |server: &Server| if even { 1 } else { u64::from(server.weight) };
+    let (mut at, rest) = part(call, servers.iter().map(weight).sum());
+    let server = servers.iter().find(|server| {
+        let chosen = at < weight(server);
+        at = at.saturating_sub(weight(server));
         chosen
     })?;
     let near = |to: &&SocketAddr| to.is_ipv4() == from.is_ipv4();
-    let addresses = target.addresses.iter();
+    let addresses = server.addresses.iter();
     match addresses.clone().filter(near).count() {
         0 => addresses
             .clone()

@@ -1,133 +1,149 @@
-//! Where a request goes (RFC 3261 §16.4 to §16.6): the Route set and the
-//! Request-URI, who may name whom, and what is left to the dispatcher.
+//! Where a request goes (RFC 3261 §16.4 to §16.6): which direction it has,
+//! who may name whom, and what is left to the dispatcher.
 
 use std::net::SocketAddr;
 
-use super::names::Unresolved;
+use super::cookie::{Cookie, Purpose};
 use super::reason::Reason;
 use super::request::Request;
-use super::target::{uri_address, uri_host, wants_other_transport};
-use super::{Scratch, Way};
+use super::routes::{Claim, Routes};
+use super::target::Named;
+use super::{CookieUse, Scratch, Way};
 use crate::config::State;
-use crate::sip::{self, Scheme, Span, TooManyEdits, Uri};
+use crate::dispatcher::Sender;
+use crate::sip;
 
-/// What the topmost Route that is not ours, or else the Request-URI, names.
-#[derive(Clone, Copy)]
-pub(super) enum Named {
-    /// Us.
-    Us,
-    /// An address, and whether it is asked for by another transport than UDP.
-    Address(SocketAddr, bool),
-    /// A host name, to be reached by UDP.
-    Name(Unresolved),
-    /// A telephone number, or what UDP does not reach.
-    NoAddress,
+/// Where a request goes.
+pub(super) struct Hop {
+    pub(super) way: Way,
+    pub(super) to: SocketAddr,
+    /// The listener to leave by.
+    pub(super) listener: usize,
+    pub(super) cookie_use: CookieUse,
+    /// What the rule that chose the set says of Record-Route.
+    pub(super) record_route: Option<bool>,
 }
 
 impl Request<'_> {
-    /// §16.4: takes our own values off the top of Route, and reads what the
-    /// first other one names, or else the Request-URI.
-    pub(super) fn remove_own_routes(
-        &self,
-        uri: &Uri,
-        scratch: &mut Scratch,
-    ) -> Result<Named, Reason> {
-        let bytes = self.message.bytes;
-        let Some(first) = self.message.route else {
-            return Ok(self.named(uri));
-        };
-        for value in sip::route_values(bytes, first, self.message.headers_end) {
-            let (value, row) = value.ok_or(Reason::Route)?;
-            let route = sip::uri(bytes, value.uri).ok_or(Reason::Route)?;
-            let named = self.named(&route);
-            if !matches!(named, Named::Us) {
-                if value.value.start != row.value.start {
-                    let own = Span {
-                        start: row.value.start,
-                        end: value.value.start,
-                    };
-                    scratch
-                        .rewrite
-                        .cut(own)
-                        .map_err(|TooManyEdits| Reason::Route)?;
-                }
-                return Ok(named);
-            }
-            if value.next.is_none() {
-                scratch
-                    .rewrite
-                    .cut(row.line)
-                    .map_err(|TooManyEdits| Reason::Route)?;
-            }
-        }
-        Ok(self.named(uri))
-    }
-
-    fn named(&self, uri: &Uri) -> Named {
-        let bytes = self.message.bytes;
-        let host = uri_host(uri).of(bytes);
-        if self.proxy.locals.names(host, uri.port_or_default()) {
-            return Named::Us;
-        }
-        match uri_address(bytes, uri) {
-            Some(address) => Named::Address(address, wants_other_transport(bytes, uri)),
-            None if uri.scheme != Scheme::Sip || wants_other_transport(bytes, uri) => {
-                Named::NoAddress
-            }
-            None => Named::Name(Unresolved {
-                host: uri_host(uri),
-                port: uri.port,
-            }),
-        }
-    }
-
-    /// Whether a member sent it.
-    pub(super) fn is_from_member(&self) -> bool {
-        let dispatcher = self.proxy.dispatcher();
-        dispatcher.member(self.datagram.source).is_some()
-    }
-
     /// §16.5, §16.6 item 7. A member's word is followed. From anybody else it
     /// is followed to members and allowed hosts only; the rest is dispatched.
+    /// `None`: what it names has to be [resolved](super::Names) first.
     pub(super) fn next_hop(
         &self,
-        named: Named,
-        from_member: bool,
-        uri: &Uri,
+        sender: Option<Sender>,
+        routes: &Routes,
         scratch: &mut Scratch,
-    ) -> Result<(Way, SocketAddr), Reason> {
-        match named {
-            Named::Address(address, false) if from_member => {
-                return Ok((Way::Outbound, address));
-            }
-            Named::Address(..) | Named::Name(_) | Named::NoAddress if from_member => {
-                return Err(Reason::NextHop);
-            }
-            Named::Address(address, _) => {
-                if let Some(way) = self.trusted(address) {
-                    return Ok((way, address));
-                }
-            }
-            // A member that names us and nobody else means the farm: a new
-            // call of a B2BUA (§16.3: a spiral, bounded by Max-Forwards).
-            Named::Us | Named::Name(_) | Named::NoAddress => {}
+    ) -> Result<Option<Hop>, Reason> {
+        match sender {
+            Some(_) => self.outward(routes, scratch),
+            None => self.inward(routes, scratch).map(Some),
         }
-        self.select(uri, scratch)
     }
 
-    /// Whether anybody may name `address`: members that take work, and hosts
-    /// that the configuration allows.
+    /// From a member.
+    fn outward(&self, routes: &Routes, scratch: &mut Scratch) -> Result<Option<Hop>, Reason> {
+        let cookie = match routes.claim {
+            Claim::Forged(Purpose::Path) => return Err(Reason::ForgedFlow),
+            Claim::Verified(cookie) => Some(cookie),
+            _ => None,
+        };
+        let outer = cookie.map(|cookie| cookie.outer);
+        let used = routes.claim.cookie_use();
+        // What a phone's own Path says is followed, whatever its Contact. The
+        // flow of a dialog ends at the next hop, which a Route would name.
+        if let Some(Cookie {
+            flow: Some(flow),
+            purpose,
+            ..
+        }) = cookie
+            && (purpose == Purpose::Path || !routes.goes_on)
+        {
+            return self.hop(Way::Flow, flow, outer, used).map(Some);
+        }
+        match routes.named {
+            Named::Address(address, false) => self.hop(Way::Outbound, address, outer, used),
+            Named::Name(host, port) => match self.resolve(host, port, &mut scratch.names)? {
+                Some(address) => self.hop(Way::Outbound, address, outer, used),
+                None => return Ok(None),
+            },
+            Named::Address(..) | Named::NoAddress => Err(Reason::NextHop),
+            // A member that names us means the farm: a new call of a B2BUA, a
+            // call forwarded (§16.3: a spiral). Once; a Contact that names us
+            // would have it come round for ever.
+            Named::Us if self.has_come_round() => Err(Reason::Loop),
+            Named::Us => self.select(&routes.target, used, scratch),
+        }
+        .map(Some)
+    }
+
+    /// From anybody else.
+    fn inward(&self, routes: &Routes, scratch: &mut Scratch) -> Result<Hop, Reason> {
+        let dispatcher = self.proxy.dispatcher();
+        let used = match routes.claim {
+            Claim::None => CookieUse::None,
+            Claim::Verified(cookie) if cookie.purpose == Purpose::Dialog => {
+                match dispatcher.with_id(cookie.destination) {
+                    Some((set, destination)) => {
+                        let to =
+                            dispatcher.sets()[set].definition().destinations[destination].address;
+                        let way = Way::Dialog { set, destination };
+                        return self.hop(way, to, Some(cookie.inner), CookieUse::Followed);
+                    }
+                    None if cookie.destination == 0 => CookieUse::Followed,
+                    None => CookieUse::Gone,
+                }
+            }
+            // A Path is for members alone.
+            Claim::Forged(_) | Claim::Verified(_) => CookieUse::Forged,
+        };
+        if let Named::Address(address, _) = routes.named
+            && let Some(way) = self.trusted(address)
+        {
+            return self.hop(way, address, None, used);
+        }
+        self.select(&routes.target, used, scratch)
+    }
+
+    /// By the listener that a cookie names, or the one for the network.
+    pub(super) fn hop(
+        &self,
+        way: Way,
+        to: SocketAddr,
+        listener: Option<usize>,
+        cookie_use: CookieUse,
+    ) -> Result<Hop, Reason> {
+        let locals = &self.proxy.locals;
+        let listener = listener.filter(|&listener| locals.reaches(listener, to));
+        let listener = listener.or_else(|| locals.egress(self.datagram.listener, to));
+        Ok(Hop {
+            way,
+            to,
+            listener: listener.ok_or(Reason::NextHop)?,
+            cookie_use,
+            record_route: None,
+        })
+    }
+
+    /// Whether anybody may name `address`: members that are not disabled, and
+    /// hosts that the configuration allows.
     fn trusted(&self, address: SocketAddr) -> Option<Way> {
         let dispatcher = self.proxy.dispatcher();
         if let Some((set, destination)) = dispatcher.member(address) {
             let member = &dispatcher.sets()[set].definition().destinations[destination];
-            return (member.state == State::Active).then_some(Way::Named { set, destination });
+            return (member.state != State::Disabled).then_some(Way::Named { set, destination });
         }
-        let allowed = self
-            .proxy
-            .allowed
-            .iter()
-            .any(|net| net.contains(&address.ip()));
-        allowed.then_some(Way::Allowed)
+        let allowed = &mut self.proxy.allowed.iter();
+        let allowed = allowed.any(|net| net.contains(&address.ip()));
+        (allowed || dispatcher.is_member_source(address.ip())).then_some(Way::Allowed)
+    }
+
+    /// Whether our own Via stands in it twice: it was hashed, came back naming
+    /// us, was hashed again, and comes back still.
+    fn has_come_round(&self) -> bool {
+        let own = sip::vias(self.message).filter(|via| {
+            let host = via.host.of(self.message.bytes);
+            self.proxy.locals.names(host, via.port_or_default())
+        });
+        own.take(2).count() == 2
     }
 }

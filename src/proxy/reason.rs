@@ -30,6 +30,8 @@ pub enum Reason {
     Unresolved,
     TooManyNames,
     ForbiddenNextHop,
+    ForgedFlow,
+    Loop,
     TooLarge,
     ReplyAck,
     ReplyLimit,
@@ -44,8 +46,10 @@ pub enum Reason {
 #[allow(missing_docs, reason = "the names are the reason phrases")]
 pub enum Status {
     BadRequest = 400,
+    Forbidden = 403,
     UnsupportedUriScheme = 416,
     BadExtension = 420,
+    LoopDetected = 482,
     TooManyHops = 483,
     NotImplemented = 501,
     ServiceUnavailable = 503,
@@ -55,7 +59,7 @@ pub enum Status {
 
 impl Reason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 32] = [
         Self::KeepAlive,
         Self::NotSip,
         Self::BadSource,
@@ -80,6 +84,8 @@ impl Reason {
         Self::Unresolved,
         Self::TooManyNames,
         Self::ForbiddenNextHop,
+        Self::ForgedFlow,
+        Self::Loop,
         Self::TooLarge,
         Self::ReplyAck,
         Self::ReplyLimit,
@@ -116,6 +122,8 @@ impl Reason {
             Self::Unresolved => "unresolved",
             Self::TooManyNames => "too-many-names",
             Self::ForbiddenNextHop => "forbidden-next-hop",
+            Self::ForgedFlow => "forged-flow",
+            Self::Loop => "loop",
             Self::TooLarge => "too-large",
             Self::ReplyAck => "reply-ack",
             Self::ReplyLimit => "reply-limit",
@@ -148,7 +156,7 @@ impl Reason {
             Self::CSeqMethod => "CSeq names another method than the Request-Line (§8.1.1.5)",
             Self::UnknownMethod => "The same, and the method is none that any RFC defines",
             Self::Route => "A Route value that cannot be read, or too many of our own",
-            Self::NoDestination => "No destination of the set can take work",
+            Self::NoDestination => "No destination of the set can take new work",
             Self::NextHop => {
                 "A member names a next hop that UDP cannot reach: another transport, an address family without a listener, or a host name where names are not resolved"
             }
@@ -158,6 +166,12 @@ impl Reason {
             }
             Self::ForbiddenNextHop => {
                 "The next hop is a multicast, broadcast or unspecified address, or us"
+            }
+            Self::ForgedFlow => {
+                "A member's Route has a Path of ours that does not verify (RFC 5626 §5.3)"
+            }
+            Self::Loop => {
+                "A member sends back to us, for the second time, what names nobody but us (RFC 5393)"
             }
             Self::TooLarge => "With our Via it would not fit a datagram (§21.5.7)",
             Self::ReplyAck => "The ACK for a reply of our own: absorbed (§17.1.1.3)",
@@ -186,8 +200,10 @@ impl Reason {
             | Self::RequestUri
             | Self::CSeqMethod
             | Self::Route => Status::BadRequest,
+            Self::ForgedFlow => Status::Forbidden,
             Self::UriScheme => Status::UnsupportedUriScheme,
             Self::ProxyRequire => Status::BadExtension,
+            Self::Loop => Status::LoopDetected,
             Self::TooManyHops => Status::TooManyHops,
             Self::UnknownMethod => Status::NotImplemented,
             Self::NoDestination | Self::NextHop | Self::Unresolved | Self::TooManyNames => {
@@ -211,10 +227,12 @@ impl Reason {
 
 impl Status {
     /// All of them, by number.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::BadRequest,
+        Self::Forbidden,
         Self::UnsupportedUriScheme,
         Self::BadExtension,
+        Self::LoopDetected,
         Self::TooManyHops,
         Self::NotImplemented,
         Self::ServiceUnavailable,
@@ -233,8 +251,10 @@ impl Status {
     pub const fn text(self) -> &'static str {
         match self {
             Self::BadRequest => "400 Bad Request",
+            Self::Forbidden => "403 Forbidden",
             Self::UnsupportedUriScheme => "416 Unsupported URI Scheme",
             Self::BadExtension => "420 Bad Extension",
+            Self::LoopDetected => "482 Loop Detected",
             Self::TooManyHops => "483 Too Many Hops",
             Self::NotImplemented => "501 Not Implemented",
             Self::ServiceUnavailable => "503 Service Unavailable",

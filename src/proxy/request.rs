@@ -2,11 +2,12 @@
 //! the edits on the way (§16.6, §18.2.1).
 
 use super::branch::Transaction;
-use super::next_hop::Named;
+use super::next_hop::Hop;
 use super::reason::Reason;
 use super::repair::Repairs;
 use super::target::{is_forbidden, respond_to};
-use super::{Datagram, Decision, Forward, Proxy, Reply, Scratch, call, reply};
+use super::{Datagram, Decision, Forward, Proxy, Reply, Scratch, Way, call, reply};
+use crate::dispatcher::Sender;
 use crate::sip::{
     self, Address, Fault, MAX_DATAGRAM, Message, Scheme, Span, TooManyEdits, Uri, address,
 };
@@ -84,29 +85,20 @@ impl<'a> Request<'a> {
         out: &mut [u8],
     ) -> Result<Decision, Reason> {
         let uri = self.validate(transaction, scratch)?;
-        let named = self.remove_own_routes(&uri, scratch)?;
-        let from_member = self.is_from_member();
-        let named = match named {
-            Named::Name(name) if from_member => {
-                match self.resolve(name, call(self.message), scratch)? {
-                    Some(address) => Named::Address(address, false),
-                    None => return Ok(Decision::Resolve(name)),
-                }
-            }
-            named => named,
+        let sender = self.proxy.dispatcher().sender(self.datagram.source);
+        let routes = self.routes(uri, sender.is_some(), scratch)?;
+        let Some(hop) = self.next_hop(sender, &routes, scratch)? else {
+            return Ok(Decision::Resolve);
         };
-        let (way, to) = self.next_hop(named, from_member, &uri, scratch)?;
+        let Hop { way, to, .. } = hop;
         if is_forbidden(to) || self.proxy.locals.is_bound(to) {
             return Err(Reason::ForbiddenNextHop);
         }
-        let listener = self
-            .proxy
-            .locals
-            .egress(self.datagram.listener, to)
-            .ok_or(Reason::NextHop)?;
+        let followed = !matches!(way, Way::Selected(_));
+        self.serve_strict_routers(&routes, followed, scratch)?;
         // The space is bounded by the length of names we write ourselves.
         let padding_at = self
-            .edit(transaction, listener, scratch)
+            .edit(transaction, sender, &hop, scratch)
             .map_err(|TooManyEdits| Reason::Route)?;
         let whole = &self.message.bytes[..self.message.end as usize];
         if scratch.rewrite.length(whole) > MAX_DATAGRAM {
@@ -118,8 +110,9 @@ impl<'a> Request<'a> {
             padding_at,
             call: call(self.message),
             to,
-            listener,
+            listener: hop.listener,
             way,
+            cookie: hop.cookie_use,
         }))
     }
 
@@ -185,25 +178,27 @@ impl<'a> Request<'a> {
     fn edit(
         &self,
         transaction: &Transaction<'_>,
-        listener: usize,
+        sender: Option<Sender>,
+        hop: &Hop,
         scratch: &mut Scratch,
     ) -> Result<usize, TooManyEdits> {
         let message = self.message;
         let bytes = message.bytes;
-        let rewrite = &mut scratch.rewrite;
         let via_start = message.via.map_or(0, |row| row.line.start as usize);
         let branch =
             transaction.branch(&self.proxy.secret, self.uri.of(bytes), &mut scratch.octets);
-        let own_via = self.proxy.locals.via(listener);
+        let own_via = self.proxy.locals.via(hop.listener);
         let max_forwards: &[u8] = if message.max_forwards.is_some() {
             b"\r\n"
         } else {
             b"\r\nMax-Forwards: 70\r\n"
         };
-        rewrite.replace(
+        scratch.rewrite.replace(
             Span::new(via_start, via_start),
             &[own_via, branch.as_bytes(), max_forwards],
         )?;
+        self.stay_on_path(transaction, sender, hop, scratch)?;
+        let rewrite = &mut scratch.rewrite;
         Repairs::new(bytes, transaction.via, self.datagram.source).apply(rewrite)?;
         if let Some((span, hops)) = message.max_forwards {
             let hops = hops - 1;

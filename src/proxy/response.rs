@@ -6,7 +6,7 @@ use super::branch::{Branch, Transaction, from_tag};
 use super::reason::Reason;
 use super::request::fault_reason;
 use super::target::{is_forbidden, responds_to};
-use super::{Decision, Forward, Proxy, Scratch, Way, call};
+use super::{CookieUse, Decision, Forward, Proxy, Scratch, Way, call};
 use crate::sip::{Message, Row, Span, Via, via};
 
 /// Decides, and writes what is to be sent into `out`.
@@ -50,6 +50,7 @@ pub(super) fn decide(
         to: to.respond_to,
         listener: to.listener,
         way: Way::Response,
+        cookie: CookieUse::None,
     }))
 }
 

@@ -6,6 +6,7 @@ use crate::config::{Config, Route};
 use crate::sip::{Uri, eq_ignore_case};
 
 /// The rules in order.
+#[derive(PartialEq, Eq)]
 pub(super) struct Rules(Vec<Route>);
 
 impl Rules {
@@ -13,32 +14,29 @@ impl Rules {
         Self(config.routes.clone())
     }
 
-    /// The set for a request, as an index.
+    /// The rule for a request; where there is none, the first set takes it.
     #[inline]
-    pub(super) fn set_for(
+    pub(super) fn rule_for(
         &self,
         method: &[u8],
         bytes: &[u8],
         uri: &Uri,
         datagram: &Datagram<'_>,
-    ) -> usize {
+    ) -> Option<&Route> {
         let (host, user) = (uri.host.of(bytes), uri.user.of(bytes));
-        self.0
-            .iter()
-            .find(|rule| {
-                any(&rule.methods, |wanted| wanted.as_bytes() == method)
-                    && any(&rule.hosts, |wanted| {
-                        eq_ignore_case(wanted.as_bytes(), host)
-                    })
-                    && any(&rule.user_prefixes, |prefix| {
-                        user.starts_with(prefix.as_bytes())
-                    })
-                    && any(&rule.sources, |network| {
-                        network.contains(&datagram.source.ip())
-                    })
-                    && any(&rule.listeners, |listener| *listener == datagram.listener)
-            })
-            .map_or(0, |rule| rule.set)
+        self.0.iter().find(|rule| {
+            any(&rule.methods, |wanted| wanted.as_bytes() == method)
+                && any(&rule.hosts, |wanted| {
+                    eq_ignore_case(wanted.as_bytes(), host)
+                })
+                && any(&rule.user_prefixes, |prefix| {
+                    user.starts_with(prefix.as_bytes())
+                })
+                && any(&rule.sources, |network| {
+                    network.contains(&datagram.source.ip())
+                })
+                && any(&rule.listeners, |listener| *listener == datagram.listener)
+        })
     }
 }
 

@@ -1,10 +1,12 @@
 //! Which set takes a request, and what of it is hashed.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
+use super::next_hop::Hop;
 use super::reason::Reason;
 use super::request::Request;
-use super::{Scratch, Selection, Way};
+use super::routes::Target;
+use super::{CookieUse, Scratch, Selection, Way};
 use crate::config::{HashKey, Policy};
 use crate::sip::{self, Span, Uri, address};
 
@@ -12,19 +14,19 @@ impl Request<'_> {
     /// Lets the rules choose a set, and the set a destination.
     pub(super) fn select(
         &self,
-        uri: &Uri,
+        target: &Target,
+        cookie_use: CookieUse,
         scratch: &mut Scratch,
-    ) -> Result<(Way, SocketAddr), Reason> {
+    ) -> Result<Hop, Reason> {
         let bytes = self.message.bytes;
-        let set = self
-            .proxy
-            .rules
-            .set_for(self.method, bytes, uri, self.datagram);
+        let rules = &self.proxy.current.rules;
+        let rule = rules.rule_for(self.method, bytes, &target.uri, self.datagram);
+        let set = rule.map_or(0, |rule| rule.set);
         let chosen = &self.proxy.dispatcher().sets()[set];
         let definition = chosen.definition();
         let key = &mut scratch.octets;
         key.clear();
-        self.write_key(&definition.hash_key, uri, key);
+        self.write_key(&definition.hash_key, target, key);
         if definition.policy == Policy::Random {
             // Anew for each request of a dialog; its CANCEL and ACK share
             // the number.
@@ -36,25 +38,27 @@ impl Request<'_> {
             .choose(set, hash, call_id, &mut scratch.turns)
             .ok_or(Reason::NoDestination)?;
         let to = definition.destinations[destination].address;
-        Ok((
-            Way::Selected(Selection {
-                set,
-                hash,
-                destination,
-            }),
-            to,
-        ))
+        let way = Way::Selected(Selection {
+            set,
+            hash,
+            destination,
+        });
+        let hop = self.hop(way, to, None, cookie_use)?;
+        Ok(Hop {
+            record_route: rule.and_then(|rule| rule.record_route),
+            ..hop
+        })
     }
 
     /// Appends what the set hashes.
     #[inline]
-    pub(super) fn write_key(&self, hash_key: &HashKey, uri: &Uri, key: &mut Vec<u8>) {
+    pub(super) fn write_key(&self, hash_key: &HashKey, target: &Target, key: &mut Vec<u8>) {
         let bytes = self.message.bytes;
         match hash_key {
             HashKey::CallId => key.extend_from_slice(self.message.call_id.value.of(bytes)),
             HashKey::FromUri => self.write_address_key(self.message.from.value, key),
             HashKey::ToUri => self.write_address_key(self.message.to.value, key),
-            HashKey::RequestUri => self.write_uri_key(self.uri, Some(*uri), key),
+            HashKey::RequestUri => self.write_uri_key(target.text, Some(target.uri), key),
             HashKey::Source => match self.datagram.source.ip() {
                 IpAddr::V4(ip) => key.extend_from_slice(&ip.octets()),
                 IpAddr::V6(ip) => key.extend_from_slice(&ip.octets()),

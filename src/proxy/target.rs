@@ -2,7 +2,35 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::sip::{Span, Uri, Via, eq_ignore_case, port};
+use super::local::Locals;
+use crate::sip::{Scheme, Span, Uri, Via, eq_ignore_case, port};
+
+/// What a URI names.
+#[derive(Clone, Copy)]
+pub(super) enum Named {
+    /// Us.
+    Us,
+    /// An address, and whether it is asked for by another transport than UDP.
+    Address(SocketAddr, bool),
+    /// A host by its name, to be reached by UDP, and the port where it is given.
+    Name(Span, Option<u16>),
+    /// A telephone number, or a host by its name that is not for UDP.
+    NoAddress,
+}
+
+/// What `uri` names.
+#[inline]
+pub(super) fn named(locals: &Locals, bytes: &[u8], uri: &Uri) -> Named {
+    let host = uri_host(uri).of(bytes);
+    if locals.names(host, uri.port_or_default()) {
+        return Named::Us;
+    }
+    match uri_address(bytes, uri) {
+        Some(address) => Named::Address(address, wants_other_transport(bytes, uri)),
+        None if uri.scheme != Scheme::Sip || wants_other_transport(bytes, uri) => Named::NoAddress,
+        None => Named::Name(uri_host(uri), uri.port),
+    }
+}
 
 /// The address that `host` is: IPv4, or IPv6 with or without brackets.
 #[inline]
@@ -79,13 +107,13 @@ pub(super) fn responds_to(bytes: &[u8], via: &Via) -> Option<SocketAddr> {
 /// The address that a URI names, where it names one that UDP can reach;
 /// `maddr` goes before the host (RFC 3263 §4).
 #[inline]
-pub(super) fn uri_address(bytes: &[u8], uri: &Uri) -> Option<SocketAddr> {
+fn uri_address(bytes: &[u8], uri: &Uri) -> Option<SocketAddr> {
     let host = uri_host(uri);
     literal(host.of(bytes)).map(|ip| SocketAddr::new(ip, uri.port_or_default()))
 }
 
 /// The host of a URI that a next hop depends on.
-pub(super) fn uri_host(uri: &Uri) -> Span {
+fn uri_host(uri: &Uri) -> Span {
     if uri.maddr.is_empty() {
         uri.host
     } else {
@@ -94,7 +122,7 @@ pub(super) fn uri_host(uri: &Uri) -> Span {
 }
 
 /// Whether a URI asks for a transport other than UDP.
-pub(super) fn wants_other_transport(bytes: &[u8], uri: &Uri) -> bool {
+fn wants_other_transport(bytes: &[u8], uri: &Uri) -> bool {
     !uri.transport.is_empty() && !eq_ignore_case(uri.transport.of(bytes), b"udp")
 }
 

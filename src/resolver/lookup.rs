@@ -14,7 +14,7 @@ use hickory_resolver::{TokioResolver, system_conf};
 
 use super::TIME_LIMIT;
 use crate::config::Config;
-use crate::proxy::{HostPort, MAX_NAMES, Target};
+use crate::proxy::{HostPort, MAX_NAMES, Server};
 use crate::sip::DEFAULT_PORT;
 
 /// Bounds of how long an answer holds, whatever its TTL says.
@@ -65,7 +65,7 @@ impl Lookup {
     }
 
     /// What `name` stands for, and how long that holds; `None`: nothing.
-    pub(super) async fn targets(&self, name: &HostPort) -> Option<(Vec<Target>, Duration)> {
+    pub(super) async fn servers(&self, name: &HostPort) -> Option<(Vec<Server>, Duration)> {
         let host = whole_name(&name.host)?;
         if let Some(port) = name.port {
             return self.host(host, port).await;
@@ -83,8 +83,8 @@ impl Lookup {
                     RData::SRV(srv) => Some(srv.clone()),
                     _ => None,
                 });
-                let (targets, ttl) = self.service(hosts.collect()).await?;
-                Some((targets, ttl.min(left(found.valid_until()))))
+                let (servers, ttl) = self.service(hosts.collect()).await?;
+                Some((servers, ttl.min(left(found.valid_until()))))
             }
             Err(error) if error.is_no_records_found() => self.host(host, DEFAULT_PORT).await,
             Err(_) => None,
@@ -94,31 +94,31 @@ impl Lookup {
     /// The hosts of the lowest priority of which one has an address. Those
     /// behind them would take over where one does not answer, which nobody
     /// knows who remembers nothing.
-    async fn service(&self, mut hosts: Vec<SRV>) -> Option<(Vec<Target>, Duration)> {
+    async fn service(&self, mut hosts: Vec<SRV>) -> Option<(Vec<Server>, Duration)> {
         // In one order, so that always the same are left out.
         hosts.sort_by(|a, b| (a.priority, &a.target, a.port).cmp(&(b.priority, &b.target, b.port)));
         hosts.truncate(MAX_RECORDS);
         for equals in hosts.chunk_by(|a, b| a.priority == b.priority) {
-            let mut targets = Vec::new();
+            let mut servers = Vec::new();
             let mut ttl = TTL_MAX;
             for srv in equals {
                 if let Some((found, for_so_long)) = self.host(srv.target.clone(), srv.port).await {
                     ttl = ttl.min(for_so_long);
-                    targets.extend(found.into_iter().map(|target| Target {
+                    servers.extend(found.into_iter().map(|server| Server {
                         weight: srv.weight,
-                        ..target
+                        ..server
                     }));
                 }
             }
-            if !targets.is_empty() {
-                return Some((targets, ttl));
+            if !servers.is_empty() {
+                return Some((servers, ttl));
             }
         }
         None
     }
 
     /// The addresses of one host.
-    async fn host(&self, host: Name, port: u16) -> Option<(Vec<Target>, Duration)> {
+    async fn host(&self, host: Name, port: u16) -> Option<(Vec<Server>, Duration)> {
         // "." is no host: the service is not offered (RFC 2782).
         if host.is_root() {
             return None;
@@ -127,12 +127,12 @@ impl Lookup {
         let mut addresses: Vec<_> = found.iter().map(|ip| SocketAddr::new(ip, port)).collect();
         addresses.sort_unstable();
         addresses.truncate(MAX_RECORDS);
-        let target = Target {
+        let server = Server {
             weight: 0,
             addresses,
         };
         let ttl = left(found.valid_until());
-        (!target.addresses.is_empty()).then(|| (vec![target], ttl))
+        (!server.addresses.is_empty()).then(|| (vec![server], ttl))
     }
 }
 

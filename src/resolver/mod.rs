@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::config::Config;
-use crate::proxy::{HostPort, MAX_HELD, Target};
+use crate::proxy::{HostPort, MAX_HELD, Server};
 use lookup::Lookup;
 
 /// How long a request is held at most.
@@ -45,7 +45,7 @@ pub struct Answer {
     /// The name.
     pub name: HostPort,
     /// None: there is no such name, or no answer came in time.
-    pub targets: Vec<Target>,
+    pub servers: Vec<Server>,
     /// How long that holds.
     pub ttl: Duration,
     /// The request.
@@ -139,7 +139,7 @@ async fn serve(lookup: Lookup, mut questions: mpsc::Receiver<Question>) {
                     lookups.spawn(async move {
                         let found = async {
                             let _permit = permits.acquire().await.ok()?;
-                            lookup.targets(&name).await
+                            lookup.servers(&name).await
                         };
                         let found = tokio::time::timeout(TIME_LIMIT, found).await;
                         (name, found.ok().flatten())
@@ -148,9 +148,9 @@ async fn serve(lookup: Lookup, mut questions: mpsc::Receiver<Question>) {
                 others.push(one);
             }
             Some(Ok((name, found))) = lookups.join_next() => {
-                let (targets, ttl) = found.unwrap_or((Vec::new(), lookup::FAILURE_TTL));
+                let (servers, ttl) = found.unwrap_or((Vec::new(), lookup::FAILURE_TTL));
                 for one in waiting.remove(&name).unwrap_or_default() {
-                    one.answer(name.clone(), targets.clone(), ttl);
+                    one.answer(name.clone(), servers.clone(), ttl);
                 }
             }
         }
@@ -158,10 +158,10 @@ async fn serve(lookup: Lookup, mut questions: mpsc::Receiver<Question>) {
 }
 
 impl Waiting {
-    fn answer(self, name: HostPort, targets: Vec<Target>, ttl: Duration) {
+    fn answer(self, name: HostPort, servers: Vec<Server>, ttl: Duration) {
         let answer = Answer {
             name,
-            targets,
+            servers,
             ttl,
             held: self.held,
         };

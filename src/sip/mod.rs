@@ -23,7 +23,7 @@ pub use rewrite::{Rewrite, TooManyEdits};
 pub use rows::{Row, find_row, rows};
 pub use scan::{CSeq, Fault, Header, Message, NotSip, StartLine, scan};
 pub use uri::{Scheme, Uri, uri};
-pub use via::{Via, port, via};
+pub use via::{Via, port, via, vias};
 
 /// Default port of SIP over UDP (RFC 3261 §19.1.2).
 pub const DEFAULT_PORT: u16 = 5060;

@@ -3,13 +3,15 @@
 
 use super::Span;
 
-/// Edits that one message can need: the start, the end, our own Via, three
-/// parameters of the top Via, Max-Forwards, and the Route values we remove.
-const MAX_EDITS: usize = 16;
+/// Edits that one message can need: our own Via and Record-Route, three
+/// parameters of the top Via, Max-Forwards, and the Route values we remove or,
+/// for a strict router, move.
+const MAX_EDITS: usize = 32;
 
-/// Octets that one message can need put in: our Via with the longest host
-/// name (255), `received`, `rport`, Max-Forwards.
-const MAX_NEW: usize = 640;
+/// Octets that one message can need put in: our Via and two Record-Routes with
+/// the longest host names (255), `received`, `rport`, Max-Forwards; for a strict
+/// router the Route values that stay.
+const MAX_NEW: usize = 2048;
 
 #[derive(Clone, Copy, Default)]
 struct Edit {

@@ -34,6 +34,8 @@ pub struct Uri {
     pub maddr: Span,
     /// The value of `transport`, or empty.
     pub transport: Span,
+    /// Whether it has `lr`: whose it is leaves the Request-URI alone (§19.1.1).
+    pub loose: bool,
 }
 
 impl Uri {
@@ -61,6 +63,7 @@ pub fn uri(bytes: &[u8], span: Span) -> Option<Uri> {
         port: None,
         maddr: none,
         transport: none,
+        loose: false,
     };
     if matches!(scheme, Scheme::Tel | Scheme::Other) {
         uri.user = Span::new(at, text.find(at, |lanes| lanes.is(b';')));
@@ -135,6 +138,7 @@ impl Uri {
             } else if text.is_word(name, b"transport") {
                 &mut self.transport
             } else {
+                self.loose |= text.is_word(name, b"lr");
                 continue;
             };
             // Twice the same would let two readers choose differently.

@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use super::param::{Next, Param, next_param};
 use super::text::Text;
-use super::{DEFAULT_PORT, Span, eq_ignore_case};
+use super::{DEFAULT_PORT, Message, Span, eq_ignore_case, rows};
 
 /// A Via value, read as far as a proxy needs it.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +25,28 @@ pub struct Via {
     pub maddr: Option<Param>,
     /// Where the next value of the same row starts, behind the comma.
     pub next: Option<u32>,
+}
+
+/// All Via values of a message, from the topmost on, up to one that breaks the
+/// grammar.
+pub fn vias<'a>(message: &'a Message<'_>) -> impl Iterator<Item = Via> + 'a {
+    let bytes = message.bytes;
+    let from = message
+        .via
+        .map_or(message.headers_end, |row| row.line.start);
+    let rows = rows(bytes, from as usize, message.headers_end as usize);
+    let rows = rows.filter(|(name, _)| eq_ignore_case(name, b"Via") || eq_ignore_case(name, b"v"));
+    let values = rows.flat_map(move |(_, row)| {
+        let mut next = Some(row.value.start);
+        std::iter::from_fn(move || {
+            let start = next?;
+            let end = row.value.end;
+            let value = via(bytes, Span { start, end });
+            next = value.and_then(|value| value.next);
+            Some(value)
+        })
+    });
+    values.map_while(|value| value)
 }
 
 impl Via {

@@ -1,16 +1,22 @@
-//! Starts and pins the workers, tells the operator what is so, and ends it
-//! all on a signal.
+//! Starts and pins the workers, tells the operator what is so, reloads the
+//! configuration and ends it all on a signal.
 
+mod reload;
 mod secret_file;
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use mio::Waker;
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use sd_notify::NotifyState;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use crate::config::text::policy_name;
@@ -18,19 +24,26 @@ use crate::config::{Config, Listener, Steer};
 use crate::net::{Granted, Socket, steer};
 use crate::proxy::{Proxy, ReplyLimiter, Secret};
 use crate::resolver::{self, Questions};
-use crate::worker::{Counters, Totals, Worker};
+use crate::worker::{Counters, Shared, Snapshot, Totals, Worker};
 
+pub use reload::{NeedsRestart, Reloaded};
 pub use secret_file::{Kept, SecretFileError, load, place};
 
 /// A running load balancer.
 pub struct Instance {
+    /// As loaded.
+    asked: Config,
+    /// The same with the addresses that are bound.
     config: Config,
-    proxy: Arc<Proxy>,
+    snapshot: Arc<Snapshot>,
+    /// The number of each generation that took the place of another within
+    /// the time of second chances, and since when.
+    retired: VecDeque<(u64, Instant)>,
     granted: Vec<Granted>,
     steering: Steering,
     cores: Vec<Option<usize>>,
     counters: Vec<Arc<Counters>>,
-    stop: Arc<AtomicBool>,
+    shared: Arc<Shared>,
     threads: Vec<(JoinHandle<io::Result<()>>, Arc<Waker>)>,
 }
 
@@ -98,7 +111,8 @@ impl Instance {
     ///
     /// # Errors
     /// [`StartError`]; nothing keeps running then.
-    pub fn start(mut config: Config, secret: Secret) -> Result<Self, StartError> {
+    pub fn start(asked: Config, secret: Secret) -> Result<Self, StartError> {
+        let mut config = asked.clone();
         let mut sockets: Vec<Vec<Socket>> = (0..config.workers).map(|_| Vec::new()).collect();
         let (receive, send) = (config.receive_buffer, config.send_buffer);
         let mut granted = Vec::new();
@@ -119,15 +133,23 @@ impl Instance {
         let questions = questions.map_err(StartError::Resolver)?;
         let limiter_key =
             secret_file::random().map_err(|error| StartError::System("getrandom", error))?;
-        let proxy = Arc::new(Proxy::new(&config, secret));
+        let snapshot = Snapshot::new(Proxy::new(&config, secret), config.workers);
+        let snapshot = Arc::new(snapshot);
+        let shared = Shared {
+            latest: Arc::new(ArcSwap::new(Arc::clone(&snapshot))),
+            stop: AtomicBool::new(false),
+            started: Instant::now(),
+        };
         let mut instance = Self {
             cores: cores(&config),
-            proxy,
+            snapshot,
+            retired: VecDeque::new(),
             granted,
             steering,
             counters: Vec::new(),
-            stop: Arc::new(AtomicBool::new(false)),
+            shared: Arc::new(shared),
             threads: Vec::new(),
+            asked,
             config,
         };
         for sockets in sockets {
@@ -146,20 +168,20 @@ impl Instance {
         limiter_key: [u8; 16],
         questions: Option<Questions>,
     ) -> Result<(), StartError> {
-        let counters = Arc::new(Counters::new(&self.config));
+        let counters = Arc::new(Counters::default());
+        let number = self.threads.len();
         // Each worker gives out its share of the allowance.
         let rate = self.config.reply_rate.div_ceil(self.config.workers as u32);
         let (worker, waker) = Worker::new(
+            number,
             sockets,
-            Arc::clone(&self.proxy),
+            Arc::clone(&self.shared),
             Arc::clone(&counters),
             ReplyLimiter::new(rate, limiter_key),
             questions,
-            Arc::clone(&self.stop),
             &self.config,
         )
         .map_err(|error| StartError::System("epoll", error))?;
-        let number = self.threads.len();
         let core = self.cores[number];
         let thread = std::thread::Builder::new()
             .name(format!("worker-{number}"))
@@ -184,13 +206,13 @@ impl Instance {
     /// What decides.
     #[must_use]
     pub fn proxy(&self) -> &Proxy {
-        &self.proxy
+        self.snapshot.proxy()
     }
 
     /// What all workers have counted so far.
     #[must_use]
     pub fn totals(&self) -> Totals {
-        Totals::of(&self.counters, &self.config)
+        Totals::of(&self.counters, &self.snapshot)
     }
 
     /// Stops the workers, and returns what they have counted.
@@ -198,7 +220,7 @@ impl Instance {
     /// # Errors
     /// What ended a worker before its time.
     pub fn stop(mut self) -> io::Result<Totals> {
-        self.stop.store(true, Ordering::Relaxed);
+        self.shared.stop.store(true, Ordering::Relaxed);
         for (thread, waker) in self.threads.drain(..) {
             waker.wake()?;
             thread
@@ -355,33 +377,72 @@ fn cores(config: &Config) -> Vec<Option<usize>> {
     (0..config.workers).map(|_| cores.next()).collect()
 }
 
-/// Runs until SIGTERM or SIGINT. SIGUSR1 prints the counters.
+/// Runs until SIGTERM or SIGINT. SIGUSR1 prints the counters, SIGHUP takes the
+/// configuration that `load` gives, unless there is none.
 ///
 /// # Errors
 /// What kept it from starting, or ended a worker.
 pub fn run(
     config: Config,
+    load_again: &dyn Fn() -> io::Result<Option<Config>>,
     err: &mut dyn Write,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     // Before anything else, so that no signal finds its default action.
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGHUP])?;
     let (secret, kept) = load(config.secret_file.as_deref()).map_err(StartError::Secret)?;
-    let instance = Instance::start(config, secret)?;
+    let mut instance = Instance::start(config, secret)?;
     instance.write_facts(err)?;
     writeln!(err, "{kept}")?;
-    writeln!(err, "ready: SIGTERM ends, SIGUSR1 prints counters")?;
-    // Not under systemd there is nobody to tell.
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    for signal in &mut signals {
-        if signal != SIGUSR1 {
-            break;
+    writeln!(
+        err,
+        "ready: SIGTERM ends, SIGHUP reloads, SIGUSR1 prints counters"
+    )?;
+    notify(&[NotifyState::Ready]);
+    // A thread waits for signals, for only a channel can be waited for in time.
+    let handle = signals.handle();
+    let (sender, received) = mpsc::channel();
+    let listener =
+        std::thread::spawn(move || signals.forever().try_for_each(|signal| sender.send(signal)));
+    loop {
+        let patience = instance.next_to_forget();
+        match received.recv_timeout(patience.unwrap_or(Duration::MAX)) {
+            Ok(SIGUSR1) => write_counters(err, &instance.totals())?,
+            Ok(SIGHUP) => reload(&mut instance, load_again, err)?,
+            Err(RecvTimeoutError::Timeout) => instance.forget_former(),
+            Ok(_) | Err(RecvTimeoutError::Disconnected) => break,
         }
-        write_counters(err, &instance.totals())?;
     }
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    notify(&[NotifyState::Stopping]);
+    handle.close();
+    // It has ended, or is about to; nothing it could say matters now.
+    let _ = listener.join();
     let totals = instance.stop()?;
     write_counters(err, &totals)?;
     Ok(())
+}
+
+/// Reloads, and tells what came of it.
+fn reload(
+    instance: &mut Instance,
+    load_again: &dyn Fn() -> io::Result<Option<Config>>,
+    err: &mut dyn Write,
+) -> io::Result<()> {
+    let now = NotifyState::monotonic_usec_now()?;
+    notify(&[NotifyState::Reloading, now]);
+    match load_again()? {
+        None => writeln!(err, "reload refused, the configuration of before stays")?,
+        Some(config) => match instance.reload(config) {
+            Ok(reloaded) => writeln!(err, "{reloaded}")?,
+            Err(refusal) => writeln!(err, "{refusal}")?,
+        },
+    }
+    notify(&[NotifyState::Ready]);
+    Ok(())
+}
+
+/// Tells systemd; where there is none, there is nobody to tell.
+fn notify(states: &[NotifyState<'_>]) {
+    let _ = sd_notify::notify(states);
 }
 
 fn write_counters(err: &mut dyn Write, totals: &Totals) -> io::Result<()> {

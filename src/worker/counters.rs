@@ -3,8 +3,8 @@
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::config::Config;
-use crate::proxy::{Forward, Reason, Reply, Status, Way};
+use super::Snapshot;
+use crate::proxy::{CookieUse, Forward, Reason, Reply, Status, Way};
 
 /// Error numbers that are told apart; Linux has none above.
 const ERRNOS: usize = 134;
@@ -19,6 +19,9 @@ pub struct Counters {
     runs: AtomicU64,
     in_runs: AtomicU64,
     refused_runs: AtomicU64,
+    cookies_followed: AtomicU64,
+    cookies_gone: AtomicU64,
+    cookies_forged: AtomicU64,
     replies: [AtomicU64; Status::ALL.len()],
     dropped: [AtomicU64; Reason::ALL.len()],
     send_errors: [AtomicU64; ERRNOS],
@@ -27,14 +30,12 @@ pub struct Counters {
     not_held: AtomicU64,
     names_resolved: AtomicU64,
     names_failed: AtomicU64,
-    /// Requests sent to members, by set and destination.
-    destinations: Vec<Vec<AtomicU64>>,
 }
 
 /// A load and a store cost less than an atomic addition, and are enough for
 /// a single writer.
 #[inline]
-fn add(counter: &AtomicU64, n: u64) {
+pub(super) fn add(counter: &AtomicU64, n: u64) {
     counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Relaxed);
 }
 
@@ -42,15 +43,9 @@ fn zeros<const N: usize>() -> [AtomicU64; N] {
     [const { AtomicU64::new(0) }; N]
 }
 
-impl Counters {
-    /// All at zero, with one for each destination of `config`.
-    #[must_use]
-    pub fn new(config: &Config) -> Self {
-        let destinations = config
-            .sets
-            .iter()
-            .map(|set| set.destinations.iter().map(|_| AtomicU64::new(0)).collect())
-            .collect();
+impl Default for Counters {
+    /// All at zero.
+    fn default() -> Self {
         Self {
             received: AtomicU64::new(0),
             requests: AtomicU64::new(0),
@@ -58,6 +53,9 @@ impl Counters {
             runs: AtomicU64::new(0),
             in_runs: AtomicU64::new(0),
             refused_runs: AtomicU64::new(0),
+            cookies_followed: AtomicU64::new(0),
+            cookies_gone: AtomicU64::new(0),
+            cookies_forged: AtomicU64::new(0),
             replies: zeros(),
             dropped: zeros(),
             send_errors: zeros(),
@@ -66,10 +64,11 @@ impl Counters {
             not_held: AtomicU64::new(0),
             names_resolved: AtomicU64::new(0),
             names_failed: AtomicU64::new(0),
-            destinations,
         }
     }
+}
 
+impl Counters {
     #[inline]
     pub(super) fn received(&self, n: usize) {
         add(&self.received, n as u64);
@@ -77,15 +76,15 @@ impl Counters {
 
     #[inline]
     pub(super) fn forwarded(&self, forward: &Forward) {
-        let to = match forward.way {
-            Way::Response => return add(&self.responses, 1),
-            Way::Selected(selection) => Some((selection.set, selection.destination)),
-            Way::Named { set, destination } => Some((set, destination)),
-            Way::Outbound | Way::Allowed => None,
-        };
-        add(&self.requests, 1);
-        if let Some((set, destination)) = to {
-            add(&self.destinations[set][destination], 1);
+        match forward.way {
+            Way::Response => add(&self.responses, 1),
+            _ => add(&self.requests, 1),
+        }
+        match forward.cookie {
+            CookieUse::None => {}
+            CookieUse::Followed => add(&self.cookies_followed, 1),
+            CookieUse::Gone => add(&self.cookies_gone, 1),
+            CookieUse::Forged => add(&self.cookies_forged, 1),
         }
     }
 
@@ -154,7 +153,7 @@ pub struct Totals {
 impl Totals {
     /// Adds up what the workers have counted so far.
     #[must_use]
-    pub fn of(workers: &[std::sync::Arc<Counters>], config: &Config) -> Self {
+    pub fn of(workers: &[std::sync::Arc<Counters>], snapshot: &Snapshot) -> Self {
         let sum = |counter: &dyn Fn(&Counters) -> &AtomicU64| {
             workers
                 .iter()
@@ -166,12 +165,7 @@ impl Totals {
             ("requests-forwarded".to_owned(), sum(&|w| &w.requests)),
             ("responses-forwarded".to_owned(), sum(&|w| &w.responses)),
         ];
-        for (s, set) in config.sets.iter().enumerate() {
-            for (d, destination) in set.destinations.iter().enumerate() {
-                let name = format!("to-{}-{}", set.name, destination.address);
-                values.push((name, sum(&|w| &w.destinations[s][d])));
-            }
-        }
+        values.extend(snapshot.requests());
         for (number, worker) in workers.iter().enumerate() {
             let name = format!("worker-{number}-received");
             values.push((name, worker.received.load(Ordering::Relaxed)));
@@ -180,6 +174,9 @@ impl Totals {
             ("runs-sent".to_owned(), sum(&|w| &w.runs)),
             ("sent-in-runs".to_owned(), sum(&|w| &w.in_runs)),
             ("runs-refused".to_owned(), sum(&|w| &w.refused_runs)),
+            ("cookies-followed".to_owned(), sum(&|w| &w.cookies_followed)),
+            ("cookies-gone".to_owned(), sum(&|w| &w.cookies_gone)),
+            ("cookies-forged".to_owned(), sum(&|w| &w.cookies_forged)),
             ("requests-held".to_owned(), sum(&|w| &w.held)),
             ("requests-not-held".to_owned(), sum(&|w| &w.not_held)),
             ("names-resolved".to_owned(), sum(&|w| &w.names_resolved)),

@@ -1,11 +1,12 @@
 //! The loop of one worker thread: wait, receive a batch, decide each, send.
 //!
-//! It shares nothing with other workers but what never changes, and its
-//! counters, which it alone writes. In the steady state it allocates nothing,
+//! It shares nothing with other workers but what never changes, which is
+//! swapped whole, and its counters, which it alone writes. In the steady state it allocates nothing,
 //! takes no lock, and reads the clock once each time its sockets are empty.
 
 mod counters;
 mod pace;
+mod snapshot;
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -13,33 +14,45 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use arc_swap::{ArcSwap, Cache};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::config::{Config, Gso};
 use crate::net::{InRun, Limits, ReceiveBatch, SendBatch, Sent, Socket};
-use crate::proxy::{Datagram, Decision, Proxy, Reason, ReplyLimiter, Scratch, Unresolved};
+use crate::proxy::{Datagram, Decision, HostPort, Reason, ReplyLimiter, Scratch};
 use crate::resolver::{Answer, Client, Held, Questions};
 
 pub use counters::{Counters, Totals};
 use pace::{Next, Pace};
+pub use snapshot::Snapshot;
 
 /// What one worker needs to run.
 pub struct Worker {
     sockets: Vec<Socket>,
     /// Which of them epoll watches.
     watched: Vec<bool>,
-    proxy: Arc<Proxy>,
+    /// Among the workers.
+    number: usize,
     counters: Arc<Counters>,
     limiter: ReplyLimiter,
     /// Where names are resolved.
     resolver: Option<Client>,
-    stop: Arc<AtomicBool>,
+    shared: Arc<Shared>,
     poll: Poll,
     batch: usize,
     limits: Limits,
     pace: Pace,
-    started: Instant,
+}
+
+/// What all workers read, and the supervisor writes.
+pub struct Shared {
+    /// What to decide by.
+    pub latest: Arc<ArcSwap<Snapshot>>,
+    /// Whether to end.
+    pub stop: AtomicBool,
+    /// When time began.
+    pub started: Instant,
 }
 
 /// The token of the waker; sockets have their listener's number.
@@ -52,23 +65,22 @@ const WORTH_UNWATCHING: usize = 8;
 const CLOCK_START: u64 = 3_600_000;
 
 impl Worker {
-    /// Prepares a worker that owns one socket for each listener.
+    /// Prepares worker `number`, which owns one socket for each listener.
     ///
     /// # Errors
     /// As of `epoll_create1` and `eventfd`.
     pub fn new(
+        number: usize,
         sockets: Vec<Socket>,
-        proxy: Arc<Proxy>,
+        shared: Arc<Shared>,
         counters: Arc<Counters>,
         limiter: ReplyLimiter,
         questions: Option<Questions>,
-        stop: Arc<AtomicBool>,
         config: &Config,
     ) -> io::Result<(Self, Arc<Waker>)> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let client = |questions| Client::new(questions, Arc::clone(&waker));
-        let started = Instant::now();
         let watched = vec![false; sockets.len()];
         let limits = match config.gso {
             _ if !sockets.iter().all(Socket::segments) => Limits::OFF,
@@ -79,16 +91,15 @@ impl Worker {
         let worker = Self {
             sockets,
             watched,
-            proxy,
+            number,
             counters,
             limiter,
             resolver: questions.map(client),
-            stop,
             poll,
             batch: config.batch,
             limits,
-            pace: Pace::new(config.coalesce, config.spin, started),
-            started,
+            pace: Pace::new(config.coalesce, config.spin, shared.started),
+            shared,
         };
         Ok((worker, waker))
     }
@@ -102,8 +113,9 @@ impl Worker {
         let mut ready = vec![false; self.sockets.len()];
         let mut received = ReceiveBatch::new(self.batch);
         let mut out = SendBatch::new(self.batch, self.limits);
-        let mut scratch = self.proxy.scratch();
-        while !self.stop.load(Ordering::Relaxed) {
+        let mut latest = Cache::new(Arc::clone(&self.shared.latest));
+        let mut scratch = latest.load().proxy().scratch();
+        while !self.shared.stop.load(Ordering::Relaxed) {
             if !ready.contains(&true) {
                 match self.pace.next(Instant::now()) {
                     Next::Await => self.wait(&mut events, &mut ready)?,
@@ -114,9 +126,10 @@ impl Worker {
                     Next::Look => ready.fill(true),
                 }
             }
-            self.take_answers(&mut out, &mut scratch);
+            self.take_answers(latest.load(), &mut out, &mut scratch);
             for (listener, ready) in ready.iter_mut().enumerate().filter(|(_, ready)| **ready) {
-                *ready = self.batch(listener, &mut received, &mut out, &mut scratch)?;
+                let snapshot = latest.load();
+                *ready = self.batch(listener, snapshot, &mut received, &mut out, &mut scratch)?;
             }
         }
         Ok(())
@@ -169,6 +182,7 @@ impl Worker {
     fn batch(
         &mut self,
         listener: usize,
+        snapshot: &Snapshot,
         received: &mut ReceiveBatch,
         out: &mut SendBatch,
         scratch: &mut Scratch,
@@ -190,7 +204,7 @@ impl Worker {
                 source,
                 listener,
             };
-            self.decide(&datagram, out, scratch);
+            self.decide(&datagram, snapshot, out, scratch);
         }
         flush(out, &self.sockets, &self.counters);
         self.counters.received(n);
@@ -200,11 +214,17 @@ impl Worker {
 
     /// Decides one datagram, and does what was decided.
     #[inline]
-    fn decide(&mut self, datagram: &Datagram<'_>, out: &mut SendBatch, scratch: &mut Scratch) {
+    fn decide(
+        &mut self,
+        datagram: &Datagram<'_>,
+        snapshot: &Snapshot,
+        out: &mut SendBatch,
+        scratch: &mut Scratch,
+    ) {
         if !out.has_room() {
             flush(out, &self.sockets, &self.counters);
         }
-        let decision = self.proxy.decide(datagram, scratch, out.space());
+        let decision = snapshot.proxy().decide(datagram, scratch, out.space());
         match decision {
             Decision::Forward(forward) => {
                 let run = InRun {
@@ -213,31 +233,34 @@ impl Worker {
                 };
                 out.push(forward.length, forward.to, forward.listener, Some(run));
                 self.counters.forwarded(&forward);
+                if let Some((set, destination)) = forward.way.destination() {
+                    snapshot.tallies(self.number).sent(set, destination);
+                }
             }
             Decision::Reply(reply) => {
                 let source = datagram.source.ip();
-                if self.limiter.allow(source, now(self.started)) {
+                if self.limiter.allow(source, now(self.shared.started)) {
                     out.push(reply.length, reply.to, datagram.listener, None);
                     self.counters.replied(&reply);
                 } else {
                     self.counters.dropped(Reason::ReplyLimit);
                 }
             }
-            Decision::Resolve(name) => self.hold(datagram, name),
+            Decision::Resolve => self.hold(datagram, scratch.names().wanted().clone()),
             Decision::Drop(reason) => self.counters.dropped(reason),
         }
     }
 
     /// Hands a request over to the resolver, to be decided when it comes back.
     #[cold]
-    fn hold(&self, datagram: &Datagram<'_>, name: Unresolved) {
+    fn hold(&self, datagram: &Datagram<'_>, name: HostPort) {
         let held = Held {
             bytes: datagram.bytes.into(),
             source: datagram.source,
             listener: datagram.listener,
         };
         let resolver = self.resolver.as_ref();
-        if resolver.is_some_and(|resolver| resolver.ask(name.of(datagram.bytes), held)) {
+        if resolver.is_some_and(|resolver| resolver.ask(name, held)) {
             self.counters.held();
         } else {
             self.counters.dropped(Reason::Unresolved);
@@ -245,23 +268,23 @@ impl Worker {
     }
 
     /// Decides the requests that the resolver has given back.
-    fn take_answers(&mut self, out: &mut SendBatch, scratch: &mut Scratch) {
+    fn take_answers(&mut self, snapshot: &Snapshot, out: &mut SendBatch, scratch: &mut Scratch) {
         if self.resolver.is_none() {
             return;
         }
         if !scratch.names().is_empty() {
-            scratch.names().forget(now(self.started));
+            scratch.names().forget(now(self.shared.started));
         }
         while let Some(answer) = self.resolver.as_ref().and_then(Client::answer) {
             let Answer {
                 name,
-                targets,
+                servers,
                 ttl,
                 held,
             } = answer;
-            let resolved = !targets.is_empty();
-            let until = now(self.started) + ttl.as_millis() as u64;
-            if scratch.names().learn(name, targets, until) {
+            let resolved = !servers.is_empty();
+            let until = now(self.shared.started) + ttl.as_millis() as u64;
+            if scratch.names().learn(name, servers, until) {
                 self.counters.answered(resolved);
             }
             let datagram = Datagram {
@@ -269,7 +292,7 @@ impl Worker {
                 source: held.source,
                 listener: held.listener,
             };
-            self.decide(&datagram, out, scratch);
+            self.decide(&datagram, snapshot, out, scratch);
         }
         flush(out, &self.sockets, &self.counters);
     }

@@ -43,12 +43,16 @@ pub fn config() -> Config {
             name: LISTEN.to_owned(),
             address: LISTEN.parse().expect("an address"),
             advertise: None,
+            record_route: false,
+            path: false,
+            egress: Vec::new(),
         }],
         sets: vec![Set {
             name: "farm".to_owned(),
             policy: Policy::Hash,
             hash_key: HashKey::CallId,
             destinations: destinations.collect(),
+            member_sources: Vec::new(),
         }],
         routes: Vec::new(),
         allowed_next_hops: Vec::new(),
@@ -65,6 +69,7 @@ pub fn config() -> Config {
         reply_rate: 1000,
         resolve: true,
         resolvers: vec![SocketAddr::from(([192, 0, 2, 53], 53))],
+        second_chance: Duration::from_secs(180),
     }
 }
 
@@ -108,7 +113,7 @@ impl Bench {
         let length = match decision {
             Decision::Forward(forward) => forward.length,
             Decision::Reply(reply) => reply.length,
-            Decision::Resolve(_) | Decision::Drop(_) => 0,
+            Decision::Resolve | Decision::Drop(_) => 0,
         };
         (decision, &self.out[..length])
     }

@@ -37,15 +37,16 @@ pub fn check(
 ) -> Result<(), String> {
     let checked = match decision {
         Decision::Drop(_) => Ok(()),
-        Decision::Resolve(_) if is_member(source) => Ok(()),
-        Decision::Resolve(name) => Err(format!("{:?} asked for from outside", name.of(input))),
+        Decision::Resolve if is_member(source) => Ok(()),
+        Decision::Resolve => Err("a name is asked for from outside".to_owned()),
         Decision::Reply(reply) => replied(input, source, reply, output),
         Decision::Forward(forward) => {
             let member = is_member(forward.to);
             match forward.way {
                 Way::Response => response(input, output),
-                Way::Selected(_) | Way::Named { .. } if member => request(input, source, output),
-                Way::Outbound if is_member(source) => request(input, source, output),
+                Way::Selected(_) if member => request(input, source, output, false),
+                Way::Named { .. } if member => request(input, source, output, true),
+                Way::Outbound if is_member(source) => request(input, source, output, true),
                 way => Err(format!("{way:?} to {}", forward.to)),
             }
             .and_then(|()| padding(output, forward.padding_at))
@@ -61,11 +62,16 @@ fn is_member(address: SocketAddr) -> bool {
     (0..fixture::DESTINATIONS).any(|n| fixture::destination(n) == address)
 }
 
-/// A request that was sent on.
-fn request(input: &[u8], source: SocketAddr, output: &[u8]) -> Result<(), String> {
+/// A request that was sent on; where its Route was `followed`, a strict router
+/// may have been served.
+fn request(input: &[u8], source: SocketAddr, output: &[u8], followed: bool) -> Result<(), String> {
     let (before, lists) = read(input)?;
     let (after, _) = read(output)?;
-    ensure!(after.start == before.start, "the start line has changed");
+    let strict = after.start != before.start;
+    ensure!(
+        !strict || (followed && (lists.is_some() || served(&before, &after))),
+        "the start line has changed"
+    );
     ensure!(after.call_id == before.call_id, "the Call-ID has changed");
     ensure!(after.body == before.body, "the body has changed");
 
@@ -109,7 +115,8 @@ fn request(input: &[u8], source: SocketAddr, output: &[u8]) -> Result<(), String
         });
     let but_own_routes = |headers: &[(String, Vec<u8>)]| {
         let all = headers.iter().cloned();
-        all.filter(|(name, _)| !(names_us || lists == Some(twin::ROUTE)) || name != "route")
+        let judged = !(names_us || strict || lists == Some(twin::ROUTE));
+        all.filter(|(name, _)| judged || name != "route")
             .collect::<Vec<_>>()
     };
     let (expected, found) = (but_own_routes(&expected), but_own_routes(&after.headers));
@@ -118,6 +125,27 @@ fn request(input: &[u8], source: SocketAddr, output: &[u8]) -> Result<(), String
         "headers: {found:?}\nexpected: {expected:?}"
     );
     Ok(())
+}
+
+/// Whether `after` is `before` as a strict router wants it: the first Route,
+/// which has no `lr`, has changed places with the Request-URI, which has become
+/// the last (RFC 3261 §16.6 item 6).
+fn served(before: &twin::Twin, after: &twin::Twin) -> bool {
+    let uri = |message: &twin::Twin| match &message.start {
+        twin::StartLine::Request { uri, .. } => uri.clone(),
+        twin::StartLine::Response { .. } => Vec::new(),
+    };
+    let texts = |routes: &[twin::Uri]| routes.iter().map(|each| each.text.clone()).collect();
+    let is_strict = |route: &twin::Uri| {
+        let mut names = route.params.iter().map(|(name, _)| name);
+        route.text == uri(after) && !names.any(|name| name.eq_ignore_ascii_case("lr"))
+    };
+    let Some(first) = before.routes.iter().position(is_strict) else {
+        return false;
+    };
+    let mut expected: Vec<Vec<u8>> = texts(&before.routes[first + 1..]);
+    expected.push(uri(before));
+    expected == texts(&after.routes)
 }
 
 /// White space at `at` stands before the value of Max-Forwards or, in a

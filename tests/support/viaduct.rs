@@ -92,6 +92,11 @@ impl Viaduct {
         self.process.signal(signal);
     }
 
+    /// Waits until `find` finds what it wants in the output.
+    pub fn wait_for<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
+        self.process.wait_for(what, PATIENCE, find)
+    }
+
     /// The present value of one counter; 0 where it was not printed.
     pub fn counter(&mut self, name: &str) -> u64 {
         self.counters().get(name)

@@ -1,0 +1,63 @@
+//! What takes effect at a start only, told from what a reload may change.
+
+use super::{Config, Listener};
+
+/// The keys in which `asked` differs from `running` and that only a start can
+/// bring into effect. Both are as loaded, not as bound.
+pub fn needs_restart(running: &Config, asked: &Config) -> Vec<&'static str> {
+    // Whole, so that a new setting cannot be forgotten here.
+    let Config {
+        listeners,
+        sets: _,
+        routes: _,
+        allowed_next_hops: _,
+        workers,
+        steer,
+        pin,
+        batch,
+        gso,
+        coalesce,
+        spin,
+        receive_buffer,
+        send_buffer,
+        secret_file,
+        reply_rate,
+        resolve,
+        resolvers,
+        second_chance: _,
+    } = running;
+    let differs = [
+        ("listener", !alike(listeners, &asked.listeners)),
+        ("workers", *workers != asked.workers),
+        ("steer", *steer != asked.steer),
+        ("pin", *pin != asked.pin),
+        ("batch", *batch != asked.batch),
+        ("gso", *gso != asked.gso),
+        ("coalesce-us", *coalesce != asked.coalesce),
+        ("spin-us", *spin != asked.spin),
+        ("receive-buffer", *receive_buffer != asked.receive_buffer),
+        ("send-buffer", *send_buffer != asked.send_buffer),
+        ("secret-file", *secret_file != asked.secret_file),
+        ("reply-rate", *reply_rate != asked.reply_rate),
+        ("resolve", *resolve != asked.resolve),
+        ("resolver", *resolvers != asked.resolvers),
+    ];
+    let differs = differs.into_iter().filter(|(_, differs)| *differs);
+    differs.map(|(key, _)| key).collect()
+}
+
+/// Whether the sockets are the same, and what our Via says of them.
+fn alike(running: &[Listener], asked: &[Listener]) -> bool {
+    let fixed = |listener: &Listener| {
+        let Listener {
+            name,
+            address,
+            advertise,
+            record_route: _,
+            path: _,
+            egress: _,
+        } = listener;
+        (name.clone(), *address, advertise.clone())
+    };
+    running.iter().map(fixed).eq(asked.iter().map(fixed))
+}

@@ -1,0 +1,170 @@
+//! The cookie in the user part of our Record-Route and Path URIs: what a
+//! proxy with memory would remember of a dialog or a registration (RFC 3261
+//! §16.6 item 4, RFC 3327).
+//!
+//! ```text
+//! d OO II DDDDDDDDDDDDDDDD FFFFFFFFPPPP MMMMMMMMMMMMMMMM
+//! ```
+//! `d` for a dialog, `p` for a Path; O is the listener on the callers' side,
+//! I the one on the farm's; D says which destination has the dialog (a hash of
+//! its address, so that its place in the file does not matter; 0: none); F and
+//! P are address and port of the phone, which is left out where it is to be
+//! reached by its Contact; M is the MAC. All in hexadecimal digits.
+//!
+//! The MAC of a dialog's cookie covers its Call-ID: one call's cookie is no
+//! way to steer another. That of a Path cannot, for each call to the phone
+//! has a Call-ID of its own; only members are believed to send one.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::secret::Secret;
+use crate::sip::{hex8, hex64, parse_hex64};
+
+const PURPOSE_COOKIE: u8 = b'c';
+
+/// Octets without a flow, and of a flow of either family.
+const BARE: usize = 1 + 2 + 2 + 16 + 16;
+const FLOW_V4: usize = 8 + 4;
+const FLOW_V6: usize = 32 + 4;
+
+/// What a cookie is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Purpose {
+    /// In Record-Route.
+    Dialog = b'd',
+    /// In Path.
+    Path = b'p',
+}
+
+/// What a cookie says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cookie {
+    pub(super) purpose: Purpose,
+    /// The listener on the callers' side.
+    pub(super) outer: usize,
+    /// The listener on the farm's side.
+    pub(super) inner: usize,
+    /// See [`Dispatcher::with_id`](crate::dispatcher::Dispatcher::with_id); 0
+    /// for none.
+    pub(super) destination: u64,
+    /// Where the phone is reached, through the binding that its NAT keeps.
+    pub(super) flow: Option<SocketAddr>,
+}
+
+/// A cookie as it stands in a URI.
+pub(super) struct CookieText {
+    octets: [u8; BARE + FLOW_V6],
+    length: usize,
+}
+
+impl CookieText {
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.octets[..self.length]
+    }
+
+    fn put(&mut self, text: &[u8]) {
+        self.octets[self.length..self.length + text.len()].copy_from_slice(text);
+        self.length += text.len();
+    }
+}
+
+impl Cookie {
+    /// Writes it, with its MAC.
+    pub(super) fn write(&self, secret: &Secret, call_id: &[u8], input: &mut Vec<u8>) -> CookieText {
+        let mut text = CookieText {
+            octets: [0; BARE + FLOW_V6],
+            length: 0,
+        };
+        text.put(&[self.purpose as u8]);
+        text.put(&hex8(self.outer as u8));
+        text.put(&hex8(self.inner as u8));
+        text.put(&hex64(self.destination));
+        if let Some(flow) = self.flow {
+            match flow.ip() {
+                IpAddr::V4(ip) => text.put(&hex64(u64::from(ip.to_bits()))[8..]),
+                IpAddr::V6(ip) => {
+                    text.put(&hex64((ip.to_bits() >> 64) as u64));
+                    text.put(&hex64(ip.to_bits() as u64));
+                }
+            }
+            text.put(&hex64(u64::from(flow.port()))[12..]);
+        }
+        let mac = self.mac(secret, call_id, input);
+        text.put(&hex64(mac));
+        text
+    }
+
+    /// Whether the user part of a URI may be a cookie.
+    #[inline]
+    pub(super) fn has_shape(user: &[u8]) -> bool {
+        matches!(user.first(), Some(b'd' | b'D' | b'p' | b'P'))
+            && [BARE, BARE + FLOW_V4, BARE + FLOW_V6].contains(&user.len())
+    }
+
+    /// Reads the user part of a URI of ours: `None` where it is no cookie,
+    /// an error with its purpose where the MAC does not verify.
+    pub(super) fn read(
+        user: &[u8],
+        secret: &Secret,
+        call_id: &[u8],
+        input: &mut Vec<u8>,
+    ) -> Option<Result<Self, Purpose>> {
+        let (cookie, mac) = Self::parse(user)?;
+        let verifies = cookie.mac(secret, call_id, input) == mac;
+        Some(verifies.then_some(cookie).ok_or(cookie.purpose))
+    }
+
+    fn parse(user: &[u8]) -> Option<(Self, u64)> {
+        let flow_length = user.len().checked_sub(BARE)?;
+        let purpose = match user.first()?.to_ascii_lowercase() {
+            b'd' => Purpose::Dialog,
+            b'p' => Purpose::Path,
+            _ => return None,
+        };
+        let mut at = 1;
+        let mut take = |digits| {
+            at += digits;
+            parse_hex64(&user[at - digits..at])
+        };
+        let (outer, inner) = (take(2)? as usize, take(2)? as usize);
+        let destination = take(16)?;
+        let ip = match flow_length {
+            0 => None,
+            FLOW_V4 => Some(IpAddr::V4((take(8)? as u32).into())),
+            FLOW_V6 => Some(IpAddr::V6(
+                (u128::from(take(16)?) << 64 | u128::from(take(16)?)).into(),
+            )),
+            _ => return None,
+        };
+        let flow = match ip {
+            Some(ip) => Some(SocketAddr::new(ip, take(4)? as u16)),
+            None => None,
+        };
+        let cookie = Self {
+            purpose,
+            outer,
+            inner,
+            destination,
+            flow,
+        };
+        Some((cookie, take(16)?))
+    }
+
+    fn mac(&self, secret: &Secret, call_id: &[u8], input: &mut Vec<u8>) -> u64 {
+        let mut mac = secret.mac(PURPOSE_COOKIE, input);
+        mac.fixed([self.purpose as u8, self.outer as u8, self.inner as u8]);
+        mac.fixed(self.destination.to_be_bytes());
+        if self.purpose == Purpose::Dialog {
+            mac.field(call_id);
+        }
+        if let Some(flow) = self.flow {
+            match flow.ip() {
+                IpAddr::V4(ip) => mac.fixed(ip.octets()),
+                IpAddr::V6(ip) => mac.fixed(ip.octets()),
+            }
+            mac.fixed(flow.port().to_be_bytes());
+        }
+        mac.finish()
+    }
+}

@@ -1,0 +1,30 @@
+//! What one configuration decides by, kept whole, so that what was decided
+//! before a change can still be told after it.
+
+use super::rules::Rules;
+use crate::config::Config;
+use crate::dispatcher::Dispatcher;
+
+/// The sets with their tables, and the rules that choose among them.
+pub(super) struct Generation {
+    /// One more than that of the generation before.
+    pub(super) number: u64,
+    pub(super) dispatcher: Dispatcher,
+    pub(super) rules: Rules,
+}
+
+impl Generation {
+    pub(super) fn new(config: &Config, selection_key: [u8; 16], number: u64) -> Self {
+        Self {
+            number,
+            dispatcher: Dispatcher::new(&config.sets, selection_key),
+            rules: Rules::new(config),
+        }
+    }
+
+    /// Whether `config` would make the same one again.
+    pub(super) fn is_of(&self, config: &Config) -> bool {
+        let sets = self.dispatcher.sets().iter();
+        sets.map(|set| set.definition()).eq(&config.sets) && self.rules == Rules::new(config)
+    }
+}

@@ -1,0 +1,266 @@
+//! The Route set (RFC 3261 §16.4, §16.6 items 4 and 6): our own values are
+//! taken off, their cookie is read, and strict routers are served.
+
+use super::cookie::{Cookie, Purpose};
+use super::reason::Reason;
+use super::request::Request;
+use super::target::{Named, named};
+use super::{CookieUse, Scratch};
+use crate::sip::{self, Address, Row, Span, TooManyEdits, Uri};
+
+/// What Route and Request-URI say.
+pub(super) struct Routes {
+    /// The Request-URI, or what a strict router made of it.
+    pub(super) target: Target,
+    /// What the first Route value that is not ours names, or else the target.
+    pub(super) named: Named,
+    /// What our own Route values say.
+    pub(super) claim: Claim,
+    /// Whether a Route value stays in the request.
+    pub(super) goes_on: bool,
+    /// Whether the first that stays has no `lr`.
+    strict_next: bool,
+    /// Whether the sender is a strict router: the last value is the target.
+    strict_sender: bool,
+    /// How many values are ours.
+    own: usize,
+}
+
+/// A URI and where it stands.
+#[derive(Clone, Copy)]
+pub(super) struct Target {
+    pub(super) text: Span,
+    pub(super) uri: Uri,
+}
+
+/// What our own Route values say.
+#[derive(Clone, Copy)]
+pub(super) enum Claim {
+    /// Nothing: there is no cookie.
+    None,
+    /// A cookie that does not verify.
+    Forged(Purpose),
+    /// The first that does.
+    Verified(Cookie),
+}
+
+impl Claim {
+    /// What becomes of it in a request from a member.
+    pub(super) fn cookie_use(self) -> CookieUse {
+        match self {
+            Self::None => CookieUse::None,
+            Self::Forged(_) => CookieUse::Forged,
+            Self::Verified(_) => CookieUse::Followed,
+        }
+    }
+}
+
+impl Request<'_> {
+    /// §16.4: takes our own values off the top of Route and reads what is
+    /// behind them. Two of ours with one cookie are one pass through us by two
+    /// listeners (RFC 5658); with two cookies they are two passes. A member
+    /// has made the one between them, anybody else gets to the member first.
+    pub(super) fn routes(
+        &self,
+        uri: Uri,
+        from_member: bool,
+        scratch: &mut Scratch,
+    ) -> Result<Routes, Reason> {
+        let bytes = self.message.bytes;
+        let locals = &self.proxy.locals;
+        let target = Target {
+            text: self.uri,
+            uri,
+        };
+        let mut routes = Routes {
+            target,
+            named: Named::Us,
+            claim: Claim::None,
+            goes_on: false,
+            strict_next: false,
+            strict_sender: false,
+            own: 0,
+        };
+        let Some(first) = self.message.route else {
+            return self.by_target(routes, scratch);
+        };
+        self.undo_strict_sender(&mut routes, first, scratch)?;
+        let mut cookie = None;
+        for value in sip::route_values(bytes, first, self.message.headers_end) {
+            let (value, row) = value.ok_or(Reason::Route)?;
+            if routes.strict_sender && value.uri == routes.target.text {
+                break;
+            }
+            let route = sip::uri(bytes, value.uri).ok_or(Reason::Route)?;
+            let names = named(locals, bytes, &route);
+            let user = route.user.of(bytes);
+            let is_ours = matches!(names, Named::Us);
+            let other_pass = !from_member && cookie.is_some_and(|first| first != user);
+            if is_ours && !(other_pass && Cookie::has_shape(user)) {
+                if Cookie::has_shape(user) && cookie.is_none() {
+                    cookie = Some(user);
+                    routes.claim = self.claim(user, scratch);
+                }
+                routes.own += 1;
+                if value.next.is_none() {
+                    cut(scratch, row.line)?;
+                }
+                continue;
+            }
+            if value.value.start != row.value.start {
+                let own = Span {
+                    start: row.value.start,
+                    end: value.value.start,
+                };
+                cut(scratch, own)?;
+            }
+            routes.named = names;
+            routes.goes_on = true;
+            routes.strict_next = !route.loose;
+            return Ok(routes);
+        }
+        self.by_target(routes, scratch)
+    }
+
+    /// No Route is left: the target names the next hop. What of it led to us
+    /// would lead the next element back to us, so it goes (§16.4).
+    fn by_target(&self, mut routes: Routes, scratch: &mut Scratch) -> Result<Routes, Reason> {
+        let bytes = self.message.bytes;
+        let uri = &routes.target.uri;
+        routes.named = named(&self.proxy.locals, bytes, uri);
+        if !uri.maddr.is_empty() && matches!(routes.named, Named::Us) {
+            let digits = bytes[uri.host.end as usize..].iter().skip(1);
+            let digits = digits.take_while(|octet| octet.is_ascii_digit()).count();
+            let port = if uri.port.is_some() {
+                1 + digits as u32
+            } else {
+                0
+            };
+            let behind = |value: Span, name: &str| Span {
+                start: value.start
+                    - if value.is_empty() {
+                        0
+                    } else {
+                        name.len() as u32
+                    },
+                end: value.end,
+            };
+            let port = Span {
+                start: uri.host.end,
+                end: uri.host.end + port,
+            };
+            let (maddr, transport) = (uri.maddr, uri.transport);
+            for part in [
+                port,
+                behind(maddr, ";maddr="),
+                behind(transport, ";transport="),
+            ] {
+                cut(scratch, part)?;
+            }
+        }
+        Ok(routes)
+    }
+
+    fn claim(&self, user: &[u8], scratch: &mut Scratch) -> Claim {
+        let call_id = self.message.call_id.value.of(self.message.bytes);
+        let input = &mut scratch.octets;
+        match Cookie::read(user, &self.proxy.secret, call_id, input) {
+            None => Claim::None,
+            Some(Err(purpose)) => Claim::Forged(purpose),
+            Some(Ok(cookie)) => Claim::Verified(cookie),
+        }
+    }
+
+    /// §16.4: a strict router put our Record-Route URI into the Request-URI,
+    /// and what stood there behind all Route values.
+    fn undo_strict_sender(
+        &self,
+        routes: &mut Routes,
+        first: Row,
+        scratch: &mut Scratch,
+    ) -> Result<(), Reason> {
+        let bytes = self.message.bytes;
+        let uri = routes.target.uri;
+        let user = uri.user.of(bytes);
+        if !Cookie::has_shape(user) || !matches!(named(&self.proxy.locals, bytes, &uri), Named::Us)
+        {
+            return Ok(());
+        }
+        let claim = self.claim(user, scratch);
+        if let Claim::Verified(_) = claim {
+            let values = sip::route_values(bytes, first, self.message.headers_end);
+            let (last, _) = values.last().flatten().ok_or(Reason::Route)?;
+            let uri = sip::uri(bytes, last.uri).ok_or(Reason::Route)?;
+            routes.target = Target {
+                text: last.uri,
+                uri,
+            };
+            routes.claim = claim;
+            routes.strict_sender = true;
+        }
+        Ok(())
+    }
+
+    /// Writes the Route set of a strict router, on either side of us, anew
+    /// (§16.4, §16.6 item 6); `followed` says whether the first value names
+    /// the next hop. All others keep what they have.
+    pub(super) fn serve_strict_routers(
+        &self,
+        routes: &Routes,
+        followed: bool,
+        scratch: &mut Scratch,
+    ) -> Result<(), Reason> {
+        let strict_next = routes.strict_next && followed;
+        match self.message.route {
+            Some(first) if routes.strict_sender || strict_next => self
+                .rebuild(routes, first, strict_next, scratch)
+                .map_err(|TooManyEdits| Reason::Route),
+            _ => Ok(()),
+        }
+    }
+
+    #[cold]
+    fn rebuild(
+        &self,
+        routes: &Routes,
+        first: Row,
+        strict_next: bool,
+        scratch: &mut Scratch,
+    ) -> Result<(), TooManyEdits> {
+        let bytes = self.message.bytes;
+        let rewrite = &mut scratch.rewrite;
+        rewrite.clear();
+        let mut behind = first.line.end;
+        let is_last = |value: &Address| routes.strict_sender && value.uri == routes.target.text;
+        let mut target = routes.target.text;
+        let values = sip::route_values(bytes, first, self.message.headers_end);
+        for (number, (value, row)) in values.flatten().enumerate() {
+            if value.next.is_none() {
+                rewrite.cut(row.line)?;
+            }
+            behind = row.line.end;
+            if number < routes.own || is_last(&value) {
+                continue;
+            }
+            if number == routes.own && strict_next {
+                target = value.uri;
+            } else {
+                rewrite.replace(empty(behind), &[b"Route: ", value.value.of(bytes), b"\r\n"])?;
+            }
+        }
+        if strict_next {
+            let appended = routes.target.text.of(bytes);
+            rewrite.replace(empty(behind), &[b"Route: <", appended, b">\r\n"])?;
+        }
+        rewrite.replace(self.uri, &[target.of(bytes)])
+    }
+}
+
+fn empty(at: u32) -> Span {
+    Span { start: at, end: at }
+}
+
+fn cut(scratch: &mut Scratch, span: Span) -> Result<(), Reason> {
+    let cut = scratch.rewrite.cut(span);
+    cut.map_err(|TooManyEdits| Reason::Route)
+}

@@ -1,0 +1,114 @@
+//! What the workers decide by, and count by destination: swapped whole when
+//! the configuration changes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::counters::add;
+use crate::proxy::Proxy;
+
+/// One state of the configuration. A worker asks for the latest once for each
+/// batch.
+pub struct Snapshot {
+    proxy: Proxy,
+    /// By worker.
+    tallies: Vec<Tallies>,
+}
+
+/// What one worker counts, by set and destination.
+pub(super) struct Tallies(Vec<Vec<Arc<Tally>>>);
+
+/// What one worker counts of one destination. Two cache lines, which the
+/// hardware fetches together, so that no two workers write to one.
+#[derive(Default)]
+#[repr(align(128))]
+pub(super) struct Tally {
+    /// Requests sent to it.
+    requests: AtomicU64,
+}
+
+impl Snapshot {
+    /// The first one, all counts at zero.
+    #[must_use]
+    pub fn new(proxy: Proxy, workers: usize) -> Self {
+        let tallies = (0..workers).map(|_| Tallies::new(&proxy, |_| Arc::default()));
+        Self {
+            tallies: tallies.collect(),
+            proxy,
+        }
+    }
+
+    /// The next one. The counts of a destination go on where its set has the
+    /// same name and itself the same address.
+    #[must_use]
+    pub fn successor(&self, proxy: Proxy) -> Self {
+        let places: HashMap<Place<'_>, (usize, usize)> = places(&self.proxy).collect();
+        let tallies = self.tallies.iter().map(|tallies| {
+            Tallies::new(&proxy, |place| match places.get(&place) {
+                Some((set, destination)) => Arc::clone(&tallies.0[*set][*destination]),
+                None => Arc::default(),
+            })
+        });
+        Self {
+            tallies: tallies.collect(),
+            proxy,
+        }
+    }
+
+    /// What decides.
+    #[must_use]
+    pub fn proxy(&self) -> &Proxy {
+        &self.proxy
+    }
+
+    /// Where worker `number` counts.
+    pub(super) fn tallies(&self, number: usize) -> &Tallies {
+        &self.tallies[number]
+    }
+
+    /// Requests sent by all workers, by the names of set and destination.
+    pub(super) fn requests(&self) -> impl Iterator<Item = (String, u64)> {
+        places(&self.proxy).map(|((set, address), (s, d))| {
+            let of = |tallies: &Tallies| tallies.0[s][d].requests.load(Ordering::Relaxed);
+            (
+                format!("to-{set}-{address}"),
+                self.tallies.iter().map(of).sum(),
+            )
+        })
+    }
+}
+
+/// What a destination is known by: the name of its set, and its address.
+type Place<'a> = (&'a str, std::net::SocketAddr);
+
+/// Each destination and its indices.
+fn places(proxy: &Proxy) -> impl Iterator<Item = (Place<'_>, (usize, usize))> {
+    let sets = proxy.dispatcher().sets().iter().enumerate();
+    sets.flat_map(|(s, set)| {
+        let set = set.definition();
+        let destinations = set.destinations.iter().enumerate();
+        destinations.map(move |(d, each)| ((set.name.as_str(), each.address), (s, d)))
+    })
+}
+
+impl Tallies {
+    fn new(proxy: &Proxy, tally: impl Fn(Place<'_>) -> Arc<Tally>) -> Self {
+        let mut sets: Vec<_> = proxy
+            .dispatcher()
+            .sets()
+            .iter()
+            .map(|_| Vec::new())
+            .collect();
+        for (place, (set, _)) in places(proxy) {
+            sets[set].push(tally(place));
+        }
+        Self(sets)
+    }
+
+    /// Counts a request to a destination.
+    #[inline]
+    pub(super) fn sent(&self, set: usize, destination: usize) {
+        add(&self.0[set][destination].requests, 1);
+    }
+}

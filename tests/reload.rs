@@ -1,0 +1,335 @@
+//! SIGHUP: a running Viaduct takes another configuration, whole or not at all,
+//! and no datagram notices but by where it goes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+mod support;
+use support::dialog::{Peer, Scene, read, response, status};
+use support::net::V4;
+use support::process::Signal;
+
+use tempfile::TempDir;
+
+/// A scene with its configuration in a file.
+struct Farm {
+    scene: Scene,
+    folder: TempDir,
+}
+
+/// One listener on a free port.
+const LISTEN: &str = "listen = ['127.0.0.1:0']\n";
+
+impl Farm {
+    /// As many members as `states` has, with these URI parameters; further
+    /// lines of the file; further arguments.
+    fn new(states: &[&str], more: &str, args: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let farm: Vec<Peer> = states.iter().map(|_| Peer::new(V4)).collect();
+        let path = folder.path().join("v.toml");
+        fs::write(&path, text(&farm, states, more)).expect("the file");
+        let first = ["--config".to_owned(), path.display().to_string()];
+        Self {
+            scene: Scene::with(farm, &first, args),
+            folder,
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("v.toml")
+    }
+
+    /// Writes this text as the file and reloads; returns what is said of it.
+    fn reload(&mut self, text: &str) -> String {
+        fs::write(self.path(), text).expect("the file");
+        let before = self.scene.viaduct.output().len();
+        self.scene.viaduct.signal(Signal::HUP);
+        self.scene
+            .viaduct
+            .wait_for("an answer to SIGHUP", |output| {
+                let said = &output[before..];
+                let last = said.lines().any(|line| line.starts_with("reload"));
+                (last && said.ends_with('\n')).then(|| said.to_owned())
+            })
+    }
+
+    /// Members with these URI parameters; "-" for one that is left out.
+    fn change(&mut self, states: &[&str]) -> String {
+        let text = text(&self.scene.farm, states, "");
+        self.reload(&text)
+    }
+
+    /// Sends `count` new calls; how many came to each member.
+    fn shares(&self, count: usize) -> Vec<usize> {
+        let mut shares = vec![0; self.scene.farm.len()];
+        for _ in 0..count {
+            shares[self.scene.pass(self.scene.request("INVITE").text()).0] += 1;
+        }
+        shares
+    }
+}
+
+fn text(farm: &[Peer], states: &[&str], more: &str) -> String {
+    let members = farm.iter().zip(states).filter(|(_, state)| **state != "-");
+    let members = members.map(|(member, state)| format!("'sip:{}{state}'", member.address()));
+    let members = members.collect::<Vec<_>>().join(", ");
+    format!("{LISTEN}{more}[[set]]\nname = 'farm'\ndestinations = [{members}]\n")
+}
+
+#[test]
+fn a_member_comes_drains_and_goes() {
+    let mut farm = Farm::new(&["", "-"], "", &[]);
+    assert_eq!(farm.shares(20), [20, 0]);
+    let said = farm.change(&["", ""]);
+    assert_eq!(
+        said,
+        "reloaded: generation 2, destinations: 1 added, 0 removed, 0 changed\n"
+    );
+    let shares = farm.shares(100);
+    assert!(shares.iter().all(|share| *share > 20), "{shares:?}");
+    let said = farm.change(&[";state=draining", ";weight=3"]);
+    assert_eq!(
+        said,
+        "reloaded: generation 3, destinations: 0 added, 0 removed, 2 changed\n"
+    );
+    assert_eq!(farm.shares(50), [0, 50]);
+    let named = |farm: &Farm| {
+        let uri = format!("sip:desk@{}", farm.scene.farm[0].address());
+        farm.scene.pass(farm.scene.request("BYE").uri(uri).text()).0
+    };
+    assert_eq!(named(&farm), 0, "a draining member is there by its name");
+    let said = farm.change(&["-", ""]);
+    assert_eq!(
+        said,
+        "reloaded: generation 4, destinations: 0 added, 1 removed, 1 changed\n"
+    );
+    assert_eq!(farm.shares(50), [0, 50]);
+    assert_eq!(named(&farm), 1, "one that is gone is not");
+}
+
+#[test]
+fn nothing_is_lost_or_sent_astray_while_the_farm_changes() {
+    let farm = Farm::new(&["", "", "", ""], "", &["--workers", "2"]);
+    let steps: [&[&str]; 8] = [
+        &["", "", "", ";state=draining"],
+        &["", "", "", "-"],
+        &["", ";weight=4", "", "-"],
+        &["", "", "", ""],
+        &[";state=draining", "", "", ";weight=2"],
+        &["-", "", "", ""],
+        &["", "-", ";state=disabled", ""],
+        &["", "", "", ""],
+    ];
+    let mut expected = 0;
+    for states in steps {
+        fs::write(farm.path(), text(&farm.scene.farm, states, "")).expect("the file");
+        let before = farm.scene.viaduct.output().len();
+        farm.scene.viaduct.signal(Signal::HUP);
+        // Calls go on before, while and after it reloads.
+        loop {
+            let requests: BTreeMap<_, _> = (0..40)
+                .map(|_| farm.scene.request("INVITE"))
+                .map(|request| (request.call_id.clone().into_bytes(), request))
+                .collect();
+            let said = farm.scene.viaduct.output()[before..].to_owned();
+            for request in requests.values() {
+                farm.scene.send(request.text());
+            }
+            for _ in 0..requests.len() {
+                let (member, got) = farm.scene.at_farm();
+                assert!(requests.contains_key(&read(&got).call_id));
+                if said.contains("reloaded") {
+                    assert!(
+                        !["-", ";state=draining", ";state=disabled"].contains(&states[member]),
+                        "member {member} in {states:?}"
+                    );
+                }
+                let answer = response(&got, "486 Busy Here", "t");
+                farm.scene.farm[member].send(farm.scene.front(), answer);
+            }
+            for _ in 0..requests.len() {
+                let got = farm.scene.caller.receive();
+                assert_eq!(status(&got), 486);
+                assert!(requests.contains_key(&read(&got).call_id));
+            }
+            expected += requests.len() as u64;
+            if said.contains("reloaded") {
+                break;
+            }
+        }
+    }
+    let counters = farm.scene.viaduct.stop();
+    assert_eq!(counters.get("requests-forwarded"), expected);
+    assert_eq!(counters.get("responses-forwarded"), expected);
+    counters.assert_all_forwarded();
+}
+
+#[test]
+fn counters_stay_with_set_and_address() {
+    let mut farm = Farm::new(&["", "", "-"], "", &[]);
+    let before = farm.shares(60);
+    let members = farm.scene.farm.iter();
+    let names: Vec<_> = members
+        .map(|member| format!("to-farm-{}", member.address()))
+        .collect();
+    // The first leaves, so that the second has another place.
+    farm.change(&["-", "", ""]);
+    let after = farm.shares(60);
+    let counters = farm.scene.viaduct.counters();
+    assert_eq!(counters.get("requests-forwarded"), 120);
+    assert_eq!(counters.get(&names[1]), (before[1] + after[1]) as u64);
+    assert_eq!(counters.get(&names[2]), after[2] as u64);
+    assert_eq!(counters.get(&names[0]), 0);
+}
+
+#[test]
+fn in_turn_what_is_remembered_stays() {
+    let more = "policy = 'round-robin'\n";
+    let mut farm = Farm::new(&["", "", "-"], more, &[]);
+    let calls: Vec<_> = (0..40).map(|_| farm.scene.request("INVITE")).collect();
+    let place = |farm: &Farm| -> Vec<usize> {
+        let pass = |call: &support::dialog::Request| farm.scene.pass(call.text()).0;
+        calls.iter().map(pass).collect()
+    };
+    let first = place(&farm);
+    // Another place in the file, a draining one, and a new one.
+    let farm_text = text(&farm.scene.farm, &["-", ";state=draining", ""], more);
+    let back = format!("destinations = ['sip:{}', ", farm.scene.farm[2].address());
+    let added = farm_text.replace("destinations = [", &back);
+    let swapped = added.replace(
+        &format!(", 'sip:{}']", farm.scene.farm[2].address()),
+        &format!(", 'sip:{}']", farm.scene.farm[0].address()),
+    );
+    farm.reload(&swapped);
+    assert_eq!(place(&farm), first);
+    // The draining one has no turn.
+    let new = farm.shares(30);
+    assert_eq!(new[1], 0, "{new:?}");
+    assert!(new[0] > 0 && new[2] > 0, "{new:?}");
+}
+
+#[test]
+fn a_broken_file_leaves_what_was() {
+    let mut farm = Farm::new(&["", ""], "", &[]);
+    let good = text(&farm.scene.farm, &["", ""], "");
+    for (broken, place) in [
+        ("[[set]\n".to_owned(), ":1:"),
+        (
+            good.replace("farm'", "farm'\npolice = 'hash'"),
+            ":4:1: error: ",
+        ),
+        (
+            good.replace("sip:127", "sip:host.example"),
+            ":4:17: error: ",
+        ),
+        (format!("{LISTEN}\n"), "there is no destination"),
+    ] {
+        let said = farm.reload(&broken);
+        let file = farm.path().display().to_string();
+        assert!(said.contains("error: ") && said.contains(place), "{said}");
+        assert!(
+            place.starts_with("there") || said.contains(&format!("{file}{place}")),
+            "{said}"
+        );
+        assert!(
+            said.ends_with("reload refused, the configuration of before stays\n"),
+            "{said}"
+        );
+        let shares = farm.shares(40);
+        assert!(shares.iter().all(|share| *share > 5), "{shares:?}");
+    }
+    fs::remove_file(farm.path()).expect("the file");
+    let before = farm.scene.viaduct.output().len();
+    farm.scene.viaduct.signal(Signal::HUP);
+    farm.scene.viaduct.wait_for("a refusal", |output| {
+        output[before..].contains("reload refused").then_some(())
+    });
+    let said = farm.change(&["", "-"]);
+    assert!(said.starts_with("reloaded: generation 2"), "{said}");
+    assert_eq!(farm.shares(20), [20, 0]);
+}
+
+#[test]
+fn what_a_start_alone_can_change_is_refused_by_name() {
+    let mut farm = Farm::new(&["", ""], "", &["--secret-file", "secret"]);
+    for (lines, keys) in [
+        ("batch = 7\n", "`batch`"),
+        ("spin-us = 1\ngso = 'off'\n", "`gso`, `spin-us`"),
+        ("advertise = 'sip.example.com'\n", "`listener`"),
+        (
+            "reply-rate = 1\nsteer = 'source'\n",
+            "`steer`, `reply-rate`",
+        ),
+        ("pin = false\ncoalesce-us = 1\n", "`pin`, `coalesce-us`"),
+        (
+            "receive-buffer = 4096\nsend-buffer = 4096\n",
+            "`receive-buffer`, `send-buffer`",
+        ),
+    ] {
+        let text = text(&farm.scene.farm, &["-", ""], lines);
+        let said = farm.reload(&text);
+        let wanted = format!(
+            "reload refused, the configuration of before stays: a start alone can change {keys}\n"
+        );
+        assert!(said.contains(&wanted), "{said}");
+        farm.scene.viaduct.wait_for("a help", |output| {
+            output.contains("help: restart, or take ").then_some(())
+        });
+        let shares = farm.shares(40);
+        assert!(shares.iter().all(|share| *share > 5), "{shares:?}");
+    }
+    let another = text(&farm.scene.farm, &["-", ""], "").replace("127.0.0.1:0", "127.0.0.1:1");
+    assert!(farm.reload(&another).contains("`listener`"));
+    let said = farm.change(&["-", ""]);
+    assert!(said.starts_with("reloaded: "), "{said}");
+}
+
+#[test]
+fn routes_and_allowed_hosts_change_too() {
+    let mut farm = Farm::new(&["", "-"], "", &[]);
+    let [first, second] = [0, 1].map(|n: usize| farm.scene.farm[n].address());
+    let named = |farm: &Farm| {
+        let route = format!("Route: <sip:{second};lr>");
+        farm.scene
+            .pass(farm.scene.request("INVITE").row(route).text())
+            .0
+    };
+    assert_eq!(named(&farm), 0);
+    let one = format!("[[set]]\nname = 'a'\ndestinations = ['{first}']\n");
+    let said = farm.reload(&format!("{LISTEN}allow-next-hop = ['127.0.0.1']\n{one}"));
+    assert!(said.contains("1 added, 1 removed"), "another set: {said}");
+    assert_eq!(named(&farm), 1);
+    let said = farm.reload(&format!(
+        "{LISTEN}{one}[[set]]\nname = 'b'\ndestinations = ['{second}']\n\
+         [[route]]\nset = 'b'\nmethod = 'OPTIONS'\n"
+    ));
+    assert!(said.contains("1 added, 0 removed"), "{said}");
+    let pass = |method| farm.scene.pass(farm.scene.request(method).text()).0;
+    assert_eq!([pass("INVITE"), pass("OPTIONS")], [0, 1]);
+}
+
+#[test]
+fn a_dispatcher_list_is_read_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let list = folder.path().join("d.list");
+    let farm: Vec<Peer> = (0..2).map(|_| Peer::new(V4)).collect();
+    let line = |n: usize, flags| format!("1 sip:{} {flags}\n", farm[n].address());
+    fs::write(&list, line(0, 0)).expect("the list");
+    let both = line(0, 1) + &line(1, 0);
+    let args = ["--listen", "127.0.0.1:0", "--dispatcher-list"].map(str::to_owned);
+    let args = [&args[..], &[list.display().to_string()]].concat();
+    let mut scene = Scene::with(farm, &args, &[]);
+    assert_eq!(scene.pass(scene.request("INVITE").text()).0, 0);
+    fs::write(&list, both).expect("the list");
+    let before = scene.viaduct.output().len();
+    scene.viaduct.signal(Signal::HUP);
+    scene.viaduct.wait_for("a reload", |output| {
+        output[before..]
+            .contains("1 added, 0 removed, 1 changed\n")
+            .then_some(())
+    });
+    for _ in 0..20 {
+        assert_eq!(scene.pass(scene.request("INVITE").text()).0, 1);
+    }
+}
