@@ -235,3 +235,37 @@ fn explain_says_what_it_would_resolve_and_asks_nobody() {
     }
     server.assert_silent();
 }
+
+#[test]
+fn the_second_chance_is_shown_from_the_configuration_of_before() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    let to =
+        |host| format!("listen = ['192.0.2.10']\n[[set]]\nname = 'a'\ndestinations = ['{host}']\n");
+    fs::write(path("then.toml"), to("10.0.0.1")).expect("a file");
+    fs::write(path("now.toml"), to("10.0.0.2")).expect("a file");
+    let caller = "192.0.2.7:5060".parse().expect("an address");
+    let explain = |method: &str, more: &[&str]| {
+        fs::write(path("message"), Request::new(method, caller).text()).expect("a file");
+        let output = Command::new(env!("CARGO_BIN_EXE_viaduct"))
+            .args(["explain", "--config", "now.toml", "--message", "message"])
+            .args(more)
+            .current_dir(folder.path())
+            .output()
+            .expect("an explanation");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let also = |method, more: &[&str]| {
+        let told: Value =
+            serde_json::from_str(&explain(method, &[more, &["--json"]].concat())).expect("JSON");
+        assert_eq!(told["to"], "10.0.0.2:5060");
+        told["also"].clone()
+    };
+    let before = ["--before", "then.toml"];
+    for method in ["CANCEL", "ACK"] {
+        assert_eq!(also(method, &before), serde_json::json!(["10.0.0.1:5060"]));
+        assert_eq!(also(method, &[]), serde_json::json!([]));
+        assert!(explain(method, &before).contains("\nalso       to 10.0.0.1:5060: "));
+    }
+    assert_eq!(also("INVITE", &before), serde_json::json!([]));
+}

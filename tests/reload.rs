@@ -3,79 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 mod support;
-use support::dialog::{Peer, Scene, read, response, status};
+use support::dialog::{Peer, Request, Scene, read, response, status};
+use support::farm::{Farm, LISTEN, text};
 use support::net::V4;
 use support::process::Signal;
 
-use tempfile::TempDir;
-
-/// A scene with its configuration in a file.
-struct Farm {
-    scene: Scene,
-    folder: TempDir,
-}
-
-/// One listener on a free port.
-const LISTEN: &str = "listen = ['127.0.0.1:0']\n";
-
-impl Farm {
-    /// As many members as `states` has, with these URI parameters; further
-    /// lines of the file; further arguments.
-    fn new(states: &[&str], more: &str, args: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let farm: Vec<Peer> = states.iter().map(|_| Peer::new(V4)).collect();
-        let path = folder.path().join("v.toml");
-        fs::write(&path, text(&farm, states, more)).expect("the file");
-        let first = ["--config".to_owned(), path.display().to_string()];
-        Self {
-            scene: Scene::with(farm, &first, args),
-            folder,
-        }
-    }
-
-    fn path(&self) -> PathBuf {
-        self.folder.path().join("v.toml")
-    }
-
-    /// Writes this text as the file and reloads; returns what is said of it.
-    fn reload(&mut self, text: &str) -> String {
-        fs::write(self.path(), text).expect("the file");
-        let before = self.scene.viaduct.output().len();
-        self.scene.viaduct.signal(Signal::HUP);
-        self.scene
-            .viaduct
-            .wait_for("an answer to SIGHUP", |output| {
-                let said = &output[before..];
-                let last = said.lines().any(|line| line.starts_with("reload"));
-                (last && said.ends_with('\n')).then(|| said.to_owned())
-            })
-    }
-
-    /// Members with these URI parameters; "-" for one that is left out.
-    fn change(&mut self, states: &[&str]) -> String {
-        let text = text(&self.scene.farm, states, "");
-        self.reload(&text)
-    }
-
-    /// Sends `count` new calls; how many came to each member.
-    fn shares(&self, count: usize) -> Vec<usize> {
-        let mut shares = vec![0; self.scene.farm.len()];
-        for _ in 0..count {
-            shares[self.scene.pass(self.scene.request("INVITE").text()).0] += 1;
-        }
-        shares
-    }
-}
-
-fn text(farm: &[Peer], states: &[&str], more: &str) -> String {
-    let members = farm.iter().zip(states).filter(|(_, state)| **state != "-");
-    let members = members.map(|(member, state)| format!("'sip:{}{state}'", member.address()));
-    let members = members.collect::<Vec<_>>().join(", ");
-    format!("{LISTEN}{more}[[set]]\nname = 'farm'\ndestinations = [{members}]\n")
-}
+const PATIENCE: Duration = Duration::from_secs(15);
 
 #[test]
 fn a_member_comes_drains_and_goes() {
@@ -332,4 +268,43 @@ fn a_dispatcher_list_is_read_again() {
     for _ in 0..20 {
         assert_eq!(scene.pass(scene.request("INVITE").text()).0, 1);
     }
+}
+
+#[test]
+fn the_last_request_of_a_dialog_is_shown_for_each_destination() {
+    let mut farm = Farm::new(&["", "", "-"], "", &[]);
+    let members = farm.scene.farm.iter();
+    let names: Vec<_> = members
+        .map(|member| format!("last-in-dialog-farm-{}", member.address()))
+        .collect();
+    let shown = |farm: &mut Farm| {
+        let counters = farm.scene.viaduct.counters();
+        let shown: Vec<_> = names.iter().map(|name| counters.has(name)).collect();
+        shown
+    };
+    farm.shares(20);
+    assert_eq!(shown(&mut farm), [false, false, false], "no dialog yet");
+    let front = farm.scene.front();
+    let bye = farm
+        .scene
+        .request("BYE")
+        .to("<sip:desk@farm.example>;tag=t");
+    let first = farm.scene.farm[0].address();
+    farm.scene
+        .pass(bye.clone().uri(format!("sip:desk@{first}")).text());
+    assert_eq!(shown(&mut farm), [true, false, false], "to a member");
+    // It moves to another place, and keeps what was seen of it.
+    farm.change(&["", ";state=draining", ""]);
+    let phone = format!("sip:ann@{}", farm.scene.caller.address());
+    let from = Request::new("BYE", farm.scene.farm[1].address());
+    let from = from.to("<sip:ann@phones.example>;tag=t").uri(phone);
+    farm.scene.farm[1].send(front, from.text());
+    farm.scene.caller.receive();
+    assert_eq!(shown(&mut farm), [true, true, false], "from a member");
+    let end = Instant::now() + PATIENCE;
+    while farm.scene.viaduct.counter(&names[0]) == 0 {
+        assert!(Instant::now() < end, "it grows no older");
+    }
+    farm.change(&["-", "", ""]);
+    assert_eq!(shown(&mut farm), [false, true, false], "the first is gone");
 }

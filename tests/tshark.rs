@@ -3,6 +3,7 @@
 //! from what came by no more than a stateless proxy may change.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 use std::time::Duration;
 
 mod support;
@@ -21,7 +22,7 @@ struct Ports {
     farm: [u16; 2],
 }
 
-fn record_calls() -> (Recording, Ports) {
+fn record_calls(secret: &str) -> (Recording, Ports) {
     let [caller, first, second] = free_addresses(V4);
     // A capture on the sending machine has a run as one packet.
     let viaduct = Viaduct::start(&[
@@ -29,6 +30,8 @@ fn record_calls() -> (Recording, Ports) {
         "off",
         "--listen",
         "127.0.0.1:0",
+        "--secret-file",
+        secret,
         "--to",
         &first.to_string(),
         "--to",
@@ -133,7 +136,9 @@ fn requests(
 #[test]
 fn capture_reads_back_clean() {
     let _load = load_lock();
-    let (recording, ports) = record_calls();
+    let folder = tempfile::tempdir().expect("a folder");
+    let secret = folder.path().join("secret").display().to_string();
+    let (recording, ports) = record_calls(&secret);
     let captured = recording.read("udp", &["frame.number"]).len();
     let faults = recording.read(
         "_ws.malformed or _ws.expert",
@@ -185,6 +190,8 @@ fn capture_reads_back_clean() {
             );
         }
     }
+    assert_replay_agrees(&recording, &ports, &secret, &messages);
+
     // The caller sees responses with its own Via and no other.
     let home = messages.iter().filter(|message| message.to == ports.caller);
     for response in home {
@@ -194,4 +201,38 @@ fn capture_reads_back_clean() {
             "{response:?}"
         );
     }
+}
+
+/// `viaduct replay` decides on what came as the capture shows that it was.
+fn assert_replay_agrees(recording: &Recording, ports: &Ports, secret: &str, all: &[Message]) {
+    let local = |port: &u16| format!("127.0.0.1:{port}");
+    let front = local(&ports.viaduct);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_viaduct"));
+    command.arg("replay").arg(recording.file());
+    command.args(["--json", "--secret-file", secret, "--listen", &front]);
+    command.args(
+        ports
+            .farm
+            .iter()
+            .flat_map(|port| ["--to".to_owned(), local(port)]),
+    );
+    let output = command.output().expect("an end");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let told = told["messages"].as_array().expect("messages");
+    let mut told: Vec<_> = told
+        .iter()
+        .map(|each| {
+            let text = |value: &serde_json::Value| value.as_str().expect("text").to_owned();
+            (text(&each["call_id"]), text(&each["decision"]["to"]))
+        })
+        .collect();
+    let left = all.iter().filter(|message| message.from == ports.viaduct);
+    let mut left: Vec<_> = left
+        .map(|message| (message.call_id.clone(), local(&message.to)))
+        .collect();
+    told.sort();
+    left.sort();
+    assert_eq!(told, left);
 }

@@ -575,7 +575,7 @@ fn nth(first: Ipv4Addr, n: u64) -> Ipv4Addr {
 }
 
 /// A number that no other load has at about this time.
-fn run_id() -> u32 {
+pub(crate) fn run_id() -> u32 {
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();

@@ -2,14 +2,18 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)] // it prints what it measures
 
 mod check;
+mod churn;
 mod compare;
+mod document;
 mod forward;
 mod ledger;
 mod load;
 mod message;
 mod outbox;
 mod players;
+mod process;
 mod report;
+mod running;
 mod schedule;
 mod sys;
 
@@ -41,6 +45,8 @@ enum Command {
     },
     /// Measure bare forwarders, Kamailio and Viaduct side by side
     Compare(compare::Options),
+    /// Change the farm of Viaduct and of Kamailio every second under calls
+    Churn(churn::Options),
     /// Forward datagrams without parsing them, for one upstream peer
     Forward {
         #[command(flatten)]
@@ -80,6 +86,7 @@ fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Compare(options) => compare::run(&options),
+        Command::Churn(options) => churn::run(&options),
         Command::Forward { options, core } => {
             core.map_or(Ok(()), |core| pin(&[core]))?;
             forward::run(&options)

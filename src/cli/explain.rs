@@ -10,13 +10,12 @@ use clap::Args;
 use serde_json::{Value, json};
 use similar::{ChangeTag, TextDiff};
 
-use super::Tunables;
 use super::report::printable;
+use super::{Tunables, offline};
 use crate::config::{Config, Destination, HashKey, Policy, text};
 use crate::dispatcher::{SLOTS, kamailio_hash, slot_of};
-use crate::proxy::{Datagram, Decision, Forward, HostPort, Proxy, Secret, Selection, Way};
+use crate::proxy::{Datagram, Decision, Forward, HostPort, Proxy, Selection, Way};
 use crate::sip::MAX_DATAGRAM;
-use crate::supervisor;
 
 /// Show what would be done with a message, and why.
 #[derive(Clone, Debug, Args)]
@@ -36,6 +35,9 @@ pub struct ExplainArgs {
     /// Where the message comes from, with port 5060 unless given [default: 192.0.2.1, or 2001:db8::1 for a listener of IPv6]
     #[arg(long, value_name = "ADDR", value_parser = text::address)]
     pub from: Option<SocketAddr>,
+    /// Configuration that was in force before: shows the second chance of CANCEL and ACK
+    #[arg(long, value_name = "FILE")]
+    pub before: Option<PathBuf>,
     /// Print JSON instead of text
     #[arg(long)]
     pub json: bool,
@@ -45,17 +47,25 @@ pub(super) fn explain(args: &ExplainArgs) -> io::Result<ExitCode> {
     let Some(config) = args.tunables.load()? else {
         return Ok(ExitCode::FAILURE);
     };
-    let (secret, known) = secret(config.secret_file.as_deref())?;
+    let (secret, known) = offline::secret(&config)?;
     let source = args.from.unwrap_or_else(|| example_source(&config));
     let listener = config
         .listeners
         .iter()
         .position(|each| each.address.is_ipv4() == source.is_ipv4())
         .ok_or_else(|| io::Error::other(format!("no listener of the family of {source}")))?;
-    let before = message(args, &config, source)?;
-    let proxy = Proxy::new(&config, secret);
+    let message = message(args, &config, source)?;
+    let proxy = match &args.before {
+        None => Proxy::new(&config, secret),
+        Some(path) => {
+            let Some(before) = args.tunables.load_from(Some(path))? else {
+                return Ok(ExitCode::FAILURE);
+            };
+            Proxy::new(&before, secret).successor(&config)
+        }
+    };
     let datagram = Datagram {
-        bytes: &before,
+        bytes: &message,
         source,
         listener,
     };
@@ -83,17 +93,6 @@ pub(super) fn explain(args: &ExplainArgs) -> io::Result<ExitCode> {
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The secret of the file, if there is one; explaining makes none.
-fn secret(path: Option<&Path>) -> io::Result<(Secret, bool)> {
-    match supervisor::place(path).filter(|path| path.exists()) {
-        Some(path) => {
-            let (secret, _) = supervisor::load(Some(&path)).map_err(io::Error::other)?;
-            Ok((secret, true))
-        }
-        None => Ok((Secret::from_octets([0; Secret::OCTETS]), false)),
-    }
 }
 
 /// An address that no real message comes from (RFC 5737, RFC 3849).
@@ -166,14 +165,17 @@ impl Explanation<'_> {
         if let Some(selection) = self.selection() {
             self.write_selection(&mut out, selection);
             if !secret_known {
-                out.push_str(
-                    "           (no secret file: a running instance has a key of its own, and \
-                     may choose otherwise)\n",
-                );
+                let _ = writeln!(out, "           ({})", offline::NO_SECRET);
             }
         }
         let (what, why) = self.verdict();
         let _ = writeln!(out, "decision   {what}\nwhy        {why}");
+        for to in self.also() {
+            let _ = writeln!(
+                out,
+                "also       to {to}: the configuration of before chose it, and the call may be there"
+            );
+        }
         if !self.after.is_empty() {
             let _ = writeln!(out, "\nbefore and after, {} octets then:", self.after.len());
             let (before, after) = (lossy(bytes), lossy(&self.after));
@@ -277,11 +279,20 @@ impl Explanation<'_> {
             "selection": selection,
             "action": action,
             "to": to,
+            "also": self.also(),
             "decision": what,
             "why": why,
             "before": lossy(self.datagram.bytes),
             "after": lossy(&self.after),
         })
+    }
+
+    /// Where else the request goes.
+    fn also(&self) -> Vec<SocketAddr> {
+        match self.decision {
+            Decision::Forward(forward) => forward.also.iter().collect(),
+            Decision::Reply(_) | Decision::Resolve | Decision::Drop(_) => Vec::new(),
+        }
     }
 
     fn selection(&self) -> Option<Selection> {
@@ -393,6 +404,9 @@ impl Explanation<'_> {
                     Policy::Random => "the slot of key and CSeq number belongs to it".to_owned(),
                 }
             }
+            Way::Former => "no destination takes new work, and the configuration of before chose \
+                            it: the call may be there"
+                .to_owned(),
             Way::Dialog { set, .. } => format!(
                 "the cookie in its Route says that this member of set {} has its dialog \
                  (RFC 3261 §16.4, §16.6 item 4)",

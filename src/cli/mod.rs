@@ -3,13 +3,17 @@
 //! Exit codes: 0 good, 1 failed, 2 wrong usage. Facts and diagnostics go to
 //! stderr, results to stdout; a reader that closes stdout ends it cleanly.
 
+mod capture;
 mod check;
 mod completions;
 mod demo;
 mod explain;
 mod man;
+mod offline;
+mod replay;
 mod report;
 mod run;
+mod table;
 mod tunables;
 
 use std::io::{self, Write};
@@ -19,6 +23,7 @@ use clap::{Parser, Subcommand};
 
 pub use demo::DemoArgs;
 pub use explain::ExplainArgs;
+pub use replay::ReplayArgs;
 pub use run::RunArgs;
 pub use tunables::Tunables;
 
@@ -35,6 +40,7 @@ enum Command {
     Run(RunArgs),
     Check(check::CheckArgs),
     Explain(ExplainArgs),
+    Replay(ReplayArgs),
     Demo(DemoArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -46,6 +52,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::check(&args),
         Command::Explain(args) => explain::explain(&args),
+        Command::Replay(args) => replay::replay(&args),
         Command::Demo(args) => demo::demo(&args),
         Command::Completions(args) => completions::completions(&args),
         Command::Man(args) => man::man(&args),

@@ -7,7 +7,7 @@ use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -175,7 +175,12 @@ impl Tunables {
     /// Loads the configuration; prints what there is to say of it to stderr.
     /// `None` where that was an error.
     pub fn load(&self) -> io::Result<Option<Config>> {
-        let loaded = config::load(self.config.as_deref(), &self.overrides());
+        self.load_from(self.config.as_deref())
+    }
+
+    /// The same with `file` in the place of [`Tunables::config`].
+    pub(super) fn load_from(&self, file: Option<&Path>) -> io::Result<Option<Config>> {
+        let loaded = config::load(file, &self.overrides());
         report::print(&loaded.diagnostics)?;
         Ok(loaded.config)
     }

@@ -140,14 +140,31 @@ impl Set {
         turns: &mut Turns,
     ) -> Option<usize> {
         match &self.table {
+            Table::Turns => turns.choose(set, &self.definition.destinations, hash),
+            Table::Slots(_) | Table::Kamailio(_) => self.owner(hash, call_id),
+        }
+    }
+
+    /// The same by the table alone: `None` for [`Policy::RoundRobin`].
+    #[inline]
+    #[must_use]
+    pub fn owner(&self, hash: u64, call_id: &[u8]) -> Option<usize> {
+        match &self.table {
             Table::Slots(slots) => slots
                 .as_ref()
                 .map(|slots| usize::from(slots[slot_of(hash)])),
             Table::Kamailio(order) => {
                 kamailio::choose(order, &self.definition.destinations, call_id)
             }
-            Table::Turns => turns.choose(set, &self.definition.destinations, hash),
+            Table::Turns => None,
         }
+    }
+
+    /// Whether it has a destination at `address`.
+    #[must_use]
+    pub fn has(&self, address: SocketAddr) -> bool {
+        let mut destinations = self.definition.destinations.iter();
+        destinations.any(|each| each.address == address)
     }
 
     /// All destinations that can take new work in the order in which `slot` would

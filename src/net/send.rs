@@ -73,11 +73,12 @@ impl SendBatch {
         }
     }
 
-    /// Whether there is room for one more datagram of any length.
+    /// Whether there is room for so many more datagrams, of which one may have
+    /// any length and the others repeat it.
     #[inline]
     #[must_use]
-    pub fn has_room(&self) -> bool {
-        self.queued.len() < self.queued.capacity() && ARENA - self.used >= LONGEST
+    pub fn has_room(&self, datagrams: usize) -> bool {
+        self.queued.capacity() - self.queued.len() >= datagrams && ARENA - self.used >= LONGEST
     }
 
     /// Where to write the next datagram. Call only while there is room.
@@ -101,6 +102,27 @@ impl SendBatch {
             padding_at: run.map_or(0, |run| run.padding_at),
         });
         self.used += length;
+    }
+
+    /// Queues the last datagram once more, for another address. It leaves
+    /// alone, for the runs have room for each octet once.
+    #[cold]
+    pub fn repeat(&mut self, to: SocketAddr, socket: usize, call: u64) {
+        let Some(last) = self.queued.last() else {
+            return;
+        };
+        let octets = last.octets.clone();
+        self.runs.push(&Leaving {
+            to,
+            socket,
+            length: octets.len(),
+            bound: 0,
+            call,
+        });
+        self.queued.push(Queued {
+            octets,
+            padding_at: 0,
+        });
     }
 
     /// Sends all that is queued, in order for each call, and forgets

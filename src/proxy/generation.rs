@@ -22,6 +22,13 @@ impl Generation {
         }
     }
 
+    /// Whether requests come to the same set by both, by its name and place.
+    pub(super) fn routes_as(&self, other: &Self) -> bool {
+        let (sets, others) = (self.dispatcher.sets().iter(), other.dispatcher.sets());
+        let names = sets.map(|set| &set.definition().name);
+        self.rules == other.rules && names.eq(others.iter().map(|set| &set.definition().name))
+    }
+
     /// Whether `config` would make the same one again.
     pub(super) fn is_of(&self, config: &Config) -> bool {
         let sets = self.dispatcher.sets().iter();

@@ -22,6 +22,7 @@ mod request;
 mod response;
 mod routes;
 mod rules;
+mod second_chance;
 mod secret;
 mod select;
 mod target;
@@ -38,6 +39,7 @@ use crate::sip::{MAX_DATAGRAM, Message, NotSip, Rewrite, StartLine, scan};
 pub use limiter::ReplyLimiter;
 pub use names::{HostPort, MAX_HELD, MAX_NAMES, Names, Server};
 pub use reason::{Reason, Status};
+pub use second_chance::Also;
 pub use secret::{Secret, SecretError};
 
 use generation::Generation;
@@ -101,10 +103,15 @@ pub struct Forward {
     pub call: u64,
     /// Where to.
     pub to: SocketAddr,
+    /// Where else, the same octets: the second chance of a CANCEL or ACK.
+    pub also: Also,
     /// The listener from whose socket it leaves.
     pub listener: usize,
     /// How its way was found.
     pub way: Way,
+    /// The destination that a request within a dialog (one whose To has a tag)
+    /// goes to or comes from, as set and index in it.
+    pub dialog: Option<(usize, usize)>,
     /// What came of the cookie in its Route.
     pub cookie: CookieUse,
 }
@@ -134,6 +141,9 @@ pub enum Way {
         /// Index of the destination in it.
         destination: usize,
     },
+    /// No destination takes new work; it belongs to a call that one of a
+    /// former generation may have.
+    Former,
     /// Route or Request-URI names this member of this set.
     Named {
         /// Index of the set.
@@ -163,7 +173,7 @@ impl Way {
             Self::Dialog { set, destination } | Self::Named { set, destination } => {
                 Some((set, destination))
             }
-            Self::Outbound | Self::Flow | Self::Allowed | Self::Response => None,
+            Self::Former | Self::Outbound | Self::Flow | Self::Allowed | Self::Response => None,
         }
     }
 }
@@ -329,7 +339,7 @@ impl Proxy {
             StartLine::Request { method, uri } => {
                 Request::new(self, datagram, &message, method, uri).decide(scratch, out)
             }
-            StartLine::Response { .. } => response::decide(self, &message, scratch, out),
+            StartLine::Response { .. } => response::decide(self, datagram, &message, scratch, out),
         };
         decided.unwrap_or_else(Decision::Drop)
     }

@@ -1,9 +1,9 @@
 //! Next hops that members name by a host name (RFC 3263): what is known of
 //! them, and the choice among their addresses.
 //!
-//! Whoever takes a [`Decision::Resolve`](super::Decision::Resolve) finds the
-//! addresses out, has them [learned](Names::learn), and decides the datagram
-//! again. Requests from outside never lead here.
+//! Whoever takes a [`Decision::Resolve`](super::Decision::Resolve)
+//! [holds](Names::hold) the datagram, finds out what the name stands for, has
+//! it [learned](Names::learn), and decides the datagram again. Requests from outside never lead here.
 
 use std::net::SocketAddr;
 
@@ -74,10 +74,22 @@ impl Names {
         }
     }
 
-    /// Takes the answer to one [`Decision::Resolve`](super::Decision::Resolve);
-    /// no servers: the name stands for nothing. It holds until
-    /// [forgotten](Self::forget) at the time `until`. Returns whether it is
-    /// news.
+    /// The name that the last [`Decision::Resolve`](super::Decision::Resolve)
+    /// asks for.
+    #[must_use]
+    pub fn wanted(&self) -> &HostPort {
+        &self.wanted
+    }
+
+    /// Counts a request that waits for that name until it is learned.
+    pub fn hold(&mut self) -> HostPort {
+        self.held += 1;
+        self.wanted.clone()
+    }
+
+    /// Takes what a name stands for, on behalf of one request that was held;
+    /// no servers: for nothing. That is true until [forgotten](Self::forget)
+    /// at the time `until`. Returns whether it is news.
     pub fn learn(&mut self, name: HostPort, mut servers: Vec<Server>, until: u64) -> bool {
         self.held = self.held.saturating_sub(1);
         // DNS gives them in any order; the choice must not depend on it.
@@ -121,13 +133,6 @@ impl Names {
         }
     }
 
-    /// The name that the last [`Decision::Resolve`](super::Decision::Resolve)
-    /// asks for.
-    #[must_use]
-    pub fn wanted(&self) -> &HostPort {
-        &self.wanted
-    }
-
     fn want(&mut self, host: &[u8], port: Option<u16>) {
         let lower = host.iter().map(|b| char::from(b.to_ascii_lowercase()));
         self.wanted.host.clear();
@@ -167,7 +172,6 @@ impl Request<'_> {
             }
             Err(_) if names.held == MAX_HELD => Err(Reason::TooManyNames),
             Err(_) => {
-                names.held += 1;
                 names.want(host, port);
                 Ok(None)
             }

@@ -38,6 +38,7 @@ pub enum Reason {
     NotOurVia,
     ForgedResponse,
     NoNextVia,
+    StrangersAnswer,
 }
 
 /// What a local reply says (§21).
@@ -59,7 +60,7 @@ pub enum Status {
 
 impl Reason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::KeepAlive,
         Self::NotSip,
         Self::BadSource,
@@ -92,6 +93,7 @@ impl Reason {
         Self::NotOurVia,
         Self::ForgedResponse,
         Self::NoNextVia,
+        Self::StrangersAnswer,
     ];
 
     /// The name in counters and in `explain`.
@@ -130,6 +132,7 @@ impl Reason {
             Self::NotOurVia => "not-our-via",
             Self::ForgedResponse => "forged-response",
             Self::NoNextVia => "no-next-via",
+            Self::StrangersAnswer => "strangers-answer",
         }
     }
 
@@ -183,6 +186,9 @@ impl Reason {
             Self::NoNextVia => {
                 "A response with our Via and none below: there is nobody to send it to"
             }
+            Self::StrangersAnswer => {
+                "A 481 to a CANCEL that had a second chance: another destination has the call"
+            }
         }
     }
 
@@ -220,7 +226,8 @@ impl Reason {
             | Self::ReplyLimit
             | Self::NotOurVia
             | Self::ForgedResponse
-            | Self::NoNextVia => return None,
+            | Self::NoNextVia
+            | Self::StrangersAnswer => return None,
         })
     }
 }

@@ -6,13 +6,16 @@ use super::branch::{Branch, Transaction, from_tag};
 use super::reason::Reason;
 use super::request::fault_reason;
 use super::target::{is_forbidden, responds_to};
-use super::{CookieUse, Decision, Forward, Proxy, Scratch, Way, call};
-use crate::sip::{Message, Row, Span, Via, via};
+use super::{
+    Also, CookieUse, Datagram, Decision, Forward, Proxy, Scratch, Way, call, second_chance,
+};
+use crate::sip::{Message, Row, Span, StartLine, Via, via};
 
 /// Decides, and writes what is to be sent into `out`.
 #[inline]
 pub(super) fn decide(
     proxy: &Proxy,
+    datagram: &Datagram<'_>,
     message: &Message<'_>,
     scratch: &mut Scratch,
     out: &mut [u8],
@@ -28,6 +31,11 @@ pub(super) fn decide(
         .ok_or(Reason::ForgedResponse)?;
     if is_forbidden(to.respond_to) || proxy.locals.is_bound(to.respond_to) {
         return Err(Reason::ForbiddenNextHop);
+    }
+    if is_unknown_to_cancel(message)
+        && second_chance::is_strangers(proxy, message, datagram.source, &mut scratch.octets)
+    {
+        return Err(Reason::StrangersAnswer);
     }
     let own_value = if own.next.is_some() {
         Span {
@@ -48,10 +56,18 @@ pub(super) fn decide(
         padding_at: scratch.rewrite.position(next.value.start),
         call: call(message),
         to: to.respond_to,
+        also: Also::default(),
         listener: to.listener,
         way: Way::Response,
+        dialog: None,
         cookie: CookieUse::None,
     }))
+}
+
+/// Whether it is a 481 to CANCEL (§9.2).
+fn is_unknown_to_cancel(message: &Message<'_>) -> bool {
+    matches!(message.start, StartLine::Response { status: 481 })
+        && message.cseq.method.of(message.bytes) == b"CANCEL"
 }
 
 /// What a response needs of our own Via.

@@ -2,13 +2,14 @@
 
 use std::net::IpAddr;
 
+use super::generation::Generation;
 use super::next_hop::Hop;
 use super::reason::Reason;
 use super::request::Request;
 use super::routes::Target;
 use super::{CookieUse, Scratch, Selection, Way};
-use crate::config::{HashKey, Policy};
-use crate::sip::{self, Span, Uri, address};
+use crate::config::{HashKey, Policy, Route};
+use crate::sip::{self, Message, Span, Uri, address};
 
 impl Request<'_> {
     /// Lets the rules choose a set, and the set a destination.
@@ -18,26 +19,14 @@ impl Request<'_> {
         cookie_use: CookieUse,
         scratch: &mut Scratch,
     ) -> Result<Hop, Reason> {
-        let bytes = self.message.bytes;
-        let rules = &self.proxy.current.rules;
-        let rule = rules.rule_for(self.method, bytes, &target.uri, self.datagram);
-        let set = rule.map_or(0, |rule| rule.set);
-        let chosen = &self.proxy.dispatcher().sets()[set];
-        let definition = chosen.definition();
-        let key = &mut scratch.octets;
-        key.clear();
-        self.write_key(&definition.hash_key, target, key);
-        if definition.policy == Policy::Random {
-            // Anew for each request of a dialog; its CANCEL and ACK share
-            // the number.
-            key.extend_from_slice(&self.message.cseq.number.to_be_bytes());
-        }
-        let hash = self.proxy.dispatcher().hash(key);
-        let call_id = self.message.call_id.value.of(bytes);
-        let destination = chosen
-            .choose(set, hash, call_id, &mut scratch.turns)
-            .ok_or(Reason::NoDestination)?;
-        let to = definition.destinations[destination].address;
+        let current = &self.proxy.current;
+        let (rule, set, hash) = self.hashed(current, target, &mut scratch.octets);
+        let chosen = &current.dispatcher.sets()[set];
+        let call_id = self.message.call_id.value.of(self.message.bytes);
+        let Some(destination) = chosen.choose(set, hash, call_id, &mut scratch.turns) else {
+            return self.select_former(target, cookie_use, scratch);
+        };
+        let to = chosen.definition().destinations[destination].address;
         let way = Way::Selected(Selection {
             set,
             hash,
@@ -50,15 +39,51 @@ impl Request<'_> {
         })
     }
 
+    /// Where no destination takes new work: what belongs to a call in set-up
+    /// is none.
+    #[cold]
+    fn select_former(
+        &self,
+        target: &Target,
+        cookie_use: CookieUse,
+        scratch: &mut Scratch,
+    ) -> Result<Hop, Reason> {
+        let owner = self
+            .is_hop_by_hop()
+            .then(|| self.former_owner(target, &mut scratch.octets));
+        let to = owner.flatten().ok_or(Reason::NoDestination)?;
+        self.hop(Way::Former, to, None, cookie_use)
+    }
+
+    /// The rule of `generation` that a request falls under, the set, and the
+    /// hash of the key.
+    #[inline]
+    pub(super) fn hashed<'g>(
+        &self,
+        generation: &'g Generation,
+        target: &Target,
+        key: &mut Vec<u8>,
+    ) -> (Option<&'g Route>, usize, u64) {
+        let bytes = self.message.bytes;
+        let rules = &generation.rules;
+        let rule = rules.rule_for(self.method, bytes, &target.uri, self.datagram);
+        let set = rule.map_or(0, |rule| rule.set);
+        let definition = generation.dispatcher.sets()[set].definition();
+        key.clear();
+        self.write_key(&definition.hash_key, target, key);
+        add_salt(self.message, definition.policy, key);
+        (rule, set, generation.dispatcher.hash(key))
+    }
+
     /// Appends what the set hashes.
     #[inline]
     pub(super) fn write_key(&self, hash_key: &HashKey, target: &Target, key: &mut Vec<u8>) {
         let bytes = self.message.bytes;
         match hash_key {
-            HashKey::CallId => key.extend_from_slice(self.message.call_id.value.of(bytes)),
-            HashKey::FromUri => self.write_address_key(self.message.from.value, key),
-            HashKey::ToUri => self.write_address_key(self.message.to.value, key),
-            HashKey::RequestUri => self.write_uri_key(target.text, Some(target.uri), key),
+            HashKey::CallId | HashKey::FromUri | HashKey::ToUri => {
+                add_common_key(self.message, hash_key, key);
+            }
+            HashKey::RequestUri => add_uri_key(bytes, target.text, Some(target.uri), key),
             HashKey::Source => match self.datagram.source.ip() {
                 IpAddr::V4(ip) => key.extend_from_slice(&ip.octets()),
                 IpAddr::V6(ip) => key.extend_from_slice(&ip.octets()),
@@ -70,29 +95,50 @@ impl Request<'_> {
             }
         }
     }
+}
 
-    fn write_address_key(&self, value: Span, key: &mut Vec<u8>) {
-        let bytes = self.message.bytes;
-        // Validated before: a value that cannot be read was answered 400.
-        if let Some(address) = address(bytes, value) {
-            self.write_uri_key(address.uri, sip::uri(bytes, address.uri), key);
-        }
+/// Appends what `hash_key` reads of a request and its responses alike; false
+/// for what a response may not have.
+#[inline]
+pub(super) fn add_common_key(message: &Message<'_>, hash_key: &HashKey, key: &mut Vec<u8>) -> bool {
+    match hash_key {
+        HashKey::CallId => key.extend_from_slice(message.call_id.value.of(message.bytes)),
+        HashKey::FromUri => add_address_key(message.bytes, message.from.value, key),
+        HashKey::ToUri => add_address_key(message.bytes, message.to.value, key),
+        HashKey::RequestUri | HashKey::Source | HashKey::Header(_) => return false,
     }
+    true
+}
 
-    /// user@host:port, the host in lower case, so that two ways to write one
-    /// address of record (§19.1.4) meet one destination.
-    fn write_uri_key(&self, text: Span, uri: Option<Uri>, key: &mut Vec<u8>) {
-        let bytes = self.message.bytes;
-        match uri.filter(|uri| !uri.host.is_empty()) {
-            Some(uri) => {
-                key.extend_from_slice(uri.user.of(bytes));
-                key.extend_from_slice(b"@");
-                for octet in uri.host.of(bytes) {
-                    key.push(octet.to_ascii_lowercase());
-                }
-                key.extend_from_slice(&uri.port_or_default().to_be_bytes());
+/// With [`Policy::Random`] each request of a dialog is chosen for anew; its
+/// CANCEL and ACK share the number.
+#[inline]
+pub(super) fn add_salt(message: &Message<'_>, policy: Policy, key: &mut Vec<u8>) {
+    if policy == Policy::Random {
+        key.extend_from_slice(&message.cseq.number.to_be_bytes());
+    }
+}
+
+fn add_address_key(bytes: &[u8], value: Span, key: &mut Vec<u8>) {
+    // Validated before: a request with a value that cannot be read was
+    // answered 400.
+    if let Some(address) = address(bytes, value) {
+        add_uri_key(bytes, address.uri, sip::uri(bytes, address.uri), key);
+    }
+}
+
+/// user@host:port, the host in lower case, so that two ways to write one
+/// address of record (§19.1.4) meet one destination.
+fn add_uri_key(bytes: &[u8], text: Span, uri: Option<Uri>, key: &mut Vec<u8>) {
+    match uri.filter(|uri| !uri.host.is_empty()) {
+        Some(uri) => {
+            key.extend_from_slice(uri.user.of(bytes));
+            key.extend_from_slice(b"@");
+            for octet in uri.host.of(bytes) {
+                key.push(octet.to_ascii_lowercase());
             }
-            None => key.extend_from_slice(text.of(bytes)),
+            key.extend_from_slice(&uri.port_or_default().to_be_bytes());
         }
+        None => key.extend_from_slice(text.of(bytes)),
     }
 }

@@ -1,9 +1,10 @@
 //! Counters of one worker: written by it alone, read by anybody.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Snapshot;
+use super::Shared;
 use crate::proxy::{CookieUse, Forward, Reason, Reply, Status, Way};
 
 /// Error numbers that are told apart; Linux has none above.
@@ -19,6 +20,7 @@ pub struct Counters {
     runs: AtomicU64,
     in_runs: AtomicU64,
     refused_runs: AtomicU64,
+    second_chances: AtomicU64,
     cookies_followed: AtomicU64,
     cookies_gone: AtomicU64,
     cookies_forged: AtomicU64,
@@ -53,6 +55,7 @@ impl Default for Counters {
             runs: AtomicU64::new(0),
             in_runs: AtomicU64::new(0),
             refused_runs: AtomicU64::new(0),
+            second_chances: AtomicU64::new(0),
             cookies_followed: AtomicU64::new(0),
             cookies_gone: AtomicU64::new(0),
             cookies_forged: AtomicU64::new(0),
@@ -77,7 +80,7 @@ impl Counters {
     #[inline]
     pub(super) fn forwarded(&self, forward: &Forward) {
         match forward.way {
-            Way::Response => add(&self.responses, 1),
+            Way::Response => return add(&self.responses, 1),
             _ => add(&self.requests, 1),
         }
         match forward.cookie {
@@ -86,6 +89,11 @@ impl Counters {
             CookieUse::Gone => add(&self.cookies_gone, 1),
             CookieUse::Forged => add(&self.cookies_forged, 1),
         }
+    }
+
+    #[cold]
+    pub(super) fn second_chance(&self) {
+        add(&self.second_chances, 1);
     }
 
     #[inline]
@@ -146,14 +154,16 @@ impl Counters {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Names and values, in a fixed order; those of runs, names, reasons, statuses and
-    /// error numbers only where they are not zero.
+    /// error numbers only where they are not zero. `last-in-dialog-` is an age
+    /// in seconds.
     pub values: Vec<(String, u64)>,
 }
 
 impl Totals {
     /// Adds up what the workers have counted so far.
     #[must_use]
-    pub fn of(workers: &[std::sync::Arc<Counters>], snapshot: &Snapshot) -> Self {
+    pub fn of(workers: &[Arc<Counters>], shared: &Shared) -> Self {
+        let snapshot = shared.latest.load();
         let sum = |counter: &dyn Fn(&Counters) -> &AtomicU64| {
             workers
                 .iter()
@@ -166,6 +176,7 @@ impl Totals {
             ("responses-forwarded".to_owned(), sum(&|w| &w.responses)),
         ];
         values.extend(snapshot.requests());
+        values.extend(snapshot.last_in_dialog(super::now(shared.started)));
         for (number, worker) in workers.iter().enumerate() {
             let name = format!("worker-{number}-received");
             values.push((name, worker.received.load(Ordering::Relaxed)));
@@ -174,6 +185,7 @@ impl Totals {
             ("runs-sent".to_owned(), sum(&|w| &w.runs)),
             ("sent-in-runs".to_owned(), sum(&|w| &w.in_runs)),
             ("runs-refused".to_owned(), sum(&|w| &w.refused_runs)),
+            ("second-chances".to_owned(), sum(&|w| &w.second_chances)),
             ("cookies-followed".to_owned(), sum(&|w| &w.cookies_followed)),
             ("cookies-gone".to_owned(), sum(&|w| &w.cookies_gone)),
             ("cookies-forged".to_owned(), sum(&|w| &w.cookies_forged)),

@@ -2,7 +2,8 @@
 //!
 //! It shares nothing with other workers but what never changes, which is
 //! swapped whole, and its counters, which it alone writes. In the steady state it allocates nothing,
-//! takes no lock, and reads the clock once each time its sockets are empty.
+//! takes no lock, and reads the clock once each time its sockets are empty, and
+//! once for a batch that has requests of dialogs.
 
 mod counters;
 mod pace;
@@ -20,7 +21,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::config::{Config, Gso};
 use crate::net::{InRun, Limits, ReceiveBatch, SendBatch, Sent, Socket};
-use crate::proxy::{Datagram, Decision, HostPort, Reason, ReplyLimiter, Scratch};
+use crate::proxy::{Also, Datagram, Decision, HostPort, Reason, ReplyLimiter, Scratch};
 use crate::resolver::{Answer, Client, Held, Questions};
 
 pub use counters::{Counters, Totals};
@@ -61,7 +62,8 @@ const WAKER: Token = Token(usize::MAX);
 /// Datagrams in a batch from which on it pays to take the socket from epoll.
 const WORTH_UNWATCHING: usize = 8;
 
-/// Added to the clock of the limiter, whose buckets start out empty at 0.
+/// Added to the clock of the limiter, whose buckets start out empty at 0, and
+/// of the tallies, where 0 is never.
 const CLOCK_START: u64 = 3_600_000;
 
 impl Worker {
@@ -112,7 +114,7 @@ impl Worker {
         let mut events = Events::with_capacity(self.sockets.len() + 1);
         let mut ready = vec![false; self.sockets.len()];
         let mut received = ReceiveBatch::new(self.batch);
-        let mut out = SendBatch::new(self.batch, self.limits);
+        let mut out = SendBatch::new(self.batch + Also::MOST, self.limits);
         let mut latest = Cache::new(Arc::clone(&self.shared.latest));
         let mut scratch = latest.load().proxy().scratch();
         while !self.shared.stop.load(Ordering::Relaxed) {
@@ -198,13 +200,14 @@ impl Worker {
         if n >= WORTH_UNWATCHING {
             self.unwatch(listener)?;
         }
+        let mut noted = None;
         for (bytes, source) in received.datagrams() {
             let datagram = Datagram {
                 bytes,
                 source,
                 listener,
             };
-            self.decide(&datagram, snapshot, out, scratch);
+            self.decide(&datagram, snapshot, out, scratch, &mut noted);
         }
         flush(out, &self.sockets, &self.counters);
         self.counters.received(n);
@@ -212,7 +215,8 @@ impl Worker {
         Ok(n == received.size())
     }
 
-    /// Decides one datagram, and does what was decided.
+    /// Decides one datagram, and does what was decided. The time is read once
+    /// for all that share `noted`.
     #[inline]
     fn decide(
         &mut self,
@@ -220,8 +224,9 @@ impl Worker {
         snapshot: &Snapshot,
         out: &mut SendBatch,
         scratch: &mut Scratch,
+        noted: &mut Option<u64>,
     ) {
-        if !out.has_room() {
+        if !out.has_room(1 + Also::MOST) {
             flush(out, &self.sockets, &self.counters);
         }
         let decision = snapshot.proxy().decide(datagram, scratch, out.space());
@@ -232,9 +237,18 @@ impl Worker {
                     call: forward.call,
                 };
                 out.push(forward.length, forward.to, forward.listener, Some(run));
+                for to in forward.also.iter() {
+                    out.repeat(to, forward.listener, forward.call);
+                    self.counters.second_chance();
+                }
                 self.counters.forwarded(&forward);
+                let tallies = snapshot.tallies(self.number);
                 if let Some((set, destination)) = forward.way.destination() {
-                    snapshot.tallies(self.number).sent(set, destination);
+                    tallies.sent(set, destination);
+                }
+                if let Some((set, destination)) = forward.dialog {
+                    let now = *noted.get_or_insert_with(|| now(self.shared.started));
+                    tallies.in_dialog(set, destination, now);
                 }
             }
             Decision::Reply(reply) => {
@@ -246,7 +260,7 @@ impl Worker {
                     self.counters.dropped(Reason::ReplyLimit);
                 }
             }
-            Decision::Resolve => self.hold(datagram, scratch.names().wanted().clone()),
+            Decision::Resolve => self.hold(datagram, scratch.names().hold()),
             Decision::Drop(reason) => self.counters.dropped(reason),
         }
     }
@@ -292,12 +306,13 @@ impl Worker {
                 source: held.source,
                 listener: held.listener,
             };
-            self.decide(&datagram, snapshot, out, scratch);
+            self.decide(&datagram, snapshot, out, scratch, &mut None);
         }
         flush(out, &self.sockets, &self.counters);
     }
 }
 
+/// Milliseconds.
 fn now(started: Instant) -> u64 {
     CLOCK_START + started.elapsed().as_millis() as u64
 }

@@ -1,5 +1,6 @@
 //! A capture of the loopback interface by dumpcap, read back by tshark.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -62,6 +63,11 @@ pub struct Recording {
 }
 
 impl Recording {
+    /// Where it is kept.
+    pub fn file(&self) -> PathBuf {
+        self.process.file("capture.pcapng")
+    }
+
     /// Has tshark decode the recording, its ports as SIP: for each packet
     /// that `filter` lets through, the values of `fields` (a field that
     /// occurs more than once in a packet has its values joined by `|`).
@@ -69,7 +75,7 @@ impl Recording {
         let mut command = Command::new("tshark");
         command
             .arg("-r")
-            .arg(self.process.file("capture.pcapng"))
+            .arg(self.file())
             .args(["-n", "-Y", filter]);
         for port in &self.ports {
             command.args(["-d", &format!("udp.port=={port},sip")]);

@@ -12,8 +12,10 @@
 pub mod capture;
 pub mod dialog;
 pub mod dns;
+pub mod farm;
 pub mod kamailio;
 pub mod net;
+pub mod packets;
 pub mod process;
 pub mod sipp;
 pub mod twin;

@@ -84,12 +84,27 @@ impl Sipp {
 
     /// A caller on `address` that sends everything to `target`.
     pub fn caller(scenario: Scenario, address: SocketAddr, target: SocketAddr, load: Load) -> Self {
+        Self::holding(scenario, address, target, load, 0)
+    }
+
+    /// A caller that holds each call for so many seconds, where the scenario
+    /// has a pause.
+    pub fn holding(
+        scenario: Scenario,
+        address: SocketAddr,
+        target: SocketAddr,
+        load: Load,
+        held: u32,
+    ) -> Self {
         Self::start(scenario, address, |command| {
             let (calls, rate) = (load.calls.to_string(), load.rate.to_string());
-            // No more than one second's calls at a time: a stall shows as
-            // failed or repeated messages, not as a swapping machine.
+            // No more than one second's calls at a time beside those held: a
+            // stall shows as failed or repeated messages, not as a swapping
+            // machine.
+            let limit = (load.rate * (held + 1)).to_string();
             command
-                .args(["-m", &calls, "-r", &rate, "-l", &rate])
+                .args(["-m", &calls, "-r", &rate, "-l", &limit])
+                .args(["-d", &(held * 1000).to_string()])
                 .arg(target.to_string());
         })
     }

@@ -1,22 +1,18 @@
 //! The programs that are compared, and one of them running.
 
-use std::fs::{self, File};
+use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-use std::{env, thread};
+use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::Result;
 
 use super::network::Network;
 use crate::forward::Engine;
 use crate::pin;
-use crate::sys::{self, Signal};
+use crate::running::{self, Running, viaduct_beside};
 
 const KAMAILIO_CONFIGURATION: &str = include_str!("../../kamailio/stateless.cfg");
-
-/// How long a program may take to end after SIGTERM.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A program between callers and farm.
 #[derive(Clone, Debug)]
@@ -43,11 +39,6 @@ pub(crate) struct Contender {
     pub(crate) program: Program,
     /// All messages of one length, whatever the others get.
     pub(crate) equal: bool,
-}
-
-/// The Viaduct binary that was built beside this one.
-fn viaduct_beside() -> Result<PathBuf> {
-    Ok(env::current_exe()?.with_file_name("viaduct"))
 }
 
 /// Every contender, and `others`: further Viaduct binaries.
@@ -122,18 +113,7 @@ impl Contender {
                 "build it: cargo build --release",
             ),
         };
-        let output = Command::new(&program)
-            .arg(flag)
-            .output()
-            .with_context(|| format!("{} cannot be run; {remedy}", program.display()))?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let line = text.lines().next().unwrap_or_default();
-        ensure!(
-            !line.is_empty(),
-            "{} {flag} says nothing",
-            program.display()
-        );
-        Ok(line.to_owned())
+        running::version(&program, flag, remedy)
     }
 
     /// Starts it on core `core` between the listener and the destinations of
@@ -152,24 +132,14 @@ impl Contender {
         let Some(command) = self.command(network, peers, out)? else {
             return Ok(None);
         };
-        let log = out.join(format!("{}.log", self.name));
-        let mut command = network.place(command);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(&log).context("cannot write the log")?);
         // A child inherits the cores of the thread that starts it.
         match self.program {
             Program::Viaduct { workers: 2.., .. } => pin(&[cores.contender, cores.generator])?,
             _ => pin(&[cores.contender])?,
         }
-        let child = command.spawn();
+        let running = Running::start(&self.name, network.place(command), out);
         pin(&[cores.generator])?;
-        Ok(Some(Running {
-            name: self.name.clone(),
-            child: child.with_context(|| format!("{} cannot be started", self.name))?,
-            log,
-        }))
+        running.map(Some)
     }
 
     fn command(&self, network: &Network, peers: u16, out: &Path) -> Result<Option<Command>> {
@@ -236,56 +206,4 @@ impl Contender {
 pub(crate) struct Cores {
     pub(crate) contender: usize,
     pub(crate) generator: usize,
-}
-
-/// A contender under way; ended when dropped.
-pub(crate) struct Running {
-    name: String,
-    child: Child,
-    log: PathBuf,
-}
-
-impl Running {
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Fails with what it last said, if it has ended of its own accord.
-    ///
-    /// # Errors
-    /// It has ended.
-    pub(crate) fn check(&mut self) -> Result<()> {
-        if let Some(status) = self.child.try_wait()? {
-            bail!(
-                "{} did not start, or ended by itself ({status}){}",
-                self.name,
-                self.last_words()
-            );
-        }
-        Ok(())
-    }
-
-    /// The last lines of its log.
-    pub(crate) fn last_words(&self) -> String {
-        let log = fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<_> = log.lines().collect();
-        let last = lines[lines.len().saturating_sub(5)..].join("\n  ");
-        format!("; its last words in {}:\n  {last}", self.log.display())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended already; then there is nothing to ask for.
-        let _ = sys::signal(self.child.id(), Signal::End);
-        let begin = Instant::now();
-        while matches!(self.child.try_wait(), Ok(None)) {
-            if begin.elapsed() > PATIENCE {
-                let _ = self.child.kill();
-                let _ = self.child.wait();
-                return;
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-    }
 }

@@ -5,12 +5,14 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
-use super::contender::{Contender, Cores, Running};
+use super::contender::{Contender, Cores};
 use super::network::Network;
 use super::part::{Load, Setup};
-use super::process;
+use crate::document::cores;
 use crate::load::{self, Mix};
+use crate::process;
 use crate::report::{LoadReport, Percentiles};
+use crate::running::Running;
 
 /// Calls whose messages are of one length and follow each other where the
 /// generator is in a hurry: what it needs so as not to be the limit.
@@ -205,7 +207,7 @@ fn take(mut running: Option<&mut Running>, load: &load::Options) -> Result<Sampl
         memory_mib: memory.proportional,
         resident_mib: memory.resident,
         waited_percent: percent(after.both.waited - before.both.waited),
-        steal_percent: 100.0 * stolen * 1e9 / elapsed / super::cores() as f64,
+        steal_percent: 100.0 * stolen * 1e9 / elapsed / cores() as f64,
         checked: report.checks.checked,
     })
 }

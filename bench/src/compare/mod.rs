@@ -10,21 +10,21 @@ mod network;
 mod page;
 mod part;
 mod plot;
-mod process;
 mod summary;
 mod target;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 
+use crate::document::Machine;
 use crate::pin;
 use contender::{Contender, Cores, Program};
 use measure::Bench;
-use page::{Document, Machine};
+use page::Document;
 use part::{Axis, Part};
 use summary::{CPU, Cell, P99, RATE, Results};
 
@@ -266,35 +266,6 @@ fn machine(contenders: &[Contender], parts: &[Part]) -> Result<Machine> {
     let needed = contenders.iter().filter(|one| {
         !matches!(one.program, Program::Direct) && parts.iter().any(|part| takes_part(one, part))
     });
-    Ok(Machine {
-        kernel: first_line("/proc/sys/kernel/osrelease", ""),
-        processor: first_line("/proc/cpuinfo", "model name"),
-        cores: cores(),
-        versions: needed
-            .map(|one| Ok((one.name.clone(), one.version()?)))
-            .collect::<Result<_>>()?,
-        arguments: std::env::args().skip(1).collect(),
-    })
-}
-
-/// Cores of the machine.
-fn cores() -> usize {
-    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let processors = text.lines().filter(|line| line.starts_with("processor"));
-    processors.count().max(1)
-}
-
-/// The first line of `file` that begins with `key`, without the key.
-fn first_line(file: &str, key: &str) -> String {
-    let text = fs::read_to_string(file).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix(key));
-    let value = line.unwrap_or("unknown");
-    value.trim_start_matches([' ', '\t', ':']).to_owned()
-}
-
-fn write(folder: &Path, name: &str, text: &str) -> Result<()> {
-    let path = folder.join(name);
-    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-    eprintln!("wrote {}", path.display());
-    Ok(())
+    let versions = needed.map(|one| Ok((one.name.clone(), one.version()?)));
+    Ok(Machine::new(versions.collect::<Result<_>>()?))
 }

@@ -2,12 +2,14 @@
 //! generator in network namespaces of their own with a veth pair between.
 
 use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::SocketAddrV4;
 use std::os::fd::AsFd;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::running::free_port;
 
 /// Names of the namespaces; `scripts/compare` removes them too, should this
 /// program be killed.
@@ -177,11 +179,4 @@ impl Drop for Inside {
         // It was there a moment ago and nothing holds it back.
         let _ = move_into_link_name_space(self.home.as_fd(), Some(LinkNameSpaceType::Network));
     }
-}
-
-/// A UDP port that is free on every local address.
-fn free_port() -> Result<u16> {
-    let socket =
-        UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).context("there is no free UDP port")?;
-    Ok(socket.local_addr()?.port())
 }

@@ -9,21 +9,10 @@ use serde::Serialize;
 
 use super::contender::TWO_WORKERS;
 use super::part::{FIXED, HALF, Load};
+use super::plot;
 use super::summary::{CPU, Cell, LIMITED, P50, P99, P999, RATE, Results};
 use super::target::{self, Target};
-use super::{plot, write};
-
-/// Where a run took place.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Machine {
-    pub(crate) kernel: String,
-    pub(crate) processor: String,
-    pub(crate) cores: usize,
-    /// What each contender says of its version.
-    pub(crate) versions: Vec<(String, String)>,
-    /// The arguments that this program was started with.
-    pub(crate) arguments: Vec<String>,
-}
+use crate::document::{Machine, markdown, write};
 
 /// A whole run: what is written as JSON.
 #[derive(Serialize)]
@@ -213,19 +202,6 @@ fn losses(document: &Document<'_>) -> String {
     } else {
         lines.concat()
     }
-}
-
-/// A table, the first row its head.
-fn markdown(rows: &[Vec<String>]) -> String {
-    let mut text = String::new();
-    for (number, row) in rows.iter().enumerate() {
-        let cells: Vec<String> = row.iter().map(|cell| cell.replace('*', "\\*")).collect();
-        let _ = writeln!(text, "| {} |", cells.join(" | ").replace("\\\\*", "\\*"));
-        if number == 0 {
-            let _ = writeln!(text, "|{}", "---|".repeat(row.len()));
-        }
-    }
-    text
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::measure::Sample;
 use super::part::Load;
+use crate::document::aligned;
 use crate::report::Percentiles;
 
 /// A figure that a sample has.
@@ -184,17 +185,7 @@ impl Results {
         let mut text = format!("{}\n", self.title);
         for (title, rows) in self.tables() {
             let _ = writeln!(text, "\n{title}");
-            let width = |column: usize| rows.iter().map(|row| row[column].len()).max();
-            let widths: Vec<usize> = (0..rows[0].len()).filter_map(width).collect();
-            for row in &rows {
-                for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-                    let _ = match column {
-                        0 => write!(text, "  {cell:<width$}"),
-                        _ => write!(text, "  {cell:>width$}"),
-                    };
-                }
-                text.push('\n');
-            }
+            text += &aligned(&rows);
         }
         if self.cells.iter().any(Cell::limited) {
             text.push_str(LIMITED);

@@ -1,0 +1,273 @@
+//! The balancers whose farm changes, and how an operator changes it: the
+//! configuration is written anew and the process is told.
+
+use std::fmt::Write;
+use std::fs;
+use std::net::SocketAddrV4;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::operator::{Destination, State};
+use crate::process;
+use crate::running::{Running, viaduct_beside};
+use crate::sys::{self, Signal};
+
+const KAMAILIO_CONFIGURATION: &str = include_str!("../../kamailio/dispatcher.cfg");
+
+/// How long a balancer may take to start.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Program {
+    Viaduct { record_route: bool },
+    Kamailio { stateless: bool },
+}
+
+/// One or more instances under way, each with the same configuration.
+pub(super) struct Balancer {
+    program: Program,
+    instances: Vec<Running>,
+    folder: PathBuf,
+    /// How often they were told of another farm.
+    changes: usize,
+    /// CPU time of those that were killed.
+    spent: u64,
+}
+
+impl Balancer {
+    /// Starts an instance on each of `listen`; `folder` gets configuration
+    /// and logs.
+    ///
+    /// # Errors
+    /// One does not start, or the folder cannot be written.
+    pub(super) fn start(
+        program: Program,
+        advertised: SocketAddrV4,
+        listen: &[SocketAddrV4],
+        farm: &[Destination],
+        folder: &Path,
+    ) -> Result<Self> {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let mut balancer = Self {
+            program,
+            instances: Vec::new(),
+            folder: fs::canonicalize(folder)?,
+            changes: 0,
+            spent: 0,
+        };
+        balancer.write(farm)?;
+        for (number, listen) in listen.iter().enumerate() {
+            let command = balancer.command(*listen, advertised)?;
+            let name = format!("instance-{}", number + 1);
+            let mut running = Running::start(&name, command, folder)?;
+            let begin = Instant::now();
+            while !balancer.is_ready(&running) {
+                running.check()?;
+                let words = || format!("{name} is not ready{}", running.last_words());
+                ensure!(begin.elapsed() < PATIENCE, words());
+                sleep(Duration::from_millis(20));
+            }
+            balancer.instances.push(running);
+        }
+        Ok(balancer)
+    }
+
+    fn command(&self, listen: SocketAddrV4, advertised: SocketAddrV4) -> Result<Command> {
+        let folder = &self.folder;
+        let mut command;
+        match self.program {
+            Program::Viaduct { .. } => {
+                command = Command::new(viaduct_beside()?);
+                command
+                    .arg("run")
+                    .arg("--config")
+                    .arg(self.configuration())
+                    .arg("--secret-file")
+                    .arg(folder.join("secret"))
+                    .args(["--listen", &listen.to_string()])
+                    .args(["--advertise", &advertised.to_string()])
+                    .args(["--workers", "2"]);
+            }
+            Program::Kamailio { stateless } => {
+                let script = folder.join("kamailio.cfg");
+                fs::write(&script, KAMAILIO_CONFIGURATION)?;
+                let list = self.configuration();
+                command = Command::new("kamailio");
+                command
+                    .args(["-DD", "-E", "-l", &format!("udp:{listen}")])
+                    .args(["-m", "256", "-M", "16"])
+                    .arg("-f")
+                    .arg(script)
+                    .arg(format!("--substdef=!DISPATCHER_LIST!{}!", list.display()))
+                    .arg(format!(
+                        "--substdef=!CTL_SOCKET!{}!",
+                        self.control().display()
+                    ))
+                    .arg("-w")
+                    .arg(folder)
+                    .arg("-Y")
+                    .arg(folder);
+                if stateless {
+                    command.args(["-A", "STATELESS"]);
+                }
+            }
+        }
+        Ok(command)
+    }
+
+    /// The file that names the destinations.
+    fn configuration(&self) -> PathBuf {
+        self.folder.join(match self.program {
+            Program::Viaduct { .. } => "viaduct.toml",
+            Program::Kamailio { .. } => "dispatcher.list",
+        })
+    }
+
+    /// The socket that Kamailio is told things by.
+    fn control(&self) -> PathBuf {
+        self.folder.join("control")
+    }
+
+    fn is_ready(&self, running: &Running) -> bool {
+        match self.program {
+            Program::Viaduct { .. } => running.said("ready:") > 0,
+            Program::Kamailio { .. } => self.tell("core.uptime").is_ok(),
+        }
+    }
+
+    fn tell(&self, what: &str) -> Result<()> {
+        let output = Command::new("kamcmd")
+            .arg("-s")
+            .arg(format!("unix:{}", self.control().display()))
+            .arg(what)
+            .output()
+            .context("kamcmd cannot be run; install it: apt-get install kamailio")?;
+        let said =
+            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        let well = output.status.success() && !said.contains("error");
+        ensure!(well, "kamcmd {what}: {}", said.trim());
+        Ok(())
+    }
+
+    /// Has every instance use this farm from now on.
+    ///
+    /// # Errors
+    /// An instance has ended, or refuses.
+    pub(super) fn apply(&mut self, farm: &[Destination]) -> Result<()> {
+        self.write(farm)?;
+        for running in &mut self.instances {
+            running.check()?;
+        }
+        self.changes += 1;
+        match self.program {
+            Program::Viaduct { .. } => {
+                for running in &self.instances {
+                    sys::signal(running.id(), Signal::HangUp)?;
+                }
+                Ok(())
+            }
+            Program::Kamailio { .. } => self.tell("dispatcher.reload"),
+        }
+    }
+
+    /// Writes the configuration beside and moves it there, whole.
+    fn write(&self, farm: &[Destination]) -> Result<()> {
+        let text = match self.program {
+            Program::Viaduct { record_route } => viaduct_toml(farm, record_route),
+            Program::Kamailio { .. } => dispatcher_list(farm),
+        };
+        let path = self.configuration();
+        let beside = path.with_extension("new");
+        fs::write(&beside, text)
+            .and_then(|()| fs::rename(&beside, &path))
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Kills the last instance.
+    ///
+    /// # Errors
+    /// It has ended already.
+    pub(super) fn kill_one(&mut self) -> Result<()> {
+        let victim = self.instances.pop().context("no instance is left")?;
+        self.spent += process::usage(victim.id())?.cpu;
+        sys::signal(victim.id(), Signal::Kill)?;
+        Ok(())
+    }
+
+    /// Fails unless every instance says that it took every farm; Kamailio has
+    /// answered each time already.
+    ///
+    /// # Errors
+    /// One has not.
+    pub(super) fn check(&self) -> Result<()> {
+        if matches!(self.program, Program::Viaduct { .. }) {
+            for running in &self.instances {
+                let took = running.said("reloaded:");
+                let words = || {
+                    let (changes, last) = (self.changes, running.last_words());
+                    format!("it took {took} of {changes} new farms{last}")
+                };
+                ensure!(took == self.changes, words());
+            }
+        }
+        Ok(())
+    }
+
+    /// Time on the CPU of all instances, in ns.
+    ///
+    /// # Errors
+    /// One has ended.
+    pub(super) fn cpu(&mut self) -> Result<u64> {
+        let mut sum = self.spent;
+        for running in &mut self.instances {
+            running.check()?;
+            sum += process::usage(running.id())?.cpu;
+        }
+        Ok(sum)
+    }
+}
+
+fn viaduct_toml(farm: &[Destination], record_route: bool) -> String {
+    let mut text = String::new();
+    if record_route {
+        text += "record-route = \"on\"\n";
+    }
+    text += "[[set]]\nname = \"farm\"\ndestinations = [\n";
+    for one in farm {
+        let state = match one.state {
+            State::Active => "active",
+            State::Draining => "draining",
+            State::Out => continue,
+        };
+        let Destination {
+            address, weight, ..
+        } = one;
+        let _ = writeln!(
+            text,
+            "  {{ uri = \"sip:{address}\", weight = {weight}, state = \"{state}\" }},"
+        );
+    }
+    text + "]\n"
+}
+
+fn dispatcher_list(farm: &[Destination]) -> String {
+    let mut text = String::new();
+    for one in farm {
+        // 4: disabled, for Kamailio knows no draining.
+        let flags = match one.state {
+            State::Active => 0,
+            State::Draining => 4,
+            State::Out => continue,
+        };
+        let _ = writeln!(
+            text,
+            "1 sip:{} {flags} 0 weight={}",
+            one.address, one.weight
+        );
+    }
+    text
+}

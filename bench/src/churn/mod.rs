@@ -1,0 +1,291 @@
+//! A farm that changes every second under calls, before Viaduct and before
+//! Kamailio; and two Viaducts as one, of which one is killed.
+//!
+//! Callers and servers are [played](play) by this program and not by sipp,
+//! which many trust more: sipp takes any request with a Call-ID that it does
+//! not know for a new call, so that a BYE gone astray, a CANCEL that second
+//! chance sent twice, and a call that rings at two places look alike in its
+//! statistics. What is wrong with the play itself would show in the row that
+//! must not hold: without Record-Route, requests are misrouted.
+
+mod balancer;
+mod call;
+mod operator;
+mod play;
+mod sip;
+mod table;
+
+use std::fs;
+use std::io::{IsTerminal, stderr};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+
+use crate::document::{Machine, aligned, write};
+use crate::running::{free_port, version, viaduct_beside};
+use crate::schedule::Schedule;
+use balancer::{Balancer, Program};
+use call::{HELD, SECOND};
+use operator::{Operator, State};
+use play::{Contact, Play};
+use table::{Aim, Document, Row};
+
+/// What to run and for how long.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// Time in which the farm changes, behind the time that the calls take to build up
+    #[arg(long, default_value_t = 60, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    seconds: u64,
+    /// Calls a second
+    #[arg(long, default_value_t = 500, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: u32,
+    /// Contenders, by default all
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    only: Vec<String>,
+    /// Print JSON instead of the table
+    #[arg(long)]
+    json: bool,
+    /// Write the page churn.md to this folder
+    #[arg(long, value_name = "DIR", conflicts_with = "only")]
+    publish: Option<PathBuf>,
+    /// Folder for configurations and logs
+    #[arg(long, default_value = "target/churn", value_name = "DIR")]
+    out: PathBuf,
+}
+
+/// One column of the table.
+struct Contender {
+    name: &'static str,
+    program: Program,
+    contact: Contact,
+    /// What happens to it.
+    fate: Fate,
+    aim: Aim,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// Its farm changes every second.
+    Churn,
+    /// There are two instances, and one is killed half way.
+    Killed,
+}
+
+const CONTENDERS: [Contender; 5] = [
+    Contender {
+        name: "viaduct",
+        program: Program::Viaduct { record_route: true },
+        contact: Contact::Balancer,
+        fate: Fate::Churn,
+        aim: Aim::Clean,
+    },
+    Contender {
+        name: "no-record-route",
+        program: Program::Viaduct {
+            record_route: false,
+        },
+        contact: Contact::Balancer,
+        fate: Fate::Churn,
+        aim: Aim::Misrouted,
+    },
+    Contender {
+        name: "pair",
+        program: Program::Viaduct { record_route: true },
+        contact: Contact::Balancer,
+        fate: Fate::Killed,
+        aim: Aim::Clean,
+    },
+    Contender {
+        name: "kamailio",
+        program: Program::Kamailio { stateless: false },
+        contact: Contact::Own,
+        fate: Fate::Churn,
+        aim: Aim::Record,
+    },
+    Contender {
+        name: "kamailio-stateless",
+        program: Program::Kamailio { stateless: true },
+        contact: Contact::Own,
+        fate: Fate::Churn,
+        aim: Aim::Record,
+    },
+];
+
+/// How long calls build up before anything changes.
+const BUILD_UP: u64 = HELD + SECOND;
+
+/// How long messages still go to an instance that is dead: what a router
+/// takes to notice.
+const UNNOTICED: u64 = SECOND / 2;
+
+/// How long to sleep when nothing has come.
+const NAP: Duration = Duration::from_micros(500);
+
+/// Runs every contender, prints the table.
+///
+/// # Errors
+/// A program that is missing or does not start; a figure that falls short.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let names = CONTENDERS.map(|one| one.name);
+    for name in &options.only {
+        ensure!(
+            names.contains(&name.as_str()),
+            "there is no contender {name}; there are {}",
+            names.join(", ")
+        );
+    }
+    let asked = |one: &Contender| {
+        options.only.is_empty() || options.only.iter().any(|name| name == one.name)
+    };
+    let contenders: Vec<Contender> = CONTENDERS.into_iter().filter(asked).collect();
+    let machine = machine(&contenders)?;
+    let mut rows = Vec::new();
+    for contender in &contenders {
+        rows.push(play(contender, options).with_context(|| contender.name)?);
+    }
+    let document = Document {
+        machine: &machine,
+        seconds: options.seconds,
+        rate: options.rate,
+        rows: &rows,
+    };
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&document)?);
+    } else {
+        println!("{}", aligned(&document.table()));
+    }
+    for fault in document.faults() {
+        eprintln!("{fault}");
+    }
+    if let Some(folder) = &options.publish {
+        write(folder, "churn.md", &document.page())?;
+    }
+    let short = rows.iter().filter(|row| !row.short.is_empty());
+    ensure!(short.count() == 0, "figures fall short, see above");
+    Ok(())
+}
+
+/// A missing program is noticed here, before anything is run.
+fn machine(contenders: &[Contender]) -> Result<Machine> {
+    let mut versions = Vec::new();
+    let is_viaduct = |one: &Contender| matches!(one.program, Program::Viaduct { .. });
+    if contenders.iter().any(is_viaduct) {
+        let said = version(
+            &viaduct_beside()?,
+            "--version",
+            "build it: cargo build --release",
+        )?;
+        versions.push(("viaduct".to_owned(), said));
+    }
+    if !contenders.iter().all(is_viaduct) {
+        let remedy = "install it: apt-get install kamailio";
+        let said = version("kamailio".as_ref(), "-v", remedy)?;
+        versions.push(("kamailio".to_owned(), said));
+    }
+    Ok(Machine::new(versions))
+}
+
+/// Plays the calls around one contender while its fate takes its course.
+fn play(contender: &Contender, options: &Options) -> Result<Row> {
+    let here = || Ok::<_, anyhow::Error>(SocketAddrV4::new(Ipv4Addr::LOCALHOST, free_port()?));
+    let (advertised, listen) = match contender.fate {
+        Fate::Churn => {
+            let listen = here()?;
+            (listen, vec![listen])
+        }
+        // An address of which only the router knows what it stands for.
+        Fate::Killed => {
+            let name = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 5060);
+            (name, vec![here()?, here()?])
+        }
+    };
+    let mut play = Play::new(advertised, listen.clone(), contender.contact)?;
+    let mut operator = Operator::new(play.farm_port());
+    let folder = options.out.join(contender.name);
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    let mut balancer = Balancer::start(
+        contender.program,
+        advertised,
+        &listen,
+        &operator.farm,
+        &folder,
+    )?;
+
+    let until = BUILD_UP + options.seconds * SECOND;
+    let mut schedule = Schedule::new(f64::from(options.rate));
+    let halfway = BUILD_UP.midpoint(until);
+    let mut to_kill = contender.fate == Fate::Killed;
+    let mut second = 0;
+    let mut changed = 0;
+    let mut cpu = [0; 2];
+    let begin = Instant::now();
+    loop {
+        let now = begin.elapsed().as_nanos() as u64;
+        if now >= second * SECOND {
+            let changing = (BUILD_UP..until).contains(&now);
+            if changing && contender.fate == Fate::Churn {
+                changed += operator.change(now, &play.open);
+                balancer.apply(&operator.farm)?;
+            }
+            if now < until {
+                cpu[usize::from(changing)] = balancer.cpu()?;
+            }
+            progress(contender, second, &play, &operator);
+            second += 1;
+        }
+        if to_kill && now >= halfway {
+            balancer.kill_one()?;
+            changed += 1;
+            to_kill = false;
+        }
+        if contender.fate == Fate::Killed && now >= halfway + UNNOTICED {
+            play.instances.truncate(1);
+        }
+        while now < until && schedule.take(now).is_some() {
+            play.start(now)?;
+        }
+        play.timers(now)?;
+        let moved = play.receive(&operator.farm, now)?;
+        if now >= until && play.going_on == 0 {
+            break;
+        }
+        if moved == 0 {
+            sleep(NAP);
+        }
+    }
+    balancer.check()?;
+    let percent = 100.0 * (cpu[1] - cpu[0]) as f64 / (options.seconds * SECOND) as f64;
+    Ok(Row::new(
+        contender.name,
+        contender.aim,
+        play.figures,
+        changed,
+        percent,
+    ))
+}
+
+/// One line a second for whoever looks on.
+fn progress(contender: &Contender, second: u64, play: &Play, operator: &Operator) {
+    if !stderr().is_terminal() {
+        return;
+    }
+    let figures = &play.figures;
+    eprintln!(
+        "{second:>4} s  {:<18} calls {:>6}  going on {:>5}  failed {}  misrouted {}  uncancelled {}  \
+         destinations {} active, {} draining",
+        contender.name,
+        figures.calls,
+        play.going_on,
+        figures.failures(),
+        figures.misrouted,
+        figures.uncancelled,
+        operator.count(State::Active),
+        operator.count(State::Draining),
+    );
+}

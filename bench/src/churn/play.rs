@@ -1,0 +1,658 @@
+//! Callers and servers around a balancer, as RFC 3261 has user agents be:
+//! they retransmit, keep their dialogs, and send everything where Via, Route
+//! and Contact say.
+//!
+//! Both ends are here, so that one list knows of each call which destination
+//! answered it; yet each end acts on nothing but what came to it. Where the
+//! balancer's address stands for several instances, each single message goes
+//! to one of them at random: the play is also the router before them.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use socket2::SockRef;
+
+use super::call::{Call, End, Event, HELD, Pending, Plan, RINGS, SECOND, T1, T2, TRANSACTION};
+use super::operator::{self, Destination, State};
+use super::sip::{Dialog, Message, Start, address, parameter, uri};
+use crate::sys::{Receiver, Route, Run, Sender, tell_destinations};
+
+/// Datagrams taken at once.
+const BATCH: usize = 64;
+
+const BUFFER: usize = 8 << 20;
+
+/// How long after it was told to drain a destination may still get new calls.
+const GRACE: u64 = SECOND;
+
+/// When a call should long be over.
+const EXPIRES: u64 = HELD + 3 * SECOND + TRANSACTION;
+
+/// Whose address servers give as Contact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Contact {
+    /// Each its own: a request that names it shows the way.
+    Own,
+    /// The balancer's, as servers do that nobody shall see: only the
+    /// balancer's Route knows the server.
+    Balancer,
+}
+
+/// What was counted.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Figures {
+    pub(crate) calls: u64,
+    pub(crate) completed: u64,
+    /// By reason.
+    pub(crate) failed: BTreeMap<String, u64>,
+    /// ACK and BYE that came to a destination that never had their call.
+    pub(crate) misrouted: u64,
+    /// Calls to be cancelled, and those whose CANCEL did not reach the
+    /// destination where it rang.
+    pub(crate) to_cancel: u64,
+    pub(crate) uncancelled: u64,
+    /// CANCEL, and ACK to a failure, at a destination where it does not ring,
+    /// beside the one where it does.
+    pub(crate) copies: u64,
+    /// New calls at a destination that has drained for a second or is gone.
+    pub(crate) late: u64,
+    /// Messages sent again because nothing answered them in time.
+    pub(crate) retransmissions: u64,
+    /// Messages that no call waits for.
+    pub(crate) foreign: u64,
+}
+
+impl Figures {
+    pub(crate) fn failures(&self) -> u64 {
+        self.failed.values().sum()
+    }
+}
+
+pub(super) struct Play {
+    callers: UdpSocket,
+    farm: UdpSocket,
+    receiver: Receiver,
+    sender: Sender,
+    caller: SocketAddrV4,
+    farm_port: u16,
+    /// What the balancer calls itself, and where its instances are.
+    advertised: SocketAddrV4,
+    pub(super) instances: Vec<SocketAddrV4>,
+    contact: Contact,
+    run: u32,
+    dice: u64,
+    calls: Vec<Call>,
+    timers: BinaryHeap<Reverse<(u64, usize, Event)>>,
+    serial: u32,
+    /// Calls that are not over, of each destination and in all.
+    pub(super) open: Vec<u32>,
+    pub(super) going_on: u64,
+    pub(super) figures: Figures,
+}
+
+/// Where the callers are.
+const CALLER: Ipv4Addr = Ipv4Addr::new(127, 2, 0, 1);
+
+impl Play {
+    /// Around the balancer that is `advertised`; the destinations get
+    /// [`Play::farm_port`].
+    ///
+    /// # Errors
+    /// No socket.
+    pub(super) fn new(
+        advertised: SocketAddrV4,
+        instances: Vec<SocketAddrV4>,
+        contact: Contact,
+    ) -> Result<Self> {
+        let callers = bound(CALLER)?;
+        let farm = bound(Ipv4Addr::UNSPECIFIED)?;
+        tell_destinations(&farm)?;
+        let run = crate::load::run_id();
+        Ok(Self {
+            caller: SocketAddrV4::new(CALLER, callers.local_addr()?.port()),
+            farm_port: farm.local_addr()?.port(),
+            callers,
+            farm,
+            receiver: Receiver::new(BATCH),
+            sender: Sender::new(),
+            advertised,
+            instances,
+            contact,
+            run,
+            dice: u64::from(run),
+            calls: Vec::new(),
+            timers: BinaryHeap::new(),
+            serial: 0,
+            open: vec![0; operator::ALL],
+            going_on: 0,
+            figures: Figures::default(),
+        })
+    }
+
+    pub(super) fn farm_port(&self) -> u16 {
+        self.farm_port
+    }
+
+    /// A new call.
+    ///
+    /// # Errors
+    /// As of every method here: the socket does not send or receive.
+    pub(super) fn start(&mut self, now: u64) -> Result<()> {
+        let number = self.calls.len();
+        let plan = Plan::of(number);
+        let (run, caller, balancer) = (self.run, self.caller, self.advertised);
+        let dialog = Dialog {
+            from: format!("<sip:caller@access.example>;tag=c{number}"),
+            to: format!("<sip:desk@{balancer}>"),
+            call_id: format!("{number}-{run:08x}@access.example"),
+            target: format!("sip:desk@{balancer}"),
+            routes: Vec::new(),
+            own: caller.to_string(),
+        };
+        let invite = dialog.request("INVITE", 1, &self.branch(number, "i"));
+        self.calls.push(Call::new(plan, dialog));
+        self.figures.calls += 1;
+        self.figures.to_cancel += u64::from(matches!(plan, Plan::Cancelled(_)));
+        self.going_on += 1;
+        self.at(now + EXPIRES, number, Event::Expire);
+        let hop = format!("sip:{balancer}");
+        self.repeat(number, End::Caller, "INVITE", invite, hop, u64::MAX, now)
+    }
+
+    /// Does what is due.
+    pub(super) fn timers(&mut self, now: u64) -> Result<()> {
+        while let Some(&Reverse((at, number, event))) = self.timers.peek() {
+            if at > now {
+                break;
+            }
+            self.timers.pop();
+            if !self.calls[number].over {
+                self.due(number, event, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn due(&mut self, number: usize, event: Event, now: u64) -> Result<()> {
+        let call = &mut self.calls[number];
+        match (event, call.plan) {
+            (Event::Repeat(end, serial), _) => self.again(number, end, serial, now),
+            (Event::PickUp, _) => {
+                let Some(invite) = Message::read(&call.invite) else {
+                    return Ok(());
+                };
+                let (via, tag) = (invite.row("Via").to_owned(), format!("s{number}"));
+                let contact = contact(self.contact, self.advertised, &call.server.dialog.own);
+                let answer = invite.answer("200 OK", &tag, &contact);
+                self.repeat(number, End::Server, "200", answer, via, T2, now)
+            }
+            (Event::HangUp, Plan::EndedBy(end)) => {
+                let branch = format!("{:08x}{number}b", self.run);
+                let dialog = &call.side(end).dialog;
+                let bye = dialog.request("BYE", 2, &branch);
+                let hop = dialog.next_hop().to_owned();
+                self.repeat(number, end, "BYE", bye, hop, T2, now)
+            }
+            (Event::GiveUp, _) => {
+                let branch = format!("{:08x}{number}i", self.run);
+                let cancel = call.caller.dialog.request("CANCEL", 1, &branch);
+                let hop = format!("sip:{}", self.advertised);
+                self.repeat(number, End::Caller, "CANCEL", cancel, hop, T2, now)
+            }
+            (Event::Expire, _) => {
+                self.fail(number, "not over in time");
+                Ok(())
+            }
+            (Event::HangUp, Plan::Cancelled(_)) => Ok(()),
+        }
+    }
+
+    /// Sends what is pending again, or gives it up.
+    fn again(&mut self, number: usize, end: End, serial: u32, now: u64) -> Result<()> {
+        let side = self.calls[number].side(end);
+        let Some(pending) = side.pending.as_mut().filter(|one| one.serial == serial) else {
+            return Ok(());
+        };
+        if now >= pending.until {
+            let what = pending.what;
+            self.fail(number, &format!("{what} without an answer"));
+            return Ok(());
+        }
+        pending.interval = pending.interval.saturating_mul(2).min(pending.longest);
+        let at = now + pending.interval;
+        let (octets, hop) = (pending.octets.clone(), pending.hop.clone());
+        self.figures.retransmissions += 1;
+        self.at(at, number, Event::Repeat(end, serial));
+        self.send(number, end, &octets, &hop)
+    }
+
+    /// Takes what has come. Returns how many datagrams that was.
+    pub(super) fn receive(&mut self, farm: &[Destination], now: u64) -> Result<usize> {
+        let at_callers = self.take(End::Caller)?;
+        for (octets, _) in &at_callers {
+            self.at_caller(octets, now)?;
+        }
+        let at_farm = self.take(End::Server)?;
+        for (octets, destination) in &at_farm {
+            let own = |one: &Destination| Some(*one.address.ip()) == *destination;
+            match farm.iter().position(own) {
+                Some(index) => self.at_server(octets, index, &farm[index], now)?,
+                None => self.figures.foreign += 1,
+            }
+        }
+        Ok(at_callers.len() + at_farm.len())
+    }
+
+    fn take(&mut self, end: End) -> Result<Vec<(Vec<u8>, Option<Ipv4Addr>)>> {
+        let socket = match end {
+            End::Caller => &self.callers,
+            End::Server => &self.farm,
+        };
+        let taken = match self.receiver.receive(socket, false) {
+            Ok(taken) => taken,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+            Err(error) => return Err(error).context("cannot receive"),
+        };
+        let datagram = |index| {
+            let octets = self.receiver.datagram(index).to_vec();
+            (octets, self.receiver.destination(index))
+        };
+        Ok((0..taken).map(datagram).collect())
+    }
+
+    /// The message, and the number of its call; counts what is none of ours.
+    fn read<'a>(&mut self, octets: &'a [u8]) -> Option<(Message<'a>, usize)> {
+        let found = Message::read(octets).and_then(|message| {
+            let (number, rest) = message.row("Call-ID").split_once('-')?;
+            let run = u32::from_str_radix(rest.split('@').next()?, 16).ok()?;
+            let number = number.parse().ok().filter(|&one| one < self.calls.len())?;
+            (run == self.run).then_some((message, number))
+        });
+        self.figures.foreign += u64::from(found.is_none());
+        found
+    }
+
+    fn at_caller(&mut self, octets: &[u8], now: u64) -> Result<()> {
+        let Some((message, number)) = self.read(octets) else {
+            return Ok(());
+        };
+        let status = match message.start {
+            Start::Response(status) => status,
+            Start::Request("BYE") => {
+                self.calls[number].caller.done = true;
+                let answer = message.answer("200 OK", "", "");
+                self.send(number, End::Caller, &answer, message.row("Via"))?;
+                self.settle(number);
+                return Ok(());
+            }
+            Start::Request(_) => {
+                self.figures.foreign += 1;
+                return Ok(());
+            }
+        };
+        if message.values("Via").len() != 1 {
+            self.figures.foreign += 1;
+            return Ok(());
+        }
+        let call = &mut self.calls[number];
+        if call.over {
+            return Ok(());
+        }
+        let method = message.cseq_method();
+        let pending = &mut call.caller.pending;
+        if pending
+            .as_ref()
+            .is_some_and(|pending| pending.what == method)
+        {
+            *pending = None;
+        }
+        match (method, status, call.plan) {
+            ("INVITE", 101..200, Plan::Cancelled(after)) if !call.ringing => {
+                call.ringing = true;
+                self.at(now + after, number, Event::GiveUp);
+            }
+            ("INVITE", 100..200, _) => {}
+            ("INVITE", 200..300, Plan::EndedBy(end)) => {
+                let first = !call.answered;
+                call.answered = true;
+                let dialog = &mut call.caller.dialog;
+                dialog.to = message.row("To").to_owned();
+                dialog.target = uri(message.row("Contact")).to_owned();
+                let routes = message.values("Record-Route");
+                dialog.routes = routes.into_iter().rev().map(str::to_owned).collect();
+                let ack = dialog.request("ACK", 1, &format!("{:08x}{number}a", self.run));
+                let hop = dialog.next_hop().to_owned();
+                if first && end == End::Caller {
+                    self.at(now + HELD, number, Event::HangUp);
+                }
+                self.send(number, End::Caller, &ack, &hop)?;
+            }
+            ("INVITE", 300.., plan) => {
+                let dialog = Dialog {
+                    to: message.row("To").to_owned(),
+                    ..call.caller.dialog.clone()
+                };
+                call.terminated = true;
+                let ack = dialog.request("ACK", 1, &self.branch(number, "i"));
+                let hop = format!("sip:{}", self.advertised);
+                self.send(number, End::Caller, &ack, &hop)?;
+                if !matches!(plan, Plan::Cancelled(_)) || status != 487 {
+                    self.fail(number, &format!("INVITE answered {status}"));
+                }
+            }
+            ("CANCEL", 200..300, _) => call.cancel_answered = true,
+            ("BYE", 200..300, _) => call.caller.done = true,
+            (_, 200.., _) => self.fail(number, &format!("{method} answered {status}")),
+            _ => {}
+        }
+        let call = &mut self.calls[number];
+        call.caller.done |= call.cancel_answered && call.terminated;
+        self.settle(number);
+        Ok(())
+    }
+
+    fn at_server(
+        &mut self,
+        octets: &[u8],
+        here: usize,
+        destination: &Destination,
+        now: u64,
+    ) -> Result<()> {
+        let Some((message, number)) = self.read(octets) else {
+            return Ok(());
+        };
+        let home = self.calls[number].home;
+        let method = match message.start {
+            Start::Request(method) => method,
+            Start::Response(_) if home != Some(here) => {
+                self.figures.foreign += 1;
+                return Ok(());
+            }
+            Start::Response(status) => {
+                self.answer_to_server(number, status);
+                return Ok(());
+            }
+        };
+        if method == "INVITE" && home.is_none() {
+            let gone = destination.state != State::Active;
+            self.figures.late += u64::from(gone && now > destination.since + GRACE);
+            return self.ring(octets, &message, number, here, destination, now);
+        }
+        if home != Some(here) {
+            return self.stranger(&message, method, number, here);
+        }
+        let call = &mut self.calls[number];
+        let tag = format!("s{number}");
+        let via = message.row("Via");
+        match method {
+            "INVITE" => {
+                if call.server.pending.is_none() && !call.acknowledged && !call.over {
+                    let own = destination.address.to_string();
+                    let contact = contact(self.contact, self.advertised, &own);
+                    let ringing = message.answer("180 Ringing", &tag, &contact);
+                    self.send(number, End::Server, &ringing, via)?;
+                }
+            }
+            "ACK" => {
+                call.server.pending = None;
+                if !call.acknowledged {
+                    call.acknowledged = true;
+                    match call.plan {
+                        Plan::EndedBy(End::Server) => self.at(now + HELD, number, Event::HangUp),
+                        Plan::EndedBy(End::Caller) => {}
+                        Plan::Cancelled(_) => call.server.done = true,
+                    }
+                }
+            }
+            "BYE" => {
+                call.server.done = true;
+                self.send(
+                    number,
+                    End::Server,
+                    &message.answer("200 OK", &tag, ""),
+                    via,
+                )?;
+            }
+            "CANCEL" => {
+                // It belongs to the INVITE whose branch it has (RFC 3261 §9.2).
+                let invite = Message::read(&call.invite);
+                let invited = invite.as_ref().map_or("", |invite| invite.row("Via"));
+                if call.over || parameter(invited, "branch") != parameter(via, "branch") {
+                    let unknown = message.answer("481 No Such Transaction", &tag, "");
+                    return self.send(number, End::Server, &unknown, via);
+                }
+                let first = !call.cancelled;
+                call.cancelled = true;
+                let terminated =
+                    invite.map(|invite| invite.answer("487 Request Terminated", &tag, ""));
+                let way = invited.to_owned();
+                self.send(
+                    number,
+                    End::Server,
+                    &message.answer("200 OK", &tag, ""),
+                    via,
+                )?;
+                if let Some(terminated) = terminated.filter(|_| first) {
+                    self.repeat(number, End::Server, "487", terminated, way, T2, now)?;
+                }
+            }
+            _ => self.figures.foreign += 1,
+        }
+        self.settle(number);
+        Ok(())
+    }
+
+    /// A new call at destination `here`.
+    fn ring(
+        &mut self,
+        octets: &[u8],
+        invite: &Message<'_>,
+        number: usize,
+        here: usize,
+        destination: &Destination,
+        now: u64,
+    ) -> Result<()> {
+        let call = &mut self.calls[number];
+        if call.over {
+            return Ok(());
+        }
+        let tag = format!("s{number}");
+        call.home = Some(here);
+        call.invite = octets.to_vec();
+        let routes = invite.values("Record-Route");
+        call.server.dialog = Dialog {
+            from: format!("{};tag={tag}", invite.row("To")),
+            to: invite.row("From").to_owned(),
+            call_id: invite.row("Call-ID").to_owned(),
+            target: uri(invite.row("Contact")).to_owned(),
+            routes: routes.into_iter().map(str::to_owned).collect(),
+            own: destination.address.to_string(),
+        };
+        let contact = contact(self.contact, self.advertised, &call.server.dialog.own);
+        if matches!(call.plan, Plan::EndedBy(_)) {
+            self.at(now + RINGS, number, Event::PickUp);
+        }
+        self.open[here] += 1;
+        let ringing = invite.answer("180 Ringing", &tag, &contact);
+        self.send(number, End::Server, &ringing, invite.row("Via"))
+    }
+
+    /// A request at a destination that does not have the call.
+    fn stranger(
+        &mut self,
+        message: &Message<'_>,
+        method: &str,
+        number: usize,
+        here: usize,
+    ) -> Result<()> {
+        let call = &mut self.calls[number];
+        let known = ["ACK", "BYE", "INVITE"]
+            .into_iter()
+            .find(|one| *one == method);
+        let to_cancel = matches!(call.plan, Plan::Cancelled(_));
+        match known {
+            Some("ACK") if to_cancel => self.figures.copies += 1,
+            Some("INVITE") => self.fail(number, "rang at two destinations"),
+            Some(known) => {
+                if !call.astray.contains(&known) {
+                    call.astray.push(known);
+                    self.figures.misrouted += 1;
+                }
+            }
+            None => self.figures.copies += 1,
+        }
+        if matches!(method, "ACK" | "INVITE") {
+            return Ok(());
+        }
+        let answer = message.answer("481 No Such Call", &format!("x{here}x{number}"), "");
+        self.send_from(Some(operator::ip(here)), &answer, message.row("Via"))
+    }
+
+    fn answer_to_server(&mut self, number: usize, status: u16) {
+        let call = &mut self.calls[number];
+        match status {
+            ..200 => {}
+            200..300 => {
+                call.server.pending = None;
+                call.server.done = true;
+            }
+            _ => self.fail(number, &format!("a server's BYE answered {status}")),
+        }
+        self.settle(number);
+    }
+
+    /// Closes a call of which both ends have seen all they wait for.
+    fn settle(&mut self, number: usize) {
+        let call = &self.calls[number];
+        if !call.over && call.caller.done && call.server.done {
+            self.figures.completed += 1;
+            self.close(number);
+        }
+    }
+
+    /// Closes a call that did not go as it should; one that rings on although
+    /// it was to be cancelled counts as such.
+    fn fail(&mut self, number: usize, reason: &str) {
+        let call = &self.calls[number];
+        if call.over {
+            return;
+        }
+        if call.ringing && !call.cancelled {
+            self.figures.uncancelled += 1;
+        } else {
+            *self.figures.failed.entry(reason.to_owned()).or_default() += 1;
+        }
+        self.close(number);
+    }
+
+    fn close(&mut self, number: usize) {
+        let call = &mut self.calls[number];
+        call.close();
+        if let Some(home) = call.home {
+            self.open[home] -= 1;
+        }
+        self.going_on -= 1;
+    }
+
+    fn branch(&self, number: usize, which: &str) -> String {
+        format!("{:08x}{number}{which}", self.run)
+    }
+
+    fn at(&mut self, at: u64, number: usize, event: Event) {
+        self.timers.push(Reverse((at, number, event)));
+    }
+
+    /// Sends now, and again until it is answered.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "all of them make the transaction"
+    )]
+    fn repeat(
+        &mut self,
+        number: usize,
+        end: End,
+        what: &'static str,
+        octets: String,
+        hop: String,
+        longest: u64,
+        now: u64,
+    ) -> Result<()> {
+        self.serial += 1;
+        let serial = self.serial;
+        self.at(now + T1, number, Event::Repeat(end, serial));
+        self.send(number, end, &octets, &hop)?;
+        self.calls[number].side(end).pending = Some(Pending {
+            what,
+            octets,
+            hop,
+            serial,
+            interval: T1,
+            longest,
+            until: now + TRANSACTION,
+        });
+        Ok(())
+    }
+
+    fn send(&mut self, number: usize, end: End, octets: &str, hop: &str) -> Result<()> {
+        let home = self.calls[number].home.unwrap_or_default();
+        let from = match end {
+            End::Caller => None,
+            End::Server => Some(operator::ip(home)),
+        };
+        self.send_from(from, octets, hop)
+    }
+
+    /// Sends to the address that `hop`, a URI or sent-by, names: from a
+    /// destination, or else from the callers.
+    fn send_from(&mut self, from: Option<Ipv4Addr>, octets: &str, hop: &str) -> Result<()> {
+        let Some(named) = address(hop) else {
+            self.figures.foreign += 1;
+            return Ok(());
+        };
+        let to = match named == self.advertised {
+            true => self.instance(),
+            false => named,
+        };
+        let socket = match from {
+            Some(_) => &self.farm,
+            None => &self.callers,
+        };
+        let run = Run {
+            octets: octets.as_bytes(),
+            segment: octets.len(),
+            route: Route { to, from },
+        };
+        self.sender
+            .send_all(socket, &[run])
+            .with_context(|| format!("cannot send to {to}"))
+    }
+
+    /// One of the instances by the dice (SplitMix64).
+    fn instance(&mut self) -> SocketAddrV4 {
+        self.dice = self.dice.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.dice;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        self.instances[((mixed ^ (mixed >> 31)) % self.instances.len() as u64) as usize]
+    }
+}
+
+/// The URI that a server at `own` gives as its Contact.
+fn contact(whose: Contact, balancer: SocketAddrV4, own: &str) -> String {
+    match whose {
+        Contact::Own => format!("sip:desk@{own}"),
+        Contact::Balancer => format!("sip:desk@{balancer}"),
+    }
+}
+
+/// A socket with large buffers on a free port of `ip`.
+fn bound(ip: Ipv4Addr) -> Result<UdpSocket> {
+    let socket = UdpSocket::bind((ip, 0)).with_context(|| format!("no socket on {ip}"))?;
+    SockRef::from(&socket).set_recv_buffer_size(BUFFER)?;
+    SockRef::from(&socket).set_send_buffer_size(BUFFER)?;
+    Ok(socket)
+}

@@ -1,0 +1,178 @@
+//! What a run found: the table, the page, and which figures fall short.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use super::play::Figures;
+use crate::document::{Machine, markdown};
+
+/// What a contender's figures must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Aim {
+    /// Nothing may go wrong.
+    Clean,
+    /// Requests must be misrouted: that shows that the others would be seen.
+    Misrouted,
+    /// Nothing is asked of it.
+    Record,
+}
+
+/// One contender's figures.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Row {
+    pub(super) name: &'static str,
+    pub(super) figures: Figures,
+    /// Additions, drainings, new weights and removals; or instances killed.
+    pub(super) changed: u32,
+    /// Of one core.
+    pub(super) cpu_percent: f64,
+    /// What falls short.
+    pub(super) short: Vec<String>,
+}
+
+impl Row {
+    pub(super) fn new(
+        name: &'static str,
+        aim: Aim,
+        figures: Figures,
+        changed: u32,
+        cpu_percent: f64,
+    ) -> Self {
+        let short = match aim {
+            Aim::Clean => faults(&figures),
+            Aim::Misrouted if figures.misrouted == 0 => {
+                vec!["nothing is misrouted: the play would not notice it".to_owned()]
+            }
+            Aim::Misrouted | Aim::Record => Vec::new(),
+        };
+        Self {
+            name,
+            figures,
+            changed,
+            cpu_percent,
+            short,
+        }
+    }
+
+    /// Its column in the table.
+    fn column(&self) -> [String; 10] {
+        let figures = &self.figures;
+        [
+            self.name.to_owned(),
+            figures.calls.to_string(),
+            figures.failures().to_string(),
+            figures.misrouted.to_string(),
+            format!("{} of {}", figures.uncancelled, figures.to_cancel),
+            figures.late.to_string(),
+            figures.foreign.to_string(),
+            figures.retransmissions.to_string(),
+            self.changed.to_string(),
+            format!("{:.1}", self.cpu_percent),
+        ]
+    }
+}
+
+/// Whatever went wrong.
+fn faults(figures: &Figures) -> Vec<String> {
+    let mut faults: Vec<String> = figures
+        .failed
+        .iter()
+        .map(|(reason, count)| format!("{count} calls failed: {reason}"))
+        .collect();
+    let counts = [
+        (figures.misrouted, "in-dialog requests were misrouted"),
+        (figures.uncancelled, "ringing calls could not be cancelled"),
+        (
+            figures.late,
+            "new calls came to destinations that drain or are gone",
+        ),
+        (figures.foreign, "messages were none that a call waits for"),
+    ];
+    for (count, what) in counts {
+        if count > 0 {
+            faults.push(format!("{count} {what}"));
+        }
+    }
+    if figures.completed == 0 {
+        faults.push("no call came through".to_owned());
+    }
+    faults
+}
+
+/// A whole run: what is written as JSON.
+#[derive(Serialize)]
+pub(super) struct Document<'a> {
+    pub(super) machine: &'a Machine,
+    pub(super) seconds: u64,
+    /// Calls a second.
+    pub(super) rate: u32,
+    pub(super) rows: &'a [Row],
+}
+
+impl Document<'_> {
+    /// A column for each contender.
+    pub(super) fn table(&self) -> Vec<Vec<String>> {
+        let labels = [
+            "",
+            "calls",
+            "failed calls",
+            "misrouted in-dialog requests",
+            "uncancelled",
+            "new calls where none belong",
+            "messages nobody waits for",
+            "retransmissions",
+            "destinations changed",
+            "CPU, % of a core",
+        ];
+        let columns: Vec<[String; 10]> = self.rows.iter().map(Row::column).collect();
+        let line = |(index, label): (usize, &str)| {
+            let cells = columns.iter().map(|column| column[index].clone());
+            std::iter::once(label.to_owned()).chain(cells).collect()
+        };
+        labels.into_iter().enumerate().map(line).collect()
+    }
+
+    /// A line for each thing that went wrong.
+    pub(super) fn faults(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for row in self.rows {
+            for fault in faults(&row.figures) {
+                let short = if row.short.contains(&fault) {
+                    "FALLS SHORT"
+                } else {
+                    "for the record"
+                };
+                lines.push(format!("{}: {fault} ({short})", row.name));
+            }
+            let found = faults(&row.figures);
+            let others = row.short.iter().filter(|one| !found.contains(one));
+            lines.extend(others.map(|one| format!("{}: {one} (FALLS SHORT)", row.name)));
+        }
+        lines
+    }
+
+    /// For publication.
+    pub(super) fn page(&self) -> String {
+        let machine = self.machine;
+        let mut text = format!(
+            "# A farm that changes under calls\n\n\
+             Written by `scripts/churn --publish docs`: {} calls a second, {} seconds of changes.\n\
+             [bench/README.md](../bench/README.md) says how it is done and what the columns are.\n\n\
+             **Machine**: {} cores of {}, Linux {}.\n\n",
+            self.rate, self.seconds, machine.cores, machine.processor, machine.kernel
+        );
+        for (name, version) in &machine.versions {
+            let _ = writeln!(text, "- {name}: {}", version.trim());
+        }
+        let _ = write!(text, "\n{}", markdown(&self.table()));
+        let faults = self.faults();
+        if !faults.is_empty() {
+            text += "\n## What went wrong\n\n";
+            for fault in faults {
+                let _ = writeln!(text, "- {fault}");
+            }
+        }
+        text
+    }
+}

@@ -1,0 +1,90 @@
+//! What the published pages have in common: the machine they hold for, their
+//! tables, and how they are written.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+/// Where a run took place.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Machine {
+    pub(crate) kernel: String,
+    pub(crate) processor: String,
+    pub(crate) cores: usize,
+    /// What each contender says of its version.
+    pub(crate) versions: Vec<(String, String)>,
+    /// The arguments that this program was started with.
+    pub(crate) arguments: Vec<String>,
+}
+
+impl Machine {
+    /// This one, with what each contender says of its version.
+    pub(crate) fn new(versions: Vec<(String, String)>) -> Self {
+        Self {
+            kernel: first_line("/proc/sys/kernel/osrelease", ""),
+            processor: first_line("/proc/cpuinfo", "model name"),
+            cores: cores(),
+            versions,
+            arguments: std::env::args().skip(1).collect(),
+        }
+    }
+}
+
+/// Cores of the machine.
+pub(crate) fn cores() -> usize {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let processors = text.lines().filter(|line| line.starts_with("processor"));
+    processors.count().max(1)
+}
+
+/// The first line of `file` that begins with `key`, without the key.
+fn first_line(file: &str, key: &str) -> String {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(key));
+    let value = line.unwrap_or("unknown");
+    value.trim_start_matches([' ', '\t', ':']).to_owned()
+}
+
+/// A table in columns, for the terminal.
+pub(crate) fn aligned(rows: &[Vec<String>]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max();
+    let widths: Vec<usize> = (0..rows[0].len()).filter_map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            let _ = match column {
+                0 => write!(text, "  {cell:<width$}"),
+                _ => write!(text, "  {cell:>width$}"),
+            };
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// A table, the first row its head.
+pub(crate) fn markdown(rows: &[Vec<String>]) -> String {
+    let mut text = String::new();
+    for (number, row) in rows.iter().enumerate() {
+        let cells: Vec<String> = row.iter().map(|cell| cell.replace('*', "\\*")).collect();
+        let _ = writeln!(text, "| {} |", cells.join(" | ").replace("\\\\*", "\\*"));
+        if number == 0 {
+            let _ = writeln!(text, "|{}", "---|".repeat(row.len()));
+        }
+    }
+    text
+}
+
+/// Writes the file `name` in `folder`, and says so.
+///
+/// # Errors
+/// It cannot be written.
+pub(crate) fn write(folder: &Path, name: &str, text: &str) -> Result<()> {
+    let path = folder.join(name);
+    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    eprintln!("wrote {}", path.display());
+    Ok(())
+}

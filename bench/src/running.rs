@@ -1,0 +1,124 @@
+//! The programs that are compared: where they are, what they say of
+//! themselves, and one of them under way.
+
+use std::env;
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::sys::{self, Signal};
+
+/// How long a program may take to end after SIGTERM.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The Viaduct binary that was built beside this one.
+pub(crate) fn viaduct_beside() -> Result<PathBuf> {
+    Ok(env::current_exe()?.with_file_name("viaduct"))
+}
+
+/// The first line that `program` says of its version.
+///
+/// # Errors
+/// The program is missing or does not run; `remedy` says what to do then.
+pub(crate) fn version(program: &Path, flag: &str, remedy: &str) -> Result<String> {
+    let output = Command::new(program)
+        .arg(flag)
+        .output()
+        .with_context(|| format!("{} cannot be run; {remedy}", program.display()))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let line = text.lines().next().unwrap_or_default();
+    ensure!(
+        !line.is_empty(),
+        "{} {flag} says nothing",
+        program.display()
+    );
+    Ok(line.to_owned())
+}
+
+/// A UDP port that is free on every local address.
+pub(crate) fn free_port() -> Result<u16> {
+    let socket =
+        UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).context("there is no free UDP port")?;
+    Ok(socket.local_addr()?.port())
+}
+
+/// A program under way; ended when dropped.
+pub(crate) struct Running {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Running {
+    /// Starts `command`; what it says goes to NAME.log in the folder `out`.
+    ///
+    /// # Errors
+    /// It cannot be started, or `out` cannot be written.
+    pub(crate) fn start(name: &str, mut command: Command, out: &Path) -> Result<Self> {
+        let log = out.join(format!("{name}.log"));
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).context("cannot write the log")?);
+        let child = command.spawn();
+        Ok(Self {
+            name: name.to_owned(),
+            child: child.with_context(|| format!("{name} cannot be started"))?,
+            log,
+        })
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Fails with what it last said, if it has ended of its own accord.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!(
+                "{} did not start, or ended by itself ({status}){}",
+                self.name,
+                self.last_words()
+            );
+        }
+        Ok(())
+    }
+
+    /// How many lines of its log begin with `words`.
+    pub(crate) fn said(&self, words: &str) -> usize {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        log.lines().filter(|line| line.starts_with(words)).count()
+    }
+
+    /// The last lines of its log.
+    pub(crate) fn last_words(&self) -> String {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        let last = lines[lines.len().saturating_sub(5)..].join("\n  ");
+        format!("; its last words in {}:\n  {last}", self.log.display())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already; then there is nothing to ask for.
+        let _ = sys::signal(self.child.id(), Signal::End);
+        let begin = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if begin.elapsed() > PATIENCE {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                return;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}

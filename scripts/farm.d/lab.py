@@ -1,0 +1,275 @@
+"""The workshop of scripts/farm: network namespaces, and programs in them."""
+
+import ctypes
+import json
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+PR_SET_PDEATHSIG = 1
+CLONE_NEWNET = 0x40000000
+
+
+class Failed(Exception):
+    """What should have happened did not; says what."""
+
+
+def enter_own_namespaces():
+    """Goes on in namespaces of our own: they, and all that is made in them,
+    vanish with the last program in them, however this one ends."""
+    if os.environ.get("VIADUCT_FARM") == "inside":
+        run("mount", "-t", "tmpfs", "farm", "/run")
+        return
+    os.environ["VIADUCT_FARM"] = "inside"
+    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    unshare = ["unshare", *user, "--mount", "--net"]
+    # Asked first, for what replaces us cannot explain why it did not start.
+    asked = subprocess.run([*unshare, "true"], capture_output=True, text=True)
+    if asked.returncode != 0:
+        sys.exit(
+            "farm: FAILED: cannot make network namespaces here: "
+            f"{asked.stderr.strip()}\n  help: run as root (in a container: with "
+            "CAP_SYS_ADMIN), or allow user namespaces (user.max_user_namespaces)"
+        )
+    os.execvp(unshare[0], [*unshare, sys.executable, *sys.argv])
+
+
+def run(*command):
+    """Runs a short command to its end; its output."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    if done.returncode != 0:
+        raise Failed(f"{' '.join(map(str, command))}: {(done.stderr or done.stdout).strip()}")
+    return done.stdout
+
+
+def until(what, condition, seconds=5):
+    """Waits until `condition` gives something true, and gives it on."""
+    end = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        if time.monotonic() > end:
+            raise Failed(f"not within {seconds} s: {what}")
+        time.sleep(0.05)
+
+
+class Net:
+    """Namespaces and the cables between them."""
+
+    def add(self, *names):
+        for name in names:
+            run("ip", "netns", "add", name)
+            run("ip", "-n", name, "link", "set", "lo", "up")
+
+    def cable(self, near, far):
+        """Connects two ends, each `(namespace, interface, address or None)`."""
+        (a, a_end, _), (b, b_end, _) = near, far
+        run("ip", "link", "add", a_end, "netns", a, "type", "veth",
+            "peer", "name", b_end, "netns", b)
+        for name, end, address in (near, far):
+            if address:
+                run("ip", "-n", name, "address", "add", address, "dev", end)
+            run("ip", "-n", name, "link", "set", end, "up")
+
+    def switch(self, name, interface, address, ports):
+        """Joins `ports` of a namespace to one network with one address."""
+        run("ip", "-n", name, "link", "add", interface, "type", "bridge")
+        for port in ports:
+            run("ip", "-n", name, "link", "set", port, "master", interface)
+        run("ip", "-n", name, "address", "add", address, "dev", interface)
+        run("ip", "-n", name, "link", "set", interface, "up")
+
+    def route(self, name, network, via):
+        run("ip", "-n", name, "route", "add", network, "via", via)
+
+    def forward(self, name):
+        run("ip", "netns", "exec", name, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+
+
+class Program:
+    """A program in a namespace, with a folder and a log."""
+
+    running = []
+
+    def __init__(self, namespace, name, *command):
+        self.name = name
+        self.log = Path("logs", f"{name}.log")
+        with open(self.log, "w") as log:
+            self.process = subprocess.Popen(
+                ["ip", "netns", "exec", namespace, *map(str, command)],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                # Should this script be killed, the programs end as well.
+                preexec_fn=lambda: LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM),
+            )
+        Program.running.append(self)
+
+    def said(self):
+        return self.log.read_text(errors="replace")
+
+    def until_said(self, text, seconds=10):
+        def found():
+            if self.process.poll() is not None:
+                raise Failed(f"{self.name} ended:\n{self.said()}")
+            return text in self.said()
+        until(f"{self.name} says “{text}”", found, seconds)
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def finish(self, seconds):
+        """Waits for its end; fails unless that is a good one."""
+        try:
+            code = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise Failed(f"{self.name} takes longer than {seconds} s") from None
+        if code != 0:
+            raise Failed(f"{self.name} ended with {code}")
+
+    @classmethod
+    def end_all(cls):
+        for program in cls.running:
+            if program.process.poll() is None:
+                program.signal(signal.SIGTERM)
+        for program in cls.running:
+            try:
+                program.process.wait(3)
+            except subprocess.TimeoutExpired:
+                program.process.kill()
+                program.process.wait()
+
+
+class Sipp(Program):
+    """sipp with one of the scenarios beside this file."""
+
+    def __init__(self, namespace, name, scenario, address, *options):
+        self.statistics = Path("logs", f"{name}.csv")
+        ip, port = address.split(":")
+        super().__init__(
+            namespace, name, "sipp", "-sf", Path(__file__).with_name(f"{scenario}.xml"),
+            "-i", ip, "-p", port, "-nostdin", "-cid_str", f"%u-%p-{name}",
+            "-timeout", "40", "-timeout_error", "-timer_resol", "10",
+            "-trace_err", "-error_file", f"logs/{name}.errors",
+            "-trace_stat", "-stf", self.statistics, "-fd", "1", *options,
+        )
+
+    def finish(self, seconds):
+        try:
+            super().finish(seconds)
+        except Failed as failed:
+            errors = Path("logs", f"{self.name}.errors")
+            said = errors.read_text(errors="replace") if errors.exists() else ""
+            raise Failed(" ".join(f"{failed} {said}".split())[:300]) from None
+
+    def count(self, column):
+        names, *_, last = self.statistics.read_text().splitlines()
+        return int(dict(zip(names.split(";"), last.split(";")))[column])
+
+
+class Phone:
+    """A baresip, told what to do and asked what happened by its ctrl_tcp."""
+
+    CONTROL = 4444
+
+    def __init__(self, namespace, name, address, proxy, answers):
+        self.name, self.address = name, address
+        self.events, self.unread = [], b""
+        self.link = None
+        ip, port = address.split(":")
+        control = Phone.CONTROL + int(port)
+        folder = Path(name)
+        folder.mkdir()
+        (folder / "contacts").touch()
+        (folder / "config").write_text(
+            f"sip_listen {address}\ncall_max_calls 4\n"
+            "module_path /usr/lib/baresip/modules\n"
+            # No module for sound: this is about what is said of the call.
+            "module g711.so\n"
+            "module_app account.so\nmodule_app menu.so\nmodule_app ctrl_tcp.so\n"
+            f"ctrl_tcp_listen {ip}:{control}\n"
+        )
+        (folder / "accounts").write_text(
+            f'<sip:{name}@farm.example>;outbound="sip:{proxy}";regint=120;'
+            f"answermode={'auto' if answers else 'manual'}\n"
+        )
+        self.program = Program(namespace, name, "baresip", "-f", folder)
+        self.program.until_said("baresip is ready")
+        self.link = connect(namespace, (ip, control))
+
+    def tell(self, command, parameters=None):
+        """Gives a command, and waits until it is done."""
+        order = {"command": command, "params": parameters or "", "token": "order"}
+        text = json.dumps(order).encode()
+        self.link.sendall(b"%d:%s," % (len(text), text))
+        answer = self.next(lambda e: e.get("response"), f"an answer to /{command}")
+        if not answer["ok"]:
+            raise Failed(f"{self.name}: /{command}: {answer['data'].strip()}")
+        return answer["data"]
+
+    def expect(self, kind, parameter="", seconds=5):
+        """Waits for an event; those before it are done with."""
+        return self.next(
+            lambda e: e.get("type") == kind and parameter in e.get("param", ""),
+            f"{kind} {parameter}".strip(), seconds, forget=True,
+        )
+
+    def next(self, fits, what, seconds=5, forget=False):
+        end = time.monotonic() + seconds
+        seen = 0
+        while True:
+            for index in range(seen, len(self.events)):
+                if fits(self.events[index]):
+                    event = self.events.pop(index)
+                    if forget:
+                        del self.events[:index]
+                    return event
+            seen = len(self.events)
+            left = end - time.monotonic()
+            if left <= 0:
+                last = ", ".join(f"{e['type']} {e.get('param', '')}".strip()
+                                 for e in self.events if e.get("class") == "call")
+                raise Failed(f"{self.name}: no {what} within {seconds} s"
+                             + (f" (but {last})" if last else ""))
+            self.read(left)
+
+    def read(self, seconds):
+        if not select.select([self.link], [], [], seconds)[0]:
+            return
+        octets = self.link.recv(65536)
+        if not octets:
+            raise Failed(f"{self.name} has ended: {self.program.log}")
+        self.unread += octets
+        # Netstrings: LENGTH:TEXT,
+        while match := re.match(rb"(\d+):", self.unread):
+            end = match.end() + int(match[1])
+            if len(self.unread) <= end:
+                break
+            self.events.append(json.loads(self.unread[match.end():end]))
+            self.unread = self.unread[end + 1:]
+
+    def rest(self):
+        """Ends whatever call there is, and forgets all that happened."""
+        for _ in range(4):
+            if "(0)" in self.tell("listcalls"):
+                break
+            self.tell("hangup")
+        self.read(0)
+        self.events.clear()
+
+
+def connect(namespace, address):
+    """A TCP connection that begins in another namespace."""
+    with open("/proc/self/ns/net") as home, open(f"/run/netns/{namespace}") as there:
+        if LIBC.setns(there.fileno(), CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), "setns")
+        try:
+            return socket.create_connection(address, timeout=5)
+        finally:
+            LIBC.setns(home.fileno(), CLONE_NEWNET)

@@ -1,0 +1,412 @@
+//! Captures, pcap and pcapng: the UDP datagrams in them.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use etherparse::defrag::IpDefragPool;
+use etherparse::{EtherType, NetSlice, SlicedPacket, TransportSlice, UdpSlice, ip_number};
+use pcap_parser::pcapng::Block;
+use pcap_parser::traits::{PcapNGPacketBlock, PcapReaderIterator};
+use pcap_parser::{Linktype, PcapBlockOwned, PcapError, create_reader};
+
+/// Octets of a capture that are read at once.
+const BUFFER: usize = 1 << 20;
+/// The longest block that is believed. A packet has 256 KiB at most.
+const LONGEST_BLOCK: usize = 16 << 20;
+/// A datagram whose fragments lie further apart than this many others is
+/// given up, so that no capture makes us keep more than 64 MiB of them.
+const FRAGMENTS_KEPT: u64 = 1024;
+/// Packets from one report of progress to the next.
+const PROGRESS_STEP: u64 = 1 << 16;
+
+/// An UDP datagram of a capture.
+pub(super) struct Captured<'a> {
+    /// Microseconds since the first packet; below 0 where the capture is out
+    /// of order.
+    pub(super) at: i64,
+    pub(super) source: SocketAddr,
+    pub(super) destination: SocketAddr,
+    pub(super) payload: &'a [u8],
+}
+
+/// What else was in a capture.
+#[derive(Debug, Default)]
+pub(super) struct Leavings {
+    /// Packets in all.
+    pub(super) packets: u64,
+    /// Packets that hold no UDP over IP.
+    pub(super) not_udp: u64,
+    /// Packets that were captured in part (a snap length).
+    pub(super) cut: u64,
+    /// Packets that break the grammar of Ethernet, IP or UDP.
+    pub(super) malformed: u64,
+    /// Packets by link type that is not read.
+    pub(super) links: BTreeMap<i32, u64>,
+    /// IP fragments.
+    pub(super) fragments: u64,
+    /// Datagrams put together from them.
+    pub(super) rejoined: u64,
+    /// Datagrams of which fragments are missing.
+    pub(super) unfinished: u64,
+    /// Whether the file ends in the middle of a packet.
+    pub(super) ends_early: bool,
+}
+
+/// Calls `each` with every UDP datagram of the capture at `path`.
+///
+/// # Errors
+/// A file that is no capture or is damaged, and those of `each`.
+pub(super) fn read(
+    path: &Path,
+    each: &mut dyn FnMut(Captured<'_>) -> io::Result<()>,
+) -> io::Result<Leavings> {
+    let failed = |error| io::Error::other(format!("{}: {error}", path.display()));
+    let file = File::open(path).map_err(failed)?;
+    let length = file.metadata()?.len();
+    let mut reader = create_reader(BUFFER, file).map_err(|error| refused(path, &error))?;
+    let mut progress = Progress::new(path, length);
+    let mut packets = Packets::default();
+    loop {
+        let used = match reader.next() {
+            Ok((used, block)) => {
+                packets.block(block, each)?;
+                used
+            }
+            Err(PcapError::Eof) => break,
+            Err(PcapError::UnexpectedEof) => {
+                packets.leavings.ends_early = true;
+                break;
+            }
+            Err(PcapError::Incomplete(_) | PcapError::BufferTooSmall) => {
+                fill(&mut *reader).map_err(|what| damaged(path, &*reader, what))?;
+                continue;
+            }
+            Err(_) => return Err(damaged(path, &*reader, "what is there is no block")),
+        };
+        reader.consume(used);
+        progress.show(packets.leavings.packets, reader.consumed())?;
+    }
+    progress.clear()?;
+    Ok(packets.finish())
+}
+
+/// Reads on, into a larger buffer where the present one is full.
+fn fill(reader: &mut dyn PcapReaderIterator) -> Result<(), &'static str> {
+    let before = reader.data().len();
+    reader.refill().map_err(|_| "it cannot be read")?;
+    if reader.data().len() == before && !reader.reader_exhausted() {
+        // It is full, and nothing but its size keeps it from taking more.
+        let larger = 2 * before;
+        if larger > LONGEST_BLOCK || !reader.grow(larger) {
+            return Err("the block there is longer than any packet");
+        }
+    }
+    Ok(())
+}
+
+fn refused(path: &Path, error: &PcapError<&[u8]>) -> io::Error {
+    let path = path.display();
+    io::Error::other(match error {
+        PcapError::Eof => format!(
+            "{path}: the file is empty\n  help: let dumpcap or tcpdump end by itself or by Ctrl-C; \
+             they write behind"
+        ),
+        PcapError::ReadError => format!("{path}: it cannot be read\n  help: give a file"),
+        _ => format!(
+            "{path}: neither pcap nor pcapng\n  help: unpack a compressed capture first; `editcap \
+             -F pcapng {path} new.pcapng` of Wireshark converts other formats"
+        ),
+    })
+}
+
+fn damaged(path: &Path, reader: &dyn PcapReaderIterator, what: &str) -> io::Error {
+    let (path, at) = (path.display(), reader.consumed());
+    io::Error::other(format!(
+        "{path}: damaged at octet {at}: {what}\n  help: `editcap {path} new.pcapng` of Wireshark \
+         keeps what can be read"
+    ))
+}
+
+/// A packet as the capture has it.
+struct Packet<'a> {
+    /// Microseconds since 1970.
+    time: i64,
+    link: Linktype,
+    data: &'a [u8],
+    /// Octets it had on the wire.
+    length: u32,
+}
+
+/// One interface of a capture.
+struct Interface {
+    link: Linktype,
+    /// Time stamps in a second.
+    resolution: u64,
+    /// Seconds to add to them.
+    offset: i64,
+}
+
+#[derive(Default)]
+struct Packets {
+    interfaces: Vec<Interface>,
+    /// When the first packet came.
+    start: Option<i64>,
+    /// Its time stamps count fragments.
+    fragments: IpDefragPool<u64>,
+    leavings: Leavings,
+}
+
+impl Packets {
+    fn block(
+        &mut self,
+        block: PcapBlockOwned<'_>,
+        each: &mut dyn FnMut(Captured<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        match block {
+            PcapBlockOwned::LegacyHeader(header) => self.interfaces.push(Interface {
+                link: header.network,
+                resolution: match header.is_nanosecond_precision() {
+                    true => 1_000_000_000,
+                    false => 1_000_000,
+                },
+                offset: 0,
+            }),
+            PcapBlockOwned::NG(Block::SectionHeader(_)) => self.interfaces.clear(),
+            PcapBlockOwned::NG(Block::InterfaceDescription(each)) => {
+                self.interfaces.push(Interface {
+                    link: each.linktype,
+                    resolution: each.ts_resolution().unwrap_or(1_000_000),
+                    offset: each.if_tsoffset,
+                });
+            }
+            PcapBlockOwned::Legacy(block) => {
+                let packet = self.interfaces.first().map(|interface| Packet {
+                    time: interface.micros(block.ts_sec.into(), block.ts_usec.into()),
+                    link: interface.link,
+                    data: block.data,
+                    length: block.origlen,
+                });
+                self.packet(packet, each)?;
+            }
+            PcapBlockOwned::NG(Block::EnhancedPacket(block)) => {
+                let interface = self.interfaces.get(block.if_id as usize);
+                let packet = interface.map(|interface| {
+                    let time = u64::from(block.ts_high) << 32 | u64::from(block.ts_low);
+                    let (seconds, rest) =
+                        (time / interface.resolution, time % interface.resolution);
+                    Packet {
+                        time: interface.micros(seconds, rest),
+                        link: interface.link,
+                        data: block.packet_data(),
+                        length: block.origlen,
+                    }
+                });
+                self.packet(packet, each)?;
+            }
+            PcapBlockOwned::NG(Block::SimplePacket(block)) => {
+                let packet = self.interfaces.first().map(|interface| Packet {
+                    time: 0,
+                    link: interface.link,
+                    data: block.packet_data(),
+                    length: block.origlen,
+                });
+                self.packet(packet, each)?;
+            }
+            // Names, statistics, comments.
+            PcapBlockOwned::NG(_) => {}
+        }
+        Ok(())
+    }
+
+    /// `None`: a packet of an interface that the capture does not describe.
+    fn packet(
+        &mut self,
+        packet: Option<Packet<'_>>,
+        each: &mut dyn FnMut(Captured<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.leavings.packets += 1;
+        let Some(packet) = packet else {
+            self.leavings.malformed += 1;
+            return Ok(());
+        };
+        let start = *self.start.get_or_insert(packet.time);
+        let at = packet.time.saturating_sub(start);
+        let sliced = match slice(packet.link, packet.data) {
+            Some(Ok(sliced)) => sliced,
+            Some(Err(_)) if (packet.data.len() as u64) < u64::from(packet.length) => {
+                self.leavings.cut += 1;
+                return Ok(());
+            }
+            Some(Err(_)) => {
+                self.leavings.malformed += 1;
+                return Ok(());
+            }
+            None => {
+                *self.leavings.links.entry(packet.link.0).or_default() += 1;
+                return Ok(());
+            }
+        };
+        let Some((source, destination)) = addresses(&sliced) else {
+            self.leavings.not_udp += 1;
+            return Ok(());
+        };
+        let mut pass = |udp: &UdpSlice<'_>| {
+            each(Captured {
+                at,
+                source: SocketAddr::new(source, udp.source_port()),
+                destination: SocketAddr::new(destination, udp.destination_port()),
+                payload: udp.payload(),
+            })
+        };
+        match &sliced.transport {
+            Some(TransportSlice::Udp(udp)) => pass(udp),
+            None if sliced.is_ip_payload_fragmented() => {
+                let whole = self.rejoin(&sliced);
+                let udp = whole.as_deref().map(UdpSlice::from_slice);
+                match udp {
+                    Some(Ok(udp)) => pass(&udp),
+                    Some(Err(_)) => {
+                        self.leavings.malformed += 1;
+                        Ok(())
+                    }
+                    None => Ok(()),
+                }
+            }
+            _ => {
+                self.leavings.not_udp += 1;
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes in a fragment; the payload of IP where it was the last one of a
+    /// datagram.
+    fn rejoin(&mut self, fragment: &SlicedPacket<'_>) -> Option<Vec<u8>> {
+        self.leavings.fragments += 1;
+        let number = self.leavings.fragments;
+        if number.is_multiple_of(FRAGMENTS_KEPT) {
+            self.give_up(number - FRAGMENTS_KEPT);
+        }
+        let whole = self
+            .fragments
+            .process_sliced_packet(fragment, number, ())
+            .ok()??;
+        self.leavings.rejoined += 1;
+        (whole.ip_number == ip_number::UDP).then_some(whole.payload)
+    }
+
+    /// Forgets the datagrams that got no fragment since the one of `number`.
+    fn give_up(&mut self, number: u64) {
+        // It may ask for one more than once.
+        let gone = RefCell::new(BTreeSet::new());
+        self.fragments.retain(|last| {
+            let keep = *last > number;
+            if !keep {
+                gone.borrow_mut().insert(*last);
+            }
+            keep
+        });
+        self.leavings.unfinished += gone.borrow().len() as u64;
+    }
+
+    fn finish(mut self) -> Leavings {
+        self.give_up(u64::MAX);
+        self.leavings
+    }
+}
+
+impl Interface {
+    fn micros(&self, seconds: u64, rest: u64) -> i64 {
+        let whole = self.offset.saturating_add_unsigned(seconds);
+        let rest = u128::from(rest) * 1_000_000 / u128::from(self.resolution);
+        whole.saturating_mul(1_000_000).saturating_add(rest as i64)
+    }
+}
+
+/// Reads the headers of a packet; `None` where its link type is not known.
+fn slice(
+    link: Linktype,
+    data: &[u8],
+) -> Option<Result<SlicedPacket<'_>, etherparse::err::packet::SliceError>> {
+    let behind = |octets: usize| data.get(octets..).unwrap_or_default();
+    let ether_type = |at: usize| match data.get(at..at + 2) {
+        Some(&[high, low]) => EtherType(u16::from_be_bytes([high, low])),
+        _ => EtherType(0),
+    };
+    Some(match link {
+        Linktype::ETHERNET => SlicedPacket::from_ethernet(data),
+        // The family in front has the byte order of who knows which machine,
+        // and other numbers on each; IP says its version itself.
+        Linktype::NULL | Linktype::LOOP => SlicedPacket::from_ip(behind(4)),
+        // 12 and 14 are what some systems write for RAW.
+        Linktype::RAW | Linktype::IPV4 | Linktype::IPV6 | Linktype(12 | 14) => {
+            SlicedPacket::from_ip(data)
+        }
+        Linktype::LINUX_SLL => SlicedPacket::from_ether_type(ether_type(14), behind(16)),
+        Linktype::LINUX_SLL2 => SlicedPacket::from_ether_type(ether_type(0), behind(20)),
+        _ => return None,
+    })
+}
+
+fn addresses(packet: &SlicedPacket<'_>) -> Option<(IpAddr, IpAddr)> {
+    match packet.net.as_ref()? {
+        NetSlice::Ipv4(ip) => {
+            let header = ip.header();
+            Some((
+                header.source_addr().into(),
+                header.destination_addr().into(),
+            ))
+        }
+        NetSlice::Ipv6(ip) => {
+            let header = ip.header();
+            Some((
+                header.source_addr().into(),
+                header.destination_addr().into(),
+            ))
+        }
+        NetSlice::Arp(_) => None,
+    }
+}
+
+/// How far a long capture is read, on a terminal that shows nothing else.
+struct Progress {
+    path: PathBuf,
+    length: u64,
+    shown: bool,
+    wanted: bool,
+}
+
+impl Progress {
+    fn new(path: &Path, length: u64) -> Self {
+        Self {
+            path: path.to_owned(),
+            length,
+            shown: false,
+            wanted: io::stderr().is_terminal() && !io::stdout().is_terminal(),
+        }
+    }
+
+    fn show(&mut self, packets: u64, consumed: usize) -> io::Result<()> {
+        if !self.wanted || !packets.is_multiple_of(PROGRESS_STEP) || self.length == 0 {
+            return Ok(());
+        }
+        self.shown = true;
+        let percent = consumed as u64 * 100 / self.length;
+        let path = self.path.display();
+        write!(
+            io::stderr(),
+            "\r{path}: {percent} % read, {packets} packets"
+        )
+    }
+
+    fn clear(&self) -> io::Result<()> {
+        match self.shown {
+            true => write!(io::stderr(), "\r\x1b[K"),
+            false => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! `viaduct replay`: the decisions on the messages of a capture.
+
+mod outcome;
+mod tally;
+mod world;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::capture::{self, Captured};
+use super::report::printable;
+use super::{Tunables, offline};
+use crate::config::Config;
+use crate::sip::{self, StartLine};
+
+use outcome::Outcome;
+use tally::Tally;
+use world::{Place, World};
+
+/// The most characters of a start line that are shown.
+const START_LINE: usize = 120;
+
+/// Show what would be done with the messages of a capture.
+#[derive(Clone, Debug, Args)]
+pub struct ReplayArgs {
+    /// A capture of UDP, pcap or pcapng, as tcpdump, dumpcap and tshark write it
+    #[arg(value_name = "CAPTURE")]
+    pub capture: PathBuf,
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a comment here would replace the help of the subcommand"
+    )]
+    pub tunables: Tunables,
+    /// Show only what another configuration would decide otherwise; flags and variables go before this file too
+    #[arg(long, value_name = "FILE")]
+    pub against: Option<PathBuf>,
+    /// Take every datagram that we did not send as if it came in on this listener [default: the one whose address, or advertised address, it was sent to]
+    #[arg(long, value_name = "NAME")]
+    pub listener: Option<String>,
+    /// Print JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+pub(super) fn replay(args: &ReplayArgs) -> io::Result<ExitCode> {
+    let Some(config) = args.tunables.load()? else {
+        return Ok(ExitCode::FAILURE);
+    };
+    let against = match &args.against {
+        Some(file) => match offline::other(&args.tunables, file)? {
+            Some(config) => Some(config),
+            None => return Ok(ExitCode::FAILURE),
+        },
+        None => None,
+    };
+    let (secret, secret_known) = offline::secret(&config)?;
+    let mut other = None;
+    if let Some(config) = against {
+        // Its own, or else what it is compared with has to be the same.
+        let own = offline::secret(&config)?;
+        let secret = if own.1 { own.0 } else { secret.clone() };
+        other = Some(World::new(config, secret, args.listener.as_deref())?);
+    }
+    let mut replay = Replay {
+        world: World::new(config, secret, args.listener.as_deref())?,
+        other,
+        tally: Tally::default(),
+        json: args.json,
+    };
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    if args.json {
+        write!(out, "{{\"messages\": [")?;
+    }
+    let leavings = capture::read(&args.capture, &mut |captured| {
+        replay.message(&mut out, &captured)
+    })?;
+    replay.tally.leavings = leavings;
+    replay.tally.secret_known = secret_known;
+    let (config, other) = (&replay.world.config, replay.other.as_ref());
+    let other: Option<&Config> = other.map(|world| &world.config);
+    if args.json {
+        let summary = replay.tally.json(config, other);
+        writeln!(out, "\n], \"summary\": {summary:#}}}")?;
+    } else {
+        replay.tally.write(&mut out, config, other)?;
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+struct Replay {
+    world: World,
+    other: Option<World>,
+    tally: Tally,
+    json: bool,
+}
+
+impl Replay {
+    fn message(&mut self, out: &mut dyn Write, captured: &Captured<'_>) -> io::Result<()> {
+        let place = self.world.place(captured.source, captured.destination);
+        let other = self.other.as_ref();
+        let other = other.map(|world| world.place(captured.source, captured.destination));
+        if place == Place::Sent || other == Some(Place::Sent) {
+            self.tally.sent += 1;
+            return Ok(());
+        }
+        if place == Place::Elsewhere && other.is_none_or(|other| other == Place::Elsewhere) {
+            self.tally.elsewhere += 1;
+            return Ok(());
+        }
+        let message = Message::new(captured);
+        let outcome = self.world.decide(captured, place);
+        let after = other.zip(self.other.as_mut()).map(|(place, other)| {
+            let outcome = other.decide(captured, place);
+            (outcome, other.octets() == self.world.octets())
+        });
+        let differs = after
+            .as_ref()
+            .is_some_and(|(after, _)| !after.is_same_as(&outcome));
+        self.tally.count(message.class, &outcome, after.as_ref());
+        if after.is_some() && !differs {
+            return Ok(());
+        }
+        let after = after.map(|(after, _)| after);
+        if self.json {
+            let separator = if self.tally.listed == 0 { "" } else { "," };
+            self.tally.listed += 1;
+            let value = message.json(&outcome, after.as_ref());
+            return write!(out, "{separator}\n{value}");
+        }
+        self.tally.listed += 1;
+        message.write(out, &outcome, after.as_ref())
+    }
+}
+
+/// A message as it is shown.
+struct Message<'a> {
+    captured: &'a Captured<'a>,
+    start_line: String,
+    call_id: Option<String>,
+    class: &'static str,
+}
+
+impl<'a> Message<'a> {
+    fn new(captured: &'a Captured<'a>) -> Self {
+        let bytes = captured.payload;
+        let end = bytes.iter().position(|byte| b"\r\n".contains(byte));
+        let line = String::from_utf8_lossy(&bytes[..end.unwrap_or(bytes.len())]);
+        let mut message = Self {
+            captured,
+            start_line: printable(&line).chars().take(START_LINE).collect(),
+            call_id: None,
+            class: "no SIP",
+        };
+        if let Ok(scanned) = sip::scan(bytes) {
+            let call_id = String::from_utf8_lossy(scanned.call_id.value.of(bytes));
+            message.call_id = Some(printable(&call_id));
+            message.class = match scanned.start {
+                StartLine::Response { .. } => "response",
+                StartLine::Request { method, .. } => {
+                    let to = sip::address(bytes, scanned.to.value);
+                    let in_dialog = to.is_some_and(|to| !to.tag.is_empty());
+                    match method.of(bytes) {
+                        b"CANCEL" => "CANCEL",
+                        b"ACK" => "ACK",
+                        _ if in_dialog => "request in a dialog",
+                        _ => "request outside a dialog",
+                    }
+                }
+            };
+        } else {
+            message.start_line = format!("{} octets, no SIP", bytes.len());
+        }
+        message
+    }
+
+    fn write(
+        &self,
+        out: &mut dyn Write,
+        outcome: &Outcome,
+        other: Option<&Outcome>,
+    ) -> io::Result<()> {
+        let Captured {
+            at,
+            source,
+            destination,
+            ..
+        } = self.captured;
+        let seconds = *at as f64 / 1e6;
+        let line = &self.start_line;
+        write!(out, "{seconds:>12.6}  {source} -> {destination}  {line}")?;
+        match other {
+            None => writeln!(out, "  => {outcome}"),
+            Some(other) => {
+                let call_id = self.call_id.as_deref().unwrap_or("none");
+                writeln!(out, "\n              Call-ID    {call_id}")?;
+                writeln!(out, "              --config   {outcome}")?;
+                writeln!(out, "              --against  {other}")
+            }
+        }
+    }
+
+    fn json(&self, outcome: &Outcome, other: Option<&Outcome>) -> Value {
+        let mut value = json!({
+            "at_us": self.captured.at,
+            "source": self.captured.source,
+            "destination": self.captured.destination,
+            "message": self.start_line,
+            "call_id": self.call_id,
+            "class": self.class,
+            "decision": outcome,
+        });
+        if let Some(other) = other {
+            value["against"] = json!(other);
+        }
+        value
+    }
+}

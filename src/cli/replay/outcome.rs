@@ -1,0 +1,123 @@
+//! A decision as it is shown and compared.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use serde::Serialize;
+
+use crate::config::{Config, text};
+use crate::proxy::{Decision, Forward, Way};
+
+/// What a configuration does with a message.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Outcome {
+    /// `forward`, `reply`, `resolve`, `drop` or `not ours`.
+    pub(super) action: &'static str,
+    /// Where something is sent.
+    pub(super) to: Option<SocketAddr>,
+    /// The listener that a datagram leaves by, where there is more than one.
+    listener: Option<String>,
+    /// The status of a reply.
+    status: Option<u16>,
+    /// The way that was found, or the reason of a reply or a drop.
+    pub(super) why: String,
+}
+
+impl Outcome {
+    pub(super) fn new(decision: Decision, config: &Config) -> Self {
+        let mut outcome = Self::not_ours();
+        match decision {
+            Decision::Forward(Forward {
+                to, listener, way, ..
+            }) => {
+                outcome.action = "forward";
+                outcome.to = Some(to);
+                let name = (config.listeners.len() > 1).then(|| &config.listeners[listener].name);
+                outcome.listener = name.cloned();
+                outcome.why = way_name(way, config);
+            }
+            Decision::Reply(reply) => {
+                outcome.action = "reply";
+                outcome.to = Some(reply.to);
+                outcome.status = Some(reply.status.code());
+                outcome.why = reply.reason.name().to_owned();
+            }
+            Decision::Resolve => {
+                outcome.action = "resolve";
+                outcome.why = way_name(Way::Outbound, config);
+            }
+            Decision::Drop(reason) => {
+                outcome.action = "drop";
+                outcome.why = reason.name().to_owned();
+            }
+        }
+        outcome
+    }
+
+    /// A datagram for no listener.
+    pub(super) fn not_ours() -> Self {
+        Self {
+            action: "not ours",
+            to: None,
+            listener: None,
+            status: None,
+            why: "no listener has its destination".to_owned(),
+        }
+    }
+
+    /// The kind of decision, without addresses.
+    pub(super) fn label(&self) -> String {
+        match self.status {
+            Some(status) => format!("{} {status}, {}", self.action, self.why),
+            None => format!("{}, {}", self.action, self.why),
+        }
+    }
+
+    /// Whether the same becomes of the message, however it was found.
+    pub(super) fn is_same_as(&self, other: &Self) -> bool {
+        let shown = |outcome: &Self| {
+            let forward = outcome.action == "forward";
+            let why = (!forward).then(|| outcome.why.clone());
+            (
+                outcome.action,
+                outcome.to,
+                outcome.listener.clone(),
+                outcome.status,
+                why,
+            )
+        };
+        shown(self) == shown(other)
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.action)?;
+        if let Some(status) = self.status {
+            write!(f, " {status}")?;
+        }
+        if let Some(to) = self.to {
+            write!(f, " to {to}")?;
+        }
+        if let Some(listener) = &self.listener {
+            write!(f, " from {listener}")?;
+        }
+        write!(f, " ({})", self.why)
+    }
+}
+
+fn way_name(way: Way, config: &Config) -> String {
+    match way {
+        Way::Selected(selection) => {
+            let set = &config.sets[selection.set];
+            format!("{} in set {}", text::policy_name(set.policy), set.name)
+        }
+        Way::Dialog { set, .. } => format!("dialog of set {}", config.sets[set].name),
+        Way::Former => "former owner".to_owned(),
+        Way::Named { set, .. } => format!("named member of set {}", config.sets[set].name),
+        Way::Outbound => "outbound".to_owned(),
+        Way::Flow => "flow of a phone".to_owned(),
+        Way::Allowed => "allowed next hop".to_owned(),
+        Way::Response => "response".to_owned(),
+    }
+}

@@ -1,0 +1,245 @@
+//! What was decided, counted.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use super::outcome::Outcome;
+use crate::cli::capture::Leavings;
+use crate::cli::table::Table;
+use crate::config::Config;
+
+/// The counts of a replay; in pairs: of `--config`, and of `--against`.
+#[derive(Default)]
+pub(super) struct Tally {
+    pub(super) leavings: Leavings,
+    pub(super) secret_known: bool,
+    /// Datagrams that a listener sent.
+    pub(super) sent: u64,
+    /// Datagrams between others.
+    pub(super) elsewhere: u64,
+    /// Messages printed.
+    pub(super) listed: u64,
+    messages: u64,
+    /// Messages that both send the same way, but with other octets.
+    other_octets: u64,
+    /// By class of message: all, and those decided otherwise.
+    classes: BTreeMap<&'static str, [u64; 2]>,
+    decisions: BTreeMap<String, [u64; 2]>,
+    /// Forwarded, by where to.
+    forwarded: BTreeMap<SocketAddr, [u64; 2]>,
+}
+
+impl Tally {
+    /// Counts a message; `after` is what --against makes of it, and whether
+    /// the octets are the same.
+    pub(super) fn count(
+        &mut self,
+        class: &'static str,
+        outcome: &Outcome,
+        after: Option<&(Outcome, bool)>,
+    ) {
+        self.messages += 1;
+        self.count_outcome(0, outcome);
+        let class = self.classes.entry(class).or_default();
+        class[0] += 1;
+        if let Some((after, same_octets)) = after {
+            let same = after.is_same_as(outcome);
+            class[1] += u64::from(!same);
+            self.other_octets += u64::from(same && !same_octets);
+            self.count_outcome(1, after);
+        }
+    }
+
+    fn count_outcome(&mut self, world: usize, outcome: &Outcome) {
+        self.decisions.entry(outcome.label()).or_default()[world] += 1;
+        if let Some(to) = outcome.to.filter(|_| outcome.action == "forward") {
+            self.forwarded.entry(to).or_default()[world] += 1;
+        }
+    }
+
+    fn differing(&self) -> u64 {
+        self.classes.values().map(|[_, differing]| differing).sum()
+    }
+
+    /// The members of both configurations by their names, and everybody else.
+    fn destinations(&self, config: &Config, other: Option<&Config>) -> Vec<(String, [u64; 2])> {
+        let mut rest = self.forwarded.clone();
+        let mut rows = Vec::new();
+        let sets = [Some(config), other].into_iter().flatten();
+        for set in sets.flat_map(|config| &config.sets) {
+            for destination in &set.destinations {
+                let name = format!("{} in set {}", destination.address, set.name);
+                if !rows.iter().any(|(known, _)| *known == name) {
+                    let counts = rest.remove(&destination.address).unwrap_or_default();
+                    rows.push((name, counts));
+                }
+            }
+        }
+        let sum = |world: usize| rest.values().map(|counts| counts[world]).sum();
+        rows.push(("elsewhere".to_owned(), [sum(0), sum(1)]));
+        rows
+    }
+
+    pub(super) fn json(&self, config: &Config, other: Option<&Config>) -> Value {
+        let worlds = if other.is_some() { 2 } else { 1 };
+        let pairs = |rows: Vec<(String, [u64; 2])>| {
+            let row = |(name, counts): (String, [u64; 2])| match worlds {
+                1 => (name, json!(counts[0])),
+                _ => (name, json!({ "config": counts[0], "against": counts[1] })),
+            };
+            Value::Object(rows.into_iter().map(row).collect())
+        };
+        let classes = self.classes.iter().map(|(name, [all, differing])| {
+            let value = match worlds {
+                1 => json!(all),
+                _ => json!({ "messages": all, "differing": differing }),
+            };
+            ((*name).to_owned(), value)
+        });
+        let decisions = self.decisions.clone().into_iter().collect();
+        let left = &self.leavings;
+        let mut value = json!({
+            "messages": self.messages,
+            "secret_known": self.secret_known,
+            "classes": Value::Object(classes.collect()),
+            "decisions": pairs(decisions),
+            "destinations": pairs(self.destinations(config, other)),
+            "capture": {
+                "packets": left.packets,
+                "sent_by_listeners": self.sent,
+                "to_others": self.elsewhere,
+                "not_udp": left.not_udp,
+                "cut_short": left.cut,
+                "malformed": left.malformed,
+                "other_link_types": left.links,
+                "fragments": left.fragments,
+                "rejoined": left.rejoined,
+                "fragments_missing": left.unfinished,
+                "ends_early": left.ends_early,
+            },
+        });
+        if worlds == 2 {
+            value["differing"] = json!(self.differing());
+            value["other_octets"] = json!(self.other_octets);
+        }
+        value
+    }
+
+    pub(super) fn write(
+        &self,
+        out: &mut dyn Write,
+        config: &Config,
+        other: Option<&Config>,
+    ) -> io::Result<()> {
+        if self.listed > 0 {
+            writeln!(out)?;
+        }
+        self.write_capture(out)?;
+        if self.messages == 0 {
+            let listeners: Vec<_> = config.listeners.iter().map(|each| &*each.name).collect();
+            let listeners = listeners.join(", ");
+            writeln!(
+                out,
+                "nothing was sent to a listener ({listeners})\n  help: --listener NAME takes all \
+                 that the capture holds, --listen gives a listener the address that it had there"
+            )?;
+            return Ok(());
+        }
+        if !self.secret_known {
+            writeln!(
+                out,
+                "without the secret file of the instance responses cannot be verified, and the \
+                 hash chooses others\n  help: copy it here, and give it with --secret-file"
+            )?;
+        }
+        match other {
+            None => self.write_one(out, config),
+            Some(other) => self.write_both(out, config, other),
+        }
+    }
+
+    fn write_capture(&self, out: &mut dyn Write) -> io::Result<()> {
+        let left = &self.leavings;
+        let numbers = [
+            (self.sent, "sent by a listener"),
+            (self.elsewhere, "between others"),
+            (left.not_udp, "not UDP"),
+            (left.cut, "cut short by the capture (its snap length)"),
+            (left.malformed, "malformed"),
+            (left.unfinished, "without some of their fragments"),
+        ];
+        write!(out, "{} packets: ", left.packets)?;
+        write!(out, "{} messages for a listener", self.messages)?;
+        for (number, what) in numbers.iter().filter(|(number, _)| *number > 0) {
+            write!(out, ", {number} {what}")?;
+        }
+        for (link, number) in &left.links {
+            write!(out, ", {number} of link type {link}, which is not read")?;
+        }
+        if left.fragments > 0 {
+            let (fragments, whole) = (left.fragments, left.rejoined);
+            write!(out, "; {fragments} fragments made {whole} datagrams")?;
+        }
+        writeln!(out)?;
+        if left.ends_early {
+            writeln!(out, "the capture ends in the middle of a packet")?;
+        }
+        Ok(())
+    }
+
+    fn write_one(&self, out: &mut dyn Write, config: &Config) -> io::Result<()> {
+        let all = self.messages;
+        let mut table = Table::new(&[false, true, true]);
+        table.row([&"messages by class", &"", &""]);
+        for (name, [number, _]) in &self.classes {
+            table.row([&format!("  {name}"), number, &share(*number, all)]);
+        }
+        table.row([&"by decision", &"", &""]);
+        for (name, [number, _]) in &self.decisions {
+            table.row([&format!("  {name}"), number, &share(*number, all)]);
+        }
+        table.row([&"forwarded to", &"", &""]);
+        for (name, [number, _]) in self.destinations(config, None) {
+            table.row([&format!("  {name}"), &number, &share(number, all)]);
+        }
+        table.write(out)
+    }
+
+    fn write_both(&self, out: &mut dyn Write, config: &Config, other: &Config) -> io::Result<()> {
+        let (all, differing) = (self.messages, self.differing());
+        let share = share(differing, all);
+        writeln!(
+            out,
+            "{differing} of {all} messages ({share}) are decided otherwise"
+        )?;
+        if self.other_octets > 0 {
+            writeln!(
+                out,
+                "{} more go the same way with other octets",
+                self.other_octets
+            )?;
+        }
+        let mut table = Table::new(&[false, true, true]);
+        table.row([&"messages by class", &"all", &"otherwise"]);
+        for (name, [number, differing]) in &self.classes {
+            table.row([&format!("  {name}"), number, differing]);
+        }
+        table.row([&"by decision", &"--config", &"--against"]);
+        for (name, [before, after]) in &self.decisions {
+            table.row([&format!("  {name}"), before, after]);
+        }
+        table.row([&"forwarded to", &"--config", &"--against"]);
+        for (name, [before, after]) in self.destinations(config, Some(other)) {
+            table.row([&format!("  {name}"), &before, &after]);
+        }
+        table.write(out)
+    }
+}
+
+/// A part of a whole in percent.
+fn share(part: u64, whole: u64) -> String {
+    format!("{:.1} %", part as f64 * 100.0 / whole.max(1) as f64)
+}

@@ -1,0 +1,118 @@
+//! A configuration that decides, and which datagrams are its own.
+
+use std::io;
+use std::net::SocketAddr;
+
+use super::outcome::Outcome;
+use crate::cli::capture::Captured;
+use crate::config::Config;
+use crate::proxy::{Datagram, Decision, Proxy, Scratch, Secret};
+use crate::sip::MAX_DATAGRAM;
+
+/// What a datagram is to a configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// It came in on this listener.
+    In(usize),
+    /// A listener sent it.
+    Sent,
+    /// Neither.
+    Elsewhere,
+}
+
+pub(super) struct World {
+    pub(super) config: Config,
+    proxy: Proxy,
+    scratch: Scratch,
+    out: Vec<u8>,
+    /// Octets in `out`.
+    length: usize,
+    /// The addresses of listeners, bound and advertised.
+    addresses: Vec<(SocketAddr, usize)>,
+    /// The listener that takes all there is.
+    forced: Option<usize>,
+}
+
+impl World {
+    pub(super) fn new(config: Config, secret: Secret, listener: Option<&str>) -> io::Result<Self> {
+        let forced = listener.map(|name| named(&config, name)).transpose()?;
+        let proxy = Proxy::new(&config, secret);
+        Ok(Self {
+            scratch: proxy.scratch(),
+            proxy,
+            out: vec![0; MAX_DATAGRAM],
+            length: 0,
+            addresses: addresses(&config),
+            forced,
+            config,
+        })
+    }
+
+    /// What a datagram is to us.
+    pub(super) fn place(&self, source: SocketAddr, destination: SocketAddr) -> Place {
+        if self.listener(source).is_some() {
+            return Place::Sent;
+        }
+        match self.forced.or_else(|| self.listener(destination)) {
+            Some(listener) => Place::In(listener),
+            None => Place::Elsewhere,
+        }
+    }
+
+    fn listener(&self, address: SocketAddr) -> Option<usize> {
+        let own = self.addresses.iter().find(|(own, _)| *own == address);
+        own.map(|(_, listener)| *listener)
+    }
+
+    pub(super) fn decide(&mut self, captured: &Captured<'_>, place: Place) -> Outcome {
+        self.length = 0;
+        let Place::In(listener) = place else {
+            return Outcome::not_ours();
+        };
+        let datagram = Datagram {
+            bytes: captured.payload,
+            source: captured.source,
+            listener,
+        };
+        let decision = self
+            .proxy
+            .decide(&datagram, &mut self.scratch, &mut self.out);
+        self.length = match decision {
+            Decision::Forward(forward) => forward.length,
+            Decision::Reply(reply) => reply.length,
+            Decision::Resolve | Decision::Drop(_) => 0,
+        };
+        Outcome::new(decision, &self.config)
+    }
+
+    /// What the last decision would send.
+    pub(super) fn octets(&self) -> &[u8] {
+        &self.out[..self.length]
+    }
+}
+
+fn named(config: &Config, name: &str) -> io::Result<usize> {
+    let names = || config.listeners.iter().map(|each| &*each.name);
+    names().position(|each| each == name).ok_or_else(|| {
+        let known: Vec<_> = names().collect();
+        let known = known.join(", ");
+        io::Error::other(format!(
+            "--listener: there is no listener `{name}`\n  help: there are {known}"
+        ))
+    })
+}
+
+fn addresses(config: &Config) -> Vec<(SocketAddr, usize)> {
+    let mut addresses = Vec::new();
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let bound = listener.address.port();
+        addresses.push((listener.address, index));
+        let advertised = listener.advertise.as_ref().and_then(|advertise| {
+            let host = advertise.host.trim_matches(['[', ']']);
+            let port = advertise.port.unwrap_or(bound);
+            Some(SocketAddr::new(host.parse().ok()?, port))
+        });
+        addresses.extend(advertised.map(|address| (address, index)));
+    }
+    addresses
+}

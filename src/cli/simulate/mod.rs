@@ -1,0 +1,197 @@
+//! `viaduct simulate`: what a change of the configuration would do.
+
+mod changes;
+mod classes;
+mod messages;
+mod moves;
+mod report;
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Args;
+
+use super::{Tunables, offline};
+use crate::config::{Config, HashKey, needs_restart};
+use crate::proxy::Proxy;
+
+pub use changes::Changes;
+
+use classes::Worlds;
+use report::{Report, SetReport};
+
+/// Calls unless said otherwise.
+const CALLS: u64 = 100_000;
+
+/// Show what a change of sets, destinations or routes would do to calls.
+#[derive(Clone, Debug, Args)]
+pub struct SimulateArgs {
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a comment here would replace the help of the subcommand"
+    )]
+    pub tunables: Tunables,
+    /// The configuration before the change; flags and variables go before this file too [default: that of --config]
+    #[arg(long, value_name = "FILE")]
+    pub against: Option<PathBuf>,
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a comment here would replace the help of the subcommand"
+    )]
+    pub changes: Changes,
+    /// How many calls to make up, or a file with the Call-ID (or whatever else is hashed) of one call a line [default: 100000]
+    #[arg(long, value_name = "NUMBER|FILE")]
+    pub calls: Option<String>,
+    /// Print JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+pub(super) fn simulate(args: &SimulateArgs) -> io::Result<ExitCode> {
+    let Some(config) = args.tunables.load()? else {
+        return Ok(ExitCode::FAILURE);
+    };
+    let before = match &args.against {
+        Some(file) => offline::other(&args.tunables, file)?,
+        None => Some(config.clone()),
+    };
+    let (Some(before), Some(after)) = (before, args.changes.apply(&config)?) else {
+        return Ok(ExitCode::FAILURE);
+    };
+    let calls = Calls::read(args.calls.as_deref())?;
+    let start = Instant::now();
+    let (secret, secret_known) = offline::secret(&before)?;
+    let first = Proxy::new(&before, secret.clone());
+    let restart = needs_restart(&before, &after);
+    let next = if restart.is_empty() {
+        let next = first.successor(&after);
+        match after.second_chance.is_zero() {
+            true => next.without_formers_before(u64::MAX),
+            false => next,
+        }
+    } else {
+        let own = offline::secret(&after)?;
+        Proxy::new(&after, if own.1 { own.0 } else { secret })
+    };
+    let worlds = Worlds {
+        config: &before,
+        before: first,
+        after: next,
+    };
+    let mut report = Report {
+        secret_known,
+        restart,
+        calls: calls.number(),
+        sets: sets(&worlds, &after, &calls)?,
+        seconds: 0.0,
+    };
+    report.seconds = start.elapsed().as_secs_f64();
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    if args.json {
+        writeln!(out, "{:#}", report.json())?;
+    } else {
+        report.write(&mut out)?;
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Every set of either configuration.
+fn sets(worlds: &Worlds<'_>, after: &Config, calls: &Calls) -> io::Result<Vec<SetReport>> {
+    let mut sets = Vec::new();
+    for (index, set) in worlds.config.sets.iter().enumerate() {
+        let mut after = after.sets.iter();
+        let after = after.find(|each| each.name == set.name);
+        let survey = match worlds.line_for(index) {
+            None => None,
+            Some(line) => {
+                calls.fit(&set.hash_key)?;
+                let survey = worlds.survey(index, &line, calls.keys());
+                Some(survey.map_err(|(number, what)| calls.refuse(number, &what))?)
+            }
+        };
+        sets.push(SetReport::new(worlds, Some(set), after, survey));
+    }
+    for set in &after.sets {
+        if !worlds.config.sets.iter().any(|each| each.name == set.name) {
+            sets.push(SetReport::new(worlds, None, Some(set), None));
+        }
+    }
+    Ok(sets)
+}
+
+/// The calls asked for.
+enum Calls {
+    Number(u64),
+    Keys(PathBuf, Vec<String>),
+}
+
+impl Calls {
+    fn read(asked: Option<&str>) -> io::Result<Self> {
+        let Some(asked) = asked else {
+            return Ok(Self::Number(CALLS));
+        };
+        if let Ok(number) = asked.parse() {
+            return match number {
+                0 => Err(io::Error::other("--calls: give 1 or more")),
+                number => Ok(Self::Number(number)),
+            };
+        }
+        let path = Path::new(asked);
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            io::Error::other(format!(
+                "{asked}: {error}\n  help: --calls takes a number, or a text file with a Call-ID a \
+                 line"
+            ))
+        })?;
+        let keys: Vec<_> = text.lines().map(|line| line.trim().to_owned()).collect();
+        if keys.is_empty() {
+            let what = format!("{asked}: the file is empty\n  help: write one Call-ID a line");
+            return Err(io::Error::other(what));
+        }
+        Ok(Self::Keys(path.to_owned(), keys))
+    }
+
+    fn number(&self) -> u64 {
+        match self {
+            Self::Number(number) => *number,
+            Self::Keys(_, keys) => keys.len() as u64,
+        }
+    }
+
+    fn keys(&self) -> Box<dyn Iterator<Item = Option<&str>> + '_> {
+        match self {
+            Self::Number(number) => Box::new((0..*number).map(|_| None)),
+            Self::Keys(_, keys) => Box::new(keys.iter().map(|key| Some(&**key))),
+        }
+    }
+
+    /// Whether the keys of a file can be what a set hashes.
+    fn fit(&self, hash_key: &HashKey) -> io::Result<()> {
+        let (HashKey::Source, Self::Keys(_, keys)) = (hash_key, self) else {
+            return Ok(());
+        };
+        let is_address = |key: &String| key.parse::<std::net::IpAddr>().is_ok();
+        match keys.iter().position(|key| !is_address(key)) {
+            Some(at) => Err(self.refuse(at as u64, "the set hashes the source address")),
+            None => Ok(()),
+        }
+    }
+
+    fn refuse(&self, number: u64, what: &str) -> io::Error {
+        let Self::Keys(path, keys) = self else {
+            return io::Error::other(format!("call {number}: {what}"));
+        };
+        let key = super::report::printable(&keys[number as usize]);
+        io::Error::other(format!(
+            "{}:{}:1: `{key}` makes no message: {what}\n  help: give one key a line, as it stands \
+             in the header",
+            path.display(),
+            number + 1
+        ))
+    }
+}

@@ -1,0 +1,280 @@
+//! What a simulation found, as text and as JSON.
+
+use std::io::{self, Write};
+
+use serde_json::{Value, json};
+
+use super::classes::{Class, Survey, Worlds};
+use super::moves::{Load, Moves, Share};
+use crate::cli::offline;
+use crate::cli::table::Table;
+use crate::config::{Policy, Set, State, text};
+
+/// Cells of a bar for the whole load.
+const BAR: f64 = 40.0;
+
+pub(super) struct Report {
+    pub(super) secret_known: bool,
+    /// Keys of the configuration that only a restart brings into effect.
+    pub(super) restart: Vec<&'static str>,
+    /// Calls made up for each set.
+    pub(super) calls: u64,
+    pub(super) seconds: f64,
+    pub(super) sets: Vec<SetReport>,
+}
+
+pub(super) struct SetReport {
+    name: String,
+    policy: Policy,
+    hash_key: String,
+    /// Whether it is there before, and after.
+    there: [bool; 2],
+    /// Keys in all, and those that move; of slots, or of calls.
+    keys: u64,
+    moved: u64,
+    by_slots: bool,
+    loads: Vec<Load>,
+    /// `None`: no call that its rules describe meets it.
+    survey: Option<Survey>,
+}
+
+impl SetReport {
+    pub(super) fn new(
+        worlds: &Worlds<'_>,
+        before: Option<&Set>,
+        after: Option<&Set>,
+        survey: Option<Survey>,
+    ) -> Self {
+        let set = before
+            .or(after)
+            .expect("invariant: a set is in one of both");
+        let (was, is) = (worlds.before.dispatcher(), worlds.after.dispatcher());
+        let of_slots = Moves::of_slots(&set.name, was, is);
+        let nothing = Moves::default();
+        let (progress, new) = match (&of_slots, &survey) {
+            (Some(slots), _) => (slots, slots),
+            (None, Some(survey)) => (&survey.in_progress, &survey.new),
+            (None, None) => (&nothing, &nothing),
+        };
+        Self {
+            name: set.name.clone(),
+            policy: set.policy,
+            hash_key: text::hash_key_name(&set.hash_key),
+            there: [before.is_some(), after.is_some()],
+            keys: progress.all(),
+            moved: progress.moved(),
+            by_slots: of_slots.is_some(),
+            loads: new.loads(before, after),
+            survey,
+        }
+    }
+
+    fn moved_share(&self) -> Option<f64> {
+        (self.keys > 0).then(|| self.moved as f64 / self.keys as f64)
+    }
+}
+
+impl Report {
+    pub(super) fn json(&self) -> Value {
+        let sets: Vec<_> = self.sets.iter().map(set_json).collect();
+        json!({
+            "secret_known": self.secret_known,
+            "needs_restart": self.restart,
+            "calls": self.calls,
+            "seconds": self.seconds,
+            "sets": sets,
+        })
+    }
+
+    pub(super) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        for set in &self.sets {
+            write_set(out, set)?;
+            writeln!(out)?;
+        }
+        if !self.restart.is_empty() {
+            let keys = self.restart.join(", ");
+            writeln!(
+                out,
+                "a reload refuses this, it needs a restart ({keys}); then there is no second chance"
+            )?;
+        }
+        if !self.secret_known {
+            writeln!(out, "{}", offline::NO_SECRET)?;
+        }
+        let (calls, seconds) = (self.calls, self.seconds);
+        writeln!(out, "{calls} calls for each set, in {seconds:.1} s")
+    }
+}
+
+fn set_json(set: &SetReport) -> Value {
+    let share = |share: Option<Share>| {
+        share.map(|share| {
+            json!({
+                "share": share.share,
+                "ideal": share.ideal,
+                "state": state_name(share.state),
+            })
+        })
+    };
+    let loads: Vec<_> = set
+        .loads
+        .iter()
+        .map(|load| {
+            json!({
+                "destination": load.address,
+                "before": share(load.before),
+                "after": share(load.after),
+            })
+        })
+        .collect();
+    let survey = set.survey.as_ref().map(|survey| {
+        let classes = survey.classes.iter().map(|(class, meets)| {
+            let all = meets.all() as f64;
+            json!({
+                "class": class,
+                "messages": meets.all(),
+                "right": meets.right as f64 / all,
+                "second_chance": meets.second_chance as f64 / all,
+                "other": meets.other as f64 / all,
+                "refused": meets.refused as f64 / all,
+            })
+        });
+        json!({
+            "calls": survey.calls,
+            "classes": classes.collect::<Vec<_>>(),
+            "not_of_this_set": survey.others,
+        })
+    });
+    json!({
+        "set": set.name,
+        "policy": text::policy_name(set.policy),
+        "hash_key": set.hash_key,
+        "before": set.there[0],
+        "after": set.there[1],
+        "keys": set.keys,
+        "keys_are": if set.by_slots { "slots" } else { "calls" },
+        "moved": set.moved,
+        "moved_share": set.moved_share(),
+        "destinations": loads,
+        "survey": survey,
+    })
+}
+
+fn write_set(out: &mut dyn Write, set: &SetReport) -> io::Result<()> {
+    let SetReport {
+        name,
+        policy,
+        hash_key,
+        keys,
+        moved,
+        ..
+    } = set;
+    let note = match set.there {
+        [true, true] => "",
+        [_, true] => ", added",
+        [..] => ", removed",
+    };
+    let policy = text::policy_name(*policy);
+    writeln!(out, "set {name}: {policy} of {hash_key}{note}")?;
+    let unit = if set.by_slots { "slots" } else { "calls" };
+    if let Some(share) = set.moved_share() {
+        let percent = percent(share);
+        writeln!(
+            out,
+            "  {percent} of the keys move ({moved} of {keys} {unit})"
+        )?;
+    }
+    writeln!(out)?;
+    write_loads(out, &set.loads)?;
+    if let Some(survey) = &set.survey {
+        writeln!(out)?;
+        write_survey(out, survey)?;
+    } else if set.there[0] {
+        writeln!(out, "\n  no call that the routes describe meets it")?;
+    }
+    Ok(())
+}
+
+fn write_loads(out: &mut dyn Write, loads: &[Load]) -> io::Result<()> {
+    let mut table = Table::new(&[false, true, true, true, true, false, false]);
+    table.row([
+        &"destination",
+        &"before",
+        &"by weight",
+        &"after",
+        &"by weight",
+        &"",
+        &"",
+    ]);
+    for load in loads {
+        let cells = |share: Option<Share>| match share {
+            Some(share) => (percent(share.share), percent(share.ideal)),
+            None => ("-".to_owned(), "-".to_owned()),
+        };
+        let ((before, ideal_before), (after, ideal_after)) =
+            (cells(load.before), cells(load.after));
+        let bar = load.after.map_or(0.0, |share| share.share) * BAR;
+        let note = match (load.before, load.after) {
+            (None, _) => "added",
+            (_, None) => "removed",
+            (_, Some(after)) if after.state != State::Active => state_name(after.state),
+            _ => "",
+        };
+        table.row([
+            &load.address,
+            &before,
+            &ideal_before,
+            &after,
+            &ideal_after,
+            &"█".repeat(bar.round() as usize),
+            &note,
+        ]);
+    }
+    table.write(out)
+}
+
+fn write_survey(out: &mut dyn Write, survey: &Survey) -> io::Result<()> {
+    let calls = survey.calls;
+    let mut table = Table::new(&[false, true, true, true, true]);
+    table.row([
+        &format!("of {calls} calls in progress"),
+        &"right",
+        &"second chance",
+        &"another",
+        &"refused",
+    ]);
+    for (class, meets) in &survey.classes {
+        let share = |part: u64| percent(part as f64 / meets.all() as f64);
+        table.row([
+            &class.text(),
+            &share(meets.right),
+            &share(meets.second_chance),
+            &share(meets.other),
+            &share(meets.refused),
+        ]);
+    }
+    table.write(out)?;
+    let has = |class| survey.classes.contains_key(&class);
+    if has(Class::Named) && !has(Class::Cookie) {
+        writeln!(out, "  no cookies: record-route is off before the change")?;
+    }
+    for (what, number) in &survey.others {
+        writeln!(
+            out,
+            "  {number} more were no calls of this set before: {what}"
+        )?;
+    }
+    Ok(())
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+fn state_name(state: State) -> &'static str {
+    match state {
+        State::Active => "active",
+        State::Draining => "draining",
+        State::Disabled => "disabled",
+    }
+}

@@ -1,0 +1,158 @@
+//! The second chance of a call that was being set up when the farm changed.
+//!
+//! What belongs to a dialog finds its destination by cookie or by name. A
+//! CANCEL and the ACK to a failure have neither: they follow the hash, as
+//! their INVITE did, and where sets or routes have changed since, the hash may
+//! lead elsewhere. So, while former generations are kept (`second-chance-s`),
+//! a CANCEL or ACK that is hashed goes
+//!
+//! - where the present generation sends it, and
+//! - to the other destinations that the former ones would have chosen by their
+//!   own rules, keys and tables: three at most, from the newest on, the same
+//!   octets from the same socket.
+//!
+//! Neither does harm where the call is unknown: an ACK is ignored there
+//! (RFC 3261 §17.2.3, §13.3.1.4), a CANCEL answered with 481 (§9.2). Nothing
+//! else is ever sent twice. In a round-robin set, the memory that follows its
+//! destinations stands in for the tables; a destination that was taken out
+//! without having been drained gets no second chance there.
+//!
+//! All copies have one branch, so the caller would get the answers of all. The
+//! one that counts is that of the destination which has the call; 481 comes
+//! from a stranger, and is not passed on as long as it may be one
+//! ([`is_strangers`]). Where nobody has the call, the caller gets no answer
+//! to CANCEL and gives up by itself (§9.1).
+
+use std::net::SocketAddr;
+
+use super::Proxy;
+use super::generation::Generation;
+use super::request::Request;
+use super::routes::Target;
+use super::select::{add_common_key, add_salt};
+use super::target::is_forbidden;
+use crate::dispatcher::{Dispatcher, Set};
+use crate::sip::Message;
+
+/// The other addresses that a request goes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Also([Option<SocketAddr>; Self::MOST]);
+
+impl Also {
+    /// How many there are at most.
+    pub const MOST: usize = 3;
+
+    /// The addresses.
+    #[inline]
+    pub fn iter(&self) -> impl Iterator<Item = SocketAddr> {
+        self.0.iter().map_while(|to| *to)
+    }
+
+    /// Adds one that is not among them, while there is room.
+    fn add(&mut self, to: SocketAddr) {
+        let place = self
+            .0
+            .iter_mut()
+            .find(|place| place.is_none_or(|known| known == to));
+        if let Some(place) = place {
+            *place = Some(to);
+        }
+    }
+}
+
+impl Request<'_> {
+    /// Where else a CANCEL or ACK goes that was hashed to `to` and leaves by
+    /// `listener`.
+    pub(super) fn second_chance(
+        &self,
+        target: &Target,
+        to: SocketAddr,
+        listener: usize,
+        key: &mut Vec<u8>,
+    ) -> Also {
+        let locals = &self.proxy.locals;
+        let mut also = Also::default();
+        for former in &self.proxy.former {
+            if let Some(owner) = self.owner(former, target, key)
+                && owner != to
+                && locals.egress(self.datagram.listener, owner) == Some(listener)
+                && !(is_forbidden(owner) || locals.is_bound(owner))
+            {
+                also.add(owner);
+            }
+        }
+        also
+    }
+
+    /// Whom the newest former generation that knows somebody would have
+    /// chosen.
+    pub(super) fn former_owner(&self, target: &Target, key: &mut Vec<u8>) -> Option<SocketAddr> {
+        let mut former = self.proxy.former.iter();
+        former.find_map(|former| self.owner(former, target, key))
+    }
+
+    fn owner(
+        &self,
+        generation: &Generation,
+        target: &Target,
+        key: &mut Vec<u8>,
+    ) -> Option<SocketAddr> {
+        let (_, set, hash) = self.hashed(generation, target, key);
+        let call_id = self.message.call_id.value.of(self.message.bytes);
+        address(&generation.dispatcher.sets()[set], hash, call_id)
+    }
+}
+
+fn address(set: &Set, hash: u64, call_id: &[u8]) -> Option<SocketAddr> {
+    let owner = set.owner(hash, call_id)?;
+    Some(set.definition().destinations[owner].address)
+}
+
+/// Whether a 481 to CANCEL from `source` may be the answer of a destination
+/// that got a copy: whether, since a generation that is still kept, the routes
+/// are others, or the owner of this key in a set that has `source`.
+///
+/// The key is read from the response where a response has it: Call-ID, From or
+/// To. By any other the owner counts as another if the set is.
+#[cold]
+pub(super) fn is_strangers(
+    proxy: &Proxy,
+    message: &Message<'_>,
+    source: SocketAddr,
+    key: &mut Vec<u8>,
+) -> bool {
+    let now = &*proxy.current;
+    let is_of = |generation: &Generation| generation.dispatcher.member(source).is_some();
+    let mut former = proxy.former.iter();
+    former.any(|then| {
+        let mut sets = now.dispatcher.sets().iter().zip(then.dispatcher.sets());
+        !now.routes_as(then)
+            || !(is_of(now) || is_of(then))
+            || sets.any(|(set, was)| {
+                (set.has(source) || was.has(source))
+                    && has_other_owner(&now.dispatcher, set, was, message, key)
+            })
+    })
+}
+
+fn has_other_owner(
+    dispatcher: &Dispatcher,
+    set: &Set,
+    was: &Set,
+    message: &Message<'_>,
+    key: &mut Vec<u8>,
+) -> bool {
+    let mut owner = |set: &Set| {
+        let definition = set.definition();
+        key.clear();
+        add_common_key(message, &definition.hash_key, key).then(|| {
+            add_salt(message, definition.policy, key);
+            let call_id = message.call_id.value.of(message.bytes);
+            address(set, dispatcher.hash(key), call_id)
+        })
+    };
+    match (owner(set), owner(was)) {
+        (Some(owner), Some(before)) => owner != before,
+        _ => set.definition() != was.definition(),
+    }
+}
