@@ -455,14 +455,14 @@ fn what_is_known_of_names_is_bounded_and_expires() {
     // The first ones expire last.
     for number in 0..MAX_NAMES + 100 {
         let until = 10_000 - number as u64;
-        scratch.names().learn(host(number), somewhere(), until);
+        scratch.names_mut().learn(host(number), somewhere(), until);
     }
     let kept = |scratch: &mut Scratch| (0..MAX_NAMES + 100).filter(|&n| known(scratch, n)).count();
     assert_eq!(kept(&mut scratch), MAX_NAMES);
     assert!(known(&mut scratch, 0) && known(&mut scratch, MAX_NAMES + 99));
     assert!(!known(&mut scratch, MAX_NAMES));
-    scratch.names().forget(9_500);
+    scratch.names_mut().forget(9_500);
     assert!(known(&mut scratch, 499) && !known(&mut scratch, 500));
-    scratch.names().forget(10_000);
+    scratch.names_mut().forget(10_000);
     assert_eq!(kept(&mut scratch), 0);
 }

@@ -10,12 +10,12 @@ use clap::Args;
 use serde_json::{Value, json};
 use similar::{ChangeTag, TextDiff};
 
+use super::offline::Decider;
 use super::report::printable;
 use super::{Tunables, offline};
 use crate::config::{Config, Destination, HashKey, Policy, text};
 use crate::dispatcher::{SLOTS, kamailio_hash, slot_of};
 use crate::proxy::{Datagram, Decision, Forward, HostPort, Proxy, Selection, Way};
-use crate::sip::MAX_DATAGRAM;
 
 /// Show what would be done with a message, and why.
 #[derive(Clone, Debug, Args)]
@@ -64,26 +64,21 @@ pub(super) fn explain(args: &ExplainArgs) -> io::Result<ExitCode> {
             Proxy::new(&before, secret).successor(&config)
         }
     };
+    let mut decider = Decider::new(proxy);
     let datagram = Datagram {
         bytes: &message,
         source,
         listener,
     };
-    let mut after = vec![0; MAX_DATAGRAM];
-    let mut scratch = proxy.scratch();
-    let decision = proxy.decide(&datagram, &mut scratch, &mut after);
-    after.truncate(match decision {
-        Decision::Forward(forward) => forward.length,
-        Decision::Reply(reply) => reply.length,
-        Decision::Resolve | Decision::Drop(_) => 0,
-    });
+    let decision = decider.decide(&datagram);
     let explanation = Explanation {
         config: &config,
-        proxy: &proxy,
+        proxy: &decider.proxy,
         datagram,
         decision,
-        wanted: scratch.names().wanted(),
-        after,
+        wanted: decider.wanted(),
+        also: decider.also(),
+        after: decider.octets(),
     };
     let mut out = io::BufWriter::new(io::stdout().lock());
     if args.json {
@@ -135,7 +130,8 @@ struct Explanation<'a> {
     decision: Decision,
     /// The name that it asks for, if it does.
     wanted: &'a HostPort,
-    after: Vec<u8>,
+    also: &'a [SocketAddr],
+    after: &'a [u8],
 }
 
 /// A destination in the order in which the key would fall to it.
@@ -178,7 +174,7 @@ impl Explanation<'_> {
         }
         if !self.after.is_empty() {
             let _ = writeln!(out, "\nbefore and after, {} octets then:", self.after.len());
-            let (before, after) = (lossy(bytes), lossy(&self.after));
+            let (before, after) = (lossy(bytes), lossy(self.after));
             for change in TextDiff::from_lines(&before, &after).iter_all_changes() {
                 let sign = match change.tag() {
                     ChangeTag::Delete => '-',
@@ -283,15 +279,15 @@ impl Explanation<'_> {
             "decision": what,
             "why": why,
             "before": lossy(self.datagram.bytes),
-            "after": lossy(&self.after),
+            "after": lossy(self.after),
         })
     }
 
     /// Where else the request goes.
-    fn also(&self) -> Vec<SocketAddr> {
+    fn also(&self) -> &[SocketAddr] {
         match self.decision {
-            Decision::Forward(forward) => forward.also.iter().collect(),
-            Decision::Reply(_) | Decision::Resolve | Decision::Drop(_) => Vec::new(),
+            Decision::Forward(_) => self.also,
+            Decision::Reply(_) | Decision::Resolve | Decision::Drop(_) => &[],
         }
     }
 

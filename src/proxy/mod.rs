@@ -103,8 +103,6 @@ pub struct Forward {
     pub call: u64,
     /// Where to.
     pub to: SocketAddr,
-    /// Where else, the same octets: the second chance of a CANCEL or ACK.
-    pub also: Also,
     /// The listener from whose socket it leaves.
     pub listener: usize,
     /// How its way was found.
@@ -205,6 +203,7 @@ pub struct Reply {
 /// Working memory of a decision: made once for each worker.
 pub struct Scratch {
     rewrite: Rewrite,
+    also: Also,
     turns: Turns,
     /// The one that `turns` counts by.
     generation: Arc<Generation>,
@@ -215,8 +214,22 @@ pub struct Scratch {
 }
 
 impl Scratch {
+    /// Where else the datagram of the last decision goes, the same octets by
+    /// the same listener: the second chance of a CANCEL or ACK.
+    #[inline]
+    #[must_use]
+    pub fn also(&self) -> &[SocketAddr] {
+        self.also.addresses()
+    }
+
     /// What is known of names.
-    pub fn names(&mut self) -> &mut Names {
+    #[must_use]
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// The same, to add to it.
+    pub fn names_mut(&mut self) -> &mut Names {
         &mut self.names
     }
 
@@ -299,6 +312,7 @@ impl Proxy {
     pub fn scratch(&self) -> Scratch {
         Scratch {
             rewrite: Rewrite::default(),
+            also: Also::default(),
             turns: Turns::new(self.dispatcher()),
             generation: Arc::clone(&self.current),
             octets: Vec::with_capacity(MAX_DATAGRAM + 1024),
@@ -332,6 +346,7 @@ impl Proxy {
             Err(NotSip::Garbage) => return Decision::Drop(Reason::NotSip),
         };
         scratch.rewrite.clear();
+        scratch.also.clear();
         if !Arc::ptr_eq(&scratch.generation, &self.current) {
             scratch.follow(&self.current);
         }

@@ -6,7 +6,7 @@ use super::next_hop::Hop;
 use super::reason::Reason;
 use super::repair::Repairs;
 use super::target::{is_forbidden, respond_to};
-use super::{Also, Datagram, Decision, Forward, Proxy, Reply, Scratch, Way, call, reply};
+use super::{Datagram, Decision, Forward, Proxy, Reply, Scratch, Way, call, reply};
 use crate::dispatcher::Sender;
 use crate::sip::{
     self, Address, Fault, MAX_DATAGRAM, Message, Scheme, Span, TooManyEdits, Uri, address,
@@ -95,11 +95,9 @@ impl<'a> Request<'a> {
             return Err(Reason::ForbiddenNextHop);
         }
         let hashed = matches!(way, Way::Selected(_) | Way::Former);
-        let also = if hashed && self.is_hop_by_hop() {
-            self.second_chance(&routes.target, to, hop.listener, &mut scratch.octets)
-        } else {
-            Also::default()
-        };
+        if hashed && self.is_hop_by_hop() {
+            self.second_chance(&routes.target, to, hop.listener, scratch);
+        }
         self.serve_strict_routers(&routes, !hashed, scratch)?;
         // The space is bounded by the length of names we write ourselves.
         let padding_at = self
@@ -118,7 +116,6 @@ impl<'a> Request<'a> {
             padding_at,
             call: call(self.message),
             to,
-            also,
             listener: hop.listener,
             way,
             dialog,

@@ -237,8 +237,8 @@ impl Worker {
                     call: forward.call,
                 };
                 out.push(forward.length, forward.to, forward.listener, Some(run));
-                for to in forward.also.iter() {
-                    out.repeat(to, forward.listener, forward.call);
+                for to in scratch.also() {
+                    out.repeat(*to, forward.listener, forward.call);
                     self.counters.second_chance();
                 }
                 self.counters.forwarded(&forward);
@@ -260,7 +260,7 @@ impl Worker {
                     self.counters.dropped(Reason::ReplyLimit);
                 }
             }
-            Decision::Resolve => self.hold(datagram, scratch.names().hold()),
+            Decision::Resolve => self.hold(datagram, scratch.names_mut().hold()),
             Decision::Drop(reason) => self.counters.dropped(reason),
         }
     }
@@ -287,7 +287,7 @@ impl Worker {
             return;
         }
         if !scratch.names().is_empty() {
-            scratch.names().forget(now(self.shared.started));
+            scratch.names_mut().forget(now(self.shared.started));
         }
         while let Some(answer) = self.resolver.as_ref().and_then(Client::answer) {
             let Answer {
@@ -298,7 +298,7 @@ impl Worker {
             } = answer;
             let resolved = !servers.is_empty();
             let until = now(self.shared.started) + ttl.as_millis() as u64;
-            if scratch.names().learn(name, servers, until) {
+            if scratch.names_mut().learn(name, servers, until) {
                 self.counters.answered(resolved);
             }
             let datagram = Datagram {

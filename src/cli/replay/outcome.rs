@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use serde::Serialize;
 
 use crate::config::{Config, text};
-use crate::proxy::{Decision, Forward, Way};
+use crate::proxy::{CookieUse, Decision, Forward, Way};
 
 /// What a configuration does with a message.
 #[derive(Clone, Debug, Serialize)]
@@ -28,13 +28,22 @@ impl Outcome {
         let mut outcome = Self::not_ours();
         match decision {
             Decision::Forward(Forward {
-                to, listener, way, ..
+                to,
+                listener,
+                way,
+                cookie,
+                ..
             }) => {
                 outcome.action = "forward";
                 outcome.to = Some(to);
                 let name = (config.listeners.len() > 1).then(|| &config.listeners[listener].name);
                 outcome.listener = name.cloned();
                 outcome.why = way_name(way, config);
+                outcome.why.push_str(match cookie {
+                    CookieUse::None | CookieUse::Followed => "",
+                    CookieUse::Gone => ", its cookie's destination gone",
+                    CookieUse::Forged => ", its cookie forged",
+                });
             }
             Decision::Reply(reply) => {
                 outcome.action = "reply";
@@ -112,11 +121,11 @@ fn way_name(way: Way, config: &Config) -> String {
             let set = &config.sets[selection.set];
             format!("{} in set {}", text::policy_name(set.policy), set.name)
         }
-        Way::Dialog { set, .. } => format!("dialog of set {}", config.sets[set].name),
+        Way::Dialog { set, .. } => format!("cookie of set {}", config.sets[set].name),
         Way::Former => "former owner".to_owned(),
         Way::Named { set, .. } => format!("named member of set {}", config.sets[set].name),
         Way::Outbound => "outbound".to_owned(),
-        Way::Flow => "flow of a phone".to_owned(),
+        Way::Flow => "outbound by its flow".to_owned(),
         Way::Allowed => "allowed next hop".to_owned(),
         Way::Response => "response".to_owned(),
     }

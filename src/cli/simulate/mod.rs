@@ -56,7 +56,7 @@ pub(super) fn simulate(args: &SimulateArgs) -> io::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     };
     let before = match &args.against {
-        Some(file) => offline::other(&args.tunables, file)?,
+        Some(file) => args.tunables.load_from(Some(file))?,
         None => Some(config.clone()),
     };
     let (Some(before), Some(after)) = (before, args.changes.apply(&config)?) else {
