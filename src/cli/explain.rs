@@ -15,7 +15,7 @@ use super::report::printable;
 use super::{Tunables, offline, on_path};
 use crate::config::{Config, Destination, HashKey, Policy, text};
 use crate::dispatcher::{SLOTS, kamailio_hash, slot_of};
-use crate::proxy::{Datagram, Decision, Forward, Proxy, Selection, Way};
+use crate::proxy::{Datagram, Decision, Forward, HostPort, Proxy, Selection, Way};
 
 /// Show what would be done with a message, and why.
 #[derive(Clone, Debug, Args)]
@@ -82,6 +82,7 @@ pub(super) fn explain(args: &ExplainArgs) -> io::Result<ExitCode> {
         proxy: &decider.proxy,
         datagram,
         decision,
+        wanted: decider.wanted(),
         also: decider.also(),
         after: decider.octets(),
     };
@@ -133,6 +134,8 @@ struct Explanation<'a> {
     proxy: &'a Proxy,
     datagram: Datagram<'a>,
     decision: Decision,
+    /// The name that it asks for, if it does.
+    wanted: &'a HostPort,
     also: &'a [SocketAddr],
     after: &'a [u8],
 }
@@ -278,6 +281,7 @@ impl Explanation<'_> {
         let (action, to) = match self.decision {
             Decision::Forward(Forward { to, .. }) => ("forward", Some(to)),
             Decision::Reply(reply) => ("reply", Some(reply.to)),
+            Decision::Resolve => ("resolve", None),
             Decision::Drop(_) => ("drop", None),
         };
         json!({
@@ -301,7 +305,7 @@ impl Explanation<'_> {
     fn also(&self) -> &[SocketAddr] {
         match self.decision {
             Decision::Forward(_) => self.also,
-            Decision::Reply(_) | Decision::Drop(_) => &[],
+            Decision::Reply(_) | Decision::Resolve | Decision::Drop(_) => &[],
         }
     }
 
@@ -385,6 +389,17 @@ impl Explanation<'_> {
                 format!("reply {} to {}", reply.status.text(), reply.to),
                 format!("{}: {}", reply.reason.name(), reply.reason.explanation()),
             ),
+            Decision::Resolve => {
+                let HostPort { host, port } = self.wanted;
+                let asked = match port {
+                    Some(port) => format!("A and AAAA, port {port}"),
+                    None => format!("SRV of _sip._udp.{host}, else A and AAAA with port 5060"),
+                };
+                (
+                    format!("would resolve {host} ({asked}) and forward to what it stands for"),
+                    self.way(Way::Outbound),
+                )
+            }
             Decision::Drop(reason) => (
                 "drop, nothing is sent".to_owned(),
                 format!("{}: {}", reason.name(), reason.explanation()),

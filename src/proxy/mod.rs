@@ -12,6 +12,7 @@ mod cookie;
 mod generation;
 mod limiter;
 mod local;
+mod names;
 mod next_hop;
 mod on_path;
 mod reason;
@@ -37,6 +38,7 @@ use crate::sip::{MAX_DATAGRAM, Message, NotSip, Rewrite, StartLine, scan};
 
 pub use cookie::{Cookie, Purpose};
 pub use limiter::ReplyLimiter;
+pub use names::{HostPort, MAX_HELD, MAX_NAMES, Names, Server};
 pub use reason::{Reason, Status};
 pub use second_chance::Also;
 pub use secret::{Secret, SecretError};
@@ -51,6 +53,8 @@ use routes::Target;
 pub struct Proxy {
     locals: Arc<Locals>,
     allowed: Vec<IpNet>,
+    /// Whether members may name next hops by host names.
+    resolve: bool,
     secret: Secret,
     current: Arc<Generation>,
     /// What was current before, newest first.
@@ -79,6 +83,8 @@ pub enum Decision {
     Forward(Forward),
     /// Answer it ourselves, once and without memory (RFC 3261 §8.2.7).
     Reply(Reply),
+    /// Find out what [`Names::wanted`] stands for, and decide it again.
+    Resolve,
     /// Send nothing.
     Drop(Reason),
 }
@@ -205,6 +211,7 @@ pub struct Scratch {
     /// What is hashed. Never more than the parts of one datagram and a few
     /// octets beside them, so it does not grow.
     octets: Vec<u8>,
+    names: Names,
 }
 
 impl Scratch {
@@ -214,6 +221,17 @@ impl Scratch {
     #[must_use]
     pub fn also(&self) -> &[SocketAddr] {
         self.also.addresses()
+    }
+
+    /// What is known of names.
+    #[must_use]
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// The same, to add to it.
+    pub fn names_mut(&mut self) -> &mut Names {
+        &mut self.names
     }
 
     #[cold]
@@ -247,6 +265,7 @@ impl Proxy {
         Self {
             locals: Arc::new(Locals::new(&config.listeners)),
             allowed: config.allowed_next_hops.clone(),
+            resolve: config.resolve,
             current: Arc::new(Generation::new(config, secret.selection_key(), 1)),
             former: Vec::new(),
             secret,
@@ -298,6 +317,7 @@ impl Proxy {
             turns: Turns::new(self.dispatcher()),
             generation: Arc::clone(&self.current),
             octets: Vec::with_capacity(MAX_DATAGRAM + 1024),
+            names: Names::new(),
         }
     }
 
