@@ -12,7 +12,7 @@ use similar::{ChangeTag, TextDiff};
 
 use super::offline::Decider;
 use super::report::printable;
-use super::{Tunables, offline};
+use super::{Tunables, offline, on_path};
 use crate::config::{Config, Destination, HashKey, Policy, text};
 use crate::dispatcher::{SLOTS, kamailio_hash, slot_of};
 use crate::proxy::{Datagram, Decision, Forward, HostPort, Proxy, Selection, Way};
@@ -38,6 +38,9 @@ pub struct ExplainArgs {
     /// Configuration that was in force before: shows the second chance of CANCEL and ACK
     #[arg(long, value_name = "FILE")]
     pub before: Option<PathBuf>,
+    /// The listener that it comes in on [default: the first of the family of --from]
+    #[arg(long, value_name = "NAME")]
+    pub listener: Option<String>,
     /// Print JSON instead of text
     #[arg(long)]
     pub json: bool,
@@ -49,11 +52,14 @@ pub(super) fn explain(args: &ExplainArgs) -> io::Result<ExitCode> {
     };
     let (secret, known) = offline::secret(&config)?;
     let source = args.from.unwrap_or_else(|| example_source(&config));
-    let listener = config
-        .listeners
-        .iter()
-        .position(|each| each.address.is_ipv4() == source.is_ipv4())
-        .ok_or_else(|| io::Error::other(format!("no listener of the family of {source}")))?;
+    let listener = match &args.listener {
+        Some(name) => offline::listener(&config, name)?,
+        None => config
+            .listeners
+            .iter()
+            .position(|each| each.address.is_ipv4() == source.is_ipv4())
+            .ok_or_else(|| io::Error::other(format!("no listener of the family of {source}")))?,
+    };
     let message = message(args, &config, source)?;
     let proxy = match &args.before {
         None => Proxy::new(&config, secret),
@@ -158,6 +164,12 @@ impl Explanation<'_> {
             bytes.len(),
             listener.name
         );
+        if let Some(direction) = on_path::direction(self.proxy, self.config, &self.datagram) {
+            let _ = writeln!(out, "direction  {direction}");
+        }
+        for cookie in on_path::came(self.proxy, self.config, bytes) {
+            let _ = writeln!(out, "came with  {cookie}");
+        }
         if let Some(selection) = self.selection() {
             self.write_selection(&mut out, selection);
             if !secret_known {
@@ -166,6 +178,9 @@ impl Explanation<'_> {
         }
         let (what, why) = self.verdict();
         let _ = writeln!(out, "decision   {what}\nwhy        {why}");
+        for cookie in on_path::added(self.proxy, self.config, bytes, self.after) {
+            let _ = writeln!(out, "adds       {cookie}");
+        }
         for to in self.also() {
             let _ = writeln!(
                 out,
@@ -275,6 +290,9 @@ impl Explanation<'_> {
             "selection": selection,
             "action": action,
             "to": to,
+            "direction": on_path::direction(self.proxy, self.config, &self.datagram),
+            "cookies": on_path::came(self.proxy, self.config, self.datagram.bytes),
+            "adds": on_path::added(self.proxy, self.config, self.datagram.bytes, self.after),
             "also": self.also(),
             "decision": what,
             "why": why,

@@ -10,6 +10,7 @@ mod demo;
 mod explain;
 mod man;
 mod offline;
+mod on_path;
 mod replay;
 mod report;
 mod run;

@@ -24,6 +24,18 @@ pub(super) fn secret(config: &Config) -> io::Result<(Secret, bool)> {
     }
 }
 
+/// The listener that `--listener` names.
+pub(super) fn listener(config: &Config, name: &str) -> io::Result<usize> {
+    let names = || config.listeners.iter().map(|each| &*each.name);
+    names().position(|each| each == name).ok_or_else(|| {
+        let known: Vec<_> = names().collect();
+        let known = known.join(", ");
+        io::Error::other(format!(
+            "--listener: there is no listener `{name}`\n  help: there are {known}"
+        ))
+    })
+}
+
 /// A proxy and what a worker would have beside it.
 pub(super) struct Decider {
     pub(super) proxy: Proxy,

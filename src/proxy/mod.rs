@@ -36,6 +36,7 @@ use crate::config::Config;
 use crate::dispatcher::{Dispatcher, Turns};
 use crate::sip::{MAX_DATAGRAM, Message, NotSip, Rewrite, StartLine, scan};
 
+pub use cookie::{Cookie, Purpose};
 pub use limiter::ReplyLimiter;
 pub use names::{HostPort, MAX_HELD, MAX_NAMES, Names, Server};
 pub use reason::{Reason, Status};
@@ -376,5 +377,14 @@ impl Proxy {
         let hash_key = &self.dispatcher().sets()[set].definition().hash_key;
         request.write_key(hash_key, &target, &mut key);
         Some(key)
+    }
+
+    /// What the user part of a Route of ours says in a message of the call
+    /// `call_id`: `None` where it is no cookie, an error with its purpose
+    /// where it does not verify. It allocates, and is there to be shown to
+    /// people.
+    #[must_use]
+    pub fn cookie(&self, user: &[u8], call_id: &[u8]) -> Option<Result<Cookie, Purpose>> {
+        Cookie::read(user, &self.secret, call_id, &mut Vec::new())
     }
 }

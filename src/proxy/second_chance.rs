@@ -13,7 +13,8 @@
 //!
 //! Neither does harm where the call is unknown: an ACK is ignored there
 //! (RFC 3261 §17.2.3, §13.3.1.4), a CANCEL answered with 481 (§9.2). Nothing
-//! else is ever sent twice. In a round-robin set, the memory that follows its
+//! else is ever sent twice, and nothing that has passed us before: copies that
+//! came round would multiply (RFC 5393 §3). In a round-robin set, the memory that follows its
 //! destinations stands in for the tables; a destination that was taken out
 //! without having been drained gets no second chance there.
 //!
@@ -86,6 +87,9 @@ impl Request<'_> {
         scratch: &mut Scratch,
     ) {
         let locals = &self.proxy.locals;
+        if self.proxy.former.is_empty() || self.own_vias().next().is_some() {
+            return;
+        }
         for former in &self.proxy.former {
             if let Some(owner) = self.owner(former, target, &mut scratch.octets)
                 && owner != to

@@ -121,11 +121,11 @@ fn way_name(way: Way, config: &Config) -> String {
             let set = &config.sets[selection.set];
             format!("{} in set {}", text::policy_name(set.policy), set.name)
         }
-        Way::Dialog { set, .. } => format!("cookie of set {}", config.sets[set].name),
+        Way::Dialog { set, .. } => format!("dialog of set {}", config.sets[set].name),
         Way::Former => "former owner".to_owned(),
         Way::Named { set, .. } => format!("named member of set {}", config.sets[set].name),
         Way::Outbound => "outbound".to_owned(),
-        Way::Flow => "outbound by its flow".to_owned(),
+        Way::Flow => "flow of a phone".to_owned(),
         Way::Allowed => "allowed next hop".to_owned(),
         Way::Response => "response".to_owned(),
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use super::outcome::Outcome;
 use crate::cli::capture::Captured;
-use crate::cli::offline::Decider;
+use crate::cli::offline::{self, Decider};
 use crate::config::Config;
 use crate::proxy::{Datagram, Proxy, Secret};
 
@@ -31,7 +31,9 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(config: Config, secret: Secret, listener: Option<&str>) -> io::Result<Self> {
-        let forced = listener.map(|name| named(&config, name)).transpose()?;
+        let forced = listener
+            .map(|name| offline::listener(&config, name))
+            .transpose()?;
         Ok(Self {
             decider: Decider::new(Proxy::new(&config, secret)),
             addresses: addresses(&config),
@@ -69,17 +71,6 @@ impl World {
         let outcome = Outcome::new(decision, &self.config);
         (outcome, self.decider.octets())
     }
-}
-
-fn named(config: &Config, name: &str) -> io::Result<usize> {
-    let names = || config.listeners.iter().map(|each| &*each.name);
-    names().position(|each| each == name).ok_or_else(|| {
-        let known: Vec<_> = names().collect();
-        let known = known.join(", ");
-        io::Error::other(format!(
-            "--listener: there is no listener `{name}`\n  help: there are {known}"
-        ))
-    })
 }
 
 fn addresses(config: &Config) -> Vec<(SocketAddr, usize)> {

@@ -86,9 +86,14 @@ impl Meets {
         self.right + self.second_chance + self.other + self.refused
     }
 
-    fn count(&mut self, decision: Decision, right: SocketAddr) {
+    /// `also`: whether a second copy went to the right one.
+    fn count(&mut self, decision: Decision, right: SocketAddr, also: bool) {
         *match decision {
-            Decision::Forward(Forward { to, .. }) if to == right => &mut self.right,
+            Decision::Forward(forward) if forward.to == right => match forward.way {
+                Way::Former => &mut self.second_chance,
+                _ => &mut self.right,
+            },
+            Decision::Forward(_) if also => &mut self.second_chance,
             Decision::Forward(_) => &mut self.other,
             Decision::Reply(_) | Decision::Resolve | Decision::Drop(_) => &mut self.refused,
         } += 1;
@@ -145,16 +150,20 @@ impl Worlds<'_> {
             let mut begun = Vec::new();
             for (number, key) in batch {
                 let call = line.call(number, key);
-                match self.begin(call, set, &mut worker) {
-                    Ok(call) => begun.push(call),
-                    Err(decision)
-                        if let Decision::Reply(reply) = *decision
-                            && key.is_some()
-                            && reply.status.code() == 400 =>
+                let decision = call.decide(&mut worker, &call.first());
+                match (selected(decision, set), decision) {
+                    (Some(forward), _) => begun.push(Begun {
+                        call,
+                        server: forward.to,
+                        inner: forward.listener,
+                        record_route: record_route(worker.octets()),
+                    }),
+                    (None, Decision::Reply(reply))
+                        if key.is_some() && reply.status.code() == 400 =>
                     {
                         return Err((number, reply.reason.name().to_owned()));
                     }
-                    Err(decision) => *survey.others.entry(self.name(*decision)).or_default() += 1,
+                    _ => *survey.others.entry(self.name(decision)).or_default() += 1,
                 }
             }
             worker.proxy = self.after.clone();
@@ -162,22 +171,6 @@ impl Worlds<'_> {
                 self.go_on(&call, line, &mut worker, &mut fresh, &mut survey);
             }
         }
-    }
-
-    fn begin<'c>(
-        &self,
-        call: Call<'c>,
-        set: usize,
-        worker: &mut Decider,
-    ) -> Result<Begun<'c>, Box<Decision>> {
-        let decision = call.decide(worker, &call.first());
-        let forward = selected(decision, set).ok_or_else(|| Box::new(decision))?;
-        Ok(Begun {
-            call,
-            server: forward.to,
-            inner: forward.listener,
-            record_route: record_route(worker.octets()),
-        })
     }
 
     /// What comes of a call behind the change.
@@ -196,40 +189,42 @@ impl Worlds<'_> {
             record_route,
         } = begun;
         survey.calls += 1;
-        let mut meets = |class, decision, right| {
+        let mut meets = |class, decision, right, also| {
             survey
                 .classes
                 .entry(class)
                 .or_default()
-                .count(decision, right);
+                .count(decision, right, also);
         };
         let first = call.first();
         let new = call.decide(worker, &first);
-        meets(Class::New, new, *server);
+        meets(Class::New, new, *server, false);
         let of_nobody_yet = call.decide(fresh, &first);
         let owner = |decision| match decision {
             Decision::Forward(Forward { to, .. }) => Some(to),
             _ => None,
         };
         if line.has_dialogs() {
-            meets(Class::Cancel, call.decide(worker, &call.cancel()), *server);
+            let cancel = call.decide(worker, &call.cancel());
+            let also = worker.also().contains(server);
+            meets(Class::Cancel, cancel, *server, also);
             let contact = format!("sip:{server}");
             let bye = call.bye(&contact, "");
-            meets(Class::Named, call.decide(worker, &bye), *server);
+            meets(Class::Named, call.decide(worker, &bye), *server, false);
             let bye = call.bye(&format!("sip:{}", self.us(line.listener)), "");
-            meets(Class::Hashed, call.decide(worker, &bye), *server);
+            meets(Class::Hashed, call.decide(worker, &bye), *server, false);
             if !record_route.is_empty() {
                 // The caller has it in reverse (RFC 3261 §12.1.2).
                 let reverse = routes(record_route.iter().rev());
                 let bye = call.bye(&contact, &reverse);
-                meets(Class::Cookie, call.decide(worker, &bye), *server);
+                meets(Class::Cookie, call.decide(worker, &bye), *server, false);
                 let bye = call.bye_of_server(*server, &routes(record_route.iter()));
                 let outward = worker.decide(&Datagram {
                     bytes: bye.as_bytes(),
                     source: *server,
                     listener: *inner,
                 });
-                meets(Class::Outward, outward, call.source);
+                meets(Class::Outward, outward, call.source, false);
             }
         }
         survey.in_progress.count(Some(*server), owner(new));
