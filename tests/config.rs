@@ -31,8 +31,9 @@ fn set_of(list: &str) -> String {
 #[test]
 fn every_example_passes() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let entries = |folder: &Path| fs::read_dir(folder).expect("a folder of examples");
     let mut checked = 0;
-    for entry in fs::read_dir(folder).expect("the folder config") {
+    for entry in entries(&folder).chain(entries(&folder.join("farm"))) {
         let path = entry.expect("an entry").path();
         let extension = path.extension().and_then(|extension| extension.to_str());
         if matches!(extension, Some("toml" | "list")) {
@@ -42,7 +43,10 @@ fn every_example_passes() {
             checked += 1;
         }
     }
-    assert!(checked >= 2, "viaduct.toml and dispatcher.list at least");
+    assert!(
+        checked >= 3,
+        "two viaduct.toml and dispatcher.list at least"
+    );
 }
 
 #[test]

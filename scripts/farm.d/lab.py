@@ -13,8 +13,10 @@ import time
 from pathlib import Path
 
 LIBC = ctypes.CDLL(None, use_errno=True)
+CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
+CLONE_NEWPID, CLONE_NEWNET = 0x20000000, 0x40000000
 PR_SET_PDEATHSIG = 1
-CLONE_NEWNET = 0x40000000
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Failed(Exception):
@@ -22,30 +24,55 @@ class Failed(Exception):
 
 
 def enter_own_namespaces():
-    """Goes on in namespaces of our own: they, and all that is made in them,
-    vanish with the last program in them, however this one ends."""
-    if os.environ.get("VIADUCT_FARM") == "inside":
-        run("mount", "-t", "tmpfs", "farm", "/run")
-        return
-    os.environ["VIADUCT_FARM"] = "inside"
-    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-    unshare = ["unshare", *user, "--mount", "--net"]
-    # Asked first, for what replaces us cannot explain why it did not start.
-    asked = subprocess.run([*unshare, "true"], capture_output=True, text=True)
-    if asked.returncode != 0:
+    """Goes on in a child that has a network, mounts and process ids of its own.
+
+    However the child ends, all that it started and made ends with it.
+    """
+    user, group = os.geteuid(), os.getegid()
+    own = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | (CLONE_NEWUSER if user else 0)
+    if LIBC.unshare(own) != 0:
         sys.exit(
-            "farm: FAILED: cannot make network namespaces here: "
-            f"{asked.stderr.strip()}\n  help: run as root (in a container: with "
-            "CAP_SYS_ADMIN), or allow user namespaces (user.max_user_namespaces)"
+            f"farm: FAILED: cannot make network namespaces here: {os.strerror(ctypes.get_errno())}\n"
+            "  help: run as root (in a container: with CAP_SYS_ADMIN), or allow user "
+            "namespaces (sysctl user.max_user_namespaces)"
         )
-    os.execvp(unshare[0], [*unshare, sys.executable, *sys.argv])
+    if user:  # be root among what is ours
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"0 {user} 1")
+        Path("/proc/self/gid_map").write_text(f"0 {group} 1")
+    child = os.fork()
+    if child:
+        for number in ENDING:
+            signal.signal(number, lambda number, _: os.kill(child, number))
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        sys.exit(code if code >= 0 else 128 - code)
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    run("mount", "--make-rprivate", "/")
+    run("mount", "-t", "tmpfs", "farm", "/run")  # ip keeps its names there
+
+
+def end_after(seconds):
+    """Ends with an error, and with the cleaning up, at a signal or when it is late."""
+    def stop(number, _):
+        for other in (*ENDING, signal.SIGALRM):
+            signal.signal(other, signal.SIG_IGN)  # once is enough
+        why = f"not done within {seconds} s" if number == signal.SIGALRM else "interrupted"
+        sys.exit(f"farm: FAILED: {why}")
+
+    for number in (*ENDING, signal.SIGALRM):
+        signal.signal(number, stop)
+    signal.alarm(seconds)
 
 
 def run(*command):
     """Runs a short command to its end; its output."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    words = " ".join(map(str, command))
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except subprocess.TimeoutExpired:
+        raise Failed(f"{words}: takes longer than 10 s") from None
     if done.returncode != 0:
-        raise Failed(f"{' '.join(map(str, command))}: {(done.stderr or done.stdout).strip()}")
+        raise Failed(f"{words}: {(done.stderr or done.stdout).strip()}")
     return done.stdout
 
 
@@ -61,41 +88,42 @@ def until(what, condition, seconds=5):
         time.sleep(0.05)
 
 
-class Net:
-    """Namespaces and the cables between them."""
+def namespaces(*names):
+    for name in names:
+        run("ip", "netns", "add", name)
+        run("ip", "-n", name, "link", "set", "lo", "up")
 
-    def add(self, *names):
-        for name in names:
-            run("ip", "netns", "add", name)
-            run("ip", "-n", name, "link", "set", "lo", "up")
 
-    def cable(self, near, far):
-        """Connects two ends, each `(namespace, interface, address or None)`."""
-        (a, a_end, _), (b, b_end, _) = near, far
-        run("ip", "link", "add", a_end, "netns", a, "type", "veth",
-            "peer", "name", b_end, "netns", b)
-        for name, end, address in (near, far):
-            if address:
-                run("ip", "-n", name, "address", "add", address, "dev", end)
-            run("ip", "-n", name, "link", "set", end, "up")
+def cable(near, far):
+    """Connects two ends, each `(namespace, interface, address or None)`."""
+    (a, a_end, _), (b, b_end, _) = near, far
+    run("ip", "link", "add", a_end, "netns", a, "type", "veth", "peer", "name", b_end, "netns", b)
+    for name, end, address in (near, far):
+        if address:
+            run("ip", "-n", name, "address", "add", address, "dev", end)
+        run("ip", "-n", name, "link", "set", end, "up")
 
-    def switch(self, name, interface, address, ports):
-        """Joins `ports` of a namespace to one network with one address."""
-        run("ip", "-n", name, "link", "add", interface, "type", "bridge")
-        for port in ports:
-            run("ip", "-n", name, "link", "set", port, "master", interface)
-        run("ip", "-n", name, "address", "add", address, "dev", interface)
-        run("ip", "-n", name, "link", "set", interface, "up")
 
-    def route(self, name, network, via):
-        run("ip", "-n", name, "route", "add", network, "via", via)
+def switch(name, interface, address, ports):
+    """Joins `ports` of a namespace to one network, and it to that by `address`."""
+    run("ip", "-n", name, "link", "add", interface, "type", "bridge")
+    for port in ports:
+        run("ip", "-n", name, "link", "set", port, "master", interface)
+    run("ip", "-n", name, "address", "add", address, "dev", interface)
+    run("ip", "-n", name, "link", "set", interface, "up")
 
-    def forward(self, name):
-        run("ip", "netns", "exec", name, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+
+def default_route(name, via):
+    run("ip", "-n", name, "route", "add", "default", "via", via)
+
+
+def forward(name):
+    """Makes a router of a namespace."""
+    run("ip", "netns", "exec", name, "sysctl", "-qw", "net.ipv4.ip_forward=1")
 
 
 class Program:
-    """A program in a namespace, with a folder and a log."""
+    """A program in a namespace, with a log."""
 
     running = []
 
@@ -106,8 +134,6 @@ class Program:
             self.process = subprocess.Popen(
                 ["ip", "netns", "exec", namespace, *map(str, command)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                # Should this script be killed, the programs end as well.
-                preexec_fn=lambda: LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM),
             )
         Program.running.append(self)
 
@@ -155,7 +181,7 @@ class Sipp(Program):
         super().__init__(
             namespace, name, "sipp", "-sf", Path(__file__).with_name(f"{scenario}.xml"),
             "-i", ip, "-p", port, "-nostdin", "-cid_str", f"%u-%p-{name}",
-            "-timeout", "40", "-timeout_error", "-timer_resol", "10",
+            "-timer_resol", "10",
             "-trace_err", "-error_file", f"logs/{name}.errors",
             "-trace_stat", "-stf", self.statistics, "-fd", "1", *options,
         )
@@ -176,14 +202,11 @@ class Sipp(Program):
 class Phone:
     """A baresip, told what to do and asked what happened by its ctrl_tcp."""
 
-    CONTROL = 4444
-
     def __init__(self, namespace, name, address, proxy, answers):
-        self.name, self.address = name, address
+        self.name = name
         self.events, self.unread = [], b""
-        self.link = None
         ip, port = address.split(":")
-        control = Phone.CONTROL + int(port)
+        control = int(port) + 1000
         folder = Path(name)
         folder.mkdir()
         (folder / "contacts").touch()
@@ -203,6 +226,9 @@ class Phone:
         self.program.until_said("baresip is ready")
         self.link = connect(namespace, (ip, control))
 
+    def __str__(self):
+        return self.name.capitalize()
+
     def tell(self, command, parameters=None):
         """Gives a command, and waits until it is done."""
         order = {"command": command, "params": parameters or "", "token": "order"}
@@ -210,7 +236,7 @@ class Phone:
         self.link.sendall(b"%d:%s," % (len(text), text))
         answer = self.next(lambda e: e.get("response"), f"an answer to /{command}")
         if not answer["ok"]:
-            raise Failed(f"{self.name}: /{command}: {answer['data'].strip()}")
+            raise Failed(f"{self}: /{command}: {answer['data'].strip()}")
         return answer["data"]
 
     def expect(self, kind, parameter="", seconds=5):
@@ -235,7 +261,7 @@ class Phone:
             if left <= 0:
                 last = ", ".join(f"{e['type']} {e.get('param', '')}".strip()
                                  for e in self.events if e.get("class") == "call")
-                raise Failed(f"{self.name}: no {what} within {seconds} s"
+                raise Failed(f"{self}: no {what} within {seconds} s"
                              + (f" (but {last})" if last else ""))
             self.read(left)
 
@@ -244,7 +270,7 @@ class Phone:
             return
         octets = self.link.recv(65536)
         if not octets:
-            raise Failed(f"{self.name} has ended: {self.program.log}")
+            raise Failed(f"{self} has ended: {self.program.log}")
         self.unread += octets
         # Netstrings: LENGTH:TEXT,
         while match := re.match(rb"(\d+):", self.unread):

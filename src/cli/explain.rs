@@ -10,12 +10,12 @@ use clap::Args;
 use serde_json::{Value, json};
 use similar::{ChangeTag, TextDiff};
 
+use super::offline::Decider;
 use super::report::printable;
-use super::{Tunables, offline};
+use super::{Tunables, offline, on_path};
 use crate::config::{Config, Destination, HashKey, Policy, text};
 use crate::dispatcher::{SLOTS, kamailio_hash, slot_of};
 use crate::proxy::{Datagram, Decision, Forward, Proxy, Selection, Way};
-use crate::sip::MAX_DATAGRAM;
 
 /// Show what would be done with a message, and why.
 #[derive(Clone, Debug, Args)]
@@ -38,6 +38,9 @@ pub struct ExplainArgs {
     /// Configuration that was in force before: shows the second chance of CANCEL and ACK
     #[arg(long, value_name = "FILE")]
     pub before: Option<PathBuf>,
+    /// The listener that it comes in on [default: the first of the family of --from]
+    #[arg(long, value_name = "NAME")]
+    pub listener: Option<String>,
     /// Print JSON instead of text
     #[arg(long)]
     pub json: bool,
@@ -49,11 +52,14 @@ pub(super) fn explain(args: &ExplainArgs) -> io::Result<ExitCode> {
     };
     let (secret, known) = offline::secret(&config)?;
     let source = args.from.unwrap_or_else(|| example_source(&config));
-    let listener = config
-        .listeners
-        .iter()
-        .position(|each| each.address.is_ipv4() == source.is_ipv4())
-        .ok_or_else(|| io::Error::other(format!("no listener of the family of {source}")))?;
+    let listener = match &args.listener {
+        Some(name) => offline::listener(&config, name)?,
+        None => config
+            .listeners
+            .iter()
+            .position(|each| each.address.is_ipv4() == source.is_ipv4())
+            .ok_or_else(|| io::Error::other(format!("no listener of the family of {source}")))?,
+    };
     let message = message(args, &config, source)?;
     let proxy = match &args.before {
         None => Proxy::new(&config, secret),
@@ -64,24 +70,20 @@ pub(super) fn explain(args: &ExplainArgs) -> io::Result<ExitCode> {
             Proxy::new(&before, secret).successor(&config)
         }
     };
+    let mut decider = Decider::new(proxy);
     let datagram = Datagram {
         bytes: &message,
         source,
         listener,
     };
-    let mut after = vec![0; MAX_DATAGRAM];
-    let decision = proxy.decide(&datagram, &mut proxy.scratch(), &mut after);
-    after.truncate(match decision {
-        Decision::Forward(forward) => forward.length,
-        Decision::Reply(reply) => reply.length,
-        Decision::Drop(_) => 0,
-    });
+    let decision = decider.decide(&datagram);
     let explanation = Explanation {
         config: &config,
-        proxy: &proxy,
+        proxy: &decider.proxy,
         datagram,
         decision,
-        after,
+        also: decider.also(),
+        after: decider.octets(),
     };
     let mut out = io::BufWriter::new(io::stdout().lock());
     if args.json {
@@ -131,7 +133,8 @@ struct Explanation<'a> {
     proxy: &'a Proxy,
     datagram: Datagram<'a>,
     decision: Decision,
-    after: Vec<u8>,
+    also: &'a [SocketAddr],
+    after: &'a [u8],
 }
 
 /// A destination in the order in which the key would fall to it.
@@ -158,6 +161,12 @@ impl Explanation<'_> {
             bytes.len(),
             listener.name
         );
+        if let Some(direction) = on_path::direction(self.proxy, self.config, &self.datagram) {
+            let _ = writeln!(out, "direction  {direction}");
+        }
+        for cookie in on_path::came(self.proxy, self.config, bytes) {
+            let _ = writeln!(out, "came with  {cookie}");
+        }
         if let Some(selection) = self.selection() {
             self.write_selection(&mut out, selection);
             if !secret_known {
@@ -166,6 +175,9 @@ impl Explanation<'_> {
         }
         let (what, why) = self.verdict();
         let _ = writeln!(out, "decision   {what}\nwhy        {why}");
+        for cookie in on_path::added(self.proxy, self.config, bytes, self.after) {
+            let _ = writeln!(out, "adds       {cookie}");
+        }
         for to in self.also() {
             let _ = writeln!(
                 out,
@@ -174,7 +186,7 @@ impl Explanation<'_> {
         }
         if !self.after.is_empty() {
             let _ = writeln!(out, "\nbefore and after, {} octets then:", self.after.len());
-            let (before, after) = (lossy(bytes), lossy(&self.after));
+            let (before, after) = (lossy(bytes), lossy(self.after));
             for change in TextDiff::from_lines(&before, &after).iter_all_changes() {
                 let sign = match change.tag() {
                     ChangeTag::Delete => '-',
@@ -274,19 +286,22 @@ impl Explanation<'_> {
             "selection": selection,
             "action": action,
             "to": to,
+            "direction": on_path::direction(self.proxy, self.config, &self.datagram),
+            "cookies": on_path::came(self.proxy, self.config, self.datagram.bytes),
+            "adds": on_path::added(self.proxy, self.config, self.datagram.bytes, self.after),
             "also": self.also(),
             "decision": what,
             "why": why,
             "before": lossy(self.datagram.bytes),
-            "after": lossy(&self.after),
+            "after": lossy(self.after),
         })
     }
 
     /// Where else the request goes.
-    fn also(&self) -> Vec<SocketAddr> {
+    fn also(&self) -> &[SocketAddr] {
         match self.decision {
-            Decision::Forward(forward) => forward.also.iter().collect(),
-            Decision::Reply(_) | Decision::Drop(_) => Vec::new(),
+            Decision::Forward(_) => self.also,
+            Decision::Reply(_) | Decision::Drop(_) => &[],
         }
     }
 

@@ -35,6 +35,7 @@ use crate::config::Config;
 use crate::dispatcher::{Dispatcher, Turns};
 use crate::sip::{MAX_DATAGRAM, Message, NotSip, Rewrite, StartLine, scan};
 
+pub use cookie::{Cookie, Purpose};
 pub use limiter::ReplyLimiter;
 pub use reason::{Reason, Status};
 pub use second_chance::Also;
@@ -97,12 +98,13 @@ pub struct Forward {
     pub call: u64,
     /// Where to.
     pub to: SocketAddr,
-    /// Where else, the same octets: the second chance of a CANCEL or ACK.
-    pub also: Also,
     /// The listener from whose socket it leaves.
     pub listener: usize,
     /// How its way was found.
     pub way: Way,
+    /// The destination that a request within a dialog (one whose To has a tag)
+    /// goes to or comes from, as set and index in it.
+    pub dialog: Option<(usize, usize)>,
     /// What came of the cookie in its Route.
     pub cookie: CookieUse,
 }
@@ -196,6 +198,7 @@ pub struct Reply {
 /// Working memory of a decision: made once for each worker.
 pub struct Scratch {
     rewrite: Rewrite,
+    also: Also,
     turns: Turns,
     /// The one that `turns` counts by.
     generation: Arc<Generation>,
@@ -205,6 +208,14 @@ pub struct Scratch {
 }
 
 impl Scratch {
+    /// Where else the datagram of the last decision goes, the same octets by
+    /// the same listener: the second chance of a CANCEL or ACK.
+    #[inline]
+    #[must_use]
+    pub fn also(&self) -> &[SocketAddr] {
+        self.also.addresses()
+    }
+
     #[cold]
     fn follow(&mut self, generation: &Arc<Generation>) {
         self.turns
@@ -283,6 +294,7 @@ impl Proxy {
     pub fn scratch(&self) -> Scratch {
         Scratch {
             rewrite: Rewrite::default(),
+            also: Also::default(),
             turns: Turns::new(self.dispatcher()),
             generation: Arc::clone(&self.current),
             octets: Vec::with_capacity(MAX_DATAGRAM + 1024),
@@ -315,6 +327,7 @@ impl Proxy {
             Err(NotSip::Garbage) => return Decision::Drop(Reason::NotSip),
         };
         scratch.rewrite.clear();
+        scratch.also.clear();
         if !Arc::ptr_eq(&scratch.generation, &self.current) {
             scratch.follow(&self.current);
         }
@@ -344,5 +357,14 @@ impl Proxy {
         let hash_key = &self.dispatcher().sets()[set].definition().hash_key;
         request.write_key(hash_key, &target, &mut key);
         Some(key)
+    }
+
+    /// What the user part of a Route of ours says in a message of the call
+    /// `call_id`: `None` where it is no cookie, an error with its purpose
+    /// where it does not verify. It allocates, and is there to be shown to
+    /// people.
+    #[must_use]
+    pub fn cookie(&self, user: &[u8], call_id: &[u8]) -> Option<Result<Cookie, Purpose>> {
+        Cookie::read(user, &self.secret, call_id, &mut Vec::new())
     }
 }

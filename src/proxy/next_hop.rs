@@ -11,7 +11,7 @@ use super::target::Named;
 use super::{CookieUse, Scratch, Way};
 use crate::config::State;
 use crate::dispatcher::Sender;
-use crate::sip;
+use crate::sip::{self, Via};
 
 /// Where a request goes.
 pub(super) struct Hop {
@@ -134,10 +134,14 @@ impl Request<'_> {
     /// Whether our own Via stands in it twice: it was hashed, came back naming
     /// us, was hashed again, and comes back still.
     fn has_come_round(&self) -> bool {
-        let own = sip::vias(self.message).filter(|via| {
+        self.own_vias().take(2).count() == 2
+    }
+
+    /// Our own Vias in it: one for each time that it has passed us.
+    pub(super) fn own_vias(&self) -> impl Iterator<Item = Via> {
+        sip::vias(self.message).filter(|via| {
             let host = via.host.of(self.message.bytes);
             self.proxy.locals.names(host, via.port_or_default())
-        });
-        own.take(2).count() == 2
+        })
     }
 }

@@ -6,7 +6,7 @@ use super::next_hop::Hop;
 use super::reason::Reason;
 use super::repair::Repairs;
 use super::target::{is_forbidden, respond_to};
-use super::{Also, Datagram, Decision, Forward, Proxy, Reply, Scratch, Way, call, reply};
+use super::{Datagram, Decision, Forward, Proxy, Reply, Scratch, Way, call, reply};
 use crate::dispatcher::Sender;
 use crate::sip::{
     self, Address, Fault, MAX_DATAGRAM, Message, Scheme, Span, TooManyEdits, Uri, address,
@@ -84,7 +84,7 @@ impl<'a> Request<'a> {
         scratch: &mut Scratch,
         out: &mut [u8],
     ) -> Result<Decision, Reason> {
-        let uri = self.validate(transaction, scratch)?;
+        let (uri, in_dialog) = self.validate(transaction, scratch)?;
         let sender = self.proxy.dispatcher().sender(self.datagram.source);
         let routes = self.routes(uri, sender.is_some(), scratch)?;
         let hop = self.next_hop(sender, &routes, scratch)?;
@@ -93,11 +93,9 @@ impl<'a> Request<'a> {
             return Err(Reason::ForbiddenNextHop);
         }
         let hashed = matches!(way, Way::Selected(_) | Way::Former);
-        let also = if hashed && self.is_hop_by_hop() {
-            self.second_chance(&routes.target, to, hop.listener, &mut scratch.octets)
-        } else {
-            Also::default()
-        };
+        if hashed && self.is_hop_by_hop() {
+            self.second_chance(&routes.target, to, hop.listener, scratch);
+        }
         self.serve_strict_routers(&routes, !hashed, scratch)?;
         // The space is bounded by the length of names we write ourselves.
         let padding_at = self
@@ -108,25 +106,29 @@ impl<'a> Request<'a> {
             return Err(Reason::TooLarge);
         }
         let length = scratch.rewrite.write(whole, out).ok_or(Reason::TooLarge)?;
+        let dispatcher = self.proxy.dispatcher();
+        let from = || dispatcher.with_id(sender?.id);
+        let dialog = in_dialog.then(|| way.destination().or_else(from)).flatten();
         Ok(Decision::Forward(Forward {
             length,
             padding_at,
             call: call(self.message),
             to,
-            also,
             listener: hop.listener,
             way,
+            dialog,
             cookie: hop.cookie_use,
         }))
     }
 
     /// §16.3, in its order, for a message without a fault; what may be
-    /// answered by a reply is an error.
+    /// answered by a reply is an error. Returns the Request-URI, and whether To
+    /// has a tag.
     fn validate(
         &self,
         transaction: &Transaction<'_>,
         scratch: &mut Scratch,
-    ) -> Result<Uri, Reason> {
+    ) -> Result<(Uri, bool), Reason> {
         let bytes = self.message.bytes;
         let to = self.address(self.message.to.value)?;
         if self.is_ack_of_reply(&to, transaction, scratch) {
@@ -150,7 +152,7 @@ impl<'a> Request<'a> {
                 Reason::UnknownMethod
             });
         }
-        Ok(uri)
+        Ok((uri, !to.tag.is_empty()))
     }
 
     fn address(&self, value: Span) -> Result<Address, Reason> {

@@ -197,7 +197,7 @@ impl Instance {
     /// What all workers have counted so far.
     #[must_use]
     pub fn totals(&self) -> Totals {
-        Totals::of(&self.counters, &self.snapshot)
+        Totals::of(&self.counters, &self.shared)
     }
 
     /// Stops the workers, and returns what they have counted.

@@ -1,9 +1,10 @@
 //! Counters of one worker: written by it alone, read by anybody.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Snapshot;
+use super::Shared;
 use crate::proxy::{CookieUse, Forward, Reason, Status, Way};
 
 /// Error numbers that are told apart; Linux has none above.
@@ -125,14 +126,16 @@ impl Counters {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Names and values, in a fixed order; those of runs, reasons, statuses and
-    /// error numbers only where they are not zero.
+    /// error numbers only where they are not zero. `last-in-dialog-` is an age
+    /// in seconds.
     pub values: Vec<(String, u64)>,
 }
 
 impl Totals {
     /// Adds up what the workers have counted so far.
     #[must_use]
-    pub fn of(workers: &[std::sync::Arc<Counters>], snapshot: &Snapshot) -> Self {
+    pub fn of(workers: &[Arc<Counters>], shared: &Shared) -> Self {
+        let snapshot = shared.latest.load();
         let sum = |counter: &dyn Fn(&Counters) -> &AtomicU64| {
             workers
                 .iter()
@@ -145,6 +148,7 @@ impl Totals {
             ("responses-forwarded".to_owned(), sum(&|w| &w.responses)),
         ];
         values.extend(snapshot.requests());
+        values.extend(snapshot.last_in_dialog(super::now(shared.started)));
         for (number, worker) in workers.iter().enumerate() {
             let name = format!("worker-{number}-received");
             values.push((name, worker.received.load(Ordering::Relaxed)));

@@ -2,7 +2,8 @@
 //!
 //! It shares nothing with other workers but what never changes, which is
 //! swapped whole, and its counters, which it alone writes. In the steady state it allocates nothing,
-//! takes no lock, and reads the clock once each time its sockets are empty.
+//! takes no lock, and reads the clock once each time its sockets are empty, and
+//! once for a batch that has requests of dialogs.
 
 mod counters;
 mod pace;
@@ -59,7 +60,8 @@ const WAKER: Token = Token(usize::MAX);
 /// Datagrams in a batch from which on it pays to take the socket from epoll.
 const WORTH_UNWATCHING: usize = 8;
 
-/// Added to the clock of the limiter, whose buckets start out empty at 0.
+/// Added to the clock of the limiter, whose buckets start out empty at 0, and
+/// of the tallies, where 0 is never.
 const CLOCK_START: u64 = 3_600_000;
 
 impl Worker {
@@ -192,6 +194,7 @@ impl Worker {
         }
         let snapshot = self.latest.load();
         let (proxy, tallies) = (snapshot.proxy(), snapshot.tallies(self.number));
+        let mut noted = None;
         for (bytes, source) in received.datagrams() {
             if !out.has_room(1 + Also::MOST) {
                 flush(out, &self.sockets, &self.counters);
@@ -209,13 +212,17 @@ impl Worker {
                         call: forward.call,
                     };
                     out.push(forward.length, forward.to, forward.listener, Some(run));
-                    for to in forward.also.iter() {
-                        out.repeat(to, forward.listener, forward.call);
+                    for to in scratch.also() {
+                        out.repeat(*to, forward.listener, forward.call);
                         self.counters.second_chance();
                     }
                     self.counters.forwarded(&forward);
                     if let Some((set, destination)) = forward.way.destination() {
                         tallies.sent(set, destination);
+                    }
+                    if let Some((set, destination)) = forward.dialog {
+                        let now = *noted.get_or_insert_with(|| now(self.shared.started));
+                        tallies.in_dialog(set, destination, now);
                     }
                 }
                 Decision::Reply(reply) => {
@@ -236,6 +243,7 @@ impl Worker {
     }
 }
 
+/// Milliseconds.
 fn now(started: Instant) -> u64 {
     CLOCK_START + started.elapsed().as_millis() as u64
 }

@@ -21,6 +21,11 @@ pub struct Viaduct {
 pub struct Counters(BTreeMap<String, u64>);
 
 impl Counters {
+    /// Whether the counter was printed.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
     /// The counter's value; 0 where it was not printed.
     pub fn get(&self, name: &str) -> u64 {
         self.0.get(name).copied().unwrap_or(0)
@@ -45,6 +50,7 @@ impl Counters {
             ]
             .contains(&name)
                 || name.starts_with("to-")
+                || name.starts_with("last-in-dialog-")
                 || name.starts_with("worker-")
         };
         assert!(self.0.keys().all(|name| usual(name)), "{:?}", self.0);

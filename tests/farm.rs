@@ -1,0 +1,19 @@
+//! `scripts/farm`: real registrars and phones in networks of their own, with
+//! Viaduct between them. The script checks itself; this runs it.
+
+use std::process::Command;
+
+mod support;
+
+#[test]
+fn real_phones_call_each_other_through_nat_viaduct_and_real_registrars() {
+    let _load = support::load_lock();
+    let output = Command::new(support::repository().join("scripts/farm"))
+        .args(["--viaduct", env!("CARGO_BIN_EXE_viaduct")])
+        .output()
+        .expect("scripts/farm runs");
+    let told = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}{errors}");
+    assert!(told.ends_with("farm: all held\n"), "{told}{errors}");
+}
