@@ -22,7 +22,7 @@ use super::sip::{Dialog, Message, address};
 use crate::sys::{Receiver, Route, Run, Sender, tell_destinations};
 
 /// Datagrams taken at once.
-const BATCH: usize = 64;
+const BATCH: usize = 256;
 
 const BUFFER: usize = 8 << 20;
 
@@ -75,7 +75,7 @@ pub(super) struct Play {
     receiver: Receiver,
     sender: Sender,
     caller: SocketAddrV4,
-    farm_port: u16,
+    pub(super) farm_port: u16,
     /// What the balancer calls itself, and where its instances are.
     pub(super) advertised: SocketAddrV4,
     pub(super) instances: Vec<SocketAddrV4>,
@@ -95,8 +95,7 @@ pub(super) struct Play {
 const CALLER: Ipv4Addr = Ipv4Addr::new(127, 2, 0, 1);
 
 impl Play {
-    /// Around the balancer that is `advertised`; the destinations get
-    /// [`Play::farm_port`].
+    /// Around the balancer that is `advertised`.
     ///
     /// # Errors
     /// No socket.
@@ -128,10 +127,6 @@ impl Play {
             going_on: 0,
             figures: Figures::default(),
         })
-    }
-
-    pub(super) fn farm_port(&self) -> u16 {
-        self.farm_port
     }
 
     /// A new call.
@@ -420,7 +415,7 @@ mod tests {
     fn straight(destinations: usize) -> Figures {
         let nowhere = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1);
         let mut play = Play::new(nowhere, Vec::new(), Contact::Balancer).expect("sockets");
-        let farm = Operator::new(play.farm_port()).farm;
+        let farm = Operator::new(play.farm_port).farm;
         let there = farm[..destinations].iter().map(|one| one.address);
         play.instances = there.collect();
         for millisecond in 0..60_000 {
