@@ -208,6 +208,35 @@ fn without_a_secret_file_explain_says_that_it_cannot_know() {
 }
 
 #[test]
+fn explain_says_what_it_would_resolve_and_asks_nobody() {
+    let server = Peer::new(V4);
+    let address = server.address().to_string();
+    let pair = Pair::start(1, &["--resolve", "--resolver", &address]);
+    let member = pair.scene.farm[0].address();
+    let file = pair.folder.path().join("message");
+    for (uri, wanted) in [
+        (
+            "sip:Pbx.test",
+            "SRV of _sip._udp.pbx.test, else A and AAAA with port 5060",
+        ),
+        ("sip:pbx.test:5070", "A and AAAA, port 5070"),
+    ] {
+        fs::write(&file, Request::new("BYE", member).uri(uri).text()).expect("a file");
+        let output = Command::new(env!("CARGO_BIN_EXE_viaduct"))
+            .arg("explain")
+            .args(&pair.args)
+            .args(["--from", &member.to_string(), "--message"])
+            .arg(&file)
+            .output()
+            .expect("an end");
+        let said = String::from_utf8_lossy(&output.stdout);
+        let wanted = format!("decision   would resolve pbx.test ({wanted})");
+        assert!(output.status.success() && said.contains(&wanted), "{said}");
+    }
+    server.assert_silent();
+}
+
+#[test]
 fn the_second_chance_is_shown_from_the_configuration_of_before() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);

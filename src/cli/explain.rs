@@ -15,7 +15,7 @@ use super::report::printable;
 use super::{Tunables, offline, on_path};
 use crate::config::{Config, Destination, HashKey, Policy, text};
 use crate::dispatcher::{SLOTS, kamailio_hash, slot_of};
-use crate::proxy::{Datagram, Decision, Forward, Proxy, Selection, Way};
+use crate::proxy::{Datagram, Decision, Forward, HostPort, Proxy, Selection, Way};
 
 /// Show what would be done with a message, and why.
 #[derive(Clone, Debug, Args)]
@@ -77,11 +77,15 @@ pub(super) fn explain(args: &ExplainArgs) -> io::Result<ExitCode> {
         listener,
     };
     let decision = decider.decide(&datagram);
+    // What was dropped for the header that it has or lacks, as it came.
+    let (datagram, front) = decider.proxy.unwrap(&datagram).unwrap_or((datagram, None));
     let explanation = Explanation {
         config: &config,
         proxy: &decider.proxy,
         datagram,
+        front,
         decision,
+        wanted: decider.wanted(),
         also: decider.also(),
         after: decider.octets(),
     };
@@ -131,8 +135,13 @@ fn message(args: &ExplainArgs, config: &Config, source: SocketAddr) -> io::Resul
 struct Explanation<'a> {
     config: &'a Config,
     proxy: &'a Proxy,
+    /// As its sender sent it.
     datagram: Datagram<'a>,
+    /// The front balancer that it came by.
+    front: Option<SocketAddr>,
     decision: Decision,
+    /// The name that it asks for, if it does.
+    wanted: &'a HostPort,
     also: &'a [SocketAddr],
     after: &'a [u8],
 }
@@ -155,12 +164,11 @@ impl Explanation<'_> {
         } = self.datagram;
         let listener = &self.config.listeners[listener];
         // Writing to a string does not fail.
-        let _ = writeln!(
-            out,
-            "message    {} octets from {source} on listener {}",
-            bytes.len(),
-            listener.name
-        );
+        let _ = write!(out, "message    {} octets from {source}", bytes.len());
+        if let Some(front) = self.front {
+            let _ = write!(out, " by front balancer {front}");
+        }
+        let _ = writeln!(out, " on listener {}", listener.name);
         if let Some(direction) = on_path::direction(self.proxy, self.config, &self.datagram) {
             let _ = writeln!(out, "direction  {direction}");
         }
@@ -278,10 +286,12 @@ impl Explanation<'_> {
         let (action, to) = match self.decision {
             Decision::Forward(Forward { to, .. }) => ("forward", Some(to)),
             Decision::Reply(reply) => ("reply", Some(reply.to)),
+            Decision::Resolve => ("resolve", None),
             Decision::Drop(_) => ("drop", None),
         };
         json!({
             "source": self.datagram.source,
+            "front": self.front,
             "listener": self.config.listeners[self.datagram.listener].name,
             "selection": selection,
             "action": action,
@@ -301,7 +311,7 @@ impl Explanation<'_> {
     fn also(&self) -> &[SocketAddr] {
         match self.decision {
             Decision::Forward(_) => self.also,
-            Decision::Reply(_) | Decision::Drop(_) => &[],
+            Decision::Reply(_) | Decision::Resolve | Decision::Drop(_) => &[],
         }
     }
 
@@ -318,11 +328,20 @@ impl Explanation<'_> {
     /// The name of what is hashed, and its value.
     fn key(&self, set: usize) -> (String, String) {
         let hash_key = &self.config.sets[set].hash_key;
-        let value = match hash_key {
-            HashKey::Source => self.datagram.source.ip().to_string(),
-            _ => lossy(&self.proxy.key(&self.datagram, set).unwrap_or_default()),
+        let (octets, followed) = self.hashed(set);
+        let (name, value) = match (followed, hash_key) {
+            (Some(header), _) => (format!("call-id in {header}"), lossy(&octets)),
+            (None, HashKey::Source) => {
+                let source = self.datagram.source.ip();
+                ("source".to_owned(), source.to_string())
+            }
+            (None, key) => (text::hash_key_name(key), lossy(&octets)),
         };
-        (text::hash_key_name(hash_key), printable(&value))
+        (name, printable(&value))
+    }
+
+    fn hashed(&self, set: usize) -> (Vec<u8>, Option<&'static str>) {
+        self.proxy.key(&self.datagram, set).unwrap_or_default()
     }
 
     /// The hash, and the place among all that it leads to.
@@ -337,10 +356,7 @@ impl Explanation<'_> {
                 )
             }
             Policy::Kamailio => {
-                let call_id = self
-                    .proxy
-                    .key(&self.datagram, selection.set)
-                    .unwrap_or_default();
+                let (call_id, _) = self.hashed(selection.set);
                 let (hash, n) = (kamailio_hash(&call_id), set.destinations.len());
                 (
                     format!("{hash:08x}"),
@@ -385,6 +401,17 @@ impl Explanation<'_> {
                 format!("reply {} to {}", reply.status.text(), reply.to),
                 format!("{}: {}", reply.reason.name(), reply.reason.explanation()),
             ),
+            Decision::Resolve => {
+                let HostPort { host, port } = self.wanted;
+                let asked = match port {
+                    Some(port) => format!("A and AAAA, port {port}"),
+                    None => format!("SRV of _sip._udp.{host}, else A and AAAA with port 5060"),
+                };
+                (
+                    format!("would resolve {host} ({asked}) and forward to what it stands for"),
+                    self.way(Way::Outbound),
+                )
+            }
             Decision::Drop(reason) => (
                 "drop, nothing is sent".to_owned(),
                 format!("{}: {}", reason.name(), reason.explanation()),

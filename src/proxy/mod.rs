@@ -12,8 +12,10 @@ mod cookie;
 mod generation;
 mod limiter;
 mod local;
+mod names;
 mod next_hop;
 mod on_path;
+mod proxy_protocol;
 mod reason;
 mod repair;
 mod reply;
@@ -26,7 +28,7 @@ mod secret;
 mod select;
 mod target;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -37,6 +39,7 @@ use crate::sip::{MAX_DATAGRAM, Message, NotSip, Rewrite, StartLine, scan};
 
 pub use cookie::{Cookie, Purpose};
 pub use limiter::ReplyLimiter;
+pub use names::{HostPort, MAX_HELD, MAX_NAMES, Names, Server};
 pub use reason::{Reason, Status};
 pub use second_chance::Also;
 pub use secret::{Secret, SecretError};
@@ -51,6 +54,8 @@ use routes::Target;
 pub struct Proxy {
     locals: Arc<Locals>,
     allowed: Vec<IpNet>,
+    /// Whether members may name next hops by host names.
+    resolve: bool,
     secret: Secret,
     current: Arc<Generation>,
     /// What was current before, newest first.
@@ -79,6 +84,8 @@ pub enum Decision {
     Forward(Forward),
     /// Answer it ourselves, once and without memory (RFC 3261 §8.2.7).
     Reply(Reply),
+    /// Find out what [`Names::wanted`] stands for, and decide it again.
+    Resolve,
     /// Send nothing.
     Drop(Reason),
 }
@@ -189,6 +196,9 @@ pub struct Reply {
     pub length: usize,
     /// Where to: always the address that the request came from.
     pub to: SocketAddr,
+    /// Who sent the request, be it by a front balancer: whose allowance of
+    /// replies this one takes.
+    pub sender: IpAddr,
     /// What it says.
     pub status: Status,
     /// Why.
@@ -205,6 +215,7 @@ pub struct Scratch {
     /// What is hashed. Never more than the parts of one datagram and a few
     /// octets beside them, so it does not grow.
     octets: Vec<u8>,
+    names: Names,
 }
 
 impl Scratch {
@@ -214,6 +225,17 @@ impl Scratch {
     #[must_use]
     pub fn also(&self) -> &[SocketAddr] {
         self.also.addresses()
+    }
+
+    /// What is known of names.
+    #[must_use]
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// The same, to add to it.
+    pub fn names_mut(&mut self) -> &mut Names {
+        &mut self.names
     }
 
     #[cold]
@@ -247,6 +269,7 @@ impl Proxy {
         Self {
             locals: Arc::new(Locals::new(&config.listeners)),
             allowed: config.allowed_next_hops.clone(),
+            resolve: config.resolve,
             current: Arc::new(Generation::new(config, secret.selection_key(), 1)),
             former: Vec::new(),
             secret,
@@ -298,6 +321,7 @@ impl Proxy {
             turns: Turns::new(self.dispatcher()),
             generation: Arc::clone(&self.current),
             octets: Vec::with_capacity(MAX_DATAGRAM + 1024),
+            names: Names::new(),
         }
     }
 
@@ -318,9 +342,10 @@ impl Proxy {
         scratch: &mut Scratch,
         out: &mut [u8],
     ) -> Decision {
-        if datagram.source.port() == 0 || self.locals.is_bound(datagram.source) {
-            return Decision::Drop(Reason::BadSource);
-        }
+        let (datagram, front) = match self.unwrap(datagram) {
+            Ok(unwrapped) => unwrapped,
+            Err(reason) => return Decision::Drop(reason),
+        };
         let message = match scan(datagram.bytes) {
             Ok(message) => message,
             Err(NotSip::KeepAlive) => return Decision::Drop(Reason::KeepAlive),
@@ -333,30 +358,75 @@ impl Proxy {
         }
         let decided = match message.start {
             StartLine::Request { method, uri } => {
-                Request::new(self, datagram, &message, method, uri).decide(scratch, out)
+                Request::new(self, &datagram, front, &message, method, uri).decide(scratch, out)
             }
-            StartLine::Response { .. } => response::decide(self, datagram, &message, scratch, out),
+            StartLine::Response { .. } => response::decide(self, &datagram, &message, scratch, out),
         };
         decided.unwrap_or_else(Decision::Drop)
     }
 
-    /// The octets that `set` hashes of a request; `None` for what is none.
+    /// The datagram as its sender sent it, and the front balancer that it
+    /// came by, if it did: that one's header is taken off, and the source is
+    /// what it says.
+    ///
+    /// # Errors
+    /// Why the datagram is dropped.
+    #[inline]
+    pub fn unwrap<'a>(
+        &self,
+        datagram: &Datagram<'a>,
+    ) -> Result<(Datagram<'a>, Option<SocketAddr>), Reason> {
+        let Datagram {
+            source, listener, ..
+        } = *datagram;
+        let sound = |source: SocketAddr| source.port() != 0 && !self.locals.is_bound(source);
+        if !sound(source) {
+            return Err(Reason::BadSource);
+        }
+        if !self.locals.is_front(listener, source.ip()) {
+            return Ok((*datagram, None));
+        }
+        let proxied = proxy_protocol::read(datagram.bytes).ok_or(Reason::ProxyHeader)?;
+        if !proxied.client.is_none_or(sound) {
+            return Err(Reason::BadSource);
+        }
+        let unwrapped = Datagram {
+            bytes: proxied.bytes,
+            source: proxied.client.unwrap_or(source),
+            listener,
+        };
+        Ok((unwrapped, proxied.client.map(|_| source)))
+    }
+
+    /// The octets that `set` hashes of a request that came as `unwrap` gives
+    /// it, and the header of another dialog that they are from, if they are;
+    /// `None` for what is none.
     /// It allocates, and is there to be shown to people.
     #[must_use]
-    pub fn key(&self, datagram: &Datagram<'_>, set: usize) -> Option<Vec<u8>> {
+    pub fn key(
+        &self,
+        datagram: &Datagram<'_>,
+        set: usize,
+    ) -> Option<(Vec<u8>, Option<&'static str>)> {
         let message = scan(datagram.bytes).ok()?;
         let StartLine::Request { method, uri } = message.start else {
             return None;
         };
-        let request = Request::new(self, datagram, &message, method, uri);
+        let request = Request::new(self, datagram, None, &message, method, uri);
         let target = Target {
             text: uri,
             uri: crate::sip::uri(message.bytes, uri)?,
         };
+        let bytes = message.bytes;
+        let rules = &self.current.rules;
+        let rule = rules.rule_for(request.method, bytes, &target.uri, datagram);
+        if let Some((header, call_id)) = rule.and_then(|rule| request.followed(rule)) {
+            return Some((call_id.to_vec(), Some(header)));
+        }
         let mut key = Vec::new();
         let hash_key = &self.dispatcher().sets()[set].definition().hash_key;
         request.write_key(hash_key, &target, &mut key);
-        Some(key)
+        Some((key, None))
     }
 
     /// What the user part of a Route of ours says in a message of the call

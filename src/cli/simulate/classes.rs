@@ -95,7 +95,7 @@ impl Meets {
             },
             Decision::Forward(_) if also.contains(&right) => &mut self.second_chance,
             Decision::Forward(_) => &mut self.other,
-            Decision::Reply(_) | Decision::Drop(_) => &mut self.refused,
+            Decision::Reply(_) | Decision::Resolve | Decision::Drop(_) => &mut self.refused,
         } += 1;
     }
 }
@@ -249,6 +249,7 @@ impl Worlds<'_> {
             Decision::Reply(reply) => {
                 format!("answered {}, {}", reply.status.code(), reply.reason.name())
             }
+            Decision::Resolve => "held until a name is resolved".to_owned(),
             Decision::Drop(reason) => format!("dropped, {}", reason.name()),
         }
     }
