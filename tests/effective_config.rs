@@ -169,6 +169,8 @@ prop_compose! {
         (receive_buffer, send_buffer) in (4096..1_usize << 30, 4096..1_usize << 30),
         gso in prop::sample::select(vec![Gso::Pad, Gso::Exact, Gso::Off]),
         (coalesce, spin) in ((0..=10_000_u64).prop_map(Duration::from_micros), (0..=10_000_u64).prop_map(Duration::from_micros)),
+        resolve in any::<bool>(),
+        resolvers in prop::collection::vec((any::<u8>(), 1..u16::MAX).prop_map(|(host, port)| SocketAddr::from(([192, 0, 2, host], port))), 0..3),
         secret_file in prop::option::of("[ -~]{1,20}"),
     ) -> Config {
         let (mut listeners, mut sets) = (listeners, sets);
@@ -201,6 +203,8 @@ prop_compose! {
             send_buffer,
             secret_file: secret_file.map(|name| PathBuf::from("/").join(name)),
             reply_rate,
+            resolve,
+            resolvers,
             second_chance,
         }
     }

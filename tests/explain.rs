@@ -208,6 +208,35 @@ fn without_a_secret_file_explain_says_that_it_cannot_know() {
 }
 
 #[test]
+fn explain_says_what_it_would_resolve_and_asks_nobody() {
+    let server = Peer::new(V4);
+    let address = server.address().to_string();
+    let pair = Pair::start(1, &["--resolve", "--resolver", &address]);
+    let member = pair.scene.farm[0].address();
+    let file = pair.folder.path().join("message");
+    for (uri, wanted) in [
+        (
+            "sip:Pbx.test",
+            "SRV of _sip._udp.pbx.test, else A and AAAA with port 5060",
+        ),
+        ("sip:pbx.test:5070", "A and AAAA, port 5070"),
+    ] {
+        fs::write(&file, Request::new("BYE", member).uri(uri).text()).expect("a file");
+        let output = Command::new(env!("CARGO_BIN_EXE_viaduct"))
+            .arg("explain")
+            .args(&pair.args)
+            .args(["--from", &member.to_string(), "--message"])
+            .arg(&file)
+            .output()
+            .expect("an end");
+        let said = String::from_utf8_lossy(&output.stdout);
+        let wanted = format!("decision   would resolve pbx.test ({wanted})");
+        assert!(output.status.success() && said.contains(&wanted), "{said}");
+    }
+    server.assert_silent();
+}
+
+#[test]
 fn the_second_chance_is_shown_from_the_configuration_of_before() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
@@ -334,4 +363,33 @@ fn explain_reads_cookies_and_tells_directions() {
         (&"Path".into(), &"path".into())
     );
     assert_eq!(path["flow"], scene.caller.address().to_string());
+}
+
+#[test]
+fn explain_takes_the_listener_that_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("v.toml");
+    let text = "record-route = true\n\
+                [[listener]]\nname = 'outside'\naddress = '192.0.2.10'\n\
+                [[listener]]\nname = 'inside'\naddress = '10.0.0.99'\negress = ['10.0.0.0/8']\n\
+                [[set]]\nname = 'a'\ndestinations = ['10.0.0.1']\n";
+    fs::write(&file, text).expect("a file");
+    let explain = |listener: &str| {
+        Command::new(env!("CARGO_BIN_EXE_viaduct"))
+            .args(["explain", "--json", "--listener", listener, "--config"])
+            .arg(&file)
+            .output()
+            .expect("an end")
+    };
+    for (listener, other) in [("outside", 1), ("inside", 0)] {
+        let told: Value = serde_json::from_slice(&explain(listener).stdout).expect("JSON");
+        assert_eq!(told["listener"], listener);
+        let added = told["adds"].as_array().expect("what is added");
+        // Two values where it leaves by another listener (RFC 5658).
+        assert_eq!(added.len(), 1 + other, "{told}");
+        let outer = (&added[0]["outer"], &added[0]["inner"]);
+        assert_eq!(outer, (&listener.into(), &"inside".into()));
+    }
+    let refused = String::from_utf8(explain("inner").stderr).expect("text");
+    assert!(refused.contains("no listener `inner`") && refused.contains("outside, inside"));
 }

@@ -15,7 +15,7 @@ use super::report::printable;
 use super::{Tunables, offline, on_path};
 use crate::config::{Config, Destination, HashKey, Policy, text};
 use crate::dispatcher::{SLOTS, kamailio_hash, slot_of};
-use crate::proxy::{Datagram, Decision, Forward, Proxy, Selection, Way};
+use crate::proxy::{Datagram, Decision, Forward, HostPort, Proxy, Selection, Way};
 
 /// Show what would be done with a message, and why.
 #[derive(Clone, Debug, Args)]
@@ -86,6 +86,7 @@ pub(super) fn explain(args: &ExplainArgs) -> io::Result<ExitCode> {
         datagram,
         front,
         decision,
+        wanted: decider.wanted(),
         also: decider.also(),
         after: decider.octets(),
     };
@@ -140,6 +141,8 @@ struct Explanation<'a> {
     /// The front balancer that it came by.
     front: Option<SocketAddr>,
     decision: Decision,
+    /// The name that it asks for, if it does.
+    wanted: &'a HostPort,
     also: &'a [SocketAddr],
     after: &'a [u8],
 }
@@ -284,6 +287,7 @@ impl Explanation<'_> {
         let (action, to) = match self.decision {
             Decision::Forward(Forward { to, .. }) => ("forward", Some(to)),
             Decision::Reply(reply) => ("reply", Some(reply.to)),
+            Decision::Resolve => ("resolve", None),
             Decision::Drop(_) => ("drop", None),
         };
         json!({
@@ -308,7 +312,7 @@ impl Explanation<'_> {
     fn also(&self) -> &[SocketAddr] {
         match self.decision {
             Decision::Forward(_) => self.also,
-            Decision::Reply(_) | Decision::Drop(_) => &[],
+            Decision::Reply(_) | Decision::Resolve | Decision::Drop(_) => &[],
         }
     }
 
@@ -398,6 +402,17 @@ impl Explanation<'_> {
                 format!("reply {} to {}", reply.status.text(), reply.to),
                 format!("{}: {}", reply.reason.name(), reply.reason.explanation()),
             ),
+            Decision::Resolve => {
+                let HostPort { host, port } = self.wanted;
+                let asked = match port {
+                    Some(port) => format!("A and AAAA, port {port}"),
+                    None => format!("SRV of _sip._udp.{host}, else A and AAAA with port 5060"),
+                };
+                (
+                    format!("would resolve {host} ({asked}) and forward to what it stands for"),
+                    self.way(Way::Outbound),
+                )
+            }
             Decision::Drop(reason) => (
                 "drop, nothing is sent".to_owned(),
                 format!("{}: {}", reason.name(), reason.explanation()),

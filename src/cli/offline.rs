@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::config::Config;
-use crate::proxy::{Datagram, Decision, Proxy, Scratch, Secret};
+use crate::proxy::{Datagram, Decision, HostPort, Proxy, Scratch, Secret};
 use crate::sip::MAX_DATAGRAM;
 use crate::supervisor;
 
@@ -61,7 +61,7 @@ impl Decider {
         self.length = match decision {
             Decision::Forward(forward) => forward.length,
             Decision::Reply(reply) => reply.length,
-            Decision::Drop(_) => 0,
+            Decision::Resolve | Decision::Drop(_) => 0,
         };
         decision
     }
@@ -69,6 +69,11 @@ impl Decider {
     /// Where else the last decision would send it.
     pub(super) fn also(&self) -> &[SocketAddr] {
         self.scratch.also()
+    }
+
+    /// The name that the last decision asks for, if it does.
+    pub(super) fn wanted(&self) -> &HostPort {
+        self.scratch.names().wanted()
     }
 
     /// What the last decision would send; empty where that is nothing.

@@ -27,6 +27,8 @@ fn write_config(out: &mut String, config: &Config) -> fmt::Result {
     writeln!(out, "receive-buffer = {}", config.receive_buffer)?;
     writeln!(out, "send-buffer = {}", config.send_buffer)?;
     writeln!(out, "reply-rate = {}", config.reply_rate)?;
+    writeln!(out, "resolve = {}", config.resolve)?;
+    writeln!(out, "resolver = {}", list(&config.resolvers))?;
     let second_chance = config.second_chance.as_secs();
     writeln!(out, "second-chance-s = {second_chance}")?;
     if let Some(path) = &config.secret_file {

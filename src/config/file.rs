@@ -18,7 +18,7 @@ use super::{
     Advertise, BATCHES, Destination, HashKey, Policy, RATES, SECOND_CHANCES, WAITS, WORKERS,
 };
 
-const TOP_LEVEL: [&str; 20] = [
+const TOP_LEVEL: [&str; 22] = [
     "listen",
     "advertise",
     "workers",
@@ -32,6 +32,8 @@ const TOP_LEVEL: [&str; 20] = [
     "send-buffer",
     "secret-file",
     "reply-rate",
+    "resolve",
+    "resolver",
     "second-chance-s",
     "allow-next-hop",
     "policy",
@@ -206,13 +208,17 @@ fn settings(top: &mut Section<'_>, report: &mut Report) -> Settings {
         reply_rate: top
             .take("reply-rate")
             .and_then(|item| item.integer(RATES, report)),
+        resolve: boolean(top, "resolve", report),
+        resolvers: top
+            .take("resolver")
+            .map(|item| list(item, text::resolver, report)),
         second_chance: top
             .take("second-chance-s")
             .and_then(|item| item.integer(SECOND_CHANCES, report))
             .map(Duration::from_secs),
         allow_next_hop: top
             .take("allow-next-hop")
-            .map(|item| networks(item, report)),
+            .map(|item| list(item, text::network, report)),
         record_route: boolean(top, "record-route", report),
         path: boolean(top, "path", report),
     }
@@ -223,10 +229,14 @@ fn boolean(section: &mut Section<'_>, key: &'static str, report: &mut Report) ->
 }
 
 /// An empty list is a list: it takes away what the default would allow.
-fn networks(item: Item<'_>, report: &mut Report) -> Vec<IpNet> {
+fn list<T>(
+    item: Item<'_>,
+    parser: impl Fn(&str) -> Result<T, Fault>,
+    report: &mut Report,
+) -> Vec<T> {
     let items = item.list(report).into_iter();
-    let networks = items.filter_map(|item| item.parse(text::network, report));
-    networks.map(|network| network.value).collect()
+    let values = items.filter_map(|item| item.parse(&parser, report));
+    values.map(|placed| placed.value).collect()
 }
 
 fn listener(mut section: Section<'_>, report: &mut Report) -> Option<ListenerDraft> {

@@ -74,6 +74,11 @@ pub struct Config {
     pub secret_file: Option<PathBuf>,
     /// Local replies a second to one source prefix (IPv4 /24, IPv6 /48).
     pub reply_rate: u32,
+    /// Whether next hops that members name by a host name are resolved.
+    pub resolve: bool,
+    /// The name servers to ask; where there are none, those of
+    /// `/etc/resolv.conf`.
+    pub resolvers: Vec<SocketAddr>,
     /// How long after a reload a CANCEL or ACK also goes where the sets and
     /// routes of before send it; 0: not at all.
     pub second_chance: Duration,

@@ -1,17 +1,18 @@
 //! The decision: what becomes of one datagram (RFC 3261 §16.11).
 //!
 //! [`Proxy::decide`] is the only place where that is decided; the workers,
-//! `explain`, the tests, the fuzz targets and the benches all call it. It
-//! reads the datagram, where it came from and on which listener, and a
-//! [`Proxy`] that never changes: [`Proxy::successor`] makes another one when
-//! the configuration does. It touches no socket, clock, random source, log or
-//! lock, and allocates nothing.
+//! `explain`, `simulate`, `replay`, the tests, the fuzz targets and the benches
+//! all call it. It reads the datagram, where it came from and on which
+//! listener, and a [`Proxy`] that never changes: [`Proxy::successor`] makes
+//! another one when the configuration does. It touches no socket, clock, random
+//! source, log or lock, and allocates nothing.
 
 mod branch;
 mod cookie;
 mod generation;
 mod limiter;
 mod local;
+mod names;
 mod next_hop;
 mod on_path;
 mod proxy_protocol;
@@ -38,6 +39,7 @@ use crate::sip::{MAX_DATAGRAM, Message, NotSip, Rewrite, StartLine, scan};
 
 pub use cookie::{Cookie, Purpose};
 pub use limiter::ReplyLimiter;
+pub use names::{HostPort, MAX_HELD, MAX_NAMES, Names, Server};
 pub use reason::{Reason, Status};
 pub use second_chance::Also;
 pub use secret::{Secret, SecretError};
@@ -52,6 +54,8 @@ use routes::Target;
 pub struct Proxy {
     locals: Arc<Locals>,
     allowed: Vec<IpNet>,
+    /// Whether members may name next hops by host names.
+    resolve: bool,
     secret: Secret,
     current: Arc<Generation>,
     /// What was current before, newest first.
@@ -80,6 +84,8 @@ pub enum Decision {
     Forward(Forward),
     /// Answer it ourselves, once and without memory (RFC 3261 §8.2.7).
     Reply(Reply),
+    /// Find out what [`Names::wanted`] stands for, and decide it again.
+    Resolve,
     /// Send nothing.
     Drop(Reason),
 }
@@ -209,6 +215,7 @@ pub struct Scratch {
     /// What is hashed. Never more than the parts of one datagram and a few
     /// octets beside them, so it does not grow.
     octets: Vec<u8>,
+    names: Names,
 }
 
 impl Scratch {
@@ -218,6 +225,17 @@ impl Scratch {
     #[must_use]
     pub fn also(&self) -> &[SocketAddr] {
         self.also.addresses()
+    }
+
+    /// What is known of names.
+    #[must_use]
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// The same, to add to it.
+    pub fn names_mut(&mut self) -> &mut Names {
+        &mut self.names
     }
 
     #[cold]
@@ -251,6 +269,7 @@ impl Proxy {
         Self {
             locals: Arc::new(Locals::new(&config.listeners)),
             allowed: config.allowed_next_hops.clone(),
+            resolve: config.resolve,
             current: Arc::new(Generation::new(config, secret.selection_key(), 1)),
             former: Vec::new(),
             secret,
@@ -302,6 +321,7 @@ impl Proxy {
             turns: Turns::new(self.dispatcher()),
             generation: Arc::clone(&self.current),
             octets: Vec::with_capacity(MAX_DATAGRAM + 1024),
+            names: Names::new(),
         }
     }
 

@@ -28,6 +28,8 @@ pub enum Reason {
     Route,
     NoDestination,
     NextHop,
+    Unresolved,
+    TooManyNames,
     ForbiddenNextHop,
     ForgedFlow,
     Loop,
@@ -59,7 +61,7 @@ pub enum Status {
 
 impl Reason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 34] = [
         Self::KeepAlive,
         Self::NotSip,
         Self::BadSource,
@@ -82,6 +84,8 @@ impl Reason {
         Self::Route,
         Self::NoDestination,
         Self::NextHop,
+        Self::Unresolved,
+        Self::TooManyNames,
         Self::ForbiddenNextHop,
         Self::ForgedFlow,
         Self::Loop,
@@ -120,6 +124,8 @@ impl Reason {
             Self::Route => "route",
             Self::NoDestination => "no-destination",
             Self::NextHop => "next-hop",
+            Self::Unresolved => "unresolved",
+            Self::TooManyNames => "too-many-names",
             Self::ForbiddenNextHop => "forbidden-next-hop",
             Self::ForgedFlow => "forged-flow",
             Self::Loop => "loop",
@@ -161,7 +167,11 @@ impl Reason {
             Self::Route => "A Route value that cannot be read, or too many of our own",
             Self::NoDestination => "No destination of the set can take new work",
             Self::NextHop => {
-                "A member names a next hop that UDP cannot reach: a host name, another transport, or an address family without a listener"
+                "A member names a next hop that UDP cannot reach: another transport, an address family without a listener, or a host name where names are not resolved"
+            }
+            Self::Unresolved => "A member names a host that DNS does not know, or not in time",
+            Self::TooManyNames => {
+                "A member names a host, and too many requests wait for DNS already"
             }
             Self::ForbiddenNextHop => {
                 "The next hop is a multicast, broadcast or unspecified address, or us"
@@ -208,7 +218,9 @@ impl Reason {
             Self::Loop => Status::LoopDetected,
             Self::TooManyHops => Status::TooManyHops,
             Self::UnknownMethod => Status::NotImplemented,
-            Self::NoDestination | Self::NextHop => Status::ServiceUnavailable,
+            Self::NoDestination | Self::NextHop | Self::Unresolved | Self::TooManyNames => {
+                Status::ServiceUnavailable
+            }
             Self::Version => Status::VersionNotSupported,
             Self::TooLarge => Status::MessageTooLarge,
             Self::KeepAlive

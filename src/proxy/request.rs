@@ -94,7 +94,9 @@ impl<'a> Request<'a> {
         let (uri, in_dialog) = self.validate(transaction, scratch)?;
         let sender = self.proxy.dispatcher().sender(self.datagram.source);
         let routes = self.routes(uri, sender.is_some(), scratch)?;
-        let hop = self.next_hop(sender, &routes, scratch)?;
+        let Some(hop) = self.next_hop(sender, &routes, scratch)? else {
+            return Ok(Decision::Resolve);
+        };
         let Hop { way, to, .. } = hop;
         if is_forbidden(to) || self.proxy.locals.is_bound(to) {
             return Err(Reason::ForbiddenNextHop);

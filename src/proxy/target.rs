@@ -1,9 +1,9 @@
-//! From hosts on the wire to addresses. No name is ever resolved here.
+//! From hosts on the wire to addresses; names are not resolved here.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::local::Locals;
-use crate::sip::{Span, Uri, Via, eq_ignore_case, port};
+use crate::sip::{Scheme, Span, Uri, Via, eq_ignore_case, port};
 
 /// What a URI names.
 #[derive(Clone, Copy)]
@@ -12,7 +12,9 @@ pub(super) enum Named {
     Us,
     /// An address, and whether it is asked for by another transport than UDP.
     Address(SocketAddr, bool),
-    /// A host name, or a telephone number.
+    /// A host by its name, to be reached by UDP, and the port where it is given.
+    Name(Span, Option<u16>),
+    /// A telephone number, or a host by its name that is not for UDP.
     NoAddress,
 }
 
@@ -25,7 +27,8 @@ pub(super) fn named(locals: &Locals, bytes: &[u8], uri: &Uri) -> Named {
     }
     match uri_address(bytes, uri) {
         Some(address) => Named::Address(address, wants_other_transport(bytes, uri)),
-        None => Named::NoAddress,
+        None if uri.scheme != Scheme::Sip || wants_other_transport(bytes, uri) => Named::NoAddress,
+        None => Named::Name(uri_host(uri), uri.port),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::proxy::{CookieUse, Decision, Forward, Way};
 /// What a configuration does with a message.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Outcome {
-    /// `forward`, `reply`, `drop` or `not ours`.
+    /// `forward`, `reply`, `resolve`, `drop` or `not ours`.
     pub(super) action: &'static str,
     /// Where something is sent.
     pub(super) to: Option<SocketAddr>,
@@ -50,6 +50,10 @@ impl Outcome {
                 outcome.to = Some(reply.to);
                 outcome.status = Some(reply.status.code());
                 outcome.why = reply.reason.name().to_owned();
+            }
+            Decision::Resolve => {
+                outcome.action = "resolve";
+                outcome.why = way_name(Way::Outbound, config);
             }
             Decision::Drop(reason) => {
                 outcome.action = "drop";
