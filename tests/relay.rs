@@ -17,6 +17,8 @@ use support::viaduct::Viaduct;
 struct Ambush {
     scene: Scene,
     victims: [Peer; 2],
+    /// Asked for names of members' next hops, and for nothing from outside.
+    name_server: Peer,
 }
 
 impl Ambush {
@@ -25,7 +27,12 @@ impl Ambush {
         let first = ["--listen", "127.0.0.1:0", "--listen", "[::1]:0", "--to"];
         let mut first: Vec<String> = first.iter().map(|&arg| arg.to_owned()).collect();
         first.push(farm[0].address().to_string());
+        let name_server = Peer::new(V4);
+        let names = ["--resolve", "on", "--resolver"].map(str::to_owned);
+        first.extend(names);
+        first.push(name_server.address().to_string());
         Self {
+            name_server,
             scene: Scene::with(farm, &first, args),
             victims: [
                 Peer::at(SocketAddr::from(([127, 0, 0, 77], 0))),
@@ -93,6 +100,7 @@ impl Ambush {
     #[track_caller]
     fn assert_silence(&self) {
         self.victims.iter().for_each(Peer::assert_silent);
+        self.name_server.assert_silent();
     }
 }
 
@@ -305,7 +313,7 @@ fn whatever_a_request_is_made_of_it_reaches_no_stranger() {
         }
         let hops = format!("Max-Forwards: {hops}");
         ambush.play(&request.max_forwards(&hops));
-        for victim in &ambush.victims {
+        for victim in ambush.victims.iter().chain([&ambush.name_server]) {
             prop_assert!(victim.poll().is_none());
         }
         Ok(())
