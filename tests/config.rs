@@ -43,7 +43,10 @@ fn every_example_passes() {
             checked += 1;
         }
     }
-    assert!(checked >= 3, "two viaduct.toml and dispatcher.list at least");
+    assert!(
+        checked >= 3,
+        "two viaduct.toml and dispatcher.list at least"
+    );
 }
 
 #[test]
