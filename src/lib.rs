@@ -5,6 +5,7 @@ pub mod demo;
 pub mod dispatcher;
 pub mod net;
 pub mod proxy;
+pub mod resolver;
 pub mod sip;
 pub mod supervisor;
 pub mod worker;

@@ -23,7 +23,7 @@ fn effective(command: &mut Command, key: &str) -> String {
 
 /// A setting as written in the file, in its variable and in its flag, and as
 /// the effective configuration then prints it; first the default.
-const PRECEDENCE: [(&str, [&str; 3], [&str; 4]); 17] = [
+const PRECEDENCE: [(&str, [&str; 3], [&str; 4]); 19] = [
     ("workers", ["5", "6", "7"], ["", "5", "6", "7"]),
     ("batch", ["10", "20", "30"], ["256", "10", "20", "30"]),
     (
@@ -58,6 +58,21 @@ const PRECEDENCE: [(&str, [&str; 3], [&str; 4]); 17] = [
         ["4194304", "65536", "1048576", "2097152"],
     ),
     ("reply-rate", ["1", "2", "3"], ["100", "1", "2", "3"]),
+    (
+        "resolve",
+        ["true", "off", "on"],
+        ["false", "true", "false", "true"],
+    ),
+    (
+        "resolver",
+        ["['[::1]']", "192.0.2.53,192.0.2.54:5353", "192.0.2.55"],
+        [
+            "[]",
+            "[\"[::1]:53\"]",
+            "[\"192.0.2.53:53\", \"192.0.2.54:5353\"]",
+            "[\"192.0.2.55:53\"]",
+        ],
+    ),
     (
         "second-chance-s",
         ["0", "60", "3600"],
@@ -317,5 +332,5 @@ fn every_flag_of_check_tells_its_default() {
         assert!(option.contains("[default"), "{option}");
         tunables += 1;
     }
-    assert_eq!(tunables, 23);
+    assert_eq!(tunables, 25);
 }

@@ -43,17 +43,21 @@ fn listener() -> impl Strategy<Value = Listener> {
         address,
         any::<u16>(),
         prop::option::of(advertise),
+        networks(),
         any::<[bool; 2]>(),
         networks(),
     )
         .prop_map(
-            |(name, host, port, advertise, [record_route, path], egress)| Listener {
-                name,
-                address: format!("{host}:{port}").parse().expect("an address"),
-                advertise,
-                record_route,
-                path,
-                egress,
+            |(name, host, port, advertise, proxy_protocol, [record_route, path], egress)| {
+                Listener {
+                    name,
+                    address: format!("{host}:{port}").parse().expect("an address"),
+                    advertise,
+                    proxy_protocol,
+                    record_route,
+                    path,
+                    egress,
+                }
             },
         )
 }
@@ -130,10 +134,18 @@ fn route() -> impl Strategy<Value = Route> {
         prop::collection::vec("[ -~]{1,5}", 0..3),
         networks(),
         prop::collection::vec(any::<usize>(), 0..3),
-        any::<Option<bool>>(),
+        any::<(Option<bool>, bool)>(),
     )
         .prop_map(
-            |(set, methods, hosts, user_prefixes, sources, listeners, record_route)| Route {
+            |(
+                set,
+                methods,
+                hosts,
+                user_prefixes,
+                sources,
+                listeners,
+                (record_route, follow_replaces),
+            )| Route {
                 set,
                 methods,
                 hosts,
@@ -141,6 +153,7 @@ fn route() -> impl Strategy<Value = Route> {
                 sources,
                 listeners,
                 record_route,
+                follow_replaces,
             },
         )
 }
@@ -156,6 +169,8 @@ prop_compose! {
         (receive_buffer, send_buffer) in (4096..1_usize << 30, 4096..1_usize << 30),
         gso in prop::sample::select(vec![Gso::Pad, Gso::Exact, Gso::Off]),
         (coalesce, spin) in ((0..=10_000_u64).prop_map(Duration::from_micros), (0..=10_000_u64).prop_map(Duration::from_micros)),
+        resolve in any::<bool>(),
+        resolvers in prop::collection::vec((any::<u8>(), 1..u16::MAX).prop_map(|(host, port)| SocketAddr::from(([192, 0, 2, host], port))), 0..3),
         secret_file in prop::option::of("[ -~]{1,20}"),
     ) -> Config {
         let (mut listeners, mut sets) = (listeners, sets);
@@ -188,6 +203,8 @@ prop_compose! {
             send_buffer,
             secret_file: secret_file.map(|name| PathBuf::from("/").join(name)),
             reply_rate,
+            resolve,
+            resolvers,
             second_chance,
         }
     }

@@ -208,6 +208,35 @@ fn without_a_secret_file_explain_says_that_it_cannot_know() {
 }
 
 #[test]
+fn explain_says_what_it_would_resolve_and_asks_nobody() {
+    let server = Peer::new(V4);
+    let address = server.address().to_string();
+    let pair = Pair::start(1, &["--resolve", "--resolver", &address]);
+    let member = pair.scene.farm[0].address();
+    let file = pair.folder.path().join("message");
+    for (uri, wanted) in [
+        (
+            "sip:Pbx.test",
+            "SRV of _sip._udp.pbx.test, else A and AAAA with port 5060",
+        ),
+        ("sip:pbx.test:5070", "A and AAAA, port 5070"),
+    ] {
+        fs::write(&file, Request::new("BYE", member).uri(uri).text()).expect("a file");
+        let output = Command::new(env!("CARGO_BIN_EXE_viaduct"))
+            .arg("explain")
+            .args(&pair.args)
+            .args(["--from", &member.to_string(), "--message"])
+            .arg(&file)
+            .output()
+            .expect("an end");
+        let said = String::from_utf8_lossy(&output.stdout);
+        let wanted = format!("decision   would resolve pbx.test ({wanted})");
+        assert!(output.status.success() && said.contains(&wanted), "{said}");
+    }
+    server.assert_silent();
+}
+
+#[test]
 fn the_second_chance_is_shown_from_the_configuration_of_before() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
@@ -239,4 +268,99 @@ fn the_second_chance_is_shown_from_the_configuration_of_before() {
         assert!(explain(method, &before).contains("\nalso       to 10.0.0.1:5060: "));
     }
     assert_eq!(also("INVITE", &before), serde_json::json!([]));
+}
+
+#[test]
+fn explain_reads_cookies_and_tells_directions() {
+    let pair = Pair::start(3, &["--record-route", "--path"]);
+    let scene = &pair.scene;
+    let front = scene.front().to_string();
+    let invite = scene.request("INVITE");
+    let told = pair.json(invite.text().as_bytes(), &scene.caller);
+    assert_eq!(told["direction"], "inward, from outside");
+    assert_eq!(told["cookies"], serde_json::json!([]));
+    let added = &told["adds"][0];
+    assert_eq!(added["place"], "Record-Route");
+    assert_eq!(added["destination"], told["to"]);
+    assert_eq!([&added["outer"], &added["inner"]], [&*front, &*front]);
+
+    let (member, got) = scene.pass(invite.text());
+    let server = scene.farm[member].address().to_string();
+    let got = String::from_utf8(got).expect("text");
+    let mut rows = got.lines();
+    let route = rows.find_map(|row| row.strip_prefix("Record-Route: "));
+    let route = format!("Route: {}", route.expect("a Record-Route"));
+    let bye = |route: &str| {
+        let bye = invite.method("BYE").to("<sip:desk@farm.example>;tag=s");
+        bye.row(route).text()
+    };
+    let told = pair.assert_agrees(bye(&route), &scene.caller);
+    let cookie = &told["cookies"][0];
+    assert_eq!(
+        (&cookie["place"], &cookie["purpose"]),
+        (&"Route".into(), &"dialog".into())
+    );
+    assert_eq!(
+        (&cookie["verified"], &cookie["destination"]),
+        (&true.into(), &told["to"])
+    );
+    assert_eq!(
+        (&cookie["gone"], &told["adds"]),
+        (&false.into(), &serde_json::json!([]))
+    );
+
+    // One digit of the MAC.
+    let at = route.find('@').expect("a user part") - 1;
+    let digit = if route.as_bytes()[at] == b'0' {
+        "1"
+    } else {
+        "0"
+    };
+    let forged = format!("{}{digit}{}", &route[..at], &route[at + 1..]);
+    let told = pair.assert_agrees(bye(&forged), &scene.caller);
+    let cookie = &told["cookies"][0];
+    assert_eq!(
+        (&cookie["verified"], &cookie["destination"]),
+        (&false.into(), &Value::Null)
+    );
+    let text = pair
+        .explain(bye(&forged).as_bytes(), &scene.caller, &[])
+        .stdout;
+    assert!(String::from_utf8_lossy(&text).contains("does not verify: forged"));
+
+    // A destination that the configuration no longer has.
+    let others = scene.farm.iter().map(|each| each.address().to_string());
+    let others: Vec<_> = others.filter(|each| *each != server).collect();
+    let file = pair.folder.path().join("message");
+    fs::write(&file, bye(&route)).expect("a file");
+    let output = Command::new(env!("CARGO_BIN_EXE_viaduct"))
+        .args(["explain", "--json", "--listen", &front, "--message"])
+        .arg(&file)
+        .args(["--to", &others[0], "--to", &others[1], "--secret-file"])
+        .arg(pair.folder.path().join("secret"))
+        .output()
+        .expect("an explanation");
+    let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(
+        (&told["cookies"][0]["verified"], &told["cookies"][0]["gone"]),
+        (&true.into(), &true.into())
+    );
+
+    let out = invite
+        .method("BYE")
+        .uri(format!("sip:{}", scene.caller.address()));
+    let told = pair.assert_agrees(out.row(&route).text(), &scene.farm[member]);
+    let direction = told["direction"].as_str().expect("a direction");
+    assert_eq!(
+        direction,
+        format!("outward, from member {server} of set default")
+    );
+
+    let told = pair.assert_agrees(scene.request("REGISTER").text(), &scene.caller);
+    let path = &told["adds"][0];
+    assert_eq!(
+        (&path["place"], &path["purpose"]),
+        (&"Path".into(), &"path".into())
+    );
+    assert_eq!(path["flow"], scene.caller.address().to_string());
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, and those below it that it may use.
-const ROOMS: [(&str, &[&str]); 9] = [
+const ROOMS: [(&str, &[&str]); 10] = [
     ("main", &["cli"]),
     (
         "cli",
@@ -14,6 +14,7 @@ const ROOMS: [(&str, &[&str]); 9] = [
             "demo",
             "supervisor",
             "worker",
+            "resolver",
             "net",
             "proxy",
             "dispatcher",
@@ -26,6 +27,7 @@ const ROOMS: [(&str, &[&str]); 9] = [
         &[
             "supervisor",
             "worker",
+            "resolver",
             "net",
             "proxy",
             "dispatcher",
@@ -35,9 +37,21 @@ const ROOMS: [(&str, &[&str]); 9] = [
     ),
     (
         "supervisor",
-        &["worker", "net", "proxy", "dispatcher", "config", "sip"],
+        &[
+            "worker",
+            "resolver",
+            "net",
+            "proxy",
+            "dispatcher",
+            "config",
+            "sip",
+        ],
     ),
-    ("worker", &["net", "proxy", "dispatcher", "config", "sip"]),
+    (
+        "worker",
+        &["resolver", "net", "proxy", "dispatcher", "config", "sip"],
+    ),
+    ("resolver", &["proxy", "config", "sip"]),
     ("net", &["sip"]),
     ("proxy", &["dispatcher", "config", "sip"]),
     ("dispatcher", &["config", "sip"]),
@@ -48,13 +62,15 @@ const ROOMS: [(&str, &[&str]); 9] = [
 const PURE: [&str; 4] = ["proxy", "dispatcher", "config", "sip"];
 
 /// What would make them depend on anything else.
-const IMPURE: [&str; 16] = [
+const IMPURE: [&str; 18] = [
     "Instant",
     "SystemTime",
     "UdpSocket",
     "TcpStream",
     "socket2",
     "mio::",
+    "tokio",
+    "hickory",
     "libc",
     "getrandom",
     "RandomState",

@@ -3,12 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::time::{Duration, Instant};
 
 mod support;
-use support::dialog::{Peer, Scene, read, response, status};
+use support::dialog::{Peer, Request, Scene, read, response, status};
 use support::farm::{Farm, LISTEN, text};
 use support::net::V4;
 use support::process::Signal;
+
+const PATIENCE: Duration = Duration::from_secs(15);
 
 #[test]
 fn a_member_comes_drains_and_goes() {
@@ -265,4 +268,43 @@ fn a_dispatcher_list_is_read_again() {
     for _ in 0..20 {
         assert_eq!(scene.pass(scene.request("INVITE").text()).0, 1);
     }
+}
+
+#[test]
+fn the_last_request_of_a_dialog_is_shown_for_each_destination() {
+    let mut farm = Farm::new(&["", "", "-"], "", &[]);
+    let members = farm.scene.farm.iter();
+    let names: Vec<_> = members
+        .map(|member| format!("last-in-dialog-farm-{}", member.address()))
+        .collect();
+    let shown = |farm: &mut Farm| {
+        let counters = farm.scene.viaduct.counters();
+        let shown: Vec<_> = names.iter().map(|name| counters.has(name)).collect();
+        shown
+    };
+    farm.shares(20);
+    assert_eq!(shown(&mut farm), [false, false, false], "no dialog yet");
+    let front = farm.scene.front();
+    let bye = farm
+        .scene
+        .request("BYE")
+        .to("<sip:desk@farm.example>;tag=t");
+    let first = farm.scene.farm[0].address();
+    farm.scene
+        .pass(bye.clone().uri(format!("sip:desk@{first}")).text());
+    assert_eq!(shown(&mut farm), [true, false, false], "to a member");
+    // It moves to another place, and keeps what was seen of it.
+    farm.change(&["", ";state=draining", ""]);
+    let phone = format!("sip:ann@{}", farm.scene.caller.address());
+    let from = Request::new("BYE", farm.scene.farm[1].address());
+    let from = from.to("<sip:ann@phones.example>;tag=t").uri(phone);
+    farm.scene.farm[1].send(front, from.text());
+    farm.scene.caller.receive();
+    assert_eq!(shown(&mut farm), [true, true, false], "from a member");
+    let end = Instant::now() + PATIENCE;
+    while farm.scene.viaduct.counter(&names[0]) == 0 {
+        assert!(Instant::now() < end, "it grows no older");
+    }
+    farm.change(&["-", "", ""]);
+    assert_eq!(shown(&mut farm), [false, true, false], "the first is gone");
 }

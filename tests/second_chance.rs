@@ -128,6 +128,22 @@ fn what_might_act_twice_is_sent_once() {
 }
 
 #[test]
+fn what_comes_round_does_not_multiply() {
+    let mut farm = farm(&["", "-"], "");
+    farm.change(&["-", ""]);
+    let own = format!("Via: SIP/2.0/UDP {};branch=z9hG4bKx", farm.scene.front());
+    for method in ["CANCEL", "ACK"] {
+        let request = farm.scene.request(method);
+        assert_eq!(farm.reached(request.text()), [0, 1]);
+        let other = request
+            .clone()
+            .row("Via: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKx");
+        assert_eq!(farm.reached(other.text()), [0, 1]);
+        assert_eq!(farm.reached(request.row(&own).text()), [1]);
+    }
+}
+
+#[test]
 fn a_481_passes_where_nothing_has_changed() {
     let mut farm = farm(&["", "", "-"], "");
     let refuse = |farm: &Farm, call: &Request| {

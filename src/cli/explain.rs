@@ -10,12 +10,12 @@ use clap::Args;
 use serde_json::{Value, json};
 use similar::{ChangeTag, TextDiff};
 
+use super::offline::Decider;
 use super::report::printable;
-use super::{Tunables, offline};
+use super::{Tunables, offline, on_path};
 use crate::config::{Config, Destination, HashKey, Policy, text};
 use crate::dispatcher::{SLOTS, kamailio_hash, slot_of};
-use crate::proxy::{Datagram, Decision, Forward, Proxy, Selection, Way};
-use crate::sip::MAX_DATAGRAM;
+use crate::proxy::{Datagram, Decision, Forward, HostPort, Proxy, Selection, Way};
 
 /// Show what would be done with a message, and why.
 #[derive(Clone, Debug, Args)]
@@ -38,6 +38,9 @@ pub struct ExplainArgs {
     /// Configuration that was in force before: shows the second chance of CANCEL and ACK
     #[arg(long, value_name = "FILE")]
     pub before: Option<PathBuf>,
+    /// The listener that it comes in on [default: the first of the family of --from]
+    #[arg(long, value_name = "NAME")]
+    pub listener: Option<String>,
     /// Print JSON instead of text
     #[arg(long)]
     pub json: bool,
@@ -49,11 +52,14 @@ pub(super) fn explain(args: &ExplainArgs) -> io::Result<ExitCode> {
     };
     let (secret, known) = offline::secret(&config)?;
     let source = args.from.unwrap_or_else(|| example_source(&config));
-    let listener = config
-        .listeners
-        .iter()
-        .position(|each| each.address.is_ipv4() == source.is_ipv4())
-        .ok_or_else(|| io::Error::other(format!("no listener of the family of {source}")))?;
+    let listener = match &args.listener {
+        Some(name) => offline::listener(&config, name)?,
+        None => config
+            .listeners
+            .iter()
+            .position(|each| each.address.is_ipv4() == source.is_ipv4())
+            .ok_or_else(|| io::Error::other(format!("no listener of the family of {source}")))?,
+    };
     let message = message(args, &config, source)?;
     let proxy = match &args.before {
         None => Proxy::new(&config, secret),
@@ -64,24 +70,24 @@ pub(super) fn explain(args: &ExplainArgs) -> io::Result<ExitCode> {
             Proxy::new(&before, secret).successor(&config)
         }
     };
+    let mut decider = Decider::new(proxy);
     let datagram = Datagram {
         bytes: &message,
         source,
         listener,
     };
-    let mut after = vec![0; MAX_DATAGRAM];
-    let decision = proxy.decide(&datagram, &mut proxy.scratch(), &mut after);
-    after.truncate(match decision {
-        Decision::Forward(forward) => forward.length,
-        Decision::Reply(reply) => reply.length,
-        Decision::Drop(_) => 0,
-    });
+    let decision = decider.decide(&datagram);
+    // What was dropped for the header that it has or lacks, as it came.
+    let (datagram, front) = decider.proxy.unwrap(&datagram).unwrap_or((datagram, None));
     let explanation = Explanation {
         config: &config,
-        proxy: &proxy,
+        proxy: &decider.proxy,
         datagram,
+        front,
         decision,
-        after,
+        wanted: decider.wanted(),
+        also: decider.also(),
+        after: decider.octets(),
     };
     let mut out = io::BufWriter::new(io::stdout().lock());
     if args.json {
@@ -129,9 +135,15 @@ fn message(args: &ExplainArgs, config: &Config, source: SocketAddr) -> io::Resul
 struct Explanation<'a> {
     config: &'a Config,
     proxy: &'a Proxy,
+    /// As its sender sent it.
     datagram: Datagram<'a>,
+    /// The front balancer that it came by.
+    front: Option<SocketAddr>,
     decision: Decision,
-    after: Vec<u8>,
+    /// The name that it asks for, if it does.
+    wanted: &'a HostPort,
+    also: &'a [SocketAddr],
+    after: &'a [u8],
 }
 
 /// A destination in the order in which the key would fall to it.
@@ -152,12 +164,17 @@ impl Explanation<'_> {
         } = self.datagram;
         let listener = &self.config.listeners[listener];
         // Writing to a string does not fail.
-        let _ = writeln!(
-            out,
-            "message    {} octets from {source} on listener {}",
-            bytes.len(),
-            listener.name
-        );
+        let _ = write!(out, "message    {} octets from {source}", bytes.len());
+        if let Some(front) = self.front {
+            let _ = write!(out, " by front balancer {front}");
+        }
+        let _ = writeln!(out, " on listener {}", listener.name);
+        if let Some(direction) = on_path::direction(self.proxy, self.config, &self.datagram) {
+            let _ = writeln!(out, "direction  {direction}");
+        }
+        for cookie in on_path::came(self.proxy, self.config, bytes) {
+            let _ = writeln!(out, "came with  {cookie}");
+        }
         if let Some(selection) = self.selection() {
             self.write_selection(&mut out, selection);
             if !secret_known {
@@ -166,6 +183,9 @@ impl Explanation<'_> {
         }
         let (what, why) = self.verdict();
         let _ = writeln!(out, "decision   {what}\nwhy        {why}");
+        for cookie in on_path::added(self.proxy, self.config, bytes, self.after) {
+            let _ = writeln!(out, "adds       {cookie}");
+        }
         for to in self.also() {
             let _ = writeln!(
                 out,
@@ -174,7 +194,7 @@ impl Explanation<'_> {
         }
         if !self.after.is_empty() {
             let _ = writeln!(out, "\nbefore and after, {} octets then:", self.after.len());
-            let (before, after) = (lossy(bytes), lossy(&self.after));
+            let (before, after) = (lossy(bytes), lossy(self.after));
             for change in TextDiff::from_lines(&before, &after).iter_all_changes() {
                 let sign = match change.tag() {
                     ChangeTag::Delete => '-',
@@ -266,27 +286,32 @@ impl Explanation<'_> {
         let (action, to) = match self.decision {
             Decision::Forward(Forward { to, .. }) => ("forward", Some(to)),
             Decision::Reply(reply) => ("reply", Some(reply.to)),
+            Decision::Resolve => ("resolve", None),
             Decision::Drop(_) => ("drop", None),
         };
         json!({
             "source": self.datagram.source,
+            "front": self.front,
             "listener": self.config.listeners[self.datagram.listener].name,
             "selection": selection,
             "action": action,
             "to": to,
+            "direction": on_path::direction(self.proxy, self.config, &self.datagram),
+            "cookies": on_path::came(self.proxy, self.config, self.datagram.bytes),
+            "adds": on_path::added(self.proxy, self.config, self.datagram.bytes, self.after),
             "also": self.also(),
             "decision": what,
             "why": why,
             "before": lossy(self.datagram.bytes),
-            "after": lossy(&self.after),
+            "after": lossy(self.after),
         })
     }
 
     /// Where else the request goes.
-    fn also(&self) -> Vec<SocketAddr> {
+    fn also(&self) -> &[SocketAddr] {
         match self.decision {
-            Decision::Forward(forward) => forward.also.iter().collect(),
-            Decision::Reply(_) | Decision::Drop(_) => Vec::new(),
+            Decision::Forward(_) => self.also,
+            Decision::Reply(_) | Decision::Resolve | Decision::Drop(_) => &[],
         }
     }
 
@@ -303,11 +328,20 @@ impl Explanation<'_> {
     /// The name of what is hashed, and its value.
     fn key(&self, set: usize) -> (String, String) {
         let hash_key = &self.config.sets[set].hash_key;
-        let value = match hash_key {
-            HashKey::Source => self.datagram.source.ip().to_string(),
-            _ => lossy(&self.proxy.key(&self.datagram, set).unwrap_or_default()),
+        let (octets, followed) = self.hashed(set);
+        let (name, value) = match (followed, hash_key) {
+            (Some(header), _) => (format!("call-id in {header}"), lossy(&octets)),
+            (None, HashKey::Source) => {
+                let source = self.datagram.source.ip();
+                ("source".to_owned(), source.to_string())
+            }
+            (None, key) => (text::hash_key_name(key), lossy(&octets)),
         };
-        (text::hash_key_name(hash_key), printable(&value))
+        (name, printable(&value))
+    }
+
+    fn hashed(&self, set: usize) -> (Vec<u8>, Option<&'static str>) {
+        self.proxy.key(&self.datagram, set).unwrap_or_default()
     }
 
     /// The hash, and the place among all that it leads to.
@@ -322,10 +356,7 @@ impl Explanation<'_> {
                 )
             }
             Policy::Kamailio => {
-                let call_id = self
-                    .proxy
-                    .key(&self.datagram, selection.set)
-                    .unwrap_or_default();
+                let (call_id, _) = self.hashed(selection.set);
                 let (hash, n) = (kamailio_hash(&call_id), set.destinations.len());
                 (
                     format!("{hash:08x}"),
@@ -370,6 +401,17 @@ impl Explanation<'_> {
                 format!("reply {} to {}", reply.status.text(), reply.to),
                 format!("{}: {}", reply.reason.name(), reply.reason.explanation()),
             ),
+            Decision::Resolve => {
+                let HostPort { host, port } = self.wanted;
+                let asked = match port {
+                    Some(port) => format!("A and AAAA, port {port}"),
+                    None => format!("SRV of _sip._udp.{host}, else A and AAAA with port 5060"),
+                };
+                (
+                    format!("would resolve {host} ({asked}) and forward to what it stands for"),
+                    self.way(Way::Outbound),
+                )
+            }
             Decision::Drop(reason) => (
                 "drop, nothing is sent".to_owned(),
                 format!("{}: {}", reason.name(), reason.explanation()),

@@ -10,9 +10,11 @@ mod demo;
 mod explain;
 mod man;
 mod offline;
+mod on_path;
 mod replay;
 mod report;
 mod run;
+mod simulate;
 mod table;
 mod tunables;
 
@@ -25,6 +27,7 @@ pub use demo::DemoArgs;
 pub use explain::ExplainArgs;
 pub use replay::ReplayArgs;
 pub use run::RunArgs;
+pub use simulate::{Changes, SimulateArgs};
 pub use tunables::Tunables;
 
 /// A stateless SIP load balancer for UDP that hashes Call-ID.
@@ -40,6 +43,7 @@ enum Command {
     Run(RunArgs),
     Check(check::CheckArgs),
     Explain(ExplainArgs),
+    Simulate(SimulateArgs),
     Replay(ReplayArgs),
     Demo(DemoArgs),
     Completions(completions::CompletionsArgs),
@@ -52,6 +56,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::check(&args),
         Command::Explain(args) => explain::explain(&args),
+        Command::Simulate(args) => simulate::simulate(&args),
         Command::Replay(args) => replay::replay(&args),
         Command::Demo(args) => demo::demo(&args),
         Command::Completions(args) => completions::completions(&args),

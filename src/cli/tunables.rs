@@ -1,4 +1,4 @@
-//! The flags that `run`, `check` and `explain` share.
+//! The flags that `run`, `check`, `explain`, `simulate` and `replay` share.
 //!
 //! Each has an environment variable; a flag goes before it, and it goes
 //! before the file.
@@ -112,6 +112,14 @@ pub struct Tunables {
     #[arg(long, value_name = "REPLIES", env = "VIADUCT_REPLY_RATE", value_parser = within(RATES))]
     pub reply_rate: Option<u32>,
 
+    /// Whether a next hop that a member names by a host name is resolved (RFC 3263), and its request held for at most 2 seconds meanwhile; it is answered 503 where this is off [default: off]
+    #[arg(long, value_name = "ON|OFF", env = "VIADUCT_RESOLVE", num_args = 0..=1, default_missing_value = "on", value_parser = on_off())]
+    pub resolve: Option<bool>,
+
+    /// Name server to ask, with port 53 unless given; can be repeated [default: those of /etc/resolv.conf]
+    #[arg(long, value_name = "ADDR[:PORT]", env = "VIADUCT_RESOLVER", value_delimiter = ',', value_parser = text::resolver)]
+    pub resolver: Vec<SocketAddr>,
+
     /// How long after a reload a CANCEL or ACK also goes where the sets and routes of before send it, in seconds from 0 to 3600 [default: 180]
     #[arg(long, value_name = "SECONDS", env = "VIADUCT_SECOND_CHANCE_S", value_parser = seconds())]
     pub second_chance_s: Option<Duration>,
@@ -132,6 +140,7 @@ pub struct Tunables {
 impl Tunables {
     /// What goes before the file.
     pub fn overrides(&self) -> Overrides {
+        let resolvers = Some(self.resolver.clone());
         let allow_next_hop = Some(self.allow_next_hop.clone());
         Overrides {
             listen: self.listen.clone(),
@@ -153,6 +162,8 @@ impl Tunables {
                 send_buffer: self.send_buffer,
                 secret_file: self.secret_file.clone(),
                 reply_rate: self.reply_rate,
+                resolve: self.resolve,
+                resolvers: resolvers.filter(|servers| !servers.is_empty()),
                 second_chance: self.second_chance_s,
                 allow_next_hop: allow_next_hop.filter(|networks| !networks.is_empty()),
                 record_route: self.record_route,

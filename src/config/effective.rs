@@ -27,6 +27,8 @@ fn write_config(out: &mut String, config: &Config) -> fmt::Result {
     writeln!(out, "receive-buffer = {}", config.receive_buffer)?;
     writeln!(out, "send-buffer = {}", config.send_buffer)?;
     writeln!(out, "reply-rate = {}", config.reply_rate)?;
+    writeln!(out, "resolve = {}", config.resolve)?;
+    writeln!(out, "resolver = {}", list(&config.resolvers))?;
     let second_chance = config.second_chance.as_secs();
     writeln!(out, "second-chance-s = {second_chance}")?;
     if let Some(path) = &config.secret_file {
@@ -66,6 +68,9 @@ fn write_listener(out: &mut String, listener: &Listener) -> fmt::Result {
     writeln!(out, "address = {}", string(&listener.address.to_string()))?;
     if let Some(advertise) = &listener.advertise {
         writeln!(out, "advertise = {}", string(&advertise.to_string()))?;
+    }
+    if !listener.proxy_protocol.is_empty() {
+        writeln!(out, "proxy-protocol = {}", list(&listener.proxy_protocol))?;
     }
     writeln!(out, "record-route = {}", listener.record_route)?;
     writeln!(out, "path = {}", listener.path)?;
@@ -119,6 +124,9 @@ fn write_route(out: &mut String, config: &Config, route: &Route) -> fmt::Result 
     }
     if let Some(record_route) = route.record_route {
         writeln!(out, "record-route = {record_route}")?;
+    }
+    if route.follow_replaces {
+        writeln!(out, "follow = \"replaces\"")?;
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ use super::{
     Advertise, BATCHES, Destination, HashKey, Policy, RATES, SECOND_CHANCES, WAITS, WORKERS,
 };
 
-const TOP_LEVEL: [&str; 20] = [
+const TOP_LEVEL: [&str; 22] = [
     "listen",
     "advertise",
     "workers",
@@ -32,6 +32,8 @@ const TOP_LEVEL: [&str; 20] = [
     "send-buffer",
     "secret-file",
     "reply-rate",
+    "resolve",
+    "resolver",
     "second-chance-s",
     "allow-next-hop",
     "policy",
@@ -80,6 +82,7 @@ pub(super) struct ListenerDraft {
     pub(super) name: Option<Placed<String>>,
     pub(super) address: Placed<SocketAddr>,
     pub(super) advertise: Option<Advertise>,
+    pub(super) proxy_protocol: Vec<Placed<IpNet>>,
     pub(super) record_route: Option<bool>,
     pub(super) path: Option<bool>,
     pub(super) egress: Vec<IpNet>,
@@ -92,6 +95,7 @@ impl ListenerDraft {
             name: None,
             address,
             advertise: None,
+            proxy_protocol: Vec::new(),
             record_route: None,
             path: None,
             egress: Vec::new(),
@@ -129,6 +133,7 @@ pub(super) struct RouteDraft {
     pub(super) sources: Vec<IpNet>,
     pub(super) listeners: Vec<Placed<String>>,
     pub(super) record_route: Option<bool>,
+    pub(super) follow: Option<Placed<()>>,
 }
 
 /// Reads a whole file; `None` where its syntax is broken.
@@ -203,13 +208,17 @@ fn settings(top: &mut Section<'_>, report: &mut Report) -> Settings {
         reply_rate: top
             .take("reply-rate")
             .and_then(|item| item.integer(RATES, report)),
+        resolve: boolean(top, "resolve", report),
+        resolvers: top
+            .take("resolver")
+            .map(|item| list(item, text::resolver, report)),
         second_chance: top
             .take("second-chance-s")
             .and_then(|item| item.integer(SECOND_CHANCES, report))
             .map(Duration::from_secs),
         allow_next_hop: top
             .take("allow-next-hop")
-            .map(|item| networks(item, report)),
+            .map(|item| list(item, text::network, report)),
         record_route: boolean(top, "record-route", report),
         path: boolean(top, "path", report),
     }
@@ -220,10 +229,14 @@ fn boolean(section: &mut Section<'_>, key: &'static str, report: &mut Report) ->
 }
 
 /// An empty list is a list: it takes away what the default would allow.
-fn networks(item: Item<'_>, report: &mut Report) -> Vec<IpNet> {
+fn list<T>(
+    item: Item<'_>,
+    parser: impl Fn(&str) -> Result<T, Fault>,
+    report: &mut Report,
+) -> Vec<T> {
     let items = item.list(report).into_iter();
-    let networks = items.filter_map(|item| item.parse(text::network, report));
-    networks.map(|network| network.value).collect()
+    let values = items.filter_map(|item| item.parse(&parser, report));
+    values.map(|placed| placed.value).collect()
 }
 
 fn listener(mut section: Section<'_>, report: &mut Report) -> Option<ListenerDraft> {
@@ -231,6 +244,7 @@ fn listener(mut section: Section<'_>, report: &mut Report) -> Option<ListenerDra
     let address = section.require("address", report);
     let address = address.and_then(|item| item.parse(text::listen_address, report));
     let advertise = parse(&mut section, "advertise", text::advertise, report);
+    let proxy_protocol = parse_all(&mut section, "proxy-protocol", text::network, report);
     let record_route = boolean(&mut section, "record-route", report);
     let path = boolean(&mut section, "path", report);
     let egress = parse_all(&mut section, "egress", text::network, report);
@@ -239,6 +253,7 @@ fn listener(mut section: Section<'_>, report: &mut Report) -> Option<ListenerDra
         name,
         address: address?,
         advertise: advertise.map(|advertise| advertise.value),
+        proxy_protocol,
         record_route,
         path,
         egress: values(egress),
@@ -381,6 +396,7 @@ fn route(mut section: Section<'_>, report: &mut Report) -> Option<RouteDraft> {
     let sources = parse_all(&mut section, "source", text::network, report);
     let listeners = parse_all(&mut section, "listener", |name| Ok(name.to_owned()), report);
     let record_route = boolean(&mut section, "record-route", report);
+    let follow = parse(&mut section, "follow", follow, report);
     let origin = section.origin.clone();
     section.finish(&TOP_LEVEL, report);
     Some(RouteDraft {
@@ -392,7 +408,15 @@ fn route(mut section: Section<'_>, report: &mut Report) -> Option<RouteDraft> {
         sources: values(sources),
         listeners,
         record_route,
+        follow,
     })
+}
+
+fn follow(text: &str) -> Result<(), Fault> {
+    match text {
+        "replaces" => Ok(()),
+        text => Err(Fault::new(format!("`{text}` cannot be followed")).help("write `replaces`")),
+    }
 }
 
 fn method(text: &str) -> Result<String, Fault> {

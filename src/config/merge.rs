@@ -57,6 +57,10 @@ pub struct Settings {
     pub secret_file: Option<PathBuf>,
     /// See [`Config::reply_rate`]; the default is 100.
     pub reply_rate: Option<u32>,
+    /// See [`Config::resolve`]; the default is false.
+    pub resolve: Option<bool>,
+    /// See [`Config::resolvers`]; the default is none.
+    pub resolvers: Option<Vec<SocketAddr>>,
     /// See [`Config::second_chance`]; the default is 180 seconds.
     pub second_chance: Option<Duration>,
     /// See [`Config::allowed_next_hops`]; the default is none.
@@ -179,6 +183,12 @@ pub(super) fn merge(
             .reply_rate
             .or(file.reply_rate)
             .unwrap_or(DEFAULT_REPLY_RATE),
+        resolve: flags.resolve.or(file.resolve).unwrap_or(false),
+        resolvers: flags
+            .resolvers
+            .clone()
+            .or(file.resolvers)
+            .unwrap_or_default(),
         second_chance: flags
             .second_chance
             .or(file.second_chance)

@@ -74,6 +74,11 @@ pub struct Config {
     pub secret_file: Option<PathBuf>,
     /// Local replies a second to one source prefix (IPv4 /24, IPv6 /48).
     pub reply_rate: u32,
+    /// Whether next hops that members name by a host name are resolved.
+    pub resolve: bool,
+    /// The name servers to ask; where there are none, those of
+    /// `/etc/resolv.conf`.
+    pub resolvers: Vec<SocketAddr>,
     /// How long after a reload a CANCEL or ACK also goes where the sets and
     /// routes of before send it; 0: not at all.
     pub second_chance: Duration,
@@ -112,6 +117,9 @@ pub struct Listener {
     /// What our Via says as sent-by (RFC 3261 §18.1.1), where it is not the
     /// bound address: host (a name or an address) and port.
     pub advertise: Option<Advertise>,
+    /// Front balancers, whose datagrams begin with a header of the PROXY
+    /// protocol, version 2, that says who sent them.
+    pub proxy_protocol: Vec<IpNet>,
     /// Whether requests that come in on it have us stay on the path of their
     /// dialog (RFC 3261 §16.6 item 4).
     pub record_route: bool,
@@ -235,4 +243,7 @@ pub struct Route {
     pub listeners: Vec<usize>,
     /// Goes before [`Listener::record_route`] for requests it claims.
     pub record_route: Option<bool>,
+    /// Whether a new request that is about another dialog, by Replaces, Join
+    /// or Target-Dialog, is hashed by the Call-ID of that one.
+    pub follow_replaces: bool,
 }

@@ -22,6 +22,8 @@ pub fn needs_restart(running: &Config, asked: &Config) -> Vec<&'static str> {
         send_buffer,
         secret_file,
         reply_rate,
+        resolve,
+        resolvers,
         second_chance: _,
     } = running;
     let differs = [
@@ -37,6 +39,8 @@ pub fn needs_restart(running: &Config, asked: &Config) -> Vec<&'static str> {
         ("send-buffer", *send_buffer != asked.send_buffer),
         ("secret-file", *secret_file != asked.secret_file),
         ("reply-rate", *reply_rate != asked.reply_rate),
+        ("resolve", *resolve != asked.resolve),
+        ("resolver", *resolvers != asked.resolvers),
     ];
     let differs = differs.into_iter().filter(|(_, differs)| *differs);
     differs.map(|(key, _)| key).collect()
@@ -49,6 +53,7 @@ fn alike(running: &[Listener], asked: &[Listener]) -> bool {
             name,
             address,
             advertise,
+            proxy_protocol: _,
             record_route: _,
             path: _,
             egress: _,

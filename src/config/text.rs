@@ -22,6 +22,8 @@ use super::{Advertise, Destination, State, WAITS};
 
 /// The port of SIP over UDP (RFC 3261 §18.1.1).
 pub const DEFAULT_PORT: u16 = 5060;
+/// The port of DNS (RFC 1035 §4.2).
+const DNS_PORT: u16 = 53;
 /// Bounds of a destination's weight.
 pub const WEIGHTS: RangeInclusive<u32> = 1..=1_000_000;
 /// Bounds of a socket buffer, in octets.
@@ -46,6 +48,19 @@ pub fn address(text: &str) -> Result<SocketAddr, Fault> {
         ip_literal(host)?,
         port.unwrap_or(DEFAULT_PORT),
     ))
+}
+
+/// Reads the address of a name server; the port is 53 unless given.
+pub fn resolver(text: &str) -> Result<SocketAddr, Fault> {
+    let (host, port) = host_port(text)?;
+    let address = SocketAddr::new(ip_literal(host)?, port.unwrap_or(DNS_PORT));
+    let ip = address.ip();
+    if ip.is_unspecified() || ip.is_multicast() || address.port() == 0 {
+        return Err(Fault::new(format!("`{text}` cannot be a name server"))
+            .why("no query can be sent to it")
+            .help("give the address of one name server"));
+    }
+    Ok(address)
 }
 
 /// Reads the address of a listener; port 0 takes any free one.

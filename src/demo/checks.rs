@@ -173,10 +173,11 @@ pub(super) fn check_counters(totals: &Totals) -> Check {
         "runs-sent",
         "sent-in-runs",
     ];
+    let usual = ["to-", "last-in-dialog-", "worker-"];
     let others = totals.values.iter();
     let others: Vec<_> = others
         .filter(|(name, _)| !forwarding.contains(&name.as_str()))
-        .filter(|(name, _)| !name.starts_with("to-") && !name.starts_with("worker-"))
+        .filter(|(name, _)| !usual.iter().any(|start| name.starts_with(start)))
         .map(|(name, value)| format!("{name} {value}"))
         .collect();
     let forwarded = format!(

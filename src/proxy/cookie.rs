@@ -30,7 +30,7 @@ const FLOW_V6: usize = 32 + 4;
 /// What a cookie is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Purpose {
+pub enum Purpose {
     /// In Record-Route.
     Dialog = b'd',
     /// In Path.
@@ -39,17 +39,18 @@ pub(super) enum Purpose {
 
 /// What a cookie says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Cookie {
-    pub(super) purpose: Purpose,
+pub struct Cookie {
+    /// Which of the two it is.
+    pub purpose: Purpose,
     /// The listener on the callers' side.
-    pub(super) outer: usize,
+    pub outer: usize,
     /// The listener on the farm's side.
-    pub(super) inner: usize,
+    pub inner: usize,
     /// See [`Dispatcher::with_id`](crate::dispatcher::Dispatcher::with_id); 0
     /// for none.
-    pub(super) destination: u64,
+    pub destination: u64,
     /// Where the phone is reached, through the binding that its NAT keeps.
-    pub(super) flow: Option<SocketAddr>,
+    pub flow: Option<SocketAddr>,
 }
 
 /// A cookie as it stands in a URI.

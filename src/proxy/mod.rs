@@ -1,19 +1,21 @@
 //! The decision: what becomes of one datagram (RFC 3261 §16.11).
 //!
 //! [`Proxy::decide`] is the only place where that is decided; the workers,
-//! `explain`, the tests, the fuzz targets and the benches all call it. It
-//! reads the datagram, where it came from and on which listener, and a
-//! [`Proxy`] that never changes: [`Proxy::successor`] makes another one when
-//! the configuration does. It touches no socket, clock, random source, log or
-//! lock, and allocates nothing.
+//! `explain`, `simulate`, `replay`, the tests, the fuzz targets and the benches
+//! all call it. It reads the datagram, where it came from and on which
+//! listener, and a [`Proxy`] that never changes: [`Proxy::successor`] makes
+//! another one when the configuration does. It touches no socket, clock, random
+//! source, log or lock, and allocates nothing.
 
 mod branch;
 mod cookie;
 mod generation;
 mod limiter;
 mod local;
+mod names;
 mod next_hop;
 mod on_path;
+mod proxy_protocol;
 mod reason;
 mod repair;
 mod reply;
@@ -26,7 +28,7 @@ mod secret;
 mod select;
 mod target;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -35,7 +37,9 @@ use crate::config::Config;
 use crate::dispatcher::{Dispatcher, Turns};
 use crate::sip::{MAX_DATAGRAM, Message, NotSip, Rewrite, StartLine, scan};
 
+pub use cookie::{Cookie, Purpose};
 pub use limiter::ReplyLimiter;
+pub use names::{HostPort, MAX_HELD, MAX_NAMES, Names, Server};
 pub use reason::{Reason, Status};
 pub use second_chance::Also;
 pub use secret::{Secret, SecretError};
@@ -50,6 +54,8 @@ use routes::Target;
 pub struct Proxy {
     locals: Arc<Locals>,
     allowed: Vec<IpNet>,
+    /// Whether members may name next hops by host names.
+    resolve: bool,
     secret: Secret,
     current: Arc<Generation>,
     /// What was current before, newest first.
@@ -78,6 +84,8 @@ pub enum Decision {
     Forward(Forward),
     /// Answer it ourselves, once and without memory (RFC 3261 §8.2.7).
     Reply(Reply),
+    /// Find out what [`Names::wanted`] stands for, and decide it again.
+    Resolve,
     /// Send nothing.
     Drop(Reason),
 }
@@ -97,12 +105,13 @@ pub struct Forward {
     pub call: u64,
     /// Where to.
     pub to: SocketAddr,
-    /// Where else, the same octets: the second chance of a CANCEL or ACK.
-    pub also: Also,
     /// The listener from whose socket it leaves.
     pub listener: usize,
     /// How its way was found.
     pub way: Way,
+    /// The destination that a request within a dialog (one whose To has a tag)
+    /// goes to or comes from, as set and index in it.
+    pub dialog: Option<(usize, usize)>,
     /// What came of the cookie in its Route.
     pub cookie: CookieUse,
 }
@@ -187,6 +196,9 @@ pub struct Reply {
     pub length: usize,
     /// Where to: always the address that the request came from.
     pub to: SocketAddr,
+    /// Who sent the request, be it by a front balancer: whose allowance of
+    /// replies this one takes.
+    pub sender: IpAddr,
     /// What it says.
     pub status: Status,
     /// Why.
@@ -196,15 +208,36 @@ pub struct Reply {
 /// Working memory of a decision: made once for each worker.
 pub struct Scratch {
     rewrite: Rewrite,
+    also: Also,
     turns: Turns,
     /// The one that `turns` counts by.
     generation: Arc<Generation>,
     /// What is hashed. Never more than the parts of one datagram and a few
     /// octets beside them, so it does not grow.
     octets: Vec<u8>,
+    names: Names,
 }
 
 impl Scratch {
+    /// Where else the datagram of the last decision goes, the same octets by
+    /// the same listener: the second chance of a CANCEL or ACK.
+    #[inline]
+    #[must_use]
+    pub fn also(&self) -> &[SocketAddr] {
+        self.also.addresses()
+    }
+
+    /// What is known of names.
+    #[must_use]
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// The same, to add to it.
+    pub fn names_mut(&mut self) -> &mut Names {
+        &mut self.names
+    }
+
     #[cold]
     fn follow(&mut self, generation: &Arc<Generation>) {
         self.turns
@@ -236,6 +269,7 @@ impl Proxy {
         Self {
             locals: Arc::new(Locals::new(&config.listeners)),
             allowed: config.allowed_next_hops.clone(),
+            resolve: config.resolve,
             current: Arc::new(Generation::new(config, secret.selection_key(), 1)),
             former: Vec::new(),
             secret,
@@ -283,9 +317,11 @@ impl Proxy {
     pub fn scratch(&self) -> Scratch {
         Scratch {
             rewrite: Rewrite::default(),
+            also: Also::default(),
             turns: Turns::new(self.dispatcher()),
             generation: Arc::clone(&self.current),
             octets: Vec::with_capacity(MAX_DATAGRAM + 1024),
+            names: Names::new(),
         }
     }
 
@@ -306,43 +342,99 @@ impl Proxy {
         scratch: &mut Scratch,
         out: &mut [u8],
     ) -> Decision {
-        if datagram.source.port() == 0 || self.locals.is_bound(datagram.source) {
-            return Decision::Drop(Reason::BadSource);
-        }
+        let (datagram, front) = match self.unwrap(datagram) {
+            Ok(unwrapped) => unwrapped,
+            Err(reason) => return Decision::Drop(reason),
+        };
         let message = match scan(datagram.bytes) {
             Ok(message) => message,
             Err(NotSip::KeepAlive) => return Decision::Drop(Reason::KeepAlive),
             Err(NotSip::Garbage) => return Decision::Drop(Reason::NotSip),
         };
         scratch.rewrite.clear();
+        scratch.also.clear();
         if !Arc::ptr_eq(&scratch.generation, &self.current) {
             scratch.follow(&self.current);
         }
         let decided = match message.start {
             StartLine::Request { method, uri } => {
-                Request::new(self, datagram, &message, method, uri).decide(scratch, out)
+                Request::new(self, &datagram, front, &message, method, uri).decide(scratch, out)
             }
-            StartLine::Response { .. } => response::decide(self, datagram, &message, scratch, out),
+            StartLine::Response { .. } => response::decide(self, &datagram, &message, scratch, out),
         };
         decided.unwrap_or_else(Decision::Drop)
     }
 
-    /// The octets that `set` hashes of a request; `None` for what is none.
+    /// The datagram as its sender sent it, and the front balancer that it
+    /// came by, if it did: that one's header is taken off, and the source is
+    /// what it says.
+    ///
+    /// # Errors
+    /// Why the datagram is dropped.
+    #[inline]
+    pub fn unwrap<'a>(
+        &self,
+        datagram: &Datagram<'a>,
+    ) -> Result<(Datagram<'a>, Option<SocketAddr>), Reason> {
+        let Datagram {
+            source, listener, ..
+        } = *datagram;
+        let sound = |source: SocketAddr| source.port() != 0 && !self.locals.is_bound(source);
+        if !sound(source) {
+            return Err(Reason::BadSource);
+        }
+        if !self.locals.is_front(listener, source.ip()) {
+            return Ok((*datagram, None));
+        }
+        let proxied = proxy_protocol::read(datagram.bytes).ok_or(Reason::ProxyHeader)?;
+        if !proxied.client.is_none_or(sound) {
+            return Err(Reason::BadSource);
+        }
+        let unwrapped = Datagram {
+            bytes: proxied.bytes,
+            source: proxied.client.unwrap_or(source),
+            listener,
+        };
+        Ok((unwrapped, proxied.client.map(|_| source)))
+    }
+
+    /// The octets that `set` hashes of a request that came as `unwrap` gives
+    /// it, and the header of another dialog that they are from, if they are;
+    /// `None` for what is none.
     /// It allocates, and is there to be shown to people.
     #[must_use]
-    pub fn key(&self, datagram: &Datagram<'_>, set: usize) -> Option<Vec<u8>> {
+    pub fn key(
+        &self,
+        datagram: &Datagram<'_>,
+        set: usize,
+    ) -> Option<(Vec<u8>, Option<&'static str>)> {
         let message = scan(datagram.bytes).ok()?;
         let StartLine::Request { method, uri } = message.start else {
             return None;
         };
-        let request = Request::new(self, datagram, &message, method, uri);
+        let request = Request::new(self, datagram, None, &message, method, uri);
         let target = Target {
             text: uri,
             uri: crate::sip::uri(message.bytes, uri)?,
         };
+        let bytes = message.bytes;
+        let rules = &self.current.rules;
+        let rule = rules.rule_for(request.method, bytes, &target.uri, datagram);
+        if let Some((header, call_id)) = rule.and_then(|rule| request.followed(rule)) {
+            return Some((call_id.to_vec(), Some(header)));
+        }
         let mut key = Vec::new();
         let hash_key = &self.dispatcher().sets()[set].definition().hash_key;
         request.write_key(hash_key, &target, &mut key);
-        Some(key)
+        Some((key, None))
+    }
+
+    /// What the user part of a Route of ours says in a message of the call
+    /// `call_id`: `None` where it is no cookie, an error with its purpose
+    /// where it does not verify. It allocates, and is there to be shown to
+    /// people.
+    #[must_use]
+    pub fn cookie(&self, user: &[u8], call_id: &[u8]) -> Option<Result<Cookie, Purpose>> {
+        Cookie::read(user, &self.secret, call_id, &mut Vec::new())
     }
 }

@@ -11,7 +11,7 @@ use super::target::Named;
 use super::{CookieUse, Scratch, Way};
 use crate::config::State;
 use crate::dispatcher::Sender;
-use crate::sip;
+use crate::sip::{self, Via};
 
 /// Where a request goes.
 pub(super) struct Hop {
@@ -27,20 +27,21 @@ pub(super) struct Hop {
 impl Request<'_> {
     /// §16.5, §16.6 item 7. A member's word is followed. From anybody else it
     /// is followed to members and allowed hosts only; the rest is dispatched.
+    /// `None`: what it names has to be [resolved](super::Names) first.
     pub(super) fn next_hop(
         &self,
         sender: Option<Sender>,
         routes: &Routes,
         scratch: &mut Scratch,
-    ) -> Result<Hop, Reason> {
+    ) -> Result<Option<Hop>, Reason> {
         match sender {
             Some(_) => self.outward(routes, scratch),
-            None => self.inward(routes, scratch),
+            None => self.inward(routes, scratch).map(Some),
         }
     }
 
     /// From a member.
-    fn outward(&self, routes: &Routes, scratch: &mut Scratch) -> Result<Hop, Reason> {
+    fn outward(&self, routes: &Routes, scratch: &mut Scratch) -> Result<Option<Hop>, Reason> {
         let cookie = match routes.claim {
             Claim::Forged(Purpose::Path) => return Err(Reason::ForgedFlow),
             Claim::Verified(cookie) => Some(cookie),
@@ -57,10 +58,14 @@ impl Request<'_> {
         }) = cookie
             && (purpose == Purpose::Path || !routes.goes_on)
         {
-            return self.hop(Way::Flow, flow, outer, used);
+            return self.hop(Way::Flow, flow, outer, used).map(Some);
         }
         match routes.named {
             Named::Address(address, false) => self.hop(Way::Outbound, address, outer, used),
+            Named::Name(host, port) => match self.resolve(host, port, &mut scratch.names)? {
+                Some(address) => self.hop(Way::Outbound, address, outer, used),
+                None => return Ok(None),
+            },
             Named::Address(..) | Named::NoAddress => Err(Reason::NextHop),
             // A member that names us means the farm: a new call of a B2BUA, a
             // call forwarded (§16.3: a spiral). Once; a Contact that names us
@@ -68,6 +73,7 @@ impl Request<'_> {
             Named::Us if self.has_come_round() => Err(Reason::Loop),
             Named::Us => self.select(&routes.target, used, scratch),
         }
+        .map(Some)
     }
 
     /// From anybody else.
@@ -134,10 +140,14 @@ impl Request<'_> {
     /// Whether our own Via stands in it twice: it was hashed, came back naming
     /// us, was hashed again, and comes back still.
     fn has_come_round(&self) -> bool {
-        let own = sip::vias(self.message).filter(|via| {
+        self.own_vias().take(2).count() == 2
+    }
+
+    /// Our own Vias in it: one for each time that it has passed us.
+    pub(super) fn own_vias(&self) -> impl Iterator<Item = Via> {
+        sip::vias(self.message).filter(|via| {
             let host = via.host.of(self.message.bytes);
             self.proxy.locals.names(host, via.port_or_default())
-        });
-        own.take(2).count() == 2
+        })
     }
 }

@@ -9,6 +9,7 @@ pub enum Reason {
     KeepAlive,
     NotSip,
     BadSource,
+    ProxyHeader,
     StartLine,
     Version,
     LineEnd,
@@ -27,6 +28,8 @@ pub enum Reason {
     Route,
     NoDestination,
     NextHop,
+    Unresolved,
+    TooManyNames,
     ForbiddenNextHop,
     ForgedFlow,
     Loop,
@@ -58,10 +61,11 @@ pub enum Status {
 
 impl Reason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 34] = [
         Self::KeepAlive,
         Self::NotSip,
         Self::BadSource,
+        Self::ProxyHeader,
         Self::StartLine,
         Self::Version,
         Self::LineEnd,
@@ -80,6 +84,8 @@ impl Reason {
         Self::Route,
         Self::NoDestination,
         Self::NextHop,
+        Self::Unresolved,
+        Self::TooManyNames,
         Self::ForbiddenNextHop,
         Self::ForgedFlow,
         Self::Loop,
@@ -99,6 +105,7 @@ impl Reason {
             Self::KeepAlive => "keep-alive",
             Self::NotSip => "not-sip",
             Self::BadSource => "bad-source",
+            Self::ProxyHeader => "proxy-header",
             Self::StartLine => "start-line",
             Self::Version => "version",
             Self::LineEnd => "line-end",
@@ -117,6 +124,8 @@ impl Reason {
             Self::Route => "route",
             Self::NoDestination => "no-destination",
             Self::NextHop => "next-hop",
+            Self::Unresolved => "unresolved",
+            Self::TooManyNames => "too-many-names",
             Self::ForbiddenNextHop => "forbidden-next-hop",
             Self::ForgedFlow => "forged-flow",
             Self::Loop => "loop",
@@ -137,6 +146,9 @@ impl Reason {
             Self::KeepAlive => "Line ends or NULs that keep a NAT binding open (RFC 5626 §3.5)",
             Self::NotSip => "No SIP: STUN, DTLS, HTTP, noise",
             Self::BadSource => "From port 0, or from one of our own addresses",
+            Self::ProxyHeader => {
+                "From a front balancer, without a PROXY protocol header that says who sent it"
+            }
             Self::StartLine => "The start line breaks the grammar (RFC 3261 §7.1, §7.2)",
             Self::Version => "A version other than SIP/2.0 (§21.5.6)",
             Self::LineEnd => "A CR or LF by itself, or no end of the headers",
@@ -155,7 +167,11 @@ impl Reason {
             Self::Route => "A Route value that cannot be read, or too many of our own",
             Self::NoDestination => "No destination of the set can take new work",
             Self::NextHop => {
-                "A member names a next hop that UDP cannot reach: a host name, another transport, or an address family without a listener"
+                "A member names a next hop that UDP cannot reach: another transport, an address family without a listener, or a host name where names are not resolved"
+            }
+            Self::Unresolved => "A member names a host that DNS does not know, or not in time",
+            Self::TooManyNames => {
+                "A member names a host, and too many requests wait for DNS already"
             }
             Self::ForbiddenNextHop => {
                 "The next hop is a multicast, broadcast or unspecified address, or us"
@@ -202,12 +218,15 @@ impl Reason {
             Self::Loop => Status::LoopDetected,
             Self::TooManyHops => Status::TooManyHops,
             Self::UnknownMethod => Status::NotImplemented,
-            Self::NoDestination | Self::NextHop => Status::ServiceUnavailable,
+            Self::NoDestination | Self::NextHop | Self::Unresolved | Self::TooManyNames => {
+                Status::ServiceUnavailable
+            }
             Self::Version => Status::VersionNotSupported,
             Self::TooLarge => Status::MessageTooLarge,
             Self::KeepAlive
             | Self::NotSip
             | Self::BadSource
+            | Self::ProxyHeader
             | Self::TopVia
             | Self::ForbiddenNextHop
             | Self::ReplyAck

@@ -6,9 +6,7 @@ use super::branch::{Branch, Transaction, from_tag};
 use super::reason::Reason;
 use super::request::fault_reason;
 use super::target::{is_forbidden, responds_to};
-use super::{
-    Also, CookieUse, Datagram, Decision, Forward, Proxy, Scratch, Way, call, second_chance,
-};
+use super::{CookieUse, Datagram, Decision, Forward, Proxy, Scratch, Way, call, second_chance};
 use crate::sip::{Message, Row, Span, StartLine, Via, via};
 
 /// Decides, and writes what is to be sent into `out`.
@@ -56,9 +54,9 @@ pub(super) fn decide(
         padding_at: scratch.rewrite.position(next.value.start),
         call: call(message),
         to: to.respond_to,
-        also: Also::default(),
         listener: to.listener,
         way: Way::Response,
+        dialog: None,
         cookie: CookieUse::None,
     }))
 }

@@ -13,7 +13,8 @@
 //!
 //! Neither does harm where the call is unknown: an ACK is ignored there
 //! (RFC 3261 §17.2.3, §13.3.1.4), a CANCEL answered with 481 (§9.2). Nothing
-//! else is ever sent twice. In a round-robin set, the memory that follows its
+//! else is ever sent twice, and nothing that has passed us before: copies that
+//! came round would multiply (RFC 5393 §3). In a round-robin set, the memory that follows its
 //! destinations stands in for the tables; a destination that was taken out
 //! without having been drained gets no second chance there.
 //!
@@ -25,37 +26,52 @@
 
 use std::net::SocketAddr;
 
-use super::Proxy;
 use super::generation::Generation;
 use super::request::Request;
 use super::routes::Target;
 use super::select::{add_common_key, add_salt};
 use super::target::is_forbidden;
+use super::{Proxy, Scratch};
 use crate::dispatcher::{Dispatcher, Set};
 use crate::sip::Message;
 
 /// The other addresses that a request goes to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Also([Option<SocketAddr>; Self::MOST]);
+#[derive(Clone, Copy)]
+pub struct Also {
+    to: [SocketAddr; Self::MOST],
+    len: usize,
+}
+
+impl Default for Also {
+    fn default() -> Self {
+        let none = SocketAddr::from(([0, 0, 0, 0], 0));
+        Self {
+            to: [none; Self::MOST],
+            len: 0,
+        }
+    }
+}
 
 impl Also {
     /// How many there are at most.
     pub const MOST: usize = 3;
 
-    /// The addresses.
+    /// Forgets all of them.
     #[inline]
-    pub fn iter(&self) -> impl Iterator<Item = SocketAddr> {
-        self.0.iter().map_while(|to| *to)
+    pub(super) fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    #[inline]
+    pub(super) fn addresses(&self) -> &[SocketAddr] {
+        &self.to[..self.len]
     }
 
     /// Adds one that is not among them, while there is room.
     fn add(&mut self, to: SocketAddr) {
-        let place = self
-            .0
-            .iter_mut()
-            .find(|place| place.is_none_or(|known| known == to));
-        if let Some(place) = place {
-            *place = Some(to);
+        if self.len < Self::MOST && !self.addresses().contains(&to) {
+            self.to[self.len] = to;
+            self.len += 1;
         }
     }
 }
@@ -68,20 +84,21 @@ impl Request<'_> {
         target: &Target,
         to: SocketAddr,
         listener: usize,
-        key: &mut Vec<u8>,
-    ) -> Also {
+        scratch: &mut Scratch,
+    ) {
         let locals = &self.proxy.locals;
-        let mut also = Also::default();
+        if self.proxy.former.is_empty() || self.own_vias().next().is_some() {
+            return;
+        }
         for former in &self.proxy.former {
-            if let Some(owner) = self.owner(former, target, key)
+            if let Some(owner) = self.owner(former, target, &mut scratch.octets)
                 && owner != to
                 && locals.egress(self.datagram.listener, owner) == Some(listener)
                 && !(is_forbidden(owner) || locals.is_bound(owner))
             {
-                also.add(owner);
+                scratch.also.add(owner);
             }
         }
-        also
     }
 
     /// Whom the newest former generation that knows somebody would have
@@ -97,9 +114,9 @@ impl Request<'_> {
         target: &Target,
         key: &mut Vec<u8>,
     ) -> Option<SocketAddr> {
-        let (_, set, hash) = self.hashed(generation, target, key);
-        let call_id = self.message.call_id.value.of(self.message.bytes);
-        address(&generation.dispatcher.sets()[set], hash, call_id)
+        let keyed = self.hashed(generation, target, key);
+        let set = &generation.dispatcher.sets()[keyed.set];
+        address(set, keyed.hash, keyed.call_id)
     }
 }
 

@@ -1,9 +1,9 @@
-//! From hosts on the wire to addresses. No name is ever resolved here.
+//! From hosts on the wire to addresses; names are not resolved here.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::local::Locals;
-use crate::sip::{Span, Uri, Via, eq_ignore_case, port};
+use crate::sip::{Scheme, Span, Uri, Via, eq_ignore_case, port};
 
 /// What a URI names.
 #[derive(Clone, Copy)]
@@ -12,7 +12,9 @@ pub(super) enum Named {
     Us,
     /// An address, and whether it is asked for by another transport than UDP.
     Address(SocketAddr, bool),
-    /// A host name, or a telephone number.
+    /// A host by its name, to be reached by UDP, and the port where it is given.
+    Name(Span, Option<u16>),
+    /// A telephone number, or a host by its name that is not for UDP.
     NoAddress,
 }
 
@@ -25,7 +27,8 @@ pub(super) fn named(locals: &Locals, bytes: &[u8], uri: &Uri) -> Named {
     }
     match uri_address(bytes, uri) {
         Some(address) => Named::Address(address, wants_other_transport(bytes, uri)),
-        None => Named::NoAddress,
+        None if uri.scheme != Scheme::Sip || wants_other_transport(bytes, uri) => Named::NoAddress,
+        None => Named::Name(uri_host(uri), uri.port),
     }
 }
 
@@ -77,10 +80,14 @@ fn ipv4(text: &[u8]) -> Option<Ipv4Addr> {
 }
 
 /// Where responses go to a request with the top Via `via` from `source`
-/// (RFC 3261 §18.2.2, RFC 3581 §4). `maddr` is not followed: it would let a
+/// (RFC 3261 §18.2.2, RFC 3581 §4): where it came by a front balancer, to that
+/// one, who knows from the port whom they are for. `maddr` is not followed: it would let a
 /// sender choose who is hit by the responses (§26.1.5).
 #[inline]
-pub(super) fn respond_to(via: &Via, source: SocketAddr) -> SocketAddr {
+pub(super) fn respond_to(via: &Via, source: SocketAddr, front: Option<SocketAddr>) -> SocketAddr {
+    if let Some(front) = front {
+        return front;
+    }
     let port = if via.rport.is_some() {
         source.port()
     } else {

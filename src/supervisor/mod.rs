@@ -23,6 +23,7 @@ use crate::config::text::policy_name;
 use crate::config::{Config, Listener, Steer};
 use crate::net::{Granted, Socket, steer};
 use crate::proxy::{Proxy, ReplyLimiter, Secret};
+use crate::resolver::{self, Questions};
 use crate::worker::{Counters, Shared, Snapshot, Totals, Worker};
 
 pub use reload::{NeedsRestart, Reloaded};
@@ -43,7 +44,7 @@ pub struct Instance {
     cores: Vec<Option<usize>>,
     counters: Vec<Arc<Counters>>,
     shared: Arc<Shared>,
-    threads: Vec<(JoinHandle<io::Result<()>>, Waker)>,
+    threads: Vec<(JoinHandle<io::Result<()>>, Arc<Waker>)>,
 }
 
 /// What decides which worker a datagram goes to.
@@ -66,6 +67,8 @@ pub enum StartError {
     Secret(SecretFileError),
     /// A listener could not be bound.
     Bind(SocketAddr, io::Error),
+    /// Names cannot be resolved.
+    Resolver(io::Error),
     /// A system call of setting up failed.
     System(&'static str, io::Error),
 }
@@ -91,6 +94,10 @@ impl std::fmt::Display for StartError {
                     }
                     _ => Ok(()),
                 }
+            }
+            Self::Resolver(error) => {
+                write!(f, "names cannot be resolved: {error}")?;
+                write!(f, "\n  help: give --resolver ADDR[:PORT], or --resolve off")
             }
             Self::System(what, error) => write!(f, "{what}: {error}"),
         }
@@ -122,6 +129,8 @@ impl Instance {
             granted.extend(last.map(Socket::granted).transpose().map_err(failed)?);
         }
         let steering = steering(&config, &sockets);
+        let questions = config.resolve.then(|| resolver::start(&config)).transpose();
+        let questions = questions.map_err(StartError::Resolver)?;
         let limiter_key =
             secret_file::random().map_err(|error| StartError::System("getrandom", error))?;
         let snapshot = Snapshot::new(Proxy::new(&config, secret), config.workers);
@@ -144,7 +153,7 @@ impl Instance {
             config,
         };
         for sockets in sockets {
-            if let Err(error) = instance.spawn(sockets, limiter_key) {
+            if let Err(error) = instance.spawn(sockets, limiter_key, questions.clone()) {
                 // The first error is the one to tell.
                 let _ = instance.stop();
                 return Err(error);
@@ -153,7 +162,12 @@ impl Instance {
         Ok(instance)
     }
 
-    fn spawn(&mut self, sockets: Vec<Socket>, limiter_key: [u8; 16]) -> Result<(), StartError> {
+    fn spawn(
+        &mut self,
+        sockets: Vec<Socket>,
+        limiter_key: [u8; 16],
+        questions: Option<Questions>,
+    ) -> Result<(), StartError> {
         let counters = Arc::new(Counters::default());
         let number = self.threads.len();
         // Each worker gives out its share of the allowance.
@@ -164,6 +178,7 @@ impl Instance {
             Arc::clone(&self.shared),
             Arc::clone(&counters),
             ReplyLimiter::new(rate, limiter_key),
+            questions,
             &self.config,
         )
         .map_err(|error| StartError::System("epoll", error))?;
@@ -197,7 +212,7 @@ impl Instance {
     /// What all workers have counted so far.
     #[must_use]
     pub fn totals(&self) -> Totals {
-        Totals::of(&self.counters, &self.snapshot)
+        Totals::of(&self.counters, &self.shared)
     }
 
     /// Stops the workers, and returns what they have counted.
@@ -252,6 +267,14 @@ impl Instance {
             config.workers, config.batch
         )?;
         write_steering(out, &self.steering)?;
+        if config.resolve {
+            let servers: Vec<_> = config.resolvers.iter().map(ToString::to_string).collect();
+            let servers = match servers.is_empty() {
+                true => "the name servers of /etc/resolv.conf".to_owned(),
+                false => servers.join(", "),
+            };
+            writeln!(out, "names: resolved by {servers}, for members")?;
+        }
         for set in &config.sets {
             let n = set.destinations.len();
             let plural = if n == 1 { "" } else { "s" };

@@ -1,10 +1,11 @@
 //! Counters of one worker: written by it alone, read by anybody.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Snapshot;
-use crate::proxy::{CookieUse, Forward, Reason, Status, Way};
+use super::Shared;
+use crate::proxy::{CookieUse, Forward, Reason, Reply, Status, Way};
 
 /// Error numbers that are told apart; Linux has none above.
 const ERRNOS: usize = 134;
@@ -27,6 +28,10 @@ pub struct Counters {
     dropped: [AtomicU64; Reason::ALL.len()],
     send_errors: [AtomicU64; ERRNOS],
     receive_errors: AtomicU64,
+    held: AtomicU64,
+    not_held: AtomicU64,
+    names_resolved: AtomicU64,
+    names_failed: AtomicU64,
 }
 
 /// A load and a store cost less than an atomic addition, and are enough for
@@ -58,6 +63,10 @@ impl Default for Counters {
             dropped: zeros(),
             send_errors: zeros(),
             receive_errors: AtomicU64::new(0),
+            held: AtomicU64::new(0),
+            not_held: AtomicU64::new(0),
+            names_resolved: AtomicU64::new(0),
+            names_failed: AtomicU64::new(0),
         }
     }
 }
@@ -99,9 +108,29 @@ impl Counters {
     }
 
     #[cold]
-    pub(super) fn replied(&self, status: Status) {
-        let at = Status::ALL.iter().position(|&known| known == status);
+    pub(super) fn replied(&self, reply: &Reply) {
+        let at = Status::ALL.iter().position(|&known| known == reply.status);
         add(&self.replies[at.unwrap_or(0)], 1);
+        if reply.reason == Reason::TooManyNames {
+            add(&self.not_held, 1);
+        }
+    }
+
+    /// A request waits for the name of its next hop.
+    #[cold]
+    pub(super) fn held(&self) {
+        add(&self.held, 1);
+    }
+
+    /// A name has become known, or that there is none.
+    #[cold]
+    pub(super) fn answered(&self, resolved: bool) {
+        let counter = if resolved {
+            &self.names_resolved
+        } else {
+            &self.names_failed
+        };
+        add(counter, 1);
     }
 
     #[cold]
@@ -124,15 +153,17 @@ impl Counters {
 /// The counters of all workers, added up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Names and values, in a fixed order; those of runs, reasons, statuses and
-    /// error numbers only where they are not zero.
+    /// Names and values, in a fixed order; those of runs, names, reasons, statuses and
+    /// error numbers only where they are not zero. `last-in-dialog-` is an age
+    /// in seconds.
     pub values: Vec<(String, u64)>,
 }
 
 impl Totals {
     /// Adds up what the workers have counted so far.
     #[must_use]
-    pub fn of(workers: &[std::sync::Arc<Counters>], snapshot: &Snapshot) -> Self {
+    pub fn of(workers: &[Arc<Counters>], shared: &Shared) -> Self {
+        let snapshot = shared.latest.load();
         let sum = |counter: &dyn Fn(&Counters) -> &AtomicU64| {
             workers
                 .iter()
@@ -145,6 +176,7 @@ impl Totals {
             ("responses-forwarded".to_owned(), sum(&|w| &w.responses)),
         ];
         values.extend(snapshot.requests());
+        values.extend(snapshot.last_in_dialog(super::now(shared.started)));
         for (number, worker) in workers.iter().enumerate() {
             let name = format!("worker-{number}-received");
             values.push((name, worker.received.load(Ordering::Relaxed)));
@@ -157,6 +189,10 @@ impl Totals {
             ("cookies-followed".to_owned(), sum(&|w| &w.cookies_followed)),
             ("cookies-gone".to_owned(), sum(&|w| &w.cookies_gone)),
             ("cookies-forged".to_owned(), sum(&|w| &w.cookies_forged)),
+            ("requests-held".to_owned(), sum(&|w| &w.held)),
+            ("requests-not-held".to_owned(), sum(&|w| &w.not_held)),
+            ("names-resolved".to_owned(), sum(&|w| &w.names_resolved)),
+            ("names-failed".to_owned(), sum(&|w| &w.names_failed)),
         ];
         for (i, status) in Status::ALL.iter().enumerate() {
             rare.push((format!("reply-{}", status.code()), sum(&|w| &w.replies[i])));

@@ -2,7 +2,8 @@
 //!
 //! It shares nothing with other workers but what never changes, which is
 //! swapped whole, and its counters, which it alone writes. In the steady state it allocates nothing,
-//! takes no lock, and reads the clock once each time its sockets are empty.
+//! takes no lock, and reads the clock once each time its sockets are empty, and
+//! once for a batch that has requests of dialogs.
 
 mod counters;
 mod pace;
@@ -20,7 +21,8 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::config::{Config, Gso};
 use crate::net::{InRun, Limits, ReceiveBatch, SendBatch, Sent, Socket};
-use crate::proxy::{Also, Datagram, Decision, Reason, ReplyLimiter, Scratch};
+use crate::proxy::{Also, Datagram, Decision, HostPort, Reason, ReplyLimiter, Scratch};
+use crate::resolver::{Answer, Client, Held, Questions};
 
 pub use counters::{Counters, Totals};
 use pace::{Next, Pace};
@@ -33,9 +35,10 @@ pub struct Worker {
     watched: Vec<bool>,
     /// Among the workers.
     number: usize,
-    latest: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
     counters: Arc<Counters>,
     limiter: ReplyLimiter,
+    /// Where names are resolved.
+    resolver: Option<Client>,
     shared: Arc<Shared>,
     poll: Poll,
     batch: usize,
@@ -59,7 +62,8 @@ const WAKER: Token = Token(usize::MAX);
 /// Datagrams in a batch from which on it pays to take the socket from epoll.
 const WORTH_UNWATCHING: usize = 8;
 
-/// Added to the clock of the limiter, whose buckets start out empty at 0.
+/// Added to the clock of the limiter, whose buckets start out empty at 0, and
+/// of the tallies, where 0 is never.
 const CLOCK_START: u64 = 3_600_000;
 
 impl Worker {
@@ -73,10 +77,12 @@ impl Worker {
         shared: Arc<Shared>,
         counters: Arc<Counters>,
         limiter: ReplyLimiter,
+        questions: Option<Questions>,
         config: &Config,
-    ) -> io::Result<(Self, Waker)> {
+    ) -> io::Result<(Self, Arc<Waker>)> {
         let poll = Poll::new()?;
-        let waker = Waker::new(poll.registry(), WAKER)?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let client = |questions| Client::new(questions, Arc::clone(&waker));
         let watched = vec![false; sockets.len()];
         let limits = match config.gso {
             _ if !sockets.iter().all(Socket::segments) => Limits::OFF,
@@ -88,9 +94,9 @@ impl Worker {
             sockets,
             watched,
             number,
-            latest: Cache::new(Arc::clone(&shared.latest)),
             counters,
             limiter,
+            resolver: questions.map(client),
             poll,
             batch: config.batch,
             limits,
@@ -109,7 +115,8 @@ impl Worker {
         let mut ready = vec![false; self.sockets.len()];
         let mut received = ReceiveBatch::new(self.batch);
         let mut out = SendBatch::new(self.batch + Also::MOST, self.limits);
-        let mut scratch = self.latest.load().proxy().scratch();
+        let mut latest = Cache::new(Arc::clone(&self.shared.latest));
+        let mut scratch = latest.load().proxy().scratch();
         while !self.shared.stop.load(Ordering::Relaxed) {
             if !ready.contains(&true) {
                 match self.pace.next(Instant::now()) {
@@ -121,8 +128,10 @@ impl Worker {
                     Next::Look => ready.fill(true),
                 }
             }
+            self.take_answers(latest.load(), &mut out, &mut scratch);
             for (listener, ready) in ready.iter_mut().enumerate().filter(|(_, ready)| **ready) {
-                *ready = self.batch(listener, &mut received, &mut out, &mut scratch)?;
+                let snapshot = latest.load();
+                *ready = self.batch(listener, snapshot, &mut received, &mut out, &mut scratch)?;
             }
         }
         Ok(())
@@ -175,6 +184,7 @@ impl Worker {
     fn batch(
         &mut self,
         listener: usize,
+        snapshot: &Snapshot,
         received: &mut ReceiveBatch,
         out: &mut SendBatch,
         scratch: &mut Scratch,
@@ -190,52 +200,118 @@ impl Worker {
         if n >= WORTH_UNWATCHING {
             self.unwatch(listener)?;
         }
-        let snapshot = self.latest.load();
-        let (proxy, tallies) = (snapshot.proxy(), snapshot.tallies(self.number));
+        let mut noted = None;
         for (bytes, source) in received.datagrams() {
-            if !out.has_room(1 + Also::MOST) {
-                flush(out, &self.sockets, &self.counters);
-            }
             let datagram = Datagram {
                 bytes,
                 source,
                 listener,
             };
-            let decision = proxy.decide(&datagram, scratch, out.space());
-            match decision {
-                Decision::Forward(forward) => {
-                    let run = InRun {
-                        padding_at: forward.padding_at,
-                        call: forward.call,
-                    };
-                    out.push(forward.length, forward.to, forward.listener, Some(run));
-                    for to in forward.also.iter() {
-                        out.repeat(to, forward.listener, forward.call);
-                        self.counters.second_chance();
-                    }
-                    self.counters.forwarded(&forward);
-                    if let Some((set, destination)) = forward.way.destination() {
-                        tallies.sent(set, destination);
-                    }
-                }
-                Decision::Reply(reply) => {
-                    if self.limiter.allow(source.ip(), now(self.shared.started)) {
-                        out.push(reply.length, reply.to, listener, None);
-                        self.counters.replied(reply.status);
-                    } else {
-                        self.counters.dropped(Reason::ReplyLimit);
-                    }
-                }
-                Decision::Drop(reason) => self.counters.dropped(reason),
-            }
+            self.decide(&datagram, snapshot, out, scratch, &mut noted);
         }
         flush(out, &self.sockets, &self.counters);
         self.counters.received(n);
         self.pace.took(n);
         Ok(n == received.size())
     }
+
+    /// Decides one datagram, and does what was decided. The time is read once
+    /// for all that share `noted`.
+    #[inline]
+    fn decide(
+        &mut self,
+        datagram: &Datagram<'_>,
+        snapshot: &Snapshot,
+        out: &mut SendBatch,
+        scratch: &mut Scratch,
+        noted: &mut Option<u64>,
+    ) {
+        if !out.has_room(1 + Also::MOST) {
+            flush(out, &self.sockets, &self.counters);
+        }
+        let decision = snapshot.proxy().decide(datagram, scratch, out.space());
+        match decision {
+            Decision::Forward(forward) => {
+                let run = InRun {
+                    padding_at: forward.padding_at,
+                    call: forward.call,
+                };
+                out.push(forward.length, forward.to, forward.listener, Some(run));
+                for to in scratch.also() {
+                    out.repeat(*to, forward.listener, forward.call);
+                    self.counters.second_chance();
+                }
+                self.counters.forwarded(&forward);
+                let tallies = snapshot.tallies(self.number);
+                if let Some((set, destination)) = forward.way.destination() {
+                    tallies.sent(set, destination);
+                }
+                if let Some((set, destination)) = forward.dialog {
+                    let now = *noted.get_or_insert_with(|| now(self.shared.started));
+                    tallies.in_dialog(set, destination, now);
+                }
+            }
+            Decision::Reply(reply) => {
+                if self.limiter.allow(reply.sender, now(self.shared.started)) {
+                    out.push(reply.length, reply.to, datagram.listener, None);
+                    self.counters.replied(&reply);
+                } else {
+                    self.counters.dropped(Reason::ReplyLimit);
+                }
+            }
+            Decision::Resolve => self.hold(datagram, scratch.names_mut().hold()),
+            Decision::Drop(reason) => self.counters.dropped(reason),
+        }
+    }
+
+    /// Hands a request over to the resolver, to be decided when it comes back.
+    #[cold]
+    fn hold(&self, datagram: &Datagram<'_>, name: HostPort) {
+        let held = Held {
+            bytes: datagram.bytes.into(),
+            source: datagram.source,
+            listener: datagram.listener,
+        };
+        let resolver = self.resolver.as_ref();
+        if resolver.is_some_and(|resolver| resolver.ask(name, held)) {
+            self.counters.held();
+        } else {
+            self.counters.dropped(Reason::Unresolved);
+        }
+    }
+
+    /// Decides the requests that the resolver has given back.
+    fn take_answers(&mut self, snapshot: &Snapshot, out: &mut SendBatch, scratch: &mut Scratch) {
+        if self.resolver.is_none() {
+            return;
+        }
+        if !scratch.names().is_empty() {
+            scratch.names_mut().forget(now(self.shared.started));
+        }
+        while let Some(answer) = self.resolver.as_ref().and_then(Client::answer) {
+            let Answer {
+                name,
+                servers,
+                ttl,
+                held,
+            } = answer;
+            let resolved = !servers.is_empty();
+            let until = now(self.shared.started) + ttl.as_millis() as u64;
+            if scratch.names_mut().learn(name, servers, until) {
+                self.counters.answered(resolved);
+            }
+            let datagram = Datagram {
+                bytes: &held.bytes,
+                source: held.source,
+                listener: held.listener,
+            };
+            self.decide(&datagram, snapshot, out, scratch, &mut None);
+        }
+        flush(out, &self.sockets, &self.counters);
+    }
 }
 
+/// Milliseconds.
 fn now(started: Instant) -> u64 {
     CLOCK_START + started.elapsed().as_millis() as u64
 }

@@ -26,6 +26,9 @@ pub(super) struct Tallies(Vec<Vec<Arc<Tally>>>);
 pub(super) struct Tally {
     /// Requests sent to it.
     requests: AtomicU64,
+    /// When the last request within a dialog went to it or came from it, in
+    /// milliseconds; 0: never.
+    last_in_dialog: AtomicU64,
 }
 
 impl Snapshot {
@@ -69,13 +72,30 @@ impl Snapshot {
 
     /// Requests sent by all workers, by the names of set and destination.
     pub(super) fn requests(&self) -> impl Iterator<Item = (String, u64)> {
-        places(&self.proxy).map(|((set, address), (s, d))| {
-            let of = |tallies: &Tallies| tallies.0[s][d].requests.load(Ordering::Relaxed);
-            (
-                format!("to-{set}-{address}"),
-                self.tallies.iter().map(of).sum(),
-            )
+        places(&self.proxy).map(|((set, address), place)| {
+            let requests = self.each(place, |tally| &tally.requests);
+            (format!("to-{set}-{address}"), requests.sum())
         })
+    }
+
+    /// Seconds since the last request within a dialog, where there was one.
+    pub(super) fn last_in_dialog(&self, now: u64) -> impl Iterator<Item = (String, u64)> {
+        places(&self.proxy).filter_map(move |((set, address), place)| {
+            let last = self.each(place, |tally| &tally.last_in_dialog).max();
+            let last = last.filter(|last| *last > 0)?;
+            let seconds = now.saturating_sub(last) / 1000;
+            Some((format!("last-in-dialog-{set}-{address}"), seconds))
+        })
+    }
+
+    /// What each worker has in `field` of one destination.
+    fn each(
+        &self,
+        (set, destination): (usize, usize),
+        field: impl Fn(&Tally) -> &AtomicU64,
+    ) -> impl Iterator<Item = u64> {
+        let tallies = self.tallies.iter();
+        tallies.map(move |each| field(&each.0[set][destination]).load(Ordering::Relaxed))
     }
 }
 
@@ -104,6 +124,13 @@ impl Tallies {
             sets[set].push(tally(place));
         }
         Self(sets)
+    }
+
+    /// Notes a request within a dialog, to a destination or from it.
+    #[inline]
+    pub(super) fn in_dialog(&self, set: usize, destination: usize, now: u64) {
+        let last = &self.0[set][destination].last_in_dialog;
+        last.store(now, Ordering::Relaxed);
     }
 
     /// Counts a request to a destination.

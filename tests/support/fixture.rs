@@ -43,6 +43,7 @@ pub fn config() -> Config {
             name: LISTEN.to_owned(),
             address: LISTEN.parse().expect("an address"),
             advertise: None,
+            proxy_protocol: Vec::new(),
             record_route: false,
             path: false,
             egress: Vec::new(),
@@ -67,6 +68,8 @@ pub fn config() -> Config {
         send_buffer: 1 << 20,
         secret_file: None,
         reply_rate: 1000,
+        resolve: true,
+        resolvers: vec![SocketAddr::from(([192, 0, 2, 53], 53))],
         second_chance: Duration::from_secs(180),
     }
 }
@@ -111,7 +114,7 @@ impl Bench {
         let length = match decision {
             Decision::Forward(forward) => forward.length,
             Decision::Reply(reply) => reply.length,
-            Decision::Drop(_) => 0,
+            Decision::Resolve | Decision::Drop(_) => 0,
         };
         (decision, &self.out[..length])
     }

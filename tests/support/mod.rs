@@ -11,6 +11,7 @@
 
 pub mod capture;
 pub mod dialog;
+pub mod dns;
 pub mod farm;
 pub mod kamailio;
 pub mod net;

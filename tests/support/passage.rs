@@ -37,15 +37,16 @@ pub fn check(
 ) -> Result<(), String> {
     let checked = match decision {
         Decision::Drop(_) => Ok(()),
+        Decision::Resolve if is_member(source) => Ok(()),
+        Decision::Resolve => Err("a name is asked for from outside".to_owned()),
         Decision::Reply(reply) => replied(input, source, reply, output),
         Decision::Forward(forward) => {
-            let member = (0..fixture::DESTINATIONS).any(|n| fixture::destination(n) == forward.to);
-            let from_member = (0..fixture::DESTINATIONS).any(|n| fixture::destination(n) == source);
+            let member = is_member(forward.to);
             match forward.way {
                 Way::Response => response(input, output),
                 Way::Selected(_) if member => request(input, source, output, false),
                 Way::Named { .. } if member => request(input, source, output, true),
-                Way::Outbound if from_member => request(input, source, output, true),
+                Way::Outbound if is_member(source) => request(input, source, output, true),
                 way => Err(format!("{way:?} to {}", forward.to)),
             }
             .and_then(|()| padding(output, forward.padding_at))
@@ -55,6 +56,10 @@ pub fn check(
         let (input, output) = (input.escape_ascii(), output.escape_ascii());
         format!("{what}\n{decision:?}\nin:  {input}\nout: {output}")
     })
+}
+
+fn is_member(address: SocketAddr) -> bool {
+    (0..fixture::DESTINATIONS).any(|n| fixture::destination(n) == address)
 }
 
 /// A request that was sent on; where its Route was `followed`, a strict router

@@ -21,9 +21,21 @@ pub struct Viaduct {
 pub struct Counters(BTreeMap<String, u64>);
 
 impl Counters {
+    /// Whether the counter was printed.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
     /// The counter's value; 0 where it was not printed.
     pub fn get(&self, name: &str) -> u64 {
         self.0.get(name).copied().unwrap_or(0)
+    }
+
+    /// What was counted after `before`.
+    pub fn since(&self, before: &Self) -> BTreeMap<String, u64> {
+        let counters = self.0.iter();
+        let grown = counters.map(|(name, value)| (name.clone(), value - before.get(name)));
+        grown.filter(|(_, more)| *more > 0).collect()
     }
 
     /// Demands that every datagram was forwarded: none dropped, none answered
@@ -45,6 +57,7 @@ impl Counters {
             ]
             .contains(&name)
                 || name.starts_with("to-")
+                || name.starts_with("last-in-dialog-")
                 || name.starts_with("worker-")
         };
         assert!(self.0.keys().all(|name| usual(name)), "{:?}", self.0);

@@ -10,8 +10,10 @@
 
 mod balancer;
 mod call;
+mod caller;
 mod operator;
 mod play;
+mod server;
 mod sip;
 mod table;
 
@@ -204,7 +206,7 @@ fn play(contender: &Contender, options: &Options) -> Result<Row> {
         }
     };
     let mut play = Play::new(advertised, listen.clone(), contender.contact)?;
-    let mut operator = Operator::new(play.farm_port());
+    let mut operator = Operator::new(play.farm_port);
     let folder = options.out.join(contender.name);
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
@@ -250,8 +252,9 @@ fn play(contender: &Contender, options: &Options) -> Result<Row> {
         while now < until && schedule.take(now).is_some() {
             play.start(now)?;
         }
-        play.timers(now)?;
+        // What has come goes first: it may be what a timer waits for.
         let moved = play.receive(&operator.farm, now)?;
+        play.timers(now)?;
         if now >= until && play.going_on == 0 {
             break;
         }

@@ -16,18 +16,15 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use socket2::SockRef;
 
-use super::call::{Call, End, Event, HELD, Pending, Plan, RINGS, SECOND, T1, T2, TRANSACTION};
-use super::operator::{self, Destination, State};
-use super::sip::{Dialog, Message, Start, address, parameter, uri};
+use super::call::{Call, End, Event, HELD, Pending, Plan, SECOND, T1, T2, TRANSACTION};
+use super::operator::{self, Destination};
+use super::sip::{Dialog, Message, address};
 use crate::sys::{Receiver, Route, Run, Sender, tell_destinations};
 
 /// Datagrams taken at once.
-const BATCH: usize = 64;
+const BATCH: usize = 256;
 
 const BUFFER: usize = 8 << 20;
-
-/// How long after it was told to drain a destination may still get new calls.
-const GRACE: u64 = SECOND;
 
 /// When a call should long be over.
 const EXPIRES: u64 = HELD + 3 * SECOND + TRANSACTION;
@@ -78,14 +75,14 @@ pub(super) struct Play {
     receiver: Receiver,
     sender: Sender,
     caller: SocketAddrV4,
-    farm_port: u16,
+    pub(super) farm_port: u16,
     /// What the balancer calls itself, and where its instances are.
-    advertised: SocketAddrV4,
+    pub(super) advertised: SocketAddrV4,
     pub(super) instances: Vec<SocketAddrV4>,
-    contact: Contact,
-    run: u32,
+    pub(super) contact: Contact,
+    pub(super) run: u32,
     dice: u64,
-    calls: Vec<Call>,
+    pub(super) calls: Vec<Call>,
     timers: BinaryHeap<Reverse<(u64, usize, Event)>>,
     serial: u32,
     /// Calls that are not over, of each destination and in all.
@@ -98,8 +95,7 @@ pub(super) struct Play {
 const CALLER: Ipv4Addr = Ipv4Addr::new(127, 2, 0, 1);
 
 impl Play {
-    /// Around the balancer that is `advertised`; the destinations get
-    /// [`Play::farm_port`].
+    /// Around the balancer that is `advertised`.
     ///
     /// # Errors
     /// No socket.
@@ -131,10 +127,6 @@ impl Play {
             going_on: 0,
             figures: Figures::default(),
         })
-    }
-
-    pub(super) fn farm_port(&self) -> u16 {
-        self.farm_port
     }
 
     /// A new call.
@@ -265,7 +257,7 @@ impl Play {
     }
 
     /// The message, and the number of its call; counts what is none of ours.
-    fn read<'a>(&mut self, octets: &'a [u8]) -> Option<(Message<'a>, usize)> {
+    pub(super) fn read<'a>(&mut self, octets: &'a [u8]) -> Option<(Message<'a>, usize)> {
         let found = Message::read(octets).and_then(|message| {
             let (number, rest) = message.row("Call-ID").split_once('-')?;
             let run = u32::from_str_radix(rest.split('@').next()?, 16).ok()?;
@@ -276,257 +268,8 @@ impl Play {
         found
     }
 
-    fn at_caller(&mut self, octets: &[u8], now: u64) -> Result<()> {
-        let Some((message, number)) = self.read(octets) else {
-            return Ok(());
-        };
-        let status = match message.start {
-            Start::Response(status) => status,
-            Start::Request("BYE") => {
-                self.calls[number].caller.done = true;
-                let answer = message.answer("200 OK", "", "");
-                self.send(number, End::Caller, &answer, message.row("Via"))?;
-                self.settle(number);
-                return Ok(());
-            }
-            Start::Request(_) => {
-                self.figures.foreign += 1;
-                return Ok(());
-            }
-        };
-        if message.values("Via").len() != 1 {
-            self.figures.foreign += 1;
-            return Ok(());
-        }
-        let call = &mut self.calls[number];
-        if call.over {
-            return Ok(());
-        }
-        let method = message.cseq_method();
-        let pending = &mut call.caller.pending;
-        if pending
-            .as_ref()
-            .is_some_and(|pending| pending.what == method)
-        {
-            *pending = None;
-        }
-        match (method, status, call.plan) {
-            ("INVITE", 101..200, Plan::Cancelled(after)) if !call.ringing => {
-                call.ringing = true;
-                self.at(now + after, number, Event::GiveUp);
-            }
-            ("INVITE", 100..200, _) => {}
-            ("INVITE", 200..300, Plan::EndedBy(end)) => {
-                let first = !call.answered;
-                call.answered = true;
-                let dialog = &mut call.caller.dialog;
-                dialog.to = message.row("To").to_owned();
-                dialog.target = uri(message.row("Contact")).to_owned();
-                let routes = message.values("Record-Route");
-                dialog.routes = routes.into_iter().rev().map(str::to_owned).collect();
-                let ack = dialog.request("ACK", 1, &format!("{:08x}{number}a", self.run));
-                let hop = dialog.next_hop().to_owned();
-                if first && end == End::Caller {
-                    self.at(now + HELD, number, Event::HangUp);
-                }
-                self.send(number, End::Caller, &ack, &hop)?;
-            }
-            ("INVITE", 300.., plan) => {
-                let dialog = Dialog {
-                    to: message.row("To").to_owned(),
-                    ..call.caller.dialog.clone()
-                };
-                call.terminated = true;
-                let ack = dialog.request("ACK", 1, &self.branch(number, "i"));
-                let hop = format!("sip:{}", self.advertised);
-                self.send(number, End::Caller, &ack, &hop)?;
-                if !matches!(plan, Plan::Cancelled(_)) || status != 487 {
-                    self.fail(number, &format!("INVITE answered {status}"));
-                }
-            }
-            ("CANCEL", 200..300, _) => call.cancel_answered = true,
-            ("BYE", 200..300, _) => call.caller.done = true,
-            (_, 200.., _) => self.fail(number, &format!("{method} answered {status}")),
-            _ => {}
-        }
-        let call = &mut self.calls[number];
-        call.caller.done |= call.cancel_answered && call.terminated;
-        self.settle(number);
-        Ok(())
-    }
-
-    fn at_server(
-        &mut self,
-        octets: &[u8],
-        here: usize,
-        destination: &Destination,
-        now: u64,
-    ) -> Result<()> {
-        let Some((message, number)) = self.read(octets) else {
-            return Ok(());
-        };
-        let home = self.calls[number].home;
-        let method = match message.start {
-            Start::Request(method) => method,
-            Start::Response(_) if home != Some(here) => {
-                self.figures.foreign += 1;
-                return Ok(());
-            }
-            Start::Response(status) => {
-                self.answer_to_server(number, status);
-                return Ok(());
-            }
-        };
-        if method == "INVITE" && home.is_none() {
-            let gone = destination.state != State::Active;
-            self.figures.late += u64::from(gone && now > destination.since + GRACE);
-            return self.ring(octets, &message, number, here, destination, now);
-        }
-        if home != Some(here) {
-            return self.stranger(&message, method, number, here);
-        }
-        let call = &mut self.calls[number];
-        let tag = format!("s{number}");
-        let via = message.row("Via");
-        match method {
-            "INVITE" => {
-                if call.server.pending.is_none() && !call.acknowledged && !call.over {
-                    let own = destination.address.to_string();
-                    let contact = contact(self.contact, self.advertised, &own);
-                    let ringing = message.answer("180 Ringing", &tag, &contact);
-                    self.send(number, End::Server, &ringing, via)?;
-                }
-            }
-            "ACK" => {
-                call.server.pending = None;
-                if !call.acknowledged {
-                    call.acknowledged = true;
-                    match call.plan {
-                        Plan::EndedBy(End::Server) => self.at(now + HELD, number, Event::HangUp),
-                        Plan::EndedBy(End::Caller) => {}
-                        Plan::Cancelled(_) => call.server.done = true,
-                    }
-                }
-            }
-            "BYE" => {
-                call.server.done = true;
-                self.send(
-                    number,
-                    End::Server,
-                    &message.answer("200 OK", &tag, ""),
-                    via,
-                )?;
-            }
-            "CANCEL" => {
-                // It belongs to the INVITE whose branch it has (RFC 3261 §9.2).
-                let invite = Message::read(&call.invite);
-                let invited = invite.as_ref().map_or("", |invite| invite.row("Via"));
-                if call.over || parameter(invited, "branch") != parameter(via, "branch") {
-                    let unknown = message.answer("481 No Such Transaction", &tag, "");
-                    return self.send(number, End::Server, &unknown, via);
-                }
-                let first = !call.cancelled;
-                call.cancelled = true;
-                let terminated =
-                    invite.map(|invite| invite.answer("487 Request Terminated", &tag, ""));
-                let way = invited.to_owned();
-                self.send(
-                    number,
-                    End::Server,
-                    &message.answer("200 OK", &tag, ""),
-                    via,
-                )?;
-                if let Some(terminated) = terminated.filter(|_| first) {
-                    self.repeat(number, End::Server, "487", terminated, way, T2, now)?;
-                }
-            }
-            _ => self.figures.foreign += 1,
-        }
-        self.settle(number);
-        Ok(())
-    }
-
-    /// A new call at destination `here`.
-    fn ring(
-        &mut self,
-        octets: &[u8],
-        invite: &Message<'_>,
-        number: usize,
-        here: usize,
-        destination: &Destination,
-        now: u64,
-    ) -> Result<()> {
-        let call = &mut self.calls[number];
-        if call.over {
-            return Ok(());
-        }
-        let tag = format!("s{number}");
-        call.home = Some(here);
-        call.invite = octets.to_vec();
-        let routes = invite.values("Record-Route");
-        call.server.dialog = Dialog {
-            from: format!("{};tag={tag}", invite.row("To")),
-            to: invite.row("From").to_owned(),
-            call_id: invite.row("Call-ID").to_owned(),
-            target: uri(invite.row("Contact")).to_owned(),
-            routes: routes.into_iter().map(str::to_owned).collect(),
-            own: destination.address.to_string(),
-        };
-        let contact = contact(self.contact, self.advertised, &call.server.dialog.own);
-        if matches!(call.plan, Plan::EndedBy(_)) {
-            self.at(now + RINGS, number, Event::PickUp);
-        }
-        self.open[here] += 1;
-        let ringing = invite.answer("180 Ringing", &tag, &contact);
-        self.send(number, End::Server, &ringing, invite.row("Via"))
-    }
-
-    /// A request at a destination that does not have the call.
-    fn stranger(
-        &mut self,
-        message: &Message<'_>,
-        method: &str,
-        number: usize,
-        here: usize,
-    ) -> Result<()> {
-        let call = &mut self.calls[number];
-        let known = ["ACK", "BYE", "INVITE"]
-            .into_iter()
-            .find(|one| *one == method);
-        let to_cancel = matches!(call.plan, Plan::Cancelled(_));
-        match known {
-            Some("ACK") if to_cancel => self.figures.copies += 1,
-            Some("INVITE") => self.fail(number, "rang at two destinations"),
-            Some(known) => {
-                if !call.astray.contains(&known) {
-                    call.astray.push(known);
-                    self.figures.misrouted += 1;
-                }
-            }
-            None => self.figures.copies += 1,
-        }
-        if matches!(method, "ACK" | "INVITE") {
-            return Ok(());
-        }
-        let answer = message.answer("481 No Such Call", &format!("x{here}x{number}"), "");
-        self.send_from(Some(operator::ip(here)), &answer, message.row("Via"))
-    }
-
-    fn answer_to_server(&mut self, number: usize, status: u16) {
-        let call = &mut self.calls[number];
-        match status {
-            ..200 => {}
-            200..300 => {
-                call.server.pending = None;
-                call.server.done = true;
-            }
-            _ => self.fail(number, &format!("a server's BYE answered {status}")),
-        }
-        self.settle(number);
-    }
-
     /// Closes a call of which both ends have seen all they wait for.
-    fn settle(&mut self, number: usize) {
+    pub(super) fn settle(&mut self, number: usize) {
         let call = &self.calls[number];
         if !call.over && call.caller.done && call.server.done {
             self.figures.completed += 1;
@@ -536,7 +279,7 @@ impl Play {
 
     /// Closes a call that did not go as it should; one that rings on although
     /// it was to be cancelled counts as such.
-    fn fail(&mut self, number: usize, reason: &str) {
+    pub(super) fn fail(&mut self, number: usize, reason: &str) {
         let call = &self.calls[number];
         if call.over {
             return;
@@ -558,11 +301,11 @@ impl Play {
         self.going_on -= 1;
     }
 
-    fn branch(&self, number: usize, which: &str) -> String {
+    pub(super) fn branch(&self, number: usize, which: &str) -> String {
         format!("{:08x}{number}{which}", self.run)
     }
 
-    fn at(&mut self, at: u64, number: usize, event: Event) {
+    pub(super) fn at(&mut self, at: u64, number: usize, event: Event) {
         self.timers.push(Reverse((at, number, event)));
     }
 
@@ -571,7 +314,7 @@ impl Play {
         clippy::too_many_arguments,
         reason = "all of them make the transaction"
     )]
-    fn repeat(
+    pub(super) fn repeat(
         &mut self,
         number: usize,
         end: End,
@@ -597,7 +340,7 @@ impl Play {
         Ok(())
     }
 
-    fn send(&mut self, number: usize, end: End, octets: &str, hop: &str) -> Result<()> {
+    pub(super) fn send(&mut self, number: usize, end: End, octets: &str, hop: &str) -> Result<()> {
         let home = self.calls[number].home.unwrap_or_default();
         let from = match end {
             End::Caller => None,
@@ -608,7 +351,12 @@ impl Play {
 
     /// Sends to the address that `hop`, a URI or sent-by, names: from a
     /// destination, or else from the callers.
-    fn send_from(&mut self, from: Option<Ipv4Addr>, octets: &str, hop: &str) -> Result<()> {
+    pub(super) fn send_from(
+        &mut self,
+        from: Option<Ipv4Addr>,
+        octets: &str,
+        hop: &str,
+    ) -> Result<()> {
         let Some(named) = address(hop) else {
             self.figures.foreign += 1;
             return Ok(());
@@ -642,7 +390,7 @@ impl Play {
 }
 
 /// The URI that a server at `own` gives as its Contact.
-fn contact(whose: Contact, balancer: SocketAddrV4, own: &str) -> String {
+pub(super) fn contact(whose: Contact, balancer: SocketAddrV4, own: &str) -> String {
     match whose {
         Contact::Own => format!("sip:desk@{own}"),
         Contact::Balancer => format!("sip:desk@{balancer}"),
@@ -655,4 +403,68 @@ fn bound(ip: Ipv4Addr) -> Result<UdpSocket> {
     SockRef::from(&socket).set_recv_buffer_size(BUFFER)?;
     SockRef::from(&socket).set_send_buffer_size(BUFFER)?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::churn::operator::Operator;
+
+    /// A hundred calls straight to the first `destinations`, each message to
+    /// any of them; by a clock that stands while messages are on their way.
+    fn straight(destinations: usize) -> Figures {
+        let nowhere = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1);
+        let mut play = Play::new(nowhere, Vec::new(), Contact::Balancer).expect("sockets");
+        let farm = Operator::new(play.farm_port).farm;
+        let there = farm[..destinations].iter().map(|one| one.address);
+        play.instances = there.collect();
+        for millisecond in 0..60_000 {
+            let now = millisecond * SECOND / 1000;
+            if millisecond < 1000 && millisecond % 10 == 0 {
+                play.start(now).expect("an INVITE");
+            }
+            play.timers(now).expect("what is due");
+            while play.receive(&farm, now).expect("what came") > 0 {}
+        }
+        assert_eq!(play.going_on, 0);
+        assert_eq!(play.open.iter().sum::<u32>(), 0);
+        play.figures
+    }
+
+    #[test]
+    fn calls_to_one_server_are_all_completed_and_nothing_is_sent_twice() {
+        let figures = straight(1);
+        assert_eq!(figures.calls, 100);
+        assert_eq!(figures.completed, 100, "{figures:?}");
+        assert_eq!(figures.to_cancel, 10);
+        let amiss = figures.misrouted + figures.uncancelled + figures.copies + figures.late;
+        assert_eq!(amiss + figures.retransmissions + figures.foreign, 0);
+    }
+
+    #[test]
+    fn what_comes_to_the_wrong_server_is_noticed() {
+        let figures = straight(2);
+        // Of 90 ACKs and at least 45 BYEs a half each, of 10 CANCELs a half.
+        assert!(figures.misrouted >= 40, "{figures:?}");
+        assert!(figures.uncancelled >= 1, "{figures:?}");
+        assert!(figures.failures() >= 10, "{figures:?}");
+        let ended = figures.completed + figures.failures() + figures.uncancelled;
+        assert_eq!(ended, 100, "{figures:?}");
+    }
+
+    #[test]
+    fn a_call_that_nobody_takes_fails() {
+        let nowhere = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1);
+        let mut play = Play::new(nowhere, vec![nowhere], Contact::Own).expect("sockets");
+        for half in 0..100 {
+            if half == 0 {
+                play.start(0).expect("an INVITE");
+            }
+            play.timers(half * SECOND / 2).expect("what is due");
+        }
+        assert_eq!(play.going_on, 0);
+        assert_eq!(play.figures.failures(), 1);
+        // RFC 3261 §17.1.1.2: at 0.5, 1.5, 3.5, 7.5, 15.5 and 31.5 s.
+        assert_eq!(play.figures.retransmissions, 6);
+    }
 }

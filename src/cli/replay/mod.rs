@@ -52,7 +52,7 @@ pub(super) fn replay(args: &ReplayArgs) -> io::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     };
     let against = match &args.against {
-        Some(file) => match offline::other(&args.tunables, file)? {
+        Some(file) => match args.tunables.load_from(Some(file))? {
             Some(config) => Some(config),
             None => return Ok(ExitCode::FAILURE),
         },
@@ -114,10 +114,10 @@ impl Replay {
             return Ok(());
         }
         let message = Message::new(captured);
-        let outcome = self.world.decide(captured, place);
+        let (outcome, octets) = self.world.decide(captured, place);
         let after = other.zip(self.other.as_mut()).map(|(place, other)| {
-            let outcome = other.decide(captured, place);
-            (outcome, other.octets() == self.world.octets())
+            let (after, others) = other.decide(captured, place);
+            (after, others == octets)
         });
         let differs = after
             .as_ref()

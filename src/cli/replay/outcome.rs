@@ -6,12 +6,12 @@ use std::net::SocketAddr;
 use serde::Serialize;
 
 use crate::config::{Config, text};
-use crate::proxy::{Decision, Forward, Way};
+use crate::proxy::{CookieUse, Decision, Forward, Way};
 
 /// What a configuration does with a message.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Outcome {
-    /// `forward`, `reply`, `drop` or `not ours`.
+    /// `forward`, `reply`, `resolve`, `drop` or `not ours`.
     pub(super) action: &'static str,
     /// Where something is sent.
     pub(super) to: Option<SocketAddr>,
@@ -28,19 +28,32 @@ impl Outcome {
         let mut outcome = Self::not_ours();
         match decision {
             Decision::Forward(Forward {
-                to, listener, way, ..
+                to,
+                listener,
+                way,
+                cookie,
+                ..
             }) => {
                 outcome.action = "forward";
                 outcome.to = Some(to);
                 let name = (config.listeners.len() > 1).then(|| &config.listeners[listener].name);
                 outcome.listener = name.cloned();
                 outcome.why = way_name(way, config);
+                outcome.why.push_str(match cookie {
+                    CookieUse::None | CookieUse::Followed => "",
+                    CookieUse::Gone => ", its cookie's destination gone",
+                    CookieUse::Forged => ", its cookie forged",
+                });
             }
             Decision::Reply(reply) => {
                 outcome.action = "reply";
                 outcome.to = Some(reply.to);
                 outcome.status = Some(reply.status.code());
                 outcome.why = reply.reason.name().to_owned();
+            }
+            Decision::Resolve => {
+                outcome.action = "resolve";
+                outcome.why = way_name(Way::Outbound, config);
             }
             Decision::Drop(reason) => {
                 outcome.action = "drop";

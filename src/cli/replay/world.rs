@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 
 use super::outcome::Outcome;
 use crate::cli::capture::Captured;
+use crate::cli::offline::{self, Decider};
 use crate::config::Config;
-use crate::proxy::{Datagram, Decision, Proxy, Scratch, Secret};
-use crate::sip::MAX_DATAGRAM;
+use crate::proxy::{Datagram, Proxy, Secret};
 
 /// What a datagram is to a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,11 +22,7 @@ pub(super) enum Place {
 
 pub(super) struct World {
     pub(super) config: Config,
-    proxy: Proxy,
-    scratch: Scratch,
-    out: Vec<u8>,
-    /// Octets in `out`.
-    length: usize,
+    decider: Decider,
     /// The addresses of listeners, bound and advertised.
     addresses: Vec<(SocketAddr, usize)>,
     /// The listener that takes all there is.
@@ -35,13 +31,11 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(config: Config, secret: Secret, listener: Option<&str>) -> io::Result<Self> {
-        let forced = listener.map(|name| named(&config, name)).transpose()?;
-        let proxy = Proxy::new(&config, secret);
+        let forced = listener
+            .map(|name| offline::listener(&config, name))
+            .transpose()?;
         Ok(Self {
-            scratch: proxy.scratch(),
-            proxy,
-            out: vec![0; MAX_DATAGRAM],
-            length: 0,
+            decider: Decider::new(Proxy::new(&config, secret)),
             addresses: addresses(&config),
             forced,
             config,
@@ -64,42 +58,19 @@ impl World {
         own.map(|(_, listener)| *listener)
     }
 
-    pub(super) fn decide(&mut self, captured: &Captured<'_>, place: Place) -> Outcome {
-        self.length = 0;
+    /// The outcome, and the octets that would be sent.
+    pub(super) fn decide(&mut self, captured: &Captured<'_>, place: Place) -> (Outcome, &[u8]) {
         let Place::In(listener) = place else {
-            return Outcome::not_ours();
+            return (Outcome::not_ours(), &[]);
         };
-        let datagram = Datagram {
+        let decision = self.decider.decide(&Datagram {
             bytes: captured.payload,
             source: captured.source,
             listener,
-        };
-        let decision = self
-            .proxy
-            .decide(&datagram, &mut self.scratch, &mut self.out);
-        self.length = match decision {
-            Decision::Forward(forward) => forward.length,
-            Decision::Reply(reply) => reply.length,
-            Decision::Drop(_) => 0,
-        };
-        Outcome::new(decision, &self.config)
+        });
+        let outcome = Outcome::new(decision, &self.config);
+        (outcome, self.decider.octets())
     }
-
-    /// What the last decision would send.
-    pub(super) fn octets(&self) -> &[u8] {
-        &self.out[..self.length]
-    }
-}
-
-fn named(config: &Config, name: &str) -> io::Result<usize> {
-    let names = || config.listeners.iter().map(|each| &*each.name);
-    names().position(|each| each == name).ok_or_else(|| {
-        let known: Vec<_> = names().collect();
-        let known = known.join(", ");
-        io::Error::other(format!(
-            "--listener: there is no listener `{name}`\n  help: there are {known}"
-        ))
-    })
 }
 
 fn addresses(config: &Config) -> Vec<(SocketAddr, usize)> {

@@ -9,7 +9,6 @@ mod report;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
 
 use clap::Args;
 
@@ -56,14 +55,13 @@ pub(super) fn simulate(args: &SimulateArgs) -> io::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     };
     let before = match &args.against {
-        Some(file) => offline::other(&args.tunables, file)?,
+        Some(file) => args.tunables.load_from(Some(file))?,
         None => Some(config.clone()),
     };
     let (Some(before), Some(after)) = (before, args.changes.apply(&config)?) else {
         return Ok(ExitCode::FAILURE);
     };
     let calls = Calls::read(args.calls.as_deref())?;
-    let start = Instant::now();
     let (secret, secret_known) = offline::secret(&before)?;
     let first = Proxy::new(&before, secret.clone());
     let restart = needs_restart(&before, &after);
@@ -82,14 +80,11 @@ pub(super) fn simulate(args: &SimulateArgs) -> io::Result<ExitCode> {
         before: first,
         after: next,
     };
-    let mut report = Report {
+    let report = Report {
         secret_known,
         restart,
-        calls: calls.number(),
         sets: sets(&worlds, &after, &calls)?,
-        seconds: 0.0,
     };
-    report.seconds = start.elapsed().as_secs_f64();
     let mut out = io::BufWriter::new(io::stdout().lock());
     if args.json {
         writeln!(out, "{:#}", report.json())?;
@@ -154,13 +149,6 @@ impl Calls {
             return Err(io::Error::other(what));
         }
         Ok(Self::Keys(path.to_owned(), keys))
-    }
-
-    fn number(&self) -> u64 {
-        match self {
-            Self::Number(number) => *number,
-            Self::Keys(_, keys) => keys.len() as u64,
-        }
     }
 
     fn keys(&self) -> Box<dyn Iterator<Item = Option<&str>> + '_> {

@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use super::classes::{Class, Survey, Worlds};
 use super::moves::{Load, Moves, Share};
-use crate::cli::offline;
 use crate::cli::table::Table;
 use crate::config::{Policy, Set, State, text};
 
@@ -17,9 +16,6 @@ pub(super) struct Report {
     pub(super) secret_known: bool,
     /// Keys of the configuration that only a restart brings into effect.
     pub(super) restart: Vec<&'static str>,
-    /// Calls made up for each set.
-    pub(super) calls: u64,
-    pub(super) seconds: f64,
     pub(super) sets: Vec<SetReport>,
 }
 
@@ -80,29 +76,32 @@ impl Report {
         json!({
             "secret_known": self.secret_known,
             "needs_restart": self.restart,
-            "calls": self.calls,
-            "seconds": self.seconds,
             "sets": sets,
         })
     }
 
     pub(super) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        for set in &self.sets {
+        for (number, set) in self.sets.iter().enumerate() {
+            if number > 0 {
+                writeln!(out)?;
+            }
             write_set(out, set)?;
-            writeln!(out)?;
         }
         if !self.restart.is_empty() {
             let keys = self.restart.join(", ");
             writeln!(
                 out,
-                "a reload refuses this, it needs a restart ({keys}); then there is no second chance"
+                "\na reload refuses this, it needs a restart ({keys}); then there is no second chance"
             )?;
         }
         if !self.secret_known {
-            writeln!(out, "{}", offline::NO_SECRET)?;
+            writeln!(
+                out,
+                "\nno secret file: a running instance has a key of its own, so single calls fare \
+                 otherwise"
+            )?;
         }
-        let (calls, seconds) = (self.calls, self.seconds);
-        writeln!(out, "{calls} calls for each set, in {seconds:.1} s")
+        Ok(())
     }
 }
 

@@ -1,0 +1,134 @@
+//! The changes that flags ask for, applied to a configuration.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use clap::Args;
+
+use crate::cli::report;
+use crate::config::{self, Config, Destination, Overrides, State, text};
+
+/// Changes of destinations; each flag may be repeated.
+#[derive(Clone, Debug, Args)]
+#[group(skip)]
+pub struct Changes {
+    /// Remove this destination from every set that has it; can be repeated
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = text::address)]
+    pub remove: Vec<SocketAddr>,
+    /// Let this destination drain: no new calls; can be repeated
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = text::address)]
+    pub drain: Vec<SocketAddr>,
+    /// Add this destination, written as for --to; SET= in front where there are several sets; can be repeated
+    #[arg(long, value_name = "[SET=]DESTINATION", value_parser = addition)]
+    pub add: Vec<(Option<String>, Destination)>,
+    /// Give this destination another weight; can be repeated
+    #[arg(long, value_name = "ADDR[:PORT]=WEIGHT", value_parser = weighting)]
+    pub weight: Vec<(SocketAddr, u32)>,
+}
+
+fn addition(written: &str) -> Result<(Option<String>, Destination), String> {
+    let whole = text::destination(written);
+    let parts = written.split_once('=');
+    let in_set = parts.and_then(|(set, rest)| Some((set, text::destination(rest).ok()?)));
+    match (whole, in_set) {
+        (Ok(destination), _) => Ok((None, destination)),
+        (_, Some((set, destination))) => Ok((Some(set.to_owned()), destination)),
+        (Err(fault), None) => Err(fault.to_string()),
+    }
+}
+
+fn weighting(written: &str) -> Result<(SocketAddr, u32), String> {
+    let Some((address, weight)) = written.rsplit_once('=') else {
+        return Err("say ADDR[:PORT]=WEIGHT".to_owned());
+    };
+    let address = text::address(address).map_err(|fault| fault.to_string())?;
+    let weight = weight.parse().ok();
+    match weight.filter(|weight| text::WEIGHTS.contains(weight)) {
+        Some(weight) => Ok((address, weight)),
+        None => Err(format!(
+            "give a weight from {} to {}",
+            text::WEIGHTS.start(),
+            text::WEIGHTS.end()
+        )),
+    }
+}
+
+impl Changes {
+    /// `config` with the changes. What is then wrong with it is printed as
+    /// for any configuration; `None` where that is an error.
+    ///
+    /// # Errors
+    /// A destination or a set that is not there, as text; failures to print.
+    pub(super) fn apply(&self, config: &Config) -> std::io::Result<Option<Config>> {
+        let mut changed = config.clone();
+        self.edit(&mut changed).map_err(std::io::Error::other)?;
+        if changed == *config {
+            return Ok(Some(changed));
+        }
+        // The same eyes that look at a file look at the result.
+        let toml = config::to_toml(&changed);
+        let place = Path::new("the changed configuration");
+        let loaded =
+            config::load_with(Some(place), &Overrides::default(), changed.workers, &|_| {
+                Ok(toml.clone().into_bytes())
+            });
+        report::print(&loaded.diagnostics)?;
+        Ok(loaded.config)
+    }
+
+    fn edit(&self, config: &mut Config) -> Result<(), String> {
+        for address in &self.remove {
+            find(config, *address, "--remove")?;
+            for set in &mut config.sets {
+                set.destinations.retain(|each| each.address != *address);
+            }
+        }
+        for (set, destination) in &self.add {
+            let names: Vec<_> = config.sets.iter().map(|set| set.name.clone()).collect();
+            let known = names.join(", ");
+            let at = match set {
+                None if names.len() == 1 => 0,
+                None => {
+                    let uri = &destination.uri;
+                    return Err(format!(
+                        "--add {uri}: there are several sets ({known})\n  help: --add {}={uri}",
+                        names[0]
+                    ));
+                }
+                Some(set) => names.iter().position(|name| name == set).ok_or_else(|| {
+                    format!("--add: there is no set `{set}`\n  help: there are {known}")
+                })?,
+            };
+            config.sets[at].destinations.push(destination.clone());
+        }
+        for address in &self.drain {
+            for each in find(config, *address, "--drain")? {
+                each.state = State::Draining;
+            }
+        }
+        for (address, weight) in &self.weight {
+            for each in find(config, *address, "--weight")? {
+                each.weight = *weight;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The destinations of all sets that have `address`; at least one.
+fn find<'a>(
+    config: &'a mut Config,
+    address: SocketAddr,
+    flag: &str,
+) -> Result<Vec<&'a mut Destination>, String> {
+    let all = || config.sets.iter().flat_map(|set| &set.destinations);
+    if !all().any(|each| each.address == address) {
+        let known: Vec<_> = all().map(|each| each.address.to_string()).collect();
+        let known = known.join(", ");
+        return Err(format!(
+            "{flag}: no set has {address}\n  help: there are {known}"
+        ));
+    }
+    let all = config.sets.iter_mut().flat_map(|set| &mut set.destinations);
+    Ok(all.filter(|each| each.address == address).collect())
+}

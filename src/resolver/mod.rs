@@ -1,0 +1,173 @@
+//! Resolves the names of next hops for the workers, in a thread of its own.
+//!
+//! A worker hands over each request whose next hop is a name it does not
+//! know, and gets it back with the answer. It never waits: both ways are
+//! queues, and a [waker](mio::Waker) tells it of answers. The thread asks for
+//! each name once at a time, whoever waits for it, and ends with the last
+//! worker.
+
+mod lookup;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::channel;
+use mio::Waker;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use crate::config::Config;
+use crate::proxy::{HostPort, MAX_HELD, Server};
+use lookup::Lookup;
+
+/// How long a request is held at most.
+const TIME_LIMIT: Duration = Duration::from_secs(2);
+/// Names that are asked for at once; each takes a few sockets.
+const LOOKUPS: usize = 32;
+
+/// A request that waits for the name of its next hop to be resolved.
+#[derive(Debug)]
+pub struct Held {
+    /// Its octets.
+    pub bytes: Box<[u8]>,
+    /// Where it came from.
+    pub source: SocketAddr,
+    /// The listener it arrived on.
+    pub listener: usize,
+}
+
+/// What a name stands for, and the request that asked for it.
+#[derive(Debug)]
+pub struct Answer {
+    /// The name.
+    pub name: HostPort,
+    /// None: there is no such name, or no answer came in time.
+    pub servers: Vec<Server>,
+    /// How long that holds.
+    pub ttl: Duration,
+    /// The request.
+    pub held: Held,
+}
+
+/// A name to resolve.
+struct Question {
+    name: HostPort,
+    waiting: Waiting,
+}
+
+/// A request, and the way back to its worker.
+struct Waiting {
+    held: Held,
+    answers: channel::Sender<Answer>,
+    waker: Arc<Waker>,
+}
+
+/// The way to the resolver's thread.
+#[derive(Clone)]
+pub struct Questions(mpsc::Sender<Question>);
+
+/// A worker's end of both queues.
+pub struct Client {
+    questions: Questions,
+    answers: (channel::Sender<Answer>, channel::Receiver<Answer>),
+    waker: Arc<Waker>,
+}
+
+impl Client {
+    /// For the worker that `waker` wakes.
+    #[must_use]
+    pub fn new(questions: Questions, waker: Arc<Waker>) -> Self {
+        Self {
+            questions,
+            answers: channel::bounded(MAX_HELD),
+            waker,
+        }
+    }
+
+    /// Asks for a name on behalf of a request. Returns whether there will be
+    /// an answer: always, while no worker asks for more than [`MAX_HELD`].
+    pub fn ask(&self, name: HostPort, held: Held) -> bool {
+        let waiting = Waiting {
+            held,
+            answers: self.answers.0.clone(),
+            waker: Arc::clone(&self.waker),
+        };
+        let question = Question { name, waiting };
+        self.questions.0.try_send(question).is_ok()
+    }
+
+    /// The next answer, if one is there.
+    #[must_use]
+    pub fn answer(&self) -> Option<Answer> {
+        self.answers.1.try_recv().ok()
+    }
+}
+
+/// Starts the thread; it ends when all [`Questions`] are gone.
+///
+/// # Errors
+/// What is wrong with the name servers of the system, or kept it from starting.
+pub fn start(config: &Config) -> io::Result<Questions> {
+    let lookup = Lookup::new(config)?;
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_io().enable_time().build()?;
+    let (sender, questions) = mpsc::channel(config.workers * MAX_HELD);
+    std::thread::Builder::new()
+        .name("resolver".to_owned())
+        .spawn(move || runtime.block_on(serve(lookup, questions)))?;
+    Ok(Questions(sender))
+}
+
+/// Answers all questions.
+async fn serve(lookup: Lookup, mut questions: mpsc::Receiver<Question>) {
+    let lookup = Arc::new(lookup);
+    let permits = Arc::new(Semaphore::new(LOOKUPS));
+    let mut waiting: HashMap<HostPort, Vec<Waiting>> = HashMap::new();
+    let mut lookups = JoinSet::new();
+    loop {
+        tokio::select! {
+            question = questions.recv() => {
+                let Some(Question { name, waiting: one }) = question else {
+                    return;
+                };
+                let others = waiting.entry(name.clone()).or_default();
+                if others.is_empty() {
+                    let (lookup, permits) = (Arc::clone(&lookup), Arc::clone(&permits));
+                    lookups.spawn(async move {
+                        let found = async {
+                            let _permit = permits.acquire().await.ok()?;
+                            lookup.servers(&name).await
+                        };
+                        let found = tokio::time::timeout(TIME_LIMIT, found).await;
+                        (name, found.ok().flatten())
+                    });
+                }
+                others.push(one);
+            }
+            Some(Ok((name, found))) = lookups.join_next() => {
+                let (servers, ttl) = found.unwrap_or((Vec::new(), lookup::FAILURE_TTL));
+                for one in waiting.remove(&name).unwrap_or_default() {
+                    one.answer(name.clone(), servers.clone(), ttl);
+                }
+            }
+        }
+    }
+}
+
+impl Waiting {
+    fn answer(self, name: HostPort, servers: Vec<Server>, ttl: Duration) {
+        let answer = Answer {
+            name,
+            servers,
+            ttl,
+            held: self.held,
+        };
+        // A worker that takes no more answers has ended.
+        if self.answers.try_send(answer).is_ok() {
+            let _ = self.waker.wake();
+        }
+    }
+}

@@ -1,0 +1,468 @@
+//! Next hops that members name by host names (RFC 3263): looked up off the
+//! data path, remembered, bounded; and never on behalf of anybody else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use viaduct::proxy::{Datagram, Decision, HostPort, MAX_HELD, MAX_NAMES, Proxy, Scratch, Server};
+use viaduct::sip::MAX_DATAGRAM;
+
+#[path = "support/fixture.rs"]
+mod fixture;
+mod support;
+use support::dialog::{Peer, Request, Scene, branch, read, response, status};
+use support::dns::NameServer;
+use support::net::{V4, V6};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How often one query is sent at most, where its answer is late.
+const TRIES: usize = 4;
+
+/// A farm of two behind listeners of both families, which asks `server`.
+fn scene(server: SocketAddr, args: &[&str]) -> Scene {
+    let server = server.to_string();
+    let resolve = ["--listen", "[::1]:0", "--resolve", "--resolver", &server];
+    Scene::new(2, &[&resolve[..], args].concat())
+}
+
+/// What the first member sends to `uri`.
+fn outbound(scene: &Scene, uri: impl Into<String>) -> Request {
+    let request = Request::new("INVITE", scene.farm[0].address()).uri(uri);
+    scene.farm[0].send(scene.front(), request.text());
+    request
+}
+
+/// The first of `peers` that something has come to, and what it is.
+#[track_caller]
+fn at(peers: &[Peer]) -> (&Peer, Vec<u8>) {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        for peer in peers {
+            if let Some((octets, _)) = peer.poll() {
+                return (peer, octets);
+            }
+        }
+        assert!(Instant::now() < end, "nothing came");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Peers at different addresses with one port.
+fn phones<const N: usize>() -> (Vec<Peer>, u16) {
+    let first = Peer::at(SocketAddr::from(([127, 0, 0, 61], 0)));
+    let port = first.address().port();
+    let others = (1..N).map(|n| Peer::at(SocketAddr::from(([127, 0, 0, 61 + n as u8], port))));
+    (
+        std::iter::once(first)
+            .chain(others.collect::<Vec<_>>())
+            .collect(),
+        port,
+    )
+}
+
+#[test]
+fn a_host_with_a_port_is_looked_up_and_its_call_comes_and_goes() {
+    let phone = Peer::new(V4);
+    let port = phone.address().port();
+    let server = NameServer::start("Pbx.test 3600 A 127.0.0.1\nalias.test 3600 CNAME pbx.test");
+    let scene = scene(server.address(), &[]);
+    let own = scene.front();
+    let named = [
+        format!("sip:ann@pbx.test:{port}"),
+        format!("sip:ann@PBX.TEST.:{port};transport=udp"),
+        format!("sip:ann@far.test:{port};maddr=pbx.test"),
+        format!("sip:ann@alias.test:{port}"),
+    ];
+    let route = format!("Route: <sip:{own};lr>, <sip:pbx.test:{port};lr>");
+    let mut requests: Vec<_> = named.iter().map(|uri| outbound(&scene, uri)).collect();
+    let request = Request::new("INVITE", scene.farm[0].address()).row(route);
+    scene.farm[0].send(own, request.text());
+    requests.push(request);
+    let mut calls: BTreeSet<_> = requests.iter().map(|it| it.call_id.clone()).collect();
+    for _ in &requests {
+        let (got, source) = phone.receive_from();
+        assert_eq!(source, own);
+        phone.send(own, response(&got, "200 OK", "t"));
+        let home = read(scene.farm[0].receive());
+        let call = String::from_utf8(home.call_id).expect("text");
+        assert!(calls.remove(&call), "{call}");
+    }
+    let fact = format!("names: resolved by {}, for members", server.address());
+    assert!(scene.viaduct.output().contains(&fact));
+    // With a port, SRV is not asked for (RFC 3263 §4.2).
+    assert!(server.asked().iter().all(|query| !query.ends_with("SRV")));
+    scene.assert_nothing_left();
+    let counters = scene.viaduct.stop();
+    assert_eq!(counters.get("requests-held"), requests.len() as u64);
+    assert_eq!(counters.get("names-resolved"), 2);
+}
+
+#[test]
+fn without_a_port_and_without_srv_it_is_5060() {
+    let [high, low] = (std::process::id() as u16).to_be_bytes();
+    let address = SocketAddr::from(([127, 98, high, low.max(1)], 5060));
+    let phone = Peer::at(address);
+    let server = NameServer::start(&format!("pbx.test 60 A {}", address.ip()));
+    let scene = scene(server.address(), &[]);
+    let request = outbound(&scene, "sip:ann@pbx.test");
+    assert_eq!(read(phone.receive()).call_id, request.call_id.into_bytes());
+    assert_eq!(server.asked()[0], "_sip._udp.pbx.test SRV");
+}
+
+#[test]
+fn srv_says_where_by_priority_and_weight() {
+    let (hosts, port) = phones::<4>();
+    let server = NameServer::start(&format!(
+        "_sip._udp.pbx.test 60 SRV 20 9 {port} last.test
+         _sip._udp.pbx.test 60 SRV 10 0 {port} never.test
+         _sip._udp.pbx.test 60 SRV 10 1 {port} little.test
+         _sip._udp.pbx.test 60 SRV 10 3 {port} much.test
+         _sip._udp.pbx.test 60 SRV 5 1 {port} nowhere.test
+         last.test   60 A 127.0.0.61
+         never.test  60 A 127.0.0.62
+         little.test 60 A 127.0.0.63
+         much.test   60 A 127.0.0.64"
+    ));
+    let scene = scene(server.address(), &["--reply-rate", "1000000"]);
+    let mut counts = BTreeMap::new();
+    let calls = 400;
+    for _ in 0..calls {
+        let invite = outbound(&scene, "sip:ann@pbx.test");
+        let (first, got) = at(&hosts);
+        *counts.entry(first.address().ip().to_string()).or_insert(0) += 1;
+        // CANCEL and ACK meet their INVITE (RFC 3263 §4.4).
+        for method in ["CANCEL", "ACK", "INVITE"] {
+            scene.farm[0].send(scene.front(), invite.method(method).text());
+            let (again, other) = at(&hosts);
+            assert_eq!(again.address(), first.address(), "{method}");
+            assert_eq!(branch(&other), branch(&got));
+        }
+    }
+    assert_eq!(
+        counts.keys().collect::<Vec<_>>(),
+        ["127.0.0.63", "127.0.0.64"]
+    );
+    // 100 expected, with a standard deviation of 9.
+    let little = counts["127.0.0.63"];
+    assert!((50..150).contains(&little), "{little} of {calls}");
+    assert!(
+        !server
+            .asked()
+            .iter()
+            .any(|query| query.contains("last.test"))
+    );
+}
+
+#[test]
+fn a_host_with_several_addresses_is_met_at_one_of_them_by_a_whole_call() {
+    let (hosts, port) = phones::<3>();
+    let server = NameServer::start(
+        "pbx.test 60 A 127.0.0.63\npbx.test 60 A 127.0.0.61\npbx.test 60 A 127.0.0.62",
+    );
+    let scene = scene(server.address(), &[]);
+    let mut met = BTreeSet::new();
+    for _ in 0..60 {
+        let invite = outbound(&scene, format!("sip:pbx.test:{port}"));
+        let (first, _) = at(&hosts);
+        met.insert(first.address());
+        scene.farm[0].send(scene.front(), invite.method("CANCEL").text());
+        assert_eq!(at(&hosts).0.address(), first.address());
+    }
+    assert_eq!(met.len(), 3);
+}
+
+#[test]
+fn an_address_of_the_family_that_the_request_came_by_is_preferred() {
+    let (four, six) = (Peer::new(V4), Peer::new(V6));
+    let zone = "four.test 60 A 127.0.0.1\nboth.test 60 A 127.0.0.1\nboth.test 60 AAAA ::1\nsix.test 60 AAAA ::1";
+    let server = NameServer::start(zone);
+    let scene = scene(server.address(), &[]);
+    let ports = [four.address().port(), six.address().port()];
+    for (name, port, phone) in [
+        ("both.test", ports[0], &four),
+        ("six.test", ports[1], &six),
+        ("four.test", ports[0], &four),
+    ] {
+        let request = outbound(&scene, format!("sip:{name}:{port}"));
+        let got = read(phone.receive());
+        assert_eq!(got.call_id, request.call_id.into_bytes(), "{name}");
+    }
+    // A family that no listener has is not even asked for.
+    let server = NameServer::start(zone);
+    let server_text = server.address().to_string();
+    let scene = Scene::new(1, &["--resolve", "--resolver", &server_text]);
+    outbound(&scene, format!("sip:both.test:{}", ports[0]));
+    four.receive();
+    outbound(&scene, format!("sip:six.test:{}", ports[1]));
+    assert_eq!(status(scene.farm[0].receive()), 503);
+    assert!(server.asked().iter().all(|query| !query.ends_with("AAAA")));
+}
+
+#[test]
+fn a_name_that_stands_for_nothing_is_answered_503() {
+    let server = NameServer::start(
+        "_sip._udp.refused.test 60 SRV 0 0 0 .\n_sip._udp.lost.test 60 SRV 0 0 5060 gone.test",
+    );
+    let scene = scene(server.address(), &[]);
+    let long = format!("sip:{}.test", "a".repeat(64));
+    for uri in [
+        "sip:gone.test",
+        "sip:gone.test:5062",
+        "sip:refused.test",
+        "sip:lost.test",
+        &long,
+    ] {
+        let request = outbound(&scene, uri);
+        let got = scene.farm[0].receive();
+        assert_eq!(status(&got), 503, "{uri}");
+        assert_eq!(read(got).call_id, request.call_id.into_bytes());
+    }
+    // An ACK is not answered.
+    let ack = Request::new("ACK", scene.farm[0].address()).uri("sip:gone.test");
+    scene.farm[0].send(scene.front(), ack.text());
+    scene.assert_nothing_left();
+    let counters = scene.viaduct.stop();
+    assert_eq!(counters.get("drop-unresolved"), 1);
+    assert!(counters.get("names-failed") >= 5);
+}
+
+#[test]
+fn what_is_no_name_of_a_host_for_udp_is_answered_503_and_not_asked_for() {
+    let server = NameServer::start("pbx.test 60 A 127.0.0.1");
+    let scene = scene(server.address(), &[]);
+    for uri in [
+        "sip:pbx.test;transport=tcp",
+        "sips:pbx.test",
+        "tel:+39012",
+        "sip:1.2.3",
+        "sip:pbx.test;maddr=a:b",
+        &format!("sip:{}test", "a.".repeat(130)),
+    ] {
+        outbound(&scene, uri);
+        assert_eq!(status(scene.farm[0].receive()), 503, "{uri}");
+    }
+    assert!(server.asked().is_empty(), "{:?}", server.asked());
+}
+
+#[test]
+fn a_name_is_resolved_only_where_that_is_switched_on() {
+    let server = NameServer::start("pbx.test 60 A 127.0.0.1");
+    let address = server.address().to_string();
+    let scene = Scene::new(1, &["--resolver", &address]);
+    outbound(&scene, "sip:pbx.test");
+    assert_eq!(status(scene.farm[0].receive()), 503);
+    assert!(server.asked().is_empty());
+}
+
+#[test]
+fn a_name_is_asked_for_once_while_its_answer_holds_and_by_all_who_wait() {
+    let phone = Peer::new(V4);
+    let server = NameServer::start("pbx.test 3600 A 127.0.0.1");
+    let scene = scene(server.address(), &["--workers", "2"]);
+    let uri = format!("sip:pbx.test:{}", phone.address().port());
+    for _ in 0..4 {
+        let mut calls: BTreeSet<_> = (0..40)
+            .map(|_| outbound(&scene, &uri).call_id.into_bytes())
+            .collect();
+        while !calls.is_empty() {
+            assert!(calls.remove(&read(phone.receive()).call_id));
+        }
+    }
+    let asked = server.asked();
+    let of = |kind| asked.iter().filter(|query| query.ends_with(kind)).count();
+    assert!((1..=TRIES).contains(&of(" A")), "{asked:?}");
+}
+
+#[test]
+fn a_name_is_asked_for_again_when_its_answer_has_expired() {
+    let phone = Peer::new(V4);
+    let server = NameServer::start("pbx.test 1 A 127.0.0.1");
+    let scene = scene(server.address(), &[]);
+    let uri = format!("sip:pbx.test:{}", phone.address().port());
+    let pass = || {
+        let request = outbound(&scene, &uri);
+        assert_eq!(read(phone.receive()).call_id, request.call_id.into_bytes());
+    };
+    pass();
+    let (before, end) = (server.asked().len(), Instant::now() + PATIENCE);
+    let mut passed = 0;
+    while server.asked().len() == before {
+        assert!(Instant::now() < end, "never asked for again");
+        pass();
+        passed += 1;
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(passed > 10, "asked for each time");
+}
+
+#[test]
+fn while_nobody_answers_for_names_all_else_goes_on_and_what_is_held_is_bounded() {
+    let server = Peer::new(V4);
+    let mut scene = scene(server.address(), &["--reply-rate", "1000000"]);
+    let flood = 1000;
+    for number in 0..flood {
+        outbound(&scene, format!("sip:n{number}.silent.test"));
+        if number % 20 > 0 {
+            continue;
+        }
+        // Calls from outside go on.
+        let invite = scene.request("INVITE");
+        scene.send(invite.text());
+        let call_id = invite.call_id.into_bytes();
+        while read(at(&scene.farm).1).call_id != call_id {}
+    }
+    // Each is answered, those that were held at their time.
+    scene.assert_counter("reply-503", flood);
+    let counters = scene.viaduct.stop();
+    let held = counters.get("requests-held");
+    assert_eq!(held + counters.get("requests-not-held"), flood);
+    assert!((MAX_HELD as u64..flood).contains(&held), "{held}");
+    assert_eq!(counters.get("names-failed"), held);
+}
+
+#[test]
+fn no_packet_from_outside_makes_a_query() {
+    let server = Peer::new(V4);
+    let scene = scene(server.address(), &["--allow-next-hop", "127.0.0.0/8"]);
+    let own = scene.front();
+    let port = scene.farm[0].address().port();
+    let plain = |method: &str| scene.request(method);
+    let member = scene.farm[0].address();
+    for method in ["INVITE", "ACK", "CANCEL", "BYE", "REGISTER", "OPTIONS"] {
+        for request in [
+            plain(method).uri("sip:ann@named.test"),
+            plain(method).uri("sip:ann@named.test:5070"),
+            plain(method).uri("sip:named.test;transport=udp;lr"),
+            plain(method).uri(format!("sip:ann@127.0.0.1:{port};maddr=named.test")),
+            plain(method).row("Route: <sip:named.test;lr>"),
+            plain(method).row(format!("Route: <sip:{own};lr>, <sip:named.test;lr>")),
+            plain(method)
+                .row(format!("Route: <sip:{own};lr>"))
+                .row("Route: <sip:127.0.0.1;maddr=named.test;lr>"),
+            plain(method).via("SIP/2.0/UDP named.test;branch=z9hG4bKnamed;rport"),
+            plain(method).via(format!(
+                "SIP/2.0/UDP {};maddr=named.test;branch=z9hG4bKnamed;received=named.test",
+                scene.caller.address()
+            )),
+            plain(method)
+                .row("Contact: <sip:named.test>")
+                .row("Record-Route: <sip:named.test;lr>")
+                .to("<sip:named.test>")
+                .from("<sip:named.test>;tag=1"),
+            // Who claims to be a member is none.
+            Request::new(method, member)
+                .uri("sip:named.test")
+                .via(format!(
+                    "SIP/2.0/UDP {member};received={};branch=z9hG4bKq",
+                    member.ip()
+                )),
+        ] {
+            scene.pass(request.text());
+        }
+    }
+    // A response, whoever sends it, names nobody to be found either.
+    let (at, got) = {
+        scene
+            .farm
+            .iter()
+            .for_each(|member| while member.poll().is_some() {});
+        scene.pass(
+            plain("INVITE")
+                .via("SIP/2.0/UDP named.test:5070;branch=z9hG4bKr")
+                .text(),
+        )
+    };
+    scene.farm[at].send(own, response(&got, "200 OK", "t"));
+    scene.caller.send(own, response(&got, "200 OK", "t"));
+    scene.fence();
+    server.assert_silent();
+    // The same from a member is asked for.
+    outbound(&scene, "sip:ann@named.test");
+    let query = server.receive();
+    assert!(query.windows(6).any(|part| part == b"\x05named"));
+}
+
+#[test]
+fn a_name_leads_nowhere_that_an_address_may_not() {
+    let front = support::net::free_addresses::<1>(V4)[0];
+    let farm = vec![Peer::new(V4)];
+    let server = NameServer::start(
+        "all.test 60 A 255.255.255.255\ngroup.test 60 A 224.0.0.5\nno.test 60 A 0.0.0.0\nus.test 60 A 127.0.0.1",
+    );
+    let args = [
+        format!("--listen={front}"),
+        format!("--to={}", farm[0].address()),
+        "--resolve=on".to_owned(),
+        format!("--resolver={}", server.address()),
+    ];
+    let mut scene = Scene::with(farm, &args, &[]);
+    let uris = [
+        "sip:all.test:5060".to_owned(),
+        "sip:group.test:5060".to_owned(),
+        "sip:no.test:5060".to_owned(),
+        format!("sip:us.test:{}", front.port()),
+    ];
+    for uri in &uris {
+        outbound(&scene, uri);
+    }
+    scene.assert_counter("drop-forbidden-next-hop", uris.len() as u64);
+    scene.assert_nothing_left();
+}
+
+/// What the proxy of the fixture decides on a request of a member that names
+/// `host`.
+fn decide(proxy: &Proxy, scratch: &mut Scratch, host: &str) -> Decision {
+    let source = fixture::destination(0);
+    let text = Request::new("BYE", source)
+        .uri(format!("sip:{host}:5070"))
+        .text();
+    let datagram = Datagram {
+        bytes: text.as_bytes(),
+        source,
+        listener: 0,
+    };
+    proxy.decide(&datagram, scratch, &mut vec![0; MAX_DATAGRAM])
+}
+
+fn host(number: usize) -> HostPort {
+    HostPort {
+        host: format!("n{number}.test"),
+        port: Some(5070),
+    }
+}
+
+fn somewhere() -> Vec<Server> {
+    vec![Server {
+        weight: 0,
+        addresses: vec![SocketAddr::from(([192, 0, 2, 77], 5070))],
+    }]
+}
+
+#[test]
+fn what_is_known_of_names_is_bounded_and_expires() {
+    let proxy = Proxy::new(&fixture::config(), fixture::secret());
+    let mut scratch = proxy.scratch();
+    let known = |scratch: &mut Scratch, number| {
+        let decision = decide(&proxy, scratch, &host(number).host);
+        let asks = matches!(decision, Decision::Resolve);
+        assert!(
+            asks || matches!(decision, Decision::Forward(_)),
+            "{decision:?}"
+        );
+        !asks
+    };
+    // The first ones expire last.
+    for number in 0..MAX_NAMES + 100 {
+        let until = 10_000 - number as u64;
+        scratch.names_mut().learn(host(number), somewhere(), until);
+    }
+    let kept = |scratch: &mut Scratch| (0..MAX_NAMES + 100).filter(|&n| known(scratch, n)).count();
+    assert_eq!(kept(&mut scratch), MAX_NAMES);
+    assert!(known(&mut scratch, 0) && known(&mut scratch, MAX_NAMES + 99));
+    assert!(!known(&mut scratch, MAX_NAMES));
+    scratch.names_mut().forget(9_500);
+    assert!(known(&mut scratch, 499) && !known(&mut scratch, 500));
+    scratch.names_mut().forget(10_000);
+    assert_eq!(kept(&mut scratch), 0);
+}

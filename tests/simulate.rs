@@ -1,0 +1,403 @@
+//! `viaduct simulate` says of a change what a running Viaduct then does.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+mod support;
+use support::dialog::{Peer, Scene, read};
+use support::net::V4;
+use support::process::Signal;
+
+/// Enough to tell one share from another; a test build decides slowly.
+const CALLS: &str = "400";
+
+/// A folder with configurations.
+struct Bench {
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        Self { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).expect("a file");
+    }
+
+    /// A configuration with one set of these lines.
+    fn config(&self, name: &str, set: &str) {
+        let listen = "listen = ['192.0.2.10']\nrecord-route = true\n";
+        self.write(name, &format!("{listen}[[set]]\nname = 'farm'\n{set}\n"));
+    }
+
+    fn simulate(&self, args: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_viaduct"))
+            .env_clear()
+            .current_dir(self.folder.path())
+            .arg("simulate")
+            .args(args)
+            .output()
+            .expect("an end")
+    }
+
+    #[track_caller]
+    fn text(&self, args: &[&str]) -> String {
+        let output = self.simulate(args);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{errors}");
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    #[track_caller]
+    fn json(&self, args: &[&str]) -> Value {
+        let text = self.text(&[args, &["--json"]].concat());
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"))
+    }
+
+    /// What a simulation of few calls says of its only set.
+    #[track_caller]
+    fn set(&self, args: &[&str]) -> Value {
+        let told = self.json(&[args, &["--calls", CALLS]].concat());
+        assert_eq!(told["sets"].as_array().expect("sets").len(), 1);
+        told["sets"][0].clone()
+    }
+
+    #[track_caller]
+    fn refused(&self, args: &[&str], code: i32, wanted: &[&str]) {
+        let output = self.simulate(args);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{errors}");
+        for text in wanted {
+            assert!(errors.contains(text), "no {text:?} in {errors}");
+        }
+    }
+}
+
+const FARM: &str = "destinations = ['10.0.0.1', { uri = '10.0.0.2', weight = 2 }, '10.0.0.3']";
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("{value}"))
+}
+
+/// Loads by destination: of before and after, and what the weights say.
+fn loads(set: &Value) -> BTreeMap<String, [Option<[f64; 2]>; 2]> {
+    let share = |value: &Value| {
+        let there = !value.is_null();
+        there.then(|| [number(&value["share"]), number(&value["ideal"])])
+    };
+    let rows = set["destinations"].as_array().expect("destinations");
+    let row = |row: &Value| {
+        let name = row["destination"].as_str().expect("an address").to_owned();
+        (name, [share(&row["before"]), share(&row["after"])])
+    };
+    rows.iter().map(row).collect()
+}
+
+/// What a class of messages meets: right, second chance, other, refused.
+#[track_caller]
+fn meets(set: &Value, class: &str) -> [f64; 4] {
+    let mut classes = set["survey"]["classes"].as_array().expect("classes").iter();
+    let found = classes.find(|each| each["class"] == class);
+    let found = found.unwrap_or_else(|| panic!("no {class} in {set}"));
+    ["right", "second_chance", "other", "refused"].map(|key| number(&found[key]))
+}
+
+#[test]
+fn keys_move_only_from_what_goes_and_to_what_comes() {
+    let bench = Bench::new();
+    bench.config("v.toml", FARM);
+    let set = bench.set(&["--config", "v.toml", "--remove", "10.0.0.1"]);
+    assert_eq!(
+        (&set["keys"], &set["keys_are"]),
+        (&65536.into(), &"slots".into())
+    );
+    let moved = number(&set["moved_share"]);
+    let loads_of_removal = loads(&set);
+    let [before, after] = loads_of_removal["10.0.0.1:5060"];
+    assert_eq!(before.expect("a load")[0], moved, "its own and no other");
+    assert!(after.is_none() && (0.23..0.27).contains(&moved), "{moved}");
+    for [before, after] in loads_of_removal.values() {
+        for [share, ideal] in [before, after].into_iter().flatten() {
+            assert!((share - ideal).abs() < 0.02, "{share} is not {ideal}");
+        }
+    }
+    let [_, after] = loads_of_removal["10.0.0.2:5060"];
+    assert!((after.expect("a load")[1] - 2.0 / 3.0).abs() < 1e-9);
+
+    let set = bench.set(&["--config", "v.toml", "--add", "sip:10.0.0.4;weight=4"]);
+    let [before, after] = loads(&set)["10.0.0.4:5060"];
+    assert!(before.is_none());
+    assert_eq!(after.expect("a load")[0], number(&set["moved_share"]));
+    assert_eq!(after.expect("a load")[1], 0.5);
+
+    let set = bench.set(&["--config", "v.toml", "--weight", "10.0.0.2=4"]);
+    let [before, after] = loads(&set)["10.0.0.2:5060"].map(|load| load.expect("a load"));
+    let moved = number(&set["moved_share"]);
+    assert!(
+        (after[0] - before[0] - moved).abs() < 1e-9,
+        "only towards it"
+    );
+
+    let set = bench.set(&["--config", "v.toml"]);
+    assert_eq!(set["moved"], 0);
+    assert_eq!(meets(&set, "new"), [1.0, 0.0, 0.0, 0.0]);
+}
+
+#[test]
+fn dialogs_stay_where_a_destination_drains_and_break_where_it_goes() {
+    let bench = Bench::new();
+    bench.config("v.toml", FARM);
+    let set = bench.set(&["--config", "v.toml", "--drain", "10.0.0.2"]);
+    let [right, _, other, refused] = meets(&set, "new");
+    assert!((0.4..0.6).contains(&right) && refused == 0.0, "{right}");
+    for class in ["cookie", "named", "outward"] {
+        assert_eq!(meets(&set, class), [1.0, 0.0, 0.0, 0.0], "{class}");
+    }
+    assert_eq!(meets(&set, "hashed"), [right, 0.0, other, 0.0]);
+    assert_eq!(meets(&set, "cancel"), [right, other, 0.0, 0.0]);
+
+    let set = bench.set(&["--config", "v.toml", "--remove", "10.0.0.2"]);
+    for class in ["cookie", "named", "hashed"] {
+        assert_eq!(meets(&set, class), [right, 0.0, other, 0.0], "{class}");
+    }
+    assert_eq!(meets(&set, "cancel"), [right, other, 0.0, 0.0]);
+    let none = ["--second-chance-s", "0", "--remove", "10.0.0.2"];
+    let set = bench.set(&[&["--config", "v.toml"][..], &none].concat());
+    assert_eq!(meets(&set, "cancel"), [right, 0.0, other, 0.0]);
+
+    let all_gone = [
+        "--drain", "10.0.0.1", "--drain", "10.0.0.2", "--drain", "10.0.0.3",
+    ];
+    let set = bench.set(&[&["--config", "v.toml"][..], &all_gone].concat());
+    assert_eq!(meets(&set, "new"), [0.0, 0.0, 0.0, 1.0]);
+    assert_eq!(meets(&set, "cookie"), [1.0, 0.0, 0.0, 0.0]);
+
+    let text = bench.text(&["-c", "v.toml", "--record-route", "off", "--calls", "20"]);
+    assert!(text.contains("record-route is off"), "{text}");
+}
+
+/// Real calls through a real reload, and the simulation of both.
+#[test]
+fn simulate_says_what_a_reload_does() {
+    let bench = Bench::new();
+    let farm: Vec<Peer> = (0..4).map(|_| Peer::new(V4)).collect();
+    let members: Vec<_> = farm.iter().map(|each| each.address().to_string()).collect();
+    let set = |members: &[String]| format!("[[set]]\nname = 'farm'\ndestinations = {members:?}\n");
+    bench.write("v.toml", &set(&members[..3]));
+    let config = bench.path("v.toml").display().to_string();
+    let secret = bench.path("secret").display().to_string();
+    let mut args = vec!["--config", &config, "--secret-file", &secret];
+    let listen = ["--listen", "127.0.0.1:0"];
+    let all: Vec<_> = args
+        .iter()
+        .chain(&listen)
+        .map(ToString::to_string)
+        .collect();
+    let mut scene = Scene::with(farm, &all, &[]);
+
+    let requests: Vec<_> = (0..60).map(|_| scene.request("INVITE")).collect();
+    let pass = |scene: &Scene| -> Vec<SocketAddr> {
+        let passed = requests.iter().map(|each| scene.pass(each.text()).0);
+        passed.map(|member| scene.farm[member].address()).collect()
+    };
+    let before = pass(&scene);
+    let changed = [&members[..2], &members[3..]].concat();
+    bench.write("v.toml", &set(&changed));
+    scene.viaduct.signal(Signal::HUP);
+    scene.viaduct.wait_for("line `reloaded`", |output| {
+        output.contains("\nreloaded").then_some(())
+    });
+    let after = pass(&scene);
+
+    bench.write("old.toml", &set(&members[..3]));
+    let call_ids: Vec<_> = requests.iter().map(|each| each.call_id.clone()).collect();
+    bench.write("calls", &call_ids.join("\n"));
+    let front = scene.front().to_string();
+    args.extend([
+        "--listen",
+        &front,
+        "--against",
+        "old.toml",
+        "--calls",
+        "calls",
+    ]);
+    let told = bench.json(&args);
+    assert_eq!(told["secret_known"], true);
+    let set = &told["sets"][0];
+    let kept = before
+        .iter()
+        .zip(&after)
+        .filter(|(before, after)| before == after);
+    let kept = kept.count();
+    assert!((5..55).contains(&kept), "{kept}");
+    let [kept, moved] = [kept, 60 - kept].map(|number| number as f64 / 60.0);
+    assert_eq!(meets(set, "new"), [kept, 0.0, moved, 0.0]);
+    assert_eq!(meets(set, "hashed"), [kept, 0.0, moved, 0.0]);
+    assert_eq!(meets(set, "cancel"), [kept, moved, 0.0, 0.0]);
+    for (request, server) in requests.iter().zip(&before) {
+        scene.send(request.method("CANCEL").text());
+        let mut farm = scene.farm.iter();
+        let server = farm
+            .find(|each| each.address() == *server)
+            .expect("a server");
+        // Copies for it as the new owner of other calls come before.
+        while read(server.receive()).call_id != request.call_id.as_bytes() {}
+    }
+}
+
+#[test]
+fn policies_without_slots_are_counted_by_calls() {
+    let bench = Bench::new();
+    bench.config("k.toml", &format!("policy = 'kamailio'\n{FARM}"));
+    let set = bench.set(&["--config", "k.toml", "--remove", "10.0.0.1"]);
+    assert_eq!(
+        (&set["keys"], &set["keys_are"]),
+        (&400.into(), &"calls".into())
+    );
+    let moved = number(&set["moved_share"]);
+    // One of three goes, and modulo lets few of the others stay.
+    assert!((0.55..0.8).contains(&moved), "{moved}");
+    assert_eq!(meets(&set, "new")[2], moved);
+
+    bench.config("r.toml", &format!("policy = 'round-robin'\n{FARM}"));
+    let set = bench.set(&["--config", "r.toml", "--remove", "10.0.0.1"]);
+    // What a worker remembers stays, where it can.
+    let moved = number(&set["moved_share"]);
+    assert!((0.24..0.27).contains(&moved), "{moved}");
+    let after: Vec<_> = loads(&set).values().filter_map(|load| load[1]).collect();
+    assert!(
+        after
+            .iter()
+            .all(|[share, ideal]| (share - ideal).abs() < 0.01)
+    );
+
+    bench.config("h.toml", FARM);
+    let set = bench.set(&["--config", "h.toml", "--against", "k.toml"]);
+    assert_eq!(set["keys_are"], "calls");
+    assert!(number(&set["moved_share"]) > 0.3);
+}
+
+#[test]
+fn every_key_finds_its_calls_and_every_route_its_set() {
+    let bench = Bench::new();
+    for key in [
+        "from-uri",
+        "to-uri",
+        "request-uri",
+        "source",
+        "header:x-account",
+    ] {
+        bench.config("v.toml", &format!("hash-key = '{key}'\n{FARM}"));
+        let set = bench.set(&["--config", "v.toml", "--remove", "10.0.0.1"]);
+        let [right, _, other, _] = meets(&set, "new");
+        assert!(
+            (0.1..0.4).contains(&other) && right + other > 0.999,
+            "{key}: {other}"
+        );
+    }
+    bench.write(
+        "v.toml",
+        "listen = ['192.0.2.10', '[2001:db8::10]']\n\
+         [[set]]\nname = 'a'\ndestinations = ['10.0.0.1', '10.0.0.2']\n\
+         [[set]]\nname = 'b'\nhash-key = 'to-uri'\ndestinations = ['10.0.1.1', '10.0.1.2']\n\
+         [[set]]\nname = 'c'\ndestinations = ['10.0.2.1', '10.0.2.2']\n\
+         [[set]]\nname = 'd'\ndestinations = ['10.0.3.1', '10.0.3.2']\n\
+         [[route]]\nmethod = 'REGISTER'\nset = 'b'\n\
+         [[route]]\nhost = 'two.example'\nuser-prefix = '39'\nsource = '2001:db8:5::/48'\nset = 'c'\n",
+    );
+    let told = bench.json(&["-c", "v.toml", "--remove", "10.0.1.2", "--calls", "50"]);
+    let sets = told["sets"].as_array().expect("sets");
+    let calls: Vec<_> = sets.iter().map(|set| &set["survey"]["calls"]).collect();
+    assert_eq!(calls, [&50.into(), &50.into(), &50.into(), &Value::Null]);
+    let classes = |set: &Value| set["survey"]["classes"].as_array().map(Vec::len);
+    assert_eq!(classes(&sets[1]), Some(1), "REGISTER has no dialog");
+    assert!(meets(&sets[1], "new")[2] > 0.2);
+    let text = bench.text(&["-c", "v.toml", "--calls", "5"]);
+    assert!(
+        text.contains("no call that the routes describe meets it"),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_a_reload_would_refuse_is_said() {
+    let bench = Bench::new();
+    bench.config("a.toml", FARM);
+    let other = fs::read_to_string(bench.path("a.toml")).expect("a file");
+    bench.write("b.toml", &other.replace("192.0.2.10", "192.0.2.11"));
+    let told = bench.json(&["-c", "b.toml", "--against", "a.toml", "--calls", "5"]);
+    assert_eq!(told["needs_restart"], serde_json::json!(["listener"]));
+    let text = bench.text(&["-c", "b.toml", "--against", "a.toml", "--calls", "5"]);
+    assert!(text.contains("it needs a restart (listener)"), "{text}");
+}
+
+#[test]
+fn bad_input_is_refused_with_a_way_to_mend() {
+    let bench = Bench::new();
+    bench.config("v.toml", FARM);
+    let with = |more: &[&'static str]| [&["--config", "v.toml"][..], more].concat();
+    let gone = with(&["--remove", "10.9.9.9"]);
+    bench.refused(&gone, 1, &["no set has 10.9.9.9:5060", "10.0.0.1:5060, "]);
+    let twice = with(&["--add", "10.0.0.1"]);
+    bench.refused(&twice, 1, &["the changed configuration:", "twice"]);
+    let empty = ["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(|each| ["--remove", each]);
+    bench.refused(&with(&empty.concat()), 1, &["the list is empty"]);
+    bench.refused(&with(&["--add", "x=10.0.0.9"]), 1, &["no set `x`", "farm"]);
+    bench.refused(&with(&["--weight", "10.0.0.1=0"]), 2, &["a weight from 1"]);
+    bench.refused(&with(&["--weight", "10.0.0.1"]), 2, &["ADDR[:PORT]=WEIGHT"]);
+    bench.refused(
+        &with(&["--add", "proxy.example.com"]),
+        2,
+        &["proxy.example.com"],
+    );
+    bench.refused(&with(&["--calls", "0"]), 1, &["--calls"]);
+    bench.refused(
+        &with(&["--calls", "none"]),
+        1,
+        &["none: No such file", "help"],
+    );
+    bench.write("calls", "");
+    bench.refused(
+        &with(&["--calls", "calls"]),
+        1,
+        &["calls: the file is empty"],
+    );
+    bench.write("calls", "good@example\n\nother@example\n");
+    bench.refused(
+        &with(&["--calls", "calls"]),
+        1,
+        &["calls:2:1: ", "one key a line"],
+    );
+    bench.refused(&["--config", "none.toml"], 1, &["none.toml"]);
+    bench.write("list", "10.0.0.1\nten\n");
+    bench.config("s.toml", &format!("hash-key = 'source'\n{FARM}"));
+    let source = ["--config", "s.toml", "--calls", "list"];
+    bench.refused(&source, 1, &["list:2:1: `ten`"]);
+}
+
+#[test]
+fn the_readme_shows_what_is_printed() {
+    let readme = fs::read_to_string(support::repository().join("README.md")).expect("a file");
+    let block = |start: &str| {
+        let (_, rest) = readme.split_once(start).expect("a block");
+        rest.split_once("```").expect("its end").0.to_owned()
+    };
+    let bench = Bench::new();
+    bench.write("viaduct.toml", &block("```toml\n"));
+    let shown = block("```\n$ viaduct simulate ");
+    let (command, shown) = shown.split_once('\n').expect("output");
+    let mut args: Vec<_> = command.split(' ').collect();
+    args.extend(["--secret-file", "none"]);
+    assert_eq!(bench.text(&args), shown);
+}

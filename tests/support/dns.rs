@@ -1,0 +1,139 @@
+//! A small name server of the tests' own.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use hickory_resolver::proto::op::{Message, MessageType, ResponseCode};
+use hickory_resolver::proto::rr::rdata::{A, AAAA, CNAME, SRV};
+use hickory_resolver::proto::rr::{Name, RData, Record};
+
+use super::net::V4;
+
+const TICK: Duration = Duration::from_millis(20);
+
+/// A name server; it ends when dropped.
+pub struct NameServer {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<String>>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl NameServer {
+    /// With records such as `a.test 60 A 127.0.0.1`, one a line. Of other
+    /// names it says that there are none; to those below `silent.test` it
+    /// says nothing.
+    pub fn start(zone: &str) -> Self {
+        let socket = UdpSocket::bind((V4, 0)).expect("a socket of the test");
+        socket.set_read_timeout(Some(TICK)).expect("a limit");
+        let address = socket.local_addr().expect("an address");
+        let records: Vec<Record> = zone.lines().filter_map(record).collect();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (noted, stopped) = (Arc::clone(&asked), Arc::clone(&stop));
+        let serve = move || {
+            let mut buffer = vec![0; 4096];
+            while !stopped.load(Ordering::Relaxed) {
+                let Ok((length, from)) = socket.recv_from(&mut buffer) else {
+                    continue;
+                };
+                let query = Message::from_vec(&buffer[..length]).expect("a query");
+                let name = query.queries[0].name().to_string().to_lowercase();
+                let kind = query.queries[0].query_type();
+                let text = format!("{} {kind}", name.trim_end_matches('.'));
+                noted.lock().expect("a list").push(text);
+                if !name.ends_with("silent.test.") {
+                    let answer = answer(query, &records).to_vec().expect("an answer");
+                    socket.send_to(&answer, from).expect("sent");
+                }
+            }
+        };
+        Self {
+            address,
+            asked,
+            stop,
+            thread: Some(std::thread::spawn(serve)),
+        }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What was asked so far, such as `a.test A`, in order.
+    pub fn asked(&self) -> Vec<String> {
+        self.asked.lock().expect("a list").clone()
+    }
+}
+
+impl Drop for NameServer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let ended = self.thread.take().map(JoinHandle::join);
+        // A panic of its own says more than one that it causes.
+        assert!(ended.is_none_or(|ended| ended.is_ok()) || std::thread::panicking());
+    }
+}
+
+fn record(line: &str) -> Option<Record> {
+    fn parse<T: FromStr>(word: &str) -> T {
+        let value = word.parse().ok();
+        value.unwrap_or_else(|| panic!("`{word}` in a zone"))
+    }
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let [name, ttl, kind, data @ ..] = words.as_slice() else {
+        return None;
+    };
+    let data = match (*kind, data) {
+        ("A", [ip]) => RData::A(A(parse::<Ipv4Addr>(ip))),
+        ("AAAA", [ip]) => RData::AAAA(AAAA(parse::<Ipv6Addr>(ip))),
+        ("CNAME", [host]) => RData::CNAME(CNAME(whole(host))),
+        ("SRV", [priority, weight, port, host]) => RData::SRV(SRV::new(
+            parse(priority),
+            parse(weight),
+            parse(port),
+            whole(host),
+        )),
+        _ => panic!("`{line}` in a zone"),
+    };
+    Some(Record::from_rdata(whole(name), parse(ttl), data))
+}
+
+fn whole(text: &str) -> Name {
+    let mut name = Name::from_ascii(text).expect("a name");
+    name.set_fqdn(true);
+    name
+}
+
+fn answer(query: Message, records: &[Record]) -> Message {
+    let asked = query.queries[0].clone();
+    let mut answer = query.into_response();
+    answer.metadata.message_type = MessageType::Response;
+    let mut name = asked.name().clone();
+    let of = |name: &Name| {
+        records
+            .iter()
+            .filter(|record| record.name == *name)
+            .cloned()
+            .collect()
+    };
+    let mut found: Vec<Record> = of(&name);
+    if let Some(RData::CNAME(alias)) = found.first().map(|record| record.data.clone()) {
+        answer.add_answers(found);
+        name = alias.0;
+        found = of(&name);
+    }
+    if found.is_empty() {
+        answer.metadata.response_code = ResponseCode::NXDomain;
+    }
+    answer.add_answers(
+        found
+            .into_iter()
+            .filter(|record| record.record_type() == asked.query_type()),
+    );
+    answer
+}
