@@ -127,6 +127,7 @@ fn the_secret_and_the_listener_count() {
         name: "second".to_owned(),
         address: SocketAddr::from(([192, 0, 2, 11], 5060)),
         advertise: None,
+        proxy_protocol: Vec::new(),
         record_route: false,
         path: false,
         egress: Vec::new(),

@@ -469,6 +469,75 @@ fn sets_and_routes_are_checked() {
 }
 
 #[test]
+fn front_balancers_are_checked() {
+    let with = |address: &str, networks: &str| {
+        format!(
+            "[[listener]]\nname = 'front'\naddress = '{address}'\n\
+             proxy-protocol = {networks}\n{SET}"
+        )
+    };
+    let place = Place::with(&[("v.toml", &with("127.0.0.1", "['10.9.0.0/24', '10.8.0.1']"))]);
+    let output = place.check(&["--config", "v.toml"]);
+    said(&output, 0, &[]);
+    assert_eq!(stderr(&output), "");
+    let listener =
+        "listener front: udp:127.0.0.1:5060, PROXY protocol from 10.9.0.0/24, 10.8.0.1/32\n";
+    assert!(stdout(&output).starts_with(listener), "{}", stdout(&output));
+    refused(
+        &with("127.0.0.1", "['10.9.0.0/24', 'balancer']"),
+        &["v.toml:4:34: error: `balancer` is neither a network nor an address"],
+    );
+    refused(
+        &with("127.0.0.1", "[]"),
+        &["v.toml:4:18: error: the list is empty"],
+    );
+    refused(
+        &format!("proxy-protocol = '10.9.0.1'\n{LISTEN}{SET}"),
+        &["v.toml:1:1: error: unknown key `proxy-protocol` in the top level"],
+    );
+    warned(
+        &with("127.0.0.1", "'2001:db8::/32'"),
+        &["v.toml:4:18: warning: nothing comes from `2001:db8::/32` to `127.0.0.1:5060`"],
+    );
+    warned(
+        &with("127.0.0.1", "'0.0.0.0/0'"),
+        &["v.toml:4:18: warning: `0.0.0.0/0` takes everybody for a front balancer"],
+    );
+    warned(
+        &with("127.0.0.1", "'10.0.0.0/8'"),
+        &[
+            "v.toml:7:17: warning: `10.0.0.1:5060` lies within `proxy-protocol` of listener `front`",
+            "name the front balancers alone",
+        ],
+    );
+}
+
+#[test]
+fn following_is_checked() {
+    let route = "[[route]]\nset = 'a'\nfollow = 'replaces'\n";
+    warned(&good_and(route), &[]);
+    refused(
+        &good_and("[[route]]\nset = 'a'\nfollow = 'refer'\n"),
+        &["v.toml:7:10: error: `refer` cannot be followed"],
+    );
+    for (key, why) in [
+        ("hash-key = 'from-uri'", "it hashes `from-uri`"),
+        ("policy = 'random'", "its policy is `random`"),
+        ("policy = 'round-robin'", "its policy is `round-robin`"),
+    ] {
+        warned(
+            &format!("{key}\n{}", good_and(route)),
+            &[
+                "v.toml:8:10: warning: `follow` does not lead to the dialogs of set `a`",
+                why,
+            ],
+        );
+    }
+    let output = Place::with(&[("v.toml", &good_and(route))]).check(&["--config", "v.toml"]);
+    assert_eq!(stderr(&output), "");
+}
+
+#[test]
 fn a_file_that_is_missing_or_not_text_is_told() {
     let place = Place::with(&[]);
     said(

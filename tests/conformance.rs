@@ -53,7 +53,16 @@ fn each_test_that_the_table_names_exists() {
 #[test]
 fn each_test_of_the_data_path_is_in_the_table() {
     let named = named();
-    for file in ["requests", "responses", "forgery", "replies", "identity"] {
+    for file in [
+        "requests",
+        "responses",
+        "forgery",
+        "replies",
+        "identity",
+        "relay",
+        "replaces",
+        "proxy_protocol",
+    ] {
         let missing: Vec<_> = tests_of(file)
             .into_iter()
             .filter(|test| !named.contains(&(file.to_owned(), test.clone())))

@@ -43,17 +43,21 @@ fn listener() -> impl Strategy<Value = Listener> {
         address,
         any::<u16>(),
         prop::option::of(advertise),
+        networks(),
         any::<[bool; 2]>(),
         networks(),
     )
         .prop_map(
-            |(name, host, port, advertise, [record_route, path], egress)| Listener {
-                name,
-                address: format!("{host}:{port}").parse().expect("an address"),
-                advertise,
-                record_route,
-                path,
-                egress,
+            |(name, host, port, advertise, proxy_protocol, [record_route, path], egress)| {
+                Listener {
+                    name,
+                    address: format!("{host}:{port}").parse().expect("an address"),
+                    advertise,
+                    proxy_protocol,
+                    record_route,
+                    path,
+                    egress,
+                }
             },
         )
 }
@@ -130,10 +134,18 @@ fn route() -> impl Strategy<Value = Route> {
         prop::collection::vec("[ -~]{1,5}", 0..3),
         networks(),
         prop::collection::vec(any::<usize>(), 0..3),
-        any::<Option<bool>>(),
+        any::<(Option<bool>, bool)>(),
     )
         .prop_map(
-            |(set, methods, hosts, user_prefixes, sources, listeners, record_route)| Route {
+            |(
+                set,
+                methods,
+                hosts,
+                user_prefixes,
+                sources,
+                listeners,
+                (record_route, follow_replaces),
+            )| Route {
                 set,
                 methods,
                 hosts,
@@ -141,6 +153,7 @@ fn route() -> impl Strategy<Value = Route> {
                 sources,
                 listeners,
                 record_route,
+                follow_replaces,
             },
         )
 }

@@ -90,10 +90,15 @@ fn finish<T>(
 fn summarise(out: &mut dyn Write, config: &Config) -> io::Result<()> {
     for listener in &config.listeners {
         write!(out, "listener {}: udp:{}", listener.name, listener.address)?;
-        match &listener.advertise {
-            Some(advertise) => writeln!(out, ", advertised as {advertise}")?,
-            None => writeln!(out)?,
+        if let Some(advertise) = &listener.advertise {
+            write!(out, ", advertised as {advertise}")?;
         }
+        if !listener.proxy_protocol.is_empty() {
+            let networks = listener.proxy_protocol.iter().map(ToString::to_string);
+            let networks: Vec<_> = networks.collect();
+            write!(out, ", PROXY protocol from {}", networks.join(", "))?;
+        }
+        writeln!(out)?;
     }
     for set in &config.sets {
         let policy = match set.policy {

@@ -77,10 +77,13 @@ pub(super) fn explain(args: &ExplainArgs) -> io::Result<ExitCode> {
         listener,
     };
     let decision = decider.decide(&datagram);
+    // What was dropped for the header that it has or lacks, as it came.
+    let (datagram, front) = decider.proxy.unwrap(&datagram).unwrap_or((datagram, None));
     let explanation = Explanation {
         config: &config,
         proxy: &decider.proxy,
         datagram,
+        front,
         decision,
         wanted: decider.wanted(),
         also: decider.also(),
@@ -132,7 +135,10 @@ fn message(args: &ExplainArgs, config: &Config, source: SocketAddr) -> io::Resul
 struct Explanation<'a> {
     config: &'a Config,
     proxy: &'a Proxy,
+    /// As its sender sent it.
     datagram: Datagram<'a>,
+    /// The front balancer that it came by.
+    front: Option<SocketAddr>,
     decision: Decision,
     /// The name that it asks for, if it does.
     wanted: &'a HostPort,
@@ -158,12 +164,11 @@ impl Explanation<'_> {
         } = self.datagram;
         let listener = &self.config.listeners[listener];
         // Writing to a string does not fail.
-        let _ = writeln!(
-            out,
-            "message    {} octets from {source} on listener {}",
-            bytes.len(),
-            listener.name
-        );
+        let _ = write!(out, "message    {} octets from {source}", bytes.len());
+        if let Some(front) = self.front {
+            let _ = write!(out, " by front balancer {front}");
+        }
+        let _ = writeln!(out, " on listener {}", listener.name);
         if let Some(direction) = on_path::direction(self.proxy, self.config, &self.datagram) {
             let _ = writeln!(out, "direction  {direction}");
         }
@@ -286,6 +291,7 @@ impl Explanation<'_> {
         };
         json!({
             "source": self.datagram.source,
+            "front": self.front,
             "listener": self.config.listeners[self.datagram.listener].name,
             "selection": selection,
             "action": action,
@@ -322,11 +328,20 @@ impl Explanation<'_> {
     /// The name of what is hashed, and its value.
     fn key(&self, set: usize) -> (String, String) {
         let hash_key = &self.config.sets[set].hash_key;
-        let value = match hash_key {
-            HashKey::Source => self.datagram.source.ip().to_string(),
-            _ => lossy(&self.proxy.key(&self.datagram, set).unwrap_or_default()),
+        let (octets, followed) = self.hashed(set);
+        let (name, value) = match (followed, hash_key) {
+            (Some(header), _) => (format!("call-id in {header}"), lossy(&octets)),
+            (None, HashKey::Source) => {
+                let source = self.datagram.source.ip();
+                ("source".to_owned(), source.to_string())
+            }
+            (None, key) => (text::hash_key_name(key), lossy(&octets)),
         };
-        (text::hash_key_name(hash_key), printable(&value))
+        (name, printable(&value))
+    }
+
+    fn hashed(&self, set: usize) -> (Vec<u8>, Option<&'static str>) {
+        self.proxy.key(&self.datagram, set).unwrap_or_default()
     }
 
     /// The hash, and the place among all that it leads to.
@@ -341,10 +356,7 @@ impl Explanation<'_> {
                 )
             }
             Policy::Kamailio => {
-                let call_id = self
-                    .proxy
-                    .key(&self.datagram, selection.set)
-                    .unwrap_or_default();
+                let (call_id, _) = self.hashed(selection.set);
                 let (hash, n) = (kamailio_hash(&call_id), set.destinations.len());
                 (
                     format!("{hash:08x}"),

@@ -1,4 +1,4 @@
-//! The flags that `run`, `check` and `explain` share.
+//! The flags that `run`, `check`, `explain`, `simulate` and `replay` share.
 //!
 //! Each has an environment variable; a flag goes before it, and it goes
 //! before the file.

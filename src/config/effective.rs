@@ -69,6 +69,9 @@ fn write_listener(out: &mut String, listener: &Listener) -> fmt::Result {
     if let Some(advertise) = &listener.advertise {
         writeln!(out, "advertise = {}", string(&advertise.to_string()))?;
     }
+    if !listener.proxy_protocol.is_empty() {
+        writeln!(out, "proxy-protocol = {}", list(&listener.proxy_protocol))?;
+    }
     writeln!(out, "record-route = {}", listener.record_route)?;
     writeln!(out, "path = {}", listener.path)?;
     if !listener.egress.is_empty() {
@@ -121,6 +124,9 @@ fn write_route(out: &mut String, config: &Config, route: &Route) -> fmt::Result 
     }
     if let Some(record_route) = route.record_route {
         writeln!(out, "record-route = {record_route}")?;
+    }
+    if route.follow_replaces {
+        writeln!(out, "follow = \"replaces\"")?;
     }
     Ok(())
 }

@@ -82,6 +82,7 @@ pub(super) struct ListenerDraft {
     pub(super) name: Option<Placed<String>>,
     pub(super) address: Placed<SocketAddr>,
     pub(super) advertise: Option<Advertise>,
+    pub(super) proxy_protocol: Vec<Placed<IpNet>>,
     pub(super) record_route: Option<bool>,
     pub(super) path: Option<bool>,
     pub(super) egress: Vec<IpNet>,
@@ -94,6 +95,7 @@ impl ListenerDraft {
             name: None,
             address,
             advertise: None,
+            proxy_protocol: Vec::new(),
             record_route: None,
             path: None,
             egress: Vec::new(),
@@ -131,6 +133,7 @@ pub(super) struct RouteDraft {
     pub(super) sources: Vec<IpNet>,
     pub(super) listeners: Vec<Placed<String>>,
     pub(super) record_route: Option<bool>,
+    pub(super) follow: Option<Placed<()>>,
 }
 
 /// Reads a whole file; `None` where its syntax is broken.
@@ -241,6 +244,7 @@ fn listener(mut section: Section<'_>, report: &mut Report) -> Option<ListenerDra
     let address = section.require("address", report);
     let address = address.and_then(|item| item.parse(text::listen_address, report));
     let advertise = parse(&mut section, "advertise", text::advertise, report);
+    let proxy_protocol = parse_all(&mut section, "proxy-protocol", text::network, report);
     let record_route = boolean(&mut section, "record-route", report);
     let path = boolean(&mut section, "path", report);
     let egress = parse_all(&mut section, "egress", text::network, report);
@@ -249,6 +253,7 @@ fn listener(mut section: Section<'_>, report: &mut Report) -> Option<ListenerDra
         name,
         address: address?,
         advertise: advertise.map(|advertise| advertise.value),
+        proxy_protocol,
         record_route,
         path,
         egress: values(egress),
@@ -391,6 +396,7 @@ fn route(mut section: Section<'_>, report: &mut Report) -> Option<RouteDraft> {
     let sources = parse_all(&mut section, "source", text::network, report);
     let listeners = parse_all(&mut section, "listener", |name| Ok(name.to_owned()), report);
     let record_route = boolean(&mut section, "record-route", report);
+    let follow = parse(&mut section, "follow", follow, report);
     let origin = section.origin.clone();
     section.finish(&TOP_LEVEL, report);
     Some(RouteDraft {
@@ -402,7 +408,15 @@ fn route(mut section: Section<'_>, report: &mut Report) -> Option<RouteDraft> {
         sources: values(sources),
         listeners,
         record_route,
+        follow,
     })
+}
+
+fn follow(text: &str) -> Result<(), Fault> {
+    match text {
+        "replaces" => Ok(()),
+        text => Err(Fault::new(format!("`{text}` cannot be followed")).help("write `replaces`")),
+    }
 }
 
 fn method(text: &str) -> Result<String, Fault> {

@@ -117,6 +117,9 @@ pub struct Listener {
     /// What our Via says as sent-by (RFC 3261 §18.1.1), where it is not the
     /// bound address: host (a name or an address) and port.
     pub advertise: Option<Advertise>,
+    /// Front balancers, whose datagrams begin with a header of the PROXY
+    /// protocol, version 2, that says who sent them.
+    pub proxy_protocol: Vec<IpNet>,
     /// Whether requests that come in on it have us stay on the path of their
     /// dialog (RFC 3261 §16.6 item 4).
     pub record_route: bool,
@@ -240,4 +243,7 @@ pub struct Route {
     pub listeners: Vec<usize>,
     /// Goes before [`Listener::record_route`] for requests it claims.
     pub record_route: Option<bool>,
+    /// Whether a new request that is about another dialog, by Replaces, Join
+    /// or Target-Dialog, is hashed by the Call-ID of that one.
+    pub follow_replaces: bool,
 }

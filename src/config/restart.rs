@@ -53,6 +53,7 @@ fn alike(running: &[Listener], asked: &[Listener]) -> bool {
             name,
             address,
             advertise,
+            proxy_protocol: _,
             record_route: _,
             path: _,
             egress: _,

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
+
 use super::diagnostic::{Fault, Origin, Report};
 use super::file::{ListenerDraft, RouteDraft};
 use super::table::Placed;
@@ -97,10 +99,33 @@ fn listener(
             .map_or_else(|| address.to_string(), |name| name.value.clone()),
         address,
         advertise,
+        proxy_protocol: front_balancers(draft, report),
         record_route: draft.record_route.unwrap_or(on_path.record_route),
         path: draft.path.unwrap_or(on_path.path),
         egress: draft.egress.clone(),
     }
+}
+
+/// Checks that front balancers can reach their listener and are not everybody.
+fn front_balancers(draft: &ListenerDraft, report: &mut Report) -> Vec<IpNet> {
+    let bound = draft.address.value;
+    for Placed {
+        value: network,
+        origin,
+    } in &draft.proxy_protocol
+    {
+        if network.addr().is_ipv4() != bound.is_ipv4() {
+            let fault = Fault::new(format!("nothing comes from `{network}` to `{bound}`"));
+            report.warning(origin, fault.why("it is of the other address family"));
+        } else if network.prefix_len() == 0 {
+            let fault = Fault::new(format!("`{network}` takes everybody for a front balancer"))
+                .why("anybody could say that a datagram came from anywhere")
+                .help("give the addresses of the front balancers");
+            report.warning(origin, fault);
+        }
+    }
+    let networks = draft.proxy_protocol.iter();
+    networks.map(|network| network.value).collect()
 }
 
 /// Checks that policy and hash key go together.
@@ -162,6 +187,7 @@ pub(super) fn destinations(
             report.error(&placed.origin, fault);
         }
         reachable(placed, listeners, report);
+        no_front_balancer(placed, listeners, report);
     }
     let active = |placed: &Placed<Destination>| placed.value.state == State::Active;
     if !destinations.is_empty() && !destinations.iter().any(active) {
@@ -193,6 +219,24 @@ fn reachable(placed: &Placed<Destination>, listeners: &[Listener], report: &mut 
             .why(format!("none has an {family} address"))
             .help(format!("add an {family} listener"));
         report.error(&placed.origin, fault);
+    }
+}
+
+/// Checks that a destination is not taken for a front balancer.
+fn no_front_balancer(placed: &Placed<Destination>, listeners: &[Listener], report: &mut Report) {
+    let address = placed.value.address;
+    let takes = |listener: &&Listener| {
+        let mut networks = listener.proxy_protocol.iter();
+        networks.any(|network| network.contains(&address.ip()))
+    };
+    if let Some(listener) = listeners.iter().find(takes) {
+        let fault = Fault::new(format!(
+            "`{address}` lies within `proxy-protocol` of listener `{}`",
+            listener.name
+        ))
+        .why("what it sends there is dropped unless it begins with a PROXY protocol header")
+        .help("name the front balancers alone in `proxy-protocol`");
+        report.warning(&placed.origin, fault);
     }
 }
 
@@ -243,7 +287,11 @@ pub(super) fn routes(
             user_prefixes: draft.user_prefixes,
             sources: draft.sources,
             record_route: draft.record_route,
+            follow_replaces: draft.follow.is_some(),
         };
+        if let (Some(follow), Some(set)) = (&draft.follow, set) {
+            followable(&sets[set].value, &follow.origin, report);
+        }
         if draft.listeners.is_empty() && unconditional(&route) && index < last {
             let fault = Fault::new("the routes after this one are never reached")
                 .why("it has no condition, and the first route that matches is taken");
@@ -252,6 +300,24 @@ pub(super) fn routes(
         routes.push(route);
     }
     routes
+}
+
+/// Checks that a set places a dialog by its Call-ID, by which it is followed.
+fn followable(set: &Set, origin: &Origin, report: &mut Report) {
+    let why = match (set.policy, &set.hash_key) {
+        (Policy::Hash | Policy::Kamailio, HashKey::CallId) => return,
+        (Policy::Hash | Policy::Kamailio, key) => {
+            format!("it hashes `{}`", text::hash_key_name(key))
+        }
+        (policy, _) => format!("its policy is `{}`", text::policy_name(policy)),
+    };
+    let fault = Fault::new(format!(
+        "`follow` does not lead to the dialogs of set `{}`",
+        set.name
+    ));
+    let fault = fault.why(format!("the Call-ID does not place them: {why}"));
+    let help = "use `policy = \"hash\"` and `hash-key = \"call-id\"`, or leave out `follow`";
+    report.warning(origin, fault.help(help));
 }
 
 fn unconditional(route: &Route) -> bool {

@@ -1,6 +1,6 @@
 //! Our own addresses: what our Via says, and what names us.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
@@ -25,6 +25,8 @@ struct Local {
     port: u16,
     /// Our whole Via row up to the end of the branch's magic.
     via: Vec<u8>,
+    /// Front balancers.
+    fronts: Vec<IpNet>,
     /// Our URI behind its user part, up to the end of the row.
     uri: Vec<u8>,
     record_route: bool,
@@ -106,6 +108,14 @@ impl Locals {
         self.all.iter().any(|local| local.address == address)
     }
 
+    /// Whether `source` is a front balancer, whose datagrams on `listener`
+    /// say who sent them.
+    #[inline]
+    pub(super) fn is_front(&self, listener: usize, source: IpAddr) -> bool {
+        let mut fronts = self.all[listener].fronts.iter();
+        fronts.any(|network| network.contains(&source))
+    }
+
     /// The listener to leave by for `to`: the one for its network, else the one
     /// the message came in on, else the first of the right address family.
     #[inline]
@@ -149,6 +159,7 @@ impl Local {
             host: host.into_bytes(),
             port,
             via: via.into_bytes(),
+            fronts: listener.proxy_protocol.clone(),
             uri: uri.into_bytes(),
             record_route: listener.record_route,
             path: listener.path,

@@ -1,11 +1,11 @@
 //! The decision: what becomes of one datagram (RFC 3261 §16.11).
 //!
 //! [`Proxy::decide`] is the only place where that is decided; the workers,
-//! `explain`, the tests, the fuzz targets and the benches all call it. It
-//! reads the datagram, where it came from and on which listener, and a
-//! [`Proxy`] that never changes: [`Proxy::successor`] makes another one when
-//! the configuration does. It touches no socket, clock, random source, log or
-//! lock, and allocates nothing.
+//! `explain`, `simulate`, `replay`, the tests, the fuzz targets and the benches
+//! all call it. It reads the datagram, where it came from and on which
+//! listener, and a [`Proxy`] that never changes: [`Proxy::successor`] makes
+//! another one when the configuration does. It touches no socket, clock, random
+//! source, log or lock, and allocates nothing.
 
 mod branch;
 mod cookie;
@@ -15,6 +15,7 @@ mod local;
 mod names;
 mod next_hop;
 mod on_path;
+mod proxy_protocol;
 mod reason;
 mod repair;
 mod reply;
@@ -27,7 +28,7 @@ mod secret;
 mod select;
 mod target;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -195,6 +196,9 @@ pub struct Reply {
     pub length: usize,
     /// Where to: always the address that the request came from.
     pub to: SocketAddr,
+    /// Who sent the request, be it by a front balancer: whose allowance of
+    /// replies this one takes.
+    pub sender: IpAddr,
     /// What it says.
     pub status: Status,
     /// Why.
@@ -338,9 +342,10 @@ impl Proxy {
         scratch: &mut Scratch,
         out: &mut [u8],
     ) -> Decision {
-        if datagram.source.port() == 0 || self.locals.is_bound(datagram.source) {
-            return Decision::Drop(Reason::BadSource);
-        }
+        let (datagram, front) = match self.unwrap(datagram) {
+            Ok(unwrapped) => unwrapped,
+            Err(reason) => return Decision::Drop(reason),
+        };
         let message = match scan(datagram.bytes) {
             Ok(message) => message,
             Err(NotSip::KeepAlive) => return Decision::Drop(Reason::KeepAlive),
@@ -353,30 +358,75 @@ impl Proxy {
         }
         let decided = match message.start {
             StartLine::Request { method, uri } => {
-                Request::new(self, datagram, &message, method, uri).decide(scratch, out)
+                Request::new(self, &datagram, front, &message, method, uri).decide(scratch, out)
             }
-            StartLine::Response { .. } => response::decide(self, datagram, &message, scratch, out),
+            StartLine::Response { .. } => response::decide(self, &datagram, &message, scratch, out),
         };
         decided.unwrap_or_else(Decision::Drop)
     }
 
-    /// The octets that `set` hashes of a request; `None` for what is none.
+    /// The datagram as its sender sent it, and the front balancer that it
+    /// came by, if it did: that one's header is taken off, and the source is
+    /// what it says.
+    ///
+    /// # Errors
+    /// Why the datagram is dropped.
+    #[inline]
+    pub fn unwrap<'a>(
+        &self,
+        datagram: &Datagram<'a>,
+    ) -> Result<(Datagram<'a>, Option<SocketAddr>), Reason> {
+        let Datagram {
+            source, listener, ..
+        } = *datagram;
+        let sound = |source: SocketAddr| source.port() != 0 && !self.locals.is_bound(source);
+        if !sound(source) {
+            return Err(Reason::BadSource);
+        }
+        if !self.locals.is_front(listener, source.ip()) {
+            return Ok((*datagram, None));
+        }
+        let proxied = proxy_protocol::read(datagram.bytes).ok_or(Reason::ProxyHeader)?;
+        if !proxied.client.is_none_or(sound) {
+            return Err(Reason::BadSource);
+        }
+        let unwrapped = Datagram {
+            bytes: proxied.bytes,
+            source: proxied.client.unwrap_or(source),
+            listener,
+        };
+        Ok((unwrapped, proxied.client.map(|_| source)))
+    }
+
+    /// The octets that `set` hashes of a request that came as `unwrap` gives
+    /// it, and the header of another dialog that they are from, if they are;
+    /// `None` for what is none.
     /// It allocates, and is there to be shown to people.
     #[must_use]
-    pub fn key(&self, datagram: &Datagram<'_>, set: usize) -> Option<Vec<u8>> {
+    pub fn key(
+        &self,
+        datagram: &Datagram<'_>,
+        set: usize,
+    ) -> Option<(Vec<u8>, Option<&'static str>)> {
         let message = scan(datagram.bytes).ok()?;
         let StartLine::Request { method, uri } = message.start else {
             return None;
         };
-        let request = Request::new(self, datagram, &message, method, uri);
+        let request = Request::new(self, datagram, None, &message, method, uri);
         let target = Target {
             text: uri,
             uri: crate::sip::uri(message.bytes, uri)?,
         };
+        let bytes = message.bytes;
+        let rules = &self.current.rules;
+        let rule = rules.rule_for(request.method, bytes, &target.uri, datagram);
+        if let Some((header, call_id)) = rule.and_then(|rule| request.followed(rule)) {
+            return Some((call_id.to_vec(), Some(header)));
+        }
         let mut key = Vec::new();
         let hash_key = &self.dispatcher().sets()[set].definition().hash_key;
         request.write_key(hash_key, &target, &mut key);
-        Some(key)
+        Some((key, None))
     }
 
     /// What the user part of a Route of ours says in a message of the call

@@ -9,6 +9,7 @@ pub enum Reason {
     KeepAlive,
     NotSip,
     BadSource,
+    ProxyHeader,
     StartLine,
     Version,
     LineEnd,
@@ -60,10 +61,11 @@ pub enum Status {
 
 impl Reason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::KeepAlive,
         Self::NotSip,
         Self::BadSource,
+        Self::ProxyHeader,
         Self::StartLine,
         Self::Version,
         Self::LineEnd,
@@ -103,6 +105,7 @@ impl Reason {
             Self::KeepAlive => "keep-alive",
             Self::NotSip => "not-sip",
             Self::BadSource => "bad-source",
+            Self::ProxyHeader => "proxy-header",
             Self::StartLine => "start-line",
             Self::Version => "version",
             Self::LineEnd => "line-end",
@@ -143,6 +146,9 @@ impl Reason {
             Self::KeepAlive => "Line ends or NULs that keep a NAT binding open (RFC 5626 §3.5)",
             Self::NotSip => "No SIP: STUN, DTLS, HTTP, noise",
             Self::BadSource => "From port 0, or from one of our own addresses",
+            Self::ProxyHeader => {
+                "From a front balancer, without a PROXY protocol header that says who sent it"
+            }
             Self::StartLine => "The start line breaks the grammar (RFC 3261 §7.1, §7.2)",
             Self::Version => "A version other than SIP/2.0 (§21.5.6)",
             Self::LineEnd => "A CR or LF by itself, or no end of the headers",
@@ -220,6 +226,7 @@ impl Reason {
             Self::KeepAlive
             | Self::NotSip
             | Self::BadSource
+            | Self::ProxyHeader
             | Self::TopVia
             | Self::ForbiddenNextHop
             | Self::ReplyAck

@@ -21,9 +21,18 @@ pub(super) struct Repairs {
 }
 
 impl Repairs {
-    /// The repairs of `via` for a packet from `source`.
+    /// The repairs of `via` for a packet from `source`. Where it came by a
+    /// front balancer, that is where the packet came from and answers go, and
+    /// at this very port, whether or not the sender asked for `rport`.
     #[inline]
-    pub(super) fn new(bytes: &[u8], via: &Via, source: SocketAddr) -> Self {
+    pub(super) fn new(
+        bytes: &[u8],
+        via: &Via,
+        source: SocketAddr,
+        front: Option<SocketAddr>,
+    ) -> Self {
+        let source = front.unwrap_or(source);
+        let with_port = via.rport.is_some() || front.is_some();
         let at = via.value.end;
         let none = Span { start: at, end: at };
         let whole = |param: Option<crate::sip::Param>| param.map_or(none, |param| param.whole);
@@ -37,7 +46,7 @@ impl Repairs {
         };
         let host = via.host.of(bytes);
         let is_source = literal(host) == Some(source.ip());
-        if via.rport.is_some() || !is_source {
+        if with_port || !is_source {
             repairs.put(b";received=");
             match source.ip() {
                 // An IPv4 address can be written in one way only.
@@ -45,7 +54,7 @@ impl Repairs {
                 ip => repairs.put_address(ip),
             }
         }
-        if via.rport.is_some() {
+        if with_port {
             repairs.put(b";rport=");
             repairs.put_number(source.port());
         }

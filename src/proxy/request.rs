@@ -1,6 +1,8 @@
 //! Requests: validation (RFC 3261 §16.3), the next hop (§16.4 to §16.6), and
 //! the edits on the way (§16.6, §18.2.1).
 
+use std::net::SocketAddr;
+
 use super::branch::Transaction;
 use super::next_hop::Hop;
 use super::reason::Reason;
@@ -9,7 +11,7 @@ use super::target::{is_forbidden, respond_to};
 use super::{Datagram, Decision, Forward, Proxy, Reply, Scratch, Way, call, reply};
 use crate::dispatcher::Sender;
 use crate::sip::{
-    self, Address, Fault, MAX_DATAGRAM, Message, Scheme, Span, TooManyEdits, Uri, address,
+    self, Address, Fault, MAX_DATAGRAM, Message, Scheme, Span, TooManyEdits, Uri, Via, address,
 };
 
 /// Methods that RFCs define; any other one passes too (§16.3 item 1).
@@ -33,7 +35,10 @@ const METHODS: [&[u8]; 14] = [
 /// One request under decision.
 pub(super) struct Request<'a> {
     pub(super) proxy: &'a Proxy,
+    /// As its sender sent it.
     pub(super) datagram: &'a Datagram<'a>,
+    /// The front balancer that it came by.
+    pub(super) front: Option<SocketAddr>,
     pub(super) message: &'a Message<'a>,
     pub(super) method: &'a [u8],
     /// The Request-URI.
@@ -44,6 +49,7 @@ impl<'a> Request<'a> {
     pub(super) fn new(
         proxy: &'a Proxy,
         datagram: &'a Datagram<'a>,
+        front: Option<SocketAddr>,
         message: &'a Message<'a>,
         method: Span,
         uri: Span,
@@ -51,6 +57,7 @@ impl<'a> Request<'a> {
         Self {
             proxy,
             datagram,
+            front,
             message,
             method: method.of(message.bytes),
             uri,
@@ -72,7 +79,7 @@ impl<'a> Request<'a> {
             message: self.message,
             from_tag: from.map_or_else(|_| Span::default(), |from| from.tag),
             listener: self.datagram.listener,
-            respond_to: respond_to(&via, self.datagram.source),
+            respond_to: respond_to(&via, self.datagram.source, self.front),
         };
         from.and_then(|_| self.forward(&transaction, scratch, out))
             .or_else(|reason| self.refuse(&transaction, reason, scratch, out))
@@ -207,7 +214,7 @@ impl<'a> Request<'a> {
         )?;
         self.stay_on_path(transaction, sender, hop, scratch)?;
         let rewrite = &mut scratch.rewrite;
-        Repairs::new(bytes, transaction.via, self.datagram.source).apply(rewrite)?;
+        self.repairs(transaction.via).apply(rewrite)?;
         if let Some((span, hops)) = message.max_forwards {
             let hops = hops - 1;
             let digits = [hops / 100 + b'0', hops / 10 % 10 + b'0', hops % 10 + b'0'];
@@ -241,14 +248,19 @@ impl<'a> Request<'a> {
             return Err(reason);
         }
         let tag = transaction.reply_tag(&self.proxy.secret, &mut scratch.octets);
-        let repairs = Repairs::new(self.message.bytes, transaction.via, self.datagram.source);
+        let repairs = self.repairs(transaction.via);
         let length = reply::write(self.message, status, &tag, &repairs, out).ok_or(reason)?;
         Ok(Decision::Reply(Reply {
             length,
             to,
+            sender: self.datagram.source.ip(),
             status,
             reason,
         }))
+    }
+
+    fn repairs(&self, via: &Via) -> Repairs {
+        Repairs::new(self.message.bytes, via, self.datagram.source, self.front)
     }
 }
 

@@ -114,9 +114,9 @@ impl Request<'_> {
         target: &Target,
         key: &mut Vec<u8>,
     ) -> Option<SocketAddr> {
-        let (_, set, hash) = self.hashed(generation, target, key);
-        let call_id = self.message.call_id.value.of(self.message.bytes);
-        address(&generation.dispatcher.sets()[set], hash, call_id)
+        let keyed = self.hashed(generation, target, key);
+        let set = &generation.dispatcher.sets()[keyed.set];
+        address(set, keyed.hash, keyed.call_id)
     }
 }
 

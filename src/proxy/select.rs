@@ -11,7 +11,22 @@ use super::{CookieUse, Scratch, Selection, Way};
 use crate::config::{HashKey, Policy, Route};
 use crate::sip::{self, Message, Span, Uri, address};
 
-impl Request<'_> {
+/// Headers that name a dialog by its Call-ID, for the request to meet it
+/// (RFC 3891 §6.1, RFC 3911 §7.1, RFC 4538 §7).
+const FOLLOWED: [&str; 3] = ["Replaces", "Join", "Target-Dialog"];
+
+/// The key of a request, and what it is a key to.
+pub(super) struct Keyed<'g, 'a> {
+    /// The rule that claims the request.
+    pub(super) rule: Option<&'g Route>,
+    pub(super) set: usize,
+    /// The hash of the key.
+    pub(super) hash: u64,
+    /// The Call-ID that a set by Call-ID goes by.
+    pub(super) call_id: &'a [u8],
+}
+
+impl<'a> Request<'a> {
     /// Lets the rules choose a set, and the set a destination.
     pub(super) fn select(
         &self,
@@ -20,9 +35,13 @@ impl Request<'_> {
         scratch: &mut Scratch,
     ) -> Result<Hop, Reason> {
         let current = &self.proxy.current;
-        let (rule, set, hash) = self.hashed(current, target, &mut scratch.octets);
+        let Keyed {
+            rule,
+            set,
+            hash,
+            call_id,
+        } = self.hashed(current, target, &mut scratch.octets);
         let chosen = &current.dispatcher.sets()[set];
-        let call_id = self.message.call_id.value.of(self.message.bytes);
         let Some(destination) = chosen.choose(set, hash, call_id, &mut scratch.turns) else {
             return self.select_former(target, cookie_use, scratch);
         };
@@ -37,6 +56,33 @@ impl Request<'_> {
             record_route: rule.and_then(|rule| rule.record_route),
             ..hop
         })
+    }
+
+    /// The Call-ID of the dialog that a new request is about, where `rule`
+    /// has it followed, and the header that names it. A request within a
+    /// dialog belongs to that one.
+    #[inline]
+    pub(super) fn followed(&self, rule: &Route) -> Option<(&'static str, &'a [u8])> {
+        if !rule.follow_replaces {
+            return None;
+        }
+        let Message {
+            bytes,
+            headers_start,
+            headers_end,
+            ..
+        } = *self.message;
+        let to = address(bytes, self.message.to.value)?;
+        FOLLOWED
+            .into_iter()
+            .filter(|_| to.tag.is_empty())
+            .find_map(|name| {
+                let (start, end) = (headers_start as usize, headers_end as usize);
+                let row = sip::find_row(bytes, start, end, name.as_bytes())?;
+                // No Call-ID has a semicolon in it (RFC 3261 §25.1).
+                let call_id = row.value.of(bytes).split(|&b| b == b';').next()?;
+                Some((name, call_id.trim_ascii()))
+            })
     }
 
     /// Where no destination takes new work: what belongs to a call in set-up
@@ -55,24 +101,35 @@ impl Request<'_> {
         self.hop(Way::Former, to, None, cookie_use)
     }
 
-    /// The rule of `generation` that a request falls under, the set, and the
-    /// hash of the key.
+    /// What `generation` makes of a request.
     #[inline]
     pub(super) fn hashed<'g>(
         &self,
         generation: &'g Generation,
         target: &Target,
         key: &mut Vec<u8>,
-    ) -> (Option<&'g Route>, usize, u64) {
+    ) -> Keyed<'g, 'a> {
         let bytes = self.message.bytes;
         let rules = &generation.rules;
         let rule = rules.rule_for(self.method, bytes, &target.uri, self.datagram);
         let set = rule.map_or(0, |rule| rule.set);
         let definition = generation.dispatcher.sets()[set].definition();
+        let followed = rule.and_then(|rule| self.followed(rule));
         key.clear();
-        self.write_key(&definition.hash_key, target, key);
+        match followed {
+            Some((_, call_id)) => key.extend_from_slice(call_id),
+            None => self.write_key(&definition.hash_key, target, key),
+        }
         add_salt(self.message, definition.policy, key);
-        (rule, set, generation.dispatcher.hash(key))
+        Keyed {
+            rule,
+            set,
+            hash: generation.dispatcher.hash(key),
+            call_id: followed.map_or_else(
+                || self.message.call_id.value.of(bytes),
+                |(_, call_id)| call_id,
+            ),
+        }
     }
 
     /// Appends what the set hashes.

@@ -80,10 +80,14 @@ fn ipv4(text: &[u8]) -> Option<Ipv4Addr> {
 }
 
 /// Where responses go to a request with the top Via `via` from `source`
-/// (RFC 3261 §18.2.2, RFC 3581 §4). `maddr` is not followed: it would let a
+/// (RFC 3261 §18.2.2, RFC 3581 §4): where it came by a front balancer, to that
+/// one, who knows from the port whom they are for. `maddr` is not followed: it would let a
 /// sender choose who is hit by the responses (§26.1.5).
 #[inline]
-pub(super) fn respond_to(via: &Via, source: SocketAddr) -> SocketAddr {
+pub(super) fn respond_to(via: &Via, source: SocketAddr, front: Option<SocketAddr>) -> SocketAddr {
+    if let Some(front) = front {
+        return front;
+    }
     let port = if via.rport.is_some() {
         source.port()
     } else {

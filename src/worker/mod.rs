@@ -252,8 +252,7 @@ impl Worker {
                 }
             }
             Decision::Reply(reply) => {
-                let source = datagram.source.ip();
-                if self.limiter.allow(source, now(self.shared.started)) {
+                if self.limiter.allow(reply.sender, now(self.shared.started)) {
                     out.push(reply.length, reply.to, datagram.listener, None);
                     self.counters.replied(&reply);
                 } else {

@@ -43,6 +43,7 @@ pub fn config() -> Config {
             name: LISTEN.to_owned(),
             address: LISTEN.parse().expect("an address"),
             advertise: None,
+            proxy_protocol: Vec::new(),
             record_route: false,
             path: false,
             egress: Vec::new(),

@@ -31,6 +31,13 @@ impl Counters {
         self.0.get(name).copied().unwrap_or(0)
     }
 
+    /// What was counted after `before`.
+    pub fn since(&self, before: &Self) -> BTreeMap<String, u64> {
+        let counters = self.0.iter();
+        let grown = counters.map(|(name, value)| (name.clone(), value - before.get(name)));
+        grown.filter(|(_, more)| *more > 0).collect()
+    }
+
     /// Demands that every datagram was forwarded: none dropped, none answered
     /// by Viaduct itself, no error, and some received at all.
     pub fn assert_all_forwarded(&self) {

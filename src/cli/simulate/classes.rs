@@ -86,14 +86,14 @@ impl Meets {
         self.right + self.second_chance + self.other + self.refused
     }
 
-    /// `also`: whether a second copy went to the right one.
-    fn count(&mut self, decision: Decision, right: SocketAddr, also: bool) {
+    /// `also` is where else the message goes.
+    fn count(&mut self, decision: Decision, also: &[SocketAddr], right: SocketAddr) {
         *match decision {
             Decision::Forward(forward) if forward.to == right => match forward.way {
                 Way::Former => &mut self.second_chance,
                 _ => &mut self.right,
             },
-            Decision::Forward(_) if also => &mut self.second_chance,
+            Decision::Forward(_) if also.contains(&right) => &mut self.second_chance,
             Decision::Forward(_) => &mut self.other,
             Decision::Reply(_) | Decision::Resolve | Decision::Drop(_) => &mut self.refused,
         } += 1;
@@ -108,6 +108,13 @@ struct Begun<'a> {
     inner: usize,
     /// The values of our Record-Route, the topmost first.
     record_route: Vec<String>,
+}
+
+impl Survey {
+    fn count(&mut self, class: Class, decision: Decision, also: &[SocketAddr], right: SocketAddr) {
+        let meets = self.classes.entry(class).or_default();
+        meets.count(decision, also, right);
+    }
 }
 
 impl Worlds<'_> {
@@ -188,47 +195,39 @@ impl Worlds<'_> {
             inner,
             record_route,
         } = begun;
-        survey.calls += 1;
-        let mut meets = |class, decision, right, also| {
-            survey
-                .classes
-                .entry(class)
-                .or_default()
-                .count(decision, right, also);
-        };
         let first = call.first();
         let new = call.decide(worker, &first);
-        meets(Class::New, new, *server, false);
-        let of_nobody_yet = call.decide(fresh, &first);
-        let owner = |decision| match decision {
-            Decision::Forward(Forward { to, .. }) => Some(to),
-            _ => None,
-        };
-        if line.has_dialogs() {
-            let cancel = call.decide(worker, &call.cancel());
-            let also = worker.also().contains(server);
-            meets(Class::Cancel, cancel, *server, also);
-            let contact = format!("sip:{server}");
-            let bye = call.bye(&contact, "");
-            meets(Class::Named, call.decide(worker, &bye), *server, false);
-            let bye = call.bye(&format!("sip:{}", self.us(line.listener)), "");
-            meets(Class::Hashed, call.decide(worker, &bye), *server, false);
-            if !record_route.is_empty() {
-                // The caller has it in reverse (RFC 3261 §12.1.2).
-                let reverse = routes(record_route.iter().rev());
-                let bye = call.bye(&contact, &reverse);
-                meets(Class::Cookie, call.decide(worker, &bye), *server, false);
-                let bye = call.bye_of_server(*server, &routes(record_route.iter()));
-                let outward = worker.decide(&Datagram {
-                    bytes: bye.as_bytes(),
-                    source: *server,
-                    listener: *inner,
-                });
-                meets(Class::Outward, outward, call.source, false);
-            }
-        }
+        survey.count(Class::New, new, &[], *server);
+        survey.calls += 1;
         survey.in_progress.count(Some(*server), owner(new));
-        survey.new.count(Some(*server), owner(of_nobody_yet));
+        let of_nobody_yet = owner(call.decide(fresh, &first));
+        survey.new.count(Some(*server), of_nobody_yet);
+        if !line.has_dialogs() {
+            return;
+        }
+        let contact = format!("sip:{server}");
+        let us = format!("sip:{}", self.us(line.listener));
+        let mut messages = vec![
+            (Class::Cancel, call.cancel()),
+            (Class::Named, call.bye(&contact, "")),
+            (Class::Hashed, call.bye(&us, "")),
+        ];
+        if !record_route.is_empty() {
+            // The caller has it in reverse (RFC 3261 §12.1.2).
+            let reverse = routes(record_route.iter().rev());
+            messages.push((Class::Cookie, call.bye(&contact, &reverse)));
+            let bye = call.bye_of_server(*server, &routes(record_route.iter()));
+            let decision = worker.decide(&Datagram {
+                bytes: bye.as_bytes(),
+                source: *server,
+                listener: *inner,
+            });
+            survey.count(Class::Outward, decision, &[], call.source);
+        }
+        for (class, message) in messages {
+            let decision = call.decide(worker, &message);
+            survey.count(class, decision, worker.also(), *server);
+        }
     }
 
     /// How a server that keeps its own address back names us in Contact.
@@ -263,6 +262,13 @@ impl Call<'_> {
             source: self.source,
             listener: self.line.listener,
         })
+    }
+}
+
+fn owner(decision: Decision) -> Option<SocketAddr> {
+    match decision {
+        Decision::Forward(Forward { to, .. }) => Some(to),
+        _ => None,
     }
 }
 
