@@ -364,3 +364,32 @@ fn explain_reads_cookies_and_tells_directions() {
     );
     assert_eq!(path["flow"], scene.caller.address().to_string());
 }
+
+#[test]
+fn explain_takes_the_listener_that_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("v.toml");
+    let text = "record-route = true\n\
+                [[listener]]\nname = 'outside'\naddress = '192.0.2.10'\n\
+                [[listener]]\nname = 'inside'\naddress = '10.0.0.99'\negress = ['10.0.0.0/8']\n\
+                [[set]]\nname = 'a'\ndestinations = ['10.0.0.1']\n";
+    fs::write(&file, text).expect("a file");
+    let explain = |listener: &str| {
+        Command::new(env!("CARGO_BIN_EXE_viaduct"))
+            .args(["explain", "--json", "--listener", listener, "--config"])
+            .arg(&file)
+            .output()
+            .expect("an end")
+    };
+    for (listener, other) in [("outside", 1), ("inside", 0)] {
+        let told: Value = serde_json::from_slice(&explain(listener).stdout).expect("JSON");
+        assert_eq!(told["listener"], listener);
+        let added = told["adds"].as_array().expect("what is added");
+        // Two values where it leaves by another listener (RFC 5658).
+        assert_eq!(added.len(), 1 + other, "{told}");
+        let outer = (&added[0]["outer"], &added[0]["inner"]);
+        assert_eq!(outer, (&listener.into(), &"inside".into()));
+    }
+    let refused = String::from_utf8(explain("inner").stderr).expect("text");
+    assert!(refused.contains("no listener `inner`") && refused.contains("outside, inside"));
+}

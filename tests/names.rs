@@ -384,6 +384,25 @@ fn no_packet_from_outside_makes_a_query() {
 }
 
 #[test]
+fn a_phone_is_reached_by_its_path_whatever_its_contact_names() {
+    let server = Peer::new(V4);
+    let scene = scene(server.address(), &["--path"]);
+    let register = scene.request("REGISTER");
+    let (member, got) = scene.pass(register.text());
+    let headers = read(got).headers;
+    let path = headers.into_iter().find(|(name, _)| name == "path");
+    let path = String::from_utf8(path.expect("a Path").1).expect("text");
+    let member = &scene.farm[member];
+    let invite = Request::new("INVITE", member.address())
+        .uri("sip:ann@contact.test")
+        .row(format!("Route: {path}"));
+    member.send(scene.front(), invite.text());
+    let got = read(scene.caller.receive());
+    assert_eq!(got.call_id, invite.call_id.into_bytes());
+    server.assert_silent();
+}
+
+#[test]
 fn a_name_leads_nowhere_that_an_address_may_not() {
     let front = support::net::free_addresses::<1>(V4)[0];
     let farm = vec![Peer::new(V4)];

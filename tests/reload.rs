@@ -199,6 +199,10 @@ fn what_a_start_alone_can_change_is_refused_by_name() {
         ),
         ("pin = false\ncoalesce-us = 1\n", "`pin`, `coalesce-us`"),
         (
+            "resolve = 'on'\nresolver = ['192.0.2.53']\n",
+            "`resolve`, `resolver`",
+        ),
+        (
             "receive-buffer = 4096\nsend-buffer = 4096\n",
             "`receive-buffer`, `send-buffer`",
         ),

@@ -381,8 +381,18 @@ fn what_cannot_be_read_is_counted_or_refused_with_a_way_to_mend() {
     assert_eq!(capture["not_udp"], 2);
     assert_eq!(capture["malformed"], 1);
 
-    // The end of the file in the middle of a packet.
+    // Two datagrams that the sender's kernel was given as one.
+    let both = [&call.payload[..], &call.payload].concat();
+    let one = sent(0, PHONE, FRONT, both);
     let whole = fs::read(bench.path("calls.pcap")).expect("a capture");
+    bench.capture(&[one]);
+    let text = bench.text(&["--config", "a.toml"]);
+    assert!(
+        text.contains("1 datagrams go on behind their message"),
+        "{text}"
+    );
+
+    // The end of the file in the middle of a packet.
     fs::write(bench.path("calls.pcap"), &whole[..whole.len() - 3]).expect("a file");
     let text = bench.text(&["--config", "a.toml"]);
     assert!(text.contains("ends in the middle of a packet"), "{text}");

@@ -387,15 +387,15 @@ fn bad_input_is_refused_with_a_way_to_mend() {
 }
 
 #[test]
-fn the_readme_shows_what_is_printed() {
-    let readme = fs::read_to_string(support::repository().join("README.md")).expect("a file");
-    let block = |start: &str| {
-        let (_, rest) = readme.split_once(start).expect("a block");
+fn the_documentation_shows_what_is_printed() {
+    let block = |file: &str, start: &str| {
+        let text = fs::read_to_string(support::repository().join(file)).expect("a file");
+        let (_, rest) = text.split_once(start).expect("a block");
         rest.split_once("```").expect("its end").0.to_owned()
     };
     let bench = Bench::new();
-    bench.write("viaduct.toml", &block("```toml\n"));
-    let shown = block("```\n$ viaduct simulate ");
+    bench.write("viaduct.toml", &block("README.md", "```toml\n"));
+    let shown = block("docs/changes.md", "```\n$ viaduct simulate ");
     let (command, shown) = shown.split_once('\n').expect("output");
     let mut args: Vec<_> = command.split(' ').collect();
     args.extend(["--secret-file", "none"]);

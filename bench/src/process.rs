@@ -2,6 +2,7 @@
 //! the scheduler's own clock (not sampled by ticks), and memory.
 
 use std::fs;
+use std::ops::AddAssign;
 
 use anyhow::{Context, Result};
 
@@ -12,6 +13,13 @@ pub(crate) struct Usage {
     pub(crate) cpu: u64,
     /// Time ready to run while something else had the CPU, in ns.
     pub(crate) waited: u64,
+}
+
+impl AddAssign for Usage {
+    fn add_assign(&mut self, other: Self) {
+        self.cpu += other.cpu;
+        self.waited += other.waited;
+    }
 }
 
 /// Reads the scheduler's accounting of `process` and its descendants.

@@ -78,7 +78,8 @@ pub(super) fn explain(args: &ExplainArgs) -> io::Result<ExitCode> {
     };
     let decision = decider.decide(&datagram);
     // What was dropped for the header that it has or lacks, as it came.
-    let (datagram, front) = decider.proxy.unwrap(&datagram).unwrap_or((datagram, None));
+    let unwrapped = decider.proxy.unwrap(&datagram);
+    let (datagram, front) = unwrapped.unwrap_or((datagram, None));
     let explanation = Explanation {
         config: &config,
         proxy: &decider.proxy,

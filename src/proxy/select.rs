@@ -114,10 +114,12 @@ impl<'a> Request<'a> {
         let rule = rules.rule_for(self.method, bytes, &target.uri, self.datagram);
         let set = rule.map_or(0, |rule| rule.set);
         let definition = generation.dispatcher.sets()[set].definition();
+        let own = self.message.call_id.value.of(bytes);
         let followed = rule.and_then(|rule| self.followed(rule));
+        let followed = followed.map(|(_, call_id)| call_id);
         key.clear();
         match followed {
-            Some((_, call_id)) => key.extend_from_slice(call_id),
+            Some(call_id) => key.extend_from_slice(call_id),
             None => self.write_key(&definition.hash_key, target, key),
         }
         add_salt(self.message, definition.policy, key);
@@ -125,10 +127,7 @@ impl<'a> Request<'a> {
             rule,
             set,
             hash: generation.dispatcher.hash(key),
-            call_id: followed.map_or_else(
-                || self.message.call_id.value.of(bytes),
-                |(_, call_id)| call_id,
-            ),
+            call_id: followed.unwrap_or(own),
         }
     }
 

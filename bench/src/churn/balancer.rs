@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use super::operator::{Destination, State};
-use crate::process;
+use crate::process::{self, Usage};
 use crate::running::{Running, viaduct_beside};
 use crate::sys::{self, Signal};
 
@@ -34,8 +34,8 @@ pub(super) struct Balancer {
     folder: PathBuf,
     /// How often they were told of another farm.
     changes: usize,
-    /// CPU time of those that were killed.
-    spent: u64,
+    /// What those took that were killed.
+    spent: Usage,
 }
 
 impl Balancer {
@@ -57,7 +57,7 @@ impl Balancer {
             instances: Vec::new(),
             folder: fs::canonicalize(folder)?,
             changes: 0,
-            spent: 0,
+            spent: Usage::default(),
         };
         balancer.write(farm)?;
         for (number, listen) in listen.iter().enumerate() {
@@ -193,7 +193,7 @@ impl Balancer {
     /// It has ended already.
     pub(super) fn kill_one(&mut self) -> Result<()> {
         let victim = self.instances.pop().context("no instance is left")?;
-        self.spent += process::usage(victim.id())?.cpu;
+        self.spent += process::usage(victim.id())?;
         sys::signal(victim.id(), Signal::Kill)?;
         Ok(())
     }
@@ -217,15 +217,15 @@ impl Balancer {
         Ok(())
     }
 
-    /// Time on the CPU of all instances, in ns.
+    /// What all instances took.
     ///
     /// # Errors
     /// One has ended.
-    pub(super) fn cpu(&mut self) -> Result<u64> {
+    pub(super) fn usage(&mut self) -> Result<Usage> {
         let mut sum = self.spent;
         for running in &mut self.instances {
             running.check()?;
-            sum += process::usage(running.id())?.cpu;
+            sum += process::usage(running.id())?;
         }
         Ok(sum)
     }

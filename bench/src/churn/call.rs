@@ -99,6 +99,8 @@ pub(super) struct Call {
     pub(super) invite: Vec<u8>,
     /// What the caller has seen.
     pub(super) ringing: bool,
+    /// It has sent CANCEL.
+    pub(super) gave_up: bool,
     pub(super) answered: bool,
     pub(super) cancel_answered: bool,
     pub(super) terminated: bool,
@@ -124,6 +126,7 @@ impl Call {
             home: None,
             invite: Vec::new(),
             ringing: false,
+            gave_up: false,
             answered: false,
             cancel_answered: false,
             terminated: false,

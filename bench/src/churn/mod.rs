@@ -28,6 +28,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use crate::document::{Machine, aligned, write};
+use crate::process::Usage;
 use crate::running::{free_port, version, viaduct_beside};
 use crate::schedule::Schedule;
 use balancer::{Balancer, Program};
@@ -225,10 +226,13 @@ fn play(contender: &Contender, options: &Options) -> Result<Row> {
     let mut to_kill = contender.fate == Fate::Killed;
     let mut second = 0;
     let mut changed = 0;
-    let mut cpu = [0; 2];
+    let mut usage = [Usage::default(); 2];
+    let mut now = 0;
     let begin = Instant::now();
     loop {
-        let now = begin.elapsed().as_nanos() as u64;
+        let before = now;
+        now = begin.elapsed().as_nanos() as u64;
+        play.figures.held_up_ms = play.figures.held_up_ms.max((now - before) / 1_000_000);
         if now >= second * SECOND {
             let changing = (BUILD_UP..until).contains(&now);
             if changing && contender.fate == Fate::Churn {
@@ -236,7 +240,7 @@ fn play(contender: &Contender, options: &Options) -> Result<Row> {
                 balancer.apply(&operator.farm)?;
             }
             if now < until {
-                cpu[usize::from(changing)] = balancer.cpu()?;
+                usage[usize::from(changing)] = balancer.usage()?;
             }
             progress(contender, second, &play, &operator);
             second += 1;
@@ -263,14 +267,16 @@ fn play(contender: &Contender, options: &Options) -> Result<Row> {
         }
     }
     balancer.check()?;
-    let percent = 100.0 * (cpu[1] - cpu[0]) as f64 / (options.seconds * SECOND) as f64;
-    Ok(Row::new(
-        contender.name,
-        contender.aim,
-        play.figures,
+    let [before, after] = usage;
+    let percent = |ns: u64| 100.0 * ns as f64 / (options.seconds * SECOND) as f64;
+    Ok(Row {
+        name: contender.name,
+        short: contender.aim.short(&play.figures),
+        figures: play.figures,
         changed,
-        percent,
-    ))
+        cpu_percent: percent(after.cpu - before.cpu),
+        waited_percent: percent(after.waited - before.waited),
+    })
 }
 
 /// One line a second for whoever looks on.

@@ -59,6 +59,9 @@ pub(crate) struct Figures {
     pub(crate) late: u64,
     /// Messages sent again because nothing answered them in time.
     pub(crate) retransmissions: u64,
+    /// The longest time in which callers and servers did nothing, for
+    /// something else had the cores.
+    pub(crate) held_up_ms: u64,
     /// Messages that no call waits for.
     pub(crate) foreign: u64,
 }
@@ -190,6 +193,7 @@ impl Play {
                 self.repeat(number, end, "BYE", bye, hop, T2, now)
             }
             (Event::GiveUp, _) => {
+                call.gave_up = true;
                 let branch = format!("{:08x}{number}i", self.run);
                 let cancel = call.caller.dialog.request("CANCEL", 1, &branch);
                 let hop = format!("sip:{}", self.advertised);
@@ -284,7 +288,7 @@ impl Play {
         if call.over {
             return;
         }
-        if call.ringing && !call.cancelled {
+        if call.gave_up && !call.cancelled {
             self.figures.uncancelled += 1;
         } else {
             *self.figures.failed.entry(reason.to_owned()).or_default() += 1;

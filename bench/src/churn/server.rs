@@ -56,8 +56,8 @@ impl Play {
                 }
             }
             "ACK" => {
-                call.server.pending = None;
                 if !call.acknowledged {
+                    call.server.pending = None;
                     call.acknowledged = true;
                     match call.plan {
                         Plan::EndedBy(End::Server) => self.at(now + HELD, number, Event::HangUp),

@@ -18,6 +18,19 @@ pub(super) enum Aim {
     Record,
 }
 
+impl Aim {
+    /// What of `figures` falls short.
+    pub(super) fn short(self, figures: &Figures) -> Vec<String> {
+        match self {
+            Self::Clean => faults(figures),
+            Self::Misrouted if figures.misrouted == 0 => {
+                vec!["nothing is misrouted: the play would not notice it".to_owned()]
+            }
+            Self::Misrouted | Self::Record => Vec::new(),
+        }
+    }
+}
+
 /// One contender's figures.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Row {
@@ -25,38 +38,16 @@ pub(super) struct Row {
     pub(super) figures: Figures,
     /// Additions, drainings, new weights and removals; or instances killed.
     pub(super) changed: u32,
-    /// Of one core.
+    /// Of one core: time on it, and ready for it while something else had it.
     pub(super) cpu_percent: f64,
+    pub(super) waited_percent: f64,
     /// What falls short.
     pub(super) short: Vec<String>,
 }
 
 impl Row {
-    pub(super) fn new(
-        name: &'static str,
-        aim: Aim,
-        figures: Figures,
-        changed: u32,
-        cpu_percent: f64,
-    ) -> Self {
-        let short = match aim {
-            Aim::Clean => faults(&figures),
-            Aim::Misrouted if figures.misrouted == 0 => {
-                vec!["nothing is misrouted: the play would not notice it".to_owned()]
-            }
-            Aim::Misrouted | Aim::Record => Vec::new(),
-        };
-        Self {
-            name,
-            figures,
-            changed,
-            cpu_percent,
-            short,
-        }
-    }
-
     /// Its column in the table.
-    fn column(&self) -> [String; 10] {
+    fn column(&self) -> [String; 12] {
         let figures = &self.figures;
         [
             self.name.to_owned(),
@@ -67,8 +58,10 @@ impl Row {
             figures.late.to_string(),
             figures.foreign.to_string(),
             figures.retransmissions.to_string(),
+            figures.held_up_ms.to_string(),
             self.changed.to_string(),
             format!("{:.1}", self.cpu_percent),
+            format!("{:.1}", self.waited_percent),
         ]
     }
 }
@@ -122,10 +115,12 @@ impl Document<'_> {
             "new calls where none belong",
             "messages nobody waits for",
             "retransmissions",
+            "callers held up, longest, ms",
             "destinations changed",
             "CPU, % of a core",
+            "waited for a core, %",
         ];
-        let columns: Vec<[String; 10]> = self.rows.iter().map(Row::column).collect();
+        let columns: Vec<[String; 12]> = self.rows.iter().map(Row::column).collect();
         let line = |(index, label): (usize, &str)| {
             let cells = columns.iter().map(|column| column[index].clone());
             std::iter::once(label.to_owned()).chain(cells).collect()

@@ -123,6 +123,7 @@ impl Replay {
             .as_ref()
             .is_some_and(|(after, _)| !after.is_same_as(&outcome));
         self.tally.count(message.class, &outcome, after.as_ref());
+        self.tally.longer += u64::from(message.is_longer);
         if after.is_some() && !differs {
             return Ok(());
         }
@@ -144,6 +145,8 @@ struct Message<'a> {
     start_line: String,
     call_id: Option<String>,
     class: &'static str,
+    /// Whether the datagram goes on behind the message.
+    is_longer: bool,
 }
 
 impl<'a> Message<'a> {
@@ -156,10 +159,12 @@ impl<'a> Message<'a> {
             start_line: printable(&line).chars().take(START_LINE).collect(),
             call_id: None,
             class: "no SIP",
+            is_longer: false,
         };
         if let Ok(scanned) = sip::scan(bytes) {
             let call_id = String::from_utf8_lossy(scanned.call_id.value.of(bytes));
             message.call_id = Some(printable(&call_id));
+            message.is_longer = (scanned.end as usize) < bytes.len();
             message.class = match scanned.start {
                 StartLine::Response { .. } => "response",
                 StartLine::Request { method, .. } => {

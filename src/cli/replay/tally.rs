@@ -22,6 +22,8 @@ pub(super) struct Tally {
     pub(super) elsewhere: u64,
     /// Messages printed.
     pub(super) listed: u64,
+    /// Datagrams that go on behind their message.
+    pub(super) longer: u64,
     messages: u64,
     /// Messages that both send the same way, but with other octets.
     other_octets: u64,
@@ -103,6 +105,7 @@ impl Tally {
         let left = &self.leavings;
         let mut value = json!({
             "messages": self.messages,
+            "longer_than_message": self.longer,
             "secret_known": self.secret_known,
             "classes": Value::Object(classes.collect()),
             "decisions": pairs(decisions),
@@ -186,6 +189,14 @@ impl Tally {
         writeln!(out)?;
         if left.ends_early {
             writeln!(out, "the capture ends in the middle of a packet")?;
+        }
+        if self.longer > 0 {
+            writeln!(
+                out,
+                "{} datagrams go on behind their message: perhaps several that were captured as \
+                 one (segmentation offload), of which the first was decided",
+                self.longer
+            )?;
         }
         Ok(())
     }
