@@ -1,7 +1,7 @@
 //! A farm that changes every second under calls, before Viaduct and before
 //! Kamailio; and two Viaducts as one, of which one is killed.
 //!
-//! Callers and servers are [played](play) by this program and not by sipp,
+//! Callers and servers are played (`play`) by this program and not by sipp,
 //! which many trust more: sipp takes any request with a Call-ID that it does
 //! not know for a new call, so that a BYE gone astray, a CANCEL that second
 //! chance sent twice, and a call that rings at two places look alike in its
