@@ -4,16 +4,8 @@
 use std::fs;
 
 mod support;
-use support::dialog::{Peer, Request, Scene, read, response, status};
+use support::dialog::{Peer, Request, Scene, response, status, values};
 use support::net::{V4, V6};
-
-/// The values of all rows `name`, which holds one each.
-fn values(octets: &[u8], name: &str) -> Vec<String> {
-    let headers = read(octets).headers;
-    let rows = headers.into_iter().filter(|(each, _)| each == name);
-    rows.map(|(_, value)| String::from_utf8(value).expect("text"))
-        .collect()
-}
 
 /// The one Record-Route of a request that came to the farm.
 #[track_caller]

@@ -5,19 +5,11 @@ use std::fs;
 use std::net::SocketAddr;
 
 mod support;
-use support::dialog::{Peer, Request, Scene, read, response, status};
+use support::dialog::{Peer, Request, Scene, response, status, values};
 use support::net::V4;
 
 /// A Contact that nobody but its own NAT can reach.
 const PRIVATE: &str = "sip:ann@192.168.1.7:5062";
-
-/// The values of all rows `name`, which holds one each.
-fn values(octets: &[u8], name: &str) -> Vec<String> {
-    let headers = read(octets).headers;
-    let rows = headers.into_iter().filter(|(each, _)| each == name);
-    rows.map(|(_, value)| String::from_utf8(value).expect("text"))
-        .collect()
-}
 
 /// Phones come to the first listener, the farm is reached by the second.
 struct Edge {

@@ -378,6 +378,15 @@ pub fn status(octets: impl AsRef<[u8]>) -> u16 {
     }
 }
 
+/// The values of all rows `name`, which hold one each.
+#[track_caller]
+pub fn values(octets: &[u8], name: &str) -> Vec<String> {
+    let headers = read(octets).headers;
+    let rows = headers.into_iter().filter(|(each, _)| each == name);
+    rows.map(|(_, value)| String::from_utf8(value).expect("text"))
+        .collect()
+}
+
 /// The branch of the top Via.
 #[track_caller]
 pub fn branch(octets: impl AsRef<[u8]>) -> String {
