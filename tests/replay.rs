@@ -338,6 +338,24 @@ fn the_listener_is_found_by_the_address_a_datagram_was_sent_to() {
 }
 
 #[test]
+fn what_comes_by_a_front_balancer_is_read_behind_its_header() {
+    let bench = Bench::new();
+    let lines = "[[listener]]\nname = 'x'\naddress = '192.0.2.10'\n\
+                 proxy-protocol = ['10.9.0.0/24']\n";
+    bench.config("a.toml", lines, &FARM);
+    let call = &calls(1)[0];
+    // PROXY protocol version 2: UDP over IPv4, 12 octets of addresses.
+    let mut payload = b"\r\n\r\n\0\r\nQUIT\n\x21\x12\0\x0c".to_vec();
+    payload.extend([198, 51, 100, 7, 192, 0, 2, 10, 0x13, 0xce, 0x13, 0xc4]);
+    payload.extend(&call.payload);
+    bench.capture(&[sent(0, "10.9.0.3:40000", FRONT, payload)]);
+    let told = bench.json(&["--config", "a.toml"]);
+    let message = &told["messages"][0];
+    assert_eq!(message["class"], "request outside a dialog", "{told}");
+    assert_eq!(message["decision"]["action"], "forward");
+}
+
+#[test]
 fn without_the_secret_replay_says_what_it_cannot_know() {
     let bench = Bench::new();
     bench.config("a.toml", "listen = ['192.0.2.10']", &FARM);

@@ -364,6 +364,15 @@ fn rules_choose_by_method_host_and_user() {
 }
 
 #[test]
+fn a_rule_for_invite_claims_its_cancel_and_ack() {
+    let scene = with_rules("[[route]]\nset = \"s2\"\nmethod = \"INVITE\"\n");
+    let invite = scene.request("INVITE");
+    for (method, set) in [("INVITE", 2), ("CANCEL", 2), ("ACK", 2), ("BYE", 0)] {
+        assert_eq!(scene.pass(invite.method(method).text()).0, set, "{method}");
+    }
+}
+
+#[test]
 fn rules_choose_by_source_and_listener() {
     let scene = with_rules(
         "[[route]]\nset = \"s1\"\nlistener = \"outside\"\nsource = [\"127.0.0.40/30\", \"::1\"]\n\

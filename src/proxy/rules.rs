@@ -25,7 +25,7 @@ impl Rules {
     ) -> Option<&Route> {
         let (host, user) = (uri.host.of(bytes), uri.user.of(bytes));
         self.0.iter().find(|rule| {
-            any(&rule.methods, |wanted| wanted.as_bytes() == method)
+            any(&rule.methods, |wanted| claims(wanted.as_bytes(), method))
                 && any(&rule.hosts, |wanted| {
                     eq_ignore_case(wanted.as_bytes(), host)
                 })
@@ -38,6 +38,12 @@ impl Rules {
                 && any(&rule.listeners, |listener| *listener == datagram.listener)
         })
     }
+}
+
+/// Whether a rule for `wanted` is one for `method`: CANCEL and the ACK to a
+/// failure go where their INVITE went (§16.11).
+fn claims(wanted: &[u8], method: &[u8]) -> bool {
+    wanted == method || (wanted == b"INVITE" && matches!(method, b"CANCEL" | b"ACK"))
 }
 
 /// Whether a condition holds: one of its values does, or it has none.

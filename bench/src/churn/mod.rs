@@ -1,7 +1,7 @@
 //! A farm that changes every second under calls, before Viaduct and before
 //! Kamailio; and two Viaducts as one, of which one is killed.
 //!
-//! Callers and servers are played (`play`) by this program and not by sipp,
+//! Callers and servers are [played](mod@play) by this program and not by sipp,
 //! which many trust more: sipp takes any request with a Call-ID that it does
 //! not know for a new call, so that a BYE gone astray, a CANCEL that second
 //! chance sent twice, and a call that rings at two places look alike in its
@@ -287,14 +287,13 @@ fn progress(contender: &Contender, second: u64, play: &Play, operator: &Operator
     let figures = &play.figures;
     eprintln!(
         "{second:>4} s  {:<18} calls {:>6}  going on {:>5}  failed {}  misrouted {}  uncancelled {}  \
-         sent again {}  destinations {} active, {} draining",
+         destinations {} active, {} draining",
         contender.name,
         figures.calls,
         play.going_on,
         figures.failures(),
         figures.misrouted,
         figures.uncancelled,
-        figures.retransmissions,
         operator.count(State::Active),
         operator.count(State::Draining),
     );

@@ -113,7 +113,7 @@ impl Replay {
             self.tally.elsewhere += 1;
             return Ok(());
         }
-        let message = Message::new(captured);
+        let message = Message::new(captured, self.world.unwrap(captured, place));
         let (outcome, octets) = self.world.decide(captured, place);
         let after = other.zip(self.other.as_mut()).map(|(place, other)| {
             let (after, others) = other.decide(captured, place);
@@ -150,8 +150,8 @@ struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    fn new(captured: &'a Captured<'a>) -> Self {
-        let bytes = captured.payload;
+    /// `bytes` is its payload without the header of a front balancer.
+    fn new(captured: &'a Captured<'a>, bytes: &[u8]) -> Self {
         let end = bytes.iter().position(|byte| b"\r\n".contains(byte));
         let line = String::from_utf8_lossy(&bytes[..end.unwrap_or(bytes.len())]);
         let mut message = Self {

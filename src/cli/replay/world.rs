@@ -58,6 +58,20 @@ impl World {
         own.map(|(_, listener)| *listener)
     }
 
+    /// The payload as its sender sent it: without what a front balancer put
+    /// before it.
+    pub(super) fn unwrap<'a>(&self, captured: &Captured<'a>, place: Place) -> &'a [u8] {
+        let Place::In(listener) = place else {
+            return captured.payload;
+        };
+        let unwrapped = self.decider.proxy.unwrap(&Datagram {
+            bytes: captured.payload,
+            source: captured.source,
+            listener,
+        });
+        unwrapped.map_or(captured.payload, |(datagram, _)| datagram.bytes)
+    }
+
     /// The outcome, and the octets that would be sent.
     pub(super) fn decide(&mut self, captured: &Captured<'_>, place: Place) -> (Outcome, &[u8]) {
         let Place::In(listener) = place else {
