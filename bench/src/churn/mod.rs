@@ -287,13 +287,14 @@ fn progress(contender: &Contender, second: u64, play: &Play, operator: &Operator
     let figures = &play.figures;
     eprintln!(
         "{second:>4} s  {:<18} calls {:>6}  going on {:>5}  failed {}  misrouted {}  uncancelled {}  \
-         destinations {} active, {} draining",
+         sent again {}  destinations {} active, {} draining",
         contender.name,
         figures.calls,
         play.going_on,
         figures.failures(),
         figures.misrouted,
         figures.uncancelled,
+        figures.retransmissions,
         operator.count(State::Active),
         operator.count(State::Draining),
     );
