@@ -72,6 +72,7 @@ libfuzzer_sys::fuzz_target!(|rest: &[u8]| {
                 Decision::Reply(Reply { reason, .. }) | Decision::Drop(reason) => {
                     assert_eq!(reason, Reason::Route);
                 }
+                Decision::Resolve => unreachable!("names are not resolved here"),
             }
         }
     });
