@@ -68,6 +68,30 @@ fn record_route_stands_first_even_where_via_does_not() {
 }
 
 #[test]
+fn what_goes_and_what_comes_may_meet_at_one_place() {
+    // Our own Route, which goes, stands where our Record-Route comes.
+    let scene = scene(2);
+    let front = scene.front();
+    for route in [
+        format!("Route: <sip:{front};lr>\r\n"),
+        format!(
+            "Route: <sip:{front};lr>, <sip:x@{};lr>\r\n",
+            scene.farm[0].address()
+        ),
+        format!(
+            "Route: <sip:{front};lr>\r\nRoute: <sip:x@{}>\r\n",
+            scene.farm[0].address()
+        ),
+        format!("Route: <sip:x@{}>\r\n", scene.farm[0].address()),
+    ] {
+        let text = scene.request("INVITE").text();
+        let (start, rest) = text.split_once("\r\n").expect("a start line");
+        let (_, octets) = scene.pass(format!("{start}\r\n{route}{rest}"));
+        record_route(&octets);
+    }
+}
+
+#[test]
 fn nothing_is_recorded_unless_asked_for() {
     let scene = Scene::new(1, &[]);
     let (_, octets) = scene.pass(scene.request("INVITE").text());

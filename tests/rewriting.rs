@@ -39,6 +39,7 @@ fn source() -> impl Strategy<Value = SocketAddr> {
 thread_local! {
     /// Filling the slots takes longer than many decisions.
     static BENCH: RefCell<Bench> = RefCell::default();
+    static ON_PATH: RefCell<Bench> = RefCell::new(Bench::new(&fixture::on_path()));
 }
 
 fn decide(bytes: &[u8], source: SocketAddr) -> (Decision, Vec<u8>) {
@@ -90,6 +91,22 @@ proptest! {
         // A retransmission leaves alike, whatever came between.
         decide(&fixture::invite(), destination(0));
         prop_assert_eq!(decide(&sample.octets, caller()), (decision, output));
+    }
+
+    #[test]
+    fn with_record_route_and_path_what_leaves_can_be_read(
+        octets in prop_oneof![generate::damaged(), generate::request().prop_map(|sample| sample.octets)],
+        source in source(),
+    ) {
+        let (decision, output) = ON_PATH.with_borrow_mut(|bench| {
+            let (decision, output) = bench.decide(&octets, source);
+            (decision, output.to_vec())
+        });
+        if let Decision::Forward(forward) = decision
+            && twin::read(&octets).is_ok()
+        {
+            prop_assert!(twin::read_but_lists(&output).is_ok(), "{forward:?} {}", output.escape_ascii());
+        }
     }
 
     #[test]

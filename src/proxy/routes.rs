@@ -230,34 +230,39 @@ impl Request<'_> {
         let bytes = self.message.bytes;
         let rewrite = &mut scratch.rewrite;
         rewrite.clear();
-        let mut behind = first.line.end;
+        // What cannot be read cannot be moved either.
+        let mut all = sip::route_values(bytes, first, self.message.headers_end);
+        if all.any(|value| value.is_none()) {
+            return Err(TooManyEdits);
+        }
         let is_last = |value: &Address| routes.strict_sender && value.uri == routes.target.text;
         let mut target = routes.target.text;
         let values = sip::route_values(bytes, first, self.message.headers_end);
-        for (number, (value, row)) in values.flatten().enumerate() {
-            if value.next.is_none() {
-                rewrite.cut(row.line)?;
-            }
-            behind = row.line.end;
-            if number < routes.own || is_last(&value) {
-                continue;
-            }
+        let mut values = values.flatten().enumerate().peekable();
+        let mut start = first.line.start;
+        while let Some((number, (value, row))) = values.next() {
+            // Each value with what stands before it and a row's end behind.
+            let end = value.next.unwrap_or(row.line.end);
+            let place = Span { start, end };
+            start = end;
+            let mut parts: [&[u8]; 6] = [b""; 6];
             if number == routes.own && strict_next {
                 target = value.uri;
-            } else {
-                rewrite.replace(empty(behind), &[b"Route: ", value.value.of(bytes), b"\r\n"])?;
+            } else if number >= routes.own && !is_last(&value) {
+                parts[..3].copy_from_slice(&[b"Route: ", value.value.of(bytes), b"\r\n"]);
             }
-        }
-        if strict_next {
-            let appended = routes.target.text.of(bytes);
-            rewrite.replace(empty(behind), &[b"Route: <", appended, b">\r\n"])?;
+            match values.peek() {
+                Some((_, (_, next))) if value.next.is_none() => start = next.line.start,
+                None if strict_next => {
+                    let appended = routes.target.text.of(bytes);
+                    parts[3..].copy_from_slice(&[b"Route: <", appended, b">\r\n"]);
+                }
+                _ => {}
+            }
+            rewrite.replace(place, &parts)?;
         }
         rewrite.replace(self.uri, &[target.of(bytes)])
     }
-}
-
-fn empty(at: u32) -> Span {
-    Span { start: at, end: at }
 }
 
 fn cut(scratch: &mut Scratch, span: Span) -> Result<(), Reason> {

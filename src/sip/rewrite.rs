@@ -62,7 +62,8 @@ impl Rewrite {
     }
 
     /// Puts `parts`, one behind the other, in the place of `span`. An empty
-    /// span inserts. Of two edits at one offset the first made stands first.
+    /// span inserts, before what another edit takes from there on. Of two
+    /// insertions at one offset the first made stands first.
     ///
     /// # Errors
     /// [`TooManyEdits`].
@@ -81,7 +82,11 @@ impl Rewrite {
         }
         // Edits come nearly in order: the headers they touch mostly do.
         let mut at = self.len;
-        while at > 0 && self.edits[at - 1].cut.start > span.start {
+        let goes_behind = |edit: &Edit| {
+            edit.cut.start > span.start
+                || (edit.cut.start == span.start && span.is_empty() && !edit.cut.is_empty())
+        };
+        while at > 0 && goes_behind(&self.edits[at - 1]) {
             self.edits[at] = self.edits[at - 1];
             at -= 1;
         }

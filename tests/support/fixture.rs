@@ -74,6 +74,15 @@ pub fn config() -> Config {
     }
 }
 
+/// The same, staying on the path of everything.
+#[must_use]
+pub fn on_path() -> Config {
+    let mut config = config();
+    config.listeners[0].record_route = true;
+    config.listeners[0].path = true;
+    config
+}
+
 /// A secret that everybody knows.
 #[must_use]
 pub fn secret() -> Secret {

@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 
 thread_local! {
     static BENCH: RefCell<fixture::Bench> = RefCell::default();
+    static ON_PATH: RefCell<fixture::Bench> = RefCell::new(fixture::Bench::new(&fixture::on_path()));
 }
 
 libfuzzer_sys::fuzz_target!(|datagram: &[u8]| {
@@ -27,6 +28,11 @@ libfuzzer_sys::fuzz_target!(|datagram: &[u8]| {
             let (decision, output) = bench.decide(datagram, source);
             passage::check(datagram, source, decision, output)
                 .unwrap_or_else(|what| panic!("{what}"));
+        }
+    });
+    ON_PATH.with_borrow_mut(|bench| {
+        for source in sources {
+            bench.decide(datagram, source);
         }
     });
 });
