@@ -265,6 +265,16 @@ fn a_call_between_two_phones_keeps_both_of_its_passes_apart() {
     let (found, octets) = edge.at_farm();
     assert_eq!(found, member);
     assert_eq!(values(&octets, "route").join(", "), first.join(", "));
+    // The same where a strict router stands before him.
+    let strict = Request::new("BYE", bob.address())
+        .call_id(&invite.call_id)
+        .uri(routes[0].trim_matches(['<', '>']))
+        .row(format!("Route: {}", routes[1..].join(", ")))
+        .row("Route: <sip:ann@192.168.1.8>");
+    bob.send(edge.outside(), strict.text());
+    let (found, left) = edge.at_farm();
+    assert_eq!(found, member);
+    assert_eq!(values(&left, "route").join(", "), first.join(", "));
     let text = String::from_utf8(octets).expect("text");
     let (start, rest) = text.split_once("\r\n").expect("a start line");
     let via = format!(

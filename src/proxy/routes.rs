@@ -85,7 +85,8 @@ impl Request<'_> {
             return self.by_target(routes, scratch);
         };
         self.undo_strict_sender(&mut routes, first, scratch)?;
-        let mut cookie = None;
+        // A strict router brings the first in the Request-URI.
+        let mut cookie = routes.strict_sender.then(|| uri.user.of(bytes));
         for value in sip::route_values(bytes, first, self.message.headers_end) {
             let (value, row) = value.ok_or(Reason::Route)?;
             if routes.strict_sender && value.uri == routes.target.text {
