@@ -24,6 +24,13 @@ pub(super) fn secret(config: &Config) -> io::Result<(Secret, bool)> {
     }
 }
 
+/// The secret of a configuration that is compared with one that has `other`:
+/// its own, or else the same.
+pub(super) fn own_secret(config: &Config, other: &Secret) -> io::Result<Secret> {
+    let (own, is_there) = secret(config)?;
+    Ok(if is_there { own } else { other.clone() })
+}
+
 /// The listener that `--listener` names.
 pub(super) fn listener(config: &Config, name: &str) -> io::Result<usize> {
     let names = || config.listeners.iter().map(|each| &*each.name);

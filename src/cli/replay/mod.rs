@@ -61,9 +61,7 @@ pub(super) fn replay(args: &ReplayArgs) -> io::Result<ExitCode> {
     let (secret, secret_known) = offline::secret(&config)?;
     let mut other = None;
     if let Some(config) = against {
-        // Its own, or else what it is compared with has to be the same.
-        let own = offline::secret(&config)?;
-        let secret = if own.1 { own.0 } else { secret.clone() };
+        let secret = offline::own_secret(&config, &secret)?;
         other = Some(World::new(config, secret, args.listener.as_deref())?);
     }
     let mut replay = Replay {

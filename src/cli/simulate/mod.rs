@@ -72,8 +72,7 @@ pub(super) fn simulate(args: &SimulateArgs) -> io::Result<ExitCode> {
             false => next,
         }
     } else {
-        let own = offline::secret(&after)?;
-        Proxy::new(&after, if own.1 { own.0 } else { secret })
+        Proxy::new(&after, offline::own_secret(&after, &secret)?)
     };
     let worlds = Worlds {
         config: &before,
