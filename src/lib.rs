@@ -8,4 +8,5 @@ pub mod proxy;
 pub mod resolver;
 pub mod sip;
 pub mod supervisor;
+pub mod transaction;
 pub mod worker;

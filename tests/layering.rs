@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, and those below it that it may use.
-const ROOMS: [(&str, &[&str]); 10] = [
+const ROOMS: [(&str, &[&str]); 12] = [
     ("main", &["cli"]),
     (
         "cli",
@@ -14,8 +14,10 @@ const ROOMS: [(&str, &[&str]); 10] = [
             "demo",
             "supervisor",
             "worker",
+            "accounting",
             "resolver",
             "net",
+            "transaction",
             "proxy",
             "dispatcher",
             "config",
@@ -27,8 +29,10 @@ const ROOMS: [(&str, &[&str]); 10] = [
         &[
             "supervisor",
             "worker",
+            "accounting",
             "resolver",
             "net",
+            "transaction",
             "proxy",
             "dispatcher",
             "config",
@@ -39,8 +43,10 @@ const ROOMS: [(&str, &[&str]); 10] = [
         "supervisor",
         &[
             "worker",
+            "accounting",
             "resolver",
             "net",
+            "transaction",
             "proxy",
             "dispatcher",
             "config",
@@ -49,17 +55,28 @@ const ROOMS: [(&str, &[&str]); 10] = [
     ),
     (
         "worker",
-        &["resolver", "net", "proxy", "dispatcher", "config", "sip"],
+        &[
+            "accounting",
+            "resolver",
+            "net",
+            "transaction",
+            "proxy",
+            "dispatcher",
+            "config",
+            "sip",
+        ],
     ),
+    ("accounting", &["transaction", "config", "sip"]),
     ("resolver", &["proxy", "config", "sip"]),
-    ("net", &["sip"]),
+    ("net", &["transaction", "sip"]),
+    ("transaction", &["proxy", "dispatcher", "config", "sip"]),
     ("proxy", &["dispatcher", "config", "sip"]),
     ("dispatcher", &["config", "sip"]),
     ("config", &["sip"]),
 ];
 
 /// The rooms that take bytes, values and the time, and give values back.
-const PURE: [&str; 4] = ["proxy", "dispatcher", "config", "sip"];
+const PURE: [&str; 5] = ["transaction", "proxy", "dispatcher", "config", "sip"];
 
 /// What would make them depend on anything else.
 const IMPURE: [&str; 18] = [

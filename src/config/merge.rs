@@ -17,7 +17,7 @@ use super::dispatcher_list::{self, Entry};
 use super::file::{Draft, ListenerDraft, Members, SetDraft};
 use super::table::Placed;
 use super::validate;
-use super::{Advertise, Config, Destination, Gso, HashKey, Policy, Set, Steer};
+use super::{Advertise, Config, Destination, Gso, HashKey, Policy, Set, Stateful, Steer};
 
 /// What to take where neither flag nor file says otherwise.
 const DEFAULT_BATCH: usize = 256;
@@ -193,6 +193,7 @@ pub(super) fn merge(
             .second_chance
             .or(file.second_chance)
             .unwrap_or(DEFAULT_SECOND_CHANCE),
+        stateful: Stateful::default(),
     };
     (report.errors() == 0).then_some(config)
 }

@@ -12,6 +12,7 @@ mod load;
 mod merge;
 mod names;
 mod restart;
+mod stateful;
 mod table;
 pub mod text;
 mod validate;
@@ -29,6 +30,7 @@ pub use effective::to_toml;
 pub use load::{Loaded, LoadedList, is_list, load, load_list, load_with};
 pub use merge::{Overrides, Settings};
 pub use restart::needs_restart;
+pub use stateful::{Accounting, AccountingTarget, OnFailure, Stateful, TRANSACTIONS, Timers};
 
 /// Bounds of [`Config::workers`].
 pub const WORKERS: RangeInclusive<usize> = 1..=1024;
@@ -82,6 +84,8 @@ pub struct Config {
     /// How long after a reload a CANCEL or ACK also goes where the sets and
     /// routes of before send it; 0: not at all.
     pub second_chance: Duration,
+    /// What is relayed with a transaction, and how.
+    pub stateful: Stateful,
 }
 
 /// What decides which worker a datagram goes to.

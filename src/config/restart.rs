@@ -25,6 +25,7 @@ pub fn needs_restart(running: &Config, asked: &Config) -> Vec<&'static str> {
         resolve,
         resolvers,
         second_chance: _,
+        stateful,
     } = running;
     let differs = [
         ("listener", !alike(listeners, &asked.listeners)),
@@ -41,6 +42,7 @@ pub fn needs_restart(running: &Config, asked: &Config) -> Vec<&'static str> {
         ("reply-rate", *reply_rate != asked.reply_rate),
         ("resolve", *resolve != asked.resolve),
         ("resolver", *resolvers != asked.resolvers),
+        ("stateful", *stateful != asked.stateful),
     ];
     let differs = differs.into_iter().filter(|(_, differs)| *differs);
     differs.map(|(key, _)| key).collect()

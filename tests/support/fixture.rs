@@ -71,6 +71,7 @@ pub fn config() -> Config {
         resolve: true,
         resolvers: vec![SocketAddr::from(([192, 0, 2, 53], 53))],
         second_chance: Duration::from_secs(180),
+        stateful: viaduct::config::Stateful::default(),
     }
 }
 
