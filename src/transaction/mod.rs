@@ -2,6 +2,7 @@
 //! RFC 6026, RFC 4320).
 
 mod finished;
+pub mod owner;
 
 use std::net::SocketAddr;
 
