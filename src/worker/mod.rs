@@ -23,6 +23,7 @@ use crate::config::{Config, Gso};
 use crate::net::{InRun, Limits, ReceiveBatch, SendBatch, Sent, Socket};
 use crate::proxy::{Also, Datagram, Decision, HostPort, Reason, ReplyLimiter, Scratch};
 use crate::resolver::{Answer, Client, Held, Questions};
+use crate::transaction::AttemptId;
 
 pub use counters::{Counters, Totals};
 use pace::{Next, Pace};
@@ -186,7 +187,7 @@ impl Worker {
         listener: usize,
         snapshot: &Snapshot,
         received: &mut ReceiveBatch,
-        out: &mut SendBatch,
+        out: &mut SendBatch<AttemptId>,
         scratch: &mut Scratch,
     ) -> io::Result<bool> {
         let n = match received.receive(&self.sockets[listener]) {
@@ -222,7 +223,7 @@ impl Worker {
         &mut self,
         datagram: &Datagram<'_>,
         snapshot: &Snapshot,
-        out: &mut SendBatch,
+        out: &mut SendBatch<AttemptId>,
         scratch: &mut Scratch,
         noted: &mut Option<u64>,
     ) {
@@ -236,7 +237,13 @@ impl Worker {
                     padding_at: forward.padding_at,
                     call: forward.call,
                 };
-                out.push(forward.length, forward.to, forward.listener, Some(run));
+                out.push(
+                    forward.length,
+                    forward.to,
+                    forward.listener,
+                    Some(run),
+                    None,
+                );
                 for to in scratch.also() {
                     out.repeat(*to, forward.listener, forward.call);
                     self.counters.second_chance();
@@ -253,7 +260,7 @@ impl Worker {
             }
             Decision::Reply(reply) => {
                 if self.limiter.allow(reply.sender, now(self.shared.started)) {
-                    out.push(reply.length, reply.to, datagram.listener, None);
+                    out.push(reply.length, reply.to, datagram.listener, None, None);
                     self.counters.replied(&reply);
                 } else {
                     self.counters.dropped(Reason::ReplyLimit);
@@ -281,7 +288,12 @@ impl Worker {
     }
 
     /// Decides the requests that the resolver has given back.
-    fn take_answers(&mut self, snapshot: &Snapshot, out: &mut SendBatch, scratch: &mut Scratch) {
+    fn take_answers(
+        &mut self,
+        snapshot: &Snapshot,
+        out: &mut SendBatch<AttemptId>,
+        scratch: &mut Scratch,
+    ) {
         if self.resolver.is_none() {
             return;
         }
@@ -316,10 +328,12 @@ fn now(started: Instant) -> u64 {
     CLOCK_START + started.elapsed().as_millis() as u64
 }
 
-fn flush(out: &mut SendBatch, sockets: &[Socket], counters: &Counters) {
+fn flush(out: &mut SendBatch<AttemptId>, sockets: &[Socket], counters: &Counters) {
     out.flush(sockets, |sent| match sent {
         Sent::Run(datagrams) => counters.sent_run(datagrams),
         Sent::Refusal => counters.refused_run(),
-        Sent::Failure(error) => counters.send_error(&error),
+        Sent::Failure(error, _) => counters.send_error(&error),
+        // Errors are not asked for.
+        Sent::Disturbed(_) => {}
     });
 }
