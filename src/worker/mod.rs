@@ -6,6 +6,7 @@
 //! once for a batch that has requests of dialogs.
 
 mod counters;
+mod handover;
 mod pace;
 mod snapshot;
 
@@ -26,6 +27,7 @@ use crate::resolver::{Answer, Client, Held, Questions};
 use crate::transaction::AttemptId;
 
 pub use counters::{Counters, Totals};
+pub use handover::{Handed, Handovers};
 use pace::{Next, Pace};
 pub use snapshot::Snapshot;
 
