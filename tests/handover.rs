@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use mio::{Events, Poll, Token, Waker};
@@ -128,4 +129,34 @@ fn nothing_is_lost_or_overtaken_while_the_taker_falls_asleep() {
     for sender in senders {
         sender.join().expect("no panic");
     }
+}
+
+/// One at a time, each at another moment of the taker's last look: one wake-up
+/// that is missing and both would wait for ever.
+#[test]
+fn what_comes_while_the_taker_finds_nothing_wakes_it() {
+    const ALL: u32 = 50_000;
+    let handovers = Handovers::new(2);
+    let mut poll = poll(&handovers, 1);
+    let taken = Arc::new(AtomicU32::new(0));
+    let sender = std::thread::spawn({
+        let (handovers, taken) = (handovers.clone(), Arc::clone(&taken));
+        move || {
+            for number in 0..ALL {
+                while taken.load(Ordering::Relaxed) < number {
+                    std::hint::spin_loop();
+                }
+                (0..number % 20).for_each(|_| std::hint::spin_loop());
+                assert!(handovers.post(1, handed(0, number)));
+            }
+        }
+    });
+    while taken.load(Ordering::Relaxed) < ALL {
+        let at = taken.load(Ordering::Relaxed);
+        assert!(is_woken(&mut poll, LONG), "asleep at {at}");
+        while handovers.take(1).is_some() {
+            taken.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    sender.join().expect("no panic");
 }
