@@ -1,8 +1,16 @@
 //! What is relayed with a transaction, and how.
 
+mod file;
+mod merge;
+pub(super) mod text;
+
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use super::Set;
+pub(super) use file::StatefulDraft;
+pub use merge::StatefulSettings;
 
 /// Bounds of [`Stateful::transactions`].
 pub const TRANSACTIONS: RangeInclusive<usize> = 1..=1 << 24;
@@ -64,6 +72,26 @@ pub struct Timers {
     pub m: Duration,
 }
 
+/// Where a timer is kept.
+pub(super) type TimerField = fn(&mut Timers) -> &mut Duration;
+
+/// The timers by the names that RFC 3261 and RFC 6026 give them.
+pub(super) const TIMERS: [(&str, TimerField); 13] = [
+    ("T1", |timers| &mut timers.t1),
+    ("T2", |timers| &mut timers.t2),
+    ("T4", |timers| &mut timers.t4),
+    ("B", |timers| &mut timers.b),
+    ("C", |timers| &mut timers.c),
+    ("D", |timers| &mut timers.d),
+    ("F", |timers| &mut timers.f),
+    ("H", |timers| &mut timers.h),
+    ("I", |timers| &mut timers.i),
+    ("J", |timers| &mut timers.j),
+    ("K", |timers| &mut timers.k),
+    ("L", |timers| &mut timers.l),
+    ("M", |timers| &mut timers.m),
+];
+
 /// A rule for failed calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OnFailure {
@@ -75,6 +103,24 @@ pub struct OnFailure {
     pub request_uri: Option<String>,
     /// The sets whose failures it is for; where there are none: all.
     pub from_sets: Vec<usize>,
+}
+
+impl OnFailure {
+    /// What it does, for people; `sets` are the configuration's.
+    #[must_use]
+    pub fn text(&self, sets: &[Set]) -> String {
+        let statuses: Vec<_> = self.statuses.iter().map(u16::to_string).collect();
+        let mut text = statuses.join(", ");
+        if !self.from_sets.is_empty() {
+            let names: Vec<_> = self.from_sets.iter().map(|set| &*sets[*set].name).collect();
+            text += &format!(" of set {}", names.join(", "));
+        }
+        text += &format!(" to set {}", sets[self.set].name);
+        if let Some(uri) = &self.request_uri {
+            text += &format!(" as {uri}");
+        }
+        text
+    }
 }
 
 /// Where finished transactions are written down.
@@ -95,6 +141,30 @@ pub enum AccountingTarget {
     Stdout,
     /// A Unix socket that somebody listens on, of streams or of datagrams.
     Socket(PathBuf),
+}
+
+impl Stateful {
+    /// What it comes to, a line each: none where nothing is stateful.
+    #[must_use]
+    pub fn facts(&self) -> Vec<String> {
+        let mut facts = Vec::new();
+        if !self.methods.is_empty() {
+            let (methods, most) = (self.methods.join(", "), self.transactions);
+            facts.push(format!("stateful: {methods}, at most {most} transactions"));
+            facts.extend(
+                self.accounting
+                    .as_ref()
+                    .map(|Accounting { target, methods }| {
+                        let methods = match &**methods {
+                            [] => &self.methods,
+                            methods => methods,
+                        };
+                        format!("accounting: {} to {target}", methods.join(", "))
+                    }),
+            );
+        }
+        facts
+    }
 }
 
 impl Default for Stateful {
