@@ -50,6 +50,29 @@ fn effective(toml: &str, args: &[&str]) -> String {
 }
 
 #[test]
+fn what_is_stateful_is_summed_up() {
+    let rule = "[[on-failure]]\nstatus = [480, 486]\nset = 'voicemail'\n\
+                request-uri = 'sip:box@10.0.0.9'\nfrom-set = 'a'\n\
+                [accounting]\nto = 'unix:/run/calls'\n";
+    let toml = file(
+        "stateful = ['INVITE', 'BYE']\ntransactions = 1000",
+        &format!("{VOICEMAIL}{rule}"),
+    );
+    let output = Place::with(&[("v.toml", &toml)]).check(&["--config", "v.toml"]);
+    assert_eq!(stderr(&output), "");
+    for line in [
+        "stateful: INVITE, BYE, at most 1000 transactions",
+        "accounting: INVITE, BYE to unix:/run/calls",
+        "on failure: 480, 486 of set a to set voicemail as sip:box@10.0.0.9",
+    ] {
+        let said = stdout(&output);
+        assert!(said.lines().any(|each| each == line), "{said}");
+    }
+    let output = Place::with(&[("v.toml", &good_and(""))]).check(&["--config", "v.toml"]);
+    assert!(!stdout(&output).contains("stateful"));
+}
+
+#[test]
 fn stateful_methods_are_checked() {
     refused(
         &file("stateful = ['INVITE', 'IN VITE']", ""),
