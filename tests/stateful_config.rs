@@ -313,6 +313,15 @@ fn failure_rules_are_checked() {
         &rule("status = 486\nset = 'voicemail'\nrequest-uri = 'sips:box@10.0.0.9'"),
         &["v.toml:12:15: error: ", "`sips:` demands TLS"],
     );
+    let rules = |n| "[[on-failure]]\nstatus = 486\nset = 'a'\n".repeat(n);
+    good(&file("stateful = ['INVITE']", &rules(16)));
+    refused(
+        &file("stateful = ['INVITE']", &rules(17)),
+        &[
+            "v.toml:54:1: error: there are 17 failure rules",
+            "why: 16 is the most",
+        ],
+    );
     let same = "status = 486\nset = 'a'\nfrom-set = 'a'\n";
     let output = Place::with(&[(
         "v.toml",

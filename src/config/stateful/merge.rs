@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::file::{OnFailureDraft, StatefulDraft};
-use super::{Accounting, AccountingTarget, OnFailure, Stateful, TIMERS, Timers, text};
+use super::{Accounting, AccountingTarget, MOST_RULES, OnFailure, Stateful, TIMERS, Timers, text};
 use crate::config::Set;
 use crate::config::diagnostic::{Fault, Origin, Report};
 use crate::config::methods::notice_case;
@@ -58,6 +58,13 @@ impl StatefulDraft {
         };
         self.check_failover(failover_after, &timers, report);
         self.check_effects(report);
+        if let Some(excess) = self.on_failure.get(MOST_RULES) {
+            let fault = Fault::new(format!("there are {} failure rules", self.on_failure.len()));
+            report.error(
+                &excess.origin,
+                fault.why(format!("{MOST_RULES} is the most")),
+            );
+        }
         let on_failure = self.on_failure.into_iter();
         let on_failure = on_failure.map(|draft| rule(draft, sets, report)).collect();
         let accounting_methods = values(self.accounting_methods);

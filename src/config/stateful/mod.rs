@@ -8,12 +8,14 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Set;
 pub(super) use file::StatefulDraft;
 pub use merge::StatefulSettings;
 
 /// Bounds of [`Stateful::transactions`].
 pub const TRANSACTIONS: RangeInclusive<usize> = 1..=1 << 24;
+
+/// Failure rules at most: a transaction remembers by 16 bits which it has used.
+pub(super) const MOST_RULES: usize = 16;
 
 /// Stateful relay of chosen methods (RFC 3261 §16, §17).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,24 +107,6 @@ pub struct OnFailure {
     pub from_sets: Vec<usize>,
 }
 
-impl OnFailure {
-    /// What it does, for people; `sets` are the configuration's.
-    #[must_use]
-    pub fn text(&self, sets: &[Set]) -> String {
-        let statuses: Vec<_> = self.statuses.iter().map(u16::to_string).collect();
-        let mut text = statuses.join(", ");
-        if !self.from_sets.is_empty() {
-            let names: Vec<_> = self.from_sets.iter().map(|set| &*sets[*set].name).collect();
-            text += &format!(" of set {}", names.join(", "));
-        }
-        text += &format!(" to set {}", sets[self.set].name);
-        if let Some(uri) = &self.request_uri {
-            text += &format!(" as {uri}");
-        }
-        text
-    }
-}
-
 /// Where finished transactions are written down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accounting {
@@ -144,26 +128,12 @@ pub enum AccountingTarget {
 }
 
 impl Stateful {
-    /// What it comes to, a line each: none where nothing is stateful.
+    /// Whether requests of this method have transactions.
+    #[inline]
     #[must_use]
-    pub fn facts(&self) -> Vec<String> {
-        let mut facts = Vec::new();
-        if !self.methods.is_empty() {
-            let (methods, most) = (self.methods.join(", "), self.transactions);
-            facts.push(format!("stateful: {methods}, at most {most} transactions"));
-            facts.extend(
-                self.accounting
-                    .as_ref()
-                    .map(|Accounting { target, methods }| {
-                        let methods = match &**methods {
-                            [] => &self.methods,
-                            methods => methods,
-                        };
-                        format!("accounting: {} to {target}", methods.join(", "))
-                    }),
-            );
-        }
-        facts
+    pub fn relays(&self, method: &[u8]) -> bool {
+        let mut methods = self.methods.iter();
+        methods.any(|known| known.as_bytes() == method)
     }
 }
 

@@ -6,7 +6,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{AccountingTarget, TIMERS};
+use super::{Accounting, AccountingTarget, OnFailure, Stateful, TIMERS};
+use crate::config::Set;
 use crate::config::diagnostic::Fault;
 use crate::sip::{Scheme, Span, uri};
 
@@ -118,6 +119,43 @@ impl fmt::Display for AccountingTarget {
             Self::Stdout => f.write_str("stdout"),
             Self::Socket(path) => write!(f, "unix:{}", path.display()),
         }
+    }
+}
+
+impl Stateful {
+    /// What it comes to, for people, a line each: none where nothing is
+    /// stateful.
+    #[must_use]
+    pub fn facts(&self) -> Vec<String> {
+        let mut facts = Vec::new();
+        if !self.methods.is_empty() {
+            let (methods, most) = (self.methods.join(", "), self.transactions);
+            facts.push(format!("stateful: {methods}, at most {most} transactions"));
+            if let Some(Accounting { target, methods }) = &self.accounting {
+                let all = methods.is_empty();
+                let methods = if all { &self.methods } else { methods };
+                facts.push(format!("accounting: {} to {target}", methods.join(", ")));
+            }
+        }
+        facts
+    }
+}
+
+impl OnFailure {
+    /// What it does, for people; `sets` are the configuration's.
+    #[must_use]
+    pub fn text(&self, sets: &[Set]) -> String {
+        let statuses: Vec<_> = self.statuses.iter().map(u16::to_string).collect();
+        let mut text = statuses.join(", ");
+        if !self.from_sets.is_empty() {
+            let names: Vec<_> = self.from_sets.iter().map(|set| &*sets[*set].name).collect();
+            text += &format!(" of set {}", names.join(", "));
+        }
+        text += &format!(" to set {}", sets[self.set].name);
+        if let Some(uri) = &self.request_uri {
+            text += &format!(" as {uri}");
+        }
+        text
     }
 }
 
