@@ -11,6 +11,7 @@ mod explain;
 mod man;
 mod offline;
 mod on_path;
+mod relayed;
 mod replay;
 mod report;
 mod run;
