@@ -50,6 +50,10 @@ pub enum Role {
     Request {
         /// Whether it is an INVITE.
         invite: bool,
+        /// Whether a destination may get it while another one that said
+        /// nothing has it too: an INVITE is cancelled there, REGISTER and OPTIONS do no
+        /// harm twice.
+        repeatable: bool,
     },
     /// Its CANCEL (RFC 3261 §9).
     Cancel,
@@ -207,12 +211,12 @@ impl Proxy {
         Some(length)
     }
 
-    /// The head of a request as it leaves: its Request-URI and, where `routed`
-    /// says that it may have some, its Route rows behind a line feed.
-    pub fn head(request: &[u8], routed: bool) -> impl Iterator<Item = &[u8]> {
+    /// The head of a request as it leaves: its Request-URI and, behind a line
+    /// feed, its Route rows.
+    pub fn head(request: &[u8]) -> impl Iterator<Item = &[u8]> {
         let line = memchr::memchr(b'\r', request).unwrap_or(request.len());
         let uri = request[..line].split(|&b| b == b' ').nth(1).unwrap_or(b"");
-        let message = scan(request).ok().filter(|_| routed);
+        let message = scan(request).ok();
         let (from, to) = message.map_or((0, 0), |message: Message<'_>| {
             (message.headers_start as usize, message.headers_end as usize)
         });
