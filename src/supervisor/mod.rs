@@ -279,6 +279,9 @@ impl Instance {
             };
             writeln!(out, "names: resolved by {servers}, for members")?;
         }
+        for fact in config.stateful.facts() {
+            writeln!(out, "{fact}")?;
+        }
         for set in &config.sets {
             let n = set.destinations.len();
             let plural = if n == 1 { "" } else { "s" };
