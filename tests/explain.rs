@@ -540,6 +540,7 @@ fn explain_tells_whether_a_request_is_relayed_statefully() {
     // Twice the same text would be read twice.
     let message = relay(STATEFUL, &new("MESSAGE"));
     assert_eq!(message["failover"]["silent_ms"], Value::Null);
+    assert_eq!(message["rules"], serde_json::json!([]), "a call has them");
     // What names its destination has that one only.
     for request in [
         new("BYE").to("<sip:desk@farm.example>;tag=s"),
