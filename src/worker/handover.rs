@@ -59,6 +59,12 @@ impl Handovers {
         Self((0..workers).map(|_| CachePadded::new(inbox())).collect())
     }
 
+    /// How many workers there are.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.0.len()
+    }
+
     /// Says what wakes worker `number`. It is woken at once, for something may
     /// have been posted before.
     ///

@@ -1,0 +1,276 @@
+//! What the sender of a request gets: the server transaction (RFC 3261 §17.2,
+//! RFC 6026 §7.1).
+
+use std::time::Duration;
+
+use super::table::after;
+use super::{Around, Event, Kept, Leaving, NEVER, Outbox, Relay, Server, Since};
+use crate::proxy::{Datagram, Forward, Status};
+
+impl Relay {
+    /// The request once more: the last response is what it gets.
+    pub(super) fn repeated<O: Outbox>(
+        &mut self,
+        around: &mut Around<'_, O>,
+        at: u32,
+        datagram: &Datagram<'_>,
+    ) {
+        around.out.count(Event::Absorbed);
+        let record = &self.table.records[at];
+        match (record.server, record.kept) {
+            (Server::Proceeding, Kept::Provisional) | (Server::Completed, Kept::Final) => {
+                self.repeat(around, at);
+            }
+            (Server::Proceeding, _) if record.facts.invite => {
+                self.say(around, at, datagram, Status::Trying);
+            }
+            _ => {}
+        }
+    }
+
+    /// Its CANCEL (§9.2, §16.10): answered, each time that it comes.
+    pub(super) fn cancelled<O: Outbox>(
+        &mut self,
+        around: &mut Around<'_, O>,
+        at: u32,
+        datagram: &Datagram<'_>,
+    ) {
+        self.say(around, at, datagram, Status::Ok);
+        let record = &mut self.table.records[at];
+        // Of what is no INVITE there is nothing to cancel (§9.1).
+        if record.server != Server::Proceeding || !record.facts.invite {
+            return;
+        }
+        record.facts.cancelled = true;
+        self.cancel_all(around, at);
+        self.settle(around, at);
+    }
+
+    /// The ACK to its failure.
+    pub(super) fn acknowledged<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) {
+        around.out.count(Event::Absorbed);
+        let record = &self.table.records[at];
+        if record.server == Server::Completed {
+            let now = record.since(around.now);
+            self.confirm(around, at, now);
+            self.settle(around, at);
+        }
+    }
+
+    /// Nothing more is sent to the sender of a failed INVITE.
+    fn confirm<O: Outbox>(&mut self, around: &Around<'_, O>, at: u32, now: Since) {
+        let record = &mut self.table.records[at];
+        record.server = Server::Confirmed;
+        record.repeat_at = NEVER;
+        record.until = after(now, around.proxy.stateful().timers.i);
+        record.kept = Kept::Nothing;
+        self.table.cells.free(&mut record.reply);
+    }
+
+    /// The timers of the server side: G, H, J, L, I, and how long it may ring.
+    pub(super) fn server_due<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) {
+        let timers = around.proxy.stateful().timers;
+        let record = &mut self.table.records[at];
+        let now = record.since(around.now);
+        if record.server == Server::Proceeding && record.ring_until <= now {
+            record.ring_until = NEVER;
+            self.rang_out(around, at);
+            return;
+        }
+        if record.server != Server::Completed {
+            return;
+        }
+        if record.until <= now {
+            if record.facts.invite {
+                self.confirm(around, at, now);
+            } else {
+                record.server = Server::Confirmed;
+                record.kept = Kept::Nothing;
+                self.table.cells.free(&mut record.reply);
+            }
+        } else if record.repeat_at <= now {
+            record.repeats = record.repeats.saturating_add(1);
+            record.repeat_at = after(now, interval(timers.t1, record.repeats, timers.t2));
+            around.out.count(Event::Retransmitted);
+            self.repeat(around, at);
+        }
+    }
+
+    /// All attempts have failed: the best response is the final one.
+    pub(super) fn conclude<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) {
+        let record = &self.table.records[at];
+        let now = record.since(around.now);
+        let timers = around.proxy.stateful().timers;
+        let invite = record.facts.invite;
+        let held = match record.kept {
+            Kept::Failure(status) => status,
+            _ => 0,
+        };
+        let ours = match held {
+            503 => Some(Status::ServerInternalError),
+            _ if !record.reply.is_empty() => None,
+            487 => Some(Status::RequestTerminated),
+            _ if invite => Some(Status::RequestTimeout),
+            // RFC 4320 §4.2: who gets no answer must not be told so.
+            _ => {
+                self.finish(around, at, Status::RequestTimeout.code(), true, true);
+                let record = &mut self.table.records[at];
+                record.server = Server::Confirmed;
+                record.until = now;
+                record.kept = Kept::Nothing;
+                return;
+            }
+        };
+        if let Some(status) = ours {
+            self.write(around, at, status);
+        }
+        self.finish(
+            around,
+            at,
+            ours.map_or(held, Status::code),
+            ours.is_some(),
+            false,
+        );
+        let record = &mut self.table.records[at];
+        record.server = Server::Completed;
+        record.kept = Kept::Final;
+        record.repeats = 0;
+        if invite {
+            record.repeat_at = after(now, timers.t1);
+            record.until = after(now, timers.h);
+        } else {
+            record.until = after(now, timers.j);
+        }
+        self.repeat(around, at);
+    }
+
+    /// Puts a final response of our own in the place of what is kept.
+    fn write<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32, status: Status) {
+        let record = &mut self.table.records[at];
+        self.table.cells.free(&mut record.reply);
+        self.table.cells.load(record.request, &mut self.message);
+        let datagram = Datagram {
+            bytes: &self.message,
+            source: record.source.into(),
+            listener: record.listener.into(),
+        };
+        let space = around.out.space();
+        let Some((length, to)) = around.proxy.reply(&datagram, status, around.scratch, space)
+        else {
+            return;
+        };
+        around.out.count(Event::Replied(status));
+        record.respond_to = to.into();
+        record.reply = self
+            .table
+            .cells
+            .keep(&space_of(around)[..length])
+            .unwrap_or_default();
+    }
+
+    /// Answers a datagram of the transaction itself, at once.
+    pub(super) fn say<O: Outbox>(
+        &mut self,
+        around: &mut Around<'_, O>,
+        at: u32,
+        datagram: &Datagram<'_>,
+        status: Status,
+    ) {
+        let space = around.out.space();
+        let Some((length, to)) = around.proxy.reply(datagram, status, around.scratch, space) else {
+            return;
+        };
+        self.table.records[at].respond_to = to.into();
+        around.out.count(Event::Replied(status));
+        around.out.send(&Leaving {
+            length,
+            to,
+            listener: datagram.listener,
+            forward: None,
+            attempt: None,
+        });
+    }
+
+    /// Sends the response that is kept.
+    fn repeat<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) {
+        let record = &self.table.records[at];
+        if record.reply.is_empty() {
+            return;
+        }
+        self.table.cells.load(record.reply, &mut self.message);
+        let length = self.message.len();
+        around.out.space()[..length].copy_from_slice(&self.message);
+        around.out.send(&Leaving {
+            length,
+            to: record.respond_to.into(),
+            listener: record.listener.into(),
+            forward: None,
+            attempt: None,
+        });
+    }
+
+    /// A response passes: what the space holds.
+    pub(super) fn pass<O: Outbox>(&mut self, around: &mut Around<'_, O>, forward: &Forward) {
+        around.out.send(&Leaving {
+            length: forward.length,
+            to: forward.to,
+            listener: forward.listener,
+            forward: Some(*forward),
+            attempt: None,
+        });
+    }
+
+    /// Keeps the provisional response that the space holds, for a
+    /// retransmission of the request (§17.2.1).
+    pub(super) fn keep_provisional<O: Outbox>(
+        &mut self,
+        around: &mut Around<'_, O>,
+        at: u32,
+        forward: &Forward,
+    ) {
+        let record = &mut self.table.records[at];
+        if matches!(record.kept, Kept::Failure(_)) {
+            return;
+        }
+        self.table.cells.free(&mut record.reply);
+        let kept = self.table.cells.keep(&around.out.space()[..forward.length]);
+        record.kept = kept.map_or(Kept::Nothing, |_| Kept::Provisional);
+        record.reply = kept.unwrap_or_default();
+        record.respond_to = forward.to.into();
+    }
+
+    /// A 2xx to INVITE has passed.
+    pub(super) fn accept<O: Outbox>(
+        &mut self,
+        around: &mut Around<'_, O>,
+        at: u32,
+        status: u16,
+        response: &[u8],
+    ) {
+        let record = &mut self.table.records[at];
+        if record.server != Server::Proceeding {
+            return;
+        }
+        let now = record.since(around.now);
+        record.server = Server::Accepted;
+        record.until = after(now, around.proxy.stateful().timers.l);
+        record.ring_until = NEVER;
+        record.kept = Kept::Nothing;
+        self.table.cells.free(&mut record.reply);
+        if around.proxy.stateful().accounting.is_some() {
+            self.message.clear();
+            self.message.extend_from_slice(response);
+            self.account(around, at, status, false);
+        }
+    }
+}
+
+fn space_of<'s, O: Outbox>(around: &'s mut Around<'_, O>) -> &'s mut [u8] {
+    around.out.space()
+}
+
+/// The interval of the `n`th retransmission: T1, doubled each time, up to `most`.
+pub(super) fn interval(t1: Duration, n: u8, most: Duration) -> Duration {
+    let doubled = t1.saturating_mul(1 << n.min(24));
+    doubled.min(most.max(t1))
+}
