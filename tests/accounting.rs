@@ -190,6 +190,24 @@ fn a_line_says_all_of_a_call() {
 }
 
 #[test]
+fn the_document_shows_a_valid_line_and_names_each_field() {
+    let document = include_str!("../docs/accounting.md");
+    let (_, rest) = document.split_once("```json\n").expect("an example");
+    let (example, _) = rest.split_once("```").expect("its end");
+    let line = parsed(example);
+    assert_valid(&line);
+    let attempt = line["attempts"][0].as_object().expect("an attempt");
+    for field in line
+        .as_object()
+        .expect("fields")
+        .keys()
+        .chain(attempt.keys())
+    {
+        assert!(document.contains(&format!("`{field}`")), "{field}");
+    }
+}
+
+#[test]
 fn a_line_tells_when_the_request_came_not_when_it_was_written() {
     let response = response("INVITE", "1");
     let early = Finished {
