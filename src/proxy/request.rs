@@ -192,6 +192,7 @@ impl<'a> Request<'a> {
             b"ACK" => Some(Role::Ack),
             method => stateful.relays(method).then(|| Role::Request {
                 invite: method == b"INVITE",
+                repeatable: matches!(method, b"INVITE" | b"REGISTER" | b"OPTIONS"),
             }),
         }
     }

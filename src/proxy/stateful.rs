@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use super::branch::{BranchText, Identity};
+use super::branch::{Branch, BranchText, Identity};
 use super::reason::{Reason, Status};
 use super::request::Request;
 use super::{Datagram, Decision, Proxy, Scratch};
@@ -50,6 +50,10 @@ pub enum Role {
     Request {
         /// Whether it is an INVITE.
         invite: bool,
+        /// Whether a destination may get it while another one that said
+        /// nothing has it too: an INVITE is cancelled there, REGISTER and OPTIONS do no
+        /// harm twice.
+        repeatable: bool,
     },
     /// Its CANCEL (RFC 3261 §9).
     Cancel,
@@ -207,12 +211,21 @@ impl Proxy {
         Some(length)
     }
 
-    /// The head of a request as it leaves: its Request-URI and, where `routed`
-    /// says that it may have some, its Route rows behind a line feed.
-    pub fn head(request: &[u8], routed: bool) -> impl Iterator<Item = &[u8]> {
+    /// The key and the number of the attempt that the first octets of a datagram
+    /// say to belong to, which came back undelivered; `None` where they are not
+    /// those of a request of ours.
+    pub fn returned(&self, octets: &[u8], scratch: &mut Scratch) -> Option<(u64, u8)> {
+        let branch = Branch::parse_behind_magic(self.locals.branch_in(octets)?)?;
+        let key = branch.key(&self.secret, &mut scratch.octets);
+        (!octets.starts_with(b"SIP/")).then_some((key, branch.attempt))
+    }
+
+    /// The head of a request as it leaves: its Request-URI and, behind a line
+    /// feed, its Route rows.
+    pub fn head(request: &[u8]) -> impl Iterator<Item = &[u8]> {
         let line = memchr::memchr(b'\r', request).unwrap_or(request.len());
         let uri = request[..line].split(|&b| b == b' ').nth(1).unwrap_or(b"");
-        let message = scan(request).ok().filter(|_| routed);
+        let message = scan(request).ok();
         let (from, to) = message.map_or((0, 0), |message: Message<'_>| {
             (message.headers_start as usize, message.headers_end as usize)
         });
