@@ -1,7 +1,6 @@
 //! The product in its world: workers with their relays, which decide; what
 //! they would send and tell is gathered.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -12,7 +11,6 @@ use viaduct::transaction::{
     Around, AttemptId, Event, Finished, Leaving, Lesson, Outbox, Received, Relay, Tried,
 };
 
-use super::chance::Chance;
 use crate::fixture;
 
 pub struct Balancer {
@@ -20,7 +18,6 @@ pub struct Balancer {
     proxy: Proxy,
     workers: Vec<Worker>,
     space: Vec<u8>,
-    suspects: Suspects,
 }
 
 struct Worker {
@@ -66,25 +63,14 @@ pub struct Told {
     pub tried: Vec<Tried>,
 }
 
-/// Whom new work avoids.
-#[derive(Clone, Debug)]
-pub enum Suspects {
-    Nobody,
-    /// As the product does: for a time that doubles, then one call tries.
-    Honest(BTreeMap<SocketAddr, (u64, u64)>),
-    /// Anybody at any time, so that nothing depends on it.
-    Anybody(u64),
-}
-
 impl Balancer {
-    pub fn new(config: Config, suspects: Suspects) -> Self {
+    pub fn new(config: Config) -> Self {
         let proxy = Proxy::new(&config, fixture::secret());
         let mut balancer = Self {
             config,
             proxy,
             workers: Vec::new(),
             space: vec![0; MAX_DATAGRAM],
-            suspects,
         };
         balancer.restart();
         balancer
@@ -117,14 +103,8 @@ impl Balancer {
         self.workers[worker].relay.next_due()
     }
 
-    pub fn receive(
-        &mut self,
-        worker: usize,
-        datagram: &Datagram<'_>,
-        now: u64,
-        chance: &mut Chance,
-    ) -> Output {
-        let mut output = self.call(worker, now, chance, |relay, around| {
+    pub fn receive(&mut self, worker: usize, datagram: &Datagram<'_>, now: u64) -> Output {
+        let mut output = self.call(worker, now, |relay, around| {
             Some(relay.receive(around, datagram))
         });
         let decided = match output.received {
@@ -153,21 +133,15 @@ impl Balancer {
         output
     }
 
-    pub fn undeliverable(
-        &mut self,
-        worker: usize,
-        attempt: AttemptId,
-        now: u64,
-        chance: &mut Chance,
-    ) -> Output {
-        self.call(worker, now, chance, |relay, around| {
+    pub fn undeliverable(&mut self, worker: usize, attempt: AttemptId, now: u64) -> Output {
+        self.call(worker, now, |relay, around| {
             relay.undeliverable(around, attempt);
             None
         })
     }
 
-    pub fn expire(&mut self, worker: usize, now: u64, chance: &mut Chance) -> Output {
-        self.call(worker, now, chance, |relay, around| {
+    pub fn expire(&mut self, worker: usize, now: u64) -> Output {
+        self.call(worker, now, |relay, around| {
             relay.expire(around);
             None
         })
@@ -177,15 +151,11 @@ impl Balancer {
         &mut self,
         worker: usize,
         now: u64,
-        chance: &mut Chance,
         act: impl FnOnce(&mut Relay, &mut Around<'_, Out<'_>>) -> Option<Received>,
     ) -> Output {
         let Worker { relay, scratch } = &mut self.workers[worker];
         let mut out = Out {
             space: &mut self.space,
-            suspects: &mut self.suspects,
-            chance,
-            now,
             acts: Vec::new(),
         };
         let received = act(
@@ -206,9 +176,6 @@ impl Balancer {
 
 struct Out<'a> {
     space: &'a mut Vec<u8>,
-    suspects: &'a mut Suspects,
-    chance: &'a mut Chance,
-    now: u64,
     acts: Vec<Act>,
 }
 
@@ -223,7 +190,7 @@ impl Outbox for Out<'_> {
             bytes: self.space[..leaving.length].into(),
             attempt: leaving.attempt,
             by_relay: true,
-            padding_at: leaving.padding_at,
+            padding_at: leaving.forward.map(|forward| forward.padding_at),
         }));
     }
 
@@ -242,53 +209,10 @@ impl Outbox for Out<'_> {
     }
 
     fn learnt(&mut self, destination: SocketAddr, lesson: Lesson) {
-        self.suspects.learn(destination, lesson, self.now);
         self.acts.push(Act::Learnt(destination, lesson));
-    }
-
-    fn is_suspect(&mut self, destination: SocketAddr) -> bool {
-        self.suspects.has(destination, self.now, self.chance)
     }
 
     fn count(&mut self, event: Event) {
         self.acts.push(Act::Count(event));
-    }
-}
-
-impl Suspects {
-    fn learn(&mut self, destination: SocketAddr, lesson: Lesson, now: u64) {
-        let Self::Honest(suspects) = self else {
-            return;
-        };
-        match lesson {
-            Lesson::Answers => {
-                suspects.remove(&destination);
-            }
-            Lesson::Silent | Lesson::Unreachable => {
-                let before = suspects
-                    .get(&destination)
-                    .map_or(500, |(_, length)| *length);
-                let length = (2 * before).min(30_000);
-                suspects.insert(destination, (now + length, length));
-            }
-            Lesson::Busy(time) => {
-                suspects.insert(destination, (now + time, 1000));
-            }
-        }
-    }
-
-    fn has(&mut self, destination: SocketAddr, now: u64, chance: &mut Chance) -> bool {
-        match self {
-            Self::Nobody => false,
-            Self::Honest(suspects) => match suspects.get_mut(&destination) {
-                None => false,
-                Some((until, _)) if now < *until => true,
-                Some((until, length)) => {
-                    *until = now + *length;
-                    false
-                }
-            },
-            Self::Anybody(percent) => chance.percent(*percent),
-        }
     }
 }

@@ -362,22 +362,33 @@ impl Monitor {
     }
 
     pub(super) fn finished(&mut self, scene: &Scene<'_>, told: &Told) -> Check {
-        let response = Message::read(&told.response);
-        ensure!(response.is_some(), "", "finished without a response");
-        let response = response.expect("one, as just seen");
-        let (call, status) = (response.call_id(), response.status());
-        let Some(upstream) = self.upstreams.get_mut(response.branch(0)) else {
+        let Some(message) = Message::read(&told.response) else {
+            ensure!(false, "", "finished without a message");
+            return Ok(());
+        };
+        let call = message.call_id();
+        // As it came, as it leaves, or the request where nobody answered.
+        let keys = [message.branch(0), message.branch(1)];
+        let known = keys.iter().find(|key| self.upstreams.contains_key(**key));
+        let Some(upstream) = known.and_then(|key| self.upstreams.get_mut(*key)) else {
             ensure!(false, call, "something unknown finished");
             return Ok(());
         };
+        let status = told.status;
+        if message.is_request() {
+            let silent = !upstream.is_invite() && upstream.failures_heard.is_empty();
+            ensure!(silent && status == 408, call, "finished unanswered: {status}");
+            upstream.given_up += 1;
+            return Ok(());
+        }
+        let said = message.status();
+        ensure!(said == status, call, "finished with {status}, sent {said}");
         upstream.finished += 1;
         if upstream.weak.is_some() {
             return Ok(());
         }
         let count = upstream.finished;
         ensure!(count == 1, call, "finished {count} times");
-        let said = told.status;
-        ensure!(status == said, call, "finished with {said}, sent {status}");
         ensure!(told.source == upstream.source, call, "finished: source");
         let (received, ended) = (told.received - self.epoch, told.ended - self.epoch);
         let begun = upstream.begun.unwrap_or(0);

@@ -1,12 +1,12 @@
 //! What a seed stands for: a configuration, a network, callers with their
 //! errands, destinations with their tempers and troubles.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use viaduct::config::{Config, Destination, OnFailure, Set, State, Stateful, Timers};
+use viaduct::config::{
+    Accounting, AccountingTarget, Config, Destination, OnFailure, Set, State, Stateful, Timers,
+};
 
-use super::balancer::Suspects;
 use super::caller::Errand;
 use super::chance::Chance;
 use super::destination::{Condition, Temper};
@@ -26,7 +26,6 @@ pub struct Plan {
     pub tempers: Vec<Temper>,
     pub troubles: Vec<Trouble>,
     pub restarts: Vec<u64>,
-    pub suspects: Suspects,
     /// Percentage of datagrams to those who refuse them that ICMP tells of.
     pub icmp: u64,
     pub chance: Chance,
@@ -77,15 +76,11 @@ impl Plan {
         } else {
             Vec::new()
         };
-        let suspects = match chance.between(0..=2) {
-            0 => Suspects::Nobody,
-            1 => Suspects::Honest(BTreeMap::new()),
-            _ => Suspects::Anybody(chance.pick(&[20, 50, 90])),
-        };
         let count = chance.between(6..=20);
         let errands = (0..count).map(|_| errand(&mut chance)).collect();
-        // A clock of 32 bits would go round in some of these.
-        let epoch = chance.pick(&[0, 1 << 20, (1 << 32) - 60_000, (1 << 40) + 12_345]);
+        // A clock of 32 bits would go round in some of these, and one that
+        // counts in eights.
+        let epoch = chance.pick(&[0, 1 << 20, (1 << 32) - 60_000, (1 << 35) - 60_000]);
         Self {
             calm,
             epoch,
@@ -95,7 +90,6 @@ impl Plan {
             tempers,
             troubles,
             restarts,
-            suspects,
             icmp: chance.pick(&[50, 100]),
             chance: chance.fork(),
         }
@@ -149,7 +143,10 @@ fn config(chance: &mut Chance) -> Config {
         retry_after_cap: Duration::from_secs(chance.pick(&[30, 3])),
         ring_timeout: Duration::from_secs(chance.pick(&[0, 0, 0, 5])),
         on_failure,
-        accounting: None,
+        accounting: Some(Accounting {
+            target: AccountingTarget::Stdout,
+            methods: Vec::new(),
+        }),
     };
     config
 }

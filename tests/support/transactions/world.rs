@@ -44,7 +44,6 @@ pub struct World {
     ladder: Ladder,
     carriage: Chance,
     steering: Chance,
-    doubts: Chance,
     call: String,
 }
 
@@ -106,13 +105,12 @@ impl World {
             listen,
             network: plan.network,
             monitor: Monitor::new(&plan.config, plan.epoch),
-            balancer: Balancer::new(plan.config, plan.suspects),
+            balancer: Balancer::new(plan.config),
             callers,
             destinations,
             ladder: Ladder::new(names),
             carriage: plan.chance.fork(),
             steering: plan.chance.fork(),
-            doubts: plan.chance.fork(),
             call: String::new(),
         };
         for n in 0..world.callers.len() {
@@ -187,9 +185,7 @@ impl World {
             } => {
                 let id = AttemptId { key, number };
                 let now = self.epoch + self.time;
-                let output = self
-                    .balancer
-                    .undeliverable(worker, id, now, &mut self.doubts);
+                let output = self.balancer.undeliverable(worker, id, now);
                 self.monitor.tally.add("ICMP");
                 self.balancer_says(worker, Cause::Undeliverable(id), output)
             }
@@ -288,9 +284,7 @@ impl World {
         let message = Message::read(&arrival.bytes).expect("what an endpoint wrote");
         message.call_id().clone_into(&mut self.call);
         let now = self.epoch + self.time;
-        let output = self
-            .balancer
-            .receive(worker, &datagram, now, &mut self.doubts);
+        let output = self.balancer.receive(worker, &datagram, now);
         if let Some(Received::HandOver(owner)) = output.received {
             let call = message.call_id();
             let sound = owner != worker && owner < self.balancer.workers();
@@ -317,7 +311,7 @@ impl World {
             if !self.balancer.next_due(worker).is_some_and(is_due) {
                 continue;
             }
-            let output = self.balancer.expire(worker, now, &mut self.doubts);
+            let output = self.balancer.expire(worker, now);
             self.balancer_says(worker, Cause::Due, output)?;
             let next = self.balancer.next_due(worker);
             let later = next.is_none_or(|next| next > now);
