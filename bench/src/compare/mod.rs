@@ -40,7 +40,7 @@ pub(crate) struct Options {
     /// Measure headline and every axis, write page, data and plots to this folder, and the figures into the README beside it
     #[arg(long, value_name = "DIR", conflicts_with_all = ["axis", "axes", "only"])]
     publish: Option<PathBuf>,
-    /// Rounds; each measures every contender once [default: 7, and 3 along an axis]
+    /// Rounds; each measures every contender once [default: 7 for headline and stateful, 1 for sustained, else 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     rounds: Option<u16>,
     /// Time of each load
@@ -73,6 +73,8 @@ impl Options {
             std::iter::once(part::headline()).chain(every()).collect()
         } else if self.axes {
             every().collect()
+        } else if self.quick && self.axis.is_empty() {
+            vec![part::headline(), part::axis(Axis::Stateful)]
         } else if self.axis.is_empty() {
             vec![part::headline()]
         } else {
@@ -81,8 +83,7 @@ impl Options {
     }
 
     fn rounds(&self, part: &Part) -> u16 {
-        let usual = if part.name == "headline" { 7 } else { 3 };
-        let rounds = self.rounds.unwrap_or(usual);
+        let rounds = self.rounds.unwrap_or(part.rounds);
         if self.quick { 1 } else { rounds }
     }
 }
@@ -114,6 +115,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         cores,
         seconds,
         warm_up,
+        quick: options.quick,
         out: &options.out,
     };
     let contenders = contenders(options)?;
@@ -203,8 +205,9 @@ fn measure(
         name: part.name.to_owned(),
         title: part.title.to_owned(),
         rounds,
-        seconds: bench.seconds,
+        seconds: bench.span(part.loads[0]).1,
         cells,
+        columns: part.columns,
     })
 }
 
