@@ -43,7 +43,7 @@ pub(crate) struct Options {
     /// Rounds; each measures every contender once [default: 7 for headline and stateful, 1 for sustained, else 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     rounds: Option<u16>,
-    /// Time of each load
+    /// Time of each load, but for sustained and memory, which have their own
     #[arg(long, default_value_t = 1.0, value_name = "S")]
     seconds: f64,
     /// One round of very short loads: whether everything works

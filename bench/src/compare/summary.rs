@@ -52,8 +52,7 @@ const LOSS: Metric = amiss("loss %", 2, |s| s.loss_percent);
 const HELD: Metric = metric("memory MiB", 1, |s| s.memory_mib);
 pub(crate) const TRANSACTION: Metric = metric("CPU us a transaction", 2, |s| s.transaction_us);
 pub(crate) const WIRE: Metric = metric("CPU us a message in or out", 2, |s| s.wire_us);
-const A_CPU_SECOND: Metric =
-    metric("transactions a CPU second", 0, |s| 1e6 / s.transaction_us);
+const A_CPU_SECOND: Metric = metric("transactions a CPU second", 0, |s| 1e6 / s.transaction_us);
 pub(crate) const BEGUN: Metric = metric("transactions/s", 0, |s| s.transactions_a_second);
 pub(crate) const LOST: Metric = amiss("loss %", 4, |s| s.loss_percent);
 pub(crate) const UNEXPECTED: Metric = amiss("sent again", 0, |s| s.unexpected as f64);
@@ -95,7 +94,9 @@ pub(crate) const SUSTAINED: Columns = Columns {
     costs: &[TRANSACTION, WIRE],
     references: &[STATELESS],
     rates: &[BEGUN],
-    others: &[BUSY, GENERATOR, LOST, UNEXPECTED, P50, P99, P999, HELD, GROWTH],
+    others: &[
+        BUSY, GENERATOR, LOST, UNEXPECTED, P50, P99, P999, HELD, GROWTH,
+    ],
 };
 
 pub(crate) const MEMORY: Columns = Columns {
