@@ -119,7 +119,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         out: &options.out,
     };
     let contenders = contenders(options)?;
-    let parts = options.parts();
+    let mut parts = options.parts();
+    parts.retain(|part| contenders.iter().any(|one| takes_part(one, part)));
+    ensure!(
+        !parts.is_empty(),
+        "none of the contenders asked for is measured there"
+    );
     let machine = machine(&contenders, &parts)?;
     let mut measured = Vec::new();
     for part in &parts {
