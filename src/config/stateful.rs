@@ -97,6 +97,16 @@ pub enum AccountingTarget {
     Socket(PathBuf),
 }
 
+impl Stateful {
+    /// Whether requests of this method have transactions.
+    #[inline]
+    #[must_use]
+    pub fn relays(&self, method: &[u8]) -> bool {
+        let mut methods = self.methods.iter();
+        methods.any(|known| known.as_bytes() == method)
+    }
+}
+
 impl Default for Stateful {
     /// Nothing stateful, and the RFC's times.
     fn default() -> Self {

@@ -3,7 +3,7 @@
 //! one). A destination that takes no new work passes its whole share on to
 //! its neighbour; prefer the hash policy where nothing has to match.
 
-use crate::config::{Destination, State};
+use crate::config::Destination;
 
 /// Destinations in the order in which Kamailio numbers them: by priority
 /// from the highest, and backwards among equals.
@@ -13,12 +13,17 @@ pub(super) fn order(destinations: &[Destination]) -> Vec<u16> {
     order
 }
 
-/// The destination for a Call-ID; `None` where none can take new work.
-pub(super) fn choose(order: &[u16], destinations: &[Destination], call_id: &[u8]) -> Option<usize> {
+/// The destination for a Call-ID; `None` where none is able to take it.
+pub(super) fn choose(
+    order: &[u16],
+    destinations: &[Destination],
+    call_id: &[u8],
+    able: impl Fn(&Destination) -> bool,
+) -> Option<usize> {
     let first = hash(call_id) as usize % order.len();
     (0..order.len())
         .map(|step| usize::from(order[(first + step) % order.len()]))
-        .find(|&i| destinations[i].state == State::Active)
+        .find(|&i| able(&destinations[i]))
 }
 
 /// Kamailio's hash of a Call-ID: words of four octets, each octet taken as a

@@ -154,9 +154,29 @@ impl Set {
                 .as_ref()
                 .map(|slots| usize::from(slots[slot_of(hash)])),
             Table::Kamailio(order) => {
-                kamailio::choose(order, &self.definition.destinations, call_id)
+                let able = |each: &Destination| each.state == State::Active;
+                kamailio::choose(order, &self.definition.destinations, call_id, able)
             }
             Table::Turns => None,
+        }
+    }
+
+    /// The destination that takes a request where others are `passed` over:
+    /// the first that is not, in the order in which it would fall to them.
+    #[must_use]
+    pub fn next(
+        &self,
+        hash: u64,
+        call_id: &[u8],
+        passed: impl Fn(&Destination) -> bool,
+    ) -> Option<usize> {
+        let destinations = &self.definition.destinations;
+        match &self.table {
+            Table::Kamailio(order) => {
+                let able = |each: &Destination| each.state == State::Active && !passed(each);
+                kamailio::choose(order, destinations, call_id, able)
+            }
+            Table::Slots(_) | Table::Turns => slots::first(destinations, slot_of(hash), passed),
         }
     }
 

@@ -74,6 +74,24 @@ pub(super) fn rank(destinations: &[Destination], slot: usize) -> Vec<Ranked> {
     ranked
 }
 
+/// The first of them that is not passed over.
+pub(super) fn first(
+    destinations: &[Destination],
+    slot: usize,
+    passed: impl Fn(&Destination) -> bool,
+) -> Option<usize> {
+    let able = destinations.iter().enumerate();
+    let able = able.filter(|(_, d)| d.state == State::Active && !passed(d));
+    let place = |d: &Destination| {
+        let score = score(identity(d.address), slot, f64::from(d.weight));
+        (std::cmp::Reverse(d.priority), score)
+    };
+    let best = able
+        .map(|(i, d)| (i, place(d)))
+        .min_by(|(_, a), (_, b)| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    best.map(|(i, _)| i)
+}
+
 /// What a destination is known by, whatever its place in the file.
 #[must_use]
 pub fn identity(address: SocketAddr) -> u64 {

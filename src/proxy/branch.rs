@@ -4,10 +4,14 @@
 //! ```text
 //! z9hG4bK s LL MMMMMMMMMMMMMMMM             the request had an RFC 3261 branch
 //! z9hG4bK o LL UUUUUUUUUUUUUUUU MMMMMMMMMMMMMMMM    it had none (RFC 2543)
+//! z9hG4bK a LL NN AAAAAAAAAAAAAAAA          a later attempt of a transaction
+//! z9hG4bK b LL NN UUUUUUUUUUUUUUUU AAAAAAAAAAAAAAAA
 //! ```
 //! L is the listener it came in on, M the MAC, U a hash of the Request-URI,
-//! which a request without a branch of its own is told apart by (§16.11); all
-//! in hexadecimal digits.
+//! which a request without a branch of its own is told apart by (§16.11), N the
+//! number of an attempt, A a MAC over M and N; all in hexadecimal digits. The
+//! first attempt of a transaction has the branch that the request would have
+//! without one, so that it can be forgotten at any time.
 //!
 //! The MAC covers what a request shares with its retransmissions, its CANCEL
 //! and the ACK for a non-2xx, so neither method nor To tag, and the address
@@ -22,14 +26,17 @@ use crate::sip::{Message, Span, Via, address, eq_ignore_case, hex8, hex64, parse
 pub(super) const MAGIC: &[u8; 7] = b"z9hG4bK";
 
 /// The most octets that our branch has behind the magic.
-pub(super) const MAX_BRANCH: usize = 3 + 16 + 16;
+pub(super) const MAX_BRANCH: usize = 5 + 16 + 16;
 
 const PURPOSE_BRANCH: u8 = b'b';
 const PURPOSE_TAG: u8 = b't';
 const PURPOSE_URI: u8 = b'u';
+const PURPOSE_ATTEMPT: u8 = b'a';
 
 const WITH_BRANCH: u8 = b's';
 const WITHOUT_BRANCH: u8 = b'o';
+const LATER_WITH_BRANCH: u8 = b'a';
+const LATER_WITHOUT_BRANCH: u8 = b'b';
 
 /// What one transaction's messages have in common, request and response.
 pub(super) struct Transaction<'a> {
@@ -49,23 +56,48 @@ pub(super) struct Transaction<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Branch {
     pub(super) listener: usize,
-    uri: Option<u64>,
+    /// 0 for the first one.
+    pub(super) attempt: u8,
+    pub(super) uri: Option<u64>,
     mac: u64,
 }
 
+/// What a transaction is known by: the parts of its first branch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The hash of the Request-URI, where the request had no branch.
+    pub uri: Option<u64>,
+    /// The MAC.
+    pub key: u64,
+}
+
 impl Transaction<'_> {
-    /// The branch for a request, without the magic.
+    /// What this request, its CANCEL and the ACK to its failure have in common.
     #[inline]
-    pub(super) fn branch(&self, secret: &Secret, uri: &[u8], input: &mut Vec<u8>) -> BranchText {
+    pub(super) fn identity(&self, secret: &Secret, uri: &[u8], input: &mut Vec<u8>) -> Identity {
         let uri = (!self.has_rfc3261_branch()).then(|| uri_hash(secret, uri, input));
-        BranchText::new(self.listener, uri, self.mac(secret, uri, input))
+        let key = self.mac(secret, uri, input);
+        Identity { uri, key }
     }
 
-    /// Whether a branch that came back is the one this request was given.
+    /// The transaction whose branch came back; `None` where this request was
+    /// never given it.
     #[inline]
-    pub(super) fn verifies(&self, secret: &Secret, branch: &Branch, input: &mut Vec<u8>) -> bool {
-        branch.uri.is_none() == self.has_rfc3261_branch()
-            && branch.mac == self.mac(secret, branch.uri, input)
+    pub(super) fn verified(
+        &self,
+        secret: &Secret,
+        branch: &Branch,
+        input: &mut Vec<u8>,
+    ) -> Option<u64> {
+        if branch.uri.is_none() != self.has_rfc3261_branch() {
+            return None;
+        }
+        let key = self.mac(secret, branch.uri, input);
+        let expected = match branch.attempt {
+            0 => key,
+            number => attempt_mac(secret, key, number, input),
+        };
+        (branch.mac == expected).then_some(key)
     }
 
     fn has_rfc3261_branch(&self) -> bool {
@@ -92,14 +124,14 @@ impl Transaction<'_> {
         if let Some(uri) = uri {
             mac.fixed(uri.to_be_bytes());
         }
-        self.identity(&mut mac);
+        self.common(&mut mac);
         mac.finish()
     }
 
     /// Branch, sent-by, Call-ID, From tag and CSeq number. The branch alone
     /// would let two clients that use the same one meet at a destination.
     #[inline]
-    fn identity(&self, mac: &mut Mac<'_>) {
+    fn common(&self, mac: &mut Mac<'_>) {
         let bytes = self.message.bytes;
         mac.fixed(self.message.cseq.number.to_be_bytes());
         mac.fixed(self.via.port_or_default().to_be_bytes());
@@ -114,7 +146,7 @@ impl Transaction<'_> {
     /// The To tag of a local reply; its ACK brings it back (§17.1.1.3).
     pub(super) fn reply_tag(&self, secret: &Secret, input: &mut Vec<u8>) -> [u8; 16] {
         let mut mac = secret.mac(PURPOSE_TAG, input);
-        self.identity(&mut mac);
+        self.common(&mut mac);
         hex64(mac.finish())
     }
 }
@@ -122,6 +154,14 @@ impl Transaction<'_> {
 fn uri_hash(secret: &Secret, uri: &[u8], input: &mut Vec<u8>) -> u64 {
     let mut mac = secret.mac(PURPOSE_URI, input);
     mac.field(uri);
+    mac.finish()
+}
+
+#[cold]
+fn attempt_mac(secret: &Secret, key: u64, number: u8, input: &mut Vec<u8>) -> u64 {
+    let mut mac = secret.mac(PURPOSE_ATTEMPT, input);
+    mac.fixed(key.to_be_bytes());
+    mac.fixed([number]);
     mac.finish()
 }
 
@@ -138,21 +178,46 @@ pub(super) struct BranchText {
 }
 
 impl BranchText {
+    /// The branch of attempt `number` of a request that came in on `listener`.
     #[inline]
-    fn new(listener: usize, uri: Option<u64>, mac: u64) -> Self {
-        let mut octets = [0; MAX_BRANCH];
-        octets[0] = if uri.is_some() {
-            WITHOUT_BRANCH
-        } else {
-            WITH_BRANCH
+    pub(super) fn new(
+        listener: usize,
+        identity: Identity,
+        number: u8,
+        secret: &Secret,
+        input: &mut Vec<u8>,
+    ) -> Self {
+        let mut text = Self {
+            octets: [0; MAX_BRANCH],
+            length: 0,
         };
-        octets[1..3].copy_from_slice(&hex8(listener as u8));
-        let mut length = 3;
-        for part in [uri, Some(mac)].into_iter().flatten() {
-            octets[length..length + 16].copy_from_slice(&hex64(part));
-            length += 16;
+        let Identity { uri, key } = identity;
+        let mode = match (uri, number) {
+            (None, 0) => WITH_BRANCH,
+            (Some(_), 0) => WITHOUT_BRANCH,
+            (None, _) => LATER_WITH_BRANCH,
+            (Some(_), _) => LATER_WITHOUT_BRANCH,
+        };
+        text.put(&[mode]);
+        text.put(&hex8(listener as u8));
+        let mac = match number {
+            0 => key,
+            _ => {
+                text.put(&hex8(number));
+                attempt_mac(secret, key, number, input)
+            }
+        };
+        if let Some(uri) = uri {
+            text.put(&hex64(uri));
         }
-        Self { octets, length }
+        text.put(&hex64(mac));
+        text
+    }
+
+    #[inline]
+    fn put(&mut self, octets: &[u8]) {
+        self.octets[self.length..self.length + octets.len()].copy_from_slice(octets);
+        self.length += octets.len();
     }
 
     #[inline]
@@ -177,19 +242,29 @@ impl Branch {
     pub(super) fn parse_behind_magic(rest: &[u8]) -> Option<Self> {
         let (mode, rest) = rest.split_first()?;
         let (listener, rest) = rest.split_at_checked(2)?;
-        let (uri, mac) = match mode.to_ascii_lowercase() {
-            WITH_BRANCH => (None, rest),
-            WITHOUT_BRANCH => {
-                let (uri, mac) = rest.split_at_checked(16)?;
-                (Some(parse_hex64(uri)?), mac)
-            }
+        let (later, has_uri) = match mode.to_ascii_lowercase() {
+            WITH_BRANCH => (false, false),
+            WITHOUT_BRANCH => (false, true),
+            LATER_WITH_BRANCH => (true, false),
+            LATER_WITHOUT_BRANCH => (true, true),
             _ => return None,
         };
+        let (number, rest) = rest.split_at_checked(if later { 2 } else { 0 })?;
+        let (uri, mac) = rest.split_at_checked(if has_uri { 16 } else { 0 })?;
         if mac.len() != 16 {
             return None;
         }
+        let attempt = match later {
+            true => parse_hex64(number).filter(|number| *number > 0)?,
+            false => 0,
+        };
+        let uri = match has_uri {
+            true => Some(parse_hex64(uri)?),
+            false => None,
+        };
         Some(Self {
             listener: parse_hex64(listener)? as usize,
+            attempt: attempt as u8,
             uri,
             mac: parse_hex64(mac)?,
         })

@@ -26,6 +26,7 @@ mod rules;
 mod second_chance;
 mod secret;
 mod select;
+mod stateful;
 mod target;
 
 use std::net::{IpAddr, SocketAddr};
@@ -33,16 +34,18 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::config::Config;
+use crate::config::{Config, Stateful};
 use crate::dispatcher::{Dispatcher, Turns};
 use crate::sip::{MAX_DATAGRAM, Message, NotSip, Rewrite, StartLine, scan};
 
+pub use branch::Identity;
 pub use cookie::{Cookie, Purpose};
 pub use limiter::ReplyLimiter;
 pub use names::{HostPort, MAX_HELD, MAX_NAMES, Names, Server};
 pub use reason::{Reason, Status};
 pub use second_chance::Also;
 pub use secret::{Secret, SecretError};
+pub use stateful::{Among, Attempt, Found, Goal, Own, Part, Role};
 
 use generation::Generation;
 use local::Locals;
@@ -57,6 +60,7 @@ pub struct Proxy {
     /// Whether members may name next hops by host names.
     resolve: bool,
     secret: Secret,
+    stateful: Arc<Stateful>,
     current: Arc<Generation>,
     /// What was current before, newest first.
     former: Vec<Arc<Generation>>,
@@ -114,6 +118,8 @@ pub struct Forward {
     pub dialog: Option<(usize, usize)>,
     /// What came of the cookie in its Route.
     pub cookie: CookieUse,
+    /// The transaction that it can begin, or that a response belongs to.
+    pub part: Option<Part>,
 }
 
 /// What came of the cookie that a request brought back in a Route of ours.
@@ -238,6 +244,16 @@ impl Scratch {
         &mut self.names
     }
 
+    /// Is ready for another datagram.
+    #[inline]
+    fn start(&mut self, current: &Arc<Generation>) {
+        self.rewrite.clear();
+        self.also.clear();
+        if !Arc::ptr_eq(&self.generation, current) {
+            self.follow(current);
+        }
+    }
+
     #[cold]
     fn follow(&mut self, generation: &Arc<Generation>) {
         self.turns
@@ -270,6 +286,7 @@ impl Proxy {
             locals: Arc::new(Locals::new(&config.listeners)),
             allowed: config.allowed_next_hops.clone(),
             resolve: config.resolve,
+            stateful: Arc::new(config.stateful.clone()),
             current: Arc::new(Generation::new(config, secret.selection_key(), 1)),
             former: Vec::new(),
             secret,
@@ -284,6 +301,7 @@ impl Proxy {
         let mut next = Self {
             locals: Arc::new(Locals::new(&config.listeners)),
             allowed: config.allowed_next_hops.clone(),
+            stateful: Arc::new(config.stateful.clone()),
             ..self.clone()
         };
         if !self.current.is_of(config) {
@@ -295,6 +313,12 @@ impl Proxy {
             next.former.truncate(MOST_FORMER);
         }
         next
+    }
+
+    /// What is relayed with a transaction, and how.
+    #[must_use]
+    pub fn stateful(&self) -> &Stateful {
+        &self.stateful
     }
 
     /// The number of the present generation: 1, and one more for each change
@@ -342,27 +366,43 @@ impl Proxy {
         scratch: &mut Scratch,
         out: &mut [u8],
     ) -> Decision {
+        match self.decide_among(datagram, |_, _| Found::Nowhere, scratch, out) {
+            Among::None(decision) => decision,
+            Among::Known(_) | Among::HandOver(_) => unreachable!("invariant: nothing was found"),
+        }
+    }
+
+    /// The same with transactions: `find` tells for a Call-ID and a
+    /// transaction's key where it is.
+    #[inline]
+    pub fn decide_among(
+        &self,
+        datagram: &Datagram<'_>,
+        find: impl Fn(&[u8], u64) -> Found,
+        scratch: &mut Scratch,
+        out: &mut [u8],
+    ) -> Among {
+        let dropped = |reason| Among::None(Decision::Drop(reason));
         let (datagram, front) = match self.unwrap(datagram) {
             Ok(unwrapped) => unwrapped,
-            Err(reason) => return Decision::Drop(reason),
+            Err(reason) => return dropped(reason),
         };
         let message = match scan(datagram.bytes) {
             Ok(message) => message,
-            Err(NotSip::KeepAlive) => return Decision::Drop(Reason::KeepAlive),
-            Err(NotSip::Garbage) => return Decision::Drop(Reason::NotSip),
+            Err(NotSip::KeepAlive) => return dropped(Reason::KeepAlive),
+            Err(NotSip::Garbage) => return dropped(Reason::NotSip),
         };
-        scratch.rewrite.clear();
-        scratch.also.clear();
-        if !Arc::ptr_eq(&scratch.generation, &self.current) {
-            scratch.follow(&self.current);
-        }
+        scratch.start(&self.current);
         let decided = match message.start {
             StartLine::Request { method, uri } => {
-                Request::new(self, &datagram, front, &message, method, uri).decide(scratch, out)
+                let request = Request::new(self, &datagram, front, &message, method, uri);
+                request.decide(find, scratch, out)
             }
-            StartLine::Response { .. } => response::decide(self, &datagram, &message, scratch, out),
+            StartLine::Response { .. } => {
+                response::decide(self, &datagram, &message, find, scratch, out)
+            }
         };
-        decided.unwrap_or_else(Decision::Drop)
+        decided.unwrap_or_else(dropped)
     }
 
     /// The datagram as its sender sent it, and the front balancer that it

@@ -7,6 +7,7 @@ use super::cookie::{Cookie, Purpose};
 use super::reason::Reason;
 use super::request::Request;
 use super::routes::{Claim, Routes};
+use super::stateful::{Attempt, Goal};
 use super::target::Named;
 use super::{CookieUse, Scratch, Way};
 use crate::config::State;
@@ -34,9 +35,27 @@ impl Request<'_> {
         routes: &Routes,
         scratch: &mut Scratch,
     ) -> Result<Option<Hop>, Reason> {
-        match sender {
+        let hop = match sender {
             Some(_) => self.outward(routes, scratch),
             None => self.inward(routes, scratch).map(Some),
+        };
+        match (self.attempt, hop) {
+            // Where it went before, whatever has changed since.
+            (
+                Some(Attempt {
+                    goal: Goal::Again(to, listener),
+                    ..
+                }),
+                Ok(Some(hop)),
+            ) => {
+                let (to, listener) = (*to, *listener);
+                Ok(Some(Hop {
+                    to,
+                    listener,
+                    ..hop
+                }))
+            }
+            (_, hop) => hop,
         }
     }
 

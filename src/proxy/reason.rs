@@ -47,12 +47,17 @@ pub enum Reason {
 #[repr(u16)]
 #[allow(missing_docs, reason = "the names are the reason phrases")]
 pub enum Status {
+    Trying = 100,
+    Ok = 200,
     BadRequest = 400,
     Forbidden = 403,
+    RequestTimeout = 408,
     UnsupportedUriScheme = 416,
     BadExtension = 420,
     LoopDetected = 482,
     TooManyHops = 483,
+    RequestTerminated = 487,
+    ServerInternalError = 500,
     NotImplemented = 501,
     ServiceUnavailable = 503,
     VersionNotSupported = 505,
@@ -241,13 +246,18 @@ impl Reason {
 
 impl Status {
     /// All of them, by number.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 15] = [
+        Self::Trying,
+        Self::Ok,
         Self::BadRequest,
         Self::Forbidden,
+        Self::RequestTimeout,
         Self::UnsupportedUriScheme,
         Self::BadExtension,
         Self::LoopDetected,
         Self::TooManyHops,
+        Self::RequestTerminated,
+        Self::ServerInternalError,
         Self::NotImplemented,
         Self::ServiceUnavailable,
         Self::VersionNotSupported,
@@ -264,12 +274,17 @@ impl Status {
     #[must_use]
     pub const fn text(self) -> &'static str {
         match self {
+            Self::Trying => "100 Trying",
+            Self::Ok => "200 OK",
             Self::BadRequest => "400 Bad Request",
             Self::Forbidden => "403 Forbidden",
+            Self::RequestTimeout => "408 Request Timeout",
             Self::UnsupportedUriScheme => "416 Unsupported URI Scheme",
             Self::BadExtension => "420 Bad Extension",
             Self::LoopDetected => "482 Loop Detected",
             Self::TooManyHops => "483 Too Many Hops",
+            Self::RequestTerminated => "487 Request Terminated",
+            Self::ServerInternalError => "500 Server Internal Error",
             Self::NotImplemented => "501 Not Implemented",
             Self::ServiceUnavailable => "503 Service Unavailable",
             Self::VersionNotSupported => "505 Version Not Supported",

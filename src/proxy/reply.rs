@@ -4,7 +4,7 @@
 
 use super::reason::Status;
 use super::repair::Repairs;
-use crate::sip::{Header, Message, Row, address, eq_ignore_case, rows};
+use crate::sip::{Header, Message, Row, address, eq_ignore_case, find_row, rows};
 
 /// Writes the reply to `message` into `out` and returns its length.
 ///
@@ -32,7 +32,13 @@ pub(super) fn write(
         out.put(&[row.line.of(bytes)])?;
     }
     out.put(&[message.from.line.of(bytes)])?;
-    put_to(message, tag, &mut out)?;
+    if status == Status::Trying {
+        // §8.2.6.1, §8.2.6.2: no tag of ours, and the sender's Timestamp.
+        out.put(&[message.to.line.of(bytes)])?;
+        put_timestamp(message, &mut out)?;
+    } else {
+        put_to(message, tag, &mut out)?;
+    }
     out.put(&[
         message.call_id.line.of(bytes),
         message.cseq.row.line.of(bytes),
@@ -66,6 +72,14 @@ fn put_to(message: &Message<'_>, tag: &[u8; 16], out: &mut Writer<'_>) -> Option
     let name_and_value = &bytes[row.line.start as usize..value_end];
     let line_end = &bytes[value_end..row.line.end as usize];
     out.put(&[name_and_value, b";tag=", tag, line_end])
+}
+
+fn put_timestamp(message: &Message<'_>, out: &mut Writer<'_>) -> Option<()> {
+    let (from, to) = (message.headers_start as usize, message.headers_end as usize);
+    match find_row(message.bytes, from, to, b"Timestamp") {
+        Some(row) => out.put(&[row.line.of(message.bytes)]),
+        None => Some(()),
+    }
 }
 
 /// §8.2.2.3: Unsupported lists what was required; of it all, we do none.

@@ -3,12 +3,13 @@
 
 use std::net::SocketAddr;
 
-use super::branch::Transaction;
+use super::branch::{BranchText, Identity, Transaction};
 use super::next_hop::Hop;
 use super::reason::Reason;
 use super::repair::Repairs;
+use super::stateful::{Among, Attempt, Found, Part, Role};
 use super::target::{is_forbidden, respond_to};
-use super::{Datagram, Decision, Forward, Proxy, Reply, Scratch, Way, call, reply};
+use super::{Datagram, Decision, Forward, Proxy, Reply, Scratch, Status, Way, call, reply};
 use crate::dispatcher::Sender;
 use crate::sip::{
     self, Address, Fault, MAX_DATAGRAM, Message, Scheme, Span, TooManyEdits, Uri, Via, address,
@@ -43,6 +44,8 @@ pub(super) struct Request<'a> {
     pub(super) method: &'a [u8],
     /// The Request-URI.
     pub(super) uri: Span,
+    /// Which attempt of a transaction it is to be; `None`: the first, if any.
+    pub(super) attempt: Option<&'a Attempt<'a>>,
 }
 
 impl<'a> Request<'a> {
@@ -61,41 +64,80 @@ impl<'a> Request<'a> {
             message,
             method: method.of(message.bytes),
             uri,
+            attempt: None,
         }
     }
 
-    /// Decides, and writes what is to be sent into `out`.
+    /// Decides, and writes what is to be sent into `out`. `find` knows the
+    /// transactions.
     #[inline]
-    pub(super) fn decide(&self, scratch: &mut Scratch, out: &mut [u8]) -> Result<Decision, Reason> {
-        let row = self.message.via.ok_or(Reason::MissingHeader)?;
-        let via = sip::via(self.message.bytes, row.value).ok_or(Reason::TopVia)?;
+    pub(super) fn decide(
+        &self,
+        find: impl Fn(&[u8], u64) -> Found,
+        scratch: &mut Scratch,
+        out: &mut [u8],
+    ) -> Result<Among, Reason> {
+        let via = self.top_via()?;
         // Read here because the MAC covers the tag, even of a reply.
         let from = match self.message.fault {
             Some(fault) => Err(fault_reason(fault)),
             None => self.address(self.message.from.value),
         };
-        let transaction = Transaction {
-            via: &via,
+        let transaction =
+            self.transaction(&via, from.map_or_else(|_| Span::default(), |from| from.tag));
+        from.and_then(|_| self.forward(&transaction, find, scratch, out))
+            .or_else(|reason| {
+                let refused = self.refuse(&transaction, reason, scratch, out);
+                refused.map(Among::None)
+            })
+    }
+
+    fn top_via(&self) -> Result<Via, Reason> {
+        let row = self.message.via.ok_or(Reason::MissingHeader)?;
+        sip::via(self.message.bytes, row.value).ok_or(Reason::TopVia)
+    }
+
+    #[inline]
+    fn transaction<'v>(&'v self, via: &'v Via, from_tag: Span) -> Transaction<'v> {
+        Transaction {
+            via,
             message: self.message,
-            from_tag: from.map_or_else(|_| Span::default(), |from| from.tag),
+            from_tag,
             listener: self.datagram.listener,
-            respond_to: respond_to(&via, self.datagram.source, self.front),
-        };
-        from.and_then(|_| self.forward(&transaction, scratch, out))
-            .or_else(|reason| self.refuse(&transaction, reason, scratch, out))
+            respond_to: respond_to(via, self.datagram.source, self.front),
+        }
     }
 
     fn forward(
         &self,
         transaction: &Transaction<'_>,
+        find: impl Fn(&[u8], u64) -> Found,
         scratch: &mut Scratch,
         out: &mut [u8],
-    ) -> Result<Decision, Reason> {
+    ) -> Result<Among, Reason> {
+        let uri = self.uri.of(self.message.bytes);
+        let identity = transaction.identity(&self.proxy.secret, uri, &mut scratch.octets);
+        let role = self.role();
+        if let Some(role) = role {
+            let call_id = self.message.call_id.value.of(self.message.bytes);
+            match find(call_id, identity.key) {
+                Found::Here(at) => {
+                    let part = Part {
+                        identity,
+                        at: Some(at),
+                        role,
+                    };
+                    return Ok(Among::Known(part));
+                }
+                Found::Elsewhere(worker) => return Ok(Among::HandOver(worker)),
+                Found::Nowhere => {}
+            }
+        }
         let (uri, in_dialog) = self.validate(transaction, scratch)?;
         let sender = self.proxy.dispatcher().sender(self.datagram.source);
         let routes = self.routes(uri, sender.is_some(), scratch)?;
         let Some(hop) = self.next_hop(sender, &routes, scratch)? else {
-            return Ok(Decision::Resolve);
+            return Ok(Among::None(Decision::Resolve));
         };
         let Hop { way, to, .. } = hop;
         if is_forbidden(to) || self.proxy.locals.is_bound(to) {
@@ -108,7 +150,7 @@ impl<'a> Request<'a> {
         self.serve_strict_routers(&routes, !hashed, scratch)?;
         // The space is bounded by the length of names we write ourselves.
         let padding_at = self
-            .edit(transaction, sender, &hop, scratch)
+            .edit(transaction, identity, sender, &hop, scratch)
             .map_err(|TooManyEdits| Reason::Route)?;
         let whole = &self.message.bytes[..self.message.end as usize];
         if scratch.rewrite.length(whole) > MAX_DATAGRAM {
@@ -118,7 +160,7 @@ impl<'a> Request<'a> {
         let dispatcher = self.proxy.dispatcher();
         let from = || dispatcher.with_id(sender?.id);
         let dialog = in_dialog.then(|| way.destination().or_else(from)).flatten();
-        Ok(Decision::Forward(Forward {
+        Ok(Among::None(Decision::Forward(Forward {
             length,
             padding_at,
             call: call(self.message),
@@ -127,7 +169,63 @@ impl<'a> Request<'a> {
             way,
             dialog,
             cookie: hop.cookie_use,
-        }))
+            part: role
+                .filter(|role| matches!(role, Role::Request { .. }))
+                .map(|role| Part {
+                    identity,
+                    at: None,
+                    role,
+                }),
+        })))
+    }
+
+    /// What it can be to a transaction of ours.
+    #[inline]
+    fn role(&self) -> Option<Role> {
+        if self.attempt.is_some() {
+            return None;
+        }
+        let stateful = &*self.proxy.stateful;
+        match self.method {
+            _ if stateful.methods.is_empty() => None,
+            b"CANCEL" => Some(Role::Cancel),
+            b"ACK" => Some(Role::Ack),
+            method => stateful.relays(method).then(|| Role::Request {
+                invite: method == b"INVITE",
+                repeatable: matches!(method, b"INVITE" | b"REGISTER" | b"OPTIONS"),
+            }),
+        }
+    }
+
+    /// Answers it with a status of our own, as its transaction does. `None`
+    /// where that cannot be written, or must not be sent.
+    pub(super) fn reply(
+        &self,
+        status: Status,
+        scratch: &mut Scratch,
+        out: &mut [u8],
+    ) -> Option<(usize, SocketAddr)> {
+        let via = self.top_via().ok()?;
+        let from = self.address(self.message.from.value).ok()?;
+        let transaction = self.transaction(&via, from.tag);
+        let length = self.write_reply(&transaction, status, scratch, out)?;
+        Some((length, transaction.respond_to))
+    }
+
+    fn write_reply(
+        &self,
+        transaction: &Transaction<'_>,
+        status: Status,
+        scratch: &mut Scratch,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let to = transaction.respond_to;
+        if is_forbidden(to) || self.proxy.locals.is_bound(to) {
+            return None;
+        }
+        let tag = transaction.reply_tag(&self.proxy.secret, &mut scratch.octets);
+        let repairs = self.repairs(transaction.via);
+        reply::write(self.message, status, &tag, &repairs, out)
     }
 
     /// §16.3, in its order, for a message without a fault; what may be
@@ -193,15 +291,20 @@ impl<'a> Request<'a> {
     fn edit(
         &self,
         transaction: &Transaction<'_>,
+        identity: Identity,
         sender: Option<Sender>,
         hop: &Hop,
         scratch: &mut Scratch,
     ) -> Result<usize, TooManyEdits> {
         let message = self.message;
-        let bytes = message.bytes;
         let via_start = message.via.map_or(0, |row| row.line.start as usize);
-        let branch =
-            transaction.branch(&self.proxy.secret, self.uri.of(bytes), &mut scratch.octets);
+        let branch = BranchText::new(
+            self.datagram.listener,
+            identity,
+            self.attempt.map_or(0, |attempt| attempt.number),
+            &self.proxy.secret,
+            &mut scratch.octets,
+        );
         let own_via = self.proxy.locals.via(hop.listener);
         let max_forwards: &[u8] = if message.max_forwards.is_some() {
             b"\r\n"
@@ -243,16 +346,12 @@ impl<'a> Request<'a> {
             .status()
             .filter(|_| !self.is_hop_by_hop())
             .ok_or(reason)?;
-        let to = transaction.respond_to;
-        if is_forbidden(to) || self.proxy.locals.is_bound(to) {
-            return Err(reason);
-        }
-        let tag = transaction.reply_tag(&self.proxy.secret, &mut scratch.octets);
-        let repairs = self.repairs(transaction.via);
-        let length = reply::write(self.message, status, &tag, &repairs, out).ok_or(reason)?;
+        let length = self
+            .write_reply(transaction, status, scratch, out)
+            .ok_or(reason)?;
         Ok(Decision::Reply(Reply {
             length,
-            to,
+            to: transaction.respond_to,
             sender: self.datagram.source.ip(),
             status,
             reason,

@@ -2,9 +2,10 @@
 //! RFC 3581 §4). All pass, 100 and each 2xx too, for nothing is remembered
 //! that could tell the first from the next.
 
-use super::branch::{Branch, Transaction, from_tag};
+use super::branch::{Branch, Identity, Transaction, from_tag};
 use super::reason::Reason;
 use super::request::fault_reason;
+use super::stateful::{Among, Found, Part, Role};
 use super::target::{is_forbidden, responds_to};
 use super::{CookieUse, Datagram, Decision, Forward, Proxy, Scratch, Way, call, second_chance};
 use crate::sip::{Message, Row, Span, StartLine, Via, via};
@@ -15,9 +16,10 @@ pub(super) fn decide(
     proxy: &Proxy,
     datagram: &Datagram<'_>,
     message: &Message<'_>,
+    find: impl Fn(&[u8], u64) -> Found,
     scratch: &mut Scratch,
     out: &mut [u8],
-) -> Result<Decision, Reason> {
+) -> Result<Among, Reason> {
     if let Some(fault) = message.fault {
         return Err(fault_reason(fault));
     }
@@ -27,10 +29,15 @@ pub(super) fn decide(
     let next = next_via(message, row, own.next)?.ok_or(Reason::NoNextVia)?;
     let to = verified_next_hop(proxy, message, own.branch, &next, &mut scratch.octets)
         .ok_or(Reason::ForgedResponse)?;
+    let part = match part(proxy, message, &to, find) {
+        Ok(part) => part,
+        Err(worker) => return Ok(Among::HandOver(worker)),
+    };
     if is_forbidden(to.respond_to) || proxy.locals.is_bound(to.respond_to) {
         return Err(Reason::ForbiddenNextHop);
     }
-    if is_unknown_to_cancel(message)
+    if part.is_none()
+        && is_unknown_to_cancel(message)
         && second_chance::is_strangers(proxy, message, datagram.source, &mut scratch.octets)
     {
         return Err(Reason::StrangersAnswer);
@@ -49,7 +56,7 @@ pub(super) fn decide(
         .map_err(|_| Reason::HeaderValue)?;
     let whole = &bytes[..message.end as usize];
     let length = scratch.rewrite.write(whole, out).ok_or(Reason::TooLarge)?;
-    Ok(Decision::Forward(Forward {
+    Ok(Among::None(Decision::Forward(Forward {
         length,
         padding_at: scratch.rewrite.position(next.value.start),
         call: call(message),
@@ -58,7 +65,44 @@ pub(super) fn decide(
         way: Way::Response,
         dialog: None,
         cookie: CookieUse::None,
-    }))
+        part,
+    })))
+}
+
+/// What it is to a transaction that is there; an error names the worker
+/// whose it may be.
+#[inline]
+fn part(
+    proxy: &Proxy,
+    message: &Message<'_>,
+    to: &NextHop,
+    find: impl Fn(&[u8], u64) -> Found,
+) -> Result<Option<Part>, usize> {
+    let stateful = &*proxy.stateful;
+    let StartLine::Response { status } = message.start else {
+        return Ok(None);
+    };
+    if stateful.methods.is_empty() {
+        return Ok(None);
+    }
+    let method = message.cseq.method.of(message.bytes);
+    let to_cancel = method == b"CANCEL";
+    if !to_cancel && !stateful.relays(method) {
+        return Ok(None);
+    }
+    match find(message.call_id.value.of(message.bytes), to.identity.key) {
+        Found::Nowhere => Ok(None),
+        Found::Elsewhere(worker) => Err(worker),
+        Found::Here(at) => Ok(Some(Part {
+            identity: to.identity,
+            at: Some(at),
+            role: Role::Response {
+                attempt: to.attempt,
+                status,
+                to_cancel,
+            },
+        })),
+    }
 }
 
 /// Whether it is a 481 to CANCEL (§9.2).
@@ -118,6 +162,8 @@ fn next_via(message: &Message<'_>, row: Row, next: Option<u32>) -> Result<Option
 struct NextHop {
     respond_to: std::net::SocketAddr,
     listener: usize,
+    identity: Identity,
+    attempt: u8,
 }
 
 /// The address that our branch vouches for; `None` where the branch is none
@@ -142,10 +188,14 @@ fn verified_next_hop(
         listener: branch.listener,
         respond_to,
     };
-    transaction
-        .verifies(&proxy.secret, &branch, octets)
-        .then_some(NextHop {
-            respond_to,
-            listener: branch.listener,
-        })
+    let key = transaction.verified(&proxy.secret, &branch, octets)?;
+    Some(NextHop {
+        respond_to,
+        listener: branch.listener,
+        identity: Identity {
+            uri: branch.uri,
+            key,
+        },
+        attempt: branch.attempt,
+    })
 }

@@ -129,7 +129,8 @@ impl Request<'_> {
         let bytes = self.message.bytes;
         let uri = &routes.target.uri;
         routes.named = named(&self.proxy.locals, bytes, uri);
-        if !uri.maddr.is_empty() && matches!(routes.named, Named::Us) {
+        let stays = self.new_uri().is_none();
+        if stays && !uri.maddr.is_empty() && matches!(routes.named, Named::Us) {
             let digits = bytes[uri.host.end as usize..].iter().skip(1);
             let digits = digits.take_while(|octet| octet.is_ascii_digit()).count();
             let port = if uri.port.is_some() {
@@ -204,7 +205,8 @@ impl Request<'_> {
 
     /// Writes the Route set of a strict router, on either side of us, anew
     /// (§16.4, §16.6 item 6); `followed` says whether the first value names
-    /// the next hop. All others keep what they have.
+    /// the next hop. All others keep what they have, but for a Request-URI that
+    /// a failure rule gives.
     pub(super) fn serve_strict_routers(
         &self,
         routes: &Routes,
@@ -216,8 +218,19 @@ impl Request<'_> {
             Some(first) if routes.strict_sender || strict_next => self
                 .rebuild(routes, first, strict_next, scratch)
                 .map_err(|TooManyEdits| Reason::Route),
-            _ => Ok(()),
+            _ => match self.new_uri() {
+                Some(uri) => {
+                    let put = scratch.rewrite.replace(self.uri, &[uri]);
+                    put.map_err(|TooManyEdits| Reason::Route)
+                }
+                None => Ok(()),
+            },
         }
+    }
+
+    /// The Request-URI that a failure rule gives it.
+    fn new_uri(&self) -> Option<&[u8]> {
+        self.attempt?.request_uri
     }
 
     #[cold]
@@ -262,7 +275,8 @@ impl Request<'_> {
             }
             rewrite.replace(place, &parts)?;
         }
-        rewrite.replace(self.uri, &[target.of(bytes)])
+        let target = self.new_uri().unwrap_or(target.of(bytes));
+        rewrite.replace(self.uri, &[target])
     }
 }
 

@@ -7,6 +7,7 @@ use super::next_hop::Hop;
 use super::reason::Reason;
 use super::request::Request;
 use super::routes::Target;
+use super::stateful::{Attempt, Goal};
 use super::{CookieUse, Scratch, Selection, Way};
 use crate::config::{HashKey, Policy, Route};
 use crate::sip::{self, Message, Span, Uri, address};
@@ -41,8 +42,20 @@ impl<'a> Request<'a> {
             hash,
             call_id,
         } = self.hashed(current, target, &mut scratch.octets);
-        let chosen = &current.dispatcher.sets()[set];
-        let Some(destination) = chosen.choose(set, hash, call_id, &mut scratch.turns) else {
+        let (set, passed) = match self.attempt {
+            Some(Attempt {
+                goal: Goal::Next(other, passed),
+                ..
+            }) => (other.unwrap_or(set), Some(passed)),
+            _ => (set, None),
+        };
+        let sets = current.dispatcher.sets();
+        let chosen = sets.get(set).ok_or(Reason::NoDestination)?;
+        let destination = match passed {
+            Some(passed) => chosen.next(hash, call_id, |each| passed(each.address)),
+            None => chosen.choose(set, hash, call_id, &mut scratch.turns),
+        };
+        let Some(destination) = destination else {
             return self.select_former(target, cookie_use, scratch);
         };
         let to = chosen.definition().destinations[destination].address;

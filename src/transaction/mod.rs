@@ -1,17 +1,48 @@
 //! Stateful relay: the transactions of chosen methods (RFC 3261 §16, §17,
 //! RFC 6026, RFC 4320).
+//!
+//! A [`Relay`] is asked before the stateless decision is carried out. It
+//! remembers each request of a chosen method by the MAC of the branch that the
+//! request has without it, so that whatever it forgets or never knew goes on
+//! statelessly and nobody notices. All it needs are datagrams and the time.
+//!
+//! - `table`: what is remembered, in a fixed amount of memory
+//! - `server`: what the sender of the request gets
+//! - `client`: the attempts at one destination after the other
+//! - `suspects`: destinations that new work avoids
 
+mod cells;
+mod client;
 mod finished;
+mod owner;
+mod server;
+mod slab;
+mod suspects;
+mod table;
+mod wheel;
 
 use std::net::SocketAddr;
 
 use crate::config::Stateful;
-use crate::proxy::{Datagram, Decision, Proxy, Scratch};
+use crate::proxy::{Among, Datagram, Decision, Found, Proxy, Role, Scratch};
 
 pub use finished::{Finished, Outcome, Tried};
+use suspects::Suspects;
+use table::{Cancel, Client, Kept, NEVER, Queue, Server, Since, Table};
 
 /// The transactions of one worker.
-pub struct Relay {}
+pub struct Relay {
+    table: Table,
+    suspects: Suspects,
+    /// Among the workers.
+    number: usize,
+    workers: usize,
+    /// Working memory: the request of a transaction, or what is to leave.
+    message: Vec<u8>,
+    /// The same for the head of an attempt.
+    head: Vec<u8>,
+    due: Vec<u32>,
+}
 
 /// What a relay works with.
 pub struct Around<'a, O> {
@@ -31,12 +62,11 @@ pub trait Outbox {
     fn space(&mut self) -> &mut [u8];
     /// Sends the first octets of the space.
     fn send(&mut self, leaving: &Leaving);
-    /// Has a transaction accounted: once for each, with its final response.
+    /// Has a transaction accounted, with its final response: once for each,
+    /// where accounting is configured.
     fn finished(&mut self, finished: &Finished<'_>);
-    /// Something has become known of a destination.
+    /// Something has become known of a destination that new work avoids now.
     fn learnt(&mut self, destination: SocketAddr, lesson: Lesson);
-    /// Whether new work should avoid a destination while another takes it.
-    fn is_suspect(&mut self, destination: SocketAddr) -> bool;
     /// Counts.
     fn count(&mut self, event: Event);
 }
@@ -118,8 +148,16 @@ pub enum Received {
 impl Relay {
     /// The part of worker `number` of `workers`.
     #[must_use]
-    pub fn new(_stateful: &Stateful, _number: usize, _workers: usize) -> Self {
-        Self {}
+    pub fn new(stateful: &Stateful, number: usize, workers: usize) -> Self {
+        Self {
+            table: Table::new(stateful.transactions.div_ceil(workers)),
+            suspects: Suspects::default(),
+            number,
+            workers,
+            message: Vec::with_capacity(crate::sip::MAX_DATAGRAM),
+            head: Vec::with_capacity(crate::sip::MAX_DATAGRAM),
+            due: Vec::new(),
+        }
     }
 
     /// Decides one datagram. What belongs to a transaction is done; what does
@@ -129,37 +167,116 @@ impl Relay {
         around: &mut Around<'_, O>,
         datagram: &Datagram<'_>,
     ) -> Received {
-        let Around {
-            proxy,
-            scratch,
-            out,
-            ..
-        } = around;
-        Received::Decision(proxy.decide(datagram, scratch, out.space()))
+        let find = |call_id: &[u8], key| self.find(call_id, key);
+        let space = around.out.space();
+        match around
+            .proxy
+            .decide_among(datagram, find, around.scratch, space)
+        {
+            Among::HandOver(worker) => Received::HandOver(worker),
+            Among::Known(part) => {
+                let Some(at) = part.at else {
+                    return Received::Done;
+                };
+                match part.role {
+                    Role::Request { .. } => self.repeated(around, at, datagram),
+                    Role::Cancel => self.cancelled(around, at, datagram),
+                    Role::Ack => return self.acknowledged(around, at, datagram),
+                    Role::Response { .. } => {}
+                }
+                Received::Done
+            }
+            Among::None(Decision::Forward(forward)) => match forward.part {
+                Some(part) if part.at.is_some() => self.respond(around, datagram, &forward, &part),
+                Some(part) => self.begin(around, datagram, &forward, &part),
+                None => Received::Decision(Decision::Forward(forward)),
+            },
+            Among::None(decision) => Received::Decision(decision),
+        }
+    }
+
+    fn find(&self, call_id: &[u8], key: u64) -> Found {
+        if self.workers > 1 {
+            let owner = owner::owner(call_id, self.workers);
+            if owner != self.number {
+                return Found::Elsewhere(owner);
+            }
+        }
+        self.table.find(key).map_or(Found::Nowhere, Found::Here)
     }
 
     /// A datagram of this attempt could not be delivered (RFC 3261 §16.9).
-    pub fn undeliverable<O: Outbox>(&mut self, _around: &mut Around<'_, O>, _attempt: AttemptId) {}
+    pub fn undeliverable<O: Outbox>(&mut self, around: &mut Around<'_, O>, attempt: AttemptId) {
+        let Some(at) = self.table.find(attempt.key) else {
+            return;
+        };
+        if let Some(attempt) = self.numbered(at, attempt.number) {
+            self.unreachable(around, at, attempt);
+            self.settle(around, at);
+        }
+    }
 
     /// Does what is due.
-    pub fn expire<O: Outbox>(&mut self, _around: &mut Around<'_, O>) {}
+    pub fn expire<O: Outbox>(&mut self, around: &mut Around<'_, O>) {
+        let mut due = std::mem::take(&mut self.due);
+        let Table { wheel, records, .. } = &mut self.table;
+        wheel.take(records, around.now, &mut due);
+        for at in due.drain(..) {
+            self.attempts_due(around, at);
+            self.server_due(around, at);
+            self.settle(around, at);
+        }
+        self.due = due;
+    }
 
     /// When [`Relay::expire`] is wanted next, by the same clock; `None`: never.
     /// It may be early, never late.
     #[must_use]
     pub fn next_due(&self) -> Option<u64> {
-        None
+        (!self.is_empty()).then(|| self.table.wheel.next())
     }
 
     /// Transactions that are remembered.
     #[must_use]
     pub fn len(&self) -> usize {
-        0
+        self.table.records.len()
     }
 
     /// Whether none is.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// After whatever has happened to a transaction: drops what it needs no
+    /// more, forgets it when its time is over, and else has it come up in time.
+    fn settle<O: Outbox>(&mut self, around: &Around<'_, O>, at: u32) {
+        let now = self.table.records[at].since(around.now);
+        let (mut over, mut gone, mut due) = (true, true, NEVER);
+        for attempt in self.table.attempts(at) {
+            let attempt = &self.table.attempts[attempt];
+            over &= attempt.client.is_over();
+            gone &= attempt.client.is_over() && attempt.until <= now;
+            due = due.min(attempt.repeat_at).min(attempt.until.max(now + 1));
+        }
+        let record = &self.table.records[at];
+        let done = over && record.server != Server::Proceeding;
+        if done && gone && record.until <= now && record.server != Server::Completed {
+            self.table.close(at);
+            return;
+        }
+        due = due.min(record.repeat_at).min(record.ring_until);
+        due = due.min(record.until.max(now + 1));
+        let due = record.received + u64::from(due);
+        let Table { wheel, records, .. } = &mut self.table;
+        wheel.schedule(records, at, due);
+        if !done {
+            return;
+        }
+        let Table { records, cells, .. } = &mut self.table;
+        cells.free(&mut records[at].request);
+        if self.table.records[at].queue != Queue::Lingering {
+            self.table.queue(at, Queue::Lingering);
+        }
     }
 }

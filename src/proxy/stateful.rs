@@ -1,0 +1,246 @@
+//! What a decision has to do with transactions: the parts that a datagram can
+//! have in one, and the messages that only one who remembers can write.
+
+use std::net::SocketAddr;
+
+use super::branch::{BranchText, Identity};
+use super::reason::{Reason, Status};
+use super::request::Request;
+use super::{Datagram, Decision, Proxy, Scratch};
+use crate::sip::{Message, Row, StartLine, eq_ignore_case, rows, scan};
+
+/// Where a transaction is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Here, at this place of the table.
+    Here(u32),
+    /// With another worker, if anywhere.
+    Elsewhere(usize),
+    /// Nowhere.
+    Nowhere,
+}
+
+/// What becomes of a datagram among transactions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Among {
+    /// It belongs to none that is there, or is a response that does
+    /// ([`Forward::part`](super::Forward::part)).
+    None(Decision),
+    /// A request of one that is there; nothing is written.
+    Known(Part),
+    /// It may belong to one of this worker.
+    HandOver(usize),
+}
+
+/// What a datagram is to a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// What the transaction is known by.
+    pub identity: Identity,
+    /// Where it is; `None`: it can begin.
+    pub at: Option<u32>,
+    /// What the datagram is.
+    pub role: Role,
+}
+
+/// What a datagram of a transaction is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The request that begins it, or that one once more.
+    Request {
+        /// Whether it is an INVITE.
+        invite: bool,
+        /// Whether a destination may get it while another one that said
+        /// nothing has it too: an INVITE is cancelled there, REGISTER and OPTIONS do no
+        /// harm twice.
+        repeatable: bool,
+    },
+    /// Its CANCEL (RFC 3261 §9).
+    Cancel,
+    /// The ACK to its failure (§17.1.1.3).
+    Ack,
+    /// A response.
+    Response {
+        /// The number of the attempt that it answers.
+        attempt: u8,
+        /// Its status.
+        status: u16,
+        /// Whether it answers our CANCEL.
+        to_cancel: bool,
+    },
+}
+
+/// A request once more, for a transaction that remembers it.
+#[derive(Clone, Copy)]
+pub struct Attempt<'a> {
+    /// The attempt's number in the branch.
+    pub number: u8,
+    /// The Request-URI that it gets instead of its own.
+    pub request_uri: Option<&'a [u8]>,
+    /// Where it goes.
+    pub goal: Goal<'a>,
+}
+
+/// Where an attempt goes.
+#[derive(Clone, Copy)]
+pub enum Goal<'a> {
+    /// Where it went before, from the same listener.
+    Again(SocketAddr, usize),
+    /// To the destination that ranks highest, in this set or in the one that
+    /// the rules choose, of those that are not passed over.
+    Next(Option<usize>, &'a dyn Fn(SocketAddr) -> bool),
+}
+
+/// A request of our own within a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Own {
+    /// To a failure (§17.1.1.3): To is that of the response.
+    Ack,
+    /// §9.1: To is that of the request.
+    Cancel,
+}
+
+impl Proxy {
+    /// Decides a request that a transaction has remembered once more: without
+    /// any look at transactions.
+    pub fn attempt(
+        &self,
+        datagram: &Datagram<'_>,
+        attempt: &Attempt<'_>,
+        scratch: &mut Scratch,
+        out: &mut [u8],
+    ) -> Decision {
+        let decided = self.with_request(datagram, |request| {
+            scratch.start(&self.current);
+            let request = Request {
+                attempt: Some(attempt),
+                ..request
+            };
+            request.decide(|_, _| Found::Nowhere, scratch, out)
+        });
+        match decided.flatten() {
+            Ok(Among::None(decision)) => decision,
+            Ok(Among::Known(_) | Among::HandOver(_)) => {
+                unreachable!("invariant: nothing was found")
+            }
+            Err(reason) => Decision::Drop(reason),
+        }
+    }
+
+    /// Answers a request with a status of our own: octets, and where to
+    /// (§18.2.2). `None` where that must not be.
+    pub fn reply(
+        &self,
+        datagram: &Datagram<'_>,
+        status: Status,
+        scratch: &mut Scratch,
+        out: &mut [u8],
+    ) -> Option<(usize, SocketAddr)> {
+        self.with_request(datagram, |request| request.reply(status, scratch, out))
+            .ok()?
+    }
+
+    fn with_request<T>(
+        &self,
+        datagram: &Datagram<'_>,
+        then: impl FnOnce(Request<'_>) -> T,
+    ) -> Result<T, Reason> {
+        let (datagram, front) = self.unwrap(datagram)?;
+        let message = scan(datagram.bytes).map_err(|_| Reason::NotSip)?;
+        let StartLine::Request { method, uri } = message.start else {
+            return Err(Reason::NotSip);
+        };
+        Ok(then(Request::new(
+            self, &datagram, front, &message, method, uri,
+        )))
+    }
+
+    /// Writes an ACK or CANCEL for attempt `number`, which leaves by
+    /// `listener`. `head` is the Request-URI that the attempt has, and its
+    /// Route rows behind a line feed; the other headers are those of `from`,
+    /// the request as it came or a response to the attempt.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "each is another part of the message"
+    )]
+    pub fn own(
+        &self,
+        own: Own,
+        identity: Identity,
+        came: usize,
+        leaves: usize,
+        number: u8,
+        head: &[u8],
+        from: &[u8],
+        scratch: &mut Scratch,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let message = scan(from).ok()?;
+        let bytes = message.bytes;
+        let branch = BranchText::new(came, identity, number, &self.secret, &mut scratch.octets);
+        let (uri, routes) = split_head(head);
+        let method: &[u8] = match own {
+            Own::Ack => b"ACK",
+            Own::Cancel => b"CANCEL",
+        };
+        let mut digits = [0; 10];
+        let parts: [&[u8]; 16] = [
+            method,
+            b" ",
+            uri,
+            b" SIP/2.0\r\n",
+            self.locals.via(leaves),
+            branch.as_bytes(),
+            b"\r\nMax-Forwards: 70\r\n",
+            routes,
+            message.from.line.of(bytes),
+            message.to.line.of(bytes),
+            message.call_id.line.of(bytes),
+            b"CSeq: ",
+            decimal(message.cseq.number, &mut digits),
+            b" ",
+            method,
+            b"\r\nContent-Length: 0\r\n\r\n",
+        ];
+        let mut length = 0;
+        for part in parts {
+            out.get_mut(length..length + part.len())?
+                .copy_from_slice(part);
+            length += part.len();
+        }
+        Some(length)
+    }
+
+    /// The head of a request as it leaves: its Request-URI and, behind a line
+    /// feed, its Route rows.
+    pub fn head(request: &[u8]) -> impl Iterator<Item = &[u8]> {
+        let line = memchr::memchr(b'\r', request).unwrap_or(request.len());
+        let uri = request[..line].split(|&b| b == b' ').nth(1).unwrap_or(b"");
+        let message = scan(request).ok();
+        let (from, to) = message.map_or((0, 0), |message: Message<'_>| {
+            (message.headers_start as usize, message.headers_end as usize)
+        });
+        let is_route = |name: &[u8]| eq_ignore_case(name, b"Route");
+        let routes = rows(request, from, to).filter(move |(name, _)| is_route(name));
+        let routes = routes.map(|(_, row): (_, Row)| row.line.of(request));
+        [uri, b"\n".as_slice()].into_iter().chain(routes)
+    }
+}
+
+/// Request-URI and Route rows.
+fn split_head(head: &[u8]) -> (&[u8], &[u8]) {
+    let end = memchr::memchr(b'\n', head).unwrap_or(head.len());
+    (&head[..end], head.get(end + 1..).unwrap_or_default())
+}
+
+fn decimal(mut number: u32, digits: &mut [u8; 10]) -> &[u8] {
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return &digits[at..];
+        }
+    }
+}

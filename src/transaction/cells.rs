@@ -1,0 +1,154 @@
+//! Messages in cells of one cache line each: a fixed amount of memory that is
+//! touched as far as it is used, and never fragments.
+
+/// Octets of a cell; those of the message leave room for the next one's number.
+pub(super) const CELL: usize = 64;
+const PAYLOAD: usize = CELL - 4;
+
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Cell {
+    next: u32,
+    octets: [u8; PAYLOAD],
+}
+
+/// A message in cells. It must be given back. Packed, for there are three in
+/// each transaction, which must fit its share of memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, packed(2))]
+pub(super) struct Chain {
+    first: u32,
+    length: u16,
+}
+
+impl Chain {
+    pub(super) const fn is_empty(self) -> bool {
+        self.length == 0
+    }
+}
+
+/// The cells of one worker.
+pub(super) struct Cells {
+    cells: Vec<Cell>,
+    /// The first free one of those that were in use before.
+    free: Option<u32>,
+    unused: usize,
+}
+
+impl Cells {
+    /// Room for `most` cells.
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            cells: Vec::with_capacity(most),
+            free: None,
+            unused: most,
+        }
+    }
+
+    /// Keeps `message`; `None` where there is no room for it.
+    pub(super) fn keep(&mut self, message: &[u8]) -> Option<Chain> {
+        let length = u16::try_from(message.len()).ok()?;
+        if message.len().div_ceil(PAYLOAD) > self.unused {
+            return None;
+        }
+        // From its end, so that each cell knows the one behind it.
+        let rest = message.len() % PAYLOAD;
+        let tail = message.len() - rest;
+        let mut next = u32::MAX;
+        if rest > 0 {
+            next = self.take(&message[tail..], next);
+        }
+        for part in message[..tail].rchunks_exact(PAYLOAD) {
+            next = self.take(part, next);
+        }
+        Some(Chain {
+            first: next,
+            length,
+        })
+    }
+
+    fn take(&mut self, part: &[u8], next: u32) -> u32 {
+        self.unused -= 1;
+        let at = match self.free {
+            Some(at) => {
+                let cell = &self.cells[at as usize];
+                self.free = (cell.next != u32::MAX).then_some(cell.next);
+                at
+            }
+            None => {
+                self.cells.push(Cell {
+                    next,
+                    octets: [0; PAYLOAD],
+                });
+                self.cells.len() as u32 - 1
+            }
+        };
+        let cell = &mut self.cells[at as usize];
+        cell.next = next;
+        cell.octets[..part.len()].copy_from_slice(part);
+        at
+    }
+
+    /// Writes the message in the place of what `out` holds.
+    pub(super) fn load(&self, chain: Chain, out: &mut Vec<u8>) {
+        out.clear();
+        let mut at = chain.first;
+        while out.len() < usize::from(chain.length) {
+            let cell = &self.cells[at as usize];
+            let rest = usize::from(chain.length) - out.len();
+            out.extend_from_slice(&cell.octets[..rest.min(PAYLOAD)]);
+            at = cell.next;
+        }
+    }
+
+    /// Gives the cells back, and leaves an empty chain.
+    pub(super) fn free(&mut self, chain: &mut Chain) {
+        let Chain { mut first, length } = std::mem::take(chain);
+        for _ in 0..usize::from(length).div_ceil(PAYLOAD) {
+            let cell = &mut self.cells[first as usize];
+            let next = std::mem::replace(&mut cell.next, self.free.unwrap_or(u32::MAX));
+            self.free = Some(first);
+            first = next;
+            self.unused += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// As a list of messages would do.
+        #[test]
+        fn what_is_kept_comes_back(steps in prop::collection::vec((any::<bool>(), 0usize..400), 1..80)) {
+            let mut cells = Cells::new(64);
+            let mut kept: Vec<(Chain, Vec<u8>)> = Vec::new();
+            for (number, (add, length)) in steps.into_iter().enumerate() {
+                if add {
+                    let message: Vec<u8> = (0..length).map(|at| (number * 7 + at) as u8).collect();
+                    let needed: usize = kept.iter().map(|(_, m)| m.len().div_ceil(PAYLOAD)).sum();
+                    let fits = needed + length.div_ceil(PAYLOAD) <= 64;
+                    let chain = cells.keep(&message);
+                    prop_assert_eq!(chain.is_some(), fits);
+                    kept.extend(chain.map(|chain| (chain, message)));
+                } else if !kept.is_empty() {
+                    let (mut chain, _) = kept.swap_remove(length % kept.len());
+                    cells.free(&mut chain);
+                    prop_assert!(chain.is_empty());
+                }
+                let mut out = Vec::new();
+                for (chain, message) in &kept {
+                    cells.load(*chain, &mut out);
+                    prop_assert_eq!(&out, message);
+                }
+            }
+            for (mut chain, _) in kept {
+                cells.free(&mut chain);
+            }
+            prop_assert_eq!(cells.unused, 64);
+        }
+    }
+}

@@ -1,0 +1,575 @@
+//! The attempts of a transaction at one destination after the other: client
+//! transactions (RFC 3261 §17.1, RFC 6026 §7.2), their CANCELs (§9.1) and ACKs
+//! (§17.1.1.3).
+
+use super::server::{interval, rule_uri};
+use super::table::after;
+use super::{
+    Around, AttemptId, Cancel, Client, Event, Leaving, Lesson, NEVER, Outbox, Queue, Received,
+    Relay, Server,
+};
+use crate::proxy::{self, Datagram, Decision, Forward, Goal, Own, Part, Proxy, Role};
+use crate::sip::{find_row, scan};
+
+impl Relay {
+    /// The place of the attempt with this number.
+    pub(super) fn numbered(&self, at: u32, number: u8) -> Option<u32> {
+        let mut attempts = self.table.attempts(at);
+        attempts.find(|attempt| self.table.attempts[*attempt].number == number)
+    }
+
+    /// A response; the space holds it as it would pass.
+    pub(super) fn respond<O: Outbox>(
+        &mut self,
+        around: &mut Around<'_, O>,
+        datagram: &Datagram<'_>,
+        forward: &Forward,
+        part: &Part,
+    ) -> Received {
+        let (
+            Some(at),
+            Role::Response {
+                attempt,
+                status,
+                to_cancel,
+            },
+        ) = (part.at, part.role)
+        else {
+            return Received::Decision(Decision::Forward(*forward));
+        };
+        let Some(attempt) = self.numbered(at, attempt) else {
+            return self.unknown(around, forward, status, to_cancel);
+        };
+        self.answered(around, at, attempt);
+        if to_cancel {
+            let attempt = &mut self.table.attempts[attempt];
+            if status >= 200 && attempt.cancel == Cancel::Sent {
+                attempt.cancel = Cancel::Answered;
+                attempt.repeat_at = NEVER;
+            }
+            around.out.count(Event::Absorbed);
+        } else if status < 200 {
+            self.provisional(around, at, attempt, status, forward);
+        } else if status < 300 && self.table.records[at].facts.invite {
+            self.accepted(around, at, attempt, status, forward, datagram.bytes);
+        } else {
+            self.ended(around, at, attempt, status, forward, datagram.bytes);
+        }
+        self.settle(around, at);
+        Received::Done
+    }
+
+    /// Of an attempt that was made before a restart: only a 2xx passes, for
+    /// whoever accepted a call must hear of its ACK.
+    fn unknown<O: Outbox>(
+        &mut self,
+        around: &mut Around<'_, O>,
+        forward: &Forward,
+        status: u16,
+        to_cancel: bool,
+    ) -> Received {
+        if (200..300).contains(&status) && !to_cancel {
+            return Received::Decision(Decision::Forward(*forward));
+        }
+        around.out.count(Event::Absorbed);
+        Received::Done
+    }
+
+    /// The destination of an attempt is alive.
+    fn answered<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32, attempt: u32) {
+        let to = self.table.attempts[attempt].to.into();
+        self.suspects.learn(to, Lesson::Answers, around.now, 0);
+        let record = &mut self.table.records[at];
+        record.facts.answered = true;
+        if record.queue == Queue::Unanswered {
+            self.table.queue(at, Queue::None);
+        }
+    }
+
+    /// 100 is for us; the others pass at once (§16.7 item 5).
+    fn provisional<O: Outbox>(
+        &mut self,
+        around: &mut Around<'_, O>,
+        at: u32,
+        place: u32,
+        status: u16,
+        forward: &Forward,
+    ) {
+        let stateful = around.proxy.stateful();
+        let timers = &stateful.timers;
+        let record = &mut self.table.records[at];
+        let now = record.since(around.now);
+        let invite = record.facts.invite;
+        let attempt = &mut self.table.attempts[place];
+        let unheard = matches!(attempt.client, Client::NoAnswer | Client::Unreachable);
+        if attempt.client == Client::Calling || (unheard && invite) {
+            attempt.client = Client::Proceeding;
+            if invite {
+                attempt.repeat_at = NEVER;
+                attempt.until = after(attempt.start.max(now), timers.c);
+            } else {
+                attempt.until = after(attempt.start, timers.f);
+            }
+        }
+        if attempt.client != Client::Proceeding {
+            return around.out.count(Event::Absorbed);
+        }
+        let cancelled = attempt.cancel != Cancel::None;
+        if invite && !cancelled && status > 100 {
+            attempt.until = after(now, timers.c);
+        }
+        if attempt.abandoned || unheard || cancelled || record.server != Server::Proceeding {
+            around.out.count(Event::Absorbed);
+            if invite && !matches!(attempt.cancel, Cancel::Sent | Cancel::Answered) {
+                self.cancel(around, at, place);
+            }
+            return;
+        }
+        if status == 100 {
+            return around.out.count(Event::Absorbed);
+        }
+        if record.rang == NEVER {
+            record.rang = now;
+        }
+        if invite && record.ring_until == NEVER && !stateful.ring_timeout.is_zero() {
+            record.ring_until = after(now, stateful.ring_timeout);
+        }
+        self.keep_provisional(around, at, forward);
+        self.pass(around, forward);
+    }
+
+    /// A 2xx to INVITE: each one passes, from whichever attempt (§16.7 item 5,
+    /// RFC 6026 §7.2).
+    fn accepted<O: Outbox>(
+        &mut self,
+        around: &mut Around<'_, O>,
+        at: u32,
+        place: u32,
+        status: u16,
+        forward: &Forward,
+        response: &[u8],
+    ) {
+        self.pass(around, forward);
+        let timers = around.proxy.stateful().timers;
+        let now = self.table.records[at].since(around.now);
+        let attempt = &mut self.table.attempts[place];
+        if attempt.client != Client::Answered {
+            attempt.client = Client::Answered;
+            attempt.status = status;
+            attempt.end = now;
+            attempt.repeat_at = NEVER;
+            attempt.until = after(now, timers.m);
+        }
+        self.accept(around, at, status, response);
+        // §16.7 item 10.
+        self.cancel_all(around, at);
+    }
+
+    /// Another final response.
+    fn ended<O: Outbox>(
+        &mut self,
+        around: &mut Around<'_, O>,
+        at: u32,
+        place: u32,
+        status: u16,
+        forward: &Forward,
+        response: &[u8],
+    ) {
+        let stateful = around.proxy.stateful();
+        let record = &mut self.table.records[at];
+        let now = record.since(around.now);
+        let invite = record.facts.invite;
+        let attempt = &mut self.table.attempts[place];
+        let live = !attempt.client.is_over() && !attempt.abandoned;
+        // What was cancelled for ringing too long has not answered.
+        let status_held = if attempt.timed_out { 408 } else { status };
+        let octets = if attempt.timed_out { 0 } else { forward.length };
+        record.respond_to = forward.to.into();
+        let kept = !live || self.hold(around, at, status_held, octets);
+        if !kept {
+            // It can be neither repeated nor compared.
+            self.pass(around, forward);
+        }
+        let attempt = &mut self.table.attempts[place];
+        if !attempt.client.is_over() {
+            let lasts = if invite {
+                stateful.timers.d
+            } else {
+                stateful.timers.k
+            };
+            attempt.client = match status {
+                200..300 => Client::Answered,
+                _ => Client::Failed,
+            };
+            attempt.status = status;
+            attempt.end = now;
+            attempt.repeat_at = NEVER;
+            attempt.until = after(now, lasts);
+        } else {
+            around.out.count(Event::Absorbed);
+        }
+        if invite {
+            self.acknowledge(around, at, place, response);
+        }
+        if status == 503 {
+            let cap = stateful.retry_after_cap.as_millis() as u64;
+            let lesson = Lesson::Busy(retry_after(response));
+            self.learn(around, place, lesson, cap);
+        }
+        if live {
+            let moves_on = status_held == status && stateful.failover_status.contains(&status);
+            self.go_on(around, at, place, status_held, moves_on && kept);
+        }
+    }
+
+    /// ICMP or the kernel says that the request did not get there.
+    pub(super) fn unreachable<O: Outbox>(
+        &mut self,
+        around: &mut Around<'_, O>,
+        at: u32,
+        place: u32,
+    ) {
+        let patience = around.proxy.stateful().timers.b;
+        let record = &self.table.records[at];
+        let now = record.since(around.now);
+        let attempt = &mut self.table.attempts[place];
+        if attempt.client != Client::Calling {
+            return;
+        }
+        let live = !attempt.abandoned;
+        attempt.client = Client::Unreachable;
+        attempt.end = now;
+        attempt.repeat_at = NEVER;
+        // An earlier copy may have got there.
+        attempt.until = after(attempt.start, patience);
+        self.learn(around, place, Lesson::Unreachable, 0);
+        if live {
+            self.hold(around, at, 503, 0);
+            self.go_on(around, at, place, 503, true);
+        }
+    }
+
+    /// The timers of the client side: A, B, C, E, F, and when another
+    /// destination is tried.
+    pub(super) fn attempts_due<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) {
+        let now = self.table.records[at].since(around.now);
+        let mut next = self.table.records[at].first;
+        while next != super::slab::NONE {
+            let place = next;
+            let attempt = &self.table.attempts[place];
+            next = attempt.next;
+            if attempt.client.is_over() {
+                continue;
+            }
+            if attempt.until <= now {
+                self.patience_ends(around, at, place);
+            } else if attempt.repeat_at <= now {
+                self.resend(around, at, place);
+            }
+        }
+    }
+
+    fn patience_ends<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32, place: u32) {
+        let stateful = around.proxy.stateful();
+        let timers = &stateful.timers;
+        let record = &mut self.table.records[at];
+        let now = record.since(around.now);
+        let facts = record.facts;
+        let patience = if facts.invite { timers.b } else { timers.f };
+        let attempt = &mut self.table.attempts[place];
+        let last = after(attempt.start, patience);
+        match attempt.client {
+            Client::Calling if now < last => {
+                attempt.until = last;
+                let set = usize::from(attempt.set);
+                let rule = attempt.rule;
+                self.learn(around, place, Lesson::Silent, 0);
+                let moved = if facts.cancelled {
+                    self.hold(around, at, 487, 0);
+                    true
+                } else {
+                    self.try_next(around, at, Some(set), rule)
+                };
+                if moved {
+                    let attempt = &mut self.table.attempts[place];
+                    attempt.abandoned = true;
+                    attempt.repeat_at = NEVER;
+                }
+                if facts.cancelled {
+                    self.go_on(around, at, place, 487, false);
+                } else if moved {
+                    around.out.count(Event::FailedOver);
+                }
+            }
+            Client::Proceeding if facts.invite && attempt.cancel == Cancel::None => {
+                attempt.timed_out = true;
+                self.cancel(around, at, place);
+            }
+            _ => {
+                let abandoned = attempt.abandoned;
+                let silent = attempt.client == Client::Calling;
+                let cancelled = matches!(attempt.cancel, Cancel::Sent | Cancel::Answered);
+                let status = if cancelled && !attempt.timed_out {
+                    487
+                } else {
+                    408
+                };
+                attempt.client = if cancelled {
+                    Client::Cancelled
+                } else {
+                    Client::NoAnswer
+                };
+                attempt.end = now;
+                attempt.repeat_at = NEVER;
+                if silent && !abandoned {
+                    self.learn(around, place, Lesson::Silent, 0);
+                }
+                if !abandoned {
+                    if facts.invite {
+                        self.hold(around, at, status, 0);
+                    }
+                    self.go_on(around, at, place, status, silent && facts.repeatable);
+                }
+            }
+        }
+    }
+
+    /// It has rung for too long: whoever rings is told to stop.
+    pub(super) fn rang_out<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) {
+        let mut next = self.table.records[at].first;
+        while next != super::slab::NONE {
+            let place = next;
+            let attempt = &mut self.table.attempts[place];
+            next = attempt.next;
+            if attempt.client == Client::Proceeding && attempt.cancel == Cancel::None {
+                attempt.timed_out = true;
+                self.cancel(around, at, place);
+            }
+        }
+    }
+
+    /// Cancels all attempts that are under way, each after its first
+    /// provisional response (§9.1).
+    pub(super) fn cancel_all<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) {
+        let mut next = self.table.records[at].first;
+        while next != super::slab::NONE {
+            let place = next;
+            let attempt = &mut self.table.attempts[place];
+            next = attempt.next;
+            match (attempt.client, attempt.cancel) {
+                (Client::Proceeding, Cancel::None | Cancel::Wanted) => {
+                    self.cancel(around, at, place);
+                }
+                (Client::Calling, Cancel::None) => attempt.cancel = Cancel::Wanted,
+                _ => {}
+            }
+        }
+    }
+
+    /// Begins to cancel an attempt that has had a provisional response.
+    fn cancel<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32, place: u32) {
+        let timers = around.proxy.stateful().timers;
+        let now = self.table.records[at].since(around.now);
+        let attempt = &mut self.table.attempts[place];
+        attempt.cancel = Cancel::Sent;
+        attempt.repeats = 0;
+        attempt.repeat_at = after(now, timers.t1);
+        attempt.until = after(now, timers.f);
+        around.out.count(Event::Cancelled);
+        self.send_cancel(around, at, place);
+    }
+
+    /// Sends an attempt, or its CANCEL, once more (Timers A and E).
+    fn resend<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32, place: u32) {
+        let timers = around.proxy.stateful().timers;
+        let record = &self.table.records[at];
+        let now = record.since(around.now);
+        let invite = record.facts.invite;
+        let attempt = &mut self.table.attempts[place];
+        let cancels = attempt.cancel == Cancel::Sent;
+        attempt.repeats = attempt.repeats.saturating_add(1);
+        let time = match attempt.client {
+            Client::Proceeding if !invite => timers.t2,
+            _ if invite && !cancels => interval(timers.t1, attempt.repeats, timers.b),
+            _ => interval(timers.t1, attempt.repeats, timers.t2),
+        };
+        attempt.repeat_at = after(now, time);
+        around.out.count(Event::Retransmitted);
+        if cancels {
+            return self.send_cancel(around, at, place);
+        }
+        let Some(forward) = self.decide_attempt(around, at, place) else {
+            return;
+        };
+        self.send_attempt(around, at, place, &forward);
+    }
+
+    /// Sends the request that the space holds.
+    pub(super) fn send_attempt<O: Outbox>(
+        &mut self,
+        around: &mut Around<'_, O>,
+        at: u32,
+        place: u32,
+        forward: &Forward,
+    ) {
+        let attempt = &self.table.attempts[place];
+        around.out.send(&Leaving {
+            length: forward.length,
+            to: forward.to,
+            listener: forward.listener,
+            padding_at: Some(forward.padding_at),
+            call: forward.call,
+            attempt: Some(AttemptId {
+                key: self.table.records[at].identity.0,
+                number: attempt.number,
+            }),
+        });
+    }
+
+    /// Writes the request of an attempt once more, as it was.
+    fn decide_attempt<O: Outbox>(
+        &mut self,
+        around: &mut Around<'_, O>,
+        at: u32,
+        place: u32,
+    ) -> Option<Forward> {
+        let attempt = &self.table.attempts[place];
+        let uri = rule_uri(around.proxy, attempt.rule);
+        let (number, to, listener) = (attempt.number, attempt.to.into(), attempt.listener);
+        self.decide_again(around, at, number, uri, to, listener.into())
+    }
+
+    /// Writes the request for an attempt at `to`.
+    pub(super) fn decide_again<O: Outbox>(
+        &mut self,
+        around: &mut Around<'_, O>,
+        at: u32,
+        number: u8,
+        request_uri: Option<&[u8]>,
+        to: std::net::SocketAddr,
+        listener: usize,
+    ) -> Option<Forward> {
+        let record = &self.table.records[at];
+        if record.request.is_empty() {
+            return None;
+        }
+        self.table.cells.load(record.request, &mut self.message);
+        let datagram = Datagram {
+            bytes: &self.message,
+            source: record.source.into(),
+            listener: record.listener.into(),
+        };
+        let attempt = proxy::Attempt {
+            number,
+            request_uri,
+            goal: Goal::Again(to, listener),
+        };
+        let space = around.out.space();
+        match around
+            .proxy
+            .attempt(&datagram, &attempt, around.scratch, space)
+        {
+            Decision::Forward(forward) => Some(forward),
+            _ => None,
+        }
+    }
+
+    fn send_cancel<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32, place: u32) {
+        self.find_head(around, at, place);
+        self.table
+            .cells
+            .load(self.table.records[at].request, &mut self.message);
+        let message = std::mem::take(&mut self.message);
+        self.send_own(around, at, place, Own::Cancel, &message);
+        self.message = message;
+    }
+
+    fn acknowledge<O: Outbox>(
+        &mut self,
+        around: &mut Around<'_, O>,
+        at: u32,
+        place: u32,
+        response: &[u8],
+    ) {
+        self.find_head(around, at, place);
+        self.send_own(around, at, place, Own::Ack, response);
+    }
+
+    /// Sends an ACK or CANCEL where the attempt went, with its branch.
+    fn send_own<O: Outbox>(
+        &mut self,
+        around: &mut Around<'_, O>,
+        at: u32,
+        place: u32,
+        own: Own,
+        from: &[u8],
+    ) {
+        let record = &self.table.records[at];
+        let attempt = &self.table.attempts[place];
+        self.table.cells.load(attempt.head, &mut self.head);
+        let listener = usize::from(attempt.listener);
+        let length = around.proxy.own(
+            own,
+            record.identity(),
+            record.listener.into(),
+            listener,
+            attempt.number,
+            &self.head,
+            from,
+            around.scratch,
+            around.out.space(),
+        );
+        if let Some(length) = length {
+            around.out.send(&Leaving {
+                length,
+                to: attempt.to.into(),
+                listener,
+                padding_at: None,
+                call: 0,
+                attempt: None,
+            });
+        }
+    }
+
+    /// Has the attempt know its Request-URI and Route rows.
+    fn find_head<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32, place: u32) {
+        if !self.table.attempts[place].head.is_empty() {
+            return;
+        }
+        let Some(forward) = self.decide_attempt(around, at, place) else {
+            return;
+        };
+        self.head.clear();
+        for part in Proxy::head(&around.out.space()[..forward.length]) {
+            self.head.extend_from_slice(part);
+        }
+        self.table.attempts[place].head = self.table.cells.keep(&self.head).unwrap_or_default();
+    }
+
+    /// Something has become known of the destination of an attempt.
+    fn learn<O: Outbox>(
+        &mut self,
+        around: &mut Around<'_, O>,
+        place: u32,
+        lesson: Lesson,
+        cap: u64,
+    ) {
+        let destination = self.table.attempts[place].to.into();
+        self.suspects.learn(destination, lesson, around.now, cap);
+        around.out.learnt(destination, lesson);
+    }
+}
+
+/// Milliseconds of Retry-After; 0: there is none that can be read.
+fn retry_after(response: &[u8]) -> u64 {
+    let seconds = || {
+        let message = scan(response).ok()?;
+        let (from, to) = (message.headers_start as usize, message.headers_end as usize);
+        let row = find_row(message.bytes, from, to, b"Retry-After")?;
+        let digits = row.value.of(message.bytes);
+        let end = digits.iter().position(|b| !b.is_ascii_digit());
+        let digits = &digits[..end.unwrap_or(digits.len())];
+        std::str::from_utf8(digits).ok()?.parse::<u64>().ok()
+    };
+    seconds().unwrap_or(0).min(1 << 32) * 1000
+}

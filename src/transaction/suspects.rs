@@ -1,0 +1,94 @@
+//! Destinations that new work avoids for a while: what failovers teach.
+//!
+//! A destination that says nothing or cannot be reached is avoided for a
+//! second, and twice as long each time that one call which tries it again
+//! finds it so, up to half a minute. One that asks for it by Retry-After (RFC
+//! 3261 §21.5.4) is avoided as long as it says, up to a cap. Nobody is avoided
+//! where nobody else is left.
+
+use std::net::SocketAddr;
+
+use super::Lesson;
+
+/// Milliseconds that a destination is avoided the first time, and at most.
+const SHORTEST: u64 = 1_000;
+const LONGEST: u64 = 30_000;
+
+/// Destinations remembered at most; others are not avoided.
+const MOST: usize = 1024;
+
+/// What one worker has learnt.
+#[derive(Default)]
+pub(super) struct Suspects(Vec<Suspect>);
+
+struct Suspect {
+    destination: SocketAddr,
+    /// Until when new work avoids it.
+    until: u64,
+    /// How long it was avoided the last time; 0: it asked for it.
+    period: u64,
+    /// Whether one call tries it again.
+    tried: bool,
+}
+
+impl Suspects {
+    /// Takes a lesson in; `cap` bounds what a destination can ask for.
+    pub(super) fn learn(&mut self, destination: SocketAddr, lesson: Lesson, now: u64, cap: u64) {
+        let known = self
+            .0
+            .iter()
+            .position(|each| each.destination == destination);
+        match (lesson, known) {
+            (Lesson::Answers, None) => {}
+            (Lesson::Answers, Some(at)) => {
+                let suspect = &self.0[at];
+                if suspect.period > 0 || suspect.until <= now {
+                    self.0.swap_remove(at);
+                }
+            }
+            (Lesson::Busy(0), _) => {}
+            (Lesson::Busy(asked), Some(at)) => {
+                let until = now + asked.min(cap);
+                self.0[at].until = self.0[at].until.max(until);
+            }
+            (Lesson::Silent | Lesson::Unreachable, Some(at)) => {
+                let suspect = &mut self.0[at];
+                // Calls that were on their way to it teach nothing new.
+                if suspect.until <= now || std::mem::take(&mut suspect.tried) {
+                    suspect.period = (suspect.period * 2).clamp(SHORTEST, LONGEST);
+                    suspect.until = now + suspect.period;
+                }
+            }
+            (lesson, None) if self.0.len() < MOST => {
+                let (time, period) = match lesson {
+                    Lesson::Busy(asked) => (asked.min(cap), 0),
+                    _ => (SHORTEST, SHORTEST),
+                };
+                self.0.push(Suspect {
+                    destination,
+                    until: now + time,
+                    period,
+                    tried: false,
+                });
+            }
+            (_, None) => {}
+        }
+    }
+
+    /// Whether new work avoids it.
+    pub(super) fn has(&self, destination: SocketAddr, now: u64) -> bool {
+        let mut suspects = self.0.iter();
+        suspects.any(|each| each.destination == destination && each.until > now)
+    }
+
+    /// A request is sent to it: where its time was over, the others wait `patience`
+    /// milliseconds for what becomes of this one.
+    pub(super) fn try_again(&mut self, destination: SocketAddr, now: u64, patience: u64) {
+        let mut suspects = self.0.iter_mut();
+        let expired = suspects.find(|each| each.destination == destination && each.until <= now);
+        if let Some(suspect) = expired {
+            suspect.until = now + patience;
+            suspect.tried = true;
+        }
+    }
+}

@@ -1,0 +1,412 @@
+//! The transactions of one worker, found by key, in a fixed amount of memory.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use super::cells::{CELL, Cells, Chain};
+use super::slab::{NONE, Slab};
+use super::wheel::{Place, Wheel};
+use crate::proxy::Identity;
+
+/// Destinations that one transaction tries at most.
+pub(super) const MOST_ATTEMPTS: usize = 8;
+
+/// What a transaction may take in all, in octets: its record, the attempts it
+/// is granted, and the cells. `docs/stateful.md` promises it.
+const SHARE: usize = 4096;
+/// Attempts that there is room for, for each transaction.
+const ATTEMPTS: usize = 2;
+const CELLS: usize = (SHARE - size_of::<Record>() - ATTEMPTS * size_of::<Attempt>()) / CELL;
+
+/// One that has come to its end is in its record, one attempt and, after a
+/// failure, a cell with the Request-URI for further ACKs.
+const _: () = assert!(size_of::<Record>() + size_of::<Attempt>() + CELL <= 256);
+
+/// Milliseconds from the time that a transaction began.
+pub(super) type Since = u32;
+/// At no time.
+pub(super) const NEVER: Since = Since::MAX;
+
+/// An address and port in 18 octets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Address {
+    ip: [u8; 16],
+    port: u16,
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        let ip = match address.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => ip,
+        };
+        Self {
+            ip: ip.octets(),
+            port: address.port(),
+        }
+    }
+}
+
+impl From<Address> for SocketAddr {
+    fn from(address: Address) -> Self {
+        Self::new(Ipv6Addr::from(address.ip).to_canonical(), address.port)
+    }
+}
+
+/// What the sender of the request has got (RFC 3261 §17.2, RFC 6026 §7.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Server {
+    /// No final response.
+    Proceeding,
+    /// A 2xx to INVITE.
+    Accepted,
+    /// Another final response; an INVITE's waits for ACK.
+    Completed,
+    /// The ACK has come, or will not.
+    Confirmed,
+}
+
+/// What `Record::reply` holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// Nothing.
+    Nothing,
+    /// The last provisional response that has passed.
+    Provisional,
+    /// The best failure so far; empty where we would have to write it.
+    Failure(u16),
+    /// The final response that has left.
+    Final,
+}
+
+/// Facts of a transaction.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Facts {
+    pub(super) invite: bool,
+    /// It does no harm twice.
+    pub(super) repeatable: bool,
+    /// Another destination may be tried: a set's policy chose, and it is not
+    /// within a dialog.
+    pub(super) movable: bool,
+    /// Its sender has cancelled it.
+    pub(super) cancelled: bool,
+    /// A destination has responded.
+    pub(super) answered: bool,
+}
+
+/// A transaction.
+pub(super) struct Record {
+    pub(super) identity: (u64, u64),
+    pub(super) has_uri: bool,
+    pub(super) received: u64,
+    pub(super) source: Address,
+    pub(super) respond_to: Address,
+    /// The next one with a hash like its own.
+    next: u32,
+    pub(super) place: Place,
+    order: Links,
+    pub(super) first: u32,
+    pub(super) request: Chain,
+    pub(super) reply: Chain,
+    pub(super) kept: Kept,
+    pub(super) facts: Facts,
+    pub(super) server: Server,
+    pub(super) queue: Queue,
+    pub(super) listener: u8,
+    /// The number of the last attempt.
+    pub(super) last_number: u8,
+    pub(super) repeats: u8,
+    pub(super) rules_used: u16,
+    /// When it first rang.
+    pub(super) rang: Since,
+    /// When it has rung for long enough.
+    pub(super) ring_until: Since,
+    /// When the final response leaves again.
+    pub(super) repeat_at: Since,
+    /// When nothing is owed to the sender any more.
+    pub(super) until: Since,
+}
+
+/// Which list a transaction is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Queue {
+    None,
+    /// No destination has responded.
+    Unanswered,
+    /// All has been said; it is there for retransmissions.
+    Lingering,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Links {
+    before: u32,
+    behind: u32,
+}
+
+/// How far an attempt is (RFC 3261 §17.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Client {
+    /// No response.
+    Calling,
+    /// A provisional one.
+    Proceeding,
+    /// It answered with 2xx.
+    Answered,
+    /// It answered with another final response.
+    Failed,
+    /// It did not answer.
+    NoAnswer,
+    /// It could not be reached.
+    Unreachable,
+    /// It was cancelled, and did not answer.
+    Cancelled,
+}
+
+impl Client {
+    pub(super) fn is_over(self) -> bool {
+        !matches!(self, Self::Calling | Self::Proceeding)
+    }
+}
+
+/// What becomes of an attempt's CANCEL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cancel {
+    None,
+    /// It waits for the first provisional response (§9.1).
+    Wanted,
+    /// It is sent until it is answered.
+    Sent,
+    Answered,
+}
+
+/// A request sent to one destination.
+pub(super) struct Attempt {
+    pub(super) next: u32,
+    pub(super) to: Address,
+    pub(super) listener: u8,
+    pub(super) number: u8,
+    pub(super) client: Client,
+    pub(super) cancel: Cancel,
+    /// Another one has taken its place.
+    pub(super) abandoned: bool,
+    /// It rang for too long: its end counts as 408.
+    pub(super) timed_out: bool,
+    pub(super) repeats: u8,
+    /// The failure rule that made it, counted from 1; 0: none.
+    pub(super) rule: u8,
+    pub(super) status: u16,
+    pub(super) set: u16,
+    pub(super) start: Since,
+    pub(super) end: Since,
+    pub(super) repeat_at: Since,
+    pub(super) until: Since,
+    /// Request-URI and Route rows, once they are needed.
+    pub(super) head: Chain,
+}
+
+impl Record {
+    pub(super) fn identity(&self) -> Identity {
+        let (key, uri) = self.identity;
+        Identity {
+            key,
+            uri: self.has_uri.then_some(uri),
+        }
+    }
+
+    /// `now` as it counts.
+    pub(super) fn since(&self, now: u64) -> Since {
+        now.saturating_sub(self.received).min(u64::from(NEVER) - 1) as Since
+    }
+}
+
+/// Later than `now` by so many milliseconds.
+pub(super) fn after(now: Since, time: std::time::Duration) -> Since {
+    let time = Since::try_from(time.as_millis()).unwrap_or(NEVER);
+    now.saturating_add(time).min(NEVER - 1)
+}
+
+pub(super) struct Table {
+    pub(super) records: Slab<Record>,
+    pub(super) attempts: Slab<Attempt>,
+    pub(super) cells: Cells,
+    pub(super) wheel: Wheel,
+    /// By the low bits of the key: the first record.
+    buckets: Box<[u32]>,
+    /// The first and last of each queue: the oldest and the youngest.
+    unanswered: Links,
+    lingering: Links,
+}
+
+impl Table {
+    /// Room for `most` transactions.
+    pub(super) fn new(most: usize) -> Self {
+        let none = Links {
+            before: NONE,
+            behind: NONE,
+        };
+        Self {
+            records: Slab::new(most),
+            attempts: Slab::new(most * ATTEMPTS),
+            cells: Cells::new(most * CELLS),
+            wheel: Wheel::new(),
+            buckets: vec![NONE; most.next_power_of_two()].into_boxed_slice(),
+            unanswered: none,
+            lingering: none,
+        }
+    }
+
+    fn bucket(&self, key: u64) -> usize {
+        key as usize & (self.buckets.len() - 1)
+    }
+
+    pub(super) fn find(&self, key: u64) -> Option<u32> {
+        let mut at = self.buckets[self.bucket(key)];
+        while at != NONE && self.records[at].identity.0 != key {
+            at = self.records[at].next;
+        }
+        (at != NONE).then_some(at)
+    }
+
+    /// A new transaction that no destination has responded to; `None` where
+    /// there is no room.
+    pub(super) fn open(
+        &mut self,
+        identity: Identity,
+        source: SocketAddr,
+        listener: usize,
+        facts: Facts,
+        request: &[u8],
+        now: u64,
+    ) -> Option<u32> {
+        let bucket = self.bucket(identity.key);
+        let mut request = self.cells.keep(request)?;
+        let record = Record {
+            identity: (identity.key, identity.uri.unwrap_or_default()),
+            has_uri: identity.uri.is_some(),
+            received: now,
+            source: source.into(),
+            respond_to: source.into(),
+            next: self.buckets[bucket],
+            place: Place::NOWHERE,
+            order: Links {
+                before: NONE,
+                behind: NONE,
+            },
+            first: NONE,
+            request,
+            reply: Chain::default(),
+            kept: Kept::Nothing,
+            facts,
+            server: Server::Proceeding,
+            queue: Queue::None,
+            listener: listener as u8,
+            last_number: 0,
+            repeats: 0,
+            rules_used: 0,
+            rang: NEVER,
+            ring_until: NEVER,
+            repeat_at: NEVER,
+            until: NEVER,
+        };
+        let Some(at) = self.records.insert(record) else {
+            self.cells.free(&mut request);
+            return None;
+        };
+        self.buckets[bucket] = at;
+        self.queue(at, Queue::Unanswered);
+        Some(at)
+    }
+
+    /// Forgets a transaction.
+    pub(super) fn close(&mut self, at: u32) {
+        self.queue(at, Queue::None);
+        self.wheel.remove(&mut self.records, at);
+        let bucket = self.bucket(self.records[at].identity.0);
+        let behind = self.records[at].next;
+        let mut before = self.buckets[bucket];
+        if before == at {
+            self.buckets[bucket] = behind;
+        } else {
+            while self.records[before].next != at {
+                before = self.records[before].next;
+            }
+            self.records[before].next = behind;
+        }
+        let record = &mut self.records[at];
+        self.cells.free(&mut record.request);
+        self.cells.free(&mut record.reply);
+        let mut attempt = record.first;
+        while attempt != NONE {
+            self.cells.free(&mut self.attempts[attempt].head);
+            self.attempts.remove(attempt);
+            attempt = self.attempts[attempt].next;
+        }
+        self.records.remove(at);
+    }
+
+    /// The oldest of a queue.
+    pub(super) fn oldest(&self, queue: Queue) -> Option<u32> {
+        let at = match queue {
+            Queue::None => NONE,
+            Queue::Unanswered => self.unanswered.before,
+            Queue::Lingering => self.lingering.before,
+        };
+        (at != NONE).then_some(at)
+    }
+
+    /// Moves a transaction to the end of `queue`.
+    pub(super) fn queue(&mut self, at: u32, queue: Queue) {
+        let was = std::mem::replace(&mut self.records[at].queue, queue);
+        let Links { before, behind } = self.records[at].order;
+        if let Some(ends) = self.ends(was) {
+            if before == NONE {
+                ends.before = behind;
+            }
+            if behind == NONE {
+                ends.behind = before;
+            }
+            if before != NONE {
+                self.records[before].order.behind = behind;
+            }
+            if behind != NONE {
+                self.records[behind].order.before = before;
+            }
+        }
+        if let Some(ends) = self.ends(queue) {
+            let last = std::mem::replace(&mut ends.behind, at);
+            match last {
+                NONE => ends.before = at,
+                last => self.records[last].order.behind = at,
+            }
+            self.records[at].order = Links {
+                before: last,
+                behind: NONE,
+            };
+        }
+    }
+
+    fn ends(&mut self, queue: Queue) -> Option<&mut Links> {
+        match queue {
+            Queue::None => None,
+            Queue::Unanswered => Some(&mut self.unanswered),
+            Queue::Lingering => Some(&mut self.lingering),
+        }
+    }
+
+    /// The places of a transaction's attempts, from the first to the last.
+    pub(super) fn attempts(&self, at: u32) -> impl Iterator<Item = u32> + '_ {
+        let first = self.records[at].first;
+        let place = |at: u32| (at != NONE).then_some(at);
+        std::iter::successors(place(first), move |at| place(self.attempts[*at].next))
+    }
+
+    /// Adds one behind the others; false where there is no room.
+    pub(super) fn add_attempt(&mut self, at: u32, attempt: Attempt) -> Option<u32> {
+        let last = self.attempts(at).last();
+        let new = self.attempts.insert(attempt)?;
+        match last {
+            None => self.records[at].first = new,
+            Some(last) => self.attempts[last].next = new,
+        }
+        Some(new)
+    }
+}

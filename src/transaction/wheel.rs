@@ -1,0 +1,108 @@
+//! A timer wheel: each transaction is in it once, with the earliest of its
+//! times.
+
+use super::slab::{NONE, Slab};
+use super::table::Record;
+
+/// Milliseconds from one slot to the next: how late a timer may fire.
+pub(super) const TICK: u64 = 8;
+/// Slots; a time farther away than one turn of 32 seconds is met on the way.
+const SLOTS: usize = 4096;
+
+/// The slots, as lists through the records.
+pub(super) struct Wheel {
+    heads: Box<[u32]>,
+    /// The last tick that was seen to.
+    seen: u64,
+}
+
+/// Where a record is in the wheel.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    before: u32,
+    behind: u32,
+    /// The tick that it is due at; 0: it is in no list.
+    pub(super) tick: u32,
+}
+
+impl Place {
+    pub(super) const NOWHERE: Self = Self {
+        before: NONE,
+        behind: NONE,
+        tick: 0,
+    };
+}
+
+impl Wheel {
+    pub(super) fn new() -> Self {
+        Self {
+            heads: vec![NONE; SLOTS].into_boxed_slice(),
+            seen: 0,
+        }
+    }
+
+    /// Has record `at` come up at `due` or, where it is to come up before that
+    /// already, leaves it there.
+    pub(super) fn schedule(&mut self, records: &mut Slab<Record>, at: u32, due: u64) {
+        let tick = due.div_ceil(TICK).max(self.seen + 1) as u32;
+        let known = records[at].place.tick;
+        if known != 0 && known <= tick {
+            return;
+        }
+        self.remove(records, at);
+        let head = &mut self.heads[tick as usize % SLOTS];
+        records[at].place = Place {
+            before: NONE,
+            behind: *head,
+            tick,
+        };
+        if *head != NONE {
+            records[*head].place.before = at;
+        }
+        *head = at;
+    }
+
+    /// Takes record `at` out, where it is in.
+    pub(super) fn remove(&mut self, records: &mut Slab<Record>, at: u32) {
+        let Place {
+            before,
+            behind,
+            tick,
+        } = std::mem::replace(&mut records[at].place, Place::NOWHERE);
+        if tick == 0 {
+            return;
+        }
+        match before {
+            NONE => self.heads[tick as usize % SLOTS] = behind,
+            before => records[before].place.behind = behind,
+        }
+        if behind != NONE {
+            records[behind].place.before = before;
+        }
+    }
+
+    /// Takes out all that are due at `now`, into `due`.
+    pub(super) fn take(&mut self, records: &mut Slab<Record>, now: u64, due: &mut Vec<u32>) {
+        let last = now / TICK;
+        let ticks = last.saturating_sub(self.seen).min(SLOTS as u64);
+        for tick in last - ticks + 1..=last {
+            let mut at = self.heads[tick as usize % SLOTS];
+            while at != NONE {
+                let place = records[at].place;
+                if u64::from(place.tick) <= last {
+                    self.remove(records, at);
+                    due.push(at);
+                }
+                at = place.behind;
+            }
+        }
+        self.seen = self.seen.max(last);
+    }
+
+    /// When something may be due next; at most one turn from now.
+    pub(super) fn next(&self) -> u64 {
+        let mut ticks = self.seen + 1..self.seen + SLOTS as u64;
+        let next = ticks.find(|tick| self.heads[*tick as usize % SLOTS] != NONE);
+        next.unwrap_or(self.seen + SLOTS as u64) * TICK
+    }
+}
