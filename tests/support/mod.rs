@@ -18,6 +18,7 @@ pub mod net;
 pub mod packets;
 pub mod process;
 pub mod sipp;
+pub mod stateful;
 pub mod twin;
 pub mod viaduct;
 

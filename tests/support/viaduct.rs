@@ -101,6 +101,15 @@ impl Viaduct {
         self.process.output()
     }
 
+    /// Resident memory in KiB.
+    pub fn resident(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.process.id());
+        let text = std::fs::read_to_string(path).expect("the state of a child");
+        let mut rows = text.lines().filter_map(|row| row.strip_prefix("VmRSS:"));
+        let value = rows.next().and_then(|row| row.trim().strip_suffix(" kB"));
+        value.and_then(|text| text.parse().ok()).expect("VmRSS")
+    }
+
     pub fn signal(&self, signal: Signal) {
         self.process.signal(signal);
     }

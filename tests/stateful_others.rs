@@ -1,0 +1,152 @@
+//! Requests other than INVITE that are relayed with a transaction (RFC 3261
+//! §17.1.2, §17.2.2, RFC 4320).
+
+use std::time::Duration;
+
+mod support;
+use support::dialog::{Scene, assert_octets, branch, response};
+use support::stateful::{Leg, STILL, only, with_row};
+
+fn still(members: usize) -> Scene {
+    Scene::stateful(members, "REGISTER,MESSAGE,BYE", &STILL, &[])
+}
+
+#[track_caller]
+fn sent(scene: &Scene, request: &support::dialog::Request) -> Leg {
+    scene.send(request.text());
+    scene.next_leg()
+}
+
+#[test]
+fn there_is_no_100_and_provisional_responses_pass() {
+    let scene = still(1);
+    let request = scene.request("MESSAGE");
+    let leg = sent(&scene, &request);
+    scene.sync();
+    scene.caller.assert_silent();
+    // RFC 4320 §4.1 knows a late 100 of the destination; it is not for us to pass.
+    scene.says(&leg, "100 Trying");
+    scene.sync();
+    scene.caller.assert_silent();
+    scene.says(&leg, "200 OK");
+    scene.hears(200);
+    scene.assert_quiet();
+}
+
+#[test]
+fn a_retransmission_is_absorbed_and_the_final_response_repeated_to_it() {
+    let scene = still(1);
+    for status in ["200 OK", "404 Not Found"] {
+        let request = scene.request("REGISTER");
+        let leg = sent(&scene, &request);
+        scene.send(request.text());
+        scene.assert_quiet();
+        let answer = with_row(
+            &response(&leg.request, status, "t"),
+            "Contact: <sip:ann@192.0.2.1>;expires=60",
+        );
+        scene.says_all(&leg, &answer);
+        let code = status[..3].parse().expect("a status");
+        let heard = scene.hears(code);
+        assert_eq!(only(&heard, "contact"), "<sip:ann@192.0.2.1>;expires=60");
+        for _ in 0..2 {
+            scene.send(request.text());
+            assert_octets(scene.hears(code), &heard);
+        }
+        // What the destination sends again stays here.
+        scene.says_all(&leg, &answer);
+        scene.assert_quiet();
+    }
+}
+
+#[test]
+fn a_request_without_a_response_is_sent_again_until_one_comes() {
+    let timers = ["--timer", "T1=20ms,T2=40ms,F=60s"];
+    let scene = Scene::stateful(1, "MESSAGE", &timers, &[]);
+    let request = scene.request("MESSAGE");
+    let leg = sent(&scene, &request);
+    for _ in 0..5 {
+        assert_octets(scene.gets(&leg, "MESSAGE").request, &leg.request);
+    }
+    // A provisional response slows it down; a final one ends it.
+    scene.says(&leg, "100 Trying");
+    scene.gets(&leg, "MESSAGE");
+    scene.says(&leg, "200 OK");
+    scene.hears(200);
+    scene.assert_still_for(Duration::from_millis(300));
+}
+
+/// RFC 4320 §4.2: a 408 would come too late to be of use.
+#[test]
+fn a_request_that_nobody_answers_gets_no_408() {
+    let timers = ["--timer", "T1=5ms,T2=20ms"];
+    let scene = Scene::stateful(1, "MESSAGE", &timers, &[]);
+    let request = scene.request("MESSAGE");
+    let leg = sent(&scene, &request);
+    scene.gets(&leg, "MESSAGE");
+    std::thread::sleep(Duration::from_millis(700));
+    scene.sync();
+    scene.caller.assert_silent();
+    scene.assert_still_for(Duration::from_millis(200));
+}
+
+#[test]
+fn a_503_of_the_only_destination_becomes_500() {
+    let scene = still(1);
+    let request = scene.request("MESSAGE");
+    let leg = sent(&scene, &request);
+    scene.says(&leg, "503 Service Unavailable");
+    let failure = scene.hears(500);
+    scene.send(request.text());
+    assert_octets(scene.hears(500), failure);
+    scene.assert_quiet();
+}
+
+#[test]
+fn a_request_of_a_dialog_goes_to_its_destination_alone() {
+    let mut scene = still(2);
+    let request = scene.request("BYE");
+    let member = format!("sip:desk@{}", scene.farm[1].address());
+    let to = format!("{};tag=t", request.to);
+    let request = request.uri(member).to(to);
+    let leg = sent(&scene, &request);
+    assert_eq!(leg.member, 1);
+    scene.says(&leg, "503 Service Unavailable");
+    scene.hears(500);
+    scene.assert_quiet();
+    scene.close(1);
+    let mut again = request.clone();
+    again.cseq = 2;
+    again.via = format!("{}x", request.via);
+    scene.send(again.text());
+    scene.hears(500);
+    scene.assert_quiet();
+}
+
+#[test]
+fn a_cancel_of_another_request_is_answered_and_not_sent_on() {
+    let scene = still(1);
+    let request = scene.request("MESSAGE");
+    let leg = sent(&scene, &request);
+    scene.send(request.method("CANCEL").text());
+    // RFC 3261 §9.1: none but INVITE can be cancelled.
+    scene.hears(200);
+    scene.assert_quiet();
+    scene.says(&leg, "200 OK");
+    scene.hears(200);
+}
+
+#[test]
+fn requests_of_two_methods_with_one_branch_are_two_transactions() {
+    let scene = still(1);
+    let first = scene.request("REGISTER");
+    let second = first.method("MESSAGE");
+    let first = sent(&scene, &first);
+    let second = sent(&scene, &second);
+    scene.says(&second, "202 Accepted");
+    assert_eq!(only(&scene.hears(202), "cseq"), "1 MESSAGE");
+    scene.says(&first, "200 OK");
+    assert_eq!(only(&scene.hears(200), "cseq"), "1 REGISTER");
+    assert_eq!(branch(&first.request), branch(&second.request));
+    scene.assert_quiet();
+}
