@@ -48,6 +48,8 @@ pub struct Part {
 pub enum Role {
     /// The request that begins it, or that one once more.
     Request {
+        /// Its method: a place in [`Stateful::methods`](crate::config::Stateful::methods).
+        method: u8,
         /// Whether it is an INVITE.
         invite: bool,
         /// Whether a destination may get it while another one that said
@@ -65,8 +67,8 @@ pub enum Role {
         attempt: u8,
         /// Its status.
         status: u16,
-        /// Whether it answers our CANCEL.
-        to_cancel: bool,
+        /// The method that it answers, as of a request; `None`: CANCEL.
+        method: Option<u8>,
     },
 }
 

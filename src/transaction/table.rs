@@ -97,6 +97,8 @@ pub(super) struct Facts {
 pub(super) struct Record {
     pub(super) identity: (u64, u64),
     pub(super) has_uri: bool,
+    /// Its place among the configured ones.
+    pub(super) method: u8,
     pub(super) received: u64,
     pub(super) source: Address,
     pub(super) respond_to: Address,
@@ -273,6 +275,7 @@ impl Table {
         identity: Identity,
         source: SocketAddr,
         listener: usize,
+        method: u8,
         facts: Facts,
         request: &[u8],
         now: u64,
@@ -282,6 +285,7 @@ impl Table {
         let record = Record {
             identity: (identity.key, identity.uri.unwrap_or_default()),
             has_uri: identity.uri.is_some(),
+            method,
             received: now,
             source: source.into(),
             respond_to: source.into(),
