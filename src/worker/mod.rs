@@ -22,6 +22,7 @@ use arc_swap::{ArcSwap, Cache};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
+use crate::accounting;
 use crate::config::{Config, Gso};
 use crate::net::{InRun, Limits, ReceiveBatch, SendBatch, Sent, Socket};
 use crate::proxy::{Also, Datagram, Decision, HostPort, Reason, ReplyLimiter};
@@ -68,6 +69,8 @@ pub struct Shared {
     pub started: Instant,
     /// From worker to worker.
     pub handovers: Handovers,
+    /// Where finished transactions are written down.
+    pub accounting: Option<accounting::Handle>,
 }
 
 /// The token of the waker; sockets have their listener's number.
@@ -348,8 +351,8 @@ impl Worker {
     }
 }
 
-/// Milliseconds.
-fn now(started: Instant) -> u64 {
+/// Milliseconds, as the workers count them.
+pub fn now(started: Instant) -> u64 {
     CLOCK_START + started.elapsed().as_millis() as u64
 }
 

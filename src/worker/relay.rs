@@ -87,6 +87,7 @@ impl Worker {
             snapshot: step.snapshot,
             tallies: step.snapshot.tallies(self.number),
             trouble: &mut relaying.trouble,
+            accounting: self.shared.accounting.as_ref(),
             now,
         };
         let mut around = Around {
