@@ -23,7 +23,7 @@ fn effective(command: &mut Command, key: &str) -> String {
 
 /// A setting as written in the file, in its variable and in its flag, and as
 /// the effective configuration then prints it; first the default.
-const PRECEDENCE: [(&str, [&str; 3], [&str; 4]); 19] = [
+const PRECEDENCE: [(&str, [&str; 3], [&str; 4]); 25] = [
     ("workers", ["5", "6", "7"], ["", "5", "6", "7"]),
     ("batch", ["10", "20", "30"], ["256", "10", "20", "30"]),
     (
@@ -113,6 +113,37 @@ const PRECEDENCE: [(&str, [&str; 3], [&str; 4]); 19] = [
         ["'on'", "off", "on"],
         ["false", "true", "false", "true"],
     ),
+    (
+        "stateful",
+        ["['BYE']", "INVITE,REGISTER", "INVITE"],
+        [
+            "[]",
+            "[\"BYE\"]",
+            "[\"INVITE\", \"REGISTER\"]",
+            "[\"INVITE\"]",
+        ],
+    ),
+    ("transactions", ["1", "2", "3"], ["131072", "1", "2", "3"]),
+    (
+        "failover-after",
+        ["'2s'", "500ms", "3s"],
+        ["\"1s\"", "\"2s\"", "\"500ms\"", "\"3s\""],
+    ),
+    (
+        "failover-status",
+        ["[]", "500,503", "599"],
+        ["[503]", "[]", "[500, 503]", "[599]"],
+    ),
+    (
+        "retry-after-cap",
+        ["'0s'", "1m", "1ms"],
+        ["\"30s\"", "\"0s\"", "\"60s\"", "\"1ms\""],
+    ),
+    (
+        "ring-timeout",
+        ["'30s'", "1m", "0s"],
+        ["\"0s\"", "\"30s\"", "\"60s\"", "\"0s\""],
+    ),
 ];
 
 #[test]
@@ -176,6 +207,29 @@ fn flags_and_variables_replace_listeners() {
             .env("VIADUCT_PIN", "off");
         assert_eq!(effective(command, "pin"), wanted);
     }
+}
+
+#[test]
+fn flags_and_variables_replace_what_a_table_says() {
+    let toml = good_and("[accounting]\nto = '/a'\n[timers]\nT2 = '1s'\n");
+    let place = Place::with(&[("v.toml", &toml)]);
+    let both = |variables: bool, flags: &[&str]| {
+        ["to", "T2"].map(|key| {
+            let mut command = place.viaduct();
+            command.args(["check", "-c", "v.toml"]).args(flags);
+            if variables {
+                command.env("VIADUCT_ACCOUNTING", "unix:/b");
+                command.env("VIADUCT_TIMER", "T2=2s");
+            }
+            effective(&mut command, key)
+        })
+    };
+    assert_eq!(both(false, &[]), ["to = \"/a\"", "T2 = \"1s\""]);
+    assert_eq!(both(true, &[]), ["to = \"unix:/b\"", "T2 = \"2s\""]);
+    assert_eq!(
+        both(true, &["--accounting", "-", "--timer", "T2=3s"]),
+        ["to = \"stdout\"", "T2 = \"3s\""]
+    );
 }
 
 #[test]
@@ -332,5 +386,5 @@ fn every_flag_of_check_tells_its_default() {
         assert!(option.contains("[default"), "{option}");
         tunables += 1;
     }
-    assert_eq!(tunables, 25);
+    assert_eq!(tunables, 34);
 }

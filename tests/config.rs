@@ -61,6 +61,9 @@ fn the_example_shows_every_key() {
         ("[[listener]]", 1),
         ("[[set]]", 1),
         ("[[route]]", 1),
+        ("[timers]", 1),
+        ("[accounting]", 1),
+        ("[[on-failure]]", 1),
     ] {
         let broken = match at {
             0 => format!("zzzzzzzzzz = 1\n{LISTEN}{SET}"),
@@ -75,7 +78,8 @@ fn the_example_shows_every_key() {
         let known = known.lines().next().expect("a line").split(", ");
         for key in known {
             let shown = example.lines().any(|line| {
-                line.starts_with(&format!("{key} =")) || line.starts_with(&format!("[[{key}]]"))
+                let forms = [format!("{key} ="), format!("[{key}]"), format!("[[{key}]]")];
+                forms.iter().any(|form| line.starts_with(form))
             });
             // With one listener only, and in the long form.
             assert!(

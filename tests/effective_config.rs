@@ -9,8 +9,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use proptest::prelude::*;
 use viaduct::config::{
-    Advertise, Config, Destination, Gso, HashKey, Listener, Loaded, Overrides, Policy, Route, Set,
-    State, Steer, load_with, to_toml,
+    Accounting, AccountingTarget, Advertise, Config, Destination, Gso, HashKey, Listener, Loaded,
+    OnFailure, Overrides, Policy, Route, Set, State, Stateful, Steer, Timers, load_with, to_toml,
 };
 
 /// Loads `text` as if it were the file `/v.toml`; there is no other file.
@@ -158,6 +158,90 @@ fn route() -> impl Strategy<Value = Route> {
         )
 }
 
+fn methods() -> impl Strategy<Value = Vec<String>> {
+    prop::sample::subsequence(["INVITE", "BYE", "a.b"].map(str::to_owned).to_vec(), 0..4)
+}
+
+/// A time from 1 ms to 1 h.
+fn time() -> impl Strategy<Value = Duration> {
+    prop_oneof![
+        (1..=3_600_000_u64).prop_map(Duration::from_millis),
+        (1..=3600_u64).prop_map(Duration::from_secs),
+    ]
+}
+
+fn timers() -> impl Strategy<Value = Timers> {
+    prop::collection::vec(time(), 13).prop_map(|times| Timers {
+        t1: times[0],
+        t2: times[1],
+        t4: times[2],
+        b: times[3],
+        c: times[4],
+        d: times[5],
+        f: times[6],
+        h: times[7],
+        i: times[8],
+        j: times[9],
+        k: times[10],
+        l: times[11],
+        m: times[12],
+    })
+}
+
+/// A rule among the sets of these numbers, modulo what there is.
+fn on_failure() -> impl Strategy<Value = OnFailure> {
+    let uris = ["sip:box@voicemail.example;x='", "tel:+49"].map(str::to_owned);
+    (
+        prop::collection::vec(402..407_u16, 1..4),
+        any::<usize>(),
+        prop::option::of(prop::sample::select(uris.to_vec())),
+        prop::collection::vec(any::<usize>(), 0..3),
+    )
+        .prop_map(|(statuses, set, request_uri, from_sets)| OnFailure {
+            statuses,
+            set,
+            request_uri,
+            from_sets,
+        })
+}
+
+fn accounting() -> impl Strategy<Value = Accounting> {
+    let path = || "/[ -~äß]{1,20}".prop_map(PathBuf::from);
+    let target = prop_oneof![
+        path().prop_map(AccountingTarget::File),
+        path().prop_map(AccountingTarget::Socket),
+        Just(AccountingTarget::Stdout),
+    ];
+    (target, methods()).prop_map(|(target, methods)| Accounting { target, methods })
+}
+
+prop_compose! {
+    fn stateful()(
+        methods in methods(),
+        transactions in 1..=1_usize << 24,
+        timers in timers(),
+        failover_after in time(),
+        failover_status in prop::collection::vec(500..=599_u16, 0..4),
+        [retry_after_cap, ring_timeout] in [0..2_u32, 0..2].prop_flat_map(|or_none| {
+            or_none.map(|some| time().prop_map(move |time| time * some))
+        }),
+        on_failure in prop::collection::vec(on_failure(), 0..4),
+        accounting in prop::option::of(accounting()),
+    ) -> Stateful {
+        Stateful {
+            methods,
+            transactions,
+            timers,
+            failover_after,
+            failover_status,
+            retry_after_cap,
+            ring_timeout,
+            on_failure,
+            accounting,
+        }
+    }
+}
+
 prop_compose! {
     fn config()(
         listeners in prop::collection::vec(listener(), 1..4),
@@ -172,6 +256,7 @@ prop_compose! {
         resolve in any::<bool>(),
         resolvers in prop::collection::vec((any::<u8>(), 1..u16::MAX).prop_map(|(host, port)| SocketAddr::from(([192, 0, 2, host], port))), 0..3),
         secret_file in prop::option::of("[ -~]{1,20}"),
+        mut stateful in stateful(),
     ) -> Config {
         let (mut listeners, mut sets) = (listeners, sets);
         listeners[0].address.set_ip([127, 0, 0, 1].into());
@@ -186,6 +271,10 @@ prop_compose! {
         for route in &mut routes {
             route.set %= sets.len();
             route.listeners.iter_mut().for_each(|index| *index %= listeners.len());
+        }
+        for rule in &mut stateful.on_failure {
+            rule.set %= sets.len();
+            rule.from_sets.iter_mut().for_each(|index| *index %= sets.len());
         }
         Config {
             listeners,
@@ -206,6 +295,7 @@ prop_compose! {
             resolve,
             resolvers,
             second_chance,
+            stateful,
         }
     }
 }

@@ -339,6 +339,14 @@ fn the_facts_of_the_start() {
             "1GiB",
             "--send-buffer",
             "64KiB",
+            "--stateful",
+            "INVITE,BYE",
+            "--transactions",
+            "1000",
+            "--accounting",
+            "stdout",
+            "--accounting-method",
+            "BYE",
         ],
         &[],
     );
@@ -355,6 +363,8 @@ fn the_facts_of_the_start() {
             "warning: 1073741824 octets were asked for; mend: sysctl -w net.core.rmem_max=1073741824",
             "send buffer: 65536 octets",
             "workers: 2, not pinned, batches of 8",
+            "stateful: INVITE, BYE, at most 1000 transactions",
+            "accounting: BYE to stdout",
             "set default: 2 destinations, policy hash",
         ],
     );

@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use proptest::prelude::*;
 use viaduct::net::steer::{BLOCKS_MAX, NOBODY, by_call_id, program};
 use viaduct::net::{ReceiveBatch, Socket};
+use viaduct::transaction::owner::owner;
 
 #[path = "support/generate.rs"]
 pub mod generate;
@@ -81,6 +82,26 @@ proptest! {
         let mut octets = request(&row, "Call-ID: ", &id);
         octets.truncate(end.index(octets.len() + 1));
         prop_assert_eq!(ran(&octets, 7, BLOCKS_MAX), worker_for(&octets, 7, BLOCKS_MAX));
+    }
+
+    /// What a worker is said to own is what the kernel gives it, whatever the
+    /// octets of the value are.
+    #[test]
+    fn the_owner_of_a_call_is_the_worker_that_the_program_chooses(
+        id in prop_oneof![
+            "[!-~]{0,70}".prop_map(String::into_bytes),
+            prop::collection::vec(any::<u8>().prop_filter("a line end", |b| *b != b'\n'), 0..40),
+        ],
+        workers in 1..1025_usize,
+    ) {
+        // White space in front is none of the value's.
+        prop_assume!(!id.first().is_some_and(u8::is_ascii_whitespace));
+        let mut message = b"MESSAGE sip:desk@farm.example SIP/2.0\r\nCall-ID: ".to_vec();
+        message.extend_from_slice(&id);
+        message.extend_from_slice(b"\r\n\r\n");
+        let chosen = ran(&message, workers, BLOCKS_MAX);
+        prop_assert_eq!(worker_for(&message, workers, BLOCKS_MAX), chosen);
+        prop_assert_eq!(owner(&id, workers), chosen.unwrap_or(0));
     }
 
     /// Wherever it stands, however its name is written, whatever follows.

@@ -113,6 +113,12 @@ fn summarise(out: &mut dyn Write, config: &Config) -> io::Result<()> {
         "routes: {routes}; what none claims goes to set {}",
         config.sets[0].name
     )?;
+    for fact in config.stateful.facts() {
+        writeln!(out, "{fact}")?;
+    }
+    for rule in &config.stateful.on_failure {
+        writeln!(out, "on failure: {}", rule.text(&config.sets))?;
+    }
     let pinned = if config.pin { "pinned" } else { "not pinned" };
     writeln!(out, "workers: {}, {pinned}", config.workers)?;
     writeln!(out, "the configuration is good")

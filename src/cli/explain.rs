@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use similar::{ChangeTag, TextDiff};
 
 use super::offline::Decider;
+use super::relayed::Relayed;
 use super::report::printable;
 use super::{Tunables, offline, on_path};
 use crate::config::{Config, Destination, HashKey, Policy, text};
@@ -184,6 +185,9 @@ impl Explanation<'_> {
         }
         let (what, why) = self.verdict();
         let _ = writeln!(out, "decision   {what}\nwhy        {why}");
+        if let Some(relayed) = self.relayed() {
+            let _ = write!(out, "{relayed}");
+        }
         for cookie in on_path::added(self.proxy, self.config, bytes, self.after) {
             let _ = writeln!(out, "adds       {cookie}");
         }
@@ -301,11 +305,16 @@ impl Explanation<'_> {
             "cookies": on_path::came(self.proxy, self.config, self.datagram.bytes),
             "adds": on_path::added(self.proxy, self.config, self.datagram.bytes, self.after),
             "also": self.also(),
+            "relayed": self.relayed(),
             "decision": what,
             "why": why,
             "before": lossy(self.datagram.bytes),
             "after": lossy(self.after),
         })
+    }
+
+    fn relayed(&self) -> Option<Relayed<'_>> {
+        Relayed::of(self.config, self.proxy, &self.datagram, self.decision)
     }
 
     /// Where else the request goes.

@@ -11,10 +11,12 @@ mod explain;
 mod man;
 mod offline;
 mod on_path;
+mod relayed;
 mod replay;
 mod report;
 mod run;
 mod simulate;
+mod stateful;
 mod table;
 mod tunables;
 
@@ -28,6 +30,7 @@ pub use explain::ExplainArgs;
 pub use replay::ReplayArgs;
 pub use run::RunArgs;
 pub use simulate::{Changes, SimulateArgs};
+pub use stateful::StatefulFlags;
 pub use tunables::Tunables;
 
 /// A stateless SIP load balancer for UDP that hashes Call-ID.

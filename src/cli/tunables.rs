@@ -15,7 +15,7 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use ipnet::IpNet;
 
-use super::report;
+use super::{StatefulFlags, report};
 use crate::config::text;
 use crate::config::{
     self, Advertise, BATCHES, Config, Destination, Gso, HashKey, Overrides, Policy, RATES,
@@ -135,6 +135,10 @@ pub struct Tunables {
     /// Whether REGISTER gets a Path, so that requests to the phone come back through us and the way it registered by [default: off]
     #[arg(long, value_name = "ON|OFF", env = "VIADUCT_PATH", num_args = 0..=1, default_missing_value = "on", value_parser = on_off())]
     pub path: Option<bool>,
+
+    /// What is relayed with a transaction, and how.
+    #[command(flatten)]
+    pub stateful: StatefulFlags,
 }
 
 impl Tunables {
@@ -150,6 +154,7 @@ impl Tunables {
             set: self.set,
             policy: self.policy,
             hash_key: self.hash_key.clone(),
+            stateful: self.stateful.settings(),
             settings: Settings {
                 workers: self.workers,
                 steer: self.steer,
@@ -186,7 +191,7 @@ impl Tunables {
     }
 }
 
-fn within<T>(range: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, String> + Clone
+pub(super) fn within<T>(range: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, String> + Clone
 where
     T: FromStr + PartialOrd + Display + Clone,
 {

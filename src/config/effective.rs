@@ -2,9 +2,11 @@
 //! [`Config`].
 
 use std::fmt::{self, Write};
+use std::time::Duration;
 
 use toml::{Table, Value};
 
+use super::stateful::TIMERS;
 use super::text;
 use super::{Config, Destination, HashKey, Listener, Policy, Route, State};
 
@@ -35,6 +37,7 @@ fn write_config(out: &mut String, config: &Config) -> fmt::Result {
         writeln!(out, "secret-file = {}", string(&path.to_string_lossy()))?;
     }
     writeln!(out, "allow-next-hop = {}", list(&config.allowed_next_hops))?;
+    write_stateful(out, config)?;
     for listener in &config.listeners {
         write_listener(out, listener)?;
     }
@@ -60,6 +63,43 @@ fn write_config(out: &mut String, config: &Config) -> fmt::Result {
         .routes
         .iter()
         .try_for_each(|route| write_route(out, config, route))
+}
+
+/// The keys of the top level, and then the tables.
+fn write_stateful(out: &mut String, config: &Config) -> fmt::Result {
+    let stateful = &config.stateful;
+    writeln!(out, "stateful = {}", list(&stateful.methods))?;
+    writeln!(out, "transactions = {}", stateful.transactions)?;
+    writeln!(out, "failover-after = {}", time(stateful.failover_after))?;
+    writeln!(out, "failover-status = {:?}", stateful.failover_status)?;
+    writeln!(out, "retry-after-cap = {}", time(stateful.retry_after_cap))?;
+    writeln!(out, "ring-timeout = {}", time(stateful.ring_timeout))?;
+    writeln!(out, "\n[timers]")?;
+    let mut timers = stateful.timers;
+    for (name, field) in TIMERS {
+        writeln!(out, "{name} = {}", time(*field(&mut timers)))?;
+    }
+    if let Some(accounting) = &stateful.accounting {
+        writeln!(out, "\n[accounting]")?;
+        writeln!(out, "to = {}", string(&accounting.target.to_string()))?;
+        if !accounting.methods.is_empty() {
+            writeln!(out, "methods = {}", list(&accounting.methods))?;
+        }
+    }
+    let name = |set: &usize| config.sets[*set].name.as_str();
+    for rule in &stateful.on_failure {
+        writeln!(out, "\n[[on-failure]]")?;
+        writeln!(out, "status = {:?}", rule.statuses)?;
+        writeln!(out, "set = {}", string(name(&rule.set)))?;
+        if let Some(uri) = &rule.request_uri {
+            writeln!(out, "request-uri = {}", string(uri))?;
+        }
+        if !rule.from_sets.is_empty() {
+            let names = rule.from_sets.iter().map(name);
+            writeln!(out, "from-set = {}", list(names))?;
+        }
+    }
+    Ok(())
 }
 
 fn write_listener(out: &mut String, listener: &Listener) -> fmt::Result {
@@ -136,6 +176,10 @@ fn list<T: ToString>(values: impl IntoIterator<Item = T>) -> Value {
         .into_iter()
         .map(|value| Value::String(value.to_string()));
     Value::Array(strings.collect())
+}
+
+fn time(time: Duration) -> Value {
+    Value::String(text::time_name(time))
 }
 
 fn string(text: &str) -> Value {

@@ -12,13 +12,15 @@ use ipnet::IpNet;
 
 use super::diagnostic::{Fault, Origin, Report, Source};
 use super::merge::Settings;
+use super::methods;
+use super::stateful::StatefulDraft;
 use super::table::{Item, Placed, Section};
 use super::text;
 use super::{
     Advertise, BATCHES, Destination, HashKey, Policy, RATES, SECOND_CHANCES, WAITS, WORKERS,
 };
 
-const TOP_LEVEL: [&str; 22] = [
+pub(super) const TOP_LEVEL: [&str; 31] = [
     "listen",
     "advertise",
     "workers",
@@ -40,26 +42,17 @@ const TOP_LEVEL: [&str; 22] = [
     "hash-key",
     "record-route",
     "path",
+    "stateful",
+    "transactions",
+    "failover-after",
+    "failover-status",
+    "retry-after-cap",
+    "ring-timeout",
+    "timers",
+    "accounting",
+    "on-failure",
     "listener",
 ];
-/// Methods in common use, to notice the wrong case.
-const METHODS: [&str; 14] = [
-    "INVITE",
-    "ACK",
-    "BYE",
-    "CANCEL",
-    "REGISTER",
-    "OPTIONS",
-    "PRACK",
-    "SUBSCRIBE",
-    "NOTIFY",
-    "PUBLISH",
-    "INFO",
-    "REFER",
-    "MESSAGE",
-    "UPDATE",
-];
-
 /// The file as read.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
@@ -71,6 +64,7 @@ pub(super) struct Draft {
     /// For sets that name none.
     pub(super) hash_key: Option<Placed<HashKey>>,
     pub(super) settings: Settings,
+    pub(super) stateful: StatefulDraft,
     /// `None`: nothing is written about sets, good or bad.
     pub(super) sets: Option<Vec<SetDraft>>,
     pub(super) routes: Vec<RouteDraft>,
@@ -152,6 +146,7 @@ pub(super) fn read(source: &Rc<Source>, report: &mut Report) -> Option<Draft> {
     let policy = parse(&mut top, "policy", text::policy, report);
     let hash_key = parse(&mut top, "hash-key", text::hash_key, report);
     let settings = settings(&mut top, report);
+    let stateful = StatefulDraft::take(&mut top, report);
     let sets = top.sections("set", "[[set]]", report);
     let sets = sets
         .into_iter()
@@ -169,6 +164,7 @@ pub(super) fn read(source: &Rc<Source>, report: &mut Report) -> Option<Draft> {
         policy,
         hash_key,
         settings,
+        stateful,
         sets: has_sets.then_some(sets),
         routes,
     })
@@ -211,14 +207,14 @@ fn settings(top: &mut Section<'_>, report: &mut Report) -> Settings {
         resolve: boolean(top, "resolve", report),
         resolvers: top
             .take("resolver")
-            .map(|item| list(item, text::resolver, report)),
+            .map(|item| values(list(item, text::resolver, report))),
         second_chance: top
             .take("second-chance-s")
             .and_then(|item| item.integer(SECOND_CHANCES, report))
             .map(Duration::from_secs),
         allow_next_hop: top
             .take("allow-next-hop")
-            .map(|item| list(item, text::network, report)),
+            .map(|item| values(list(item, text::network, report))),
         record_route: boolean(top, "record-route", report),
         path: boolean(top, "path", report),
     }
@@ -229,14 +225,15 @@ fn boolean(section: &mut Section<'_>, key: &'static str, report: &mut Report) ->
 }
 
 /// An empty list is a list: it takes away what the default would allow.
-fn list<T>(
+pub(super) fn list<T>(
     item: Item<'_>,
     parser: impl Fn(&str) -> Result<T, Fault>,
     report: &mut Report,
-) -> Vec<T> {
+) -> Vec<Placed<T>> {
     let items = item.list(report).into_iter();
-    let values = items.filter_map(|item| item.parse(&parser, report));
-    values.map(|placed| placed.value).collect()
+    items
+        .filter_map(|item| item.parse_number_or_string(&parser, report))
+        .collect()
 }
 
 fn listener(mut section: Section<'_>, report: &mut Report) -> Option<ListenerDraft> {
@@ -381,16 +378,8 @@ fn route(mut section: Section<'_>, report: &mut Report) -> Option<RouteDraft> {
     let set = section
         .require("set", report)
         .and_then(|item| item.text(report));
-    let methods = parse_all(&mut section, "method", method, report);
-    for written in &methods {
-        let upper = written.value.to_ascii_uppercase();
-        if upper != written.value && METHODS.contains(&upper.as_str()) {
-            let fault = Fault::new(format!("no request has the method `{}`", written.value))
-                .why("methods are case-sensitive (RFC 3261 §7.1)")
-                .help(format!("write `{upper}`"));
-            report.warning(&written.origin, fault);
-        }
-    }
+    let methods = parse_all(&mut section, "method", text::method, report);
+    methods::notice_case(&methods, report);
     let hosts = parse_all(&mut section, "host", host, report);
     let user_prefixes = parse_all(&mut section, "user-prefix", user_prefix, report);
     let sources = parse_all(&mut section, "source", text::network, report);
@@ -419,14 +408,6 @@ fn follow(text: &str) -> Result<(), Fault> {
     }
 }
 
-fn method(text: &str) -> Result<String, Fault> {
-    if text::is_token(text) {
-        Ok(text.to_owned())
-    } else {
-        Err(Fault::new(format!("`{text}` is not a method")).help("write INVITE, REGISTER …"))
-    }
-}
-
 /// A host in lower case; an IPv6 address stands in brackets.
 fn host(text: &str) -> Result<String, Fault> {
     let advertise = text::advertise(text)?;
@@ -446,7 +427,7 @@ fn user_prefix(text: &str) -> Result<String, Fault> {
     }
 }
 
-fn parse<T>(
+pub(super) fn parse<T>(
     section: &mut Section<'_>,
     key: &'static str,
     parser: impl Fn(&str) -> Result<T, Fault>,
@@ -455,7 +436,7 @@ fn parse<T>(
     section.take(key)?.parse(parser, report)
 }
 
-fn parse_all<T>(
+pub(super) fn parse_all<T>(
     section: &mut Section<'_>,
     key: &'static str,
     parser: impl Fn(&str) -> Result<T, Fault>,
@@ -466,6 +447,6 @@ fn parse_all<T>(
         .unwrap_or_default()
 }
 
-fn values<T>(placed: Vec<Placed<T>>) -> Vec<T> {
+pub(super) fn values<T>(placed: Vec<Placed<T>>) -> Vec<T> {
     placed.into_iter().map(|placed| placed.value).collect()
 }

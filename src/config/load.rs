@@ -10,7 +10,7 @@ use super::file::{self, Draft};
 use super::merge::{self, Overrides, Reader};
 use super::table::Placed;
 use super::validate;
-use super::{Config, Destination, HashKey, Policy, Set};
+use super::{AccountingTarget, Config, Destination, HashKey, Policy, Set};
 
 /// The outcome of [`load`].
 #[derive(Debug)]
@@ -39,6 +39,14 @@ pub fn load(file: Option<&Path>, overrides: &Overrides) -> Loaded {
         // So that the effective configuration means the same anywhere.
         let absolute = |path| std::path::absolute(&path).unwrap_or(path);
         config.secret_file = config.secret_file.take().map(absolute);
+        if let Some(accounting) = &mut config.stateful.accounting {
+            match &mut accounting.target {
+                AccountingTarget::File(path) | AccountingTarget::Socket(path) => {
+                    *path = absolute(std::mem::take(path));
+                }
+                AccountingTarget::Stdout => {}
+            }
+        }
     }
     loaded
 }

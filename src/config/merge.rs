@@ -15,9 +15,10 @@ use ipnet::IpNet;
 use super::diagnostic::{Fault, Origin, Report, Source};
 use super::dispatcher_list::{self, Entry};
 use super::file::{Draft, ListenerDraft, Members, SetDraft};
+use super::stateful::StatefulDraft;
 use super::table::Placed;
 use super::validate;
-use super::{Advertise, Config, Destination, Gso, HashKey, Policy, Set, Stateful, Steer};
+use super::{Advertise, Config, Destination, Gso, HashKey, Policy, Set, StatefulSettings, Steer};
 
 /// What to take where neither flag nor file says otherwise.
 const DEFAULT_BATCH: usize = 256;
@@ -90,6 +91,8 @@ pub struct Overrides {
     pub policy: Option<Policy>,
     /// For sets that name no hash key; the default is [`HashKey::CallId`].
     pub hash_key: Option<HashKey>,
+    /// What is relayed with a transaction, and how.
+    pub stateful: StatefulSettings,
     /// The rest.
     pub settings: Settings,
 }
@@ -149,7 +152,9 @@ pub(super) fn merge(
         ));
     }
     let routes = validate::routes(draft.routes, &sets, &listeners, report);
-    validate::sets(&sets, &routes, report);
+    let stateful = StatefulDraft::of_flags(&overrides.stateful).over(draft.stateful);
+    let stateful = stateful.finish(base, &sets, report);
+    validate::sets(&sets, &routes, &stateful.on_failure, report);
 
     let config = Config {
         listeners,
@@ -193,7 +198,7 @@ pub(super) fn merge(
             .second_chance
             .or(file.second_chance)
             .unwrap_or(DEFAULT_SECOND_CHANCE),
-        stateful: Stateful::default(),
+        stateful,
     };
     (report.errors() == 0).then_some(config)
 }

@@ -10,6 +10,7 @@ mod effective;
 mod file;
 mod load;
 mod merge;
+mod methods;
 mod names;
 mod restart;
 mod stateful;
@@ -30,7 +31,9 @@ pub use effective::to_toml;
 pub use load::{Loaded, LoadedList, is_list, load, load_list, load_with};
 pub use merge::{Overrides, Settings};
 pub use restart::needs_restart;
-pub use stateful::{Accounting, AccountingTarget, OnFailure, Stateful, TRANSACTIONS, Timers};
+pub use stateful::{
+    Accounting, AccountingTarget, OnFailure, Stateful, StatefulSettings, TRANSACTIONS, Timers,
+};
 
 /// Bounds of [`Config::workers`].
 pub const WORKERS: RangeInclusive<usize> = 1..=1024;

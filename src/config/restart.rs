@@ -1,6 +1,6 @@
 //! What takes effect at a start only, told from what a reload may change.
 
-use super::{Config, Listener};
+use super::{Config, Listener, Stateful};
 
 /// The keys in which `asked` differs from `running` and that only a start can
 /// bring into effect. Both are as loaded, not as bound.
@@ -27,6 +27,17 @@ pub fn needs_restart(running: &Config, asked: &Config) -> Vec<&'static str> {
         second_chance: _,
         stateful,
     } = running;
+    let Stateful {
+        methods,
+        transactions,
+        timers: _,
+        failover_after: _,
+        failover_status: _,
+        retry_after_cap: _,
+        ring_timeout: _,
+        on_failure: _,
+        accounting,
+    } = stateful;
     let differs = [
         ("listener", !alike(listeners, &asked.listeners)),
         ("workers", *workers != asked.workers),
@@ -42,7 +53,9 @@ pub fn needs_restart(running: &Config, asked: &Config) -> Vec<&'static str> {
         ("reply-rate", *reply_rate != asked.reply_rate),
         ("resolve", *resolve != asked.resolve),
         ("resolver", *resolvers != asked.resolvers),
-        ("stateful", *stateful != asked.stateful),
+        ("stateful", *methods != asked.stateful.methods),
+        ("transactions", *transactions != asked.stateful.transactions),
+        ("accounting", *accounting != asked.stateful.accounting),
     ];
     let differs = differs.into_iter().filter(|(_, differs)| *differs);
     differs.map(|(key, _)| key).collect()

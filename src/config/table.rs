@@ -213,10 +213,10 @@ impl<'i> Item<'i> {
         }
     }
 
-    /// The elements of an array, or the one string that stands for it; an
-    /// empty array is an error.
+    /// The elements of an array, or the one string or number that stands for
+    /// it; an empty array is an error.
     pub(super) fn one_or_many(self, report: &mut Report) -> Vec<Self> {
-        if self.value.is_str() {
+        if self.value.is_str() || self.value.is_integer() {
             return vec![self];
         }
         if self.value.as_array().is_some_and(|array| array.is_empty()) {

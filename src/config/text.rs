@@ -13,11 +13,13 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::diagnostic::Fault;
 use super::merge::DEFAULT_COALESCE;
+pub use super::methods::{method, stateful_method};
 pub use super::names::{
     gso, gso_name, gso_names, hash_key, hash_key_name, policy, policy_name, policy_names, steer,
     steer_name,
 };
 pub(super) use super::names::{state, state_name};
+pub use super::stateful::text::{accounting_target, failure, time, time_name, time_or_none, timer};
 use super::{Advertise, Destination, State, WAITS};
 
 /// The port of SIP over UDP (RFC 3261 §18.1.1).

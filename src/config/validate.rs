@@ -1,6 +1,6 @@
 //! What values say of each other: names, addresses, policies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
@@ -9,7 +9,7 @@ use super::diagnostic::{Fault, Origin, Report};
 use super::file::{ListenerDraft, RouteDraft};
 use super::table::Placed;
 use super::text;
-use super::{Advertise, Destination, HashKey, Listener, Policy, Route, Set, State};
+use super::{Advertise, Destination, HashKey, Listener, OnFailure, Policy, Route, Set, State};
 
 /// A slot table names a destination by 16 bits, one value is left over.
 const MAX_DESTINATIONS: usize = 65_535;
@@ -327,7 +327,7 @@ fn unconditional(route: &Route) -> bool {
         && route.sources.is_empty()
 }
 
-fn position(kind: &str, name: &str, names: &[&str]) -> Result<usize, Fault> {
+pub(super) fn position(kind: &str, name: &str, names: &[&str]) -> Result<usize, Fault> {
     let found = names.iter().position(|known| *known == name);
     found.ok_or_else(|| {
         let fault = Fault::new(format!("there is no {kind} `{name}`")).suggest(name, names);
@@ -339,14 +339,22 @@ fn position(kind: &str, name: &str, names: &[&str]) -> Result<usize, Fault> {
 }
 
 /// Checks that the names of sets differ and that all are used.
-pub(super) fn sets(sets: &[Placed<Set>], routes: &[Route], report: &mut Report) {
+pub(super) fn sets(
+    sets: &[Placed<Set>],
+    routes: &[Route],
+    on_failure: &[OnFailure],
+    report: &mut Report,
+) {
+    let by_routes = routes.iter().map(|route| route.set);
+    let by_failures = on_failure.iter().map(|rule| rule.set);
+    let used: BTreeSet<usize> = by_routes.chain(by_failures).collect();
     let mut seen = BTreeMap::new();
     for (index, placed) in sets.iter().enumerate() {
         let name = &placed.value.name;
         if seen.insert(name, index).is_some() {
             let fault = Fault::new(format!("two sets are named `{name}`"));
             report.error(&placed.origin, fault.help("rename one"));
-        } else if index > 0 && !routes.iter().any(|route| route.set == index) {
+        } else if index > 0 && !used.contains(&index) {
             let fault = Fault::new(format!("no route leads to set `{name}`"))
                 .why("the first set takes what no route claims");
             report.warning(

@@ -9,6 +9,7 @@
     reason = "recvmmsg, sendmmsg and what steers have no safe binding"
 )]
 
+mod errors;
 mod name;
 mod outgoing;
 mod receive;
@@ -18,6 +19,7 @@ mod send;
 mod socket;
 pub mod steer;
 
+pub use errors::{RETURNED_MAX, Undelivered};
 pub use receive::ReceiveBatch;
 pub use runs::Limits;
 pub use send::{InRun, SendBatch, Sent};

@@ -14,6 +14,50 @@ use super::name::Name;
 /// rest of a batch is given up.
 const PATIENCE_MS: i32 = 5;
 
+/// How often a piece is tried that the kernel refuses. A refusal may be the
+/// ICMP error of an earlier datagram ([`Socket::hear_errors`]), which the
+/// kernel forgets by it; another one may arrive in between.
+const TRIES: usize = 3;
+
+/// What is remembered from one send of a batch to the next.
+pub(super) struct Turn {
+    /// Whether a full send buffer is still waited for: once.
+    patient: Cell<bool>,
+    /// Whether a send ended with less than it had, as by an ICMP error.
+    disturbed: Cell<bool>,
+}
+
+impl Turn {
+    pub(super) const fn new() -> Self {
+        Self {
+            patient: Cell::new(true),
+            disturbed: Cell::new(false),
+        }
+    }
+
+    pub(super) fn was_disturbed(&self) -> bool {
+        self.disturbed.get()
+    }
+
+    /// Waits, where it was only that; else says whether to try once more.
+    #[cold]
+    fn is_worth_another(&self, socket: &Socket, error: &io::Error, tries: &mut usize) -> bool {
+        match error.kind() {
+            io::ErrorKind::Interrupted => true,
+            io::ErrorKind::WouldBlock if self.patient.take() => {
+                wait_writable(socket);
+                true
+            }
+            io::ErrorKind::WouldBlock => false,
+            _ => {
+                self.disturbed.set(true);
+                *tries += 1;
+                *tries < TRIES
+            }
+        }
+    }
+}
+
 /// One datagram, or several for the same address that lie one behind the
 /// other.
 pub(super) struct Piece<'a> {
@@ -64,18 +108,16 @@ impl Outgoing {
 
     /// Sends the pieces in order. Calls `done` for each of them, in order,
     /// with what became of it; behind one that failed nothing has left then.
-    ///
-    /// While `patient` holds, a full send buffer is waited for, once.
     #[inline]
     pub(super) fn send<'a>(
         &mut self,
         socket: &Socket,
         pieces: impl Iterator<Item = Piece<'a>>,
-        patient: &Cell<bool>,
+        turn: &Turn,
         mut done: impl FnMut(io::Result<()>),
     ) {
         self.fill(pieces);
-        let mut sent = 0;
+        let (mut sent, mut tries) = (0, 0);
         while sent < self.headers.len() {
             let rest = &mut self.headers[sent..];
             // SAFETY: each header points to a name, a control message and an
@@ -93,17 +135,19 @@ impl Outgoing {
             if n > 0 {
                 (0..n).for_each(|_| done(Ok(())));
                 sent += n as usize;
+                tries = 0;
+                // Why it went no farther is not told.
+                if sent < self.headers.len() {
+                    turn.disturbed.set(true);
+                }
                 continue;
             }
             // The error is that of the first piece of the rest.
             let error = io::Error::last_os_error();
-            match error.kind() {
-                io::ErrorKind::Interrupted => {}
-                io::ErrorKind::WouldBlock if patient.take() => wait_writable(socket),
-                _ => {
-                    done(Err(error));
-                    sent += 1;
-                }
+            if !turn.is_worth_another(socket, &error, &mut tries) {
+                done(Err(error));
+                sent += 1;
+                tries = 0;
             }
         }
     }
@@ -147,7 +191,7 @@ impl Outgoing {
     }
 }
 
-/// Sends one datagram, under the same rule of patience.
+/// Sends one datagram, as one of a batch.
 ///
 /// # Errors
 /// As of `sendto`.
@@ -156,16 +200,15 @@ pub(super) fn send_one(
     socket: &Socket,
     to: SocketAddr,
     octets: &[u8],
-    patient: &Cell<bool>,
+    turn: &Turn,
 ) -> io::Result<()> {
+    let mut tries = 0;
     loop {
         let Err(error) = socket.send_to(octets, to) else {
             return Ok(());
         };
-        match error.kind() {
-            io::ErrorKind::Interrupted => {}
-            io::ErrorKind::WouldBlock if patient.take() => wait_writable(socket),
-            _ => return Err(error),
+        if !turn.is_worth_another(socket, &error, &mut tries) {
+            return Err(error);
         }
     }
 }

@@ -1,13 +1,12 @@
 //! Sending a batch of datagrams by one `sendmmsg` for each socket, those for
 //! one destination as runs.
 
-use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
 
 use super::Socket;
-use super::outgoing::{Outgoing, Piece, send_one};
+use super::outgoing::{Outgoing, Piece, Turn, send_one};
 use super::refusals::Refusals;
 use super::runs::{Leaving, Limits, Runs, write_padded};
 
@@ -17,11 +16,12 @@ const LONGEST: usize = crate::sip::MAX_DATAGRAM;
 /// Octets for the datagrams of a batch, one behind the other.
 const ARENA: usize = 1 << 20;
 
-/// Datagrams to send, each from one of several sockets.
-pub struct SendBatch {
+/// Datagrams to send, each from one of several sockets, and each with a tag or
+/// none, by which the caller knows it again where it fails.
+pub struct SendBatch<Tag> {
     arena: Vec<u8>,
     used: usize,
-    queued: Vec<Queued>,
+    queued: Vec<Queued<Tag>>,
     runs: Runs,
     /// The runs of more than one datagram, each in one piece. To have the
     /// kernel gather them from the arena by an iovec each took 8 % more time.
@@ -32,9 +32,10 @@ pub struct SendBatch {
     outgoing: Outgoing,
 }
 
-struct Queued {
+struct Queued<Tag> {
     octets: Range<usize>,
     padding_at: usize,
+    tag: Option<Tag>,
 }
 
 /// What a datagram must tell to leave in a run.
@@ -48,16 +49,19 @@ pub struct InRun {
 
 /// What became of a send.
 #[derive(Debug)]
-pub enum Sent {
+pub enum Sent<Tag> {
     /// A run of so many datagrams left.
     Run(usize),
     /// A run was refused as such; its datagrams went one by one.
     Refusal,
-    /// The kernel did not take a datagram.
-    Failure(io::Error),
+    /// The kernel did not take a datagram, with this tag.
+    Failure(io::Error, Option<Tag>),
+    /// An ICMP error may wait at the socket of this number
+    /// ([`Socket::hear_errors`]).
+    Disturbed(usize),
 }
 
-impl SendBatch {
+impl<Tag: Copy> SendBatch<Tag> {
     /// Room for `size` datagrams, which leave in runs within `limits`.
     #[must_use]
     pub fn new(size: usize, limits: Limits) -> Self {
@@ -89,7 +93,14 @@ impl SendBatch {
 
     /// Queues the first `length` octets of the space.
     #[inline]
-    pub fn push(&mut self, length: usize, to: SocketAddr, socket: usize, run: Option<InRun>) {
+    pub fn push(
+        &mut self,
+        length: usize,
+        to: SocketAddr,
+        socket: usize,
+        run: Option<InRun>,
+        tag: Option<Tag>,
+    ) {
         self.runs.push(&Leaving {
             to,
             socket,
@@ -100,12 +111,13 @@ impl SendBatch {
         self.queued.push(Queued {
             octets: self.used..self.used + length,
             padding_at: run.map_or(0, |run| run.padding_at),
+            tag,
         });
         self.used += length;
     }
 
     /// Queues the last datagram once more, for another address. It leaves
-    /// alone, for the runs have room for each octet once.
+    /// alone, for the runs have room for each octet once, and without a tag.
     #[cold]
     pub fn repeat(&mut self, to: SocketAddr, socket: usize, call: u64) {
         let Some(last) = self.queued.last() else {
@@ -122,12 +134,13 @@ impl SendBatch {
         self.queued.push(Queued {
             octets,
             padding_at: 0,
+            tag: None,
         });
     }
 
     /// Sends all that is queued, in order for each call, and forgets
     /// it. What the kernel refuses is told and skipped; the others go out.
-    pub fn flush(&mut self, sockets: &[Socket], mut tell: impl FnMut(Sent)) {
+    pub fn flush(&mut self, sockets: &[Socket], mut tell: impl FnMut(Sent<Tag>)) {
         self.pack();
         for (index, socket) in sockets.iter().enumerate() {
             self.send(index, socket, &mut tell);
@@ -163,11 +176,11 @@ impl SendBatch {
     }
 
     /// Sends what leaves by one socket.
-    fn send(&mut self, index: usize, socket: &Socket, tell: &mut impl FnMut(Sent)) {
+    fn send(&mut self, index: usize, socket: &Socket, tell: &mut impl FnMut(Sent<Tag>)) {
         let (arena, packed, queued) = (&self.arena, &self.packed, &self.queued);
         let runs = &self.runs;
         let refusals = &mut self.refusals;
-        let patient = Cell::new(true);
+        let turn = Turn::new();
         let leaving = || {
             let all = runs.all().iter().zip(&self.places);
             all.filter(|(run, _)| run.socket == index)
@@ -178,12 +191,14 @@ impl SendBatch {
             segment: run.segment,
         });
         let mut told = leaving();
-        self.outgoing.send(socket, pieces, &patient, |result| {
+        self.outgoing.send(socket, pieces, &turn, |result| {
             let Some((run, _)) = told.next() else { return };
             match result {
                 Ok(()) if run.count == 1 => {}
                 Ok(()) => tell(Sent::Run(run.count)),
-                Err(error) if run.count == 1 => tell(Sent::Failure(error)),
+                Err(error) if run.count == 1 => {
+                    tell(Sent::Failure(error, queued[run.first()].tag));
+                }
                 Err(error) => {
                     if refusals.note(run, &error) {
                         tell(Sent::Refusal);
@@ -191,13 +206,17 @@ impl SendBatch {
                     // Whatever it was, it must not cost all of them; what is
                     // behind them for this destination has not left yet.
                     for member in runs.members(run) {
-                        let octets = &arena[queued[member].octets.clone()];
-                        if let Err(error) = send_one(socket, run.to, octets, &patient) {
-                            tell(Sent::Failure(error));
+                        let queued = &queued[member];
+                        let octets = &arena[queued.octets.clone()];
+                        if let Err(error) = send_one(socket, run.to, octets, &turn) {
+                            tell(Sent::Failure(error, queued.tag));
                         }
                     }
                 }
             }
         });
+        if turn.was_disturbed() {
+            tell(Sent::Disturbed(index));
+        }
     }
 }

@@ -34,6 +34,7 @@ use libc::{
 };
 
 use super::Socket;
+use crate::transaction::owner::{CEILING, FINISHER, HASHED, HIGH_BITS, MULTIPLIER, SEED};
 
 /// An instruction of classic BPF, as the kernel takes it.
 pub type Instruction = libc::sock_filter;
@@ -54,14 +55,6 @@ pub const BLOCKS_MAX: usize = 61;
 pub const SEARCH_MAX: usize = SEARCH_START + BLOCKS_MAX * BLOCK;
 /// Fewer are not worth the trouble.
 const BLOCKS_MIN: usize = 8;
-/// Octets of a value that are hashed at most, in words of four.
-pub const HASHED: u32 = 32;
-/// What the hash of a value begins with; it stays for an empty one.
-pub const SEED: u32 = 0x811c_9dc5;
-/// Multiplies the hash after each word.
-pub const MULTIPLIER: u32 = 0x9e37_79b1;
-/// Mixes the whole hash once more at the end.
-pub const FINISHER: u32 = 0x85eb_ca6b;
 
 /// Sets the bit that makes letters small. All other octets of the name have it
 /// too, but CR and LF, which become `-` and `*`.
@@ -89,10 +82,6 @@ const FARTHEST: usize = 5;
 /// 150 ns thanks to it, and 340 ns without.
 const SIEVE: u32 = 0x0029_c089;
 const SIEVE_BITS: u32 = 0x0023_1000;
-/// Octets from 0x21 to 0xa0, taken from this, leave the high bit clear; others
-/// set it, or their neighbour's when they are above.
-const CEILING: u32 = 0xa0a0_a0a0;
-const HIGH_BITS: u32 = 0x8080_8080;
 
 /// Cells of the program's memory: X, from where the octets of the value are
 /// told; octets from its beginning to the end of the datagram; the hash.

@@ -9,9 +9,12 @@
 //! ```
 //! L is the listener it came in on, M the MAC, U a hash of the Request-URI,
 //! which a request without a branch of its own is told apart by (§16.11), N the
-//! number of an attempt, A a MAC over M and N; all in hexadecimal digits. The
-//! first attempt of a transaction has the branch that the request would have
-//! without one, so that it can be forgotten at any time.
+//! number of an attempt, A is M under a mask that N and the key choose; all in
+//! hexadecimal digits. The first attempt of a transaction has the branch that
+//! the request would have without one, so that it can be forgotten at any
+//! time. Whoever has seen two attempts of one transaction knows the mask of a
+//! number, and can answer in the name of another attempt of a request that it
+//! got; without M it can do nothing.
 //!
 //! The MAC covers what a request shares with its retransmissions, its CANCEL
 //! and the ACK for a non-2xx, so neither method nor To tag, and the address
@@ -93,11 +96,7 @@ impl Transaction<'_> {
             return None;
         }
         let key = self.mac(secret, branch.uri, input);
-        let expected = match branch.attempt {
-            0 => key,
-            number => attempt_mac(secret, key, number, input),
-        };
-        (branch.mac == expected).then_some(key)
+        (branch.key(secret, input) == key).then_some(key)
     }
 
     fn has_rfc3261_branch(&self) -> bool {
@@ -157,10 +156,14 @@ fn uri_hash(secret: &Secret, uri: &[u8], input: &mut Vec<u8>) -> u64 {
     mac.finish()
 }
 
-#[cold]
-fn attempt_mac(secret: &Secret, key: u64, number: u8, input: &mut Vec<u8>) -> u64 {
+/// What hides the MAC in the branch of attempt `number`; nothing does in that of
+/// the first.
+#[inline]
+fn mask(secret: &Secret, number: u8, input: &mut Vec<u8>) -> u64 {
+    if number == 0 {
+        return 0;
+    }
     let mut mac = secret.mac(PURPOSE_ATTEMPT, input);
-    mac.fixed(key.to_be_bytes());
     mac.fixed([number]);
     mac.finish()
 }
@@ -200,17 +203,13 @@ impl BranchText {
         };
         text.put(&[mode]);
         text.put(&hex8(listener as u8));
-        let mac = match number {
-            0 => key,
-            _ => {
-                text.put(&hex8(number));
-                attempt_mac(secret, key, number, input)
-            }
-        };
+        if number > 0 {
+            text.put(&hex8(number));
+        }
         if let Some(uri) = uri {
             text.put(&hex64(uri));
         }
-        text.put(&hex64(mac));
+        text.put(&hex64(key ^ mask(secret, number, input)));
         text
     }
 
@@ -227,6 +226,12 @@ impl BranchText {
 }
 
 impl Branch {
+    /// The key of the transaction that it claims to be of.
+    #[inline]
+    pub(super) fn key(&self, secret: &Secret, input: &mut Vec<u8>) -> u64 {
+        self.mac ^ mask(secret, self.attempt, input)
+    }
+
     /// Reads a branch of ours, in either case (a token's does not matter,
     /// §7.3.1); `None` where it is none.
     #[inline]

@@ -102,6 +102,17 @@ impl Locals {
         written.find_map(|via| value.strip_prefix(via))
     }
 
+    /// What stands behind the magic in the first Via row of ours in `octets`,
+    /// which may be anything.
+    pub(super) fn branch_in<'a>(&self, octets: &'a [u8]) -> Option<&'a [u8]> {
+        let rows = self.all.iter().filter_map(|local| {
+            let start = memchr::memmem::find(octets, &local.via)? + local.via.len();
+            Some(start)
+        });
+        let rest = &octets[rows.min()?..];
+        Some(&rest[..memchr::memchr(b'\r', rest)?])
+    }
+
     /// Whether one of our sockets is bound to `address`.
     #[inline]
     pub(super) fn is_bound(&self, address: SocketAddr) -> bool {

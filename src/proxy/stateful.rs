@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use super::branch::{BranchText, Identity};
+use super::branch::{Branch, BranchText, Identity};
 use super::reason::{Reason, Status};
 use super::request::Request;
 use super::{Datagram, Decision, Proxy, Scratch};
@@ -209,6 +209,15 @@ impl Proxy {
             length += part.len();
         }
         Some(length)
+    }
+
+    /// The key and the number of the attempt that the first octets of a datagram
+    /// say to belong to, which came back undelivered; `None` where they are not
+    /// those of a request of ours.
+    pub fn returned(&self, octets: &[u8], scratch: &mut Scratch) -> Option<(u64, u8)> {
+        let branch = Branch::parse_behind_magic(self.locals.branch_in(octets)?)?;
+        let key = branch.key(&self.secret, &mut scratch.octets);
+        (!octets.starts_with(b"SIP/")).then_some((key, branch.attempt))
     }
 
     /// The head of a request as it leaves: its Request-URI and, behind a line

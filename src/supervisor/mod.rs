@@ -24,7 +24,7 @@ use crate::config::{Config, Listener, Steer};
 use crate::net::{Granted, Socket, steer};
 use crate::proxy::{Proxy, ReplyLimiter, Secret};
 use crate::resolver::{self, Questions};
-use crate::worker::{Counters, Shared, Snapshot, Totals, Worker};
+use crate::worker::{Counters, Handovers, Shared, Snapshot, Totals, Worker};
 
 pub use reload::{NeedsRestart, Reloaded};
 pub use secret_file::{Kept, SecretFileError, load, place};
@@ -152,8 +152,10 @@ impl Instance {
             asked,
             config,
         };
+        let handovers = Handovers::new(instance.config.workers);
         for sockets in sockets {
-            if let Err(error) = instance.spawn(sockets, limiter_key, questions.clone()) {
+            let (questions, handovers) = (questions.clone(), handovers.clone());
+            if let Err(error) = instance.spawn(sockets, limiter_key, questions, handovers) {
                 // The first error is the one to tell.
                 let _ = instance.stop();
                 return Err(error);
@@ -167,6 +169,7 @@ impl Instance {
         sockets: Vec<Socket>,
         limiter_key: [u8; 16],
         questions: Option<Questions>,
+        handovers: Handovers,
     ) -> Result<(), StartError> {
         let counters = Arc::new(Counters::default());
         let number = self.threads.len();
@@ -179,6 +182,7 @@ impl Instance {
             Arc::clone(&counters),
             ReplyLimiter::new(rate, limiter_key),
             questions,
+            handovers,
             &self.config,
         )
         .map_err(|error| StartError::System("epoll", error))?;
@@ -274,6 +278,9 @@ impl Instance {
                 false => servers.join(", "),
             };
             writeln!(out, "names: resolved by {servers}, for members")?;
+        }
+        for fact in config.stateful.facts() {
+            writeln!(out, "{fact}")?;
         }
         for set in &config.sets {
             let n = set.destinations.len();

@@ -417,8 +417,7 @@ impl Relay {
             length: forward.length,
             to: forward.to,
             listener: forward.listener,
-            padding_at: Some(forward.padding_at),
-            call: forward.call,
+            forward: Some(*forward),
             attempt: Some(AttemptId {
                 key: self.table.records[at].identity.0,
                 number: attempt.number,
@@ -524,8 +523,7 @@ impl Relay {
                 length,
                 to: attempt.to.into(),
                 listener,
-                padding_at: None,
-                call: 0,
+                forward: None,
                 attempt: None,
             });
         }
@@ -554,6 +552,9 @@ impl Relay {
         lesson: Lesson,
         cap: u64,
     ) {
+        if lesson == Lesson::Busy(0) {
+            return;
+        }
         let destination = self.table.attempts[place].to.into();
         self.suspects.learn(destination, lesson, around.now, cap);
         around.out.learnt(destination, lesson);

@@ -14,7 +14,7 @@
 mod cells;
 mod client;
 mod finished;
-mod owner;
+pub mod owner;
 mod server;
 mod slab;
 mod suspects;
@@ -24,7 +24,7 @@ mod wheel;
 use std::net::SocketAddr;
 
 use crate::config::Stateful;
-use crate::proxy::{Among, Datagram, Decision, Found, Proxy, Role, Scratch};
+use crate::proxy::{Among, Datagram, Decision, Forward, Found, Proxy, Role, Scratch, Status};
 
 pub use finished::{Finished, Outcome, Tried};
 use suspects::Suspects;
@@ -80,10 +80,8 @@ pub struct Leaving {
     pub to: SocketAddr,
     /// The listener from whose socket it leaves.
     pub listener: usize,
-    /// Where in it white space may be put in; `None`: it leaves as it is.
-    pub padding_at: Option<usize>,
-    /// See [`crate::proxy::Forward::call`].
-    pub call: u64,
+    /// How it was decided, where it passes as it would without a transaction.
+    pub forward: Option<Forward>,
     /// The attempt that fails where it cannot be delivered.
     pub attempt: Option<AttemptId>,
 }
@@ -131,7 +129,7 @@ pub enum Event {
     /// We have cancelled an attempt.
     Cancelled,
     /// A reply of our own with this status left.
-    Replied(u16),
+    Replied(Status),
 }
 
 /// What becomes of a datagram.
@@ -206,14 +204,20 @@ impl Relay {
     }
 
     /// A datagram of this attempt could not be delivered (RFC 3261 §16.9).
-    pub fn undeliverable<O: Outbox>(&mut self, around: &mut Around<'_, O>, attempt: AttemptId) {
+    /// False where there is no such transaction.
+    pub fn undeliverable<O: Outbox>(
+        &mut self,
+        around: &mut Around<'_, O>,
+        attempt: AttemptId,
+    ) -> bool {
         let Some(at) = self.table.find(attempt.key) else {
-            return;
+            return false;
         };
         if let Some(attempt) = self.numbered(at, attempt.number) {
             self.unreachable(around, at, attempt);
             self.settle(around, at);
         }
+        true
     }
 
     /// Does what is due.

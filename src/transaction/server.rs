@@ -459,7 +459,7 @@ impl Relay {
         else {
             return;
         };
-        around.out.count(Event::Replied(status.code()));
+        around.out.count(Event::Replied(status));
         record.respond_to = to.into();
         record.reply = self
             .table
@@ -481,13 +481,12 @@ impl Relay {
             return;
         };
         self.table.records[at].respond_to = to.into();
-        around.out.count(Event::Replied(status.code()));
+        around.out.count(Event::Replied(status));
         around.out.send(&Leaving {
             length,
             to,
             listener: datagram.listener,
-            padding_at: None,
-            call: 0,
+            forward: None,
             attempt: None,
         });
     }
@@ -505,8 +504,7 @@ impl Relay {
             length,
             to: record.respond_to.into(),
             listener: record.listener.into(),
-            padding_at: None,
-            call: 0,
+            forward: None,
             attempt: None,
         });
     }
@@ -517,8 +515,7 @@ impl Relay {
             length: forward.length,
             to: forward.to,
             listener: forward.listener,
-            padding_at: Some(forward.padding_at),
-            call: forward.call,
+            forward: Some(*forward),
             attempt: None,
         });
     }

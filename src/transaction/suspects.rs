@@ -46,7 +46,6 @@ impl Suspects {
                     self.0.swap_remove(at);
                 }
             }
-            (Lesson::Busy(0), _) => {}
             (Lesson::Busy(asked), Some(at)) => {
                 let until = now + asked.min(cap);
                 self.0[at].until = self.0[at].until.max(until);

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Shared;
 use crate::proxy::{CookieUse, Forward, Reason, Reply, Status, Way};
+use crate::transaction::Event;
 
 /// Error numbers that are told apart; Linux has none above.
 const ERRNOS: usize = 134;
@@ -32,7 +33,25 @@ pub struct Counters {
     not_held: AtomicU64,
     names_resolved: AtomicU64,
     names_failed: AtomicU64,
+    /// How many there are.
+    transactions: AtomicU64,
+    events: [AtomicU64; EVENTS.len()],
+    handed_over: AtomicU64,
+    not_handed_over: AtomicU64,
+    came_back: AtomicU64,
 }
+
+/// What transactions count, by name.
+const EVENTS: [(&str, Event); 8] = [
+    ("transactions-begun", Event::Begun),
+    ("transactions-full", Event::TableFull),
+    ("transactions-evicted", Event::Evicted),
+    ("absorbed", Event::Absorbed),
+    ("retransmitted", Event::Retransmitted),
+    ("failed-over", Event::FailedOver),
+    ("failure-rules-applied", Event::RuleApplied),
+    ("attempts-cancelled", Event::Cancelled),
+];
 
 /// A load and a store cost less than an atomic addition, and are enough for
 /// a single writer.
@@ -67,6 +86,11 @@ impl Default for Counters {
             not_held: AtomicU64::new(0),
             names_resolved: AtomicU64::new(0),
             names_failed: AtomicU64::new(0),
+            transactions: AtomicU64::new(0),
+            events: zeros(),
+            handed_over: AtomicU64::new(0),
+            not_handed_over: AtomicU64::new(0),
+            came_back: AtomicU64::new(0),
         }
     }
 }
@@ -109,11 +133,48 @@ impl Counters {
 
     #[cold]
     pub(super) fn replied(&self, reply: &Reply) {
-        let at = Status::ALL.iter().position(|&known| known == reply.status);
-        add(&self.replies[at.unwrap_or(0)], 1);
+        self.reply(reply.status);
         if reply.reason == Reason::TooManyNames {
             add(&self.not_held, 1);
         }
+    }
+
+    fn reply(&self, status: Status) {
+        let at = Status::ALL.iter().position(|&known| known == status);
+        add(&self.replies[at.unwrap_or(0)], 1);
+    }
+
+    /// What has happened to a transaction.
+    pub(super) fn transaction(&self, event: Event) {
+        match event {
+            Event::Replied(status) => self.reply(status),
+            event => {
+                let at = EVENTS.iter().position(|(_, known)| *known == event);
+                add(&self.events[at.unwrap_or(0)], 1);
+            }
+        }
+    }
+
+    /// How many transactions there are.
+    pub(super) fn transactions(&self, n: usize) {
+        self.transactions.store(n as u64, Ordering::Relaxed);
+    }
+
+    /// A datagram was given to another worker, or could not be.
+    #[cold]
+    pub(super) fn handed_over(&self, posted: bool) {
+        let counter = if posted {
+            &self.handed_over
+        } else {
+            &self.not_handed_over
+        };
+        add(counter, 1);
+    }
+
+    /// ICMP has brought a datagram back.
+    #[cold]
+    pub(super) fn came_back(&self) {
+        add(&self.came_back, 1);
     }
 
     /// A request waits for the name of its next hop.
@@ -176,6 +237,7 @@ impl Totals {
             ("responses-forwarded".to_owned(), sum(&|w| &w.responses)),
         ];
         values.extend(snapshot.requests());
+        values.extend(snapshot.suspected());
         values.extend(snapshot.last_in_dialog(super::now(shared.started)));
         for (number, worker) in workers.iter().enumerate() {
             let name = format!("worker-{number}-received");
@@ -194,6 +256,15 @@ impl Totals {
             ("names-resolved".to_owned(), sum(&|w| &w.names_resolved)),
             ("names-failed".to_owned(), sum(&|w| &w.names_failed)),
         ];
+        rare.extend([
+            ("transactions".to_owned(), sum(&|w| &w.transactions)),
+            ("handed-over".to_owned(), sum(&|w| &w.handed_over)),
+            ("not-handed-over".to_owned(), sum(&|w| &w.not_handed_over)),
+            ("came-back".to_owned(), sum(&|w| &w.came_back)),
+        ]);
+        for (i, (name, _)) in EVENTS.iter().enumerate() {
+            rare.push(((*name).to_owned(), sum(&|w| &w.events[i])));
+        }
         for (i, status) in Status::ALL.iter().enumerate() {
             rare.push((format!("reply-{}", status.code()), sum(&|w| &w.replies[i])));
         }

@@ -6,7 +6,10 @@
 //! once for a batch that has requests of dialogs.
 
 mod counters;
+mod handover;
+mod outlet;
 mod pace;
+mod relay;
 mod snapshot;
 
 use std::io;
@@ -21,11 +24,15 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::config::{Config, Gso};
 use crate::net::{InRun, Limits, ReceiveBatch, SendBatch, Sent, Socket};
-use crate::proxy::{Also, Datagram, Decision, HostPort, Reason, ReplyLimiter, Scratch};
+use crate::proxy::{Also, Datagram, Decision, HostPort, Reason, ReplyLimiter};
 use crate::resolver::{Answer, Client, Held, Questions};
+use crate::transaction::AttemptId;
 
 pub use counters::{Counters, Totals};
+pub use handover::{Handed, Handovers};
+use outlet::Trouble;
 use pace::{Next, Pace};
+use relay::{Relaying, Step};
 pub use snapshot::Snapshot;
 
 /// What one worker needs to run.
@@ -39,12 +46,17 @@ pub struct Worker {
     limiter: ReplyLimiter,
     /// Where names are resolved.
     resolver: Option<Client>,
+    /// The transactions; `None`: nothing is relayed with one.
+    relaying: Option<Relaying>,
     shared: Arc<Shared>,
     poll: Poll,
     batch: usize,
     limits: Limits,
     pace: Pace,
 }
+
+/// Datagrams to send; those of attempts say of which.
+type Batch = SendBatch<AttemptId>;
 
 /// What all workers read, and the supervisor writes.
 pub struct Shared {
@@ -78,6 +90,7 @@ impl Worker {
         counters: Arc<Counters>,
         limiter: ReplyLimiter,
         questions: Option<Questions>,
+        handovers: Handovers,
         config: &Config,
     ) -> io::Result<(Self, Arc<Waker>)> {
         let poll = Poll::new()?;
@@ -90,6 +103,14 @@ impl Worker {
             Gso::Exact => Limits::EXACT,
             Gso::Off => Limits::OFF,
         };
+        let stateful = &config.stateful;
+        let relaying = if stateful.methods.is_empty() {
+            None
+        } else {
+            relay::hear_errors(&sockets)?;
+            handovers.woken_by(number, Arc::clone(&waker))?;
+            Some(Relaying::new(stateful, number, config.workers, handovers))
+        };
         let worker = Self {
             sockets,
             watched,
@@ -97,6 +118,7 @@ impl Worker {
             counters,
             limiter,
             resolver: questions.map(client),
+            relaying,
             poll,
             batch: config.batch,
             limits,
@@ -128,10 +150,19 @@ impl Worker {
                     Next::Look => ready.fill(true),
                 }
             }
-            self.take_answers(latest.load(), &mut out, &mut scratch);
+            let mut step = Step {
+                snapshot: latest.load(),
+                out: &mut out,
+                scratch: &mut scratch,
+                noted: None,
+            };
+            self.take_answers(&mut step);
+            if self.relaying.is_some() {
+                self.see_to_transactions(&mut step);
+            }
             for (listener, ready) in ready.iter_mut().enumerate().filter(|(_, ready)| **ready) {
-                let snapshot = latest.load();
-                *ready = self.batch(listener, snapshot, &mut received, &mut out, &mut scratch)?;
+                step.noted = None;
+                *ready = self.batch(listener, &mut received, &mut step)?;
             }
         }
         Ok(())
@@ -140,12 +171,17 @@ impl Worker {
     /// Sleeps until a datagram comes, and notes where.
     fn wait(&mut self, events: &mut Events, ready: &mut [bool]) -> io::Result<()> {
         self.watch_all()?;
-        match self.poll.poll(events, None) {
+        let patience = (self.relaying.as_ref())
+            .and_then(|relaying| relaying.patience(now(self.shared.started)));
+        match self.poll.poll(events, patience) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
         }
         for event in events.iter().filter(|event| event.token() != WAKER) {
             ready[event.token().0] = true;
+            if let (true, Some(relaying)) = (event.is_error(), &mut self.relaying) {
+                relaying.trouble.disturbed = true;
+            }
         }
         Ok(())
     }
@@ -184,82 +220,82 @@ impl Worker {
     fn batch(
         &mut self,
         listener: usize,
-        snapshot: &Snapshot,
         received: &mut ReceiveBatch,
-        out: &mut SendBatch,
-        scratch: &mut Scratch,
+        step: &mut Step<'_>,
     ) -> io::Result<bool> {
         let n = match received.receive(&self.sockets[listener]) {
             Ok(n) => n,
             Err(error) => {
-                self.counters.receive_error(&error);
                 // An error of an earlier send; what is queued is still there.
+                match &mut self.relaying {
+                    Some(relaying) => relaying.trouble.disturbed = true,
+                    None => self.counters.receive_error(&error),
+                }
                 return Ok(true);
             }
         };
         if n >= WORTH_UNWATCHING {
             self.unwatch(listener)?;
         }
-        let mut noted = None;
         for (bytes, source) in received.datagrams() {
             let datagram = Datagram {
                 bytes,
                 source,
                 listener,
             };
-            self.decide(&datagram, snapshot, out, scratch, &mut noted);
+            self.take(step, &datagram);
         }
-        flush(out, &self.sockets, &self.counters);
+        self.flush(step);
         self.counters.received(n);
         self.pace.took(n);
         Ok(n == received.size())
     }
 
-    /// Decides one datagram, and does what was decided. The time is read once
-    /// for all that share `noted`.
+    /// Has room for a datagram and what it may bring with it.
     #[inline]
-    fn decide(
-        &mut self,
-        datagram: &Datagram<'_>,
-        snapshot: &Snapshot,
-        out: &mut SendBatch,
-        scratch: &mut Scratch,
-        noted: &mut Option<u64>,
-    ) {
+    fn make_room(&mut self, out: &mut Batch) {
         if !out.has_room(1 + Also::MOST) {
-            flush(out, &self.sockets, &self.counters);
+            let mut none = Trouble::default();
+            flush(out, &self.sockets, &self.counters, &mut none);
         }
-        let decision = snapshot.proxy().decide(datagram, scratch, out.space());
+    }
+
+    /// Does what was decided of a datagram; its octets are in the space of
+    /// the batch.
+    #[inline]
+    fn carry_out(&mut self, step: &mut Step<'_>, datagram: &Datagram<'_>, decision: Decision) {
         match decision {
             Decision::Forward(forward) => {
                 let run = InRun {
                     padding_at: forward.padding_at,
                     call: forward.call,
                 };
-                out.push(forward.length, forward.to, forward.listener, Some(run));
-                for to in scratch.also() {
+                let out = &mut *step.out;
+                out.push(
+                    forward.length,
+                    forward.to,
+                    forward.listener,
+                    Some(run),
+                    None,
+                );
+                for to in step.scratch.also() {
                     out.repeat(*to, forward.listener, forward.call);
                     self.counters.second_chance();
                 }
-                self.counters.forwarded(&forward);
-                let tallies = snapshot.tallies(self.number);
-                if let Some((set, destination)) = forward.way.destination() {
-                    tallies.sent(set, destination);
-                }
-                if let Some((set, destination)) = forward.dialog {
-                    let now = *noted.get_or_insert_with(|| now(self.shared.started));
-                    tallies.in_dialog(set, destination, now);
-                }
+                let tallies = step.snapshot.tallies(self.number);
+                let now = || *step.noted.get_or_insert_with(|| now(self.shared.started));
+                outlet::count(&forward, &self.counters, tallies, now);
             }
             Decision::Reply(reply) => {
                 if self.limiter.allow(reply.sender, now(self.shared.started)) {
-                    out.push(reply.length, reply.to, datagram.listener, None);
+                    step.out
+                        .push(reply.length, reply.to, datagram.listener, None, None);
                     self.counters.replied(&reply);
                 } else {
                     self.counters.dropped(Reason::ReplyLimit);
                 }
             }
-            Decision::Resolve => self.hold(datagram, scratch.names_mut().hold()),
+            Decision::Resolve => self.hold(datagram, step.scratch.names_mut().hold()),
             Decision::Drop(reason) => self.counters.dropped(reason),
         }
     }
@@ -281,12 +317,12 @@ impl Worker {
     }
 
     /// Decides the requests that the resolver has given back.
-    fn take_answers(&mut self, snapshot: &Snapshot, out: &mut SendBatch, scratch: &mut Scratch) {
+    fn take_answers(&mut self, step: &mut Step<'_>) {
         if self.resolver.is_none() {
             return;
         }
-        if !scratch.names().is_empty() {
-            scratch.names_mut().forget(now(self.shared.started));
+        if !step.scratch.names().is_empty() {
+            step.scratch.names_mut().forget(now(self.shared.started));
         }
         while let Some(answer) = self.resolver.as_ref().and_then(Client::answer) {
             let Answer {
@@ -297,7 +333,7 @@ impl Worker {
             } = answer;
             let resolved = !servers.is_empty();
             let until = now(self.shared.started) + ttl.as_millis() as u64;
-            if scratch.names_mut().learn(name, servers, until) {
+            if step.scratch.names_mut().learn(name, servers, until) {
                 self.counters.answered(resolved);
             }
             let datagram = Datagram {
@@ -305,9 +341,9 @@ impl Worker {
                 source: held.source,
                 listener: held.listener,
             };
-            self.decide(&datagram, snapshot, out, scratch, &mut None);
+            self.take(step, &datagram);
         }
-        flush(out, &self.sockets, &self.counters);
+        self.flush(step);
     }
 }
 
@@ -316,10 +352,14 @@ fn now(started: Instant) -> u64 {
     CLOCK_START + started.elapsed().as_millis() as u64
 }
 
-fn flush(out: &mut SendBatch, sockets: &[Socket], counters: &Counters) {
+fn flush(out: &mut Batch, sockets: &[Socket], counters: &Counters, trouble: &mut Trouble) {
     out.flush(sockets, |sent| match sent {
         Sent::Run(datagrams) => counters.sent_run(datagrams),
         Sent::Refusal => counters.refused_run(),
-        Sent::Failure(error) => counters.send_error(&error),
+        Sent::Failure(error, attempt) => {
+            counters.send_error(&error);
+            trouble.failed.extend(attempt);
+        }
+        Sent::Disturbed(_) => trouble.disturbed = true,
     });
 }

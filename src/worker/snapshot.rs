@@ -29,6 +29,8 @@ pub(super) struct Tally {
     /// When the last request within a dialog went to it or came from it, in
     /// milliseconds; 0: never.
     last_in_dialog: AtomicU64,
+    /// Times that a transaction found it silent, unreachable or busy.
+    suspected: AtomicU64,
 }
 
 impl Snapshot {
@@ -75,6 +77,14 @@ impl Snapshot {
         places(&self.proxy).map(|((set, address), place)| {
             let requests = self.each(place, |tally| &tally.requests);
             (format!("to-{set}-{address}"), requests.sum())
+        })
+    }
+
+    /// Times that transactions had to go elsewhere, where there were any.
+    pub(super) fn suspected(&self) -> impl Iterator<Item = (String, u64)> {
+        places(&self.proxy).filter_map(|((set, address), place)| {
+            let times = self.each(place, |tally| &tally.suspected).sum();
+            (times > 0).then(|| (format!("suspected-{set}-{address}"), times))
         })
     }
 
@@ -131,6 +141,12 @@ impl Tallies {
     pub(super) fn in_dialog(&self, set: usize, destination: usize, now: u64) {
         let last = &self.0[set][destination].last_in_dialog;
         last.store(now, Ordering::Relaxed);
+    }
+
+    /// Counts a lesson about a destination.
+    #[cold]
+    pub(super) fn suspected(&self, set: usize, destination: usize) {
+        add(&self.0[set][destination].suspected, 1);
     }
 
     /// Counts a request to a destination.

@@ -1,9 +1,8 @@
 //! The program that steers datagrams, run as the kernel would run it; and what
 //! it is to do, read plainly.
 
-use viaduct::net::steer::{
-    BEHIND_BLOCK, BLOCK, FINISHER, HASHED, Instruction, MULTIPLIER, SEARCH_START, SEED,
-};
+use viaduct::net::steer::{BEHIND_BLOCK, BLOCK, Instruction, SEARCH_START};
+use viaduct::transaction::owner::{FINISHER, HASHED, MULTIPLIER, SEED};
 
 /// Runs classic BPF as Linux does: a load behind the end of `message` ends it
 /// with 0. Panics at anything that Linux would not have taken.

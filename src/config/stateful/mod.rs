@@ -1,11 +1,21 @@
 //! What is relayed with a transaction, and how.
 
+mod file;
+mod merge;
+pub(super) mod text;
+
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub(super) use file::StatefulDraft;
+pub use merge::StatefulSettings;
+
 /// Bounds of [`Stateful::transactions`].
 pub const TRANSACTIONS: RangeInclusive<usize> = 1..=1 << 24;
+
+/// Failure rules at most: a transaction remembers by 16 bits which it has used.
+pub(super) const MOST_RULES: usize = 16;
 
 /// Stateful relay of chosen methods (RFC 3261 §16, §17).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +73,26 @@ pub struct Timers {
     /// Retransmitted 2xx are still known to belong to it.
     pub m: Duration,
 }
+
+/// Where a timer is kept.
+pub(super) type TimerField = fn(&mut Timers) -> &mut Duration;
+
+/// The timers by the names that RFC 3261 and RFC 6026 give them.
+pub(super) const TIMERS: [(&str, TimerField); 13] = [
+    ("T1", |timers| &mut timers.t1),
+    ("T2", |timers| &mut timers.t2),
+    ("T4", |timers| &mut timers.t4),
+    ("B", |timers| &mut timers.b),
+    ("C", |timers| &mut timers.c),
+    ("D", |timers| &mut timers.d),
+    ("F", |timers| &mut timers.f),
+    ("H", |timers| &mut timers.h),
+    ("I", |timers| &mut timers.i),
+    ("J", |timers| &mut timers.j),
+    ("K", |timers| &mut timers.k),
+    ("L", |timers| &mut timers.l),
+    ("M", |timers| &mut timers.m),
+];
 
 /// A rule for failed calls.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,208 @@
+//! Whether a request is relayed with a transaction, and where it goes when a
+//! destination fails, as people are told.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+use crate::config::{Config, Destination, OnFailure};
+use crate::proxy::{Datagram, Decision, Forward, Proxy, Selection, Way};
+use crate::sip::{self, Message, StartLine};
+
+/// Other destinations that are told at most; no transaction tries more.
+const TOLD: usize = 7;
+/// Methods that can be asked of two destinations without harm.
+const REPEATABLE: [&[u8]; 3] = [b"INVITE", b"REGISTER", b"OPTIONS"];
+
+/// How a request is relayed.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum How {
+    /// With a transaction of its own.
+    Stateful,
+    /// With that of the request that it cancels or acknowledges, if there is
+    /// one.
+    WithRequest,
+    Stateless,
+}
+
+/// What `explain` says of it.
+#[derive(Debug, Serialize)]
+pub(super) struct Relayed<'a> {
+    relay: How,
+    failover: Option<Failover<'a>>,
+    /// Why no other destination is tried, where a transaction cannot.
+    alone: Option<&'static str>,
+    /// The rules that its failure can come to.
+    rules: Vec<Rule<'a>>,
+}
+
+/// When other destinations are tried, beside one that cannot be reached.
+#[derive(Debug, Serialize)]
+struct Failover<'a> {
+    /// After this silence; `None`: it could be done twice.
+    silent_ms: Option<u128>,
+    /// After these final responses.
+    status: &'a [u16],
+    /// In this order.
+    then: Vec<&'a str>,
+}
+
+#[derive(Debug)]
+struct Rule<'a> {
+    rule: &'a OnFailure,
+    config: &'a Config,
+}
+
+impl Serialize for Rule<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { rule, config } = self;
+        let told = serde_json::json!({
+            "status": rule.statuses,
+            "set": config.sets[rule.set].name,
+            "request_uri": rule.request_uri,
+        });
+        told.serialize(serializer)
+    }
+}
+
+impl<'a> Relayed<'a> {
+    /// `None` for what is no request, or is not relayed.
+    pub(super) fn of(
+        config: &'a Config,
+        proxy: &'a Proxy,
+        datagram: &Datagram<'_>,
+        decision: Decision,
+    ) -> Option<Self> {
+        let message = sip::scan(datagram.bytes).ok()?;
+        let StartLine::Request { method, .. } = message.start else {
+            return None;
+        };
+        let method = method.of(message.bytes);
+        let stateful = &config.stateful;
+        let way = match decision {
+            Decision::Forward(Forward { way, .. }) => way,
+            Decision::Resolve => Way::Outbound,
+            Decision::Reply(_) | Decision::Drop(_) => return None,
+        };
+        let mut relayed = Self {
+            relay: How::Stateless,
+            failover: None,
+            alone: None,
+            rules: Vec::new(),
+        };
+        if matches!(method, b"ACK" | b"CANCEL") && !stateful.methods.is_empty() {
+            relayed.relay = How::WithRequest;
+        } else if stateful.relays(method) {
+            relayed.relay = How::Stateful;
+            match way {
+                _ if in_dialog(&message) => relayed.alone = Some("its dialog is there"),
+                Way::Selected(selection) => {
+                    let repeatable = REPEATABLE.contains(&method);
+                    relayed.failover = Some(Failover {
+                        silent_ms: repeatable.then_some(stateful.failover_after.as_millis()),
+                        status: &stateful.failover_status,
+                        then: others(config, proxy, datagram, selection),
+                    });
+                    relayed.rules = rules(config, selection.set);
+                }
+                _ => relayed.alone = Some("no policy chose: it names where it goes"),
+            }
+        }
+        Some(relayed)
+    }
+}
+
+/// The other destinations in the order in which they are tried.
+fn others<'a>(
+    config: &'a Config,
+    proxy: &Proxy,
+    datagram: &Datagram<'_>,
+    selection: Selection,
+) -> Vec<&'a str> {
+    let Selection {
+        set,
+        hash,
+        destination,
+    } = selection;
+    let (key, _) = proxy.key(datagram, set).unwrap_or_default();
+    let destinations = &config.sets[set].destinations;
+    let mut passed = vec![destinations[destination].address];
+    let mut others = Vec::new();
+    while others.len() < TOLD {
+        let is_passed = |each: &Destination| passed.contains(&each.address);
+        let next = proxy.dispatcher().sets()[set].next(hash, &key, is_passed);
+        let Some(next) = next else { break };
+        passed.push(destinations[next].address);
+        others.push(&*destinations[next].uri);
+    }
+    others
+}
+
+fn in_dialog(message: &Message<'_>) -> bool {
+    let to = sip::address(message.bytes, message.to.value);
+    to.is_some_and(|to| !to.tag.is_empty())
+}
+
+/// The rules for failures of `set`, and for those of the sets that they lead
+/// to, in the order of the file.
+fn rules(config: &Config, set: usize) -> Vec<Rule<'_>> {
+    let rules = &config.stateful.on_failure;
+    let mut reached = vec![set];
+    let mut at = 0;
+    let applies =
+        |rule: &OnFailure, set: usize| rule.from_sets.is_empty() || rule.from_sets.contains(&set);
+    while at < reached.len() {
+        let from = reached[at];
+        for rule in rules.iter().filter(|rule| applies(rule, from)) {
+            if !reached.contains(&rule.set) {
+                reached.push(rule.set);
+            }
+        }
+        at += 1;
+    }
+    let possible = rules
+        .iter()
+        .filter(|rule| reached.iter().any(|set| applies(rule, *set)));
+    possible.map(|rule| Rule { rule, config }).collect()
+}
+
+/// The lines of the explanation.
+impl fmt::Display for Relayed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = match self.relay {
+            How::Stateful => "stateful",
+            How::WithRequest => {
+                "with the transaction of its request, or stateless where there is none"
+            }
+            How::Stateless => "stateless",
+        };
+        writeln!(f, "relay      {how}")?;
+        if let Some(why) = self.alone {
+            writeln!(f, "next       no other destination: {why}")?;
+        }
+        if let Some(failover) = &self.failover {
+            writeln!(f, "next       {failover}")?;
+        }
+        for Rule { rule, config } in &self.rules {
+            writeln!(f, "on failure {}", rule.text(&config.sets))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Failover<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.then.is_empty() {
+            return f.write_str("no other destination: the set has none");
+        }
+        write!(f, "{} (when it is unreachable", self.then.join(", then "))?;
+        if let Some(time) = self.silent_ms {
+            write!(f, ", silent for {time} ms")?;
+        }
+        for status in self.status {
+            write!(f, ", answers {status}")?;
+        }
+        f.write_str(")")
+    }
+}

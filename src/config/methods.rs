@@ -1,0 +1,57 @@
+//! Methods as an operator writes them.
+
+use super::diagnostic::{Fault, Report};
+use super::table::Placed;
+use super::text::is_token;
+
+/// Methods in common use, to notice the wrong case.
+const METHODS: [&str; 14] = [
+    "INVITE",
+    "ACK",
+    "BYE",
+    "CANCEL",
+    "REGISTER",
+    "OPTIONS",
+    "PRACK",
+    "SUBSCRIBE",
+    "NOTIFY",
+    "PUBLISH",
+    "INFO",
+    "REFER",
+    "MESSAGE",
+    "UPDATE",
+];
+
+/// Reads a method; its case is that of the wire.
+pub fn method(text: &str) -> Result<String, Fault> {
+    if is_token(text) {
+        Ok(text.to_owned())
+    } else {
+        Err(Fault::new(format!("`{text}` is not a method")).help("write INVITE, REGISTER …"))
+    }
+}
+
+/// Reads a method that can have a transaction of its own.
+pub fn stateful_method(text: &str) -> Result<String, Fault> {
+    for attached in ["ACK", "CANCEL"] {
+        if text.eq_ignore_ascii_case(attached) {
+            return Err(Fault::new(format!("{attached} has no choice of its own"))
+                .why("it goes with the transaction of its request (RFC 3261 §9.2, §17.1.1.3)")
+                .help("name the method of the request, INVITE"));
+        }
+    }
+    method(text)
+}
+
+/// Warns of methods in common use that are written in the wrong case.
+pub(super) fn notice_case(methods: &[Placed<String>], report: &mut Report) {
+    for written in methods {
+        let upper = written.value.to_ascii_uppercase();
+        if upper != written.value && METHODS.contains(&upper.as_str()) {
+            let fault = Fault::new(format!("no request has the method `{}`", written.value))
+                .why("methods are case-sensitive (RFC 3261 §7.1)")
+                .help(format!("write `{upper}`"));
+            report.warning(&written.origin, fault);
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Flags and file become one [`Stateful`]; what its values say of each other
+//! and of the rest is checked.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::file::{OnFailureDraft, StatefulDraft};
+use super::{Accounting, AccountingTarget, MOST_RULES, OnFailure, Stateful, TIMERS, Timers, text};
+use crate::config::Set;
+use crate::config::diagnostic::{Fault, Origin, Report};
+use crate::config::methods::notice_case;
+use crate::config::table::Placed;
+use crate::config::validate::position;
+
+/// What flags and environment say of stateful relay.
+#[derive(Clone, Debug, Default)]
+pub struct StatefulSettings {
+    /// See [`Stateful::methods`]; the default is none.
+    pub methods: Option<Vec<String>>,
+    /// See [`Stateful::transactions`]; the default is 131072.
+    pub transactions: Option<usize>,
+    /// Timers by the names of RFC 3261 and RFC 6026, whose values are the
+    /// default; the last of a name counts.
+    pub timers: Vec<(&'static str, Duration)>,
+    /// See [`Stateful::failover_after`]; the default is 1 second.
+    pub failover_after: Option<Duration>,
+    /// See [`Stateful::failover_status`]; the default is 503.
+    pub failover_status: Option<Vec<u16>>,
+    /// See [`Stateful::retry_after_cap`]; the default is 30 seconds.
+    pub retry_after_cap: Option<Duration>,
+    /// See [`Stateful::ring_timeout`]; the default is 0.
+    pub ring_timeout: Option<Duration>,
+    /// See [`Accounting::target`]; the default is none.
+    pub accounting: Option<AccountingTarget>,
+    /// See [`Accounting::methods`]; the default is all stateful ones.
+    pub accounting_methods: Option<Vec<String>>,
+}
+
+/// "MUST be larger than 3 minutes" (RFC 3261 §16.6 item 11).
+const C_ABOVE: Duration = Duration::from_secs(180);
+/// "at least 32 seconds for unreliable transports" (RFC 3261 §17.1.1.2).
+const D_FROM: Duration = Duration::from_secs(32);
+
+impl StatefulDraft {
+    /// Takes the defaults for what is not said. A path in the file is relative
+    /// to `base`.
+    pub(in crate::config) fn finish(
+        self,
+        base: &Path,
+        sets: &[Placed<Set>],
+        report: &mut Report,
+    ) -> Stateful {
+        let default = Stateful::default();
+        let timers = self.timers(report);
+        let failover_after = match &self.failover_after {
+            Some(time) => time.value,
+            None => default.failover_after,
+        };
+        self.check_failover(failover_after, &timers, report);
+        self.check_effects(report);
+        if let Some(excess) = self.on_failure.get(MOST_RULES) {
+            let fault = Fault::new(format!("there are {} failure rules", self.on_failure.len()));
+            report.error(
+                &excess.origin,
+                fault.why(format!("{MOST_RULES} is the most")),
+            );
+        }
+        let on_failure = self.on_failure.into_iter();
+        let on_failure = on_failure.map(|draft| rule(draft, sets, report)).collect();
+        let accounting_methods = values(self.accounting_methods);
+        let accounting = self.accounting.map(|target| Accounting {
+            target: rebase(target, base),
+            methods: accounting_methods,
+        });
+        Stateful {
+            methods: values(self.methods),
+            transactions: self.transactions.unwrap_or(default.transactions),
+            timers,
+            failover_after,
+            failover_status: self.failover_status.unwrap_or(default.failover_status),
+            retry_after_cap: self.retry_after_cap.unwrap_or(default.retry_after_cap),
+            ring_timeout: self
+                .ring_timeout
+                .map_or(default.ring_timeout, |time| time.value),
+            on_failure,
+            accounting,
+        }
+    }
+
+    /// Those that are given, the others after T1, T2 and T4.
+    fn timers(&self, report: &mut Report) -> Timers {
+        let given = |name, default| self.timers.get(name).map_or(default, |time| time.value);
+        let Timers { t1, t2, t4, .. } = Timers::default();
+        let mut timers = Timers::of(given("T1", t1), given("T2", t2), given("T4", t4));
+        for (name, field) in TIMERS {
+            let field = field(&mut timers);
+            *field = given(name, *field);
+        }
+        if let Some(c) = self.timers.get("C").filter(|c| c.value <= C_ABOVE) {
+            let fault = Fault::new("timer C is not longer than 3 minutes")
+                .why("calls that ring for longer are given up (RFC 3261 §16.6 item 11)")
+                .help("give 181s, and end calls that ring for too long by `ring-timeout`");
+            report.warning(&c.origin, fault);
+        }
+        if let Some(d) = self.timers.get("D").filter(|d| d.value < D_FROM) {
+            let fault = Fault::new("timer D is shorter than 32 seconds")
+                .why("a failure that comes again later is not acknowledged (RFC 3261 §17.1.1.2)")
+                .help("give 32s");
+            report.warning(&d.origin, fault);
+        }
+        timers
+    }
+
+    /// Checks that a silent destination is given up before the transaction is.
+    fn check_failover(&self, after: Duration, timers: &Timers, report: &mut Report) {
+        let origin = |time: &Placed<Duration>| time.origin.clone();
+        let given = self.failover_after.as_ref();
+        let given = given.or_else(|| self.timers.get("B").or_else(|| self.timers.get("T1")));
+        if after >= timers.b {
+            let fault = Fault::new("no destination is given up for its silence")
+                .why(format!(
+                    "`failover-after` ({}) is not shorter than timer B ({})",
+                    text::time_name(after),
+                    text::time_name(timers.b)
+                ))
+                .help("give it two or three times T1");
+            report.warning(&given.map_or(Origin::Nowhere, origin), fault);
+        }
+    }
+
+    /// Warns of what has no effect with these methods.
+    fn check_effects(&self, report: &mut Report) {
+        let methods = self.methods.as_deref().unwrap_or_default();
+        notice_case(methods, report);
+        let is_stateful = |name: &str| methods.iter().any(|method| method.value == name);
+        let none = "no method is relayed statefully";
+        let add = "add `stateful = [\"INVITE\"]`, or --stateful INVITE";
+        let rings = self.ring_timeout.as_ref();
+        let rings = rings.filter(|time| !time.value.is_zero() && !is_stateful("INVITE"));
+        if let Some(time) = rings {
+            let fault = Fault::new("`ring-timeout` has no effect")
+                .why("INVITE is not relayed statefully")
+                .help(add);
+            report.warning(&time.origin, fault);
+        }
+        if methods.is_empty() {
+            for rule in &self.on_failure {
+                let fault = Fault::new("the failure rule has no effect").why(none);
+                report.warning(&rule.origin, fault.help(add));
+            }
+        }
+        let accounted = self.accounting_methods.as_deref().unwrap_or_default();
+        match &self.accounting {
+            Some(target) if methods.is_empty() => {
+                let fault = Fault::new("nothing is accounted").why(none).help(add);
+                report.warning(&target.origin, fault);
+            }
+            Some(_) => {
+                notice_case(accounted, report);
+                for method in accounted.iter().filter(|each| !is_stateful(&each.value)) {
+                    let fault = Fault::new(format!("`{}` is not accounted", method.value))
+                        .why("it is not relayed statefully")
+                        .help("add it to `stateful`, or leave it out here");
+                    report.warning(&method.origin, fault);
+                }
+            }
+            None => {
+                if let Some(method) = accounted.first() {
+                    let fault = Fault::new("nothing is accounted").why("no target is given");
+                    report.warning(&method.origin, fault.help("add --accounting TARGET"));
+                }
+            }
+        }
+    }
+}
+
+/// Turns the names in a rule into indices.
+fn rule(draft: OnFailureDraft, sets: &[Placed<Set>], report: &mut Report) -> OnFailure {
+    let names: Vec<&str> = sets.iter().map(|set| set.value.name.as_str()).collect();
+    let mut find =
+        |name: &Placed<String>| report.check(&name.origin, position("set", &name.value, &names));
+    let set = find(&draft.set);
+    let from_sets: Vec<_> = draft.from_sets.iter().filter_map(find).collect();
+    if let (Some(set), [from], None) = (set, &*from_sets, &draft.request_uri)
+        && set == *from
+    {
+        let fault = Fault::new(format!(
+            "what fails in set `{0}` goes to set `{0}`",
+            names[set]
+        ))
+        .why("the set that has failed is asked the same again")
+        .help(
+            "name another set, or give a `request-uri`; for another destination of the same \
+                 set there is `failover-status`",
+        );
+        report.warning(&draft.set.origin, fault);
+    }
+    OnFailure {
+        statuses: draft.statuses,
+        set: set.unwrap_or_default(),
+        request_uri: draft.request_uri,
+        from_sets,
+    }
+}
+
+fn rebase(target: Placed<AccountingTarget>, base: &Path) -> AccountingTarget {
+    match (target.origin, target.value) {
+        (Origin::File(..), AccountingTarget::File(path)) => AccountingTarget::File(base.join(path)),
+        (Origin::File(..), AccountingTarget::Socket(path)) => {
+            AccountingTarget::Socket(base.join(path))
+        }
+        (_, target) => target,
+    }
+}
+
+fn values(methods: Option<Vec<Placed<String>>>) -> Vec<String> {
+    let methods = methods.unwrap_or_default().into_iter();
+    methods.map(|method| method.value).collect()
+}

@@ -1,0 +1,193 @@
+//! What ICMP tells of datagrams that did not arrive.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+
+use super::Socket;
+use super::name::{NAME_MAX, Name};
+
+/// Octets of a datagram that an error brings back at most: a host or router
+/// returns 576 octets at most with its own headers (RFC 1812 §4.3.2.3), over
+/// IPv6 1,280 (RFC 4443 §2.4 (c)).
+pub const RETURNED_MAX: usize = 1280;
+
+/// A datagram of ours that did not arrive.
+#[derive(Debug)]
+pub struct Undelivered<'a> {
+    /// Where it was to go.
+    pub to: SocketAddr,
+    /// Its first octets, as many as came back; some routers return none.
+    pub octets: &'a [u8],
+    /// What was wrong.
+    pub error: io::Error,
+}
+
+/// The control message in front of an error's octets. Where it came from
+/// follows, which is of no use here: the address of a host or router.
+#[repr(C)]
+struct Control {
+    header: libc::cmsghdr,
+    error: libc::sock_extended_err,
+    offender: Name,
+}
+
+impl Control {
+    const EMPTY: Self = Self {
+        header: libc::cmsghdr {
+            cmsg_len: 0,
+            cmsg_level: 0,
+            cmsg_type: 0,
+        },
+        error: libc::sock_extended_err {
+            ee_errno: 0,
+            ee_origin: 0,
+            ee_type: 0,
+            ee_code: 0,
+            ee_pad: 0,
+            ee_info: 0,
+            ee_data: 0,
+        },
+        offender: Name::EMPTY,
+    };
+
+    /// Whether a datagram is lost for good. One that is too long for its way
+    /// is not: from then on the kernel cuts what goes there into fragments.
+    fn is_loss(&self) -> bool {
+        let kind = (self.header.cmsg_level, self.header.cmsg_type);
+        let origin = self.error.ee_origin;
+        matches!(
+            kind,
+            (libc::SOL_IP, libc::IP_RECVERR) | (libc::SOL_IPV6, libc::IPV6_RECVERR)
+        ) && matches!(origin, libc::SO_EE_ORIGIN_ICMP | libc::SO_EE_ORIGIN_ICMP6)
+            && self.error.ee_errno != libc::EMSGSIZE as u32
+    }
+}
+
+impl Socket {
+    /// Has the kernel keep ICMP errors for [`Socket::take_undelivered`].
+    ///
+    /// From then on an error that arrives also fails the next send or receive,
+    /// whatever that is for. [`SendBatch`](super::SendBatch) repeats a send
+    /// that failed so. A receive has taken nothing then: repeat it.
+    ///
+    /// To miss none, take what there is whenever one of these tells of it:
+    /// - An event of epoll with `EPOLLERR` (`is_error()` in mio), which comes
+    ///   whatever interest was registered; edge-triggered, once for each error
+    ///   that arrives, and once when a socket is registered with errors that
+    ///   wait. The event may be all there is: a send may have taken the error
+    ///   that the next receive would fail with.
+    /// - A receive that failed.
+    /// - [`Sent::Disturbed`](super::Sent::Disturbed), which is the only sign
+    ///   while epoll does not watch the socket.
+    ///
+    /// What is not taken fills the receive buffer.
+    ///
+    /// Of sockets that share an address the kernel chooses the one that has
+    /// the error by the addresses and ports alone, not by what
+    /// [steers](super::steer): it may be another one than that which sent.
+    /// For a run that nothing has cut on its way, as over loopback, one error
+    /// comes for all: with the first octets of the run, not of each datagram.
+    ///
+    /// # Errors
+    /// As of `setsockopt`.
+    pub fn hear_errors(&self) -> io::Result<()> {
+        let (level, name) = match self.address()? {
+            SocketAddr::V4(_) => (libc::SOL_IP, libc::IP_RECVERR),
+            SocketAddr::V6(_) => (libc::SOL_IPV6, libc::IPV6_RECVERR),
+        };
+        let on: libc::c_int = 1;
+        // SAFETY: the kernel reads one int, that of `on`.
+        let result = unsafe {
+            libc::setsockopt(
+                self.as_raw_fd(),
+                level,
+                name,
+                (&raw const on).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            )
+        };
+        match result {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Takes the next datagram that came back, the first octets of it into
+    /// `buffer` ([`RETURNED_MAX`]); `None`: there is none.
+    ///
+    /// Anybody may forge one: believe only octets that prove themselves.
+    ///
+    /// # Errors
+    /// As of `recvmsg`.
+    pub fn take_undelivered<'a>(
+        &self,
+        buffer: &'a mut [u8],
+    ) -> io::Result<Option<Undelivered<'a>>> {
+        loop {
+            let mut name = Name::EMPTY;
+            let mut control = Control::EMPTY;
+            let mut vector = libc::iovec {
+                iov_base: buffer.as_mut_ptr().cast(),
+                iov_len: buffer.len(),
+            };
+            let mut header = libc::msghdr {
+                msg_name: (&raw mut name).cast(),
+                msg_namelen: NAME_MAX,
+                msg_iov: &raw mut vector,
+                msg_iovlen: 1,
+                msg_control: (&raw mut control).cast(),
+                msg_controllen: size_of::<Control>(),
+                msg_flags: 0,
+            };
+            // SAFETY: the header points to a whole name, control message and
+            // iovec, which covers `buffer`; all live until the call returns.
+            // Any octets are a value of each.
+            let length = unsafe {
+                libc::recvmsg(
+                    self.as_raw_fd(),
+                    &raw mut header,
+                    libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT,
+                )
+            };
+            if length < 0 {
+                let error = io::Error::last_os_error();
+                match error.kind() {
+                    io::ErrorKind::WouldBlock => return Ok(None),
+                    io::ErrorKind::Interrupted => continue,
+                    _ => return Err(error),
+                }
+            }
+            if control.is_loss() {
+                return Ok(Some(Undelivered {
+                    to: name.address(),
+                    octets: &buffer[..length as usize],
+                    error: io::Error::from_raw_os_error(control.error.ee_errno as i32),
+                }));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn control(origin: u8, number: i32) -> Control {
+        let mut control = Control::EMPTY;
+        control.header.cmsg_level = libc::SOL_IP;
+        control.header.cmsg_type = libc::IP_RECVERR;
+        control.error.ee_origin = origin;
+        control.error.ee_errno = number as u32;
+        control
+    }
+
+    #[test]
+    fn only_what_icmp_says_is_lost_is_lost() {
+        assert!(control(libc::SO_EE_ORIGIN_ICMP, libc::EHOSTUNREACH).is_loss());
+        assert!(control(libc::SO_EE_ORIGIN_ICMP6, libc::ECONNREFUSED).is_loss());
+        assert!(!control(libc::SO_EE_ORIGIN_ICMP, libc::EMSGSIZE).is_loss());
+        assert!(!control(libc::SO_EE_ORIGIN_LOCAL, libc::EHOSTUNREACH).is_loss());
+        assert!(!Control::EMPTY.is_loss());
+    }
+}

@@ -1,0 +1,88 @@
+//! Where what a relay sends and tells goes.
+
+use std::net::SocketAddr;
+
+use super::counters::Counters;
+use super::snapshot::{Snapshot, Tallies};
+use super::{Batch, flush};
+use crate::net::{InRun, Socket};
+use crate::proxy::Forward;
+use crate::transaction::{AttemptId, Event, Finished, Leaving, Lesson, Outbox};
+
+/// The outbox of one worker's relay.
+pub(super) struct Outlet<'a> {
+    pub(super) batch: &'a mut Batch,
+    pub(super) sockets: &'a [Socket],
+    pub(super) counters: &'a Counters,
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) tallies: &'a Tallies,
+    pub(super) trouble: &'a mut Trouble,
+    /// The time, for the tallies.
+    pub(super) now: u64,
+}
+
+/// What the kernel said of sends since somebody looked.
+#[derive(Default)]
+pub(super) struct Trouble {
+    /// Attempts that it did not take.
+    pub(super) failed: Vec<AttemptId>,
+    /// Whether ICMP errors may wait at a socket.
+    pub(super) disturbed: bool,
+}
+
+impl Outbox for Outlet<'_> {
+    fn space(&mut self) -> &mut [u8] {
+        if !self.batch.has_room(1) {
+            flush(self.batch, self.sockets, self.counters, self.trouble);
+        }
+        self.batch.space()
+    }
+
+    fn send(&mut self, leaving: &Leaving) {
+        let Leaving {
+            length,
+            to,
+            listener,
+            forward,
+            attempt,
+        } = *leaving;
+        let run = forward.map(|forward| InRun {
+            padding_at: forward.padding_at,
+            call: forward.call,
+        });
+        self.batch.push(length, to, listener, run, attempt);
+        if let Some(forward) = forward {
+            count(&forward, self.counters, self.tallies, || self.now);
+        }
+    }
+
+    fn finished(&mut self, _finished: &Finished<'_>) {}
+
+    fn learnt(&mut self, destination: SocketAddr, _lesson: Lesson) {
+        let dispatcher = self.snapshot.proxy().dispatcher();
+        if let Some((set, member)) = dispatcher.member(destination) {
+            self.tallies.suspected(set, member);
+        }
+    }
+
+    fn count(&mut self, event: Event) {
+        self.counters.transaction(event);
+    }
+}
+
+/// Counts what is sent on.
+#[inline]
+pub(super) fn count(
+    forward: &Forward,
+    counters: &Counters,
+    tallies: &Tallies,
+    now: impl FnOnce() -> u64,
+) {
+    counters.forwarded(forward);
+    if let Some((set, destination)) = forward.way.destination() {
+        tallies.sent(set, destination);
+    }
+    if let Some((set, destination)) = forward.dialog {
+        tallies.in_dialog(set, destination, now());
+    }
+}

@@ -1,0 +1,241 @@
+//! What a worker does for transactions: lends its sockets, its clock and the
+//! queues to the other workers.
+
+use std::time::Duration;
+
+use super::outlet::{Outlet, Trouble};
+use super::snapshot::Snapshot;
+use super::{Batch, Handed, Handovers, Worker, flush, now};
+use crate::config::Stateful;
+use crate::net::{RETURNED_MAX, Socket};
+use crate::proxy::{Datagram, Scratch};
+use crate::transaction::{Around, AttemptId, Received, Relay};
+
+/// Milliseconds that a timer may be late under load.
+const LATE: u64 = 8;
+
+/// ICMP errors taken from a socket at a time.
+const ERRORS: usize = 256;
+
+/// What a worker needs to relay with transactions.
+pub(super) struct Relaying {
+    relay: Relay,
+    handovers: Handovers,
+    pub(super) trouble: Trouble,
+    /// When the timers are looked at again.
+    look_at: u64,
+    /// What ICMP brings back.
+    returned: Box<[u8; RETURNED_MAX]>,
+}
+
+impl Relaying {
+    pub(super) fn new(
+        stateful: &Stateful,
+        number: usize,
+        workers: usize,
+        handovers: Handovers,
+    ) -> Self {
+        Self {
+            relay: Relay::new(stateful, number, workers),
+            handovers,
+            trouble: Trouble::default(),
+            look_at: 0,
+            returned: Box::new([0; RETURNED_MAX]),
+        }
+    }
+
+    /// How long may be slept.
+    pub(super) fn patience(&self, now: u64) -> Option<Duration> {
+        let due = self.relay.next_due()?;
+        Some(Duration::from_millis(due.saturating_sub(now)))
+    }
+}
+
+/// What all steps of one look at a socket share.
+pub(super) struct Step<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) out: &'a mut Batch,
+    pub(super) scratch: &'a mut Scratch,
+    /// The time, once somebody has asked for it.
+    pub(super) noted: Option<u64>,
+}
+
+impl Worker {
+    /// Takes a datagram in: its transaction does, or it is decided statelessly.
+    #[inline]
+    pub(super) fn take(&mut self, step: &mut Step<'_>, datagram: &Datagram<'_>) {
+        if self.relaying.is_some() {
+            let received = self.with_relay(step, |relay, around| relay.receive(around, datagram));
+            match received {
+                Some(Received::Decision(decision)) => self.carry_out(step, datagram, decision),
+                Some(Received::HandOver(worker)) => self.hand_over(worker, datagram),
+                Some(Received::Done) | None => {}
+            }
+            return;
+        }
+        self.make_room(step.out);
+        let proxy = step.snapshot.proxy();
+        let decision = proxy.decide(datagram, step.scratch, step.out.space());
+        self.carry_out(step, datagram, decision);
+    }
+
+    /// Lets `act` work with the transactions, where there are any.
+    fn with_relay<T>(
+        &mut self,
+        step: &mut Step<'_>,
+        act: impl FnOnce(&mut Relay, &mut Around<'_, Outlet<'_>>) -> T,
+    ) -> Option<T> {
+        let relaying = self.relaying.as_mut()?;
+        let now = *step.noted.get_or_insert_with(|| now(self.shared.started));
+        let mut outlet = Outlet {
+            batch: step.out,
+            sockets: &self.sockets,
+            counters: &self.counters,
+            snapshot: step.snapshot,
+            tallies: step.snapshot.tallies(self.number),
+            trouble: &mut relaying.trouble,
+            now,
+        };
+        let mut around = Around {
+            proxy: step.snapshot.proxy(),
+            scratch: step.scratch,
+            now,
+            out: &mut outlet,
+        };
+        Some(act(&mut relaying.relay, &mut around))
+    }
+
+    #[cold]
+    fn hand_over(&self, worker: usize, datagram: &Datagram<'_>) {
+        let Some(relaying) = &self.relaying else {
+            return;
+        };
+        let handed = Handed::Datagram {
+            bytes: datagram.bytes.into(),
+            source: datagram.source,
+            listener: datagram.listener,
+        };
+        let posted = relaying.handovers.post(worker, handed);
+        self.counters.handed_over(posted);
+    }
+
+    /// Does what transactions want beside datagrams: what other workers have
+    /// handed over, what came back, and what is due.
+    pub(super) fn see_to_transactions(&mut self, step: &mut Step<'_>) {
+        let number = self.number;
+        while let Some(handed) =
+            (self.relaying.as_ref()).and_then(|relaying| relaying.handovers.take(number))
+        {
+            match handed {
+                Handed::Datagram {
+                    bytes,
+                    source,
+                    listener,
+                } => {
+                    let bytes = &bytes;
+                    self.take(
+                        step,
+                        &Datagram {
+                            bytes,
+                            source,
+                            listener,
+                        },
+                    );
+                }
+                Handed::Undelivered { bytes, .. } => {
+                    self.came_back(step, &bytes);
+                }
+            }
+        }
+        let Some(relaying) = &self.relaying else {
+            return;
+        };
+        let time = *step.noted.get_or_insert_with(|| now(self.shared.started));
+        let look = relaying.look_at <= time;
+        if look || relaying.trouble.disturbed {
+            self.take_undelivered(step);
+        }
+        if look {
+            self.with_relay(step, |relay, around| relay.expire(around));
+            let held = self.relaying.as_mut().map(|relaying| {
+                relaying.look_at = time + LATE;
+                relaying.relay.len()
+            });
+            self.counters.transactions(held.unwrap_or_default());
+        }
+        self.flush(step);
+    }
+
+    /// Sends what is queued; attempts that the kernel refuses go on.
+    pub(super) fn flush(&mut self, step: &mut Step<'_>) {
+        let mut none = Trouble::default();
+        loop {
+            let trouble = match &mut self.relaying {
+                Some(relaying) => &mut relaying.trouble,
+                None => &mut none,
+            };
+            flush(step.out, &self.sockets, &self.counters, trouble);
+            let Some(attempt) = trouble.failed.pop() else {
+                return;
+            };
+            self.with_relay(step, |relay, around| relay.undeliverable(around, attempt));
+        }
+    }
+
+    /// Takes what ICMP brings back from all sockets.
+    #[cold]
+    fn take_undelivered(&mut self, step: &mut Step<'_>) {
+        let Some(relaying) = &mut self.relaying else {
+            return;
+        };
+        relaying.trouble.disturbed = false;
+        let mut returned = std::mem::replace(&mut relaying.returned, Box::new([0; RETURNED_MAX]));
+        for socket in 0..self.sockets.len() {
+            for _ in 0..ERRORS {
+                let taken = self.sockets[socket].take_undelivered(&mut *returned);
+                let Ok(Some(undelivered)) = taken else {
+                    break;
+                };
+                let octets = undelivered.octets;
+                self.counters.came_back();
+                if !self.came_back(step, octets) {
+                    self.ask_others(octets, undelivered.to);
+                }
+            }
+        }
+        if let Some(relaying) = &mut self.relaying {
+            relaying.returned = returned;
+        }
+    }
+
+    /// Tells the transaction whose request came back; false where it is not
+    /// here.
+    fn came_back(&mut self, step: &mut Step<'_>, octets: &[u8]) -> bool {
+        let proxy = step.snapshot.proxy();
+        let Some((key, number)) = proxy.returned(octets, step.scratch) else {
+            return true;
+        };
+        let attempt = AttemptId { key, number };
+        let known = self.with_relay(step, |relay, around| relay.undeliverable(around, attempt));
+        known.unwrap_or(true)
+    }
+
+    /// The kernel chooses a socket for an error by addresses alone, so that it
+    /// may be any worker's.
+    fn ask_others(&self, octets: &[u8], to: std::net::SocketAddr) {
+        let Some(relaying) = &self.relaying else {
+            return;
+        };
+        for other in (0..relaying.handovers.workers()).filter(|other| *other != self.number) {
+            let bytes = octets.into();
+            relaying
+                .handovers
+                .post(other, Handed::Undelivered { bytes, to });
+        }
+    }
+}
+
+/// Whether a socket can tell what came back.
+pub(super) fn hear_errors(sockets: &[Socket]) -> std::io::Result<()> {
+    sockets.iter().try_for_each(Socket::hear_errors)
+}

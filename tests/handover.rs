@@ -1,0 +1,162 @@
+//! What one worker posts to another arrives, in order, and wakes it.
+#![allow(missing_docs, reason = "a test binary has no readers of its API")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use mio::{Events, Poll, Token, Waker};
+use viaduct::worker::{Handed, Handovers};
+
+/// Number `number` of what `sender` posts.
+fn handed(sender: usize, number: u32) -> Handed {
+    Handed::Datagram {
+        bytes: number.to_be_bytes().into(),
+        source: SocketAddr::from(([192, 0, 2, 1], 5060)),
+        listener: sender,
+    }
+}
+
+/// Whose it is, and which one.
+fn read(handed: Handed) -> (usize, u32) {
+    let Handed::Datagram {
+        bytes, listener, ..
+    } = handed
+    else {
+        panic!("{handed:?}");
+    };
+    let bytes = bytes[..].try_into().expect("four octets");
+    (listener, u32::from_be_bytes(bytes))
+}
+
+/// What wakes worker `number`, from now on.
+fn poll(handovers: &Handovers, number: usize) -> Poll {
+    let poll = Poll::new().expect("epoll");
+    let waker = Waker::new(poll.registry(), Token(0)).expect("a waker");
+    handovers
+        .woken_by(number, Arc::new(waker))
+        .expect("a wake-up");
+    poll
+}
+
+fn is_woken(poll: &mut Poll, patience: Duration) -> bool {
+    let mut events = Events::with_capacity(1);
+    poll.poll(&mut events, Some(patience)).expect("no error");
+    !events.is_empty()
+}
+
+const LONG: Duration = Duration::from_secs(20);
+
+#[test]
+fn each_worker_takes_its_own() {
+    let handovers = Handovers::new(3);
+    assert!(handovers.post(1, handed(0, 1)));
+    assert!(handovers.post(2, handed(0, 2)));
+    assert_eq!(handovers.take(0), None);
+    assert_eq!(handovers.take(1), Some(handed(0, 1)));
+    assert_eq!(handovers.take(1), None);
+    assert_eq!(handovers.take(2), Some(handed(0, 2)));
+}
+
+#[test]
+fn a_worker_is_woken_once_for_all_that_it_has_not_taken() {
+    let handovers = Handovers::new(2);
+    let mut poll = poll(&handovers, 1);
+    assert!(is_woken(&mut poll, LONG), "for what was posted before");
+    assert_eq!(handovers.take(1), None);
+    for round in 0..3 {
+        assert!(!is_woken(&mut poll, Duration::ZERO));
+        assert!(handovers.post(1, handed(0, round)));
+        assert!(is_woken(&mut poll, LONG));
+        // It is awake, and need not be told again.
+        assert!(handovers.post(1, handed(0, round)));
+        assert!(!is_woken(&mut poll, Duration::ZERO));
+        assert_eq!(handovers.take(1), Some(handed(0, round)));
+        assert_eq!(handovers.take(1), Some(handed(0, round)));
+        assert_eq!(handovers.take(1), None);
+    }
+}
+
+#[test]
+fn a_full_inbox_refuses_and_takes_again() {
+    let handovers = Handovers::new(2);
+    let room = (0..).take_while(|number| handovers.post(1, handed(0, *number)));
+    let room = room.count() as u32;
+    assert!(room >= 256, "{room} are less than a batch");
+    assert_eq!(handovers.take(1), Some(handed(0, 0)));
+    assert!(handovers.post(1, handed(0, room)));
+    assert!(!handovers.post(1, handed(0, room + 1)));
+    for number in 1..=room {
+        assert_eq!(handovers.take(1), Some(handed(0, number)));
+    }
+    assert_eq!(handovers.take(1), None);
+}
+
+/// The taker sleeps whenever there is nothing; one wake-up that is missing and
+/// it would sleep for ever.
+#[test]
+fn nothing_is_lost_or_overtaken_while_the_taker_falls_asleep() {
+    const SENDERS: usize = 3;
+    const EACH: u32 = 20_000;
+    let handovers = Handovers::new(SENDERS + 1);
+    let mut poll = poll(&handovers, SENDERS);
+    let senders: Vec<_> = (0..SENDERS)
+        .map(|sender| {
+            let handovers = handovers.clone();
+            std::thread::spawn(move || {
+                for number in 0..EACH {
+                    while !handovers.post(SENDERS, handed(sender, number)) {
+                        std::thread::yield_now();
+                    }
+                    // Now and then, so that the taker runs dry.
+                    if number % 7 == 0 {
+                        std::thread::yield_now();
+                    }
+                }
+            })
+        })
+        .collect();
+    let mut next = [0; SENDERS];
+    while next != [EACH; SENDERS] {
+        assert!(is_woken(&mut poll, LONG), "asleep at {next:?}");
+        while let Some(handed) = handovers.take(SENDERS) {
+            let (sender, number) = read(handed);
+            assert_eq!(number, next[sender]);
+            next[sender] += 1;
+        }
+    }
+    for sender in senders {
+        sender.join().expect("no panic");
+    }
+}
+
+/// One at a time, each at another moment of the taker's last look: one wake-up
+/// that is missing and both would wait for ever.
+#[test]
+fn what_comes_while_the_taker_finds_nothing_wakes_it() {
+    const ALL: u32 = 50_000;
+    let handovers = Handovers::new(2);
+    let mut poll = poll(&handovers, 1);
+    let taken = Arc::new(AtomicU32::new(0));
+    let sender = std::thread::spawn({
+        let (handovers, taken) = (handovers.clone(), Arc::clone(&taken));
+        move || {
+            for number in 0..ALL {
+                while taken.load(Ordering::Relaxed) < number {
+                    std::hint::spin_loop();
+                }
+                (0..number % 20).for_each(|_| std::hint::spin_loop());
+                assert!(handovers.post(1, handed(0, number)));
+            }
+        }
+    });
+    while taken.load(Ordering::Relaxed) < ALL {
+        let at = taken.load(Ordering::Relaxed);
+        assert!(is_woken(&mut poll, LONG), "asleep at {at}");
+        while handovers.take(1).is_some() {
+            taken.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    sender.join().expect("no panic");
+}
