@@ -540,6 +540,7 @@ fn explain_tells_whether_a_request_is_relayed_statefully() {
     // Twice the same text would be read twice.
     let message = relay(STATEFUL, &new("MESSAGE"));
     assert_eq!(message["failover"]["silent_ms"], Value::Null);
+    assert_eq!(message["rules"], serde_json::json!([]), "a call has them");
     // What names its destination has that one only.
     for request in [
         new("BYE").to("<sip:desk@farm.example>;tag=s"),
@@ -555,4 +556,29 @@ fn explain_tells_whether_a_request_is_relayed_statefully() {
     }
     let refused = new("INVITE").max_forwards("Max-Forwards: 0");
     assert!(relay(STATEFUL, &refused).is_null());
+}
+
+#[test]
+fn run_tries_destinations_in_the_order_that_explain_tells() {
+    for policy in ["hash", "random", "round-robin", "kamailio"] {
+        let args = ["--stateful", "INVITE", "--failover-after", "300ms"];
+        let pair = Pair::start(3, &[&["--policy", policy], &args[..]].concat());
+        let scene = &pair.scene;
+        let request = scene.request("INVITE").text();
+        let told = pair.json(request.as_bytes(), &scene.caller);
+        let mut wanted = vec![told["to"].clone()];
+        let then = told["relayed"]["failover"]["then"].as_array();
+        wanted.extend(then.expect("the others").iter().cloned());
+        scene.send(request);
+        // Nobody answers.
+        let mut tried: Vec<String> = Vec::new();
+        while tried.len() < 3 {
+            let (member, _) = scene.at_farm();
+            let member = scene.farm[member].address().to_string();
+            if !tried.contains(&member) {
+                tried.push(member);
+            }
+        }
+        assert_eq!(tried, wanted, "{policy}");
+    }
 }

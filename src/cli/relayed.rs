@@ -6,13 +6,11 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 
 use crate::config::{Config, Destination, OnFailure};
-use crate::proxy::{Datagram, Decision, Forward, Proxy, Selection, Way};
+use crate::proxy::{Datagram, Decision, Forward, Proxy, Role, Selection, Way};
 use crate::sip::{self, Message, StartLine};
 
 /// Other destinations that are told at most; no transaction tries more.
 const TOLD: usize = 7;
-/// Methods that can be asked of two destinations without harm.
-const REPEATABLE: [&[u8]; 3] = [b"INVITE", b"REGISTER", b"OPTIONS"];
 
 /// How a request is relayed.
 #[derive(Debug, Serialize)]
@@ -70,7 +68,7 @@ impl<'a> Relayed<'a> {
     /// `None` for what is no request, or is not relayed.
     pub(super) fn of(
         config: &'a Config,
-        proxy: &'a Proxy,
+        proxy: &Proxy,
         datagram: &Datagram<'_>,
         decision: Decision,
     ) -> Option<Self> {
@@ -80,9 +78,9 @@ impl<'a> Relayed<'a> {
         };
         let method = method.of(message.bytes);
         let stateful = &config.stateful;
-        let way = match decision {
-            Decision::Forward(Forward { way, .. }) => way,
-            Decision::Resolve => Way::Outbound,
+        let forward = match decision {
+            Decision::Forward(forward) => Some(forward),
+            Decision::Resolve => None,
             Decision::Reply(_) | Decision::Drop(_) => return None,
         };
         let mut relayed = Self {
@@ -95,21 +93,43 @@ impl<'a> Relayed<'a> {
             relayed.relay = How::WithRequest;
         } else if stateful.relays(method) {
             relayed.relay = How::Stateful;
-            match way {
+            match forward {
                 _ if in_dialog(&message) => relayed.alone = Some("its dialog is there"),
-                Way::Selected(selection) => {
-                    let repeatable = REPEATABLE.contains(&method);
-                    relayed.failover = Some(Failover {
-                        silent_ms: repeatable.then_some(stateful.failover_after.as_millis()),
-                        status: &stateful.failover_status,
-                        then: others(config, proxy, datagram, selection),
-                    });
-                    relayed.rules = rules(config, selection.set);
-                }
+                Some(Forward {
+                    way: Way::Selected(selection),
+                    part: Some(part),
+                    ..
+                }) => relayed.add_others(config, proxy, datagram, selection, part.role),
                 _ => relayed.alone = Some("no policy chose: it names where it goes"),
             }
         }
         Some(relayed)
+    }
+
+    /// What a transaction can do where its destination fails.
+    fn add_others(
+        &mut self,
+        config: &'a Config,
+        proxy: &Proxy,
+        datagram: &Datagram<'_>,
+        selection: Selection,
+        role: Role,
+    ) {
+        let Role::Request {
+            invite, repeatable, ..
+        } = role
+        else {
+            return;
+        };
+        let stateful = &config.stateful;
+        self.failover = Some(Failover {
+            silent_ms: repeatable.then_some(stateful.failover_after.as_millis()),
+            status: &stateful.failover_status,
+            then: others(config, proxy, datagram, selection),
+        });
+        if invite {
+            self.rules = rules(config, selection.set);
+        }
     }
 }
 

@@ -190,7 +190,8 @@ impl<'a> Request<'a> {
             _ if stateful.methods.is_empty() => None,
             b"CANCEL" => Some(Role::Cancel),
             b"ACK" => Some(Role::Ack),
-            method => stateful.relays(method).then(|| Role::Request {
+            method => stateful.place(method).map(|place| Role::Request {
+                method: place,
                 invite: method == b"INVITE",
                 repeatable: matches!(method, b"INVITE" | b"REGISTER" | b"OPTIONS"),
             }),

@@ -85,11 +85,13 @@ fn part(
     if stateful.methods.is_empty() {
         return Ok(None);
     }
-    let method = message.cseq.method.of(message.bytes);
-    let to_cancel = method == b"CANCEL";
-    if !to_cancel && !stateful.relays(method) {
-        return Ok(None);
-    }
+    let method = match message.cseq.method.of(message.bytes) {
+        b"CANCEL" => None,
+        method => match stateful.place(method) {
+            None => return Ok(None),
+            place => place,
+        },
+    };
     match find(message.call_id.value.of(message.bytes), to.identity.key) {
         Found::Nowhere => Ok(None),
         Found::Elsewhere(worker) => Err(worker),
@@ -99,7 +101,7 @@ fn part(
             role: Role::Response {
                 attempt: to.attempt,
                 status,
-                to_cancel,
+                method,
             },
         })),
     }

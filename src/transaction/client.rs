@@ -2,13 +2,13 @@
 //! transactions (RFC 3261 §17.1, RFC 6026 §7.2), their CANCELs (§9.1) and ACKs
 //! (§17.1.1.3).
 
-use super::server::{interval, rule_uri};
+use super::server::interval;
 use super::table::after;
 use super::{
     Around, AttemptId, Cancel, Client, Event, Leaving, Lesson, NEVER, Outbox, Queue, Received,
     Relay, Server,
 };
-use crate::proxy::{self, Datagram, Decision, Forward, Goal, Own, Part, Proxy, Role};
+use crate::proxy::{Datagram, Decision, Forward, Leg, Own, Part, Proxy, Role};
 use crate::sip::{find_row, scan};
 
 impl Relay {
@@ -26,24 +26,34 @@ impl Relay {
         forward: &Forward,
         part: &Part,
     ) -> Received {
+        let pass = Received::Decision(Decision::Forward(*forward));
         let (
             Some(at),
             Role::Response {
                 attempt,
                 status,
-                to_cancel,
+                method,
             },
         ) = (part.at, part.role)
         else {
-            return Received::Decision(Decision::Forward(*forward));
+            return pass;
         };
+        let record = &self.table.records[at];
+        if method.is_some_and(|method| method != record.facts.method) {
+            return pass;
+        }
         let Some(attempt) = self.numbered(at, attempt) else {
-            return self.unknown(around, forward, status, to_cancel);
+            return self.unknown(around, forward, status, method.is_none());
         };
+        let cancel = self.table.attempts[attempt].cancel;
+        if method.is_none() && !matches!(cancel, Cancel::Sent | Cancel::Answered) {
+            // Of a CANCEL that was not ours, for it was here first.
+            return pass;
+        }
         self.answered(around, at, attempt);
-        if to_cancel {
+        if method.is_none() {
             let attempt = &mut self.table.attempts[attempt];
-            if status >= 200 && attempt.cancel == Cancel::Sent {
+            if status >= 200 && cancel == Cancel::Sent {
                 attempt.cancel = Cancel::Answered;
                 attempt.repeat_at = NEVER;
             }
@@ -425,54 +435,6 @@ impl Relay {
         });
     }
 
-    /// Writes the request of an attempt once more, as it was.
-    fn decide_attempt<O: Outbox>(
-        &mut self,
-        around: &mut Around<'_, O>,
-        at: u32,
-        place: u32,
-    ) -> Option<Forward> {
-        let attempt = &self.table.attempts[place];
-        let uri = rule_uri(around.proxy, attempt.rule);
-        let (number, to, listener) = (attempt.number, attempt.to.into(), attempt.listener);
-        self.decide_again(around, at, number, uri, to, listener.into())
-    }
-
-    /// Writes the request for an attempt at `to`.
-    pub(super) fn decide_again<O: Outbox>(
-        &mut self,
-        around: &mut Around<'_, O>,
-        at: u32,
-        number: u8,
-        request_uri: Option<&[u8]>,
-        to: std::net::SocketAddr,
-        listener: usize,
-    ) -> Option<Forward> {
-        let record = &self.table.records[at];
-        if record.request.is_empty() {
-            return None;
-        }
-        self.table.cells.load(record.request, &mut self.message);
-        let datagram = Datagram {
-            bytes: &self.message,
-            source: record.source.into(),
-            listener: record.listener.into(),
-        };
-        let attempt = proxy::Attempt {
-            number,
-            request_uri,
-            goal: Goal::Again(to, listener),
-        };
-        let space = around.out.space();
-        match around
-            .proxy
-            .attempt(&datagram, &attempt, around.scratch, space)
-        {
-            Decision::Forward(forward) => Some(forward),
-            _ => None,
-        }
-    }
-
     fn send_cancel<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32, place: u32) {
         self.find_head(around, at, place);
         self.table
@@ -507,17 +469,15 @@ impl Relay {
         let attempt = &self.table.attempts[place];
         self.table.cells.load(attempt.head, &mut self.head);
         let listener = usize::from(attempt.listener);
-        let length = around.proxy.own(
-            own,
-            record.identity(),
-            record.listener.into(),
-            listener,
-            attempt.number,
-            &self.head,
-            from,
-            around.scratch,
-            around.out.space(),
-        );
+        let leg = Leg {
+            identity: record.identity(),
+            came: record.listener.into(),
+            leaves: listener,
+            number: attempt.number,
+            head: &self.head,
+        };
+        let space = around.out.space();
+        let length = around.proxy.own(own, &leg, from, around.scratch, space);
         if let Some(length) = length {
             around.out.send(&Leaving {
                 length,

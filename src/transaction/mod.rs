@@ -11,10 +11,12 @@
 //! - `client`: the attempts at one destination after the other
 //! - `suspects`: destinations that new work avoids
 
+mod account;
 mod cells;
 mod client;
 mod finished;
 pub mod owner;
+mod search;
 mod server;
 mod slab;
 mod suspects;
@@ -173,14 +175,22 @@ impl Relay {
         {
             Among::HandOver(worker) => Received::HandOver(worker),
             Among::Known(part) => {
-                let Some(at) = part.at else {
-                    return Received::Done;
-                };
-                match part.role {
-                    Role::Request { .. } => self.repeated(around, at, datagram),
-                    Role::Cancel => self.cancelled(around, at, datagram),
-                    Role::Ack => return self.acknowledged(around, at, datagram),
-                    Role::Response { .. } => {}
+                let record = part.at.map(|at| (at, &self.table.records[at]));
+                match (part.role, record) {
+                    (Role::Request { method, .. }, Some((at, record)))
+                        if method == record.facts.method =>
+                    {
+                        self.repeated(around, at, datagram);
+                    }
+                    (Role::Cancel, Some((at, _))) => self.cancelled(around, at, datagram),
+                    (Role::Ack, Some((at, record)))
+                        if record.facts.invite && record.server != Server::Accepted =>
+                    {
+                        self.acknowledged(around, at);
+                    }
+                    // Of another method with the same branch; or the ACK to a
+                    // 2xx, which should have one of its own.
+                    _ => return Received::Decision(self.stateless(around, datagram)),
                 }
                 Received::Done
             }
@@ -191,6 +201,17 @@ impl Relay {
             },
             Among::None(decision) => Received::Decision(decision),
         }
+    }
+
+    /// What becomes of a datagram that only seemed to belong to a transaction.
+    #[cold]
+    fn stateless<O: Outbox>(
+        &self,
+        around: &mut Around<'_, O>,
+        datagram: &Datagram<'_>,
+    ) -> Decision {
+        let space = around.out.space();
+        around.proxy.decide(datagram, around.scratch, space)
     }
 
     fn find(&self, call_id: &[u8], key: u64) -> Found {

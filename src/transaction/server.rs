@@ -1,95 +1,13 @@
 //! What the sender of a request gets: the server transaction (RFC 3261 §17.2,
-//! RFC 6026 §7.1), the best response (§16.7), and where a failed call goes on.
+//! RFC 6026 §7.1).
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::slab::NONE;
-use super::table::{Attempt, Client, Facts, MOST_ATTEMPTS, after};
-use super::{
-    Around, Cancel, Event, Finished, Kept, Leaving, NEVER, Outbox, Outcome, Queue, Received, Relay,
-    Server, Since, Tried,
-};
-use crate::proxy::{self, Datagram, Decision, Forward, Goal, Part, Role, Selection, Status, Way};
-use crate::sip::{StartLine, scan};
+use super::table::after;
+use super::{Around, Event, Kept, Leaving, NEVER, Outbox, Relay, Server, Since};
+use crate::proxy::{Datagram, Forward, Status};
 
 impl Relay {
-    /// A request that no transaction knows: one begins.
-    pub(super) fn begin<O: Outbox>(
-        &mut self,
-        around: &mut Around<'_, O>,
-        datagram: &Datagram<'_>,
-        forward: &Forward,
-        part: &Part,
-    ) -> Received {
-        let Role::Request { invite, repeatable } = part.role else {
-            return Received::Decision(Decision::Forward(*forward));
-        };
-        let chosen = matches!(forward.way, Way::Selected(_));
-        let facts = Facts {
-            invite,
-            repeatable,
-            movable: chosen && forward.dialog.is_none(),
-            cancelled: false,
-            answered: false,
-        };
-        let Some(at) = self.open(around, datagram, part, facts) else {
-            around.out.count(Event::TableFull);
-            return Received::Decision(Decision::Forward(*forward));
-        };
-        let mut forward = *forward;
-        let mut number = 0;
-        if facts.movable && self.suspects.has(forward.to, around.now) {
-            let owner = forward.to;
-            match self.decide_next(around, at, None, None, 1, true) {
-                Some(other) => (forward, number) = (other, 1),
-                None => match self.decide_again(around, at, 0, None, owner, forward.listener) {
-                    Some(same) => forward = same,
-                    None => {
-                        self.table.close(at);
-                        return Received::Done;
-                    }
-                },
-            }
-        }
-        around.out.count(Event::Begun);
-        if self.launch(around, at, &forward, number, 0).is_none() {
-            self.table.close(at);
-            return Received::Decision(Decision::Forward(forward));
-        }
-        if invite {
-            self.say(around, at, datagram, Status::Trying);
-        }
-        self.settle(around, at);
-        Received::Done
-    }
-
-    /// Finds room for a transaction: that of one that nobody has responded to
-    /// for longer than T1, else of one that is only there for retransmissions.
-    fn open<O: Outbox>(
-        &mut self,
-        around: &mut Around<'_, O>,
-        datagram: &Datagram<'_>,
-        part: &Part,
-        facts: Facts,
-    ) -> Option<u32> {
-        if self.table.records.is_full() {
-            let t1 = around.proxy.stateful().timers.t1.as_millis() as u64;
-            let patient = |at: &u32| self.table.records[*at].received + t1 < around.now;
-            let victim = self.table.oldest(Queue::Unanswered).filter(patient);
-            let victim = victim.or_else(|| self.table.oldest(Queue::Lingering))?;
-            around.out.count(Event::Evicted);
-            self.table.close(victim);
-        }
-        let Datagram {
-            bytes,
-            source,
-            listener,
-        } = *datagram;
-        self.table
-            .open(part.identity, source, listener, facts, bytes, around.now)
-    }
-
     /// The request once more: the last response is what it gets.
     pub(super) fn repeated<O: Outbox>(
         &mut self,
@@ -119,6 +37,7 @@ impl Relay {
     ) {
         self.say(around, at, datagram, Status::Ok);
         let record = &mut self.table.records[at];
+        // Of what is no INVITE there is nothing to cancel (§9.1).
         if record.server != Server::Proceeding || !record.facts.invite {
             return;
         }
@@ -127,27 +46,15 @@ impl Relay {
         self.settle(around, at);
     }
 
-    /// The ACK to its failure; that of a 2xx goes on, should it have the same
-    /// branch.
-    pub(super) fn acknowledged<O: Outbox>(
-        &mut self,
-        around: &mut Around<'_, O>,
-        at: u32,
-        datagram: &Datagram<'_>,
-    ) -> Received {
-        let record = &mut self.table.records[at];
-        if record.server == Server::Accepted {
-            let space = around.out.space();
-            let decision = around.proxy.decide(datagram, around.scratch, space);
-            return Received::Decision(decision);
-        }
+    /// The ACK to its failure.
+    pub(super) fn acknowledged<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) {
         around.out.count(Event::Absorbed);
-        if record.server == Server::Completed && record.facts.invite {
+        let record = &self.table.records[at];
+        if record.server == Server::Completed {
             let now = record.since(around.now);
             self.confirm(around, at, now);
             self.settle(around, at);
         }
-        Received::Done
     }
 
     /// Nothing more is sent to the sender of a failed INVITE.
@@ -189,215 +96,8 @@ impl Relay {
         }
     }
 
-    /// An attempt has failed with `status`, and no other is under way: another
-    /// destination, another set, or the best response there is.
-    pub(super) fn go_on<O: Outbox>(
-        &mut self,
-        around: &mut Around<'_, O>,
-        at: u32,
-        attempt: u32,
-        status: u16,
-        moves_on: bool,
-    ) {
-        let record = &self.table.records[at];
-        if record.server != Server::Proceeding {
-            return;
-        }
-        let facts = record.facts;
-        if facts.movable && !facts.cancelled && status < 600 {
-            let set = usize::from(self.table.attempts[attempt].set);
-            let rule = self.table.attempts[attempt].rule;
-            if moves_on && self.try_next(around, at, Some(set), rule) {
-                around.out.count(Event::FailedOver);
-                return;
-            }
-            if facts.invite && self.apply_rule(around, at, set, status) {
-                return;
-            }
-        }
-        self.conclude(around, at);
-    }
-
-    /// The first rule that is for this failure, once for a transaction.
-    fn apply_rule<O: Outbox>(
-        &mut self,
-        around: &mut Around<'_, O>,
-        at: u32,
-        set: usize,
-        status: u16,
-    ) -> bool {
-        let proxy = around.proxy;
-        let rules = proxy.stateful().on_failure.iter().enumerate();
-        for (number, rule) in rules.take(16) {
-            let used = self.table.records[at].rules_used & (1 << number) != 0;
-            let from = rule.from_sets.is_empty() || rule.from_sets.contains(&set);
-            if used || !from || !rule.statuses.contains(&status) {
-                continue;
-            }
-            self.table.records[at].rules_used |= 1 << number;
-            if self.try_next(around, at, Some(rule.set), number as u8 + 1) {
-                around.out.count(Event::RuleApplied);
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Tries a destination of `set` that has not been tried.
-    pub(super) fn try_next<O: Outbox>(
-        &mut self,
-        around: &mut Around<'_, O>,
-        at: u32,
-        set: Option<usize>,
-        rule: u8,
-    ) -> bool {
-        if self.table.attempts(at).count() >= MOST_ATTEMPTS {
-            return false;
-        }
-        let number = self.table.records[at].last_number + 1;
-        let uri = rule_uri(around.proxy, rule);
-        let decided = self
-            .decide_next(around, at, set, uri, number, true)
-            .or_else(|| self.decide_next(around, at, set, uri, number, false));
-        let Some(forward) = decided else {
-            return false;
-        };
-        self.table.records[at].ring_until = NEVER;
-        self.launch(around, at, &forward, number, rule).is_some()
-    }
-
-    /// Writes the request for a destination that has not been tried, and is
-    /// no suspect where `careful`.
-    fn decide_next<O: Outbox>(
-        &mut self,
-        around: &mut Around<'_, O>,
-        at: u32,
-        set: Option<usize>,
-        request_uri: Option<&[u8]>,
-        number: u8,
-        careful: bool,
-    ) -> Option<Forward> {
-        let mut tried = [None; MOST_ATTEMPTS];
-        for (place, attempt) in tried.iter_mut().zip(self.table.attempts(at)) {
-            *place = Some(SocketAddr::from(self.table.attempts[attempt].to));
-        }
-        let (suspects, now) = (&self.suspects, around.now);
-        let passed = |destination: SocketAddr| {
-            tried.contains(&Some(destination)) || (careful && suspects.has(destination, now))
-        };
-        let record = &self.table.records[at];
-        self.table.cells.load(record.request, &mut self.message);
-        let datagram = Datagram {
-            bytes: &self.message,
-            source: record.source.into(),
-            listener: record.listener.into(),
-        };
-        let attempt = proxy::Attempt {
-            number,
-            request_uri,
-            goal: Goal::Next(set, &passed),
-        };
-        let space = around.out.space();
-        let decision = around
-            .proxy
-            .attempt(&datagram, &attempt, around.scratch, space);
-        match decision {
-            Decision::Forward(forward) if matches!(forward.way, Way::Selected(_)) => Some(forward),
-            _ => None,
-        }
-    }
-
-    /// Sends what the space holds as an attempt.
-    fn launch<O: Outbox>(
-        &mut self,
-        around: &mut Around<'_, O>,
-        at: u32,
-        forward: &Forward,
-        number: u8,
-        rule: u8,
-    ) -> Option<u32> {
-        let stateful = around.proxy.stateful();
-        let timers = &stateful.timers;
-        let record = &self.table.records[at];
-        let now = record.since(around.now);
-        let Facts {
-            invite,
-            repeatable,
-            movable,
-            ..
-        } = record.facts;
-        let patience = if invite { timers.b } else { timers.f };
-        let moves = movable && repeatable;
-        let until = if moves {
-            patience.min(stateful.failover_after)
-        } else {
-            patience
-        };
-        let set = match forward.way {
-            Way::Selected(Selection { set, .. }) => set,
-            _ => 0,
-        };
-        let attempt = self.table.add_attempt(
-            at,
-            Attempt {
-                next: NONE,
-                to: forward.to.into(),
-                listener: forward.listener as u8,
-                number,
-                client: Client::Calling,
-                cancel: Cancel::None,
-                abandoned: false,
-                timed_out: false,
-                repeats: 0,
-                rule,
-                status: 0,
-                set: set as u16,
-                start: now,
-                end: NEVER,
-                repeat_at: after(now, timers.t1),
-                until: after(now, until),
-                head: super::cells::Chain::default(),
-            },
-        )?;
-        self.table.records[at].last_number = number;
-        let patience = 2 * stateful.failover_after.as_millis() as u64;
-        self.suspects.try_again(forward.to, around.now, patience);
-        self.send_attempt(around, at, attempt, forward);
-        Some(attempt)
-    }
-
-    /// Keeps the failure with `status`, which the space holds, or which we
-    /// would have to write where it has no octets, where it is the best so far
-    /// (§16.7 item 6). False where there is no room for it.
-    pub(super) fn hold<O: Outbox>(
-        &mut self,
-        around: &mut Around<'_, O>,
-        at: u32,
-        status: u16,
-        octets: usize,
-    ) -> bool {
-        let record = &mut self.table.records[at];
-        let better = match record.kept {
-            Kept::Failure(held) => rank(status) < rank(held),
-            _ => true,
-        };
-        if !better || record.server != Server::Proceeding {
-            return true;
-        }
-        self.table.cells.free(&mut record.reply);
-        record.kept = Kept::Failure(status);
-        if octets == 0 {
-            return true;
-        }
-        match self.table.cells.keep(&around.out.space()[..octets]) {
-            Some(chain) => record.reply = chain,
-            None => return false,
-        }
-        true
-    }
-
     /// All attempts have failed: the best response is the final one.
-    fn conclude<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) {
+    pub(super) fn conclude<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) {
         let record = &self.table.records[at];
         let now = record.since(around.now);
         let timers = around.proxy.stateful().timers;
@@ -469,7 +169,7 @@ impl Relay {
     }
 
     /// Answers a datagram of the transaction itself, at once.
-    fn say<O: Outbox>(
+    pub(super) fn say<O: Outbox>(
         &mut self,
         around: &mut Around<'_, O>,
         at: u32,
@@ -563,127 +263,14 @@ impl Relay {
             self.account(around, at, status, false);
         }
     }
-
-    /// Tells of the end: with the response that is kept, or with the request
-    /// where there is none.
-    fn finish<O: Outbox>(
-        &mut self,
-        around: &mut Around<'_, O>,
-        at: u32,
-        status: u16,
-        local: bool,
-        silent: bool,
-    ) {
-        if around.proxy.stateful().accounting.is_none() {
-            return;
-        }
-        let record = &self.table.records[at];
-        let message = if silent || record.reply.is_empty() {
-            record.request
-        } else {
-            record.reply
-        };
-        self.table.cells.load(message, &mut self.message);
-        self.account(around, at, status, local);
-    }
-
-    fn account<O: Outbox>(
-        &mut self,
-        around: &mut Around<'_, O>,
-        at: u32,
-        status: u16,
-        local: bool,
-    ) {
-        let record = &self.table.records[at];
-        let time = |since: Since| record.received + u64::from(since);
-        let nobody = Tried {
-            destination: SocketAddr::from(([0, 0, 0, 0], 0)),
-            outcome: Outcome::NoAnswer,
-            status: 0,
-            start: 0,
-            end: 0,
-        };
-        let mut tried = [nobody; MOST_ATTEMPTS];
-        let mut count = 0;
-        for (place, attempt) in tried.iter_mut().zip(self.table.attempts(at)) {
-            let attempt = &self.table.attempts[attempt];
-            *place = Tried {
-                destination: attempt.to.into(),
-                outcome: match attempt.client {
-                    Client::Answered => Outcome::Answered,
-                    Client::Failed => Outcome::Failed,
-                    Client::Unreachable => Outcome::Unreachable,
-                    Client::Cancelled => Outcome::Cancelled,
-                    Client::NoAnswer | Client::Calling | Client::Proceeding => Outcome::NoAnswer,
-                },
-                status: attempt.status,
-                start: time(attempt.start),
-                end: if attempt.end == NEVER {
-                    around.now
-                } else {
-                    time(attempt.end)
-                },
-            };
-            count += 1;
-        }
-        self.table.cells.load(record.request, &mut self.head);
-        let datagram = Datagram {
-            bytes: &self.head,
-            source: record.source.into(),
-            listener: record.listener.into(),
-        };
-        let (source, request) = match around.proxy.unwrap(&datagram) {
-            Ok((unwrapped, _)) => (unwrapped.source, unwrapped.bytes),
-            Err(_) => (datagram.source, datagram.bytes),
-        };
-        let request_uri = scan(request).ok().and_then(|message| match message.start {
-            StartLine::Request { uri, .. } => Some(uri.of(message.bytes)),
-            StartLine::Response { .. } => None,
-        });
-        around.out.finished(&Finished {
-            response: &self.message,
-            request_uri: request_uri.unwrap_or_default(),
-            source,
-            status,
-            local,
-            cancelled: record.facts.cancelled,
-            received: record.received,
-            rang: (record.rang != NEVER).then(|| time(record.rang)),
-            ended: around.now,
-            tried: &tried[..count],
-        });
-    }
 }
 
 fn space_of<'s, O: Outbox>(around: &'s mut Around<'_, O>) -> &'s mut [u8] {
     around.out.space()
 }
 
-/// The Request-URI of a failure rule, counted from 1.
-pub(super) fn rule_uri(proxy: &proxy::Proxy, rule: u8) -> Option<&[u8]> {
-    let rules = &proxy.stateful().on_failure;
-    let rule = rules.get(usize::from(rule).checked_sub(1)?)?;
-    rule.request_uri.as_deref().map(str::as_bytes)
-}
-
 /// The interval of the `n`th retransmission: T1, doubled each time, up to `most`.
 pub(super) fn interval(t1: Duration, n: u8, most: Duration) -> Duration {
     let doubled = t1.saturating_mul(1 << n.min(24));
     doubled.min(most.max(t1))
-}
-
-/// The lower, the better (§16.7 item 6): 6xx, then the lowest class; of 4xx
-/// those that the sender can do something about, and last what only says that
-/// nothing came.
-fn rank(status: u16) -> (u16, u8) {
-    let class = match status / 100 {
-        6 => 0,
-        class => class,
-    };
-    let within = match status {
-        401 | 407 | 415 | 420 | 484 => 0,
-        408 | 487 | 503 => 2,
-        _ => 1,
-    };
-    (class, within)
 }

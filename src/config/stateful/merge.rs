@@ -111,21 +111,22 @@ impl StatefulDraft {
         timers
     }
 
-    /// Checks that a silent destination is given up before the transaction is.
+    /// Checks that the next destination is tried before the transaction ends.
     fn check_failover(&self, after: Duration, timers: &Timers, report: &mut Report) {
-        let origin = |time: &Placed<Duration>| time.origin.clone();
+        if after < timers.b {
+            return;
+        }
         let given = self.failover_after.as_ref();
         let given = given.or_else(|| self.timers.get("B").or_else(|| self.timers.get("T1")));
-        if after >= timers.b {
-            let fault = Fault::new("no destination is given up for its silence")
-                .why(format!(
-                    "`failover-after` ({}) is not shorter than timer B ({})",
-                    text::time_name(after),
-                    text::time_name(timers.b)
-                ))
-                .help("give it two or three times T1");
-            report.warning(&given.map_or(Origin::Nowhere, origin), fault);
-        }
+        let fault = Fault::new("`failover-after` has no effect")
+            .why(format!(
+                "timer B ({}) ends before it ({})",
+                text::time_name(timers.b),
+                text::time_name(after)
+            ))
+            .help("give it two or three times T1");
+        let origin = given.map_or(Origin::Nowhere, |time| time.origin.clone());
+        report.warning(&origin, fault);
     }
 
     /// Warns of what has no effect with these methods.
@@ -133,26 +134,25 @@ impl StatefulDraft {
         let methods = self.methods.as_deref().unwrap_or_default();
         notice_case(methods, report);
         let is_stateful = |name: &str| methods.iter().any(|method| method.value == name);
-        let none = "no method is relayed statefully";
         let add = "add `stateful = [\"INVITE\"]`, or --stateful INVITE";
-        let rings = self.ring_timeout.as_ref();
-        let rings = rings.filter(|time| !time.value.is_zero() && !is_stateful("INVITE"));
-        if let Some(time) = rings {
-            let fault = Fault::new("`ring-timeout` has no effect")
-                .why("INVITE is not relayed statefully")
-                .help(add);
-            report.warning(&time.origin, fault);
-        }
-        if methods.is_empty() {
+        if !is_stateful("INVITE") {
+            let why = "INVITE is not relayed statefully";
+            let rings = self.ring_timeout.as_ref();
+            if let Some(time) = rings.filter(|time| !time.value.is_zero()) {
+                let fault = Fault::new("`ring-timeout` has no effect").why(why);
+                report.warning(&time.origin, fault.help(add));
+            }
             for rule in &self.on_failure {
-                let fault = Fault::new("the failure rule has no effect").why(none);
+                let fault = Fault::new("the failure rule has no effect").why(why);
                 report.warning(&rule.origin, fault.help(add));
             }
         }
         let accounted = self.accounting_methods.as_deref().unwrap_or_default();
         match &self.accounting {
             Some(target) if methods.is_empty() => {
-                let fault = Fault::new("nothing is accounted").why(none).help(add);
+                let fault = Fault::new("nothing is accounted")
+                    .why("no method is relayed statefully")
+                    .help(add);
                 report.warning(&target.origin, fault);
             }
             Some(_) => {

@@ -132,8 +132,16 @@ impl Stateful {
     #[inline]
     #[must_use]
     pub fn relays(&self, method: &[u8]) -> bool {
+        self.place(method).is_some()
+    }
+
+    /// The place of a method in the list.
+    #[inline]
+    #[must_use]
+    pub fn place(&self, method: &[u8]) -> Option<u8> {
         let mut methods = self.methods.iter();
-        methods.any(|known| known.as_bytes() == method)
+        let place = methods.position(|known| known.as_bytes() == method)?;
+        u8::try_from(place).ok()
     }
 }
 

@@ -1,0 +1,100 @@
+//! What is told of a transaction at its end.
+
+use std::net::SocketAddr;
+
+use super::table::MOST_ATTEMPTS;
+use super::{Around, Client, Finished, NEVER, Outbox, Outcome, Relay, Since, Tried};
+use crate::proxy::Datagram;
+use crate::sip::{StartLine, scan};
+
+impl Relay {
+    /// Tells of the end: with the response that is kept, or with the request
+    /// where there is none.
+    pub(super) fn finish<O: Outbox>(
+        &mut self,
+        around: &mut Around<'_, O>,
+        at: u32,
+        status: u16,
+        local: bool,
+        silent: bool,
+    ) {
+        if around.proxy.stateful().accounting.is_none() {
+            return;
+        }
+        let record = &self.table.records[at];
+        let message = if silent || record.reply.is_empty() {
+            record.request
+        } else {
+            record.reply
+        };
+        self.table.cells.load(message, &mut self.message);
+        self.account(around, at, status, local);
+    }
+
+    pub(super) fn account<O: Outbox>(
+        &mut self,
+        around: &mut Around<'_, O>,
+        at: u32,
+        status: u16,
+        local: bool,
+    ) {
+        let record = &self.table.records[at];
+        let time = |since: Since| record.received + u64::from(since);
+        let nobody = Tried {
+            destination: SocketAddr::from(([0, 0, 0, 0], 0)),
+            outcome: Outcome::NoAnswer,
+            status: 0,
+            start: 0,
+            end: 0,
+        };
+        let mut tried = [nobody; MOST_ATTEMPTS];
+        let mut count = 0;
+        for (place, attempt) in tried.iter_mut().zip(self.table.attempts(at)) {
+            let attempt = &self.table.attempts[attempt];
+            *place = Tried {
+                destination: attempt.to.into(),
+                outcome: match attempt.client {
+                    Client::Answered => Outcome::Answered,
+                    Client::Failed => Outcome::Failed,
+                    Client::Unreachable => Outcome::Unreachable,
+                    Client::Cancelled => Outcome::Cancelled,
+                    Client::NoAnswer | Client::Calling | Client::Proceeding => Outcome::NoAnswer,
+                },
+                status: attempt.status,
+                start: time(attempt.start),
+                end: if attempt.end == NEVER {
+                    around.now
+                } else {
+                    time(attempt.end)
+                },
+            };
+            count += 1;
+        }
+        self.table.cells.load(record.request, &mut self.head);
+        let datagram = Datagram {
+            bytes: &self.head,
+            source: record.source.into(),
+            listener: record.listener.into(),
+        };
+        let (source, request) = match around.proxy.unwrap(&datagram) {
+            Ok((unwrapped, _)) => (unwrapped.source, unwrapped.bytes),
+            Err(_) => (datagram.source, datagram.bytes),
+        };
+        let request_uri = scan(request).ok().and_then(|message| match message.start {
+            StartLine::Request { uri, .. } => Some(uri.of(message.bytes)),
+            StartLine::Response { .. } => None,
+        });
+        around.out.finished(&Finished {
+            response: &self.message,
+            request_uri: request_uri.unwrap_or_default(),
+            source,
+            status,
+            local,
+            cancelled: record.facts.cancelled,
+            received: record.received,
+            rang: (record.rang != NEVER).then(|| time(record.rang)),
+            ended: around.now,
+            tried: &tried[..count],
+        });
+    }
+}
