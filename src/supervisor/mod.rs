@@ -139,6 +139,7 @@ impl Instance {
             latest: Arc::new(ArcSwap::new(Arc::clone(&snapshot))),
             stop: AtomicBool::new(false),
             started: Instant::now(),
+            handovers: Handovers::new(config.workers),
         };
         let mut instance = Self {
             cores: cores(&config),
@@ -152,10 +153,8 @@ impl Instance {
             asked,
             config,
         };
-        let handovers = Handovers::new(instance.config.workers);
         for sockets in sockets {
-            let (questions, handovers) = (questions.clone(), handovers.clone());
-            if let Err(error) = instance.spawn(sockets, limiter_key, questions, handovers) {
+            if let Err(error) = instance.spawn(sockets, limiter_key, questions.clone()) {
                 // The first error is the one to tell.
                 let _ = instance.stop();
                 return Err(error);
@@ -169,7 +168,6 @@ impl Instance {
         sockets: Vec<Socket>,
         limiter_key: [u8; 16],
         questions: Option<Questions>,
-        handovers: Handovers,
     ) -> Result<(), StartError> {
         let counters = Arc::new(Counters::default());
         let number = self.threads.len();
@@ -182,7 +180,6 @@ impl Instance {
             Arc::clone(&counters),
             ReplyLimiter::new(rate, limiter_key),
             questions,
-            handovers,
             &self.config,
         )
         .map_err(|error| StartError::System("epoll", error))?;

@@ -8,7 +8,7 @@ use super::{
     Around, AttemptId, Cancel, Client, Event, Leaving, Lesson, NEVER, Outbox, Queue, Received,
     Relay, Server,
 };
-use crate::proxy::{Datagram, Decision, Forward, Own, Part, Proxy, Role};
+use crate::proxy::{Datagram, Decision, Forward, Leg, Own, Part, Proxy, Role};
 use crate::sip::{find_row, scan};
 
 impl Relay {
@@ -39,7 +39,7 @@ impl Relay {
             return pass;
         };
         let record = &self.table.records[at];
-        if method.is_some_and(|method| method != record.method) {
+        if method.is_some_and(|method| method != record.facts.method) {
             return pass;
         }
         let Some(attempt) = self.numbered(at, attempt) else {
@@ -469,17 +469,15 @@ impl Relay {
         let attempt = &self.table.attempts[place];
         self.table.cells.load(attempt.head, &mut self.head);
         let listener = usize::from(attempt.listener);
-        let length = around.proxy.own(
-            own,
-            record.identity(),
-            record.listener.into(),
-            listener,
-            attempt.number,
-            &self.head,
-            from,
-            around.scratch,
-            around.out.space(),
-        );
+        let leg = Leg {
+            identity: record.identity(),
+            came: record.listener.into(),
+            leaves: listener,
+            number: attempt.number,
+            head: &self.head,
+        };
+        let space = around.out.space();
+        let length = around.proxy.own(own, &leg, from, around.scratch, space);
         if let Some(length) = length {
             around.out.send(&Leaving {
                 length,

@@ -178,7 +178,7 @@ impl Relay {
                 let record = part.at.map(|at| (at, &self.table.records[at]));
                 match (part.role, record) {
                     (Role::Request { method, .. }, Some((at, record)))
-                        if method == record.method =>
+                        if method == record.facts.method =>
                     {
                         self.repeated(around, at, datagram);
                     }

@@ -66,6 +66,8 @@ pub struct Shared {
     pub stop: AtomicBool,
     /// When time began.
     pub started: Instant,
+    /// From worker to worker.
+    pub handovers: Handovers,
 }
 
 /// The token of the waker; sockets have their listener's number.
@@ -90,7 +92,6 @@ impl Worker {
         counters: Arc<Counters>,
         limiter: ReplyLimiter,
         questions: Option<Questions>,
-        handovers: Handovers,
         config: &Config,
     ) -> io::Result<(Self, Arc<Waker>)> {
         let poll = Poll::new()?;
@@ -108,8 +109,8 @@ impl Worker {
             None
         } else {
             relay::hear_errors(&sockets)?;
-            handovers.woken_by(number, Arc::clone(&waker))?;
-            Some(Relaying::new(stateful, number, config.workers, handovers))
+            shared.handovers.woken_by(number, Arc::clone(&waker))?;
+            Some(Relaying::new(stateful, number, config.workers))
         };
         let worker = Self {
             sockets,
