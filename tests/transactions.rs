@@ -88,7 +88,11 @@ fn run_all() -> Run {
 fn every_transaction_ends_as_it_must_whatever_the_network_does() {
     let run = &*RUN;
     println!("{} seeds:\n{}", run.seeds, run.tally);
-    if std::env::var("DBG").is_ok() { for f in &run.failures { println!("FAIL {}", f.lines().next().unwrap_or("")); } }
+    if std::env::var("DBG").is_ok() {
+        for f in &run.failures {
+            println!("FAIL {}", f.lines().next().unwrap_or(""));
+        }
+    }
     let count = run.failures.len();
     let shown = run.failures.iter().take(SHOWN).map(String::as_str);
     let shown: Vec<_> = shown.collect();

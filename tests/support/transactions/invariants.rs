@@ -379,7 +379,11 @@ impl Monitor {
         let status = told.status;
         if message.is_request() {
             let silent = !upstream.is_invite() && upstream.failures_heard.is_empty();
-            ensure!(silent && status == 408, call, "finished unanswered: {status}");
+            ensure!(
+                silent && status == 408,
+                call,
+                "finished unanswered: {status}"
+            );
             upstream.given_up += 1;
             return Ok(());
         }
