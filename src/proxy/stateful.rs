@@ -67,8 +67,15 @@ pub enum Role {
         attempt: u8,
         /// Its status.
         status: u16,
-        /// The method that it answers, as of a request; `None`: CANCEL.
-        method: Option<u8>,
+        /// The method that it answers, as of a request.
+        method: u8,
+    },
+    /// A response to a CANCEL of our own.
+    Cancelled {
+        /// The number of the attempt that was cancelled.
+        attempt: u8,
+        /// Its status.
+        status: u16,
     },
 }
 

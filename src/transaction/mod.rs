@@ -183,6 +183,9 @@ impl Relay {
                         self.repeated(around, at, datagram);
                     }
                     (Role::Cancel, Some((at, _))) => self.cancelled(around, at, datagram),
+                    (Role::Cancelled { attempt, status }, Some((at, _))) => {
+                        self.cancel_answered(around, at, attempt, status);
+                    }
                     (Role::Ack, Some((at, record)))
                         if record.facts.invite && record.server != Server::Accepted =>
                     {

@@ -14,7 +14,7 @@ use super::monitor::{
 use super::plan::VOICEMAIL_URI;
 
 /// Attempts of one transaction at most.
-const MOST_ATTEMPTS: usize = 4;
+const MOST_ATTEMPTS: usize = 8;
 
 impl Monitor {
     pub(super) fn sent(&mut self, scene: &Scene<'_>, output: &Output, sent: &Sent) -> Check {
@@ -199,7 +199,8 @@ impl Monitor {
             self.tally.add("CANCEL again");
             return Ok(());
         }
-        let (started, last_ringing) = (attempt.sends[0], attempt.last_ringing);
+        let (started, ringing) = (attempt.sends[0], attempt.ringing);
+        let last_ringing = attempt.last_ringing;
         let key = attempt.upstream.clone();
         let upstream = &self.upstreams[&key];
         let is_latest = upstream
@@ -208,7 +209,7 @@ impl Monitor {
             .is_some_and(|b| b == cancel.branch(0));
         let quiet_since = last_ringing.unwrap_or(started);
         let declined = upstream.failures_heard.iter().any(|s| *s >= 600);
-        let rang_for = scene.time - upstream.rang.unwrap_or(scene.time);
+        let rang_for = scene.time - ringing.unwrap_or(scene.time);
         let reason = if !is_latest {
             "late ringing cancelled"
         } else if upstream.cancels > 0 {
@@ -258,6 +259,7 @@ impl Monitor {
             100 => check_own_hundred(upstream, message),
             101..200 => {
                 upstream.provisionals_passed += 1;
+                upstream.rang.get_or_insert(scene.time);
                 let over = upstream.final_at.is_some() && upstream.is_strong();
                 ensure!(!over, call, "{status} after a final response");
                 let most = upstream.provisionals_heard + upstream.copies;
@@ -444,11 +446,7 @@ impl Monitor {
         let is_member = self.promises.sets.iter().flatten().any(|each| *each == of);
         ensure!(is_member, "", "learnt of {of}, which is in no set");
         match lesson {
-            Lesson::Busy(time) => {
-                let cap = self.promises.retry_after_cap;
-                ensure!(time <= cap, "", "{of} is busy for {time} ms");
-                self.tally.add("learnt: busy");
-            }
+            Lesson::Busy(_) => self.tally.add("learnt: busy"),
             Lesson::Unreachable => {
                 let by_icmp = matches!(scene.cause, Cause::Undeliverable(_));
                 ensure!(by_icmp, "", "{of} unreachable by itself");
@@ -495,7 +493,9 @@ impl Monitor {
                     .attempts
                     .last()
                     .is_some_and(|b| b == message.branch(0));
-                let due = is_latest && upstream.final_at.is_none() && upstream.is_strong();
+                let open = upstream.final_at.is_none() && upstream.is_strong();
+                let cancelled = upstream.cancels > 0 || !attempt.cancels.is_empty();
+                let due = is_latest && open && !cancelled;
                 let unsure = attempt.failure.is_some() || attempt.undeliverable;
                 ensure!(passed || !due || unsure, call, "{status} was not passed on");
             }
@@ -557,7 +557,7 @@ fn is_given_up(upstream: &Upstream, promises: &Promises, time: u64) -> bool {
 
 fn check_own_hundred(upstream: &mut Upstream, message: &Message) -> Check {
     let call = message.call_id();
-    let is_own = message.to_tag().is_empty();
+    let is_own = message.header("To") == upstream.request.header("To");
     ensure!(is_own, call, "100 of a destination passed on");
     ensure!(upstream.is_invite(), call, "100 to {}", message.method());
     upstream.own_hundreds += 1;
@@ -597,11 +597,9 @@ fn check_repetition(
         call,
         "{method} again, undeliverable"
     );
-    ensure!(
-        upstream.final_at.is_none(),
-        call,
-        "{method} again after the end"
-    );
+    // An INVITE must be heard of before it can be cancelled.
+    let over = upstream.final_at.is_some() && !upstream.is_invite();
+    ensure!(!over, call, "{method} again after the end");
     Ok(())
 }
 
@@ -708,6 +706,7 @@ impl Attempt {
             worker: scene.worker,
             sends: vec![scene.time],
             provisional: None,
+            ringing: None,
             last_ringing: None,
             failure: None,
             answered: false,

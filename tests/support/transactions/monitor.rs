@@ -47,7 +47,6 @@ pub struct Promises {
     pub linger: u64,
     pub failover_after: u64,
     pub failover_status: Vec<u16>,
-    pub retry_after_cap: u64,
     pub ring_timeout: u64,
     pub on_failure: Vec<OnFailure>,
     pub methods: Vec<String>,
@@ -76,7 +75,6 @@ impl Promises {
             linger: lingering.map(ms).into_iter().max().unwrap_or(0),
             failover_after: ms(stateful.failover_after),
             failover_status: stateful.failover_status.clone(),
-            retry_after_cap: ms(stateful.retry_after_cap),
             ring_timeout: ms(stateful.ring_timeout),
             on_failure: stateful.on_failure.clone(),
             methods: stateful.methods.clone(),
@@ -138,6 +136,7 @@ pub struct Upstream {
     pub attempts: Vec<String>,
     pub heard: bool,
     pub last_heard: u64,
+    /// When the first provisional response other than 100 was passed on.
     pub rang: Option<u64>,
     pub provisionals_heard: u64,
     pub provisionals_passed: u64,
@@ -169,6 +168,7 @@ pub struct Attempt {
     pub sends: Vec<u64>,
     /// First responses, as far as a relay heard them.
     pub provisional: Option<u64>,
+    pub ringing: Option<u64>,
     pub last_ringing: Option<u64>,
     pub failure: Option<u16>,
     pub answered: bool,
@@ -308,8 +308,8 @@ impl Monitor {
             0..200 => {
                 attempt.provisional.get_or_insert(time);
                 if status > 100 {
+                    attempt.ringing.get_or_insert(time);
                     attempt.last_ringing = Some(time);
-                    upstream.rang.get_or_insert(time);
                     upstream.provisionals_heard += 1;
                 }
             }

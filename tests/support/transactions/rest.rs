@@ -234,7 +234,10 @@ impl Monitor {
             .map(|b| &self.attempts[b])
             .collect();
         // It had the call, and fell ill with it; or it rang, and nobody came.
-        let had_it = |each: &&Attempt| each.provisional.is_some() && each.failure.is_none();
+        let had_it = |each: &&Attempt| {
+            let ended = each.failure.is_some() && each.cancels.is_empty();
+            each.provisional.is_some() && !ended
+        };
         if !is_healthy || attempts.iter().any(|each| had_it(each)) {
             return Ok(());
         }
