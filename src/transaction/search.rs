@@ -55,11 +55,12 @@ impl Relay {
                 },
             }
         }
-        around.out.count(Event::Begun);
         if self.launch(around, at, &forward, number, 0).is_none() {
             self.table.close(at);
-            return Received::Decision(Decision::Forward(forward));
+            around.out.count(Event::TableFull);
+            return Received::Decision(self.stateless(around, datagram));
         }
+        around.out.count(Event::Begun);
         if invite {
             self.say(around, at, datagram, Status::Trying);
         }
