@@ -278,13 +278,15 @@ impl Relay {
 
     /// After whatever has happened to a transaction: drops what it needs no
     /// more, forgets it when its time is over, and else has it come up in time.
-    fn settle<O: Outbox>(&mut self, around: &Around<'_, O>, at: u32) {
+    fn settle<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) {
         let now = self.table.records[at].since(around.now);
         let (mut over, mut gone, mut due) = (true, true, NEVER);
         for attempt in self.table.attempts(at) {
             let attempt = &self.table.attempts[attempt];
-            over &= attempt.client.is_over();
-            gone &= attempt.client.is_over() && attempt.until <= now;
+            let passed = attempt.until <= now;
+            // One that seemed to be unreachable may ring nevertheless.
+            over &= attempt.client.is_over() && (passed || attempt.client != Client::Unreachable);
+            gone &= attempt.client.is_over() && passed;
             due = due.min(attempt.repeat_at).min(attempt.until.max(now + 1));
         }
         let record = &self.table.records[at];
@@ -298,13 +300,12 @@ impl Relay {
         let due = record.received + u64::from(due);
         let Table { wheel, records, .. } = &mut self.table;
         wheel.schedule(records, at, due);
-        if !done {
+        if !done || self.table.records[at].queue == Queue::Lingering {
             return;
         }
+        self.find_heads(around, at);
         let Table { records, cells, .. } = &mut self.table;
         cells.free(&mut records[at].request);
-        if self.table.records[at].queue != Queue::Lingering {
-            self.table.queue(at, Queue::Lingering);
-        }
+        self.table.queue(at, Queue::Lingering);
     }
 }

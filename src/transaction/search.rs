@@ -162,7 +162,7 @@ impl Relay {
             return;
         }
         let facts = record.facts;
-        if facts.movable && !facts.cancelled && status < 600 {
+        if facts.movable && !self.is_closed(at) {
             let set = usize::from(self.table.attempts[attempt].set);
             let rule = self.table.attempts[attempt].rule;
             if moves_on && self.try_next(around, at, Some(set), rule) {
@@ -174,6 +174,15 @@ impl Relay {
             }
         }
         self.conclude(around, at);
+    }
+
+    /// Whether no other destination is tried any more: its sender has
+    /// cancelled it, somebody has accepted it, or it is not wanted anywhere
+    /// (6xx, §16.7 item 5).
+    pub(super) fn is_closed(&self, at: u32) -> bool {
+        let record = &self.table.records[at];
+        let declined = matches!(record.kept, Kept::Failure(status) if status >= 600);
+        declined || record.facts.cancelled || record.server != Server::Proceeding
     }
 
     /// The first rule that is for this failure, once for a transaction.
