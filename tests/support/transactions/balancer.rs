@@ -1,10 +1,11 @@
 //! The product in its world: workers with their relays, which decide; what
 //! they would send and tell is gathered.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use viaduct::config::Config;
+use viaduct::config::{Config, Set};
 use viaduct::proxy::{Datagram, Decision, Proxy, Scratch};
 use viaduct::sip::MAX_DATAGRAM;
 use viaduct::transaction::{
@@ -65,10 +66,9 @@ pub struct Told {
 
 impl Balancer {
     pub fn new(config: Config) -> Self {
-        let proxy = Proxy::new(&config, fixture::secret());
         let mut balancer = Self {
+            proxy: proxy(&config),
             config,
-            proxy,
             workers: Vec::new(),
             space: vec![0; MAX_DATAGRAM],
         };
@@ -78,7 +78,6 @@ impl Balancer {
 
     /// Forgets everything but its configuration and secret.
     pub fn restart(&mut self) {
-        self.proxy = Proxy::new(&self.config, fixture::secret());
         let count = self.config.workers;
         let worker = |number| Worker {
             relay: Relay::new(&self.config.stateful, number, count),
@@ -172,6 +171,24 @@ impl Balancer {
             received,
         }
     }
+}
+
+thread_local! {
+    /// Tables of sets take long to fill, and few are different.
+    static PROXIES: RefCell<Vec<(Vec<Set>, Proxy)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// As good as a new one.
+fn proxy(config: &Config) -> Proxy {
+    PROXIES.with_borrow_mut(|known| {
+        let same = known.iter().find(|(sets, _)| *sets == config.sets);
+        if let Some((_, proxy)) = same {
+            return proxy.successor(config);
+        }
+        let proxy = Proxy::new(config, fixture::secret());
+        known.push((config.sets.clone(), proxy.clone()));
+        proxy
+    })
 }
 
 struct Out<'a> {

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use viaduct::proxy::Decision;
-use viaduct::transaction::{Lesson, Outcome, Received};
+use viaduct::transaction::{Event, Lesson, Outcome, Received};
 
 use super::balancer::{Act, Output, Sent, Told};
 use super::message::Message;
@@ -432,7 +432,7 @@ impl Monitor {
                 Outcome::Answered => (200..300).contains(&each.status),
                 Outcome::Failed => each.status >= 300,
                 Outcome::NoAnswer | Outcome::Unreachable => each.status == 0,
-                Outcome::Cancelled => each.status == 0 || each.status == 487,
+                Outcome::Cancelled => each.status == 0 || each.status >= 300,
             };
             ensure!(fits, call, "finished: {outcome:?} with {}", each.status);
             let ordered = told.received <= each.start && each.start <= each.end;
@@ -632,13 +632,18 @@ fn check_new_attempt(
     let twice = earlier.iter().any(|each| each.to == sent.to);
     ensure!(!twice, call, "{} tried twice", sent.to);
     let age = scene.time - latest.sends[0];
-    let was_in_rule_set = promises.sets[1].contains(&latest.to);
-    if promises.sets[1].contains(&sent.to) && !was_in_rule_set {
-        let told = output
-            .acts
-            .iter()
-            .any(|act| matches!(act, Act::Count(viaduct::transaction::Event::RuleApplied)));
-        ensure!(told, call, "in a rule's set without its rule");
+    let by_rule = output
+        .acts
+        .iter()
+        .any(|act| matches!(act, Act::Count(Event::RuleApplied)));
+    let to_rule_set = promises.sets[1].contains(&sent.to);
+    let was_there = promises.sets[1].contains(&latest.to);
+    ensure!(
+        by_rule || !to_rule_set || was_there,
+        call,
+        "in a rule's set without its rule"
+    );
+    if to_rule_set && by_rule {
         let statuses = promises.on_failure.iter().flat_map(|rule| &rule.statuses);
         let heard = &upstream.failures_heard;
         let fits = statuses.copied().any(|status| match status {
