@@ -202,8 +202,11 @@ impl Relay {
         let first = !attempt.client.is_over() || attempt.client.is_unheard();
         let live = !attempt.client.is_over() && !attempt.abandoned;
         // What was cancelled for ringing too long has not answered.
-        let status_held = if attempt.timed_out { 408 } else { status };
-        let octets = if attempt.timed_out { 0 } else { forward.length };
+        let (status_held, octets) = if attempt.timed_out && status == 487 {
+            (408, 0)
+        } else {
+            (status, forward.length)
+        };
         if first {
             let lasts = if invite {
                 stateful.timers.d
