@@ -24,6 +24,8 @@ pub struct Balancer {
 struct Worker {
     relay: Relay,
     scratch: Scratch,
+    /// When it wants to be woken, as of its last act.
+    due: Option<u64>,
 }
 
 /// What one call of the product did, in its order.
@@ -82,6 +84,7 @@ impl Balancer {
         let worker = |number| Worker {
             relay: Relay::new(&self.config.stateful, number, count),
             scratch: self.proxy.scratch(),
+            due: None,
         };
         self.workers = (0..count).map(worker).collect();
     }
@@ -99,7 +102,7 @@ impl Balancer {
     }
 
     pub fn next_due(&self, worker: usize) -> Option<u64> {
-        self.workers[worker].relay.next_due()
+        self.workers[worker].due
     }
 
     pub fn receive(&mut self, worker: usize, datagram: &Datagram<'_>, now: u64) -> Output {
@@ -152,7 +155,11 @@ impl Balancer {
         now: u64,
         act: impl FnOnce(&mut Relay, &mut Around<'_, Out<'_>>) -> Option<Received>,
     ) -> Output {
-        let Worker { relay, scratch } = &mut self.workers[worker];
+        let Worker {
+            relay,
+            scratch,
+            due,
+        } = &mut self.workers[worker];
         let mut out = Out {
             space: &mut self.space,
             acts: Vec::new(),
@@ -166,6 +173,7 @@ impl Balancer {
                 out: &mut out,
             },
         );
+        *due = relay.next_due();
         Output {
             acts: out.acts,
             received,
