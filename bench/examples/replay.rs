@@ -1,12 +1,17 @@
 //! Decides one canned message some times and ends: to be run under
-//! callgrind, which counts the instructions inside [`counted`].
+//! callgrind, which counts the instructions inside [`counted`] and its like.
 //!
-//! `replay MESSAGE TIMES`, with a message of [`messages`], or
-//! `replay worst NUMBER SIZE`, with one that is costly for its size.
+//! - `replay MESSAGE TIMES`, with a message of [`messages`]
+//! - `replay transaction TIMES`: INVITE, 180, 200 with transactions, and that
+//!   they are forgotten
+//! - `replay retransmission TIMES`: the INVITE of one that rings, once more
+//! - `replay worst NUMBER SIZE`, with one that is costly for its size
 #![allow(missing_docs, reason = "a program has no readers of its API")]
 
 #[path = "../../tests/support/fixture.rs"]
 mod fixture;
+#[path = "../../tests/support/relaying.rs"]
+mod relaying;
 #[path = "../../tests/support/worst.rs"]
 mod worst;
 
@@ -15,13 +20,27 @@ use std::hint::black_box;
 use std::net::SocketAddr;
 
 use anyhow::{Context, bail};
+use viaduct::proxy::Decision;
 
 use fixture::{Bench, answer, caller, destination, invite};
+use relaying::Relaying;
 
 /// What is counted: one decision.
 #[inline(never)]
 fn counted(bench: &mut Bench, bytes: &[u8], source: SocketAddr) {
     black_box(bench.decide(black_box(bytes), source));
+}
+
+/// The same with transactions.
+#[inline(never)]
+fn counted_relay(relaying: &mut Relaying, bytes: &[u8], source: SocketAddr) {
+    black_box(relaying.receive(black_box(bytes), source));
+}
+
+/// The same for what is due.
+#[inline(never)]
+fn counted_expiry(relaying: &mut Relaying) {
+    black_box(relaying.expire());
 }
 
 /// A datagram and where it comes from.
@@ -62,6 +81,56 @@ fn messages() -> Vec<Canned> {
     ]
 }
 
+/// Call `number`: INVITE, 180 and 200, as they reach us.
+fn call(number: usize) -> [Canned; 3] {
+    let text = String::from_utf8_lossy(&invite()).replace("3848276298", &format!("{number:010}"));
+    let mut bench = Bench::default();
+    // The first attempt has the branch that it has without transactions.
+    let (decision, forwarded) = bench.decide(text.as_bytes(), caller());
+    let Decision::Forward(forward) = decision else {
+        panic!("an INVITE passes");
+    };
+    let responses = ["SIP/2.0 180 Ringing", "SIP/2.0 200 OK"];
+    let [ringing, ok] = responses.map(|status| answer(forwarded, status));
+    let canned = |octets, source| Canned {
+        name: "",
+        octets,
+        source,
+    };
+    let (invite, to) = (text.into_bytes(), forward.to);
+    [
+        canned(invite, caller()),
+        canned(ringing, to),
+        canned(ok, to),
+    ]
+}
+
+/// Calls one millisecond after the other, and that they are forgotten.
+fn transactions(times: usize) {
+    let mut relaying = Relaying::new(times);
+    for call in (0..times).map(call) {
+        for message in &call {
+            counted_relay(&mut relaying, &message.octets, message.source);
+        }
+        relaying.now += 1;
+    }
+    assert_eq!(relaying.len(), times, "all linger");
+    relaying.now += 40_000;
+    counted_expiry(&mut relaying);
+    assert_eq!(relaying.len(), 0, "all are forgotten");
+}
+
+fn retransmissions(times: usize) {
+    let mut relaying = Relaying::new(1);
+    let [invite, ringing, _] = call(0);
+    for message in [&invite, &ringing] {
+        relaying.receive(&message.octets, message.source);
+    }
+    for _ in 0..times {
+        counted_relay(&mut relaying, &invite.octets, invite.source);
+    }
+}
+
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -73,6 +142,8 @@ fn main() -> anyhow::Result<()> {
             let bytes = make(size.parse()?);
             counted(&mut bench, &bytes, caller());
         }
+        ["transaction", times] => transactions(times.parse()?),
+        ["retransmission", times] => retransmissions(times.parse()?),
         [name, times] => {
             let messages = messages();
             let found = messages.iter().find(|message| message.name == name);

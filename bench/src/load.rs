@@ -11,6 +11,7 @@
 //! range is an upstream peer or a destination, so that ten thousand cost no
 //! more than one.
 
+use std::mem;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::process;
 use std::time::{Duration, Instant, SystemTime};
@@ -109,6 +110,9 @@ pub(crate) struct Options {
     /// What lies between changes nothing in a message
     #[arg(long)]
     pub(crate) bare: bool,
+    /// The balancer answers each INVITE with a 100 of its own, and the farm sends none
+    #[arg(long, conflicts_with_all = ["bare", "direct"])]
+    pub(crate) trying: bool,
 }
 
 /// The messages of a load, each of which passes the balancer once.
@@ -121,13 +125,18 @@ pub(crate) enum Mix {
     Equal,
     /// INVITE and 200, both with a session description; lengths differ
     Invite,
+    /// INVITE, 180, 200, ACK; lengths differ
+    Transactions,
+    /// INVITE and 180: calls that ring on; lengths differ
+    Ringing,
 }
 
 impl Mix {
-    fn messages_a_call(self) -> f64 {
+    pub(crate) fn messages_a_call(self) -> f64 {
         match self {
             Self::Calls => (6.0 * 7.0 + 2.0 * 2.0) / 8.0,
-            Self::Equal | Self::Invite => 2.0,
+            Self::Equal | Self::Invite | Self::Ringing => 2.0,
+            Self::Transactions => 4.0,
         }
     }
 }
@@ -165,6 +174,12 @@ struct Load<'a> {
     from: u64,
     until: u64,
     measured: u64,
+    /// First requests among them.
+    transactions: u64,
+    /// 100s of the balancer itself that arrived in the measured time.
+    own: u64,
+    /// Those that it still has to send for what waits to leave.
+    own_due: usize,
     /// ns of the measured time with nothing to do.
     idle: u64,
     foreign: u64,
@@ -197,6 +212,9 @@ impl<'a> Load<'a> {
             from,
             until: from + (options.seconds * 1e9) as u64,
             measured: 0,
+            transactions: 0,
+            own: 0,
+            own_due: 0,
             idle: 0,
             foreign: 0,
         })
@@ -264,6 +282,7 @@ impl<'a> Load<'a> {
         let requests = self.callers.outbox.runs(1);
         let responses = self.farm.outbox.runs(1);
         let sent = requests.len() + responses.len();
+        let due = sent + mem::take(&mut self.own_due);
         for turn in 0..TURNS {
             for (runs, socket) in [
                 (&requests, &self.callers.socket),
@@ -280,7 +299,7 @@ impl<'a> Load<'a> {
         drop(hold);
         let begin = clock();
         let mut taken = 0;
-        while taken < sent && clock() < begin + HELD_PATIENCE {
+        while taken < due && clock() < begin + HELD_PATIENCE {
             taken += self.take_requests(receiver, &clock)?;
             taken += self.take_responses(receiver, &clock)?;
         }
@@ -312,16 +331,22 @@ impl<'a> Load<'a> {
     }
 
     /// What leaves before what: passage by passage and peer by peer, for long
-    /// runs; in no order while a process is held.
+    /// runs; shuffled while a process is held, but for 180 and 200 of a call.
     fn rank(&self, number: u64, pass: Pass, peer: u64) -> u32 {
         if self.options.hold.is_empty() {
-            (pass as u32) << 16 | peer as u32
-        } else {
-            // Multiplication by the golden ratio spreads neighbours.
+            return (pass as u32) << 16 | peer as u32;
+        }
+        // Multiplication by the golden ratio spreads neighbours.
+        let place = |pass| {
             (number as u32)
                 .wrapping_mul(8)
                 .wrapping_add(pass as u32)
                 .wrapping_mul(0x9e37_79b9)
+        };
+        match pass {
+            Pass::Ringing => place(pass).min(place(Pass::Answer)),
+            Pass::Answer => place(pass).max(place(Pass::Ringing)),
+            _ => place(pass),
         }
     }
 
@@ -349,6 +374,10 @@ impl<'a> Load<'a> {
     fn send_request(&mut self, number: u64, pass: Pass, at: u64) {
         self.ledger.sent(number, pass, at);
         let traits = self.traits(number);
+        if self.options.trying && pass == Pass::Request && traits.kind == Kind::Call {
+            self.ledger.sent(number, Pass::Trying, at);
+            self.own_due += 1;
+        }
         let template = &self.callers.templates[traits.index][request_index(pass)];
         let to = self.options.balancer.unwrap_or_else(|| {
             let run = number / u64::from(self.options.gso_run);
@@ -404,7 +433,13 @@ impl<'a> Load<'a> {
             .unwrap_or_else(|| receiver.source(datagram));
         let kind = self.traits(number).kind;
         let answers: &[Pass] = match (pass, kind, self.options.mix) {
-            (Pass::Request, Kind::Call, Mix::Calls) => &[Pass::Trying, Pass::Ringing, Pass::Answer],
+            (Pass::Request, Kind::Call, Mix::Calls) if !self.options.trying => {
+                &[Pass::Trying, Pass::Ringing, Pass::Answer]
+            }
+            (Pass::Request, Kind::Call, Mix::Calls | Mix::Transactions) => {
+                &[Pass::Ringing, Pass::Answer]
+            }
+            (Pass::Request, _, Mix::Ringing) => &[Pass::Ringing],
             (Pass::Request, ..) => &[Pass::Answer],
             (Pass::Bye, ..) => &[Pass::ByeAnswer],
             _ => &[],
@@ -432,12 +467,13 @@ impl<'a> Load<'a> {
         if number % check::SAMPLE == 0 {
             self.check_response(receiver, datagram, number, pass);
         }
-        if pass == Pass::Answer
-            && self.options.mix == Mix::Calls
-            && self.traits(number).kind == Kind::Call
-        {
-            self.send_request(number, Pass::Ack, now);
-            self.send_request(number, Pass::Bye, now);
+        let follow: &[Pass] = match (pass, self.traits(number).kind, self.options.mix) {
+            (Pass::Answer, Kind::Call, Mix::Calls) => &[Pass::Ack, Pass::Bye],
+            (Pass::Answer, Kind::Call, Mix::Transactions) => &[Pass::Ack],
+            _ => &[],
+        };
+        for &request in follow {
+            self.send_request(number, request, now);
         }
     }
 
@@ -449,8 +485,14 @@ impl<'a> Load<'a> {
             return None;
         };
         let intended = self.ledger.received(number, pass)?;
-        if (self.from..self.until).contains(&now) {
-            self.measured += 1;
+        let measured = u64::from((self.from..self.until).contains(&now));
+        if self.options.trying && pass == Pass::Trying {
+            self.own += measured;
+            return Some((number, pass));
+        }
+        self.measured += measured;
+        if pass == Pass::Request {
+            self.transactions += measured;
         }
         if (self.from..self.until).contains(&intended) {
             let histogram = if request {
@@ -516,6 +558,8 @@ impl<'a> Load<'a> {
             seconds: self.options.seconds,
             offered_rate: self.options.rate,
             rate: self.measured as f64 / self.options.seconds,
+            transactions: self.transactions,
+            own: self.own,
             generator_busy_percent: 100.0 - 100.0 * self.idle as f64 / measured,
             calls: totals.calls,
             messages: Messages::new(totals, self.foreign),

@@ -57,7 +57,7 @@ fn each<T>(make: impl Fn(Kind, usize) -> T) -> Vec<T> {
 fn form(options: &Options) -> Form {
     match options.mix {
         Mix::Equal => Form::Filled(options.length.into()),
-        Mix::Calls | Mix::Invite => Form::Usual,
+        _ => Form::Usual,
     }
 }
 

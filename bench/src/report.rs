@@ -17,6 +17,10 @@ pub(crate) struct LoadReport {
     pub(crate) offered_rate: Option<f64>,
     /// Messages a second that came through in the measured time.
     pub(crate) rate: f64,
+    /// First requests of a call that reached the farm in the measured time.
+    pub(crate) transactions: u64,
+    /// 100s of the balancer itself in the measured time; `rate` has none of them.
+    pub(crate) own: u64,
     /// Per cent of the measured time in which the generator had work; the
     /// rest it looked at empty sockets.
     pub(crate) generator_busy_percent: f64,
@@ -27,7 +31,8 @@ pub(crate) struct LoadReport {
     pub(crate) latency: Latencies,
 }
 
-/// Messages of a whole load, with warm-up.
+/// Messages of a whole load, with warm-up. A 100 that is expected of the
+/// balancer itself counts as sent.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Messages {
     pub(crate) sent: u64,

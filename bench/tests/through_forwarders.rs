@@ -119,7 +119,7 @@ fn a_closed_loop_passes_a_single_forwarder_without_loss() {
 
 #[test]
 fn messages_of_one_length_and_of_many_pass_a_segmenting_forwarder_without_loss() {
-    for mix in ["equal", "calls", "invite"] {
+    for mix in ["equal", "calls", "invite", "transactions", "ringing"] {
         assert_nothing_amiss(&load("gso", &["--mix", mix, "--window", "256"]));
     }
 }

@@ -110,10 +110,7 @@ impl Ledger {
     /// What has become of records so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        Counts {
-            written: self.shared.written.load(Ordering::Relaxed),
-            dropped: self.shared.dropped.load(Ordering::Relaxed),
-        }
+        self.handle().counts()
     }
 
     /// Has what waits written, and ends; what cannot be within three seconds
@@ -150,6 +147,15 @@ impl Drop for Ledger {
 }
 
 impl Handle {
+    /// What has become of records so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        Counts {
+            written: self.0.written.load(Ordering::Relaxed),
+            dropped: self.0.dropped.load(Ordering::Relaxed),
+        }
+    }
+
     /// Has a line written of what finished, where it is of a method that is
     /// accounted. Never waits; false where the line is lost, which is counted.
     pub fn record(&self, finished: &Finished<'_>) -> bool {

@@ -115,7 +115,10 @@ impl<'a> Relayed<'a> {
         selection: Selection,
         role: Role,
     ) {
-        let Role::Request { invite, repeatable } = role else {
+        let Role::Request {
+            invite, repeatable, ..
+        } = role
+        else {
             return;
         };
         let stateful = &config.stateful;

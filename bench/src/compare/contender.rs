@@ -12,7 +12,12 @@ use crate::forward::Engine;
 use crate::pin;
 use crate::running::{self, Running, viaduct_beside};
 
-const KAMAILIO_CONFIGURATION: &str = include_str!("../../kamailio/stateless.cfg");
+const KAMAILIO_STATELESS: &str = include_str!("../../kamailio/stateless.cfg");
+const KAMAILIO_STATEFUL: &str = include_str!("../../kamailio/stateful.cfg");
+
+/// Transactions that stateful Viaduct may remember: 60,000 a second for the
+/// 32 s of Timer L, and some more.
+const TRANSACTIONS: &str = "2097152";
 
 /// A program between callers and farm.
 #[derive(Clone, Debug)]
@@ -21,14 +26,16 @@ pub(crate) enum Program {
     Direct,
     /// A forwarder of this package that does not parse.
     Bare(Engine),
-    /// Kamailio, stateless, one process.
-    Kamailio,
+    /// Kamailio, one process.
+    Kamailio { stateful: bool },
     /// Viaduct, from this binary.
     Viaduct {
         binary: PathBuf,
         /// `--gso`, where it is not the default.
         gso: Option<&'static str>,
         workers: usize,
+        /// `--stateful INVITE`.
+        stateful: bool,
     },
 }
 
@@ -46,26 +53,29 @@ pub(crate) struct Contender {
 /// # Errors
 /// The path of this program is not known.
 pub(crate) fn all(others: &[PathBuf]) -> Result<Vec<Contender>> {
-    let viaduct = |gso, workers| -> Result<Program> {
-        Ok(Program::Viaduct {
-            binary: viaduct_beside()?,
-            gso,
-            workers,
-        })
+    let binary = viaduct_beside()?;
+    let viaduct = |gso, workers, stateful| Program::Viaduct {
+        binary: binary.clone(),
+        gso,
+        workers,
+        stateful,
     };
+    let kamailio = |stateful| Program::Kamailio { stateful };
     let rows = [
         ("direct", Program::Direct, false),
         ("bare-single", Program::Bare(Engine::Single), false),
         ("bare-mmsg", Program::Bare(Engine::Mmsg), false),
         ("bare-gso", Program::Bare(Engine::Gso), false),
         ("bare-gso-equal", Program::Bare(Engine::Gso), true),
-        ("kamailio", Program::Kamailio, false),
-        ("viaduct-off", viaduct(Some("off"), 1)?, false),
-        ("viaduct-exact", viaduct(Some("exact"), 1)?, false),
+        ("kamailio", kamailio(false), false),
+        (KAMAILIO_TM, kamailio(true), false),
+        ("viaduct-off", viaduct(Some("off"), 1, false), false),
+        ("viaduct-exact", viaduct(Some("exact"), 1, false), false),
         // Padding is the default.
-        ("viaduct-pad", viaduct(None, 1)?, false),
-        ("viaduct-pad-equal", viaduct(None, 1)?, true),
-        (TWO_WORKERS, viaduct(None, 2)?, false),
+        (STATELESS, viaduct(None, 1, false), false),
+        ("viaduct-pad-equal", viaduct(None, 1, false), true),
+        (TWO_WORKERS, viaduct(None, 2, false), false),
+        (STATEFUL, viaduct(None, 1, true), false),
     ];
     let rows = rows.map(|(name, program, equal)| Contender {
         name: name.to_owned(),
@@ -78,11 +88,19 @@ pub(crate) fn all(others: &[PathBuf]) -> Result<Vec<Contender>> {
             binary: path.clone(),
             gso: None,
             workers: 1,
+            stateful: false,
         },
         equal: false,
     });
     Ok(rows.into_iter().chain(others).collect())
 }
+
+/// Viaduct as it comes.
+pub(crate) const STATELESS: &str = "viaduct-pad";
+
+/// The same with transactions for INVITE, and what it is held against.
+pub(crate) const STATEFUL: &str = "viaduct-stateful";
+pub(crate) const KAMAILIO_TM: &str = "kamailio-tm";
 
 /// The contender that has the generator's core as well.
 pub(crate) const TWO_WORKERS: &str = "viaduct-pad-2w";
@@ -91,6 +109,14 @@ impl Contender {
     /// Whether it hands messages on unchanged.
     pub(crate) fn is_bare(&self) -> bool {
         matches!(self.program, Program::Bare(_) | Program::Direct)
+    }
+
+    /// Whether INVITE makes a transaction there, and is answered with 100.
+    pub(crate) fn is_stateful(&self) -> bool {
+        match self.program {
+            Program::Direct | Program::Bare(_) => false,
+            Program::Kamailio { stateful } | Program::Viaduct { stateful, .. } => stateful,
+        }
     }
 
     /// The first line that the program says of its version.
@@ -102,7 +128,7 @@ impl Contender {
             Program::Direct | Program::Bare(_) => {
                 return Ok(format!("viaduct-bench {}", env!("CARGO_PKG_VERSION")));
             }
-            Program::Kamailio => (
+            Program::Kamailio { .. } => (
                 PathBuf::from("kamailio"),
                 "-v",
                 "install it: apt-get install kamailio",
@@ -161,18 +187,24 @@ impl Contender {
                     command.args(["--to", &to]);
                 });
             }
-            Program::Kamailio => {
+            Program::Kamailio { stateful } => {
                 let folder = fs::canonicalize(out)?;
                 let configuration = folder.join("kamailio.cfg");
                 let list = folder.join("dispatcher.list");
                 let lines: String = destinations.map(|to| format!("1 sip:{to}\n")).collect();
-                fs::write(&configuration, KAMAILIO_CONFIGURATION)?;
+                // Shared memory is taken as it is needed, up to these MiB.
+                let (script, memory) = if *stateful {
+                    (KAMAILIO_STATEFUL, "4096")
+                } else {
+                    (KAMAILIO_STATELESS, "64")
+                };
+                fs::write(&configuration, script)?;
                 fs::write(&list, lines)?;
                 command = Command::new("kamailio");
                 command
                     .args(["-DD", "-E", "-l", &format!("udp:{listen}")])
                     // Its default allocator, made for debugging, costs it 2 us a message.
-                    .args(["-m", "64", "-M", "8", "-x", "tlsf", "-X", "tlsf"])
+                    .args(["-m", memory, "-M", "8", "-x", "tlsf", "-X", "tlsf"])
                     .arg("-f")
                     .arg(configuration)
                     .arg(format!("--substdef=!DISPATCHER_LIST!{}!", list.display()))
@@ -185,12 +217,16 @@ impl Contender {
                 binary,
                 gso,
                 workers,
+                stateful,
             } => {
                 command = Command::new(binary);
                 command.args(["run", "--listen", &listen]);
                 command.args(["--workers", &workers.to_string()]);
                 if let Some(gso) = gso {
                     command.args(["--gso", gso]);
+                }
+                if *stateful {
+                    command.args(["--stateful", "INVITE", "--transactions", TRANSACTIONS]);
                 }
                 destinations.for_each(|to| {
                     command.args(["--to", &to]);

@@ -56,6 +56,18 @@ pub(crate) struct Sample {
     pub(crate) steal_percent: f64,
     /// Messages looked at in full; a wrong one ends the comparison.
     pub(crate) checked: u64,
+    /// Messages that came twice or that nobody waited for, warm-up included.
+    pub(crate) unexpected: u64,
+    /// Calls that began within the measured time.
+    pub(crate) transactions: u64,
+    pub(crate) transactions_a_second: f64,
+    /// CPU time of the contender for each of them.
+    pub(crate) transaction_us: f64,
+    /// CPU time of the contender for each message in or out at its socket.
+    pub(crate) wire_us: f64,
+    /// What it remembers took so much more at the end of the measured time
+    /// than at its beginning.
+    pub(crate) growth_mib: f64,
 }
 
 /// What holds for every measurement of a run.
@@ -63,10 +75,22 @@ pub(crate) struct Bench<'a> {
     pub(crate) cores: Cores,
     pub(crate) seconds: f64,
     pub(crate) warm_up: f64,
+    /// Whether every load is as short as that, whatever it asks for.
+    pub(crate) quick: bool,
     pub(crate) out: &'a std::path::Path,
 }
 
 impl Bench<'_> {
+    /// Seconds of warm-up, and measured, of a load.
+    pub(crate) fn span(&self, load: Load) -> (f64, f64) {
+        match load {
+            Load::Sustained {
+                warm_up, seconds, ..
+            } if !self.quick => (warm_up, seconds),
+            _ => (self.warm_up, self.seconds),
+        }
+    }
+
     /// Runs `contender` in `setup` under each of `loads`, in order.
     ///
     /// # Errors
@@ -110,6 +134,7 @@ impl Bench<'_> {
             gso_run: RUN,
             hold: Vec::new(),
             bare: contender.is_bare(),
+            trying: contender.is_stateful(),
         };
         wait_for_traffic(running.as_mut(), &base)?;
         let mut peak = 0.0;
@@ -119,9 +144,13 @@ impl Bench<'_> {
                 Load::Saturated | Load::Full => None,
                 Load::Share(share) => Some(peak * share),
                 Load::Rate(rate) => Some(rate),
+                Load::Sustained { calls, .. } => Some(calls * base.mix.messages_a_call()),
             };
+            let (warm_up, seconds) = self.span(load);
             let options = load::Options {
                 rate,
+                warm_up,
+                seconds,
                 gso_run: match (load, rate) {
                     (Load::Full, _) => 1,
                     (_, Some(rate)) if rate <= UNHURRIED => 1,
@@ -138,7 +167,7 @@ impl Bench<'_> {
                 Load::Saturated => peak = sample.rate,
                 // Most of the time it stood still.
                 Load::Full if running.is_some() => sample.rate = 1e6 / sample.cpu_us,
-                Load::Full | Load::Share(_) | Load::Rate(_) => {}
+                Load::Full | Load::Share(_) | Load::Rate(_) | Load::Sustained { .. } => {}
             }
             if rate.is_none() {
                 // In a closed loop the window makes the latency.
@@ -157,6 +186,7 @@ struct Account {
     /// Of this process and the contender, which is its child.
     both: process::Usage,
     stolen: u64,
+    data: f64,
 }
 
 impl Account {
@@ -166,6 +196,7 @@ impl Account {
             contender: contender.map_or(Ok(process::Usage::default()), process::usage)?,
             both: process::usage(std::process::id())?,
             stolen: process::stolen(),
+            data: contender.map_or(Ok(0.0), process::data)?,
         })
     }
 }
@@ -195,9 +226,11 @@ fn take(mut running: Option<&mut Running>, load: &load::Options) -> Result<Sampl
     let percent = |ns: u64| 100.0 * ns as f64 / elapsed;
     let cpu = after.contender.cpu - before.contender.cpu;
     let stolen = (after.stolen - before.stolen) as f64 / TICKS;
+    let cpu_us = cpu as f64 / 1000.0;
+    let through = report.rate * report.seconds;
     let memory = id.map_or(Ok(process::Memory::default()), process::memory)?;
     Ok(Sample {
-        cpu_us: cpu as f64 / 1000.0 / (report.rate * report.seconds),
+        cpu_us: cpu_us / through,
         rate: report.rate,
         offered: load.rate,
         loss_percent: report.messages.lost_percent(),
@@ -209,6 +242,12 @@ fn take(mut running: Option<&mut Running>, load: &load::Options) -> Result<Sampl
         waited_percent: percent(after.both.waited - before.both.waited),
         steal_percent: 100.0 * stolen * 1e9 / elapsed / cores() as f64,
         checked: report.checks.checked,
+        unexpected: report.messages.unexpected,
+        transactions: report.transactions,
+        transactions_a_second: report.transactions as f64 / report.seconds,
+        transaction_us: cpu_us / report.transactions as f64,
+        wire_us: cpu_us / (2.0 * through + report.own as f64),
+        growth_mib: after.data - before.data,
     })
 }
 

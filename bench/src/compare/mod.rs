@@ -40,10 +40,10 @@ pub(crate) struct Options {
     /// Measure headline and every axis, write page, data and plots to this folder, and the figures into the README beside it
     #[arg(long, value_name = "DIR", conflicts_with_all = ["axis", "axes", "only"])]
     publish: Option<PathBuf>,
-    /// Rounds; each measures every contender once [default: 7, and 3 along an axis]
+    /// Rounds; each measures every contender once [default: 7 for headline and stateful, 1 for sustained, else 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     rounds: Option<u16>,
-    /// Time of each load
+    /// Time of each load, but for sustained and memory, which have their own
     #[arg(long, default_value_t = 1.0, value_name = "S")]
     seconds: f64,
     /// One round of very short loads: whether everything works
@@ -73,6 +73,8 @@ impl Options {
             std::iter::once(part::headline()).chain(every()).collect()
         } else if self.axes {
             every().collect()
+        } else if self.quick && self.axis.is_empty() {
+            vec![part::headline(), part::axis(Axis::Stateful)]
         } else if self.axis.is_empty() {
             vec![part::headline()]
         } else {
@@ -81,8 +83,7 @@ impl Options {
     }
 
     fn rounds(&self, part: &Part) -> u16 {
-        let usual = if part.name == "headline" { 7 } else { 3 };
-        let rounds = self.rounds.unwrap_or(usual);
+        let rounds = self.rounds.unwrap_or(part.rounds);
         if self.quick { 1 } else { rounds }
     }
 }
@@ -114,10 +115,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         cores,
         seconds,
         warm_up,
+        quick: options.quick,
         out: &options.out,
     };
     let contenders = contenders(options)?;
-    let parts = options.parts();
+    let mut parts = options.parts();
+    parts.retain(|part| contenders.iter().any(|one| takes_part(one, part)));
+    ensure!(
+        !parts.is_empty(),
+        "none of the contenders asked for is measured there"
+    );
     let machine = machine(&contenders, &parts)?;
     let mut measured = Vec::new();
     for part in &parts {
@@ -203,8 +210,9 @@ fn measure(
         name: part.name.to_owned(),
         title: part.title.to_owned(),
         rounds,
-        seconds: bench.seconds,
+        seconds: bench.span(part.loads[0]).1,
         cells,
+        columns: part.columns,
     })
 }
 

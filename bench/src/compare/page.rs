@@ -7,10 +7,10 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::contender::TWO_WORKERS;
+use super::contender::{STATEFUL, STATELESS, TWO_WORKERS};
 use super::part::{FIXED, HALF, Load};
 use super::plot;
-use super::summary::{CPU, Cell, LIMITED, P50, P99, P999, RATE, Results};
+use super::summary::{CPU, Cell, LIMITED, Metric, P50, P99, P999, RATE, Results};
 use super::target::{self, Target};
 use crate::document::{Machine, markdown, write};
 
@@ -111,7 +111,7 @@ fn figures(document: &Document<'_>) -> String {
     text
 }
 
-fn figure(cell: &Cell, metric: &super::summary::Metric) -> String {
+fn figure(cell: &Cell, metric: &Metric) -> String {
     let spread = cell.spread(metric);
     let decimals = if spread.median < 100.0 { 2 } else { 0 };
     let star = if cell.limited() { "\\*" } else { "" };
@@ -162,25 +162,25 @@ fn page(document: &Document<'_>) -> String {
     text
 }
 
-/// Every setup and load in which Viaduct as it comes takes more than another.
+/// Every setup and load in which Viaduct as it comes, or with transactions,
+/// takes more than another.
 fn losses(document: &Document<'_>) -> String {
-    let metrics = [
-        (CPU, "CPU a message"),
-        (P50, "p50"),
-        (P99, "p99"),
-        (P999, "p99.9"),
-    ];
     let mut lines = Vec::new();
     for part in document.parts {
+        let costs = part.columns.costs.iter();
+        let metrics: Vec<Metric> = costs.copied().chain([P50, P99, P999]).collect();
         let own = part.cells.iter();
-        for own in own.filter(|cell| cell.contender == "viaduct-pad") {
+        for own in own.filter(|cell| [STATELESS, STATEFUL].contains(&cell.contender.as_str())) {
             let others = part.cells.iter().filter(|cell| {
-                let apart = cell.contender != "direct" && !cell.contender.starts_with("viaduct");
+                let name = cell.contender.as_str();
+                let stateless = name == STATELESS && own.contender == STATEFUL;
+                let apart = stateless || name != "direct" && !name.starts_with("viaduct");
                 apart && cell.setup == own.setup && cell.load == own.load
             });
             let mut lost = Vec::new();
             for other in others {
-                for (metric, label) in &metrics {
+                for metric in &metrics {
+                    let label = metric.label.replace(" us", "");
                     let ratio = own.ratio(other, metric);
                     if let Some(ratio) = ratio.filter(|ratio| ratio.median > 1.0) {
                         let ratio = ratio.text(2);
@@ -190,8 +190,12 @@ fn losses(document: &Document<'_>) -> String {
             }
             if !lost.is_empty() {
                 let (title, setup, load) = (&part.title, &own.setup, &own.load);
+                let who = match own.contender.as_str() {
+                    STATEFUL => format!(", {STATEFUL}"),
+                    _ => String::new(),
+                };
                 lines.push(format!(
-                    "- **{title}: {setup}, {load}**: {}\n",
+                    "- **{title}: {setup}, {load}{who}**: {}\n",
                     lost.join("; ")
                 ));
             }

@@ -6,7 +6,9 @@ use std::fmt;
 use clap::ValueEnum;
 use serde::Serialize;
 
+use super::contender::{KAMAILIO_TM, STATEFUL, STATELESS};
 use super::network::Path;
+use super::summary::{Columns, MEMORY, MESSAGES, SUSTAINED, TRANSACTIONS};
 use crate::load::Mix;
 
 /// One way to send.
@@ -23,6 +25,13 @@ pub(crate) enum Load {
     Share(f64),
     /// So many messages a second.
     Rate(f64),
+    /// So many calls a second for as long as this takes: what happens in the
+    /// warm-up costs and is lost, but does not count as growth.
+    Sustained {
+        calls: f64,
+        warm_up: f64,
+        seconds: f64,
+    },
 }
 
 impl fmt::Display for Load {
@@ -32,6 +41,11 @@ impl fmt::Display for Load {
             Self::Full => f.write_str("full queue"),
             Self::Share(share) => write!(f, "{:.0} % load", share * 100.0),
             Self::Rate(rate) => write!(f, "{rate:.0} messages/s"),
+            Self::Sustained {
+                calls,
+                warm_up,
+                seconds,
+            } => write!(f, "{calls:.0} calls/s for {:.0} s", warm_up + seconds),
         }
     }
 }
@@ -68,6 +82,9 @@ pub(crate) struct Part {
     pub(crate) contenders: &'static [&'static str],
     pub(crate) setups: Vec<Setup>,
     pub(crate) loads: Vec<Load>,
+    /// As many as are usual.
+    pub(crate) rounds: u16,
+    pub(crate) columns: Columns,
 }
 
 /// What one axis varies.
@@ -86,6 +103,12 @@ pub(crate) enum Axis {
     Load,
     /// Loopback, and veth between network namespaces (needs root)
     Path,
+    /// INVITE relayed statelessly and statefully
+    Stateful,
+    /// 60,000 INVITE transactions a second for a minute
+    Sustained,
+    /// What a transaction takes that has been answered, and one that rings
+    Memory,
 }
 
 /// The share of the saturating load that is twice as much as comes through.
@@ -96,6 +119,26 @@ pub(crate) const HALF: Load = Load::Share(0.5);
 
 /// A usual rate for a large site, in messages a second.
 pub(crate) const FIXED: Load = Load::Rate(50_000.0);
+
+/// One minute at a rate that the transactions of a core shall stand. The
+/// warm-up is longer than an answered one is remembered (Timer L, 32 s), so
+/// that from then on as many go as come.
+pub(crate) const MINUTE: Load = Load::Sustained {
+    calls: 60_000.0,
+    warm_up: 35.0,
+    seconds: 25.0,
+};
+
+/// 40,000 transactions, in less time than Kamailio remembers one (5 s).
+pub(crate) const FILLING: Load = Load::Sustained {
+    calls: 10_000.0,
+    warm_up: 0.5,
+    seconds: 4.0,
+};
+
+/// Setups of [`Axis::Memory`].
+pub(crate) const LINGERING: &str = "answered";
+pub(crate) const IN_PROGRESS: &str = "ringing";
 
 /// The comparison that everything else varies.
 pub(crate) fn headline() -> Part {
@@ -116,6 +159,8 @@ pub(crate) fn headline() -> Part {
         ],
         setups: vec![Setup::default()],
         loads: vec![Load::Full, Load::Saturated, HALF, FIXED],
+        rounds: 7,
+        columns: MESSAGES,
     }
 }
 
@@ -131,6 +176,8 @@ pub(crate) fn axis(axis: Axis) -> Part {
                 setup.destinations = count;
             }),
             loads: full,
+            rounds: 3,
+            columns: MESSAGES,
         },
         Axis::Peers => Part {
             name: "peers",
@@ -138,6 +185,8 @@ pub(crate) fn axis(axis: Axis) -> Part {
             contenders: &["bare-mmsg", "kamailio", "viaduct-off", "viaduct-pad"],
             setups: setups(&[1, 10, 10_000], |setup, &count| setup.peers = count),
             loads: full,
+            rounds: 3,
+            columns: MESSAGES,
         },
         Axis::Mix => Part {
             name: "mix",
@@ -153,6 +202,8 @@ pub(crate) fn axis(axis: Axis) -> Part {
                 })
                 .collect(),
             loads: full,
+            rounds: 3,
+            columns: MESSAGES,
         },
         Axis::Size => Part {
             name: "size",
@@ -163,6 +214,8 @@ pub(crate) fn axis(axis: Axis) -> Part {
                 setup.length = length;
             }),
             loads: full,
+            rounds: 3,
+            columns: MESSAGES,
         },
         Axis::Load => Part {
             name: "load",
@@ -182,6 +235,8 @@ pub(crate) fn axis(axis: Axis) -> Part {
                 .chain([0.75, 0.9, 1.0, 1.5].map(Load::Share))
                 .chain([TWICE])
                 .collect(),
+            rounds: 3,
+            columns: MESSAGES,
         },
         Axis::Path => Part {
             name: "path",
@@ -195,7 +250,50 @@ pub(crate) fn axis(axis: Axis) -> Part {
                 })
                 .into(),
             loads: full,
+            rounds: 3,
+            columns: MESSAGES,
         },
+        Axis::Stateful => Part {
+            name: "stateful",
+            title: "INVITE transactions, stateless and stateful",
+            contenders: &[KAMAILIO_TM, STATELESS, STATEFUL],
+            setups: vec![transactions()],
+            loads: vec![Load::Full, Load::Saturated, HALF, FIXED],
+            rounds: 7,
+            columns: TRANSACTIONS,
+        },
+        Axis::Sustained => Part {
+            name: "sustained",
+            title: "60,000 INVITE transactions a second for a minute",
+            contenders: &[STATELESS, STATEFUL],
+            setups: vec![transactions()],
+            loads: vec![MINUTE],
+            rounds: 1,
+            columns: SUSTAINED,
+        },
+        Axis::Memory => Part {
+            name: "memory",
+            title: "Memory of a transaction",
+            contenders: &[KAMAILIO_TM, STATEFUL],
+            setups: [(LINGERING, Mix::Transactions), (IN_PROGRESS, Mix::Ringing)]
+                .map(|(label, mix)| Setup {
+                    label: label.to_owned(),
+                    mix,
+                    ..Setup::default()
+                })
+                .into(),
+            loads: vec![FILLING],
+            rounds: 3,
+            columns: MEMORY,
+        },
+    }
+}
+
+fn transactions() -> Setup {
+    Setup {
+        label: "4 destinations, 1 peer, INVITE transactions".to_owned(),
+        mix: Mix::Transactions,
+        ..Setup::default()
     }
 }
 

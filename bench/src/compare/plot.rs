@@ -6,7 +6,7 @@ use plotters::coord::ranged1d::ValueFormatter;
 use plotters::prelude::*;
 
 use super::part::{FIXED, HALF, Load};
-use super::summary::{CPU, Cell, Metric, P50, P99, P999, RATE, Results};
+use super::summary::{Cell, Columns, Metric, P50, P99, P999, RATE, Results};
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
@@ -15,28 +15,26 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 /// # Errors
 /// What the drawing library reports.
 pub(crate) fn svg(results: &Results) -> Result<String> {
-    let loads = results.loads().len();
-    match results.setups().len() {
-        1 if loads <= 4 => panels(results, (1400, 900), bar_panels(), bars),
-        1 => panels(results, (1400, 900), curve_panels(), curve),
-        _ => panels(
-            results,
-            (900, 480),
-            vec![(Load::Full.to_string(), CPU)],
-            line,
-        ),
+    let loads = results.loads();
+    let Columns { costs, rates, .. } = results.columns;
+    let only = || vec![(loads[0].to_owned(), costs[0])];
+    match (results.setups().len(), loads.len()) {
+        (1, 1) => panels(results, (900, 240), only(), bars),
+        (1, 2..=4) => panels(results, (1400, 900), bar_panels(costs[0], rates[0]), bars),
+        (1, _) => panels(results, (1400, 900), curve_panels(), curve),
+        _ => panels(results, (900, 480), only(), line),
     }
 }
 
 /// What a panel shows: under which load ("" for all), which figure.
 type Panel = (&'static str, Metric);
 
-fn bar_panels() -> Vec<(String, Metric)> {
+fn bar_panels(cost: Metric, rate: Metric) -> Vec<(String, Metric)> {
     let of = |load: Load, metric| (load.to_string(), metric);
     vec![
-        of(Load::Full, CPU),
-        of(Load::Saturated, RATE),
-        of(FIXED, CPU),
+        of(Load::Full, cost),
+        of(Load::Saturated, rate),
+        of(FIXED, cost),
         of(HALF, P99),
     ]
 }
@@ -269,15 +267,14 @@ fn drawing(error: impl std::fmt::Display) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::summary::example;
+    use crate::compare::summary::{CPU, example};
 
     #[test]
     fn bars_name_every_contender_and_figure() {
-        let svg = svg(&example(
-            Load::Full,
-            &[("kamailio", &[6.0]), ("viaduct-pad", &[1.5])],
-        ))
-        .expect("svg");
+        let of = |load| example(load, &[("kamailio", &[6.0]), ("viaduct-pad", &[1.5])]);
+        let mut results = of(Load::Full);
+        results.cells.extend(of(HALF).cells);
+        let svg = svg(&results).expect("svg");
         assert!(svg.starts_with("<svg"));
         for text in ["kamailio", "viaduct-pad", CPU.label, P99.label] {
             assert!(svg.contains(text), "{text} is missing");

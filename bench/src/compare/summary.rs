@@ -4,17 +4,20 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
+use super::contender::{KAMAILIO_TM, STATELESS};
 use super::measure::Sample;
 use super::part::Load;
 use crate::document::aligned;
 use crate::report::Percentiles;
 
 /// A figure that a sample has.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Metric {
     pub(crate) label: &'static str,
     decimals: usize,
     pub(crate) of: fn(&Sample) -> f64,
+    /// Whether 0 is a figure and not the lack of one.
+    from_zero: bool,
 }
 
 const fn metric(label: &'static str, decimals: usize, of: fn(&Sample) -> f64) -> Metric {
@@ -22,6 +25,14 @@ const fn metric(label: &'static str, decimals: usize, of: fn(&Sample) -> f64) ->
         label,
         decimals,
         of,
+        from_zero: false,
+    }
+}
+
+const fn amiss(label: &'static str, decimals: usize, of: fn(&Sample) -> f64) -> Metric {
+    Metric {
+        from_zero: true,
+        ..metric(label, decimals, of)
     }
 }
 
@@ -37,13 +48,63 @@ pub(crate) const P999: Metric = metric("p99.9 us", 0, |s| latency(s, |l| l.p999)
 pub(crate) const RESIDENT: Metric = metric("resident MiB", 1, |s| s.resident_mib);
 const BUSY: Metric = metric("core busy %", 0, |s| s.busy_percent);
 const GENERATOR: Metric = metric("generator busy %", 0, |s| s.generator_busy_percent);
-const LOSS: Metric = metric("loss %", 2, |s| s.loss_percent);
-const MEMORY: Metric = metric("memory MiB", 1, |s| s.memory_mib);
+const LOSS: Metric = amiss("loss %", 2, |s| s.loss_percent);
+const HELD: Metric = metric("memory MiB", 1, |s| s.memory_mib);
+pub(crate) const TRANSACTION: Metric = metric("CPU us a transaction", 2, |s| s.transaction_us);
+pub(crate) const WIRE: Metric = metric("CPU us a message in or out", 2, |s| s.wire_us);
+const A_CPU_SECOND: Metric = metric("transactions a CPU second", 0, |s| 1e6 / s.transaction_us);
+pub(crate) const BEGUN: Metric = metric("transactions/s", 0, |s| s.transactions_a_second);
+pub(crate) const LOST: Metric = amiss("loss %", 4, |s| s.loss_percent);
+pub(crate) const UNEXPECTED: Metric = amiss("sent again", 0, |s| s.unexpected as f64);
+pub(crate) const GROWTH: Metric = amiss("growth MiB", 1, |s| s.growth_mib);
+pub(crate) const OCTETS: Metric = metric("octets a transaction", 0, |s| {
+    s.growth_mib * f64::from(1 << 20) / s.transactions as f64
+});
 
-/// The figures that stand with their spread, and those of which the median
-/// says enough.
-const SPREAD: [Metric; 2] = [CPU, RATE];
-const PLAIN: [Metric; 7] = [BUSY, GENERATOR, LOSS, P50, P99, P999, MEMORY];
+/// What a table shows of each contender.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Columns {
+    /// With the spread, and as multiples of each reference's.
+    pub(crate) costs: &'static [Metric],
+    /// Contenders that the others are held against.
+    pub(crate) references: &'static [&'static str],
+    /// With the spread.
+    pub(crate) rates: &'static [Metric],
+    /// Those of which the median says enough.
+    pub(crate) others: &'static [Metric],
+}
+
+const USUAL: [Metric; 7] = [BUSY, GENERATOR, LOSS, P50, P99, P999, HELD];
+
+pub(crate) const MESSAGES: Columns = Columns {
+    costs: &[CPU],
+    references: &["bare-mmsg", "bare-gso-equal", "bare-gso", "kamailio"],
+    rates: &[RATE],
+    others: &USUAL,
+};
+
+pub(crate) const TRANSACTIONS: Columns = Columns {
+    costs: &[TRANSACTION, WIRE],
+    references: &[STATELESS, KAMAILIO_TM],
+    rates: &[A_CPU_SECOND],
+    others: &USUAL,
+};
+
+pub(crate) const SUSTAINED: Columns = Columns {
+    costs: &[TRANSACTION, WIRE],
+    references: &[STATELESS],
+    rates: &[BEGUN],
+    others: &[
+        BUSY, GENERATOR, LOST, UNEXPECTED, P50, P99, P999, HELD, GROWTH,
+    ],
+};
+
+pub(crate) const MEMORY: Columns = Columns {
+    costs: &[OCTETS],
+    references: &[KAMAILIO_TM],
+    rates: &[BEGUN],
+    others: &[LOST, UNEXPECTED, HELD, GROWTH],
+};
 
 /// The middle and the ends of some figures.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -135,10 +196,9 @@ pub(crate) struct Results {
     /// Of each load.
     pub(crate) seconds: f64,
     pub(crate) cells: Vec<Cell>,
+    #[serde(skip)]
+    pub(crate) columns: Columns,
 }
-
-/// Contenders that the others are held against.
-pub(crate) const REFERENCES: [&str; 4] = ["bare-mmsg", "bare-gso-equal", "bare-gso", "kamailio"];
 
 impl Results {
     pub(crate) fn cell(&self, contender: &str, setup: &str, load: &str) -> Option<&Cell> {
@@ -164,20 +224,68 @@ impl Results {
     pub(crate) fn tables(&self) -> Vec<(String, Vec<Vec<String>>)> {
         let mut tables = Vec::new();
         let present = self.contenders();
-        let references = || REFERENCES.iter().filter(|name| present.contains(name));
+        let references = self.columns.references.iter();
+        let references: Vec<_> = references.filter(|name| present.contains(name)).collect();
         for setup in self.setups() {
             for load in self.loads() {
-                let mut rows = vec![head(references())];
+                let mut rows = vec![self.head(&references)];
                 for contender in &present {
                     if let Some(cell) = self.cell(contender, setup, load) {
-                        let held = references().map(|name| self.cell(name, setup, load));
-                        rows.push(line(cell, held));
+                        let held = references.iter().map(|name| self.cell(name, setup, load));
+                        rows.push(self.line(cell, &held.collect::<Vec<_>>()));
                     }
                 }
                 tables.push((format!("{setup}, {load}"), rows));
             }
         }
         tables
+    }
+
+    fn head(&self, references: &[&&str]) -> Vec<String> {
+        let Columns {
+            costs,
+            rates,
+            others,
+            ..
+        } = self.columns;
+        let mut head = vec![String::new()];
+        for cost in costs {
+            head.push(cost.label.to_owned());
+            head.extend(references.iter().map(|name| format!("times {name}")));
+        }
+        let rest = rates.iter().chain(others);
+        head.extend(rest.map(|metric| metric.label.to_owned()));
+        head
+    }
+
+    fn line(&self, cell: &Cell, references: &[Option<&Cell>]) -> Vec<String> {
+        let star = if cell.limited() { "*" } else { "" };
+        let of = |metric: &Metric| {
+            let spread = cell.spread(metric);
+            if spread.max > 0.0 {
+                spread.text(metric.decimals)
+            } else {
+                "-".to_owned()
+            }
+        };
+        let mut line = vec![format!("{}{star}", cell.contender)];
+        for cost in self.columns.costs {
+            line.push(of(cost));
+            for reference in references {
+                let ratio = reference.and_then(|reference| cell.ratio(reference, cost));
+                line.push(ratio.map_or_else(|| "-".to_owned(), |ratio| ratio.text(2)));
+            }
+        }
+        line.extend(self.columns.rates.iter().map(of));
+        line.extend(self.columns.others.iter().map(|metric| {
+            let median = cell.spread(metric).median;
+            if median > 0.0 || metric.from_zero {
+                format!("{median:.*}", metric.decimals)
+            } else {
+                "-".to_owned()
+            }
+        }));
+        line
     }
 
     /// For the terminal.
@@ -197,41 +305,6 @@ impl Results {
 
 /// What the star says.
 pub(crate) const LIMITED: &str = "* The generator was the limit, not the contender.";
-
-fn head<'a>(references: impl Iterator<Item = &'a &'a str>) -> Vec<String> {
-    let mut head = vec![String::new(), CPU.label.to_owned()];
-    head.extend(references.map(|name| format!("times {name}")));
-    head.push(RATE.label.to_owned());
-    head.extend(PLAIN.map(|metric| metric.label.to_owned()));
-    head
-}
-
-fn line<'a>(cell: &Cell, references: impl Iterator<Item = Option<&'a Cell>>) -> Vec<String> {
-    let star = if cell.limited() { "*" } else { "" };
-    let of = |metric: &Metric| {
-        let spread = cell.spread(metric);
-        if spread.max > 0.0 {
-            spread.text(metric.decimals)
-        } else {
-            "-".to_owned()
-        }
-    };
-    let mut line = vec![format!("{}{star}", cell.contender), of(&SPREAD[0])];
-    for reference in references {
-        let ratio = reference.and_then(|reference| cell.ratio(reference, &CPU));
-        line.push(ratio.map_or_else(|| "-".to_owned(), |ratio| ratio.text(2)));
-    }
-    line.push(of(&SPREAD[1]));
-    line.extend(PLAIN.map(|metric| {
-        let median = cell.spread(&metric).median;
-        if median > 0.0 || metric.label == LOSS.label {
-            format!("{median:.*}", metric.decimals)
-        } else {
-            "-".to_owned()
-        }
-    }));
-    line
-}
 
 fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut found = Vec::new();
@@ -264,6 +337,7 @@ pub(crate) fn example(load: Load, contenders: &[(&str, &[f64])]) -> Results {
         rounds: 1,
         seconds: 1.0,
         cells: contenders.iter().map(cell).collect(),
+        columns: MESSAGES,
     }
 }
 

@@ -2,9 +2,12 @@
 
 use serde::Serialize;
 
-use super::contender::TWO_WORKERS;
-use super::part::{FIXED, HALF, Load, TWICE};
-use super::summary::{CPU, Cell, Metric, P50, P99, P999, RATE, RESIDENT, Results, Spread};
+use super::contender::{KAMAILIO_TM, STATEFUL, STATELESS, TWO_WORKERS};
+use super::part::{FILLING, FIXED, HALF, IN_PROGRESS, LINGERING, Load, MINUTE, TWICE};
+use super::summary::{
+    BEGUN, CPU, Cell, GROWTH, LOST, Metric, OCTETS, P50, P99, P999, RATE, RESIDENT, Results,
+    Spread, TRANSACTION, UNEXPECTED, WIRE,
+};
 
 /// One aim and what was measured.
 #[derive(Clone, Debug, Serialize)]
@@ -83,7 +86,7 @@ impl<'a> Measured<'a> {
 pub(crate) fn all(parts: &[Results]) -> Vec<Target> {
     let measured = Measured(parts);
     let cpu = |own, other, load| measured.ratio(own, other, load, &CPU);
-    let pad = "viaduct-pad";
+    let pad = STATELESS;
     let (mmsg, gso, kamailio) = ("bare-mmsg", "bare-gso-equal", "kamailio");
     let full = Load::Full;
     let overload = || {
@@ -164,7 +167,62 @@ pub(crate) fn all(parts: &[Results]) -> Vec<Target> {
         Aim::AtMost(12.0),
         resident,
     ));
+    targets.extend(stateful(measured));
     targets
+}
+
+/// The aims for INVITE with transactions.
+fn stateful(measured: Measured<'_>) -> Vec<Target> {
+    let full = |contender| measured.cell("stateful", None, contender, Load::Full);
+    let times = |other, metric| full(STATEFUL)?.ratio(full(other)?, metric);
+    let minute = |metric| {
+        let cell = measured.cell("sustained", None, STATEFUL, MINUTE)?;
+        Some(cell.spread(metric))
+    };
+    let octets = |setup| {
+        let cell = measured.cell("memory", Some(setup), STATEFUL, FILLING)?;
+        Some(cell.spread(&OCTETS))
+    };
+    vec![
+        target(
+            "CPU a message in or out with a full queue, INVITE with transactions, times without",
+            Aim::AtMost(1.35),
+            times(STATELESS, &WIRE),
+        ),
+        target(
+            "CPU an INVITE transaction with a full queue, times Kamailio's tm",
+            Aim::AtMost(0.2),
+            times(KAMAILIO_TM, &TRANSACTION),
+        ),
+        // Of 60,000 that are due; those that are under way at a bound count
+        // or do not.
+        target(
+            "INVITE transactions/s for a minute",
+            Aim::AtLeast(59_900.0),
+            minute(&BEGUN),
+        ),
+        target("loss % in that minute", Aim::AtMost(0.0), minute(&LOST)),
+        target(
+            "messages sent again in that minute",
+            Aim::AtMost(0.0),
+            minute(&UNEXPECTED),
+        ),
+        target(
+            "growth in MiB in its last 25 seconds",
+            Aim::AtMost(1.0),
+            minute(&GROWTH),
+        ),
+        target(
+            "octets for a transaction that has been answered",
+            Aim::AtMost(256.0),
+            octets(LINGERING),
+        ),
+        target(
+            "octets for a transaction that rings",
+            Aim::AtMost(4096.0),
+            octets(IN_PROGRESS),
+        ),
+    ]
 }
 
 /// The aims as a table: head and lines.
