@@ -39,7 +39,8 @@ impl Relaying {
 
     /// How long may be slept.
     pub(super) fn patience(&self, now: u64) -> Option<Duration> {
-        let due = self.relay.next_due()?;
+        // Not before the timers are looked at again: it would wake in vain.
+        let due = self.relay.next_due()?.max(self.look_at);
         Some(Duration::from_millis(due.saturating_sub(now)))
     }
 }
