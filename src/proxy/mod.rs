@@ -118,8 +118,6 @@ pub struct Forward {
     pub dialog: Option<(usize, usize)>,
     /// What came of the cookie in its Route.
     pub cookie: CookieUse,
-    /// The transaction that it can begin, or that a response belongs to.
-    pub part: Option<Part>,
 }
 
 /// What came of the cookie that a request brought back in a Route of ours.
@@ -222,6 +220,7 @@ pub struct Scratch {
     /// octets beside them, so it does not grow.
     octets: Vec<u8>,
     names: Names,
+    part: Option<Part>,
 }
 
 impl Scratch {
@@ -231,6 +230,14 @@ impl Scratch {
     #[must_use]
     pub fn also(&self) -> &[SocketAddr] {
         self.also.addresses()
+    }
+
+    /// The transaction that the request of the last decision can begin, or that
+    /// the response belongs to, where it is sent on.
+    #[inline]
+    #[must_use]
+    pub fn part(&self) -> Option<Part> {
+        self.part
     }
 
     /// What is known of names.
@@ -249,6 +256,7 @@ impl Scratch {
     fn start(&mut self, current: &Arc<Generation>) {
         self.rewrite.clear();
         self.also.clear();
+        self.part = None;
         if !Arc::ptr_eq(&self.generation, current) {
             self.follow(current);
         }
@@ -346,6 +354,7 @@ impl Proxy {
             generation: Arc::clone(&self.current),
             octets: Vec::with_capacity(MAX_DATAGRAM + 1024),
             names: Names::new(),
+            part: None,
         }
     }
 
@@ -411,7 +420,7 @@ impl Proxy {
     ///
     /// # Errors
     /// Why the datagram is dropped.
-    #[inline]
+    #[inline(always)]
     pub fn unwrap<'a>(
         &self,
         datagram: &Datagram<'a>,

@@ -92,6 +92,7 @@ impl<'a> Request<'a> {
             })
     }
 
+    #[inline(always)]
     fn top_via(&self) -> Result<Via, Reason> {
         let row = self.message.via.ok_or(Reason::MissingHeader)?;
         sip::via(self.message.bytes, row.value).ok_or(Reason::TopVia)
@@ -160,6 +161,13 @@ impl<'a> Request<'a> {
         let dispatcher = self.proxy.dispatcher();
         let from = || dispatcher.with_id(sender?.id);
         let dialog = in_dialog.then(|| way.destination().or_else(from)).flatten();
+        if let Some(role @ Role::Request { .. }) = role {
+            scratch.part = Some(Part {
+                identity,
+                at: None,
+                role,
+            });
+        }
         Ok(Among::None(Decision::Forward(Forward {
             length,
             padding_at,
@@ -169,13 +177,6 @@ impl<'a> Request<'a> {
             way,
             dialog,
             cookie: hop.cookie_use,
-            part: role
-                .filter(|role| matches!(role, Role::Request { .. }))
-                .map(|role| Part {
-                    identity,
-                    at: None,
-                    role,
-                }),
         })))
     }
 
@@ -185,17 +186,7 @@ impl<'a> Request<'a> {
         if self.attempt.is_some() {
             return None;
         }
-        let stateful = &*self.proxy.stateful;
-        match self.method {
-            _ if stateful.methods.is_empty() => None,
-            b"CANCEL" => Some(Role::Cancel),
-            b"ACK" => Some(Role::Ack),
-            method => stateful.place(method).map(|place| Role::Request {
-                method: place,
-                invite: method == b"INVITE",
-                repeatable: matches!(method, b"INVITE" | b"REGISTER" | b"OPTIONS"),
-            }),
-        }
+        Role::of(&self.proxy.stateful, self.method)
     }
 
     /// Answers it with a status of our own, as its transaction does. `None`
@@ -232,6 +223,7 @@ impl<'a> Request<'a> {
     /// §16.3, in its order, for a message without a fault; what may be
     /// answered by a reply is an error. Returns the Request-URI, and whether To
     /// has a tag.
+    #[inline(always)]
     fn validate(
         &self,
         transaction: &Transaction<'_>,

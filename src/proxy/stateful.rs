@@ -7,6 +7,7 @@ use super::branch::{Branch, BranchText, Identity};
 use super::reason::{Reason, Status};
 use super::request::Request;
 use super::{Datagram, Decision, Proxy, Scratch};
+use crate::config::Stateful;
 use crate::sip::{Message, Row, StartLine, eq_ignore_case, rows, scan};
 
 /// Where a transaction is.
@@ -24,7 +25,7 @@ pub enum Found {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Among {
     /// It belongs to none that is there, or is a response that does
-    /// ([`Forward::part`](super::Forward::part)).
+    /// ([`Scratch::part`]).
     None(Decision),
     /// A request of one that is there; nothing is written.
     Known(Part),
@@ -70,6 +71,24 @@ pub enum Role {
         /// The method that it answers, as of a request; `None`: CANCEL.
         method: Option<u8>,
     },
+}
+
+impl Role {
+    /// What a request with this method can be to a transaction.
+    #[inline]
+    #[must_use]
+    pub fn of(stateful: &Stateful, method: &[u8]) -> Option<Self> {
+        match method {
+            _ if stateful.methods.is_empty() => None,
+            b"CANCEL" => Some(Self::Cancel),
+            b"ACK" => Some(Self::Ack),
+            method => stateful.place(method).map(|place| Self::Request {
+                method: place,
+                invite: method == b"INVITE",
+                repeatable: matches!(method, b"INVITE" | b"REGISTER" | b"OPTIONS"),
+            }),
+        }
+    }
 }
 
 /// A request once more, for a transaction that remembers it.

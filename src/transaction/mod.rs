@@ -194,7 +194,7 @@ impl Relay {
                 }
                 Received::Done
             }
-            Among::None(Decision::Forward(forward)) => match forward.part {
+            Among::None(Decision::Forward(forward)) => match around.scratch.part() {
                 Some(part) if part.at.is_some() => self.respond(around, datagram, &forward, &part),
                 Some(part) => self.begin(around, datagram, &forward, &part),
                 None => Received::Decision(Decision::Forward(forward)),
