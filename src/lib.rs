@@ -1,4 +1,5 @@
 //! Viaduct: a stateless SIP load balancer for UDP.
+pub mod accounting;
 pub mod cli;
 pub mod config;
 pub mod demo;

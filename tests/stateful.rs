@@ -362,14 +362,14 @@ fn a_cancel_of_an_unknown_call_is_forwarded_with_the_branch_of_its_invite() {
         let owner = scene.owner(&call);
         let (member, cancel) = scene.pass(call.method("CANCEL").text());
         assert_eq!(member, owner);
-        // The INVITE comes late: it is the same transaction to the member.
-        let leg = scene.begin(&call);
-        assert_eq!(leg.member, owner);
-        assert_eq!(branch(&cancel), branch(&leg.request));
         let unknown = response(&cancel, "481 No Such Call", "x");
         scene.farm[member].send(scene.front(), unknown);
         let heard = scene.hears(481);
         assert_eq!(only(&heard, "cseq"), "1 CANCEL");
+        // The INVITE comes late: it is the same transaction to the member.
+        let leg = scene.begin(&call);
+        assert_eq!(leg.member, owner);
+        assert_eq!(branch(&cancel), branch(&leg.request));
     }
 }
 
@@ -468,7 +468,8 @@ fn one_branch_of_two_senders_is_two_transactions() {
     stranger.assert_silent();
 }
 
-/// Nobody but the caller can end its call.
+/// Nobody but the caller can end its call: where responses go is part of what
+/// a transaction is known by.
 #[test]
 fn a_cancel_and_an_ack_from_elsewhere_do_not_match() {
     let scene = Scene::still(1, &[]);
@@ -476,7 +477,7 @@ fn a_cancel_and_an_ack_from_elsewhere_do_not_match() {
     let leg = scene.begin(&call);
     scene.says(&leg, "180 Ringing");
     scene.hears(180);
-    let stranger = support::dialog::Peer::new(support::net::V4);
+    let stranger = support::dialog::Peer::at(([127, 0, 0, 9], 0).into());
     stranger.send(scene.front(), call.method("CANCEL").text());
     // It is forwarded as that of an unknown call, with a branch of its own.
     let cancel = scene.gets(&leg, "CANCEL");

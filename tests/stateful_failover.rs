@@ -144,10 +144,18 @@ fn the_best_of_the_failures_reaches_the_caller() {
 
 #[test]
 fn a_6xx_ends_the_search() {
-    let scene = Scene::still(2, &["--failover-status", "503,603"]);
+    let scene = Scene::still(3, &[]);
     let call = scene.request("INVITE");
     let leg = scene.begin(&call);
     scene.fails_at(&call, &leg, "603 Decline", 603);
+    scene.assert_quiet();
+    // Also behind another failure, which is the worse one to tell.
+    let call = scene.request("INVITE");
+    let first = scene.begin(&call);
+    scene.says(&first, "503 Service Unavailable");
+    scene.gets(&first, "ACK");
+    let second = scene.next_leg();
+    scene.fails_at(&call, &second, "600 Busy Everywhere", 600);
     scene.assert_quiet();
 }
 
@@ -187,14 +195,14 @@ fn a_status_that_is_configured_leads_to_the_next() {
 }
 
 #[test]
-fn four_destinations_are_tried_and_no_more() {
-    let scene = Scene::still(6, &[]);
+fn eight_destinations_are_tried_and_no_more() {
+    let scene = Scene::still(10, &[]);
     let call = scene.request("INVITE");
     let mut leg = scene.begin(&call);
     let mut members = BTreeSet::new();
-    for attempt in 1..=4 {
+    for attempt in 1..=8 {
         members.insert(leg.member);
-        if attempt == 4 {
+        if attempt == 8 {
             scene.fails_at(&call, &leg, "503 Service Unavailable", 500);
         } else {
             scene.says(&leg, "503 Service Unavailable");
@@ -202,7 +210,7 @@ fn four_destinations_are_tried_and_no_more() {
             leg = scene.next_leg();
         }
     }
-    assert_eq!(members.len(), 4);
+    assert_eq!(members.len(), 8);
     scene.assert_quiet();
 }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 mod support;
-use support::dialog::{Scene, assert_octets, branch, response};
+use support::dialog::{Scene, assert_octets, response};
 use support::stateful::{Leg, STILL, only, with_row};
 
 fn still(members: usize) -> Scene {
@@ -134,19 +134,4 @@ fn a_cancel_of_another_request_is_answered_and_not_sent_on() {
     scene.assert_quiet();
     scene.says(&leg, "200 OK");
     scene.hears(200);
-}
-
-#[test]
-fn requests_of_two_methods_with_one_branch_are_two_transactions() {
-    let scene = still(1);
-    let first = scene.request("REGISTER");
-    let second = first.method("MESSAGE");
-    let first = sent(&scene, &first);
-    let second = sent(&scene, &second);
-    scene.says(&second, "202 Accepted");
-    assert_eq!(only(&scene.hears(202), "cseq"), "1 MESSAGE");
-    scene.says(&first, "200 OK");
-    assert_eq!(only(&scene.hears(200), "cseq"), "1 REGISTER");
-    assert_eq!(branch(&first.request), branch(&second.request));
-    scene.assert_quiet();
 }

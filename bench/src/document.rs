@@ -78,6 +78,43 @@ pub(crate) fn markdown(rows: &[Vec<String>]) -> String {
     text
 }
 
+/// A table with a column for each contender.
+pub(crate) fn side_by_side<const N: usize>(
+    labels: [&str; N],
+    columns: &[[String; N]],
+) -> Vec<Vec<String>> {
+    let line = |(index, label): (usize, &str)| {
+        let cells = columns.iter().map(|column| column[index].clone());
+        std::iter::once(label.to_owned()).chain(cells).collect()
+    };
+    labels.into_iter().enumerate().map(line).collect()
+}
+
+/// A page for publication: what was done, on which machine, what came of it
+/// and what went wrong.
+pub(crate) fn page(
+    head: &str,
+    machine: &Machine,
+    table: &[Vec<String>],
+    faults: &[String],
+) -> String {
+    let mut text = format!(
+        "{head}\n**Machine**: {} cores of {}, Linux {}.\n\n",
+        machine.cores, machine.processor, machine.kernel
+    );
+    for (name, version) in &machine.versions {
+        let _ = writeln!(text, "- {name}: {}", version.trim());
+    }
+    let _ = write!(text, "\n{}", markdown(table));
+    if !faults.is_empty() {
+        text += "\n## What went wrong\n\n";
+        for fault in faults {
+            let _ = writeln!(text, "- {fault}");
+        }
+    }
+    text
+}
+
 /// Writes the file `name` in `folder`, and says so.
 ///
 /// # Errors

@@ -1,11 +1,13 @@
 //! Load generator, bare forwarders and side-by-side comparison for Viaduct.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // it prints what it measures
 
+mod balancer;
 mod check;
 mod churn;
 mod compare;
 mod document;
 mod forward;
+mod kill;
 mod ledger;
 mod load;
 mod message;
@@ -15,6 +17,7 @@ mod process;
 mod report;
 mod running;
 mod schedule;
+mod sip;
 mod sys;
 
 use std::process::ExitCode;
@@ -47,6 +50,11 @@ enum Command {
     Compare(compare::Options),
     /// Change the farm of Viaduct and of Kamailio every second under calls
     Churn(churn::Options),
+    /// Kill, stall and make refuse destinations of Viaduct and of Kamailio under calls
+    Kill(kill::Options),
+    /// Play one destination of that, until the standard input ends
+    #[command(hide = true)]
+    Destination(kill::DestinationOptions),
     /// Forward datagrams without parsing them, for one upstream peer
     Forward {
         #[command(flatten)]
@@ -87,6 +95,8 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Compare(options) => compare::run(&options),
         Command::Churn(options) => churn::run(&options),
+        Command::Kill(options) => kill::run(&options),
+        Command::Destination(options) => kill::play_destination(&options),
         Command::Forward { options, core } => {
             core.map_or(Ok(()), |core| pin(&[core]))?;
             forward::run(&options)

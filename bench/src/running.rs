@@ -3,6 +3,7 @@
 
 use std::env;
 use std::fs::{self, File};
+use std::io::Write;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -19,6 +20,28 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The Viaduct binary that was built beside this one.
 pub(crate) fn viaduct_beside() -> Result<PathBuf> {
     Ok(env::current_exe()?.with_file_name("viaduct"))
+}
+
+/// Those of `all` whose names were asked for; all of them where none was.
+///
+/// # Errors
+/// There is none of that name.
+pub(crate) fn chosen<T, const N: usize>(
+    all: [T; N],
+    name: impl Fn(&T) -> &'static str,
+    asked: &[String],
+) -> Result<Vec<T>> {
+    let names: Vec<_> = all.iter().map(&name).collect();
+    for one in asked {
+        let known = names.contains(&one.as_str());
+        ensure!(
+            known,
+            "there is no contender {one}; there are {}",
+            names.join(", ")
+        );
+    }
+    let wanted = |one: &T| asked.is_empty() || asked.iter().any(|text| text == name(one));
+    Ok(all.into_iter().filter(wanted).collect())
 }
 
 /// The first line that `program` says of its version.
@@ -62,7 +85,7 @@ impl Running {
     pub(crate) fn start(name: &str, mut command: Command, out: &Path) -> Result<Self> {
         let log = out.join(format!("{name}.log"));
         command
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(File::create(&log).context("cannot write the log")?);
         let child = command.spawn();
@@ -71,6 +94,16 @@ impl Running {
             child: child.with_context(|| format!("{name} cannot be started"))?,
             log,
         })
+    }
+
+    /// Writes a line to its standard input.
+    ///
+    /// # Errors
+    /// It has ended, or reads none.
+    pub(crate) fn tell(&mut self, line: &str) -> Result<()> {
+        let name = &self.name;
+        let input = self.child.stdin.as_mut().context("no standard input")?;
+        writeln!(input, "{line}").with_context(|| format!("{name} does not listen"))
     }
 
     pub(crate) fn id(&self) -> u32 {

@@ -12,6 +12,8 @@ use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::ptr;
 
+use socket2::SockRef;
+
 /// Octets kept of a datagram; longer ones are cut.
 const SLOT: usize = 4096;
 
@@ -136,6 +138,20 @@ impl Receiver {
         let octets: [u8; 4] = value.get(8..12)?.try_into().ok()?;
         Some(octets.into())
     }
+}
+
+/// Octets that the buffers of a player's socket hold.
+const BUFFER: usize = 8 << 20;
+
+/// A socket at `address` with large buffers.
+///
+/// # Errors
+/// The address is not to be had.
+pub(crate) fn bound(address: SocketAddrV4) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(address)?;
+    SockRef::from(&socket).set_recv_buffer_size(BUFFER)?;
+    SockRef::from(&socket).set_send_buffer_size(BUFFER)?;
+    Ok(socket)
 }
 
 /// Has `socket` tell for each datagram which address it was sent to.

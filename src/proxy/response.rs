@@ -26,7 +26,10 @@ pub(super) fn decide(
     let bytes = message.bytes;
     let row = message.via.ok_or(Reason::MissingHeader)?;
     let own = own_via(proxy, bytes, row)?;
-    let next = next_via(message, row, own.next)?.ok_or(Reason::NoNextVia)?;
+    let Some(next) = next_via(message, row, own.next)? else {
+        return to_own_cancel(proxy, message, own.branch, find, &mut scratch.octets)
+            .ok_or(Reason::NoNextVia);
+    };
     let to = verified_next_hop(proxy, message, own.branch, &next, &mut scratch.octets)
         .ok_or(Reason::ForgedResponse)?;
     match part(proxy, message, &to, find) {
@@ -84,12 +87,8 @@ fn part(
     if stateful.methods.is_empty() {
         return Ok(None);
     }
-    let method = match message.cseq.method.of(message.bytes) {
-        b"CANCEL" => None,
-        method => match stateful.place(method) {
-            None => return Ok(None),
-            place => place,
-        },
+    let Some(method) = stateful.place(message.cseq.method.of(message.bytes)) else {
+        return Ok(None);
     };
     match find(message.call_id.value.of(message.bytes), to.identity.key) {
         Found::Nowhere => Ok(None),
@@ -101,6 +100,41 @@ fn part(
                 attempt: to.attempt,
                 status,
                 method,
+            },
+        })),
+    }
+}
+
+/// A response to a CANCEL of our own, on which ours is the only Via. It counts
+/// where its branch names a transaction that is there.
+#[cold]
+fn to_own_cancel(
+    proxy: &Proxy,
+    message: &Message<'_>,
+    branch: Option<Branch>,
+    find: impl Fn(&[u8], u64) -> Found,
+    octets: &mut Vec<u8>,
+) -> Option<Among> {
+    let StartLine::Response { status } = message.start else {
+        return None;
+    };
+    if proxy.stateful.methods.is_empty() || message.cseq.method.of(message.bytes) != b"CANCEL" {
+        return None;
+    }
+    let branch = branch?;
+    let key = branch.key(&proxy.secret, octets);
+    match find(message.call_id.value.of(message.bytes), key) {
+        Found::Nowhere => None,
+        Found::Elsewhere(worker) => Some(Among::HandOver(worker)),
+        Found::Here(at) => Some(Among::Known(Part {
+            identity: Identity {
+                uri: branch.uri,
+                key,
+            },
+            at: Some(at),
+            role: Role::Cancelled {
+                attempt: branch.attempt,
+                status,
             },
         })),
     }

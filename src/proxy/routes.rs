@@ -275,7 +275,7 @@ impl Request<'_> {
             }
             rewrite.replace(place, &parts)?;
         }
-        let target = self.new_uri().unwrap_or(target.of(bytes));
+        let target = self.new_uri().unwrap_or_else(|| target.of(bytes));
         rewrite.replace(self.uri, &[target])
     }
 }

@@ -68,8 +68,15 @@ pub enum Role {
         attempt: u8,
         /// Its status.
         status: u16,
-        /// The method that it answers, as of a request; `None`: CANCEL.
-        method: Option<u8>,
+        /// The method that it answers, as of a request.
+        method: u8,
+    },
+    /// A response to a CANCEL of our own.
+    Cancelled {
+        /// The number of the attempt that was cancelled.
+        attempt: u8,
+        /// Its status.
+        status: u16,
     },
 }
 
@@ -119,6 +126,21 @@ pub enum Own {
     Ack,
     /// §9.1: To is that of the request.
     Cancel,
+}
+
+/// An attempt as it left.
+#[derive(Clone, Copy, Debug)]
+pub struct Leg<'a> {
+    /// What its transaction is known by.
+    pub identity: Identity,
+    /// The listener that the request came in on.
+    pub came: usize,
+    /// The listener that it left by.
+    pub leaves: usize,
+    /// Its number in the branch.
+    pub number: u8,
+    /// See [`Proxy::head`].
+    pub head: &'a [u8],
 }
 
 impl Proxy {
@@ -176,26 +198,24 @@ impl Proxy {
         )))
     }
 
-    /// Writes an ACK or CANCEL for attempt `number`, which leaves by
-    /// `listener`. `head` is the Request-URI that the attempt has, and its
-    /// Route rows behind a line feed; the other headers are those of `from`,
-    /// the request as it came or a response to the attempt.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "each is another part of the message"
-    )]
+    /// Writes an ACK or CANCEL for an attempt. Its headers are those of `from`,
+    /// the request as it came or a response to the attempt. `None` where that
+    /// cannot be read, or `out` is too small.
     pub fn own(
         &self,
         own: Own,
-        identity: Identity,
-        came: usize,
-        leaves: usize,
-        number: u8,
-        head: &[u8],
+        leg: &Leg<'_>,
         from: &[u8],
         scratch: &mut Scratch,
         out: &mut [u8],
     ) -> Option<usize> {
+        let Leg {
+            identity,
+            came,
+            leaves,
+            number,
+            head,
+        } = *leg;
         let message = scan(from).ok()?;
         let bytes = message.bytes;
         let branch = BranchText::new(came, identity, number, &self.secret, &mut scratch.octets);

@@ -19,12 +19,13 @@ use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
+use crate::accounting::Ledger;
 use crate::config::text::policy_name;
-use crate::config::{Config, Listener, Steer};
+use crate::config::{AccountingTarget, Config, Listener, Steer};
 use crate::net::{Granted, Socket, steer};
 use crate::proxy::{Proxy, ReplyLimiter, Secret};
 use crate::resolver::{self, Questions};
-use crate::worker::{Counters, Handovers, Shared, Snapshot, Totals, Worker};
+use crate::worker::{self, Counters, Handovers, Shared, Snapshot, Totals, Worker};
 
 pub use reload::{NeedsRestart, Reloaded};
 pub use secret_file::{Kept, SecretFileError, load, place};
@@ -45,6 +46,8 @@ pub struct Instance {
     counters: Vec<Arc<Counters>>,
     shared: Arc<Shared>,
     threads: Vec<(JoinHandle<io::Result<()>>, Arc<Waker>)>,
+    /// The writer of accounting.
+    ledger: Option<Ledger>,
 }
 
 /// What decides which worker a datagram goes to.
@@ -69,6 +72,8 @@ pub enum StartError {
     Bind(SocketAddr, io::Error),
     /// Names cannot be resolved.
     Resolver(io::Error),
+    /// What takes the lines of accounting cannot be opened.
+    Accounting(AccountingTarget, io::Error),
     /// A system call of setting up failed.
     System(&'static str, io::Error),
 }
@@ -98,6 +103,13 @@ impl std::fmt::Display for StartError {
             Self::Resolver(error) => {
                 write!(f, "names cannot be resolved: {error}")?;
                 write!(f, "\n  help: give --resolver ADDR[:PORT], or --resolve off")
+            }
+            Self::Accounting(target, error) => {
+                write!(f, "cannot write accounting to {target}: {error}")?;
+                write!(
+                    f,
+                    "\n  help: have its folder exist and be writable, or give another --accounting"
+                )
             }
             Self::System(what, error) => write!(f, "{what}: {error}"),
         }
@@ -135,10 +147,19 @@ impl Instance {
             secret_file::random().map_err(|error| StartError::System("getrandom", error))?;
         let snapshot = Snapshot::new(Proxy::new(&config, secret), config.workers);
         let snapshot = Arc::new(snapshot);
+        let started = Instant::now();
+        let accounting = config.stateful.accounting.as_ref();
+        let ledger = accounting.map(|accounting| {
+            Ledger::start(accounting, move || worker::now(started))
+                .map_err(|error| StartError::Accounting(accounting.target.clone(), error))
+        });
+        let ledger = ledger.transpose()?;
         let shared = Shared {
             latest: Arc::new(ArcSwap::new(Arc::clone(&snapshot))),
             stop: AtomicBool::new(false),
-            started: Instant::now(),
+            started,
+            handovers: Handovers::new(config.workers),
+            accounting: ledger.as_ref().map(Ledger::handle),
         };
         let mut instance = Self {
             cores: cores(&config),
@@ -149,13 +170,12 @@ impl Instance {
             counters: Vec::new(),
             shared: Arc::new(shared),
             threads: Vec::new(),
+            ledger,
             asked,
             config,
         };
-        let handovers = Handovers::new(instance.config.workers);
         for sockets in sockets {
-            let (questions, handovers) = (questions.clone(), handovers.clone());
-            if let Err(error) = instance.spawn(sockets, limiter_key, questions, handovers) {
+            if let Err(error) = instance.spawn(sockets, limiter_key, questions.clone()) {
                 // The first error is the one to tell.
                 let _ = instance.stop();
                 return Err(error);
@@ -169,7 +189,6 @@ impl Instance {
         sockets: Vec<Socket>,
         limiter_key: [u8; 16],
         questions: Option<Questions>,
-        handovers: Handovers,
     ) -> Result<(), StartError> {
         let counters = Arc::new(Counters::default());
         let number = self.threads.len();
@@ -182,7 +201,6 @@ impl Instance {
             Arc::clone(&counters),
             ReplyLimiter::new(rate, limiter_key),
             questions,
-            handovers,
             &self.config,
         )
         .map_err(|error| StartError::System("epoll", error))?;
@@ -231,6 +249,8 @@ impl Instance {
                 .join()
                 .map_err(|_| io::Error::other("a worker panicked"))??;
         }
+        // What the workers have told is written before the end.
+        drop(self.ledger.take());
         Ok(self.totals())
     }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::table::MOST_ATTEMPTS;
-use super::{Around, Client, Finished, NEVER, Outbox, Outcome, Relay, Since, Tried};
+use super::{Around, Cancel, Client, Finished, NEVER, Outbox, Outcome, Relay, Since, Tried};
 use crate::proxy::Datagram;
 use crate::sip::{StartLine, scan};
 
@@ -54,6 +54,7 @@ impl Relay {
             *place = Tried {
                 destination: attempt.to.into(),
                 outcome: match attempt.client {
+                    Client::Failed if attempt.cancel != Cancel::None => Outcome::Cancelled,
                     Client::Answered => Outcome::Answered,
                     Client::Failed => Outcome::Failed,
                     Client::Unreachable => Outcome::Unreachable,

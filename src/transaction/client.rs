@@ -8,7 +8,7 @@ use super::{
     Around, AttemptId, Cancel, Client, Event, Leaving, Lesson, NEVER, Outbox, Queue, Received,
     Relay, Server,
 };
-use crate::proxy::{Datagram, Decision, Forward, Own, Part, Proxy, Role};
+use crate::proxy::{Datagram, Decision, Forward, Leg, Own, Part, Proxy, Role};
 use crate::sip::{find_row, scan};
 
 impl Relay {
@@ -39,26 +39,14 @@ impl Relay {
             return pass;
         };
         let record = &self.table.records[at];
-        if method.is_some_and(|method| method != record.method) {
+        if method != record.facts.method {
             return pass;
         }
         let Some(attempt) = self.numbered(at, attempt) else {
-            return self.unknown(around, forward, status, method.is_none());
+            return self.unknown(around, forward, status);
         };
-        let cancel = self.table.attempts[attempt].cancel;
-        if method.is_none() && !matches!(cancel, Cancel::Sent | Cancel::Answered) {
-            // Of a CANCEL that was not ours, for it was here first.
-            return pass;
-        }
         self.answered(around, at, attempt);
-        if method.is_none() {
-            let attempt = &mut self.table.attempts[attempt];
-            if status >= 200 && cancel == Cancel::Sent {
-                attempt.cancel = Cancel::Answered;
-                attempt.repeat_at = NEVER;
-            }
-            around.out.count(Event::Absorbed);
-        } else if status < 200 {
+        if status < 200 {
             self.provisional(around, at, attempt, status, forward);
         } else if status < 300 && self.table.records[at].facts.invite {
             self.accepted(around, at, attempt, status, forward, datagram.bytes);
@@ -76,13 +64,33 @@ impl Relay {
         around: &mut Around<'_, O>,
         forward: &Forward,
         status: u16,
-        to_cancel: bool,
     ) -> Received {
-        if (200..300).contains(&status) && !to_cancel {
+        if (200..300).contains(&status) {
             return Received::Decision(Decision::Forward(*forward));
         }
         around.out.count(Event::Absorbed);
         Received::Done
+    }
+
+    /// A response to our CANCEL.
+    pub(super) fn cancel_answered<O: Outbox>(
+        &mut self,
+        around: &mut Around<'_, O>,
+        at: u32,
+        number: u8,
+        status: u16,
+    ) {
+        around.out.count(Event::Absorbed);
+        let Some(place) = self.numbered(at, number) else {
+            return;
+        };
+        self.answered(around, at, place);
+        let attempt = &mut self.table.attempts[place];
+        if status >= 200 && attempt.cancel == Cancel::Sent {
+            attempt.cancel = Cancel::Answered;
+            attempt.repeat_at = NEVER;
+        }
+        self.settle(around, at);
     }
 
     /// The destination of an attempt is alive.
@@ -469,17 +477,15 @@ impl Relay {
         let attempt = &self.table.attempts[place];
         self.table.cells.load(attempt.head, &mut self.head);
         let listener = usize::from(attempt.listener);
-        let length = around.proxy.own(
-            own,
-            record.identity(),
-            record.listener.into(),
-            listener,
-            attempt.number,
-            &self.head,
-            from,
-            around.scratch,
-            around.out.space(),
-        );
+        let leg = Leg {
+            identity: record.identity(),
+            came: record.listener.into(),
+            leaves: listener,
+            number: attempt.number,
+            head: &self.head,
+        };
+        let space = around.out.space();
+        let length = around.proxy.own(own, &leg, from, around.scratch, space);
         if let Some(length) = length {
             around.out.send(&Leaving {
                 length,

@@ -54,7 +54,7 @@ pub enum Outcome {
     NoAnswer,
     /// An ICMP error, or the kernel refused to send.
     Unreachable,
-    /// Cancelled by us before it had given a final response.
+    /// Cancelled by us, whether or not it has told so by 487.
     Cancelled,
 }
 

@@ -178,11 +178,14 @@ impl Relay {
                 let record = part.at.map(|at| (at, &self.table.records[at]));
                 match (part.role, record) {
                     (Role::Request { method, .. }, Some((at, record)))
-                        if method == record.method =>
+                        if method == record.facts.method =>
                     {
                         self.repeated(around, at, datagram);
                     }
                     (Role::Cancel, Some((at, _))) => self.cancelled(around, at, datagram),
+                    (Role::Cancelled { attempt, status }, Some((at, _))) => {
+                        self.cancel_answered(around, at, attempt, status);
+                    }
                     (Role::Ack, Some((at, record)))
                         if record.facts.invite && record.server != Server::Accepted =>
                     {

@@ -29,13 +29,14 @@ impl Relay {
         };
         let chosen = matches!(forward.way, Way::Selected(_));
         let facts = Facts {
+            method,
             invite,
             repeatable,
             movable: chosen && forward.dialog.is_none(),
             cancelled: false,
             answered: false,
         };
-        let Some(at) = self.open(around, datagram, part, method, facts) else {
+        let Some(at) = self.open(around, datagram, part, facts) else {
             around.out.count(Event::TableFull);
             return Received::Decision(Decision::Forward(*forward));
         };
@@ -73,7 +74,6 @@ impl Relay {
         around: &mut Around<'_, O>,
         datagram: &Datagram<'_>,
         part: &Part,
-        method: u8,
         facts: Facts,
     ) -> Option<u32> {
         if self.table.records.is_full() {
@@ -84,20 +84,7 @@ impl Relay {
             around.out.count(Event::Evicted);
             self.table.close(victim);
         }
-        let Datagram {
-            bytes,
-            source,
-            listener,
-        } = *datagram;
-        self.table.open(
-            part.identity,
-            source,
-            listener,
-            method,
-            facts,
-            bytes,
-            around.now,
-        )
+        self.table.open(part.identity, facts, datagram, around.now)
     }
 
     /// Sends what the space holds as an attempt.

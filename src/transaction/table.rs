@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use super::cells::{CELL, Cells, Chain};
 use super::slab::{NONE, Slab};
 use super::wheel::{Place, Wheel};
-use crate::proxy::Identity;
+use crate::proxy::{Datagram, Identity};
 
 /// Destinations that one transaction tries at most.
 pub(super) const MOST_ATTEMPTS: usize = 8;
@@ -81,6 +81,8 @@ pub(super) enum Kept {
 /// Facts of a transaction.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Facts {
+    /// Its method's place among the configured ones.
+    pub(super) method: u8,
     pub(super) invite: bool,
     /// It does no harm twice.
     pub(super) repeatable: bool,
@@ -97,8 +99,6 @@ pub(super) struct Facts {
 pub(super) struct Record {
     pub(super) identity: (u64, u64),
     pub(super) has_uri: bool,
-    /// Its place among the configured ones.
-    pub(super) method: u8,
     pub(super) received: u64,
     pub(super) source: Address,
     pub(super) respond_to: Address,
@@ -273,19 +273,20 @@ impl Table {
     pub(super) fn open(
         &mut self,
         identity: Identity,
-        source: SocketAddr,
-        listener: usize,
-        method: u8,
         facts: Facts,
-        request: &[u8],
+        datagram: &Datagram<'_>,
         now: u64,
     ) -> Option<u32> {
+        let Datagram {
+            bytes,
+            source,
+            listener,
+        } = *datagram;
         let bucket = self.bucket(identity.key);
-        let mut request = self.cells.keep(request)?;
+        let mut request = self.cells.keep(bytes)?;
         let record = Record {
             identity: (identity.key, identity.uri.unwrap_or_default()),
             has_uri: identity.uri.is_some(),
-            method,
             received: now,
             source: source.into(),
             respond_to: source.into(),

@@ -44,9 +44,9 @@ impl Wheel {
     /// Has record `at` come up at `due` or, where it is to come up before that
     /// already, leaves it there.
     pub(super) fn schedule(&mut self, records: &mut Slab<Record>, at: u32, due: u64) {
-        let tick = due.div_ceil(TICK).max(self.seen + 1) as u32;
+        let tick = short(due.div_ceil(TICK).max(self.seen + 1));
         let known = records[at].place.tick;
-        if known != 0 && known <= tick {
+        if known != 0 && is_by(known, tick) {
             return;
         }
         self.remove(records, at);
@@ -89,7 +89,7 @@ impl Wheel {
             let mut at = self.heads[tick as usize % SLOTS];
             while at != NONE {
                 let place = records[at].place;
-                if u64::from(place.tick) <= last {
+                if is_by(place.tick, short(last)) {
                     self.remove(records, at);
                     due.push(at);
                 }
@@ -105,4 +105,15 @@ impl Wheel {
         let next = ticks.find(|tick| self.heads[*tick as usize % SLOTS] != NONE);
         next.unwrap_or(self.seen + SLOTS as u64) * TICK
     }
+}
+
+/// A tick as it is kept with a record: it goes round after 397 days. 0 is left
+/// out, for it stands for no list.
+fn short(tick: u64) -> u32 {
+    (tick as u32).max(1)
+}
+
+/// Whether `tick` is no later than `other`, less than half a round away.
+fn is_by(tick: u32, other: u32) -> bool {
+    other.wrapping_sub(tick) < 1 << 31
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Shared;
+use crate::accounting::Counts;
 use crate::proxy::{CookieUse, Forward, Reason, Reply, Status, Way};
 use crate::transaction::Event;
 
@@ -262,6 +263,11 @@ impl Totals {
             ("not-handed-over".to_owned(), sum(&|w| &w.not_handed_over)),
             ("came-back".to_owned(), sum(&|w| &w.came_back)),
         ]);
+        if let Some(accounting) = &shared.accounting {
+            let Counts { written, dropped } = accounting.counts();
+            rare.push(("accounting-written".to_owned(), written));
+            rare.push(("accounting-dropped".to_owned(), dropped));
+        }
         for (i, (name, _)) in EVENTS.iter().enumerate() {
             rare.push(((*name).to_owned(), sum(&|w| &w.events[i])));
         }

@@ -22,6 +22,7 @@ use arc_swap::{ArcSwap, Cache};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
+use crate::accounting;
 use crate::config::{Config, Gso};
 use crate::net::{InRun, Limits, ReceiveBatch, SendBatch, Sent, Socket};
 use crate::proxy::{Also, Datagram, Decision, HostPort, Reason, ReplyLimiter};
@@ -66,6 +67,10 @@ pub struct Shared {
     pub stop: AtomicBool,
     /// When time began.
     pub started: Instant,
+    /// From worker to worker.
+    pub handovers: Handovers,
+    /// Where finished transactions are written down.
+    pub accounting: Option<accounting::Handle>,
 }
 
 /// The token of the waker; sockets have their listener's number.
@@ -90,7 +95,6 @@ impl Worker {
         counters: Arc<Counters>,
         limiter: ReplyLimiter,
         questions: Option<Questions>,
-        handovers: Handovers,
         config: &Config,
     ) -> io::Result<(Self, Arc<Waker>)> {
         let poll = Poll::new()?;
@@ -108,8 +112,8 @@ impl Worker {
             None
         } else {
             relay::hear_errors(&sockets)?;
-            handovers.woken_by(number, Arc::clone(&waker))?;
-            Some(Relaying::new(stateful, number, config.workers, handovers))
+            shared.handovers.woken_by(number, Arc::clone(&waker))?;
+            Some(Relaying::new(stateful, number, config.workers))
         };
         let worker = Self {
             sockets,
@@ -347,8 +351,8 @@ impl Worker {
     }
 }
 
-/// Milliseconds.
-fn now(started: Instant) -> u64 {
+/// Milliseconds, as the workers count them.
+pub fn now(started: Instant) -> u64 {
     CLOCK_START + started.elapsed().as_millis() as u64
 }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use super::counters::Counters;
 use super::snapshot::{Snapshot, Tallies};
 use super::{Batch, flush};
+use crate::accounting::Handle;
 use crate::net::{InRun, Socket};
 use crate::proxy::Forward;
 use crate::transaction::{AttemptId, Event, Finished, Leaving, Lesson, Outbox};
@@ -17,6 +18,7 @@ pub(super) struct Outlet<'a> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) tallies: &'a Tallies,
     pub(super) trouble: &'a mut Trouble,
+    pub(super) accounting: Option<&'a Handle>,
     /// The time, for the tallies.
     pub(super) now: u64,
 }
@@ -56,7 +58,12 @@ impl Outbox for Outlet<'_> {
         }
     }
 
-    fn finished(&mut self, _finished: &Finished<'_>) {}
+    fn finished(&mut self, finished: &Finished<'_>) {
+        if let Some(accounting) = self.accounting {
+            // What it drops it counts.
+            let _ = accounting.record(finished);
+        }
+    }
 
     fn learnt(&mut self, destination: SocketAddr, _lesson: Lesson) {
         let dispatcher = self.snapshot.proxy().dispatcher();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::outlet::{Outlet, Trouble};
 use super::snapshot::Snapshot;
-use super::{Batch, Handed, Handovers, Worker, flush, now};
+use super::{Batch, Handed, Worker, flush, now};
 use crate::config::Stateful;
 use crate::net::{RETURNED_MAX, Socket};
 use crate::proxy::{Datagram, Scratch};
@@ -20,7 +20,6 @@ const ERRORS: usize = 256;
 /// What a worker needs to relay with transactions.
 pub(super) struct Relaying {
     relay: Relay,
-    handovers: Handovers,
     pub(super) trouble: Trouble,
     /// When the timers are looked at again.
     look_at: u64,
@@ -29,15 +28,9 @@ pub(super) struct Relaying {
 }
 
 impl Relaying {
-    pub(super) fn new(
-        stateful: &Stateful,
-        number: usize,
-        workers: usize,
-        handovers: Handovers,
-    ) -> Self {
+    pub(super) fn new(stateful: &Stateful, number: usize, workers: usize) -> Self {
         Self {
             relay: Relay::new(stateful, number, workers),
-            handovers,
             trouble: Trouble::default(),
             look_at: 0,
             returned: Box::new([0; RETURNED_MAX]),
@@ -94,6 +87,7 @@ impl Worker {
             snapshot: step.snapshot,
             tallies: step.snapshot.tallies(self.number),
             trouble: &mut relaying.trouble,
+            accounting: self.shared.accounting.as_ref(),
             now,
         };
         let mut around = Around {
@@ -107,15 +101,12 @@ impl Worker {
 
     #[cold]
     fn hand_over(&self, worker: usize, datagram: &Datagram<'_>) {
-        let Some(relaying) = &self.relaying else {
-            return;
-        };
         let handed = Handed::Datagram {
             bytes: datagram.bytes.into(),
             source: datagram.source,
             listener: datagram.listener,
         };
-        let posted = relaying.handovers.post(worker, handed);
+        let posted = self.shared.handovers.post(worker, handed);
         self.counters.handed_over(posted);
     }
 
@@ -123,9 +114,7 @@ impl Worker {
     /// handed over, what came back, and what is due.
     pub(super) fn see_to_transactions(&mut self, step: &mut Step<'_>) {
         let number = self.number;
-        while let Some(handed) =
-            (self.relaying.as_ref()).and_then(|relaying| relaying.handovers.take(number))
-        {
+        while let Some(handed) = self.shared.handovers.take(number) {
             match handed {
                 Handed::Datagram {
                     bytes,
@@ -223,14 +212,10 @@ impl Worker {
     /// The kernel chooses a socket for an error by addresses alone, so that it
     /// may be any worker's.
     fn ask_others(&self, octets: &[u8], to: std::net::SocketAddr) {
-        let Some(relaying) = &self.relaying else {
-            return;
-        };
-        for other in (0..relaying.handovers.workers()).filter(|other| *other != self.number) {
+        let handovers = &self.shared.handovers;
+        for other in (0..handovers.workers()).filter(|other| *other != self.number) {
             let bytes = octets.into();
-            relaying
-                .handovers
-                .post(other, Handed::Undelivered { bytes, to });
+            handovers.post(other, Handed::Undelivered { bytes, to });
         }
     }
 }

@@ -1,17 +1,6 @@
 //! One call: what it is to do, and how far each side has come.
 
-use super::sip::Dialog;
-
-/// A second, in the nanoseconds that all times here are.
-pub(super) const SECOND: u64 = 1_000_000_000;
-
-/// The estimate of a round trip, and the longest interval between
-/// retransmissions of all but INVITE (RFC 3261 §17.1.1.1).
-pub(super) const T1: u64 = SECOND / 2;
-pub(super) const T2: u64 = 4 * SECOND;
-
-/// How long a transaction waits for its end: Timers B, F and H.
-pub(super) const TRANSACTION: u64 = 64 * T1;
+use crate::sip::{Dialog, Pending, SECOND};
 
 /// How long a phone rings that is picked up.
 pub(super) const RINGS: u64 = SECOND / 5;
@@ -63,21 +52,6 @@ pub(super) enum Event {
     GiveUp,
     /// Longer than any call may take.
     Expire,
-}
-
-/// A message that is sent again until something answers it.
-#[derive(Debug)]
-pub(super) struct Pending {
-    pub(super) what: &'static str,
-    pub(super) octets: String,
-    /// The URI or sent-by that it goes to.
-    pub(super) hop: String,
-    /// Tells the events of one from those of the one before.
-    pub(super) serial: u32,
-    pub(super) interval: u64,
-    /// The interval doubles up to this.
-    pub(super) longest: u64,
-    pub(super) until: u64,
 }
 
 /// One end of a call.

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::call::{End, Event, HELD, Plan};
 use super::play::Play;
-use super::sip::{Dialog, Start, uri};
+use crate::sip::{Dialog, Start, uri};
 
 impl Play {
     /// A response, or the BYE of a server.

@@ -8,13 +8,11 @@
 //! statistics. What is wrong with the play itself would show in the row that
 //! must not hold: without Record-Route, requests are misrouted.
 
-mod balancer;
 mod call;
 mod caller;
 mod operator;
 mod play;
 mod server;
-mod sip;
 mod table;
 
 use std::fs;
@@ -27,13 +25,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
-use crate::document::{Machine, aligned, write};
+use crate::balancer::{Balancer, Program, State, machine};
+use crate::document::{aligned, write};
 use crate::process::Usage;
-use crate::running::{free_port, version, viaduct_beside};
+use crate::running::{chosen, free_port};
 use crate::schedule::Schedule;
-use balancer::{Balancer, Program};
-use call::{HELD, SECOND};
-use operator::{Operator, State};
+use crate::sip::SECOND;
+use call::HELD;
+use operator::Operator;
 use play::{Contact, Play};
 use table::{Aim, Document, Row};
 
@@ -78,40 +77,50 @@ enum Fate {
     Killed,
 }
 
+const RECORDING: Program = Program::Viaduct {
+    settings: "record-route = \"on\"\n",
+};
+const KAMAILIO: Program = Program::Kamailio {
+    script: DISPATCHER,
+    define: None,
+};
+const DISPATCHER: &str = include_str!("../../kamailio/dispatcher.cfg");
+
 const CONTENDERS: [Contender; 5] = [
     Contender {
         name: "viaduct",
-        program: Program::Viaduct { record_route: true },
+        program: RECORDING,
         contact: Contact::Balancer,
         fate: Fate::Churn,
         aim: Aim::Clean,
     },
     Contender {
         name: "no-record-route",
-        program: Program::Viaduct {
-            record_route: false,
-        },
+        program: Program::Viaduct { settings: "" },
         contact: Contact::Balancer,
         fate: Fate::Churn,
         aim: Aim::Misrouted,
     },
     Contender {
         name: "pair",
-        program: Program::Viaduct { record_route: true },
+        program: RECORDING,
         contact: Contact::Balancer,
         fate: Fate::Killed,
         aim: Aim::Clean,
     },
     Contender {
         name: "kamailio",
-        program: Program::Kamailio { stateless: false },
+        program: KAMAILIO,
         contact: Contact::Own,
         fate: Fate::Churn,
         aim: Aim::Record,
     },
     Contender {
         name: "kamailio-stateless",
-        program: Program::Kamailio { stateless: true },
+        program: Program::Kamailio {
+            script: DISPATCHER,
+            define: Some("STATELESS"),
+        },
         contact: Contact::Own,
         fate: Fate::Churn,
         aim: Aim::Record,
@@ -133,19 +142,9 @@ const NAP: Duration = Duration::from_micros(500);
 /// # Errors
 /// A program that is missing or does not start; a figure that falls short.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let names = CONTENDERS.map(|one| one.name);
-    for name in &options.only {
-        ensure!(
-            names.contains(&name.as_str()),
-            "there is no contender {name}; there are {}",
-            names.join(", ")
-        );
-    }
-    let asked = |one: &Contender| {
-        options.only.is_empty() || options.only.iter().any(|name| name == one.name)
-    };
-    let contenders: Vec<Contender> = CONTENDERS.into_iter().filter(asked).collect();
-    let machine = machine(&contenders)?;
+    let contenders = chosen(CONTENDERS, |one| one.name, &options.only)?;
+    let programs: Vec<_> = contenders.iter().map(|one| one.program).collect();
+    let machine = machine(&programs)?;
     let mut rows = Vec::new();
     for contender in &contenders {
         rows.push(play(contender, options).with_context(|| contender.name)?);
@@ -170,26 +169,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let short = rows.iter().filter(|row| !row.short.is_empty());
     ensure!(short.count() == 0, "figures fall short, see above");
     Ok(())
-}
-
-/// A missing program is noticed here, before anything is run.
-fn machine(contenders: &[Contender]) -> Result<Machine> {
-    let mut versions = Vec::new();
-    let is_viaduct = |one: &Contender| matches!(one.program, Program::Viaduct { .. });
-    if contenders.iter().any(is_viaduct) {
-        let said = version(
-            &viaduct_beside()?,
-            "--version",
-            "build it: cargo build --release",
-        )?;
-        versions.push(("viaduct".to_owned(), said));
-    }
-    if !contenders.iter().all(is_viaduct) {
-        let remedy = "install it: apt-get install kamailio";
-        let said = version("kamailio".as_ref(), "-v", remedy)?;
-        versions.push(("kamailio".to_owned(), said));
-    }
-    Ok(Machine::new(versions))
 }
 
 /// Plays the calls around one contender while its fate takes its course.

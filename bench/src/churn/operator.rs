@@ -3,7 +3,9 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use super::call::{HELD, SECOND};
+use super::call::HELD;
+use crate::balancer::{Destination, State};
+use crate::sip::SECOND;
 
 /// Destinations at the start, and those that there are in all.
 const FIRST: usize = 8;
@@ -21,24 +23,6 @@ pub(super) fn ip(number: usize) -> Ipv4Addr {
     Ipv4Addr::new(127, 1, 0, 1 + number as u8)
 }
 
-/// How it stands in the balancer's configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    Active,
-    Draining,
-    /// Not named there.
-    Out,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Destination {
-    pub(super) address: SocketAddrV4,
-    pub(super) state: State,
-    pub(super) weight: u32,
-    /// Since when the state is so.
-    pub(super) since: u64,
-}
-
 /// The farm as the operator wants it.
 pub(super) struct Operator {
     pub(super) farm: Vec<Destination>,
@@ -48,15 +32,16 @@ pub(super) struct Operator {
 impl Operator {
     /// A farm on `port` of addresses in a row.
     pub(super) fn new(port: u16) -> Self {
-        let destination = |number| Destination {
-            address: SocketAddrV4::new(ip(number), port),
-            state: if number < FIRST {
-                State::Active
-            } else {
-                State::Out
-            },
-            weight: 1,
-            since: 0,
+        let destination = |number| {
+            let address = SocketAddrV4::new(ip(number), port);
+            let state = match number < FIRST {
+                true => State::Active,
+                false => State::Out,
+            };
+            Destination {
+                state,
+                ..Destination::new(address)
+            }
         };
         Self {
             farm: (0..ALL).map(destination).collect(),

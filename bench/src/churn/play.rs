@@ -14,17 +14,15 @@ use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use socket2::SockRef;
 
-use super::call::{Call, End, Event, HELD, Pending, Plan, SECOND, T1, T2, TRANSACTION};
-use super::operator::{self, Destination};
-use super::sip::{Dialog, Message, address};
-use crate::sys::{Receiver, Route, Run, Sender, tell_destinations};
+use super::call::{Call, End, Event, HELD, Plan};
+use super::operator;
+use crate::balancer::Destination;
+use crate::sip::{Dialog, Message, Pending, SECOND, T1, T2, TRANSACTION, address};
+use crate::sys::{Receiver, Route, Run, Sender, bound, tell_destinations};
 
 /// Datagrams taken at once.
 const BATCH: usize = 256;
-
-const BUFFER: usize = 8 << 20;
 
 /// When a call should long be over.
 const EXPIRES: u64 = HELD + 3 * SECOND + TRANSACTION;
@@ -107,8 +105,8 @@ impl Play {
         instances: Vec<SocketAddrV4>,
         contact: Contact,
     ) -> Result<Self> {
-        let callers = bound(CALLER)?;
-        let farm = bound(Ipv4Addr::UNSPECIFIED)?;
+        let callers = bound(SocketAddrV4::new(CALLER, 0))?;
+        let farm = bound(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0))?;
         tell_destinations(&farm)?;
         let run = crate::load::run_id();
         Ok(Self {
@@ -213,13 +211,11 @@ impl Play {
         let Some(pending) = side.pending.as_mut().filter(|one| one.serial == serial) else {
             return Ok(());
         };
-        if now >= pending.until {
+        let Some(at) = pending.again(now) else {
             let what = pending.what;
             self.fail(number, &format!("{what} without an answer"));
             return Ok(());
-        }
-        pending.interval = pending.interval.saturating_mul(2).min(pending.longest);
-        let at = now + pending.interval;
+        };
         let (octets, hop) = (pending.octets.clone(), pending.hop.clone());
         self.figures.retransmissions += 1;
         self.at(at, number, Event::Repeat(end, serial));
@@ -399,14 +395,6 @@ pub(super) fn contact(whose: Contact, balancer: SocketAddrV4, own: &str) -> Stri
         Contact::Own => format!("sip:desk@{own}"),
         Contact::Balancer => format!("sip:desk@{balancer}"),
     }
-}
-
-/// A socket with large buffers on a free port of `ip`.
-fn bound(ip: Ipv4Addr) -> Result<UdpSocket> {
-    let socket = UdpSocket::bind((ip, 0)).with_context(|| format!("no socket on {ip}"))?;
-    SockRef::from(&socket).set_recv_buffer_size(BUFFER)?;
-    SockRef::from(&socket).set_send_buffer_size(BUFFER)?;
-    Ok(socket)
 }
 
 #[cfg(test)]

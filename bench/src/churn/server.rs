@@ -3,10 +3,11 @@
 
 use anyhow::Result;
 
-use super::call::{End, Event, HELD, Plan, RINGS, SECOND, T2};
-use super::operator::{self, Destination, State};
+use super::call::{End, Event, HELD, Plan, RINGS};
+use super::operator;
 use super::play::{Play, contact};
-use super::sip::{Dialog, Message, Start, parameter, uri};
+use crate::balancer::{Destination, State};
+use crate::sip::{Dialog, Message, SECOND, Start, T2, parameter, uri};
 
 /// How long after it was told to drain a destination may still get new calls.
 const GRACE: u64 = SECOND;

@@ -1,11 +1,9 @@
 //! What a run found: the table, the page, and which figures fall short.
 
-use std::fmt::Write;
-
 use serde::Serialize;
 
 use super::play::Figures;
-use crate::document::{Machine, markdown};
+use crate::document::{Machine, page, side_by_side};
 
 /// What a contender's figures must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,12 +118,8 @@ impl Document<'_> {
             "CPU, % of a core",
             "waited for a core, %",
         ];
-        let columns: Vec<[String; 12]> = self.rows.iter().map(Row::column).collect();
-        let line = |(index, label): (usize, &str)| {
-            let cells = columns.iter().map(|column| column[index].clone());
-            std::iter::once(label.to_owned()).chain(cells).collect()
-        };
-        labels.into_iter().enumerate().map(line).collect()
+        let columns: Vec<_> = self.rows.iter().map(Row::column).collect();
+        side_by_side(labels, &columns)
     }
 
     /// A line for each thing that went wrong.
@@ -149,25 +143,12 @@ impl Document<'_> {
 
     /// For publication.
     pub(super) fn page(&self) -> String {
-        let machine = self.machine;
-        let mut text = format!(
+        let head = format!(
             "# A farm that changes under calls\n\n\
              Written by `scripts/churn --publish docs`: {} calls a second, {} seconds of changes.\n\
-             [bench/README.md](../bench/README.md) says how it is done and what the columns are.\n\n\
-             **Machine**: {} cores of {}, Linux {}.\n\n",
-            self.rate, self.seconds, machine.cores, machine.processor, machine.kernel
+             [bench/README.md](../bench/README.md) says how it is done and what the columns are.\n",
+            self.rate, self.seconds
         );
-        for (name, version) in &machine.versions {
-            let _ = writeln!(text, "- {name}: {}", version.trim());
-        }
-        let _ = write!(text, "\n{}", markdown(&self.table()));
-        let faults = self.faults();
-        if !faults.is_empty() {
-            text += "\n## What went wrong\n\n";
-            for fault in faults {
-                let _ = writeln!(text, "- {fault}");
-            }
-        }
-        text
+        page(&head, self.machine, &self.table(), &self.faults())
     }
 }

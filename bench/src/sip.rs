@@ -3,21 +3,56 @@
 
 use std::net::SocketAddrV4;
 
+/// A second, in the nanoseconds that all times here are.
+pub(crate) const SECOND: u64 = 1_000_000_000;
+
+/// The estimate of a round trip, and the longest interval between
+/// retransmissions of all but INVITE (RFC 3261 §17.1.1.1).
+pub(crate) const T1: u64 = SECOND / 2;
+pub(crate) const T2: u64 = 4 * SECOND;
+
+/// How long a transaction waits for its end: Timers B, F and H.
+pub(crate) const TRANSACTION: u64 = 64 * T1;
+
+/// A message that is sent again until something answers it.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub(crate) what: &'static str,
+    pub(crate) octets: String,
+    /// The URI or sent-by that it goes to.
+    pub(crate) hop: String,
+    /// Tells the timers of one from those of the one before.
+    pub(crate) serial: u32,
+    pub(crate) interval: u64,
+    /// The interval doubles up to this.
+    pub(crate) longest: u64,
+    pub(crate) until: u64,
+}
+
+impl Pending {
+    /// The next time to send it, where it is time to send it now; `None`: it
+    /// is given up.
+    pub(crate) fn again(&mut self, now: u64) -> Option<u64> {
+        self.interval = self.interval.saturating_mul(2).min(self.longest);
+        (now < self.until).then(|| now + self.interval)
+    }
+}
+
 /// A message that came, read no further than it is asked for.
-pub(super) struct Message<'a> {
-    pub(super) start: Start<'a>,
+pub(crate) struct Message<'a> {
+    pub(crate) start: Start<'a>,
     rows: Vec<(&'a str, &'a str)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Start<'a> {
+pub(crate) enum Start<'a> {
     Request(&'a str),
     Response(u16),
 }
 
 impl<'a> Message<'a> {
     /// `None` if it is no SIP message.
-    pub(super) fn read(octets: &'a [u8]) -> Option<Self> {
+    pub(crate) fn read(octets: &'a [u8]) -> Option<Self> {
         let text = std::str::from_utf8(octets).ok()?;
         let (head, _) = text.split_once("\r\n\r\n")?;
         let mut lines = head.split("\r\n");
@@ -36,7 +71,7 @@ impl<'a> Message<'a> {
     }
 
     /// The value of the first row `name`; nothing where there is none.
-    pub(super) fn row(&self, name: &'static str) -> &'a str {
+    pub(crate) fn row(&self, name: &'static str) -> &'a str {
         self.rows(name).next().unwrap_or_default()
     }
 
@@ -47,18 +82,18 @@ impl<'a> Message<'a> {
     }
 
     /// All values of the rows `name`, in order.
-    pub(super) fn values(&self, name: &'static str) -> Vec<&'a str> {
+    pub(crate) fn values(&self, name: &'static str) -> Vec<&'a str> {
         self.rows(name).flat_map(split).collect()
     }
 
     /// The method that CSeq names.
-    pub(super) fn cseq_method(&self) -> &'a str {
+    pub(crate) fn cseq_method(&self) -> &'a str {
         self.row("CSeq").split(' ').next_back().unwrap_or_default()
     }
 
     /// The response with `status` to this request (RFC 3261 §8.2.6); `tag` is
     /// ours, for a To that has none.
-    pub(super) fn answer(&self, status: &str, tag: &str, contact: &str) -> String {
+    pub(crate) fn answer(&self, status: &str, tag: &str, contact: &str) -> String {
         let mut text = format!("SIP/2.0 {status}\r\n");
         for via in self.rows("Via") {
             text += &format!("Via: {via}\r\n");
@@ -99,7 +134,7 @@ fn split(value: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The URI of a header value, without the brackets.
-pub(super) fn uri(value: &str) -> &str {
+pub(crate) fn uri(value: &str) -> &str {
     let inside = value.split_once('<').map(|(_, rest)| rest);
     match inside.and_then(|rest| rest.split_once('>')) {
         Some((uri, _)) => uri,
@@ -108,7 +143,7 @@ pub(super) fn uri(value: &str) -> &str {
 }
 
 /// The value of a parameter behind the brackets of a header value.
-pub(super) fn parameter<'a>(value: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn parameter<'a>(value: &'a str, name: &str) -> Option<&'a str> {
     let behind = value.rsplit('>').next().unwrap_or_default();
     behind
         .split(';')
@@ -116,7 +151,7 @@ pub(super) fn parameter<'a>(value: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// The address that a URI, or the sent-by of a Via, names.
-pub(super) fn address(value: &str) -> Option<SocketAddrV4> {
+pub(crate) fn address(value: &str) -> Option<SocketAddrV4> {
     let value = value
         .strip_prefix("sip:")
         .or_else(|| value.strip_prefix("SIP/2.0/UDP "))?;
@@ -130,22 +165,22 @@ pub(super) fn address(value: &str) -> Option<SocketAddrV4> {
 
 /// What the requests of one side of a call have in common.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Dialog {
+pub(crate) struct Dialog {
     /// The values of From and To as this side writes them.
-    pub(super) from: String,
-    pub(super) to: String,
-    pub(super) call_id: String,
+    pub(crate) from: String,
+    pub(crate) to: String,
+    pub(crate) call_id: String,
     /// Where requests go to in the end: the Contact of the other side.
-    pub(super) target: String,
+    pub(crate) target: String,
     /// Through whom (RFC 3261 §12.1).
-    pub(super) routes: Vec<String>,
+    pub(crate) routes: Vec<String>,
     /// Who writes this: sent-by of Via, host of Contact.
-    pub(super) own: String,
+    pub(crate) own: String,
 }
 
 impl Dialog {
     /// A request within, or at the start of, the dialog.
-    pub(super) fn request(&self, method: &str, cseq: u32, branch: &str) -> String {
+    pub(crate) fn request(&self, method: &str, cseq: u32, branch: &str) -> String {
         let Self {
             from,
             to,
@@ -172,7 +207,7 @@ impl Dialog {
     }
 
     /// The URI of the next hop (RFC 3261 §8.1.2); all routes are loose here.
-    pub(super) fn next_hop(&self) -> &str {
+    pub(crate) fn next_hop(&self) -> &str {
         self.routes.first().map_or(&self.target, |route| uri(route))
     }
 }

@@ -1,5 +1,5 @@
-//! The balancers whose farm changes, and how an operator changes it: the
-//! configuration is written anew and the process is told.
+//! The balancers that calls are played through, and how an operator changes
+//! their farm: the configuration is written anew and the process is told.
 
 use std::fmt::Write;
 use std::fs;
@@ -11,24 +11,81 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::operator::{Destination, State};
+use crate::document::Machine;
 use crate::process::{self, Usage};
-use crate::running::{Running, viaduct_beside};
+use crate::running::{Running, version, viaduct_beside};
 use crate::sys::{self, Signal};
-
-const KAMAILIO_CONFIGURATION: &str = include_str!("../../kamailio/dispatcher.cfg");
 
 /// How long a balancer may take to start.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Program {
-    Viaduct { record_route: bool },
-    Kamailio { stateless: bool },
+pub(crate) enum Program {
+    /// With these lines at the top of its file.
+    Viaduct { settings: &'static str },
+    /// With this script, of which `define` chooses a part.
+    Kamailio {
+        script: &'static str,
+        define: Option<&'static str>,
+    },
+}
+
+/// How a destination stands in the balancer's configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Active,
+    Draining,
+    /// Not named there.
+    Out,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Destination {
+    pub(crate) address: SocketAddrV4,
+    pub(crate) state: State,
+    pub(crate) weight: u32,
+    /// Since when the state is so.
+    pub(crate) since: u64,
+}
+
+impl Destination {
+    /// One that is active from the beginning.
+    pub(crate) fn new(address: SocketAddrV4) -> Self {
+        Self {
+            address,
+            state: State::Active,
+            weight: 1,
+            since: 0,
+        }
+    }
+}
+
+/// This machine, and what each program says of its version: a missing one is
+/// noticed before anything is run.
+///
+/// # Errors
+/// One cannot be run.
+pub(crate) fn machine(programs: &[Program]) -> Result<Machine> {
+    let mut versions = Vec::new();
+    let is_viaduct = |one: &Program| matches!(one, Program::Viaduct { .. });
+    if programs.iter().any(is_viaduct) {
+        let said = version(
+            &viaduct_beside()?,
+            "--version",
+            "build it: cargo build --release",
+        )?;
+        versions.push(("viaduct".to_owned(), said));
+    }
+    if !programs.iter().all(is_viaduct) {
+        let remedy = "install it: apt-get install kamailio";
+        let said = version("kamailio".as_ref(), "-v", remedy)?;
+        versions.push(("kamailio".to_owned(), said));
+    }
+    Ok(Machine::new(versions))
 }
 
 /// One or more instances under way, each with the same configuration.
-pub(super) struct Balancer {
+pub(crate) struct Balancer {
     program: Program,
     instances: Vec<Running>,
     folder: PathBuf,
@@ -44,7 +101,7 @@ impl Balancer {
     ///
     /// # Errors
     /// One does not start, or the folder cannot be written.
-    pub(super) fn start(
+    pub(crate) fn start(
         program: Program,
         advertised: SocketAddrV4,
         listen: &[SocketAddrV4],
@@ -92,16 +149,16 @@ impl Balancer {
                     .args(["--advertise", &advertised.to_string()])
                     .args(["--workers", "2"]);
             }
-            Program::Kamailio { stateless } => {
-                let script = folder.join("kamailio.cfg");
-                fs::write(&script, KAMAILIO_CONFIGURATION)?;
+            Program::Kamailio { script, define } => {
+                let path = folder.join("kamailio.cfg");
+                fs::write(&path, script)?;
                 let list = self.configuration();
                 command = Command::new("kamailio");
                 command
                     .args(["-DD", "-E", "-l", &format!("udp:{listen}")])
                     .args(["-m", "256", "-M", "16"])
                     .arg("-f")
-                    .arg(script)
+                    .arg(path)
                     .arg(format!("--substdef=!DISPATCHER_LIST!{}!", list.display()))
                     .arg(format!(
                         "--substdef=!CTL_SOCKET!{}!",
@@ -111,8 +168,8 @@ impl Balancer {
                     .arg(folder)
                     .arg("-Y")
                     .arg(folder);
-                if stateless {
-                    command.args(["-A", "STATELESS"]);
+                if let Some(define) = define {
+                    command.args(["-A", define]);
                 }
             }
         }
@@ -157,7 +214,7 @@ impl Balancer {
     ///
     /// # Errors
     /// An instance has ended, or refuses.
-    pub(super) fn apply(&mut self, farm: &[Destination]) -> Result<()> {
+    pub(crate) fn apply(&mut self, farm: &[Destination]) -> Result<()> {
         self.write(farm)?;
         for running in &mut self.instances {
             running.check()?;
@@ -177,7 +234,7 @@ impl Balancer {
     /// Writes the configuration beside and moves it there, whole.
     fn write(&self, farm: &[Destination]) -> Result<()> {
         let text = match self.program {
-            Program::Viaduct { record_route } => viaduct_toml(farm, record_route),
+            Program::Viaduct { settings } => settings.to_owned() + &viaduct_toml(farm),
             Program::Kamailio { .. } => dispatcher_list(farm),
         };
         let path = self.configuration();
@@ -191,7 +248,7 @@ impl Balancer {
     ///
     /// # Errors
     /// It has ended already.
-    pub(super) fn kill_one(&mut self) -> Result<()> {
+    pub(crate) fn kill_one(&mut self) -> Result<()> {
         let victim = self.instances.pop().context("no instance is left")?;
         self.spent += process::usage(victim.id())?;
         sys::signal(victim.id(), Signal::Kill)?;
@@ -203,7 +260,7 @@ impl Balancer {
     ///
     /// # Errors
     /// One has not.
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         if matches!(self.program, Program::Viaduct { .. }) {
             for running in &self.instances {
                 let took = running.said("reloaded:");
@@ -221,7 +278,7 @@ impl Balancer {
     ///
     /// # Errors
     /// One has ended.
-    pub(super) fn usage(&mut self) -> Result<Usage> {
+    pub(crate) fn usage(&mut self) -> Result<Usage> {
         let mut sum = self.spent;
         for running in &mut self.instances {
             running.check()?;
@@ -231,12 +288,8 @@ impl Balancer {
     }
 }
 
-fn viaduct_toml(farm: &[Destination], record_route: bool) -> String {
-    let mut text = String::new();
-    if record_route {
-        text += "record-route = \"on\"\n";
-    }
-    text += "[[set]]\nname = \"farm\"\ndestinations = [\n";
+fn viaduct_toml(farm: &[Destination]) -> String {
+    let mut text = "[[set]]\nname = \"farm\"\ndestinations = [\n".to_owned();
     for one in farm {
         let state = match one.state {
             State::Active => "active",

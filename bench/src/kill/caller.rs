@@ -1,0 +1,396 @@
+//! Callers: user agents as RFC 3261 has them be, that retransmit, follow the
+//! route set of their dialogs, and count what they meet.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+
+use anyhow::{Context, Result};
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::destination::BRANCH;
+use crate::sip::{
+    Dialog, Message, Pending, SECOND, Start, T1, T2, TRANSACTION, address, parameter, uri,
+};
+use crate::sys::{Receiver, bound};
+
+/// Datagrams taken at once.
+const BATCH: usize = 256;
+
+/// How long a call is held between ACK and BYE.
+const HELD: u64 = SECOND;
+
+/// Where the callers are.
+const CALLER: Ipv4Addr = Ipv4Addr::new(127, 2, 0, 1);
+
+/// What was counted.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(super) struct Figures {
+    pub(super) calls: u64,
+    /// Calls without a 2xx, by what the caller got instead.
+    pub(super) failed: BTreeMap<String, u64>,
+    /// Answered, held and ended.
+    pub(super) completed: u64,
+    /// Answered by a destination that was killed before their end.
+    pub(super) lost_with_it: u64,
+    /// BYEs of other calls that were not answered 2xx, by what came instead.
+    pub(super) not_ended: BTreeMap<String, u64>,
+    /// Answered by another destination than the first that was chosen.
+    pub(super) moved: u64,
+    /// Calls that a second destination answered too; the caller hung up there.
+    pub(super) answered_twice: u64,
+    /// INVITEs that callers sent again because nothing came in time.
+    pub(super) retransmissions: u64,
+    /// From the INVITE to the 2xx, in milliseconds.
+    pub(super) setup_p50_ms: f64,
+    pub(super) setup_p99_ms: f64,
+    pub(super) setup_max_ms: f64,
+    /// The longest time in which the callers did nothing, for something else
+    /// had the cores.
+    pub(super) held_up_ms: u64,
+}
+
+impl Figures {
+    pub(super) fn failures(&self) -> u64 {
+        self.failed.values().sum()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Inviting,
+    Answered,
+    HangingUp,
+    Over,
+}
+
+struct Call {
+    dialog: Dialog,
+    stage: Stage,
+    started: u64,
+    pending: Option<Pending>,
+    /// Who has it.
+    home: Option<SocketAddrV4>,
+    /// That one was killed.
+    orphaned: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    Repeat(u32),
+    HangUp,
+}
+
+pub(super) struct Callers {
+    socket: UdpSocket,
+    receiver: Receiver,
+    own: SocketAddrV4,
+    balancer: SocketAddrV4,
+    /// Whether a branch is that of a first attempt.
+    is_first: fn(&str) -> bool,
+    run: u32,
+    calls: Vec<Call>,
+    timers: BinaryHeap<Reverse<(u64, usize, Event)>>,
+    serial: u32,
+    /// The destination that is dead.
+    dead: Option<SocketAddrV4>,
+    pub(super) going_on: u64,
+    setup: Histogram<u64>,
+    figures: Figures,
+}
+
+impl Callers {
+    /// # Errors
+    /// No socket.
+    pub(super) fn new(balancer: SocketAddrV4, is_first: fn(&str) -> bool) -> Result<Self> {
+        let socket = bound(SocketAddrV4::new(CALLER, 0))?;
+        let port = socket.local_addr()?.port();
+        Ok(Self {
+            socket,
+            receiver: Receiver::new(BATCH),
+            own: SocketAddrV4::new(CALLER, port),
+            balancer,
+            is_first,
+            run: crate::load::run_id(),
+            calls: Vec::new(),
+            timers: BinaryHeap::new(),
+            serial: 0,
+            dead: None,
+            going_on: 0,
+            setup: Histogram::new_with_bounds(1, 120_000_000, 3)?,
+            figures: Figures::default(),
+        })
+    }
+
+    /// A new call.
+    ///
+    /// # Errors
+    /// As of every method here: the socket does not send or receive.
+    pub(super) fn start(&mut self, now: u64) -> Result<()> {
+        let number = self.calls.len();
+        let Self {
+            run, own, balancer, ..
+        } = self;
+        let dialog = Dialog {
+            from: format!("<sip:caller@access.example>;tag=c{number}"),
+            to: format!("<sip:desk@{balancer}>"),
+            call_id: format!("{number}-{run:08x}@access.example"),
+            target: format!("sip:desk@{balancer}"),
+            routes: Vec::new(),
+            own: own.to_string(),
+        };
+        let invite = dialog.request("INVITE", 1, &branch(*run, number, "i"));
+        self.calls.push(Call {
+            dialog,
+            stage: Stage::Inviting,
+            started: now,
+            pending: None,
+            home: None,
+            orphaned: false,
+        });
+        self.figures.calls += 1;
+        self.going_on += 1;
+        let hop = format!("sip:{}", self.balancer);
+        self.repeat(number, "INVITE", invite, hop, u64::MAX, now)
+    }
+
+    /// A destination was killed: the dialogs that it had are lost with it.
+    pub(super) fn killed(&mut self, destination: SocketAddrV4) {
+        self.dead = Some(destination);
+        for call in &mut self.calls {
+            call.orphaned |= call.home == self.dead;
+        }
+    }
+
+    /// It is there again, and knows nothing.
+    pub(super) fn back(&mut self) {
+        self.dead = None;
+    }
+
+    pub(super) fn held_up(&mut self, milliseconds: u64) {
+        self.figures.held_up_ms = self.figures.held_up_ms.max(milliseconds);
+    }
+
+    /// Does what is due.
+    pub(super) fn timers(&mut self, now: u64) -> Result<()> {
+        while let Some(&Reverse((at, number, event))) = self.timers.peek() {
+            if at > now {
+                break;
+            }
+            self.timers.pop();
+            match event {
+                Event::Repeat(serial) => self.again(number, serial, now)?,
+                Event::HangUp => self.hang_up(number, now)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn again(&mut self, number: usize, serial: u32, now: u64) -> Result<()> {
+        let pending = self.calls[number].pending.as_mut();
+        let Some(pending) = pending.filter(|one| one.serial == serial) else {
+            return Ok(());
+        };
+        let Some(at) = pending.again(now) else {
+            self.end(number, "nothing came");
+            return Ok(());
+        };
+        self.figures.retransmissions += u64::from(pending.what == "INVITE");
+        let (octets, hop) = (pending.octets.clone(), pending.hop.clone());
+        self.timers
+            .push(Reverse((at, number, Event::Repeat(serial))));
+        self.send(&octets, &hop)
+    }
+
+    fn hang_up(&mut self, number: usize, now: u64) -> Result<()> {
+        let call = &mut self.calls[number];
+        call.stage = Stage::HangingUp;
+        let bye = call
+            .dialog
+            .request("BYE", 2, &branch(self.run, number, "b"));
+        let hop = call.dialog.next_hop().to_owned();
+        self.repeat(number, "BYE", bye, hop, T2, now)
+    }
+
+    /// Takes what has come. Returns how many datagrams that was.
+    pub(super) fn receive(&mut self, now: u64) -> Result<usize> {
+        let taken = match self.receiver.receive(&self.socket, false) {
+            Ok(taken) => taken,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+            // Of a send to a balancer that has ended; its check will tell.
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => 0,
+            Err(error) => return Err(error).context("cannot receive"),
+        };
+        for index in 0..taken {
+            let octets = self.receiver.datagram(index).to_vec();
+            self.take(&octets, now)?;
+        }
+        Ok(taken)
+    }
+
+    fn take(&mut self, octets: &[u8], now: u64) -> Result<()> {
+        let Some(message) = Message::read(octets) else {
+            return Ok(());
+        };
+        let (Start::Response(status), Some(number)) = (message.start, self.number(&message)) else {
+            return Ok(());
+        };
+        let stage = self.calls[number].stage;
+        match (message.cseq_method(), status, stage) {
+            // Proceeding: no more retransmissions (§17.1.1.2).
+            ("INVITE", ..200, Stage::Inviting) => {
+                self.calls[number].pending = None;
+                Ok(())
+            }
+            ("INVITE", 200..300, Stage::Inviting) => self.answered(number, &message, now),
+            ("INVITE", 200..300, _) => self.answered_again(number, &message),
+            ("INVITE", 300.., _) => self.refused(number, status, &message),
+            ("BYE", 200.., Stage::HangingUp) => {
+                let said = format!("answered {status}");
+                self.end(number, if status < 300 { "" } else { &said });
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The number of the call that a message belongs to.
+    fn number(&self, message: &Message<'_>) -> Option<usize> {
+        let (number, rest) = message.row("Call-ID").split_once('-')?;
+        let run = u32::from_str_radix(rest.split('@').next()?, 16).ok()?;
+        let number = number.parse().ok().filter(|&one| one < self.calls.len())?;
+        (run == self.run).then_some(number)
+    }
+
+    fn answered(&mut self, number: usize, answer: &Message<'_>, now: u64) -> Result<()> {
+        let call = &mut self.calls[number];
+        call.stage = Stage::Answered;
+        call.pending = None;
+        call.dialog = confirmed(&call.dialog, answer);
+        call.home = address(&call.dialog.target);
+        call.orphaned = call.home.is_some() && call.home == self.dead;
+        let took = (now - call.started) / 1000;
+        self.setup.saturating_record(took);
+        self.figures.moved += u64::from(!(self.is_first)(answer.row(BRANCH)));
+        self.timers
+            .push(Reverse((now + HELD, number, Event::HangUp)));
+        self.acknowledge(number, "a")
+    }
+
+    /// A 2xx that came again is acknowledged again; one of another
+    /// destination is a dialog that nobody wants (§13.2.2.4).
+    fn answered_again(&mut self, number: usize, answer: &Message<'_>) -> Result<()> {
+        let call = &mut self.calls[number];
+        if parameter(&call.dialog.to, "tag") == parameter(answer.row("To"), "tag") {
+            return self.acknowledge(number, "a");
+        }
+        let first = call.dialog.clone();
+        call.dialog = confirmed(&first, answer);
+        self.figures.answered_twice += 1;
+        self.acknowledge(number, "y")?;
+        let dialog = &self.calls[number].dialog;
+        let bye = dialog.request("BYE", 2, &branch(self.run, number, "z"));
+        let hop = dialog.next_hop().to_owned();
+        self.calls[number].dialog = first;
+        self.send(&bye, &hop)
+    }
+
+    fn acknowledge(&self, number: usize, which: &str) -> Result<()> {
+        let dialog = &self.calls[number].dialog;
+        let ack = dialog.request("ACK", 1, &branch(self.run, number, which));
+        self.send(&ack, dialog.next_hop())
+    }
+
+    fn refused(&mut self, number: usize, status: u16, answer: &Message<'_>) -> Result<()> {
+        let call = &self.calls[number];
+        let dialog = Dialog {
+            to: answer.row("To").to_owned(),
+            ..call.dialog.clone()
+        };
+        let ack = dialog.request("ACK", 1, &branch(self.run, number, "i"));
+        if call.stage == Stage::Inviting {
+            self.end(number, &format!("answered {status}"));
+        }
+        self.send(&ack, &format!("sip:{}", self.balancer))
+    }
+
+    /// Ends a call, for this `reason` if it did not go as it should.
+    fn end(&mut self, number: usize, reason: &str) {
+        let call = &mut self.calls[number];
+        let figures = &mut self.figures;
+        match (call.stage, reason) {
+            (Stage::Inviting, _) => *figures.failed.entry(reason.to_owned()).or_default() += 1,
+            (_, "") => figures.completed += 1,
+            _ if call.orphaned => figures.lost_with_it += 1,
+            _ => *figures.not_ended.entry(reason.to_owned()).or_default() += 1,
+        }
+        call.stage = Stage::Over;
+        call.pending = None;
+        self.going_on -= 1;
+    }
+
+    /// Sends now, and again until it is answered.
+    fn repeat(
+        &mut self,
+        number: usize,
+        what: &'static str,
+        octets: String,
+        hop: String,
+        longest: u64,
+        now: u64,
+    ) -> Result<()> {
+        self.serial += 1;
+        let serial = self.serial;
+        self.timers
+            .push(Reverse((now + T1, number, Event::Repeat(serial))));
+        self.send(&octets, &hop)?;
+        self.calls[number].pending = Some(Pending {
+            what,
+            octets,
+            hop,
+            serial,
+            interval: T1,
+            longest,
+            until: now + TRANSACTION,
+        });
+        Ok(())
+    }
+
+    fn send(&self, octets: &str, hop: &str) -> Result<()> {
+        let to = address(hop).with_context(|| format!("no address: {hop}"))?;
+        match self.socket.send_to(octets.as_bytes(), to) {
+            // An error of an earlier datagram; this one is sent again in time.
+            Err(error) if error.kind() != ErrorKind::ConnectionRefused => {
+                Err(error).with_context(|| format!("cannot send to {to}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn figures(&self) -> Figures {
+        let milliseconds = |microseconds: u64| microseconds as f64 / 1000.0;
+        Figures {
+            setup_p50_ms: milliseconds(self.setup.value_at_quantile(0.5)),
+            setup_p99_ms: milliseconds(self.setup.value_at_quantile(0.99)),
+            setup_max_ms: milliseconds(self.setup.max()),
+            ..self.figures.clone()
+        }
+    }
+}
+
+fn branch(run: u32, number: usize, which: &str) -> String {
+    format!("{run:08x}{number}{which}")
+}
+
+/// The dialog that a 2xx makes of an INVITE (§12.1.2).
+fn confirmed(early: &Dialog, answer: &Message<'_>) -> Dialog {
+    let routes = answer.values("Record-Route");
+    Dialog {
+        to: answer.row("To").to_owned(),
+        target: uri(answer.row("Contact")).to_owned(),
+        routes: routes.into_iter().rev().map(str::to_owned).collect(),
+        ..early.clone()
+    }
+}

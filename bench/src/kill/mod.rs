@@ -1,0 +1,224 @@
+//! A destination that is killed, one that stalls and one that answers 503,
+//! one after the other at full load, before Viaduct and before Kamailio with
+//! stateful INVITE: what do callers notice?
+//!
+//! Destinations are processes of their own: [`destination`] is what each of
+//! them runs. They are not sipps, for one has to change over to 503 and back
+//! while its calls go on, and says with which branch a call came to it.
+
+mod caller;
+mod destination;
+mod farm;
+mod table;
+
+use std::fs;
+use std::io::{IsTerminal, stderr};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+
+use crate::balancer::{self, Balancer, Program, machine};
+use crate::document::{aligned, write};
+use crate::running::{chosen, free_port};
+use crate::schedule::Schedule;
+use crate::sip::SECOND;
+use caller::Callers;
+pub(crate) use destination::{Options as DestinationOptions, run as play_destination};
+use farm::{Blow, Farm};
+use table::{Document, Row};
+
+/// What to run and for how long.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// Time in which calls are begun; what happens to the farm happens at 15, 25, 35 and 45 sixtieths of it
+    #[arg(long, default_value_t = 60, value_name = "N", value_parser = clap::value_parser!(u64).range(10..))]
+    seconds: u64,
+    /// Calls a second
+    #[arg(long, default_value_t = 500, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: u32,
+    /// Contenders, by default all
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    only: Vec<String>,
+    /// Print JSON instead of the table
+    #[arg(long)]
+    json: bool,
+    /// Write the page kill.md to this folder
+    #[arg(long, value_name = "DIR", conflicts_with = "only")]
+    publish: Option<PathBuf>,
+    /// Folder for configurations and logs
+    #[arg(long, default_value = "target/kill", value_name = "DIR")]
+    out: PathBuf,
+}
+
+/// One column of the table.
+struct Contender {
+    name: &'static str,
+    program: Program,
+    /// Whether a branch that it wrote is that of a first attempt.
+    is_first: fn(&str) -> bool,
+    /// Whether figures that fall short fail the run.
+    must_hold: bool,
+}
+
+const CONTENDERS: [Contender; 2] = [
+    Contender {
+        name: "viaduct",
+        program: Program::Viaduct {
+            settings: "record-route = \"on\"\nstateful = [\"INVITE\"]\nfailover-after = \"1s\"\n",
+        },
+        is_first: |branch| branch.starts_with("z9hG4bKs"),
+        must_hold: true,
+    },
+    Contender {
+        name: "kamailio",
+        program: Program::Kamailio {
+            script: include_str!("../../kamailio/failover.cfg"),
+            define: None,
+        },
+        // The number of the attempt stands last.
+        is_first: |branch| branch.ends_with(".0"),
+        must_hold: false,
+    },
+];
+
+/// Destinations.
+const FARM: usize = 4;
+
+/// What happens, and when: of sixty seconds.
+const BLOWS: [(u64, Blow); 4] = [
+    (15, Blow::Kill),
+    (25, Blow::Stall),
+    (35, Blow::Busy),
+    (45, Blow::BringBack),
+];
+
+/// How long to sleep when nothing has come.
+const NAP: Duration = Duration::from_micros(500);
+
+/// Runs every contender, prints the table.
+///
+/// # Errors
+/// A program that is missing or does not start; a figure that falls short.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let contenders = chosen(CONTENDERS, |one| one.name, &options.only)?;
+    let programs: Vec<_> = contenders.iter().map(|one| one.program).collect();
+    let machine = machine(&programs)?;
+    let mut rows = Vec::new();
+    for contender in &contenders {
+        rows.push(play(contender, options).with_context(|| contender.name)?);
+    }
+    let document = Document {
+        machine: &machine,
+        seconds: options.seconds,
+        rate: options.rate,
+        rows: &rows,
+    };
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&document)?);
+    } else {
+        println!("{}", aligned(&document.table()));
+    }
+    for fault in document.faults() {
+        eprintln!("{fault}");
+    }
+    if let Some(folder) = &options.publish {
+        write(folder, "kill.md", &document.page())?;
+    }
+    let short = rows.iter().filter(|row| row.falls_short());
+    ensure!(short.count() == 0, "figures fall short, see above");
+    Ok(())
+}
+
+/// Plays the calls around one contender while its farm takes its blows.
+fn play(contender: &Contender, options: &Options) -> Result<Row> {
+    let folder = options.out.join(contender.name);
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let listen = SocketAddrV4::new(Ipv4Addr::LOCALHOST, free_port()?);
+    let mut farm = Farm::start(FARM, free_port()?, &folder)?;
+    let destinations = farm.addresses();
+    let set: Vec<_> = destinations
+        .iter()
+        .map(|&address| balancer::Destination::new(address))
+        .collect();
+    let mut balancer = Balancer::start(contender.program, listen, &[listen], &set, &folder)?;
+    let mut callers = Callers::new(listen, contender.is_first)?;
+
+    let until = options.seconds * SECOND;
+    let mut blows = BLOWS
+        .into_iter()
+        .map(|(at, blow)| (until / 60 * at, blow))
+        .peekable();
+    let mut schedule = Schedule::new(f64::from(options.rate));
+    let before = balancer.usage()?;
+    let mut after = before;
+    let mut second = 0;
+    let mut now = 0;
+    let begin = Instant::now();
+    loop {
+        let last = now;
+        now = begin.elapsed().as_nanos() as u64;
+        callers.held_up((now - last) / 1_000_000);
+        if let Some((_, blow)) = blows.next_if(|(at, _)| now >= *at) {
+            farm.strike(blow)?;
+            match blow {
+                Blow::Kill => callers.killed(destinations[0]),
+                Blow::BringBack => callers.back(),
+                Blow::Stall | Blow::Busy => {}
+            }
+        }
+        if now >= second * SECOND {
+            if now < until {
+                after = balancer.usage()?;
+            }
+            farm.check()?;
+            progress(contender, second, &callers);
+            second += 1;
+        }
+        while now < until && schedule.take(now).is_some() {
+            callers.start(now)?;
+        }
+        // What has come goes first: it may be what a timer waits for.
+        let moved = callers.receive(now)?;
+        callers.timers(now)?;
+        if now >= until && callers.going_on == 0 {
+            break;
+        }
+        if moved == 0 {
+            sleep(NAP);
+        }
+    }
+    balancer.check()?;
+    let percent = |ns: u64| 100.0 * ns as f64 / until as f64;
+    Ok(Row {
+        name: contender.name,
+        must_hold: contender.must_hold,
+        figures: callers.figures(),
+        cpu_percent: percent(after.cpu - before.cpu),
+        waited_percent: percent(after.waited - before.waited),
+    })
+}
+
+/// One line a second for whoever looks on.
+fn progress(contender: &Contender, second: u64, callers: &Callers) {
+    if !stderr().is_terminal() {
+        return;
+    }
+    let figures = callers.figures();
+    eprintln!(
+        "{second:>4} s  {:<10} calls {:>6}  going on {:>5}  failed {}  moved {}  sent again {}  slowest {:.0} ms",
+        contender.name,
+        figures.calls,
+        callers.going_on,
+        figures.failures(),
+        figures.moved,
+        figures.retransmissions,
+        figures.setup_max_ms,
+    );
+}

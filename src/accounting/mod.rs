@@ -1,0 +1,274 @@
+//! One line of JSON for each finished transaction.
+//!
+//! A worker copies what a line is made of into a bounded queue and goes on; a
+//! thread of its own makes the lines and writes them. While nothing takes
+//! them they wait in the queue, and what finds that full is dropped and
+//! counted. docs/accounting.md describes the lines.
+
+mod line;
+mod record;
+mod target;
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crossbeam::queue::ArrayQueue;
+
+use crate::config::Accounting;
+use crate::sip;
+use crate::transaction::Finished;
+
+use record::Record;
+use target::Target;
+
+/// Records that wait at most.
+const QUEUE: usize = 16_384;
+/// Octets of messages that they hold at most.
+const QUEUE_OCTETS: usize = 32 << 20;
+/// How often the thread looks for records. To wake it would cost a worker a
+/// system call for each.
+const LOOK: Duration = Duration::from_millis(50);
+/// How soon a target that failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// Octets of lines that are written at once, but for the last line.
+const CHUNK: usize = 64 << 10;
+/// How long the end waits for the last lines to be taken.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// The writer of the lines. Dropped, it writes what waits, and ends.
+pub struct Ledger {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A worker's way to the writer.
+#[derive(Clone)]
+pub struct Handle(Arc<Shared>);
+
+/// What has become of records so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Lines that the target has taken.
+    pub written: u64,
+    /// Records that are lost: the queue was full, or the end came first.
+    pub dropped: u64,
+}
+
+struct Shared {
+    methods: Vec<String>,
+    queue: ArrayQueue<Record>,
+    octets: AtomicUsize,
+    written: AtomicU64,
+    dropped: AtomicU64,
+    stop: AtomicBool,
+}
+
+impl Ledger {
+    /// Starts the writer. `now` is the clock of [`Finished`].
+    ///
+    /// # Errors
+    /// The file cannot be opened, or no thread started. A socket that nobody
+    /// listens on yet is none.
+    pub fn start(
+        accounting: &Accounting,
+        now: impl Fn() -> u64 + Send + 'static,
+    ) -> io::Result<Self> {
+        let target = Target::open(accounting.target.clone())?;
+        let shared = Arc::new(Shared {
+            methods: accounting.methods.clone(),
+            queue: ArrayQueue::new(QUEUE),
+            octets: AtomicUsize::new(0),
+            written: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+        });
+        let writer = Writer {
+            shared: Arc::clone(&shared),
+            target,
+            now,
+            lines: Vec::new(),
+            failing: false,
+        };
+        let thread = std::thread::Builder::new()
+            .name("accounting".to_owned())
+            .spawn(move || writer.run())?;
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
+    }
+
+    /// The way to the writer, for a worker.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle(Arc::clone(&self.shared))
+    }
+
+    /// What has become of records so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.handle().counts()
+    }
+
+    /// Has what waits written, and ends; what cannot be within three seconds
+    /// is lost.
+    #[must_use]
+    pub fn stop(mut self) -> Counts {
+        self.end();
+        self.counts()
+    }
+
+    fn end(&mut self) {
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        self.shared.stop.store(true, Ordering::Release);
+        thread.thread().unpark();
+        let end = Instant::now() + FAREWELL;
+        while !thread.is_finished() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // One that hangs in a write ends with the process.
+        if thread.is_finished() {
+            let _ = thread.join();
+        } else {
+            self.shared.lose(self.shared.queue.len());
+        }
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Handle {
+    /// What has become of records so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        Counts {
+            written: self.0.written.load(Ordering::Relaxed),
+            dropped: self.0.dropped.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Has a line written of what finished, where it is of a method that is
+    /// accounted. Never waits; false where the line is lost, which is counted.
+    pub fn record(&self, finished: &Finished<'_>) -> bool {
+        let shared = &*self.0;
+        if !shared.methods.is_empty() && !shared.is_accounted(finished.response) {
+            return true;
+        }
+        let record = Record::new(finished);
+        let octets = record.octets();
+        let before = shared.octets.fetch_add(octets, Ordering::Relaxed);
+        if before + octets <= QUEUE_OCTETS && shared.queue.push(record).is_ok() {
+            return true;
+        }
+        shared.octets.fetch_sub(octets, Ordering::Relaxed);
+        shared.lose(1);
+        false
+    }
+}
+
+impl Shared {
+    fn is_accounted(&self, response: &[u8]) -> bool {
+        let Ok(message) = sip::scan(response) else {
+            return true;
+        };
+        let method = message.cseq.method.of(message.bytes);
+        self.methods
+            .iter()
+            .any(|accounted| accounted.as_bytes() == method)
+    }
+
+    fn lose(&self, records: usize) {
+        self.dropped.fetch_add(records as u64, Ordering::Relaxed);
+    }
+}
+
+/// What the thread works with.
+struct Writer<Now> {
+    shared: Arc<Shared>,
+    target: Target,
+    now: Now,
+    /// Lines that the target has not taken yet.
+    lines: Vec<u8>,
+    /// Whether the operator knows that the target takes none.
+    failing: bool,
+}
+
+impl<Now: Fn() -> u64> Writer<Now> {
+    fn run(mut self) {
+        loop {
+            // Read first, for what was recorded before a stop is written.
+            let is_last = self.shared.stop.load(Ordering::Acquire);
+            let result = self.write();
+            self.tell(result.err());
+            if is_last {
+                let waiting = memchr::memchr_iter(b'\n', &self.lines).count();
+                self.shared.lose(waiting + self.shared.queue.len());
+                return;
+            }
+            std::thread::park_timeout(if self.failing { RETRY } else { LOOK });
+        }
+    }
+
+    /// Writes all that waits.
+    fn write(&mut self) -> io::Result<()> {
+        loop {
+            if self.lines.is_empty() {
+                self.fill();
+            }
+            if self.lines.is_empty() {
+                return Ok(());
+            }
+            let taken = self.target.write(&mut self.lines)?;
+            let written = &self.shared.written;
+            written.fetch_add(taken.written as u64, Ordering::Relaxed);
+            self.shared.lose(taken.refused);
+        }
+    }
+
+    /// Makes lines of some records.
+    fn fill(&mut self) {
+        let (utc, now) = (SystemTime::now(), (self.now)());
+        while self.lines.len() < CHUNK
+            && let Some(record) = self.shared.queue.pop()
+        {
+            let octets = record.octets();
+            self.shared.octets.fetch_sub(octets, Ordering::Relaxed);
+            let age = Duration::from_millis(now.saturating_sub(record.received));
+            if !line::write(&record, (utc - age).max(UNIX_EPOCH), &mut self.lines) {
+                self.shared.lose(1);
+            }
+        }
+    }
+
+    /// Tells the operator when an outage begins and when it ends.
+    fn tell(&mut self, error: Option<io::Error>) {
+        let is_news = self.failing != error.is_some();
+        self.failing = error.is_some();
+        if !is_news {
+            return;
+        }
+        let target = &self.target;
+        let lost = self.shared.dropped.load(Ordering::Relaxed);
+        // Where nobody reads it, there is nobody to tell.
+        let _ = match error {
+            Some(error) => writeln!(
+                io::stderr(),
+                "accounting: {target} takes no lines: {error}\n  help: {}; up to {QUEUE} lines wait, more are lost and counted",
+                target.help()
+            ),
+            None => writeln!(
+                io::stderr(),
+                "accounting: {target} takes lines again, {lost} were lost so far"
+            ),
+        };
+    }
+}

@@ -1,0 +1,202 @@
+//! Where lines go: opened anew whenever it is lost or has been moved away.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::config::AccountingTarget;
+
+/// How often a file is looked for at its path, at most.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long a socket may take nothing, or not answer.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Who may read a file that is made: its owner, and the group.
+const MODE: u32 = 0o640;
+
+/// What takes lines.
+pub(super) struct Target {
+    target: AccountingTarget,
+    sink: Option<Sink>,
+    /// Octets that the sink has taken of a line's beginning.
+    begun: usize,
+}
+
+enum Sink {
+    File(File, Instant),
+    Stdout(File),
+    Stream(UnixStream),
+    Datagram(UnixDatagram),
+}
+
+/// What became of lines.
+#[derive(Default)]
+pub(super) struct Taken {
+    /// Lines that are written.
+    pub(super) written: usize,
+    /// Lines that the target will never take.
+    pub(super) refused: usize,
+}
+
+impl Target {
+    /// Opens it; a socket may come later.
+    pub(super) fn open(target: AccountingTarget) -> io::Result<Self> {
+        let sink = match (&target, open(&target)) {
+            (_, Ok(sink)) => Some(sink),
+            (AccountingTarget::Socket(_), Err(_)) => None,
+            (_, Err(error)) => return Err(error),
+        };
+        Ok(Self {
+            target,
+            sink,
+            begun: 0,
+        })
+    }
+
+    /// Has the target take what it takes at once from the front of `lines`.
+    pub(super) fn write(&mut self, lines: &mut Vec<u8>) -> io::Result<Taken> {
+        if self.is_moved() {
+            self.close();
+        }
+        let sink = match &mut self.sink {
+            Some(sink) => sink,
+            None => self.sink.insert(open(&self.target)?),
+        };
+        match sink.write(&lines[self.begun..]) {
+            Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => {
+                let end = self.begun + n;
+                // What is behind the last line end is a line that has begun.
+                let whole = memchr::memrchr(b'\n', &lines[..end]).map_or(0, |at| at + 1);
+                self.begun = end - whole;
+                let written = memchr::memchr_iter(b'\n', &lines[..whole]).count();
+                lines.drain(..whole);
+                let refused = 0;
+                Ok(Taken { written, refused })
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Taken::default()),
+            Err(error) if matches!(sink, Sink::Datagram(_)) && is_too_long(&error) => {
+                lines.drain(..first_line(lines).len());
+                let (written, refused) = (0, 1);
+                Ok(Taken { written, refused })
+            }
+            Err(error) => {
+                // A file goes on in the line where it stopped; a new
+                // connection begins with a new line.
+                if matches!(sink, Sink::Stream(_) | Sink::Datagram(_)) && !is_busy(&error) {
+                    self.close();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// What the operator can do about an error.
+    pub(super) fn help(&self) -> &'static str {
+        match self.target {
+            AccountingTarget::File(_) => "see to room and rights at this path",
+            AccountingTarget::Stdout => "have the standard output read",
+            AccountingTarget::Socket(_) => "start what listens on this path, or have it read",
+        }
+    }
+
+    fn close(&mut self) {
+        self.sink = None;
+        self.begun = 0;
+    }
+
+    /// Whether another file, or none, is where ours was; looks once a second.
+    fn is_moved(&mut self) -> bool {
+        let (AccountingTarget::File(path), Some(Sink::File(file, looked))) =
+            (&self.target, &mut self.sink)
+        else {
+            return false;
+        };
+        if looked.elapsed() < LOOK {
+            return false;
+        }
+        *looked = Instant::now();
+        let identity = |found: std::fs::Metadata| (found.dev(), found.ino());
+        let there = path.metadata().map(identity);
+        let ours = file.metadata().map(identity);
+        !matches!((there, ours), (Ok(there), Ok(ours)) if there == ours)
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.target {
+            AccountingTarget::File(path) => path.display().fmt(f),
+            AccountingTarget::Stdout => f.write_str("the standard output"),
+            AccountingTarget::Socket(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl Sink {
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file, _) | Self::Stdout(file) => file.write(lines),
+            Self::Stream(socket) => socket.write(lines),
+            Self::Datagram(socket) => socket.send(first_line(lines)),
+        }
+    }
+}
+
+/// The first line, with its end.
+fn first_line(lines: &[u8]) -> &[u8] {
+    let end = memchr::memchr(b'\n', lines).map_or(lines.len(), |at| at + 1);
+    &lines[..end]
+}
+
+fn is_too_long(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EMSGSIZE)
+}
+
+/// Whether a socket is whole, but takes nothing now.
+fn is_busy(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
+}
+
+fn open(target: &AccountingTarget) -> io::Result<Sink> {
+    match target {
+        AccountingTarget::File(path) => {
+            let mut options = OpenOptions::new();
+            let options = options.append(true).create(true).mode(MODE);
+            Ok(Sink::File(options.open(path)?, Instant::now()))
+        }
+        // Not the library's, which keeps back a part of what it is given.
+        AccountingTarget::Stdout => {
+            let file = io::stdout().as_fd().try_clone_to_owned()?;
+            Ok(Sink::Stdout(file.into()))
+        }
+        AccountingTarget::Socket(path) => connect(path),
+    }
+}
+
+/// Connects to a socket of streams, or of datagrams where it is one.
+fn connect(path: &Path) -> io::Result<Sink> {
+    let of = |kind| -> io::Result<Socket> {
+        let socket = Socket::new(Domain::UNIX, kind, None)?;
+        // It bounds the wait for a listener that accepts nobody, too.
+        socket.set_write_timeout(Some(PATIENCE))?;
+        socket.connect(&SockAddr::unix(path)?)?;
+        Ok(socket)
+    };
+    match of(Type::STREAM) {
+        Ok(socket) => Ok(Sink::Stream(socket.into())),
+        Err(error) if error.raw_os_error() == Some(libc::EPROTOTYPE) => {
+            Ok(Sink::Datagram(of(Type::DGRAM)?.into()))
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,218 @@
+//! The product in its world: workers with their relays, which decide; what
+//! they would send and tell is gathered.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use viaduct::config::Config;
+use viaduct::proxy::{Datagram, Decision, Proxy, Scratch};
+use viaduct::sip::MAX_DATAGRAM;
+use viaduct::transaction::{
+    Around, AttemptId, Event, Finished, Leaving, Lesson, Outbox, Received, Relay, Tried,
+};
+
+use crate::fixture;
+
+pub struct Balancer {
+    config: Config,
+    proxy: Proxy,
+    workers: Vec<Worker>,
+    space: Vec<u8>,
+}
+
+struct Worker {
+    relay: Relay,
+    scratch: Scratch,
+}
+
+/// What one call of the product did, in its order.
+#[derive(Default)]
+pub struct Output {
+    pub acts: Vec<Act>,
+    /// What became of the datagram, where there was one.
+    pub received: Option<Received>,
+}
+
+pub enum Act {
+    Send(Sent),
+    Finished(Told),
+    Learnt(SocketAddr, Lesson),
+    Count(Event),
+}
+
+pub struct Sent {
+    pub to: SocketAddr,
+    pub bytes: Rc<[u8]>,
+    pub attempt: Option<AttemptId>,
+    /// By a transaction, and not statelessly.
+    pub by_relay: bool,
+    /// Where white space may be put in.
+    pub padding_at: Option<usize>,
+}
+
+/// [`Finished`], to be kept.
+pub struct Told {
+    pub response: Vec<u8>,
+    pub source: SocketAddr,
+    pub status: u16,
+    pub local: bool,
+    pub cancelled: bool,
+    pub received: u64,
+    pub rang: Option<u64>,
+    pub ended: u64,
+    pub tried: Vec<Tried>,
+}
+
+impl Balancer {
+    pub fn new(config: Config) -> Self {
+        let proxy = Proxy::new(&config, fixture::secret());
+        let mut balancer = Self {
+            config,
+            proxy,
+            workers: Vec::new(),
+            space: vec![0; MAX_DATAGRAM],
+        };
+        balancer.restart();
+        balancer
+    }
+
+    /// Forgets everything but its configuration and secret.
+    pub fn restart(&mut self) {
+        self.proxy = Proxy::new(&self.config, fixture::secret());
+        let count = self.config.workers;
+        let worker = |number| Worker {
+            relay: Relay::new(&self.config.stateful, number, count),
+            scratch: self.proxy.scratch(),
+        };
+        self.workers = (0..count).map(worker).collect();
+    }
+
+    pub fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
+    pub fn remembered(&self, worker: usize) -> usize {
+        self.workers[worker].relay.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.workers.iter().all(|worker| worker.relay.is_empty())
+    }
+
+    pub fn next_due(&self, worker: usize) -> Option<u64> {
+        self.workers[worker].relay.next_due()
+    }
+
+    pub fn receive(&mut self, worker: usize, datagram: &Datagram<'_>, now: u64) -> Output {
+        let mut output = self.call(worker, now, |relay, around| {
+            Some(relay.receive(around, datagram))
+        });
+        let decided = match output.received {
+            Some(Received::Decision(decision)) => decision,
+            _ => return output,
+        };
+        let (length, to, also, padding_at) = match decided {
+            Decision::Forward(forward) => {
+                let also = self.workers[worker].scratch.also().to_vec();
+                let padding_at = Some(forward.padding_at);
+                (forward.length, forward.to, also, padding_at)
+            }
+            Decision::Reply(reply) => (reply.length, reply.to, Vec::new(), None),
+            Decision::Resolve | Decision::Drop(_) => return output,
+        };
+        let bytes: Rc<[u8]> = self.space[..length].into();
+        for to in std::iter::once(to).chain(also) {
+            output.acts.push(Act::Send(Sent {
+                to,
+                bytes: Rc::clone(&bytes),
+                attempt: None,
+                by_relay: false,
+                padding_at,
+            }));
+        }
+        output
+    }
+
+    pub fn undeliverable(&mut self, worker: usize, attempt: AttemptId, now: u64) -> Output {
+        self.call(worker, now, |relay, around| {
+            relay.undeliverable(around, attempt);
+            None
+        })
+    }
+
+    pub fn expire(&mut self, worker: usize, now: u64) -> Output {
+        self.call(worker, now, |relay, around| {
+            relay.expire(around);
+            None
+        })
+    }
+
+    fn call(
+        &mut self,
+        worker: usize,
+        now: u64,
+        act: impl FnOnce(&mut Relay, &mut Around<'_, Out<'_>>) -> Option<Received>,
+    ) -> Output {
+        let Worker { relay, scratch } = &mut self.workers[worker];
+        let mut out = Out {
+            space: &mut self.space,
+            acts: Vec::new(),
+        };
+        let received = act(
+            relay,
+            &mut Around {
+                proxy: &self.proxy,
+                scratch,
+                now,
+                out: &mut out,
+            },
+        );
+        Output {
+            acts: out.acts,
+            received,
+        }
+    }
+}
+
+struct Out<'a> {
+    space: &'a mut Vec<u8>,
+    acts: Vec<Act>,
+}
+
+impl Outbox for Out<'_> {
+    fn space(&mut self) -> &mut [u8] {
+        self.space
+    }
+
+    fn send(&mut self, leaving: &Leaving) {
+        self.acts.push(Act::Send(Sent {
+            to: leaving.to,
+            bytes: self.space[..leaving.length].into(),
+            attempt: leaving.attempt,
+            by_relay: true,
+            padding_at: leaving.forward.map(|forward| forward.padding_at),
+        }));
+    }
+
+    fn finished(&mut self, finished: &Finished<'_>) {
+        self.acts.push(Act::Finished(Told {
+            response: finished.response.to_vec(),
+            source: finished.source,
+            status: finished.status,
+            local: finished.local,
+            cancelled: finished.cancelled,
+            received: finished.received,
+            rang: finished.rang,
+            ended: finished.ended,
+            tried: finished.tried.to_vec(),
+        }));
+    }
+
+    fn learnt(&mut self, destination: SocketAddr, lesson: Lesson) {
+        self.acts.push(Act::Learnt(destination, lesson));
+    }
+
+    fn count(&mut self, event: Event) {
+        self.acts.push(Act::Count(event));
+    }
+}
