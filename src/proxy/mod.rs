@@ -45,7 +45,7 @@ pub use names::{HostPort, MAX_HELD, MAX_NAMES, Names, Server};
 pub use reason::{Reason, Status};
 pub use second_chance::Also;
 pub use secret::{Secret, SecretError};
-pub use stateful::{Among, Attempt, Found, Goal, Leg, Own, Part, Role};
+pub use stateful::{Among, Attempt, Found, Goal, Leg, Own, Part, Role, Trying};
 
 use generation::Generation;
 use local::Locals;
@@ -221,6 +221,7 @@ pub struct Scratch {
     octets: Vec<u8>,
     names: Names,
     part: Option<Part>,
+    trying: Trying,
 }
 
 impl Scratch {
@@ -238,6 +239,14 @@ impl Scratch {
     #[must_use]
     pub fn part(&self) -> Option<Part> {
         self.part
+    }
+
+    /// The 100 to the INVITE of the last decision, where it can begin a
+    /// transaction.
+    #[inline]
+    #[must_use]
+    pub fn trying(&self) -> &Trying {
+        &self.trying
     }
 
     /// What is known of names.
@@ -355,6 +364,7 @@ impl Proxy {
             octets: Vec::with_capacity(MAX_DATAGRAM + 1024),
             names: Names::new(),
             part: None,
+            trying: Trying::new(),
         }
     }
 

@@ -8,12 +8,13 @@ use crate::sip::{Header, Message, Row, address, eq_ignore_case, find_row, rows};
 
 /// Writes the reply to `message` into `out` and returns its length.
 ///
-/// `None` where the request lacks a header that the reply must copy, where
-/// one holds a control character, or where `out` is too small.
+/// `tag` is asked for what To gets. `None` where the request lacks a header that
+/// the reply must copy, where one holds a control character, or where `out` is
+/// too small.
 pub(super) fn write(
     message: &Message<'_>,
     status: Status,
-    tag: &[u8; 16],
+    tag: impl FnOnce() -> [u8; 16],
     repairs: &Repairs,
     out: &mut [u8],
 ) -> Option<usize> {
@@ -28,7 +29,7 @@ pub(super) fn write(
     for piece in repairs.row(bytes, top) {
         out.put(&[piece])?;
     }
-    for row in vias_below(message, top) {
+    for row in vias_below(message) {
         out.put(&[row.line.of(bytes)])?;
     }
     out.put(&[message.from.line.of(bytes)])?;
@@ -37,7 +38,7 @@ pub(super) fn write(
         out.put(&[message.to.line.of(bytes)])?;
         put_timestamp(message, &mut out)?;
     } else {
-        put_to(message, tag, &mut out)?;
+        put_to(message, &tag(), &mut out)?;
     }
     out.put(&[
         message.call_id.line.of(bytes),
@@ -50,14 +51,19 @@ pub(super) fn write(
     Some(out.length)
 }
 
-fn vias_below<'a>(message: &'a Message<'_>, top: Row) -> impl Iterator<Item = Row> + 'a {
-    rows(
-        message.bytes,
-        top.line.end as usize,
-        message.headers_end as usize,
-    )
-    .filter(|(name, _)| eq_ignore_case(name, b"Via") || eq_ignore_case(name, b"v"))
-    .map(|(_, row)| row)
+/// Where in a reply with `status` the value of the topmost Via starts.
+pub(super) fn via_value(message: &Message<'_>, status: Status) -> usize {
+    let top = message.via.unwrap_or_default();
+    let before = "SIP/2.0 ".len() + status.text().len() + "\r\n".len();
+    before + (top.value.start - top.line.start) as usize
+}
+
+fn vias_below<'a>(message: &'a Message<'_>) -> impl Iterator<Item = Row> + 'a {
+    let end = message.headers_end;
+    let from = message.next_via.map_or(end, |row| row.line.start);
+    rows(message.bytes, from as usize, end as usize)
+        .filter(|(name, _)| eq_ignore_case(name, b"Via") || eq_ignore_case(name, b"v"))
+        .map(|(_, row)| row)
 }
 
 /// To, with our tag where it has none (§8.2.6.2).
@@ -75,9 +81,18 @@ fn put_to(message: &Message<'_>, tag: &[u8; 16], out: &mut Writer<'_>) -> Option
 }
 
 fn put_timestamp(message: &Message<'_>, out: &mut Writer<'_>) -> Option<()> {
+    const NAME: &[u8] = b"Timestamp";
+    let bytes = message.bytes;
     let (from, to) = (message.headers_start as usize, message.headers_end as usize);
-    match find_row(message.bytes, from, to, b"Timestamp") {
-        Some(row) => out.put(&[row.line.of(message.bytes)]),
+    // Few have one: to look only at how the rows begin takes a tenth of the
+    // time of reading them.
+    let mut starts = memchr::memchr_iter(b'\n', &bytes[from - 1..to]).map(|at| from + at);
+    let begins = |start| bytes.get(start..start + NAME.len());
+    if !starts.any(|start| begins(start).is_some_and(|name| eq_ignore_case(name, NAME))) {
+        return Some(());
+    }
+    match find_row(bytes, from, to, NAME) {
+        Some(row) => out.put(&[row.line.of(bytes)]),
         None => Some(()),
     }
 }

@@ -161,12 +161,15 @@ impl<'a> Request<'a> {
         let dispatcher = self.proxy.dispatcher();
         let from = || dispatcher.with_id(sender?.id);
         let dialog = in_dialog.then(|| way.destination().or_else(from)).flatten();
-        if let Some(role @ Role::Request { .. }) = role {
+        if let Some(role @ Role::Request { invite, .. }) = role {
             scratch.part = Some(Part {
                 identity,
                 at: None,
                 role,
             });
+            if invite {
+                self.write_trying(transaction, scratch);
+            }
         }
         Ok(Among::None(Decision::Forward(Forward {
             length,
@@ -200,24 +203,33 @@ impl<'a> Request<'a> {
         let via = self.top_via().ok()?;
         let from = self.address(self.message.from.value).ok()?;
         let transaction = self.transaction(&via, from.tag);
-        let length = self.write_reply(&transaction, status, scratch, out)?;
+        let length = self.write_reply(&transaction, status, &mut scratch.octets, out)?;
         Some((length, transaction.respond_to))
+    }
+
+    /// Writes the 100 that a transaction would answer it with.
+    fn write_trying(&self, transaction: &Transaction<'_>, scratch: &mut Scratch) {
+        let Scratch { trying, octets, .. } = scratch;
+        let written = self.write_reply(transaction, Status::Trying, octets, &mut trying.octets);
+        trying.length = written.unwrap_or(0);
+        trying.to = transaction.respond_to;
+        trying.padding_at = reply::via_value(self.message, Status::Trying);
     }
 
     fn write_reply(
         &self,
         transaction: &Transaction<'_>,
         status: Status,
-        scratch: &mut Scratch,
+        octets: &mut Vec<u8>,
         out: &mut [u8],
     ) -> Option<usize> {
         let to = transaction.respond_to;
         if is_forbidden(to) || self.proxy.locals.is_bound(to) {
             return None;
         }
-        let tag = transaction.reply_tag(&self.proxy.secret, &mut scratch.octets);
+        let tag = || transaction.reply_tag(&self.proxy.secret, octets);
         let repairs = self.repairs(transaction.via);
-        reply::write(self.message, status, &tag, &repairs, out)
+        reply::write(self.message, status, tag, &repairs, out)
     }
 
     /// §16.3, in its order, for a message without a fault; what may be
@@ -340,7 +352,7 @@ impl<'a> Request<'a> {
             .filter(|_| !self.is_hop_by_hop())
             .ok_or(reason)?;
         let length = self
-            .write_reply(transaction, status, scratch, out)
+            .write_reply(transaction, status, &mut scratch.octets, out)
             .ok_or(reason)?;
         Ok(Decision::Reply(Reply {
             length,

@@ -8,7 +8,7 @@ use super::reason::{Reason, Status};
 use super::request::Request;
 use super::{Datagram, Decision, Proxy, Scratch};
 use crate::config::Stateful;
-use crate::sip::{Message, Row, StartLine, eq_ignore_case, rows, scan};
+use crate::sip::{MAX_DATAGRAM, Message, Row, StartLine, eq_ignore_case, rows, scan};
 
 /// Where a transaction is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +95,35 @@ impl Role {
                 repeatable: matches!(method, b"INVITE" | b"REGISTER" | b"OPTIONS"),
             }),
         }
+    }
+}
+
+/// A 100, written with the decision on its INVITE: to read that again for it
+/// took a third of the time of a whole transaction.
+pub struct Trying {
+    pub(super) octets: Vec<u8>,
+    pub(super) length: usize,
+    /// Where to.
+    pub to: SocketAddr,
+    /// As [`Forward::padding_at`](super::Forward::padding_at).
+    pub padding_at: usize,
+}
+
+impl Trying {
+    pub(super) fn new() -> Self {
+        Self {
+            octets: vec![0; MAX_DATAGRAM],
+            length: 0,
+            to: SocketAddr::from(([0; 4], 0)),
+            padding_at: 0,
+        }
+    }
+
+    /// What is to be sent; empty where it must not be.
+    #[inline]
+    #[must_use]
+    pub fn octets(&self) -> &[u8] {
+        &self.octets[..self.length]
     }
 }
 
