@@ -5,8 +5,8 @@
 use super::server::interval;
 use super::table::after;
 use super::{
-    Around, AttemptId, Cancel, Client, Event, Leaving, Lesson, NEVER, Outbox, Queue, Received,
-    Relay, Server,
+    Around, AttemptId, Cancel, Client, Event, InRun, Leaving, Lesson, NEVER, Outbox, Queue,
+    Received, Relay, Server,
 };
 use crate::proxy::{Datagram, Decision, Forward, Leg, Own, Part, Proxy, Role};
 use crate::sip::{find_row, scan};
@@ -465,6 +465,7 @@ impl Relay {
             to: forward.to,
             listener: forward.listener,
             forward: Some(*forward),
+            run: InRun::of(forward),
             attempt: Some(AttemptId {
                 key: self.table.records[at].identity.0,
                 number: attempt.number,
@@ -521,6 +522,7 @@ impl Relay {
                 to: attempt.to.into(),
                 listener,
                 forward: None,
+                run: None,
                 attempt: None,
             });
         }

@@ -84,8 +84,28 @@ pub struct Leaving {
     pub listener: usize,
     /// How it was decided, where it passes as it would without a transaction.
     pub forward: Option<Forward>,
+    /// What lets it leave together with others; `None`: it leaves alone.
+    pub run: Option<InRun>,
     /// The attempt that fails where it cannot be delivered.
     pub attempt: Option<AttemptId>,
+}
+
+/// See [`Forward`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InRun {
+    /// Where in it white space may be put in.
+    pub padding_at: usize,
+    /// The same for all datagrams of a call.
+    pub call: u64,
+}
+
+impl InRun {
+    fn of(forward: &Forward) -> Option<Self> {
+        let Forward {
+            padding_at, call, ..
+        } = *forward;
+        Some(Self { padding_at, call })
+    }
 }
 
 /// One attempt of a transaction.
@@ -197,7 +217,7 @@ impl Relay {
                 }
                 Received::Done
             }
-            Among::None(Decision::Forward(forward)) => match forward.part {
+            Among::None(Decision::Forward(forward)) => match around.scratch.part() {
                 Some(part) if part.at.is_some() => self.respond(around, datagram, &forward, &part),
                 Some(part) => self.begin(around, datagram, &forward, &part),
                 None => Received::Decision(Decision::Forward(forward)),

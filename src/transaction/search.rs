@@ -8,7 +8,7 @@ use super::cells::Chain;
 use super::slab::NONE;
 use super::table::{Attempt, Facts, MOST_ATTEMPTS, after};
 use super::{Around, Cancel, Client, Event, Kept, NEVER, Outbox, Queue, Received, Relay, Server};
-use crate::proxy::{self, Datagram, Decision, Forward, Goal, Part, Role, Selection, Status, Way};
+use crate::proxy::{self, Datagram, Decision, Forward, Goal, Part, Role, Selection, Way};
 
 impl Relay {
     /// A request that no transaction knows: one begins.
@@ -62,7 +62,7 @@ impl Relay {
         }
         around.out.count(Event::Begun);
         if invite {
-            self.say(around, at, datagram, Status::Trying);
+            self.say_trying(around, at, forward.call);
         }
         self.settle(around, at);
         Received::Done

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::slab::NONE;
 use super::table::after;
-use super::{Around, Client, Event, Kept, Leaving, NEVER, Outbox, Relay, Server, Since};
+use super::{Around, Client, Event, InRun, Kept, Leaving, NEVER, Outbox, Relay, Server, Since};
 use crate::proxy::{Datagram, Forward, Status};
 
 impl Relay {
@@ -206,6 +206,28 @@ impl Relay {
             to,
             listener: datagram.listener,
             forward: None,
+            run: None,
+            attempt: None,
+        });
+    }
+
+    /// Answers the INVITE that was decided last with 100, at once.
+    pub(super) fn say_trying<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32, call: u64) {
+        let trying = around.scratch.trying();
+        let (to, padding_at, length) = (trying.to, trying.padding_at, trying.octets().len());
+        if length == 0 {
+            return;
+        }
+        around.out.space()[..length].copy_from_slice(trying.octets());
+        let record = &mut self.table.records[at];
+        record.respond_to = to.into();
+        around.out.count(Event::Replied(Status::Trying));
+        around.out.send(&Leaving {
+            length,
+            to,
+            listener: record.listener.into(),
+            forward: None,
+            run: Some(InRun { padding_at, call }),
             attempt: None,
         });
     }
@@ -224,6 +246,7 @@ impl Relay {
             to: record.respond_to.into(),
             listener: record.listener.into(),
             forward: None,
+            run: None,
             attempt: None,
         });
     }
@@ -235,6 +258,7 @@ impl Relay {
             to: forward.to,
             listener: forward.listener,
             forward: Some(*forward),
+            run: InRun::of(forward),
             attempt: None,
         });
     }

@@ -111,7 +111,7 @@ impl Worker {
         let relaying = if stateful.methods.is_empty() {
             None
         } else {
-            relay::hear_errors(&sockets)?;
+            sockets.iter().try_for_each(Socket::hear_errors)?;
             shared.handovers.woken_by(number, Arc::clone(&waker))?;
             Some(Relaying::new(stateful, number, config.workers))
         };

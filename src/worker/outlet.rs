@@ -46,11 +46,12 @@ impl Outbox for Outlet<'_> {
             to,
             listener,
             forward,
+            run,
             attempt,
         } = *leaving;
-        let run = forward.map(|forward| InRun {
-            padding_at: forward.padding_at,
-            call: forward.call,
+        let run = run.map(|run| InRun {
+            padding_at: run.padding_at,
+            call: run.call,
         });
         self.batch.push(length, to, listener, run, attempt);
         if let Some(forward) = forward {

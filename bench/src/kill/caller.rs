@@ -22,6 +22,10 @@ const BATCH: usize = 256;
 /// How long a call is held between ACK and BYE.
 const HELD: u64 = SECOND;
 
+/// How long a caller waits for its call to be answered: longer than any
+/// transaction takes.
+const EXPIRES: u64 = TRANSACTION + 8 * SECOND;
+
 /// Where the callers are.
 const CALLER: Ipv4Addr = Ipv4Addr::new(127, 2, 0, 1);
 
@@ -81,6 +85,8 @@ struct Call {
 enum Event {
     Repeat(u32),
     HangUp,
+    /// The caller would have given up.
+    Expire,
 }
 
 pub(super) struct Callers {
@@ -152,6 +158,8 @@ impl Callers {
         });
         self.figures.calls += 1;
         self.going_on += 1;
+        self.timers
+            .push(Reverse((now + EXPIRES, number, Event::Expire)));
         let hop = format!("sip:{}", self.balancer);
         self.repeat(number, "INVITE", invite, hop, u64::MAX, now)
     }
@@ -183,6 +191,10 @@ impl Callers {
             match event {
                 Event::Repeat(serial) => self.again(number, serial, now)?,
                 Event::HangUp => self.hang_up(number, now)?,
+                Event::Expire if self.calls[number].stage == Stage::Inviting => {
+                    self.end(number, "no final response");
+                }
+                Event::Expire => {}
             }
         }
         Ok(())

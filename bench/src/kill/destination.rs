@@ -15,11 +15,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::sip::{Message, Pending, SECOND, Start, T1, T2, TRANSACTION, address, parameter};
+use crate::sip::{Message, Pending, Start, T1, T2, TRANSACTION, address, parameter};
 use crate::sys::bound;
-
-/// How long it rings.
-const RINGS: u64 = SECOND / 20;
 
 /// How long to wait for a datagram before looking at the timers.
 const NAP: Duration = Duration::from_millis(2);
@@ -66,7 +63,6 @@ struct Destination {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
-    PickUp,
     Repeat(u32),
     Forget,
 }
@@ -172,8 +168,10 @@ impl Destination {
         if self.busy.load(Ordering::Relaxed) {
             return self.finally(number, "503 Service Unavailable", now);
         }
-        self.at(now + RINGS, number, Event::PickUp);
-        self.answer(invite, "180 Ringing", &tag(number))
+        // At once: a call that has rung at a destination that dies is moved by
+        // nobody (RFC 3261 §16.7 item 1), so none may be left ringing.
+        self.answer(invite, "180 Ringing", &tag(number))?;
+        self.finally(number, "200 OK", now)
     }
 
     fn invited_again(&mut self, number: u32) -> Result<()> {
@@ -233,7 +231,6 @@ impl Destination {
             }
             self.timers.pop();
             match event {
-                Event::PickUp => self.finally(number, "200 OK", now)?,
                 Event::Repeat(serial) => self.again(number, serial, now)?,
                 Event::Forget => self.forget(number),
             }

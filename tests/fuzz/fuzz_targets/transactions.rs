@@ -8,7 +8,7 @@ mod fixture;
 
 use std::net::SocketAddr;
 
-use viaduct::config::{Accounting, AccountingTarget, OnFailure};
+use viaduct::config::{Accounting, AccountingTarget, Config, OnFailure};
 use viaduct::proxy::{Datagram, Proxy, Scratch};
 use viaduct::sip::MAX_DATAGRAM;
 use viaduct::transaction::{
@@ -59,35 +59,43 @@ impl Outbox for Outlet {
     fn count(&mut self, _event: Event) {}
 }
 
-struct World {
-    proxy: Proxy,
+thread_local! {
+    /// It does not change, and takes long to make.
+    static PROXY: Proxy = Proxy::new(&config(), fixture::secret());
+}
+
+struct World<'a> {
+    proxy: &'a Proxy,
     scratch: Scratch,
     relay: Relay,
     outlet: Outlet,
     now: u64,
 }
 
-impl World {
-    fn new() -> Self {
-        let mut config = fixture::on_path();
-        let stateful = &mut config.stateful;
-        stateful.methods = METHODS[..3].iter().map(ToString::to_string).collect();
-        stateful.transactions = 4;
-        stateful.ring_timeout = std::time::Duration::from_secs(20);
-        stateful.on_failure = vec![OnFailure {
-            statuses: vec![408, 486],
-            set: 0,
-            request_uri: Some("sip:box@198.51.100.9".to_owned()),
-            from_sets: Vec::new(),
-        }];
-        stateful.accounting = Some(Accounting {
-            target: AccountingTarget::Stdout,
-            methods: Vec::new(),
-        });
-        let proxy = Proxy::new(&config, fixture::secret());
+fn config() -> Config {
+    let mut config = fixture::on_path();
+    let stateful = &mut config.stateful;
+    stateful.methods = METHODS[..3].iter().map(ToString::to_string).collect();
+    stateful.transactions = 4;
+    stateful.ring_timeout = std::time::Duration::from_secs(20);
+    stateful.on_failure = vec![OnFailure {
+        statuses: vec![408, 486],
+        set: 0,
+        request_uri: Some("sip:box@198.51.100.9".to_owned()),
+        from_sets: Vec::new(),
+    }];
+    stateful.accounting = Some(Accounting {
+        target: AccountingTarget::Stdout,
+        methods: Vec::new(),
+    });
+    config
+}
+
+impl<'a> World<'a> {
+    fn new(proxy: &'a Proxy) -> Self {
         Self {
             scratch: proxy.scratch(),
-            relay: Relay::new(&config.stateful, 0, 1),
+            relay: Relay::new(proxy.stateful(), 0, 1),
             proxy,
             outlet: Outlet::default(),
             now: 1_000_000,
@@ -96,7 +104,7 @@ impl World {
 
     fn with_relay<T>(&mut self, act: impl FnOnce(&mut Relay, &mut Around<'_, Outlet>) -> T) -> T {
         let mut around = Around {
-            proxy: &self.proxy,
+            proxy: self.proxy,
             scratch: &mut self.scratch,
             now: self.now,
             out: &mut self.outlet,
@@ -176,14 +184,16 @@ fn request(method: &str, number: u8) -> Vec<u8> {
 }
 
 libfuzzer_sys::fuzz_target!(|steps: Vec<[u8; 4]>| {
-    let mut world = World::new();
-    for step in steps {
-        world.step(step);
-    }
-    // The longest timers, one behind the other, for each attempt.
-    for _ in 0..40 {
-        world.pass_time(60_000);
-    }
-    assert!(world.relay.is_empty(), "{} are left", world.relay.len());
-    assert_eq!(world.relay.next_due(), None);
+    PROXY.with(|proxy| {
+        let mut world = World::new(proxy);
+        for step in steps {
+            world.step(step);
+        }
+        // The longest timers, one behind the other, for each attempt.
+        for _ in 0..40 {
+            world.pass_time(60_000);
+        }
+        assert!(world.relay.is_empty(), "{} are left", world.relay.len());
+        assert_eq!(world.relay.next_due(), None);
+    });
 });
