@@ -240,7 +240,7 @@ impl Relay {
         }
         let accepted = first && (200..300).contains(&status);
         if live && !kept {
-            self.finish(around, at, status, false, false);
+            self.account(around, at, response, status, false);
             self.complete(around, at);
         } else if live {
             let moves_on = status_held == status && stateful.failover_status.contains(&status);
@@ -474,7 +474,9 @@ impl Relay {
     }
 
     fn send_cancel<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32, place: u32) {
-        self.find_head(around, at, place);
+        if !self.find_head(around, at, place) {
+            return;
+        }
         self.table
             .cells
             .load(self.table.records[at].request, &mut self.message);
@@ -490,11 +492,13 @@ impl Relay {
         place: u32,
         response: &[u8],
     ) {
-        self.find_head(around, at, place);
-        self.send_own(around, at, place, Own::Ack, response);
+        if self.find_head(around, at, place) {
+            self.send_own(around, at, place, Own::Ack, response);
+        }
     }
 
-    /// Sends an ACK or CANCEL where the attempt went, with its branch.
+    /// Sends an ACK or CANCEL where the attempt went, with its branch and the
+    /// head that was found.
     fn send_own<O: Outbox>(
         &mut self,
         around: &mut Around<'_, O>,
@@ -505,7 +509,6 @@ impl Relay {
     ) {
         let record = &self.table.records[at];
         let attempt = &self.table.attempts[place];
-        self.table.cells.load(attempt.head, &mut self.head);
         let listener = usize::from(attempt.listener);
         let leg = Leg {
             identity: record.identity(),
@@ -528,19 +531,23 @@ impl Relay {
         }
     }
 
-    /// Has the attempt know its Request-URI and Route rows.
-    fn find_head<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32, place: u32) {
-        if !self.table.attempts[place].head.is_empty() {
-            return;
+    /// Finds Request-URI and Route rows of an attempt, and keeps them where
+    /// there is room. False where nobody knows them any more.
+    fn find_head<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32, place: u32) -> bool {
+        let head = self.table.attempts[place].head;
+        if !head.is_empty() {
+            self.table.cells.load(head, &mut self.head);
+            return true;
         }
         let Some(forward) = self.decide_attempt(around, at, place) else {
-            return;
+            return false;
         };
         self.head.clear();
         for part in Proxy::head(&around.out.space()[..forward.length]) {
             self.head.extend_from_slice(part);
         }
         self.table.attempts[place].head = self.table.cells.keep(&self.head).unwrap_or_default();
+        true
     }
 
     /// The same for all attempts of an INVITE that may still fail: before the
