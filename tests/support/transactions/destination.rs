@@ -111,6 +111,7 @@ enum Due {
     H(usize),
     Again(usize, usize),
     NoAck(usize, usize),
+    Wait(usize, u16),
     Other(usize, u16),
 }
 
@@ -231,6 +232,13 @@ impl Destination {
                 self.agenda.drop(&Due::Again(n, a));
                 let answer = &mut self.calls[n].answers[a];
                 answer.given_up = !answer.acknowledged;
+            }
+            Due::Wait(n, status) => {
+                if let Some(request) = self.others[n].1.as_ref().filter(|m| m.is_request()) {
+                    let (to, response) =
+                        (reply_address(request), request.response(status, None, &[]));
+                    self.say(to, response, sends);
+                }
             }
             Due::Other(n, status) => {
                 // The request is kept where its response is going to be.
@@ -450,6 +458,11 @@ impl Destination {
         } else {
             self.chance.between(0..=150)
         };
+        if after > 500 && self.chance.percent(50) {
+            let soon = self.chance.between(0..=after);
+            let status = self.chance.pick(&[100, 100, 182]);
+            self.agenda.set(now + soon, Due::Wait(n, status));
+        }
         self.agenda.set(now + after, Due::Other(n, status));
     }
 

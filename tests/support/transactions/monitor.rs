@@ -83,6 +83,12 @@ impl Promises {
         }
     }
 
+    /// Whether there is so little memory that one may take what another needs:
+    /// then another destination cannot always be tried.
+    pub fn is_scarce(&self) -> bool {
+        self.share < 100
+    }
+
     /// How often a request is sent that nobody answers (§17.1.1.2, §17.1.2.2).
     pub fn sends(&self, method: &str) -> u64 {
         let (longest, end) = match method {

@@ -152,8 +152,11 @@ impl Monitor {
         if attempt.heard_too_late {
             return Ok(Some("rings for ever, heard when all was over"));
         }
-        if attempt.provisional.is_none() {
+        let Some(heard) = attempt.provisional else {
             return Ok(Some("rings for ever, never heard"));
+        };
+        if heard >= attempt.sends[0] + self.promises.b {
+            return Ok(Some("rings for ever, heard after Timer B"));
         }
         if destination.crashes > 0 && attempt.finals_heard > 0 {
             return Ok(Some("rings for ever, asked by a late copy after a crash"));
@@ -228,7 +231,7 @@ impl Monitor {
             ensure!(false, call, "a request that never came");
             return Ok(());
         };
-        if !upstream.is_strong() {
+        if !upstream.is_strong() || self.promises.is_scarce() {
             return Ok(());
         }
         let members = destinations.iter();
