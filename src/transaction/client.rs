@@ -123,6 +123,8 @@ impl Relay {
         let unheard = attempt.client.is_unheard() && !record.request.is_empty();
         if attempt.client == Client::Calling || (unheard && invite) {
             attempt.client = Client::Proceeding;
+            // The transaction has gone on without it.
+            attempt.abandoned |= unheard;
             if invite {
                 attempt.repeat_at = NEVER;
                 attempt.until = after(attempt.start.max(now), timers.c);
@@ -248,22 +250,8 @@ impl Relay {
         } else if accepted && kept {
             self.go_on(around, at, place, status, false);
         } else if first && status >= 600 {
-            self.decline(around, at);
-        }
-    }
-
-    /// Nobody wants the call (§16.7 item 5): the attempts under way are
-    /// cancelled, and those that have said nothing are not waited for.
-    fn decline<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) {
-        let now = self.table.records[at].since(around.now);
-        self.cancel_all(around, at);
-        let mut next = self.table.records[at].first;
-        while next != super::slab::NONE {
-            let attempt = &mut self.table.attempts[next];
-            if attempt.client == Client::Calling && !attempt.abandoned {
-                attempt.until = now;
-            }
-            next = attempt.next;
+            // §16.7 item 5.
+            self.cancel_all(around, at);
         }
     }
 
@@ -356,7 +344,7 @@ impl Relay {
                 let abandoned = attempt.abandoned;
                 let silent = attempt.client == Client::Calling;
                 let cancelled = matches!(attempt.cancel, Cancel::Sent | Cancel::Answered);
-                let status = if cancelled && !attempt.timed_out {
+                let status = if facts.cancelled || (cancelled && !attempt.timed_out) {
                     487
                 } else {
                     408
@@ -396,8 +384,10 @@ impl Relay {
     }
 
     /// Cancels all attempts that are under way, each after its first
-    /// provisional response (§9.1).
+    /// provisional response (§9.1), which is not waited for longer than where
+    /// another destination would be tried.
     pub(super) fn cancel_all<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) {
+        let patience = around.proxy.stateful().failover_after;
         let mut next = self.table.records[at].first;
         while next != super::slab::NONE {
             let place = next;
@@ -407,7 +397,12 @@ impl Relay {
                 (Client::Proceeding, Cancel::None | Cancel::Wanted) => {
                     self.cancel(around, at, place);
                 }
-                (Client::Calling, Cancel::None) => attempt.cancel = Cancel::Wanted,
+                (Client::Calling, Cancel::None) => {
+                    attempt.cancel = Cancel::Wanted;
+                    if !attempt.abandoned {
+                        attempt.until = attempt.until.min(after(attempt.start, patience));
+                    }
+                }
                 _ => {}
             }
         }

@@ -117,7 +117,8 @@ impl Relay {
                 self.account_message(around, at, Status::RequestTimeout.code(), true);
                 let record = &mut self.table.records[at];
                 record.server = Server::Confirmed;
-                record.until = now;
+                // A retransmission on its way must not begin another one.
+                record.until = after(now, around.proxy.stateful().timers.k);
                 record.kept = Kept::Nothing;
                 return;
             }
