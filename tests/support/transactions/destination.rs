@@ -136,6 +136,11 @@ impl Destination {
         }
     }
 
+    /// Whether it may take long to say anything although nothing is wrong.
+    pub fn is_slow(&self) -> bool {
+        self.temper.late > 0
+    }
+
     pub fn next(&self) -> Option<u64> {
         // One that is stalled does nothing of what is due.
         let runs = self.condition != Condition::Stalled;
@@ -317,7 +322,8 @@ impl Destination {
         } else {
             chance.between(0..=150)
         };
-        if chance.percent(70) {
+        let tries = chance.percent(70);
+        if tries {
             self.agenda.set(at, Due::Try(n));
         }
         let rings = self.calls[n].conduct == Conduct::RingsForever || chance.percent(85);
@@ -331,6 +337,8 @@ impl Destination {
             }
         }
         at += match chance.between(0..=9) {
+            // Who needs time says so (§13.3.1.1).
+            _ if !tries && !rings => 0,
             0..3 => 0,
             3..8 => chance.between(200..=6000),
             _ => chance.between(6000..=40_000),

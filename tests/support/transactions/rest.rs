@@ -236,7 +236,7 @@ impl Monitor {
         }
         let members = destinations.iter();
         let mut members = members.filter(|each| self.promises.sets[0].contains(&each.address));
-        let is_healthy = members.any(|each| each.troubled.is_none());
+        let is_healthy = members.any(|each| each.troubled.is_none() && !each.is_slow());
         let attempts: Vec<_> = upstream
             .attempts
             .iter()
