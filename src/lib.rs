@@ -1,4 +1,4 @@
-//! Viaduct: a stateless SIP load balancer for UDP.
+//! Viaduct: a SIP load balancer for UDP, stateless by default.
 pub mod accounting;
 pub mod cli;
 pub mod config;

@@ -256,14 +256,14 @@ impl<Now: Fn() -> u64> Writer<Now> {
         if !is_news {
             return;
         }
-        let target = &self.target;
+        let target = &self.target.target;
         let lost = self.shared.dropped.load(Ordering::Relaxed);
         // Where nobody reads it, there is nobody to tell.
         let _ = match error {
             Some(error) => writeln!(
                 io::stderr(),
                 "accounting: {target} takes no lines: {error}\n  help: {}; up to {QUEUE} lines wait, more are lost and counted",
-                target.help()
+                self.target.help()
             ),
             None => writeln!(
                 io::stderr(),

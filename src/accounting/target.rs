@@ -1,6 +1,5 @@
 //! Where lines go: opened anew whenever it is lost or has been moved away.
 
-use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -22,7 +21,8 @@ const MODE: u32 = 0o640;
 
 /// What takes lines.
 pub(super) struct Target {
-    target: AccountingTarget,
+    /// Which one.
+    pub(super) target: AccountingTarget,
     sink: Option<Sink>,
     /// Octets that the sink has taken of a line's beginning.
     begun: usize,
@@ -126,16 +126,6 @@ impl Target {
         let there = path.metadata().map(identity);
         let ours = file.metadata().map(identity);
         !matches!((there, ours), (Ok(there), Ok(ours)) if there == ours)
-    }
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.target {
-            AccountingTarget::File(path) => path.display().fmt(f),
-            AccountingTarget::Stdout => f.write_str("the standard output"),
-            AccountingTarget::Socket(path) => write!(f, "unix:{}", path.display()),
-        }
     }
 }
 

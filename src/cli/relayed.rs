@@ -89,19 +89,20 @@ impl<'a> Relayed<'a> {
             alone: None,
             rules: Vec::new(),
         };
-        if matches!(method, b"ACK" | b"CANCEL") && !stateful.methods.is_empty() {
-            relayed.relay = How::WithRequest;
-        } else if stateful.relays(method) {
-            relayed.relay = How::Stateful;
-            match forward {
-                _ if in_dialog(&message) => relayed.alone = Some("its dialog is there"),
-                Some(Forward {
-                    way: Way::Selected(selection),
-                    part: Some(part),
-                    ..
-                }) => relayed.add_others(config, proxy, datagram, selection, part.role),
-                _ => relayed.alone = Some("no policy chose: it names where it goes"),
+        match Role::of(stateful, method) {
+            Some(Role::Cancel | Role::Ack) => relayed.relay = How::WithRequest,
+            Some(role) => {
+                relayed.relay = How::Stateful;
+                match forward {
+                    _ if in_dialog(&message) => relayed.alone = Some("its dialog is there"),
+                    Some(Forward {
+                        way: Way::Selected(selection),
+                        ..
+                    }) => relayed.add_others(config, proxy, datagram, selection, role),
+                    _ => relayed.alone = Some("no policy chose: it names where it goes"),
+                }
             }
+            None => {}
         }
         Some(relayed)
     }

@@ -111,7 +111,7 @@ impl Transaction<'_> {
         })
     }
 
-    #[inline]
+    #[inline(always)]
     fn mac(&self, secret: &Secret, uri: Option<u64>, input: &mut Vec<u8>) -> u64 {
         let mut mac = secret.mac(PURPOSE_BRANCH, input);
         mac.fixed((self.listener as u8).to_be_bytes());
@@ -160,9 +160,14 @@ fn uri_hash(secret: &Secret, uri: &[u8], input: &mut Vec<u8>) -> u64 {
 /// the first.
 #[inline]
 fn mask(secret: &Secret, number: u8, input: &mut Vec<u8>) -> u64 {
-    if number == 0 {
-        return 0;
+    match number {
+        0 => 0,
+        _ => later_mask(secret, number, input),
     }
+}
+
+#[cold]
+fn later_mask(secret: &Secret, number: u8, input: &mut Vec<u8>) -> u64 {
     let mut mac = secret.mac(PURPOSE_ATTEMPT, input);
     mac.fixed([number]);
     mac.finish()
@@ -182,7 +187,7 @@ pub(super) struct BranchText {
 
 impl BranchText {
     /// The branch of attempt `number` of a request that came in on `listener`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn new(
         listener: usize,
         identity: Identity,
@@ -190,33 +195,27 @@ impl BranchText {
         secret: &Secret,
         input: &mut Vec<u8>,
     ) -> Self {
-        let mut text = Self {
-            octets: [0; MAX_BRANCH],
-            length: 0,
-        };
         let Identity { uri, key } = identity;
+        let mut octets = [0; MAX_BRANCH];
         let mode = match (uri, number) {
             (None, 0) => WITH_BRANCH,
             (Some(_), 0) => WITHOUT_BRANCH,
             (None, _) => LATER_WITH_BRANCH,
             (Some(_), _) => LATER_WITHOUT_BRANCH,
         };
-        text.put(&[mode]);
-        text.put(&hex8(listener as u8));
+        octets[0] = mode;
+        octets[1..3].copy_from_slice(&hex8(listener as u8));
+        let mut length = 3;
         if number > 0 {
-            text.put(&hex8(number));
+            octets[3..5].copy_from_slice(&hex8(number));
+            length = 5;
         }
-        if let Some(uri) = uri {
-            text.put(&hex64(uri));
+        let mac = key ^ mask(secret, number, input);
+        for part in [uri, Some(mac)].into_iter().flatten() {
+            octets[length..length + 16].copy_from_slice(&hex64(part));
+            length += 16;
         }
-        text.put(&hex64(key ^ mask(secret, number, input)));
-        text
-    }
-
-    #[inline]
-    fn put(&mut self, octets: &[u8]) {
-        self.octets[self.length..self.length + octets.len()].copy_from_slice(octets);
-        self.length += octets.len();
+        Self { octets, length }
     }
 
     #[inline]

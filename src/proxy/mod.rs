@@ -45,7 +45,7 @@ pub use names::{HostPort, MAX_HELD, MAX_NAMES, Names, Server};
 pub use reason::{Reason, Status};
 pub use second_chance::Also;
 pub use secret::{Secret, SecretError};
-pub use stateful::{Among, Attempt, Found, Goal, Leg, Own, Part, Role};
+pub use stateful::{Among, Attempt, Found, Goal, Leg, Own, Part, Role, Trying};
 
 use generation::Generation;
 use local::Locals;
@@ -118,8 +118,6 @@ pub struct Forward {
     pub dialog: Option<(usize, usize)>,
     /// What came of the cookie in its Route.
     pub cookie: CookieUse,
-    /// The transaction that it can begin, or that a response belongs to.
-    pub part: Option<Part>,
 }
 
 /// What came of the cookie that a request brought back in a Route of ours.
@@ -222,6 +220,8 @@ pub struct Scratch {
     /// octets beside them, so it does not grow.
     octets: Vec<u8>,
     names: Names,
+    part: Option<Part>,
+    trying: Trying,
 }
 
 impl Scratch {
@@ -231,6 +231,22 @@ impl Scratch {
     #[must_use]
     pub fn also(&self) -> &[SocketAddr] {
         self.also.addresses()
+    }
+
+    /// The transaction that the request of the last decision can begin, or that
+    /// the response belongs to, where it is sent on.
+    #[inline]
+    #[must_use]
+    pub fn part(&self) -> Option<Part> {
+        self.part
+    }
+
+    /// The 100 to the INVITE of the last decision, where it can begin a
+    /// transaction.
+    #[inline]
+    #[must_use]
+    pub fn trying(&self) -> &Trying {
+        &self.trying
     }
 
     /// What is known of names.
@@ -249,6 +265,7 @@ impl Scratch {
     fn start(&mut self, current: &Arc<Generation>) {
         self.rewrite.clear();
         self.also.clear();
+        self.part = None;
         if !Arc::ptr_eq(&self.generation, current) {
             self.follow(current);
         }
@@ -346,6 +363,8 @@ impl Proxy {
             generation: Arc::clone(&self.current),
             octets: Vec::with_capacity(MAX_DATAGRAM + 1024),
             names: Names::new(),
+            part: None,
+            trying: Trying::new(),
         }
     }
 
@@ -411,7 +430,7 @@ impl Proxy {
     ///
     /// # Errors
     /// Why the datagram is dropped.
-    #[inline]
+    #[inline(always)]
     pub fn unwrap<'a>(
         &self,
         datagram: &Datagram<'a>,

@@ -92,6 +92,7 @@ impl<'a> Request<'a> {
             })
     }
 
+    #[inline(always)]
     fn top_via(&self) -> Result<Via, Reason> {
         let row = self.message.via.ok_or(Reason::MissingHeader)?;
         sip::via(self.message.bytes, row.value).ok_or(Reason::TopVia)
@@ -160,6 +161,16 @@ impl<'a> Request<'a> {
         let dispatcher = self.proxy.dispatcher();
         let from = || dispatcher.with_id(sender?.id);
         let dialog = in_dialog.then(|| way.destination().or_else(from)).flatten();
+        if let Some(role @ Role::Request { invite, .. }) = role {
+            scratch.part = Some(Part {
+                identity,
+                at: None,
+                role,
+            });
+            if invite {
+                self.write_trying(transaction, scratch);
+            }
+        }
         Ok(Among::None(Decision::Forward(Forward {
             length,
             padding_at,
@@ -169,13 +180,6 @@ impl<'a> Request<'a> {
             way,
             dialog,
             cookie: hop.cookie_use,
-            part: role
-                .filter(|role| matches!(role, Role::Request { .. }))
-                .map(|role| Part {
-                    identity,
-                    at: None,
-                    role,
-                }),
         })))
     }
 
@@ -185,17 +189,7 @@ impl<'a> Request<'a> {
         if self.attempt.is_some() {
             return None;
         }
-        let stateful = &*self.proxy.stateful;
-        match self.method {
-            _ if stateful.methods.is_empty() => None,
-            b"CANCEL" => Some(Role::Cancel),
-            b"ACK" => Some(Role::Ack),
-            method => stateful.place(method).map(|place| Role::Request {
-                method: place,
-                invite: method == b"INVITE",
-                repeatable: matches!(method, b"INVITE" | b"REGISTER" | b"OPTIONS"),
-            }),
-        }
+        Role::of(&self.proxy.stateful, self.method)
     }
 
     /// Answers it with a status of our own, as its transaction does. `None`
@@ -209,29 +203,39 @@ impl<'a> Request<'a> {
         let via = self.top_via().ok()?;
         let from = self.address(self.message.from.value).ok()?;
         let transaction = self.transaction(&via, from.tag);
-        let length = self.write_reply(&transaction, status, scratch, out)?;
+        let length = self.write_reply(&transaction, status, &mut scratch.octets, out)?;
         Some((length, transaction.respond_to))
+    }
+
+    /// Writes the 100 that a transaction would answer it with.
+    fn write_trying(&self, transaction: &Transaction<'_>, scratch: &mut Scratch) {
+        let Scratch { trying, octets, .. } = scratch;
+        let written = self.write_reply(transaction, Status::Trying, octets, &mut trying.octets);
+        trying.length = written.unwrap_or(0);
+        trying.to = transaction.respond_to;
+        trying.padding_at = reply::via_value(self.message, Status::Trying);
     }
 
     fn write_reply(
         &self,
         transaction: &Transaction<'_>,
         status: Status,
-        scratch: &mut Scratch,
+        octets: &mut Vec<u8>,
         out: &mut [u8],
     ) -> Option<usize> {
         let to = transaction.respond_to;
         if is_forbidden(to) || self.proxy.locals.is_bound(to) {
             return None;
         }
-        let tag = transaction.reply_tag(&self.proxy.secret, &mut scratch.octets);
+        let tag = || transaction.reply_tag(&self.proxy.secret, octets);
         let repairs = self.repairs(transaction.via);
-        reply::write(self.message, status, &tag, &repairs, out)
+        reply::write(self.message, status, tag, &repairs, out)
     }
 
     /// §16.3, in its order, for a message without a fault; what may be
     /// answered by a reply is an error. Returns the Request-URI, and whether To
     /// has a tag.
+    #[inline(always)]
     fn validate(
         &self,
         transaction: &Transaction<'_>,
@@ -348,7 +352,7 @@ impl<'a> Request<'a> {
             .filter(|_| !self.is_hop_by_hop())
             .ok_or(reason)?;
         let length = self
-            .write_reply(transaction, status, scratch, out)
+            .write_reply(transaction, status, &mut scratch.octets, out)
             .ok_or(reason)?;
         Ok(Decision::Reply(Reply {
             length,

@@ -32,14 +32,14 @@ pub(super) fn decide(
     };
     let to = verified_next_hop(proxy, message, own.branch, &next, &mut scratch.octets)
         .ok_or(Reason::ForgedResponse)?;
-    let part = match part(proxy, message, &to, find) {
-        Ok(part) => part,
+    match part(proxy, message, &to, find) {
+        Ok(part) => scratch.part = part,
         Err(worker) => return Ok(Among::HandOver(worker)),
-    };
+    }
     if is_forbidden(to.respond_to) || proxy.locals.is_bound(to.respond_to) {
         return Err(Reason::ForbiddenNextHop);
     }
-    if part.is_none()
+    if scratch.part.is_none()
         && is_unknown_to_cancel(message)
         && second_chance::is_strangers(proxy, message, datagram.source, &mut scratch.octets)
     {
@@ -68,7 +68,6 @@ pub(super) fn decide(
         way: Way::Response,
         dialog: None,
         cookie: CookieUse::None,
-        part,
     })))
 }
 

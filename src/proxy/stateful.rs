@@ -7,7 +7,8 @@ use super::branch::{Branch, BranchText, Identity};
 use super::reason::{Reason, Status};
 use super::request::Request;
 use super::{Datagram, Decision, Proxy, Scratch};
-use crate::sip::{Message, Row, StartLine, eq_ignore_case, rows, scan};
+use crate::config::Stateful;
+use crate::sip::{MAX_DATAGRAM, Message, Row, StartLine, eq_ignore_case, rows, scan};
 
 /// Where a transaction is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub enum Found {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Among {
     /// It belongs to none that is there, or is a response that does
-    /// ([`Forward::part`](super::Forward::part)).
+    /// ([`Scratch::part`]).
     None(Decision),
     /// A request of one that is there; nothing is written.
     Known(Part),
@@ -77,6 +78,53 @@ pub enum Role {
         /// Its status.
         status: u16,
     },
+}
+
+impl Role {
+    /// What a request with this method can be to a transaction.
+    #[inline]
+    #[must_use]
+    pub fn of(stateful: &Stateful, method: &[u8]) -> Option<Self> {
+        match method {
+            _ if stateful.methods.is_empty() => None,
+            b"CANCEL" => Some(Self::Cancel),
+            b"ACK" => Some(Self::Ack),
+            method => stateful.place(method).map(|place| Self::Request {
+                method: place,
+                invite: method == b"INVITE",
+                repeatable: matches!(method, b"INVITE" | b"REGISTER" | b"OPTIONS"),
+            }),
+        }
+    }
+}
+
+/// A 100, written with the decision on its INVITE: to read that again for it
+/// took a third of the time of a whole transaction.
+pub struct Trying {
+    pub(super) octets: Vec<u8>,
+    pub(super) length: usize,
+    /// Where to.
+    pub to: SocketAddr,
+    /// As [`Forward::padding_at`](super::Forward::padding_at).
+    pub padding_at: usize,
+}
+
+impl Trying {
+    pub(super) fn new() -> Self {
+        Self {
+            octets: vec![0; MAX_DATAGRAM],
+            length: 0,
+            to: SocketAddr::from(([0; 4], 0)),
+            padding_at: 0,
+        }
+    }
+
+    /// What is to be sent; empty where it must not be.
+    #[inline]
+    #[must_use]
+    pub fn octets(&self) -> &[u8] {
+        &self.octets[..self.length]
+    }
 }
 
 /// A request once more, for a transaction that remembers it.

@@ -5,8 +5,8 @@
 use super::server::interval;
 use super::table::after;
 use super::{
-    Around, AttemptId, Cancel, Client, Event, Leaving, Lesson, NEVER, Outbox, Queue, Received,
-    Relay, Server,
+    Around, AttemptId, Cancel, Client, Event, InRun, Leaving, Lesson, NEVER, Outbox, Queue,
+    Received, Relay, Server,
 };
 use crate::proxy::{Datagram, Decision, Forward, Leg, Own, Part, Proxy, Role};
 use crate::sip::{find_row, scan};
@@ -119,7 +119,8 @@ impl Relay {
         let now = record.since(around.now);
         let invite = record.facts.invite;
         let attempt = &mut self.table.attempts[place];
-        let unheard = matches!(attempt.client, Client::NoAnswer | Client::Unreachable);
+        // Without the request, nothing can be done about it any more.
+        let unheard = attempt.client.is_unheard() && !record.request.is_empty();
         if attempt.client == Client::Calling || (unheard && invite) {
             attempt.client = Client::Proceeding;
             if invite {
@@ -198,18 +199,15 @@ impl Relay {
         let now = record.since(around.now);
         let invite = record.facts.invite;
         let attempt = &mut self.table.attempts[place];
+        let first = !attempt.client.is_over() || attempt.client.is_unheard();
         let live = !attempt.client.is_over() && !attempt.abandoned;
         // What was cancelled for ringing too long has not answered.
-        let status_held = if attempt.timed_out { 408 } else { status };
-        let octets = if attempt.timed_out { 0 } else { forward.length };
-        record.respond_to = forward.to.into();
-        let kept = !live || self.hold(around, at, status_held, octets);
-        if !kept {
-            // It can be neither repeated nor compared.
-            self.pass(around, forward);
-        }
-        let attempt = &mut self.table.attempts[place];
-        if !attempt.client.is_over() {
+        let (status_held, octets) = if attempt.timed_out && status == 487 {
+            (408, 0)
+        } else {
+            (status, forward.length)
+        };
+        if first {
             let lasts = if invite {
                 stateful.timers.d
             } else {
@@ -223,8 +221,14 @@ impl Relay {
             attempt.end = now;
             attempt.repeat_at = NEVER;
             attempt.until = after(now, lasts);
+            record.respond_to = forward.to.into();
         } else {
             around.out.count(Event::Absorbed);
+        }
+        let kept = !first || self.hold(around, at, status_held, octets);
+        if !kept && live {
+            // It can be neither repeated nor compared.
+            self.pass(around, forward);
         }
         if invite {
             self.acknowledge(around, at, place, response);
@@ -234,9 +238,32 @@ impl Relay {
             let lesson = Lesson::Busy(retry_after(response));
             self.learn(around, place, lesson, cap);
         }
-        if live {
+        let accepted = first && (200..300).contains(&status);
+        if live && !kept {
+            self.finish(around, at, status, false, false);
+            self.complete(around, at);
+        } else if live {
             let moves_on = status_held == status && stateful.failover_status.contains(&status);
-            self.go_on(around, at, place, status_held, moves_on && kept);
+            self.go_on(around, at, place, status_held, moves_on);
+        } else if accepted && kept {
+            self.go_on(around, at, place, status, false);
+        } else if first && status >= 600 {
+            self.decline(around, at);
+        }
+    }
+
+    /// Nobody wants the call (§16.7 item 5): the attempts under way are
+    /// cancelled, and those that have said nothing are not waited for.
+    fn decline<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) {
+        let now = self.table.records[at].since(around.now);
+        self.cancel_all(around, at);
+        let mut next = self.table.records[at].first;
+        while next != super::slab::NONE {
+            let attempt = &mut self.table.attempts[next];
+            if attempt.client == Client::Calling && !attempt.abandoned {
+                attempt.until = now;
+            }
+            next = attempt.next;
         }
     }
 
@@ -299,21 +326,23 @@ impl Relay {
         match attempt.client {
             Client::Calling if now < last => {
                 attempt.until = last;
+                if record.server != Server::Proceeding {
+                    return;
+                }
                 let set = usize::from(attempt.set);
                 let rule = attempt.rule;
                 self.learn(around, place, Lesson::Silent, 0);
-                let moved = if facts.cancelled {
-                    self.hold(around, at, 487, 0);
-                    true
-                } else {
-                    self.try_next(around, at, Some(set), rule)
-                };
+                let closed = self.is_closed(at);
+                let moved = closed || self.try_next(around, at, Some(set), rule);
                 if moved {
                     let attempt = &mut self.table.attempts[place];
                     attempt.abandoned = true;
                     attempt.repeat_at = NEVER;
                 }
-                if facts.cancelled {
+                if closed {
+                    if facts.cancelled {
+                        self.hold(around, at, 487, 0);
+                    }
                     self.go_on(around, at, place, 487, false);
                 } else if moved {
                     around.out.count(Event::FailedOver);
@@ -436,6 +465,7 @@ impl Relay {
             to: forward.to,
             listener: forward.listener,
             forward: Some(*forward),
+            run: InRun::of(forward),
             attempt: Some(AttemptId {
                 key: self.table.records[at].identity.0,
                 number: attempt.number,
@@ -492,6 +522,7 @@ impl Relay {
                 to: attempt.to.into(),
                 listener,
                 forward: None,
+                run: None,
                 attempt: None,
             });
         }
@@ -510,6 +541,20 @@ impl Relay {
             self.head.extend_from_slice(part);
         }
         self.table.attempts[place].head = self.table.cells.keep(&self.head).unwrap_or_default();
+    }
+
+    /// The same for all attempts of an INVITE that may still fail: before the
+    /// request is dropped.
+    pub(super) fn find_heads<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) {
+        let mut next = self.table.records[at].first;
+        while next != super::slab::NONE && self.table.records[at].facts.invite {
+            let place = next;
+            let attempt = &self.table.attempts[place];
+            next = attempt.next;
+            if !matches!(attempt.client, Client::Answered | Client::Failed) {
+                self.find_head(around, at, place);
+            }
+        }
     }
 
     /// Something has become known of the destination of an attempt.

@@ -84,8 +84,28 @@ pub struct Leaving {
     pub listener: usize,
     /// How it was decided, where it passes as it would without a transaction.
     pub forward: Option<Forward>,
+    /// What lets it leave together with others; `None`: it leaves alone.
+    pub run: Option<InRun>,
     /// The attempt that fails where it cannot be delivered.
     pub attempt: Option<AttemptId>,
+}
+
+/// See [`Forward`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InRun {
+    /// Where in it white space may be put in.
+    pub padding_at: usize,
+    /// The same for all datagrams of a call.
+    pub call: u64,
+}
+
+impl InRun {
+    fn of(forward: &Forward) -> Option<Self> {
+        let Forward {
+            padding_at, call, ..
+        } = *forward;
+        Some(Self { padding_at, call })
+    }
 }
 
 /// One attempt of a transaction.
@@ -197,7 +217,7 @@ impl Relay {
                 }
                 Received::Done
             }
-            Among::None(Decision::Forward(forward)) => match forward.part {
+            Among::None(Decision::Forward(forward)) => match around.scratch.part() {
                 Some(part) if part.at.is_some() => self.respond(around, datagram, &forward, &part),
                 Some(part) => self.begin(around, datagram, &forward, &part),
                 None => Received::Decision(Decision::Forward(forward)),
@@ -278,13 +298,15 @@ impl Relay {
 
     /// After whatever has happened to a transaction: drops what it needs no
     /// more, forgets it when its time is over, and else has it come up in time.
-    fn settle<O: Outbox>(&mut self, around: &Around<'_, O>, at: u32) {
+    fn settle<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) {
         let now = self.table.records[at].since(around.now);
         let (mut over, mut gone, mut due) = (true, true, NEVER);
         for attempt in self.table.attempts(at) {
             let attempt = &self.table.attempts[attempt];
-            over &= attempt.client.is_over();
-            gone &= attempt.client.is_over() && attempt.until <= now;
+            let passed = attempt.until <= now;
+            // One that seemed to be unreachable may ring nevertheless.
+            over &= attempt.client.is_over() && (passed || attempt.client != Client::Unreachable);
+            gone &= attempt.client.is_over() && passed;
             due = due.min(attempt.repeat_at).min(attempt.until.max(now + 1));
         }
         let record = &self.table.records[at];
@@ -298,13 +320,12 @@ impl Relay {
         let due = record.received + u64::from(due);
         let Table { wheel, records, .. } = &mut self.table;
         wheel.schedule(records, at, due);
-        if !done {
+        if !done || self.table.records[at].queue == Queue::Lingering {
             return;
         }
+        self.find_heads(around, at);
         let Table { records, cells, .. } = &mut self.table;
         cells.free(&mut records[at].request);
-        if self.table.records[at].queue != Queue::Lingering {
-            self.table.queue(at, Queue::Lingering);
-        }
+        self.table.queue(at, Queue::Lingering);
     }
 }

@@ -8,7 +8,7 @@ use super::cells::Chain;
 use super::slab::NONE;
 use super::table::{Attempt, Facts, MOST_ATTEMPTS, after};
 use super::{Around, Cancel, Client, Event, Kept, NEVER, Outbox, Queue, Received, Relay, Server};
-use crate::proxy::{self, Datagram, Decision, Forward, Goal, Part, Role, Selection, Status, Way};
+use crate::proxy::{self, Datagram, Decision, Forward, Goal, Part, Role, Selection, Way};
 
 impl Relay {
     /// A request that no transaction knows: one begins.
@@ -55,13 +55,14 @@ impl Relay {
                 },
             }
         }
-        around.out.count(Event::Begun);
         if self.launch(around, at, &forward, number, 0).is_none() {
             self.table.close(at);
-            return Received::Decision(Decision::Forward(forward));
+            around.out.count(Event::TableFull);
+            return Received::Decision(self.stateless(around, datagram));
         }
+        around.out.count(Event::Begun);
         if invite {
-            self.say(around, at, datagram, Status::Trying);
+            self.say_trying(around, at, forward.call);
         }
         self.settle(around, at);
         Received::Done
@@ -161,7 +162,7 @@ impl Relay {
             return;
         }
         let facts = record.facts;
-        if facts.movable && !facts.cancelled && status < 600 {
+        if facts.movable && !self.is_closed(at) {
             let set = usize::from(self.table.attempts[attempt].set);
             let rule = self.table.attempts[attempt].rule;
             if moves_on && self.try_next(around, at, Some(set), rule) {
@@ -173,6 +174,15 @@ impl Relay {
             }
         }
         self.conclude(around, at);
+    }
+
+    /// Whether no other destination is tried any more: its sender has
+    /// cancelled it, somebody has accepted it, or it is not wanted anywhere
+    /// (6xx, §16.7 item 5).
+    pub(super) fn is_closed(&self, at: u32) -> bool {
+        let record = &self.table.records[at];
+        let declined = matches!(record.kept, Kept::Failure(status) if status >= 600);
+        declined || record.facts.cancelled || record.server != Server::Proceeding
     }
 
     /// The first rule that is for this failure, once for a transaction.

@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use super::slab::NONE;
 use super::table::after;
-use super::{Around, Event, Kept, Leaving, NEVER, Outbox, Relay, Server, Since};
+use super::{Around, Client, Event, InRun, Kept, Leaving, NEVER, Outbox, Relay, Server, Since};
 use crate::proxy::{Datagram, Forward, Status};
 
 impl Relay {
@@ -100,7 +101,6 @@ impl Relay {
     pub(super) fn conclude<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) {
         let record = &self.table.records[at];
         let now = record.since(around.now);
-        let timers = around.proxy.stateful().timers;
         let invite = record.facts.invite;
         let held = match record.kept {
             Kept::Failure(status) => status,
@@ -108,7 +108,7 @@ impl Relay {
         };
         let ours = match held {
             503 => Some(Status::ServerInternalError),
-            _ if !record.reply.is_empty() => None,
+            1.. if !record.reply.is_empty() => None,
             487 => Some(Status::RequestTerminated),
             _ if invite => Some(Status::RequestTimeout),
             // RFC 4320 §4.2: who gets no answer must not be told so.
@@ -131,17 +131,36 @@ impl Relay {
             ours.is_some(),
             false,
         );
+        self.complete(around, at);
+        self.repeat(around, at);
+    }
+
+    /// The final response is on its way; what is kept is that one.
+    pub(super) fn complete<O: Outbox>(&mut self, around: &Around<'_, O>, at: u32) {
+        let timers = around.proxy.stateful().timers;
         let record = &mut self.table.records[at];
+        let now = record.since(around.now);
         record.server = Server::Completed;
         record.kept = Kept::Final;
         record.repeats = 0;
-        if invite {
+        if record.facts.invite {
             record.repeat_at = after(now, timers.t1);
             record.until = after(now, timers.h);
-        } else {
-            record.until = after(now, timers.j);
+            return;
         }
-        self.repeat(around, at);
+        record.until = after(now, timers.j);
+        // Without a CANCEL, the others are not asked any more.
+        let mut next = record.first;
+        while next != NONE {
+            let attempt = &mut self.table.attempts[next];
+            if !attempt.client.is_over() {
+                attempt.client = Client::NoAnswer;
+                attempt.end = now;
+                attempt.repeat_at = NEVER;
+                attempt.until = now;
+            }
+            next = attempt.next;
+        }
     }
 
     /// Puts a final response of our own in the place of what is kept.
@@ -187,6 +206,28 @@ impl Relay {
             to,
             listener: datagram.listener,
             forward: None,
+            run: None,
+            attempt: None,
+        });
+    }
+
+    /// Answers the INVITE that was decided last with 100, at once.
+    pub(super) fn say_trying<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32, call: u64) {
+        let trying = around.scratch.trying();
+        let (to, padding_at, length) = (trying.to, trying.padding_at, trying.octets().len());
+        if length == 0 {
+            return;
+        }
+        around.out.space()[..length].copy_from_slice(trying.octets());
+        let record = &mut self.table.records[at];
+        record.respond_to = to.into();
+        around.out.count(Event::Replied(Status::Trying));
+        around.out.send(&Leaving {
+            length,
+            to,
+            listener: record.listener.into(),
+            forward: None,
+            run: Some(InRun { padding_at, call }),
             attempt: None,
         });
     }
@@ -205,6 +246,7 @@ impl Relay {
             to: record.respond_to.into(),
             listener: record.listener.into(),
             forward: None,
+            run: None,
             attempt: None,
         });
     }
@@ -216,6 +258,7 @@ impl Relay {
             to: forward.to,
             listener: forward.listener,
             forward: Some(*forward),
+            run: InRun::of(forward),
             attempt: None,
         });
     }

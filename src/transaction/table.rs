@@ -167,6 +167,11 @@ impl Client {
     pub(super) fn is_over(self) -> bool {
         !matches!(self, Self::Calling | Self::Proceeding)
     }
+
+    /// It was given up, and may have something to say nevertheless.
+    pub(super) fn is_unheard(self) -> bool {
+        matches!(self, Self::NoAnswer | Self::Unreachable)
+    }
 }
 
 /// What becomes of an attempt's CANCEL.

@@ -111,7 +111,7 @@ impl Worker {
         let relaying = if stateful.methods.is_empty() {
             None
         } else {
-            relay::hear_errors(&sockets)?;
+            sockets.iter().try_for_each(Socket::hear_errors)?;
             shared.handovers.woken_by(number, Arc::clone(&waker))?;
             Some(Relaying::new(stateful, number, config.workers))
         };
@@ -140,7 +140,9 @@ impl Worker {
         let mut events = Events::with_capacity(self.sockets.len() + 1);
         let mut ready = vec![false; self.sockets.len()];
         let mut received = ReceiveBatch::new(self.batch);
-        let mut out = SendBatch::new(self.batch + Also::MOST, self.limits);
+        // A transaction answers an INVITE beside sending it on.
+        let answers = if self.relaying.is_some() { 2 } else { 1 };
+        let mut out = SendBatch::new(answers * self.batch + Also::MOST, self.limits);
         let mut latest = Cache::new(Arc::clone(&self.shared.latest));
         let mut scratch = latest.load().proxy().scratch();
         while !self.shared.stop.load(Ordering::Relaxed) {

@@ -7,7 +7,7 @@ use super::snapshot::{Snapshot, Tallies};
 use super::{Batch, flush};
 use crate::accounting::Handle;
 use crate::net::{InRun, Socket};
-use crate::proxy::Forward;
+use crate::proxy::{Also, Forward};
 use crate::transaction::{AttemptId, Event, Finished, Leaving, Lesson, Outbox};
 
 /// The outbox of one worker's relay.
@@ -34,7 +34,7 @@ pub(super) struct Trouble {
 
 impl Outbox for Outlet<'_> {
     fn space(&mut self) -> &mut [u8] {
-        if !self.batch.has_room(1) {
+        if !self.batch.has_room(1 + Also::MOST) {
             flush(self.batch, self.sockets, self.counters, self.trouble);
         }
         self.batch.space()
@@ -46,11 +46,12 @@ impl Outbox for Outlet<'_> {
             to,
             listener,
             forward,
+            run,
             attempt,
         } = *leaving;
-        let run = forward.map(|forward| InRun {
-            padding_at: forward.padding_at,
-            call: forward.call,
+        let run = run.map(|run| InRun {
+            padding_at: run.padding_at,
+            call: run.call,
         });
         self.batch.push(length, to, listener, run, attempt);
         if let Some(forward) = forward {

@@ -7,7 +7,7 @@ use super::outlet::{Outlet, Trouble};
 use super::snapshot::Snapshot;
 use super::{Batch, Handed, Worker, flush, now};
 use crate::config::Stateful;
-use crate::net::{RETURNED_MAX, Socket};
+use crate::net::RETURNED_MAX;
 use crate::proxy::{Datagram, Scratch};
 use crate::transaction::{Around, AttemptId, Received, Relay};
 
@@ -23,8 +23,6 @@ pub(super) struct Relaying {
     pub(super) trouble: Trouble,
     /// When the timers are looked at again.
     look_at: u64,
-    /// What ICMP brings back.
-    returned: Box<[u8; RETURNED_MAX]>,
 }
 
 impl Relaying {
@@ -33,7 +31,6 @@ impl Relaying {
             relay: Relay::new(stateful, number, workers),
             trouble: Trouble::default(),
             look_at: 0,
-            returned: Box::new([0; RETURNED_MAX]),
         }
     }
 
@@ -179,10 +176,10 @@ impl Worker {
             return;
         };
         relaying.trouble.disturbed = false;
-        let mut returned = std::mem::replace(&mut relaying.returned, Box::new([0; RETURNED_MAX]));
+        let mut returned = [0; RETURNED_MAX];
         for socket in 0..self.sockets.len() {
             for _ in 0..ERRORS {
-                let taken = self.sockets[socket].take_undelivered(&mut *returned);
+                let taken = self.sockets[socket].take_undelivered(&mut returned);
                 let Ok(Some(undelivered)) = taken else {
                     break;
                 };
@@ -192,9 +189,6 @@ impl Worker {
                     self.ask_others(octets, undelivered.to);
                 }
             }
-        }
-        if let Some(relaying) = &mut self.relaying {
-            relaying.returned = returned;
         }
     }
 
@@ -219,9 +213,4 @@ impl Worker {
             handovers.post(other, Handed::Undelivered { bytes, to });
         }
     }
-}
-
-/// Whether a socket can tell what came back.
-pub(super) fn hear_errors(sockets: &[Socket]) -> std::io::Result<()> {
-    sockets.iter().try_for_each(Socket::hear_errors)
 }

@@ -1,10 +1,11 @@
 //! The product in its world: workers with their relays, which decide; what
 //! they would send and tell is gathered.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use viaduct::config::Config;
+use viaduct::config::{Config, Set};
 use viaduct::proxy::{Datagram, Decision, Proxy, Scratch};
 use viaduct::sip::MAX_DATAGRAM;
 use viaduct::transaction::{
@@ -23,6 +24,8 @@ pub struct Balancer {
 struct Worker {
     relay: Relay,
     scratch: Scratch,
+    /// When it wants to be woken, as of its last act.
+    due: Option<u64>,
 }
 
 /// What one call of the product did, in its order.
@@ -65,10 +68,9 @@ pub struct Told {
 
 impl Balancer {
     pub fn new(config: Config) -> Self {
-        let proxy = Proxy::new(&config, fixture::secret());
         let mut balancer = Self {
+            proxy: proxy(&config),
             config,
-            proxy,
             workers: Vec::new(),
             space: vec![0; MAX_DATAGRAM],
         };
@@ -78,11 +80,11 @@ impl Balancer {
 
     /// Forgets everything but its configuration and secret.
     pub fn restart(&mut self) {
-        self.proxy = Proxy::new(&self.config, fixture::secret());
         let count = self.config.workers;
         let worker = |number| Worker {
             relay: Relay::new(&self.config.stateful, number, count),
             scratch: self.proxy.scratch(),
+            due: None,
         };
         self.workers = (0..count).map(worker).collect();
     }
@@ -100,7 +102,7 @@ impl Balancer {
     }
 
     pub fn next_due(&self, worker: usize) -> Option<u64> {
-        self.workers[worker].relay.next_due()
+        self.workers[worker].due
     }
 
     pub fn receive(&mut self, worker: usize, datagram: &Datagram<'_>, now: u64) -> Output {
@@ -153,7 +155,11 @@ impl Balancer {
         now: u64,
         act: impl FnOnce(&mut Relay, &mut Around<'_, Out<'_>>) -> Option<Received>,
     ) -> Output {
-        let Worker { relay, scratch } = &mut self.workers[worker];
+        let Worker {
+            relay,
+            scratch,
+            due,
+        } = &mut self.workers[worker];
         let mut out = Out {
             space: &mut self.space,
             acts: Vec::new(),
@@ -167,11 +173,30 @@ impl Balancer {
                 out: &mut out,
             },
         );
+        *due = relay.next_due();
         Output {
             acts: out.acts,
             received,
         }
     }
+}
+
+thread_local! {
+    /// Tables of sets take long to fill, and few are different.
+    static PROXIES: RefCell<Vec<(Vec<Set>, Proxy)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// As good as a new one.
+fn proxy(config: &Config) -> Proxy {
+    PROXIES.with_borrow_mut(|known| {
+        let same = known.iter().find(|(sets, _)| *sets == config.sets);
+        if let Some((_, proxy)) = same {
+            return proxy.successor(config);
+        }
+        let proxy = Proxy::new(config, fixture::secret());
+        known.push((config.sets.clone(), proxy.clone()));
+        proxy
+    })
 }
 
 struct Out<'a> {

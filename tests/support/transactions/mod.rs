@@ -7,24 +7,30 @@
 //! caller, destination, network    those around the balancer
 //! balancer  the product's own Proxy and Relays
 //! monitor   what a bystander at the balancer knows
-//! invariants, rest    what must hold of each datagram, and at the end
+//! invariants              what must hold of each step
+//!   attempts, hop_by_hop, responses, told    and of what it sends and tells
+//! rest      what must hold at the end
 //! ladder    what is shown of a call whose invariant broke
 //! ```
 #![allow(unreachable_pub, reason = "a module of one test binary")]
 
 pub mod agenda;
+pub mod attempts;
 pub mod balancer;
 pub mod caller;
 pub mod chance;
 pub mod destination;
+pub mod hop_by_hop;
 pub mod invariants;
 pub mod ladder;
 pub mod message;
 pub mod monitor;
 pub mod network;
 pub mod plan;
+pub mod responses;
 pub mod rest;
 pub mod tally;
+pub mod told;
 pub mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

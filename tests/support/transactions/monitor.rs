@@ -162,7 +162,6 @@ pub struct Attempt {
     pub to: SocketAddr,
     pub request: Message,
     pub bytes: Vec<u8>,
-    pub by_relay: bool,
     pub id: Option<AttemptId>,
     pub worker: usize,
     pub sends: Vec<u64>,

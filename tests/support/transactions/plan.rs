@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use viaduct::config::{
-    Accounting, AccountingTarget, Config, Destination, OnFailure, Set, State, Stateful, Timers,
+    Accounting, AccountingTarget, Config, Destination, OnFailure, Policy, Set, State, Stateful,
+    Timers,
 };
 
 use super::caller::Errand;
@@ -103,6 +104,7 @@ fn config(chance: &mut Chance) -> Config {
     if main > 2 && chance.percent(20) {
         config.sets[0].destinations[main - 1].priority = -1;
     }
+    config.sets[0].policy = chance.pick(&[Policy::Hash, Policy::Kamailio]);
     config.sets.push(Set {
         name: "voicemail".to_owned(),
         destinations: (main..main + VOICEMAIL)
@@ -185,7 +187,7 @@ fn timers(chance: &mut Chance) -> Timers {
         t1,
         t2: Duration::from_millis(chance.pick(&[2000, 4000])),
         b: 64 * t1,
-        f: 64 * t1,
+        f: usual.f.max(64 * t1),
         c: Duration::from_secs(chance.pick(&[15, 181])),
         ..usual
     }

@@ -35,6 +35,8 @@ pub struct World {
     icmp: u64,
     numbered: u64,
     queue: BinaryHeap<Reverse<Planned>>,
+    /// When somebody is going to be woken.
+    wakes: BTreeMap<Who, u64>,
     listen: SocketAddr,
     network: Network,
     balancer: Balancer,
@@ -53,12 +55,25 @@ type Planned = (u64, u64, Step);
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
     Arrives(Arrival),
-    HandedOver { worker: usize, arrival: Arrival },
-    Caller(usize),
-    Destination(usize),
-    Undeliverable { worker: usize, key: u64, number: u8 },
+    HandedOver {
+        worker: usize,
+        arrival: Arrival,
+    },
+    /// Somebody who has something to do by itself.
+    Wakes(Who),
+    Undeliverable {
+        worker: usize,
+        key: u64,
+        number: u8,
+    },
     Trouble(usize),
     Restart,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Who {
+    Caller(usize),
+    Destination(usize),
 }
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,6 +117,7 @@ impl World {
             icmp: plan.icmp,
             numbered: 0,
             queue: BinaryHeap::new(),
+            wakes: BTreeMap::new(),
             listen,
             network: plan.network,
             monitor: Monitor::new(&plan.config, plan.epoch),
@@ -114,7 +130,7 @@ impl World {
             call: String::new(),
         };
         for n in 0..world.callers.len() {
-            world.wake_caller_later(n);
+            world.caller_says(n, Vec::new());
         }
         for (n, trouble) in plan.troubles.iter().enumerate() {
             world.plan(trouble.at, Step::Trouble(n));
@@ -166,16 +182,21 @@ impl World {
         match step {
             Step::Arrives(arrival) => self.arrives(arrival),
             Step::HandedOver { worker, arrival } => self.to_worker(worker, arrival, true),
-            Step::Caller(n) => {
+            Step::Wakes(who) => {
+                if self.wakes.get(&who) == Some(&self.time) {
+                    self.wakes.remove(&who);
+                }
                 let mut sends = Vec::new();
-                self.callers[n].wake(self.time, &mut sends);
-                self.caller_says(n, sends);
-                Ok(())
-            }
-            Step::Destination(n) => {
-                let mut sends = Vec::new();
-                self.destinations[n].wake(self.time, &mut sends);
-                self.destination_says(n, sends);
+                match who {
+                    Who::Caller(n) => {
+                        self.callers[n].wake(self.time, &mut sends);
+                        self.caller_says(n, sends);
+                    }
+                    Who::Destination(n) => {
+                        self.destinations[n].wake(self.time, &mut sends);
+                        self.destination_says(n, sends);
+                    }
+                }
                 Ok(())
             }
             Step::Undeliverable {
@@ -368,7 +389,8 @@ impl World {
         for (to, message) in sends {
             self.carry(from, to, message.write().into(), None);
         }
-        self.wake_caller_later(n);
+        let next = self.callers[n].next();
+        self.wake_later(Who::Caller(n), next);
     }
 
     fn destination_says(&mut self, n: usize, sends: Vec<(SocketAddr, Message)>) {
@@ -376,14 +398,18 @@ impl World {
         for (to, message) in sends {
             self.carry(from, to, message.write().into(), None);
         }
-        if let Some(at) = self.destinations[n].next() {
-            self.plan(at.max(self.time), Step::Destination(n));
-        }
+        let next = self.destinations[n].next();
+        self.wake_later(Who::Destination(n), next);
     }
 
-    fn wake_caller_later(&mut self, n: usize) {
-        if let Some(at) = self.callers[n].next() {
-            self.plan(at, Step::Caller(n));
+    /// Unless that one is going to be woken before.
+    fn wake_later(&mut self, who: Who, next: Option<u64>) {
+        let Some(at) = next.map(|at| at.max(self.time)) else {
+            return;
+        };
+        if self.wakes.get(&who).is_none_or(|planned| at < *planned) {
+            self.wakes.insert(who, at);
+            self.plan(at, Step::Wakes(who));
         }
     }
 
