@@ -131,7 +131,7 @@ fn kamailio_takes_the_calls_of_a_destination_that_is_dead() {
     let _load = load_lock();
     let [proxy, dead, server, caller] = free_addresses(V4);
     let _kamailio = kamailio(proxy, server);
-    let viaduct = viaduct(&[proxy, dead], &["--record-route"]);
+    let viaduct = viaduct(&[proxy, dead], &[]);
     let load = Load {
         calls: 500,
         rate: 100,
