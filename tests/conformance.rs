@@ -62,6 +62,11 @@ fn each_test_of_the_data_path_is_in_the_table() {
         "relay",
         "replaces",
         "proxy_protocol",
+        "stateful",
+        "stateful_failover",
+        "stateful_others",
+        "stateful_rules",
+        "stateful_bounds",
     ] {
         let missing: Vec<_> = tests_of(file)
             .into_iter()

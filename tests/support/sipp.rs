@@ -149,6 +149,11 @@ impl Sipp {
         self.stats()
     }
 
+    /// Kills it (SIGKILL): whatever it has is gone.
+    pub fn kill(self) {
+        self.0.signal(Signal::KILL);
+    }
+
     fn stats(&self) -> Stats {
         if let Ok(errors) = std::fs::read_to_string(self.0.file("errors.log")) {
             // Shown by the harness when the test fails.

@@ -406,3 +406,94 @@ fn confirmed(early: &Dialog, answer: &Message<'_>) -> Dialog {
         ..early.clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A caller, and a socket that the test answers it from.
+    fn scene() -> (Callers, UdpSocket) {
+        let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+        let port = server.local_addr().expect("an address").port();
+        let balancer = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+        let callers = Callers::new(balancer, |branch| branch == "first").expect("a socket");
+        (callers, server)
+    }
+
+    /// The next request, answered with these statuses, each with its To tag.
+    fn answer(callers: &mut Callers, server: &UdpSocket, answers: &[(&str, &str)]) -> String {
+        let mut buffer = [0; 4096];
+        let (length, source) = server.recv_from(&mut buffer).expect("a request");
+        let request = Message::read(&buffer[..length]).expect("SIP");
+        let here = format!("sip:desk@{}", callers.balancer);
+        for (status, tag) in answers {
+            let text = request.answer(status, tag, &here);
+            server.send_to(text.as_bytes(), source).expect("a response");
+            while callers.receive(0).expect("what came") == 0 {}
+        }
+        match request.start {
+            Start::Request(method) => method.to_owned(),
+            Start::Response(_) => panic!("a response"),
+        }
+    }
+
+    #[test]
+    fn a_call_is_answered_acknowledged_held_and_ended() {
+        let (mut callers, server) = scene();
+        callers.start(0).expect("an INVITE");
+        let answers = [("180 Ringing", "a"), ("200 OK", "a"), ("200 OK", "a")];
+        answer(&mut callers, &server, &answers);
+        assert_eq!(answer(&mut callers, &server, &[]), "ACK");
+        assert_eq!(answer(&mut callers, &server, &[]), "ACK");
+        callers.timers(HELD).expect("what is due");
+        let bye = answer(&mut callers, &server, &[("200 OK", "")]);
+        let figures = callers.figures();
+        assert_eq!((bye.as_str(), callers.going_on), ("BYE", 0));
+        assert_eq!((figures.completed, figures.failures()), (1, 0));
+        // The answer did not say that it was the first attempt's.
+        assert_eq!(figures.moved, 1);
+    }
+
+    #[test]
+    fn what_is_refused_or_never_answered_fails() {
+        let (mut callers, server) = scene();
+        callers.start(0).expect("an INVITE");
+        answer(&mut callers, &server, &[("486 Busy Here", "a")]);
+        assert_eq!(answer(&mut callers, &server, &[]), "ACK");
+        callers.start(0).expect("an INVITE");
+        answer(&mut callers, &server, &[("180 Ringing", "a")]);
+        callers.start(0).expect("an INVITE");
+        for half in 0..100 {
+            callers.timers(half * SECOND / 2).expect("what is due");
+        }
+        let figures = callers.figures();
+        assert_eq!((callers.going_on, figures.failures()), (0, 3));
+        let wanted = [("answered 486", 1), ("no final response", 2)];
+        let wanted = wanted.map(|(reason, count)| (reason.to_owned(), count));
+        assert_eq!(figures.failed, BTreeMap::from(wanted));
+        // RFC 3261 §17.1.1.2: at 0.5, 1.5, 3.5, 7.5, 15.5 and 31.5 s; none
+        // after a provisional response.
+        assert_eq!(figures.retransmissions, 6);
+    }
+
+    #[test]
+    fn a_second_answer_is_hung_up_and_a_killed_destination_is_told_apart() {
+        let (mut callers, server) = scene();
+        for _ in 0..2 {
+            callers.start(0).expect("an INVITE");
+        }
+        answer(&mut callers, &server, &[("200 OK", "a"), ("200 OK", "b")]);
+        let requests = [(); 3].map(|()| answer(&mut callers, &server, &[]));
+        assert_eq!(requests, ["INVITE", "ACK", "ACK"]);
+        assert_eq!(answer(&mut callers, &server, &[]), "BYE");
+        callers.killed(callers.balancer);
+        callers.timers(HELD).expect("what is due");
+        for half in 0..200 {
+            callers.timers(half * SECOND / 2).expect("what is due");
+        }
+        let figures = callers.figures();
+        assert_eq!(figures.answered_twice, 1);
+        assert_eq!((figures.lost_with_it, figures.failures()), (1, 1));
+        assert!(figures.not_ended.is_empty());
+    }
+}

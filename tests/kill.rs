@@ -1,0 +1,52 @@
+//! What `scripts/kill` shows at length, shortly: a destination that is killed,
+//! one that stalls and one that answers 503 cost no call.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+mod support;
+use support::{load_lock, repository};
+
+/// The program beside the product, built by the same cargo with the same
+/// profile, so that it finds the product beside itself.
+fn bench() -> PathBuf {
+    let release: &[_] = if cfg!(debug_assertions) {
+        &[]
+    } else {
+        &["--release"]
+    };
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--locked", "-p", "viaduct-bench"])
+        .args(release)
+        .current_dir(repository())
+        .output()
+        .expect("cargo");
+    let told = String::from_utf8_lossy(&built.stderr);
+    assert!(built.status.success(), "{told}");
+    let viaduct = PathBuf::from(env!("CARGO_BIN_EXE_viaduct"));
+    viaduct.with_file_name("viaduct-bench")
+}
+
+#[test]
+fn destinations_that_die_stall_and_refuse_cost_no_call() {
+    let _load = load_lock();
+    let program = bench();
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = Command::new(program)
+        .args(["kill", "--seconds", "12", "--rate", "100", "--json"])
+        .args(["--only", "viaduct", "--out"])
+        .arg(folder.path())
+        .output()
+        .expect("viaduct-bench runs");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let figures = &told["rows"][0]["figures"];
+    let count = |name: &str| figures[name].as_u64().expect("a count");
+    assert_eq!(figures["failed"], serde_json::json!({}), "{figures}");
+    assert_eq!(figures["not_ended"], serde_json::json!({}), "{figures}");
+    assert_eq!(count("calls"), 1_200);
+    assert_eq!(count("completed") + count("lost_with_it"), 1_200);
+    // The farm did take its blows.
+    assert!(count("moved") > 0 && count("lost_with_it") > 0, "{figures}");
+}
