@@ -107,6 +107,7 @@ impl Relay {
             _ => 0,
         };
         let ours = match held {
+            503 if record.facts.cancelled => Some(Status::RequestTerminated),
             503 => Some(Status::ServerInternalError),
             1.. if !record.reply.is_empty() => None,
             487 => Some(Status::RequestTerminated),
