@@ -30,6 +30,8 @@ pub struct World {
     epoch: u64,
     time: u64,
     steps: u64,
+    /// How often a relay was woken for nothing that is seen.
+    idle: u64,
     /// Whether the relays are woken at each tick, and not when they ask.
     every_tick: bool,
     icmp: u64,
@@ -113,6 +115,7 @@ impl World {
             epoch: plan.epoch,
             time: 0,
             steps: 0,
+            idle: 0,
             every_tick: false,
             icmp: plan.icmp,
             numbered: 0,
@@ -333,6 +336,7 @@ impl World {
                 continue;
             }
             let output = self.balancer.expire(worker, now);
+            self.idle += u64::from(output.acts.is_empty());
             self.balancer_says(worker, Cause::Due, output)?;
             let next = self.balancer.next_due(worker);
             let later = next.is_none_or(|next| next > now);
@@ -446,6 +450,7 @@ impl World {
     /// What happened, a fingerprint of it, and how much it was.
     pub fn end(mut self) -> (Tally, u64) {
         self.monitor.tally.add_many("steps", self.steps);
+        self.monitor.tally.add_many("woken for nothing", self.idle);
         (self.monitor.tally, self.ladder.trace())
     }
 
