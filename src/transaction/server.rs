@@ -147,6 +147,7 @@ impl Relay {
         let now = record.since(around.now);
         record.server = Server::Completed;
         record.kept = Kept::Final;
+        record.ring_until = NEVER;
         record.repeats = 0;
         if record.facts.invite {
             record.repeat_at = after(now, timers.t1);
