@@ -24,6 +24,9 @@ use crate::fixture;
 /// Far more than any world has had.
 const MOST_STEPS: u64 = 300_000;
 const MOST_TIME: u64 = 3_600_000;
+/// How often a relay may be woken early or for what nobody sees, for each
+/// transaction: a few times, and once for each turn of a timer wheel.
+const MOST_IDLE: u64 = 10;
 
 pub struct World {
     calm: bool,
@@ -167,6 +170,13 @@ impl World {
         }
         let empty = self.balancer.is_empty();
         ensure!(empty, self.call, "something is remembered for ever");
+        let (idle, begun) = (self.idle, self.monitor.tally.of("begun"));
+        let rests = idle <= 50 + MOST_IDLE * begun;
+        ensure!(
+            rests,
+            "",
+            "woken {idle} times for nothing by {begun} transactions"
+        );
         let (callers, destinations) = (&self.callers, &self.destinations);
         self.monitor.at_rest(callers, destinations, self.calm)
     }
