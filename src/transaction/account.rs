@@ -8,36 +8,19 @@ use crate::proxy::Datagram;
 use crate::sip::{StartLine, scan};
 
 impl Relay {
-    /// Tells of the end: with the response that is kept, or with the request
-    /// where there is none.
-    pub(super) fn finish<O: Outbox>(
-        &mut self,
-        around: &mut Around<'_, O>,
-        at: u32,
-        status: u16,
-        local: bool,
-        silent: bool,
-    ) {
-        if around.proxy.stateful().accounting.is_none() {
-            return;
-        }
-        let record = &self.table.records[at];
-        let message = if silent || record.reply.is_empty() {
-            record.request
-        } else {
-            record.reply
-        };
-        self.table.cells.load(message, &mut self.message);
-        self.account(around, at, status, local);
-    }
-
+    /// Tells of the end, where accounting is configured: with the final
+    /// response, or with the request where there is none.
     pub(super) fn account<O: Outbox>(
         &mut self,
         around: &mut Around<'_, O>,
         at: u32,
+        response: &[u8],
         status: u16,
         local: bool,
     ) {
+        if around.proxy.stateful().accounting.is_none() {
+            return;
+        }
         let record = &self.table.records[at];
         let time = |since: Since| record.received + u64::from(since);
         let nobody = Tried {
@@ -86,7 +69,7 @@ impl Relay {
             StartLine::Response { .. } => None,
         });
         around.out.finished(&Finished {
-            response: &self.message,
+            response,
             request_uri: request_uri.unwrap_or_default(),
             source,
             status,
@@ -97,5 +80,18 @@ impl Relay {
             ended: around.now,
             tried: &tried[..count],
         });
+    }
+
+    /// The same with the message that the working memory holds.
+    pub(super) fn account_message<O: Outbox>(
+        &mut self,
+        around: &mut Around<'_, O>,
+        at: u32,
+        status: u16,
+        local: bool,
+    ) {
+        let message = std::mem::take(&mut self.message);
+        self.account(around, at, &message, status, local);
+        self.message = message;
     }
 }

@@ -123,6 +123,8 @@ impl Relay {
         let unheard = attempt.client.is_unheard() && !record.request.is_empty();
         if attempt.client == Client::Calling || (unheard && invite) {
             attempt.client = Client::Proceeding;
+            // The transaction has gone on without it.
+            attempt.abandoned |= unheard;
             if invite {
                 attempt.repeat_at = NEVER;
                 attempt.until = after(attempt.start.max(now), timers.c);
@@ -240,7 +242,7 @@ impl Relay {
         }
         let accepted = first && (200..300).contains(&status);
         if live && !kept {
-            self.finish(around, at, status, false, false);
+            self.account(around, at, response, status, false);
             self.complete(around, at);
         } else if live {
             let moves_on = status_held == status && stateful.failover_status.contains(&status);
@@ -248,22 +250,8 @@ impl Relay {
         } else if accepted && kept {
             self.go_on(around, at, place, status, false);
         } else if first && status >= 600 {
-            self.decline(around, at);
-        }
-    }
-
-    /// Nobody wants the call (§16.7 item 5): the attempts under way are
-    /// cancelled, and those that have said nothing are not waited for.
-    fn decline<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) {
-        let now = self.table.records[at].since(around.now);
-        self.cancel_all(around, at);
-        let mut next = self.table.records[at].first;
-        while next != super::slab::NONE {
-            let attempt = &mut self.table.attempts[next];
-            if attempt.client == Client::Calling && !attempt.abandoned {
-                attempt.until = now;
-            }
-            next = attempt.next;
+            // §16.7 item 5.
+            self.cancel_all(around, at);
         }
     }
 
@@ -356,7 +344,7 @@ impl Relay {
                 let abandoned = attempt.abandoned;
                 let silent = attempt.client == Client::Calling;
                 let cancelled = matches!(attempt.cancel, Cancel::Sent | Cancel::Answered);
-                let status = if cancelled && !attempt.timed_out {
+                let status = if facts.cancelled || (cancelled && !attempt.timed_out) {
                     487
                 } else {
                     408
@@ -396,8 +384,10 @@ impl Relay {
     }
 
     /// Cancels all attempts that are under way, each after its first
-    /// provisional response (§9.1).
+    /// provisional response (§9.1), which is not waited for longer than where
+    /// another destination would be tried.
     pub(super) fn cancel_all<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) {
+        let patience = around.proxy.stateful().failover_after;
         let mut next = self.table.records[at].first;
         while next != super::slab::NONE {
             let place = next;
@@ -407,7 +397,12 @@ impl Relay {
                 (Client::Proceeding, Cancel::None | Cancel::Wanted) => {
                     self.cancel(around, at, place);
                 }
-                (Client::Calling, Cancel::None) => attempt.cancel = Cancel::Wanted,
+                (Client::Calling, Cancel::None) => {
+                    attempt.cancel = Cancel::Wanted;
+                    if !attempt.abandoned {
+                        attempt.until = attempt.until.min(after(attempt.start, patience));
+                    }
+                }
                 _ => {}
             }
         }
@@ -474,7 +469,9 @@ impl Relay {
     }
 
     fn send_cancel<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32, place: u32) {
-        self.find_head(around, at, place);
+        if !self.find_head(around, at, place) {
+            return;
+        }
         self.table
             .cells
             .load(self.table.records[at].request, &mut self.message);
@@ -490,11 +487,13 @@ impl Relay {
         place: u32,
         response: &[u8],
     ) {
-        self.find_head(around, at, place);
-        self.send_own(around, at, place, Own::Ack, response);
+        if self.find_head(around, at, place) {
+            self.send_own(around, at, place, Own::Ack, response);
+        }
     }
 
-    /// Sends an ACK or CANCEL where the attempt went, with its branch.
+    /// Sends an ACK or CANCEL where the attempt went, with its branch and the
+    /// head that was found.
     fn send_own<O: Outbox>(
         &mut self,
         around: &mut Around<'_, O>,
@@ -505,7 +504,6 @@ impl Relay {
     ) {
         let record = &self.table.records[at];
         let attempt = &self.table.attempts[place];
-        self.table.cells.load(attempt.head, &mut self.head);
         let listener = usize::from(attempt.listener);
         let leg = Leg {
             identity: record.identity(),
@@ -528,19 +526,23 @@ impl Relay {
         }
     }
 
-    /// Has the attempt know its Request-URI and Route rows.
-    fn find_head<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32, place: u32) {
-        if !self.table.attempts[place].head.is_empty() {
-            return;
+    /// Finds Request-URI and Route rows of an attempt, and keeps them where
+    /// there is room. False where nobody knows them any more.
+    fn find_head<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32, place: u32) -> bool {
+        let head = self.table.attempts[place].head;
+        if !head.is_empty() {
+            self.table.cells.load(head, &mut self.head);
+            return true;
         }
         let Some(forward) = self.decide_attempt(around, at, place) else {
-            return;
+            return false;
         };
         self.head.clear();
         for part in Proxy::head(&around.out.space()[..forward.length]) {
             self.head.extend_from_slice(part);
         }
         self.table.attempts[place].head = self.table.cells.keep(&self.head).unwrap_or_default();
+        true
     }
 
     /// The same for all attempts of an INVITE that may still fail: before the

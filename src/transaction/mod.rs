@@ -318,9 +318,15 @@ impl Relay {
         due = due.min(record.repeat_at).min(record.ring_until);
         due = due.min(record.until.max(now + 1));
         let due = record.received + u64::from(due);
+        let ends = done && record.queue != Queue::Lingering;
         let Table { wheel, records, .. } = &mut self.table;
+        if ends {
+            // What it waited for before comes no more: one look less, half a
+            // second from now, at a record that is in no cache then.
+            wheel.remove(records, at);
+        }
         wheel.schedule(records, at, due);
-        if !done || self.table.records[at].queue == Queue::Lingering {
+        if !ends {
             return;
         }
         self.find_heads(around, at);

@@ -113,26 +113,30 @@ impl Relay {
             _ if invite => Some(Status::RequestTimeout),
             // RFC 4320 §4.2: who gets no answer must not be told so.
             _ => {
-                self.finish(around, at, Status::RequestTimeout.code(), true, true);
+                self.table.cells.load(record.request, &mut self.message);
+                self.account_message(around, at, Status::RequestTimeout.code(), true);
                 let record = &mut self.table.records[at];
                 record.server = Server::Confirmed;
-                record.until = now;
+                // A retransmission on its way must not begin another one.
+                record.until = after(now, around.proxy.stateful().timers.k);
                 record.kept = Kept::Nothing;
                 return;
             }
         };
-        if let Some(status) = ours {
-            self.write(around, at, status);
+        let said = match ours {
+            Some(status) => self.write(around, at, status),
+            None => {
+                self.table.cells.load(record.reply, &mut self.message);
+                true
+            }
+        };
+        if said {
+            self.account_message(around, at, ours.map_or(held, Status::code), ours.is_some());
         }
-        self.finish(
-            around,
-            at,
-            ours.map_or(held, Status::code),
-            ours.is_some(),
-            false,
-        );
         self.complete(around, at);
-        self.repeat(around, at);
+        if said {
+            self.send_message(around, at);
+        }
     }
 
     /// The final response is on its way; what is kept is that one.
@@ -163,8 +167,9 @@ impl Relay {
         }
     }
 
-    /// Puts a final response of our own in the place of what is kept.
-    fn write<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32, status: Status) {
+    /// Writes a final response of our own, and keeps it where there is room.
+    /// False where there must be none.
+    fn write<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32, status: Status) -> bool {
         let record = &mut self.table.records[at];
         self.table.cells.free(&mut record.reply);
         self.table.cells.load(record.request, &mut self.message);
@@ -176,15 +181,15 @@ impl Relay {
         let space = around.out.space();
         let Some((length, to)) = around.proxy.reply(&datagram, status, around.scratch, space)
         else {
-            return;
+            return false;
         };
         around.out.count(Event::Replied(status));
         record.respond_to = to.into();
-        record.reply = self
-            .table
-            .cells
-            .keep(&space_of(around)[..length])
-            .unwrap_or_default();
+        self.message.clear();
+        self.message
+            .extend_from_slice(&around.out.space()[..length]);
+        record.reply = self.table.cells.keep(&self.message).unwrap_or_default();
+        true
     }
 
     /// Answers a datagram of the transaction itself, at once.
@@ -239,6 +244,12 @@ impl Relay {
             return;
         }
         self.table.cells.load(record.reply, &mut self.message);
+        self.send_message(around, at);
+    }
+
+    /// Sends the working memory to the sender of the request.
+    fn send_message<O: Outbox>(&self, around: &mut Around<'_, O>, at: u32) {
+        let record = &self.table.records[at];
         let length = self.message.len();
         around.out.space()[..length].copy_from_slice(&self.message);
         around.out.send(&Leaving {
@@ -300,16 +311,8 @@ impl Relay {
         record.ring_until = NEVER;
         record.kept = Kept::Nothing;
         self.table.cells.free(&mut record.reply);
-        if around.proxy.stateful().accounting.is_some() {
-            self.message.clear();
-            self.message.extend_from_slice(response);
-            self.account(around, at, status, false);
-        }
+        self.account(around, at, response, status, false);
     }
-}
-
-fn space_of<'s, O: Outbox>(around: &'s mut Around<'_, O>) -> &'s mut [u8] {
-    around.out.space()
 }
 
 /// The interval of the `n`th retransmission: T1, doubled each time, up to `most`.

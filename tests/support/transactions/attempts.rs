@@ -52,6 +52,10 @@ impl Monitor {
                 check_new_attempt(scene, promises, upstream, &earlier, sent, output)?
             };
             self.tally.add(reason);
+            let is_first = upstream.attempts.is_empty();
+            if is_first && branch.starts_with("z9hG4bKa") {
+                self.tally.add("suspect avoided");
+            }
             let uri = message.request_uri();
             let asked = upstream.request.request_uri();
             let fits = uri == asked || to_rule_set && uri == VOICEMAIL_URI;

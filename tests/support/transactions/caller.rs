@@ -28,6 +28,8 @@ pub struct Errand {
     pub timestamp: bool,
     /// Whether branches are those of RFC 2543.
     pub old: bool,
+    /// Octets in the body of its first request.
+    pub body: usize,
 }
 
 pub struct Caller {
@@ -176,6 +178,7 @@ impl Caller {
             headers.push(("Timestamp", format!("{}.{}", 54 + self.number, now % 1000)));
         }
         let request = self.request(method, &uri, &to, &headers);
+        let request = request.with_body(self.errand.body);
         if method == "INVITE" {
             self.invite(request, self.balancer, now, sends);
             if let Some(after) = self.errand.cancels_after {

@@ -111,6 +111,7 @@ enum Due {
     H(usize),
     Again(usize, usize),
     NoAck(usize, usize),
+    Wait(usize, u16),
     Other(usize, u16),
 }
 
@@ -133,6 +134,11 @@ impl Destination {
             others: Vec::new(),
             tags: 0,
         }
+    }
+
+    /// Whether it may take long to say anything although nothing is wrong.
+    pub fn is_slow(&self) -> bool {
+        self.temper.late > 0
     }
 
     pub fn next(&self) -> Option<u64> {
@@ -232,6 +238,13 @@ impl Destination {
                 let answer = &mut self.calls[n].answers[a];
                 answer.given_up = !answer.acknowledged;
             }
+            Due::Wait(n, status) => {
+                if let Some(request) = self.others[n].1.as_ref().filter(|m| m.is_request()) {
+                    let (to, response) =
+                        (reply_address(request), request.response(status, None, &[]));
+                    self.say(to, response, sends);
+                }
+            }
             Due::Other(n, status) => {
                 // The request is kept where its response is going to be.
                 let Some(request) = self.others[n].1.take() else {
@@ -309,7 +322,8 @@ impl Destination {
         } else {
             chance.between(0..=150)
         };
-        if chance.percent(70) {
+        let tries = chance.percent(70);
+        if tries {
             self.agenda.set(at, Due::Try(n));
         }
         let rings = self.calls[n].conduct == Conduct::RingsForever || chance.percent(85);
@@ -323,6 +337,8 @@ impl Destination {
             }
         }
         at += match chance.between(0..=9) {
+            // Who needs time says so (§13.3.1.1).
+            _ if !tries && !rings => 0,
             0..3 => 0,
             3..8 => chance.between(200..=6000),
             _ => chance.between(6000..=40_000),
@@ -450,6 +466,11 @@ impl Destination {
         } else {
             self.chance.between(0..=150)
         };
+        if after > 500 && self.chance.percent(50) {
+            let soon = self.chance.between(0..=after);
+            let status = self.chance.pick(&[100, 100, 182]);
+            self.agenda.set(now + soon, Due::Wait(n, status));
+        }
         self.agenda.set(now + after, Due::Other(n, status));
     }
 

@@ -108,6 +108,9 @@ impl Monitor {
             return Ok(());
         }
         let upstream = &self.upstreams[&attempt.upstream];
+        if upstream.weak.is_some() {
+            return Ok(());
+        }
         let status = message.status();
         let passed = sends.iter().any(|(to, sent)| {
             *to == upstream.source && sent.status() == status && sent.to_tag() == message.to_tag()

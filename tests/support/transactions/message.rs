@@ -70,6 +70,13 @@ impl Message {
         .with_length()
     }
 
+    /// The same with so many octets of body.
+    pub fn with_body(mut self, octets: usize) -> Self {
+        self.body = "v".repeat(octets);
+        self.headers.pop();
+        self.with_length()
+    }
+
     /// A response to this request. `tag` is put on To where it has none.
     pub fn response(&self, status: u16, tag: Option<&str>, headers: &[(&str, String)]) -> Self {
         let mut all: Vec<(String, String)> = Vec::new();
@@ -186,6 +193,7 @@ pub fn phrase(status: u16) -> &'static str {
     match status {
         100 => "Trying",
         180 => "Ringing",
+        182 => "Queued",
         183 => "Session Progress",
         200 => "OK",
         302 => "Moved Temporarily",

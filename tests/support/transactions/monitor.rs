@@ -83,6 +83,12 @@ impl Promises {
         }
     }
 
+    /// Whether there is so little memory that one may take what another needs:
+    /// then another destination cannot always be tried.
+    pub fn is_scarce(&self) -> bool {
+        self.share < 100
+    }
+
     /// How often a request is sent that nobody answers (§17.1.1.2, §17.1.2.2).
     pub fn sends(&self, method: &str) -> u64 {
         let (longest, end) = match method {
@@ -365,32 +371,22 @@ impl Monitor {
         Ok(())
     }
 
-    /// One of these was forgotten: the oldest without any response, if there
-    /// is one, else one that lingers.
+    /// One of these was forgotten: the oldest that no destination has
+    /// responded to, if there is one older than T1, else one that lingers.
     fn weaken_evicted(&mut self, time: u64, worker: usize) {
         let t1 = self.promises.t1;
-        let of_worker = self
-            .upstreams
-            .values_mut()
-            .filter(|each| each.worker == worker && each.begun.is_some());
-        let (mut unheard, mut lingering): (Vec<_>, Vec<_>) = (Vec::new(), Vec::new());
-        for each in of_worker {
-            let age = time - each.begun.unwrap_or(time);
-            if each.final_at.is_some() {
-                lingering.push(each);
-            } else if !each.heard && age >= t1 && each.weak.is_none() {
-                unheard.push(each);
-            }
-        }
-        let oldest = unheard.iter().filter_map(|each| each.begun).min();
-        unheard.retain(|each| each.begun == oldest);
-        // Exactly as old as T1, it may or may not be the one.
-        let certain = oldest.is_some_and(|begun| time - begun > t1);
-        let candidates = if certain {
-            unheard
+        let of_worker = |each: &&mut Upstream| each.worker == worker && each.begun.is_some();
+        let mut candidates: Vec<_> = self.upstreams.values_mut().filter(of_worker).collect();
+        // With a final response of our own it may count as either.
+        let certain = candidates.iter().filter(|each| {
+            let begun = each.begun.unwrap_or(time);
+            !each.heard && each.final_at.is_none() && begun + t1 < time && each.weak.is_none()
+        });
+        if let Some(oldest) = certain.filter_map(|each| each.begun).min() {
+            candidates.retain(|each| !each.heard && each.begun <= Some(oldest));
         } else {
-            unheard.into_iter().chain(lingering).collect()
-        };
+            candidates.retain(|each| each.final_at.is_some() || !each.heard);
+        }
         for each in candidates {
             each.weak.get_or_insert(Weak::Evicted);
         }

@@ -278,5 +278,7 @@ fn errand(chance: &mut Chance) -> Errand {
         changes_after: chance.percent(15).then(|| chance.between(100..=10_000)),
         timestamp: chance.percent(30),
         old: chance.percent(6),
+        // Some fill all the memory that there is for several transactions.
+        body: chance.weighted(&[(10, 0), (5, 400), (2, 3000), (1, 12_000)]),
     }
 }

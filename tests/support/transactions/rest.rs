@@ -152,8 +152,11 @@ impl Monitor {
         if attempt.heard_too_late {
             return Ok(Some("rings for ever, heard when all was over"));
         }
-        if attempt.provisional.is_none() {
+        let Some(heard) = attempt.provisional else {
             return Ok(Some("rings for ever, never heard"));
+        };
+        if heard >= attempt.sends[0] + self.promises.b {
+            return Ok(Some("rings for ever, heard after Timer B"));
         }
         if destination.crashes > 0 && attempt.finals_heard > 0 {
             return Ok(Some("rings for ever, asked by a late copy after a crash"));
@@ -228,12 +231,12 @@ impl Monitor {
             ensure!(false, call, "a request that never came");
             return Ok(());
         };
-        if !upstream.is_strong() {
+        if !upstream.is_strong() || self.promises.is_scarce() {
             return Ok(());
         }
         let members = destinations.iter();
         let mut members = members.filter(|each| self.promises.sets[0].contains(&each.address));
-        let is_healthy = members.any(|each| each.troubled.is_none());
+        let is_healthy = members.any(|each| each.troubled.is_none() && !each.is_slow());
         let attempts: Vec<_> = upstream
             .attempts
             .iter()
