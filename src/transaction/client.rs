@@ -203,11 +203,12 @@ impl Relay {
         let attempt = &mut self.table.attempts[place];
         let first = !attempt.client.is_over() || attempt.client.is_unheard();
         let live = !attempt.client.is_over() && !attempt.abandoned;
-        // What was cancelled for ringing too long has not answered.
-        let (status_held, octets) = if attempt.timed_out && status == 487 {
-            (408, 0)
-        } else {
-            (status, forward.length)
+        let (status_held, octets) = match status {
+            // What was cancelled for ringing too long has not answered.
+            487 if attempt.timed_out => (408, 0),
+            // It is not passed on (§16.7 item 6).
+            503 => (503, 0),
+            _ => (status, forward.length),
         };
         if first {
             let lasts = if invite {

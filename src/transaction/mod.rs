@@ -307,7 +307,11 @@ impl Relay {
             // One that seemed to be unreachable may ring nevertheless.
             over &= attempt.client.is_over() && (passed || attempt.client != Client::Unreachable);
             gone &= attempt.client.is_over() && passed;
-            due = due.min(attempt.repeat_at).min(attempt.until.max(now + 1));
+            due = due.min(attempt.repeat_at).min(match attempt.until {
+                // Nothing happens to it any more.
+                until if attempt.client.is_over() && until <= now => NEVER,
+                until => until.max(now + 1),
+            });
         }
         let record = &self.table.records[at];
         let done = over && record.server != Server::Proceeding;
@@ -316,7 +320,11 @@ impl Relay {
             return;
         }
         due = due.min(record.repeat_at).min(record.ring_until);
-        due = due.min(record.until.max(now + 1));
+        due = due.min(match record.until {
+            // It stays for its attempts alone.
+            until if record.server != Server::Completed && until <= now => NEVER,
+            until => until.max(now + 1),
+        });
         let due = record.received + u64::from(due);
         let ends = done && record.queue != Queue::Lingering;
         let Table { wheel, records, .. } = &mut self.table;

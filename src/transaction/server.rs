@@ -107,6 +107,7 @@ impl Relay {
             _ => 0,
         };
         let ours = match held {
+            503 if record.facts.cancelled => Some(Status::RequestTerminated),
             503 => Some(Status::ServerInternalError),
             1.. if !record.reply.is_empty() => None,
             487 => Some(Status::RequestTerminated),
@@ -146,6 +147,7 @@ impl Relay {
         let now = record.since(around.now);
         record.server = Server::Completed;
         record.kept = Kept::Final;
+        record.ring_until = NEVER;
         record.repeats = 0;
         if record.facts.invite {
             record.repeat_at = after(now, timers.t1);

@@ -36,6 +36,8 @@ impl Monitor {
                 let gap = scene.time - attempt.sends.last().copied().unwrap_or(0);
                 ensure!(gap >= promises.t1, call, "{method} again after {gap} ms");
             }
+            // Begun anew, it may have another destination.
+            attempt.to = sent.to;
             attempt.sends.push(scene.time);
             if sent.attempt.is_some() {
                 attempt.id = sent.attempt;
@@ -94,11 +96,8 @@ fn check_repetition(
     ensure!(!over, call, "{method} again after a final response");
     let invited = upstream.is_invite() && attempt.provisional.is_some();
     ensure!(!invited, call, "INVITE again after a provisional response");
-    ensure!(
-        !attempt.undeliverable,
-        call,
-        "{method} again, undeliverable"
-    );
+    let lost = attempt.undeliverable && attempt.provisional.is_none();
+    ensure!(!lost, call, "{method} again, undeliverable");
     // An INVITE must be heard of before it can be cancelled.
     let over = upstream.final_at.is_some() && !upstream.is_invite();
     ensure!(!over, call, "{method} again after the end");

@@ -74,14 +74,17 @@ impl Monitor {
         Ok(())
     }
 
-    /// Whether the response that came is one to an attempt whose Timer B or F
-    /// has not run out: it may ring, and somebody must know.
+    /// Whether the response that came is the first one to an INVITE whose
+    /// Timer B has not run out: it may ring, and somebody must know.
     fn is_awaited(&self, scene: &Scene<'_>) -> bool {
         let Cause::Datagram { message, .. } = scene.cause else {
             return false;
         };
         let attempt = self.attempts.get(message.branch(0));
-        attempt.is_some_and(|each| scene.time - each.sends[0] < self.promises.b)
+        attempt.is_some_and(|each| {
+            let is_first = message.method() == "INVITE" && each.finals_heard == 0;
+            is_first && scene.time - each.sends[0] < self.promises.b
+        })
     }
 
     /// What the balancer had to send at once.

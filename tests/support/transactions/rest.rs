@@ -252,7 +252,12 @@ impl Monitor {
         }
         // Nothing but a response moves what is delivered once at most.
         let stays = !matches!(caller.errand.method, "INVITE" | "REGISTER" | "OPTIONS");
-        if stays && attempts.iter().any(|each| self.is_silent(each)) {
+        let fit = |each: &&Destination| each.troubled.is_none() && !each.is_slow();
+        let has_fit = |attempt: &&Attempt| {
+            let mut fit = destinations.iter().filter(fit);
+            fit.any(|each| each.address == attempt.to)
+        };
+        if stays && !attempts.iter().all(has_fit) {
             return Ok(());
         }
         let Some(last) = finals.first() else {

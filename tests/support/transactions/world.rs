@@ -24,12 +24,17 @@ use crate::fixture;
 /// Far more than any world has had.
 const MOST_STEPS: u64 = 300_000;
 const MOST_TIME: u64 = 3_600_000;
+/// How often a relay may be woken early or for what nobody sees, for each
+/// transaction: a few times, and once for each turn of a timer wheel.
+const MOST_IDLE: u64 = 10;
 
 pub struct World {
     calm: bool,
     epoch: u64,
     time: u64,
     steps: u64,
+    /// How often a relay was woken for nothing that is seen.
+    idle: u64,
     /// Whether the relays are woken at each tick, and not when they ask.
     every_tick: bool,
     icmp: u64,
@@ -113,6 +118,7 @@ impl World {
             epoch: plan.epoch,
             time: 0,
             steps: 0,
+            idle: 0,
             every_tick: false,
             icmp: plan.icmp,
             numbered: 0,
@@ -164,6 +170,13 @@ impl World {
         }
         let empty = self.balancer.is_empty();
         ensure!(empty, self.call, "something is remembered for ever");
+        let (idle, begun) = (self.idle, self.monitor.tally.of("begun"));
+        let rests = idle <= 50 + MOST_IDLE * begun;
+        ensure!(
+            rests,
+            "",
+            "woken {idle} times for nothing by {begun} transactions"
+        );
         let (callers, destinations) = (&self.callers, &self.destinations);
         self.monitor.at_rest(callers, destinations, self.calm)
     }
@@ -333,6 +346,7 @@ impl World {
                 continue;
             }
             let output = self.balancer.expire(worker, now);
+            self.idle += u64::from(output.acts.is_empty());
             self.balancer_says(worker, Cause::Due, output)?;
             let next = self.balancer.next_due(worker);
             let later = next.is_none_or(|next| next > now);
@@ -446,6 +460,7 @@ impl World {
     /// What happened, a fingerprint of it, and how much it was.
     pub fn end(mut self) -> (Tally, u64) {
         self.monitor.tally.add_many("steps", self.steps);
+        self.monitor.tally.add_many("woken for nothing", self.idle);
         (self.monitor.tally, self.ladder.trace())
     }
 
