@@ -142,7 +142,11 @@ fn transactions() {
         relaying.expire();
     };
     count_after(WARM_UP, call, CALLS);
-    assert!(relaying.remembered() < WARM_UP, "{} linger", relaying.remembered());
+    assert!(
+        relaying.remembered() < WARM_UP,
+        "{} linger",
+        relaying.remembered()
+    );
 }
 
 fn socket() -> UdpSocket {

@@ -39,6 +39,8 @@ pub(crate) struct Totals {
 
 /// The calls under way and the totals.
 pub(crate) struct Ledger {
+    /// The bits of all [`Pass`]es that callers or farm send.
+    offered: u8,
     ring: Vec<Call>,
     oldest: u64,
     in_flight: u64,
@@ -46,8 +48,10 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    pub(crate) fn new() -> Self {
+    /// `trying`: whether 100 is of the balancer and not of the farm.
+    pub(crate) fn new(trying: bool) -> Self {
         Self {
+            offered: if trying { !bit(Pass::Trying) } else { !0 },
             ring: vec![Call::default(); RING],
             oldest: 0,
             in_flight: 0,
@@ -55,7 +59,7 @@ impl Ledger {
         }
     }
 
-    /// Messages sent and neither received nor written off.
+    /// Messages that callers or farm sent, and neither received nor written off.
     pub(crate) fn in_flight(&self) -> u64 {
         self.in_flight
     }
@@ -83,9 +87,9 @@ impl Ledger {
     /// Notes that `pass` of call `number` leaves, or should have left, at `at`.
     pub(crate) fn sent(&mut self, number: u64, pass: Pass, at: u64) {
         let call = &mut self.ring[slot(number)];
-        call.outstanding |= 1 << pass as u8;
+        call.outstanding |= bit(pass);
         call.sent[pass as usize] = at;
-        self.in_flight += 1;
+        self.in_flight += u64::from(bit(pass) & self.offered != 0);
         self.totals.sent += 1;
     }
 
@@ -93,13 +97,13 @@ impl Ledger {
     /// of its sending, or `None` if it is not expected.
     pub(crate) fn received(&mut self, number: u64, pass: Pass) -> Option<u64> {
         let call = &mut self.ring[slot(number)];
-        let bit = 1 << pass as u8;
+        let bit = bit(pass);
         if call.number != number || call.outstanding & bit == 0 {
             self.totals.unexpected += 1;
             return None;
         }
         call.outstanding &= !bit;
-        self.in_flight -= 1;
+        self.in_flight -= u64::from(bit & self.offered != 0);
         if pass.is_request() {
             self.totals.received_by_farm += 1;
         } else {
@@ -148,11 +152,15 @@ impl Ledger {
     fn write_off_oldest(&mut self) {
         let call = &mut self.ring[slot(self.oldest)];
         let lost = u64::from(call.outstanding.count_ones());
+        self.in_flight -= u64::from((call.outstanding & self.offered).count_ones());
         call.outstanding = 0;
-        self.in_flight -= lost;
         self.totals.lost += lost;
         self.oldest += 1;
     }
+}
+
+fn bit(pass: Pass) -> u8 {
+    1 << pass as u8
 }
 
 fn slot(number: u64) -> usize {
@@ -165,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_message_counts_once() {
-        let mut ledger = Ledger::new();
+        let mut ledger = Ledger::new(false);
         let number = ledger.start(10);
         ledger.sent(number, Pass::Request, 10);
         assert_eq!(ledger.in_flight(), 1);
@@ -181,7 +189,7 @@ mod tests {
 
     #[test]
     fn what_does_not_arrive_in_time_is_lost_and_frees_its_place() {
-        let mut ledger = Ledger::new();
+        let mut ledger = Ledger::new(false);
         let number = ledger.start(0);
         ledger.sent(number, Pass::Answer, 0);
         ledger.sweep(PATIENCE - 1);
@@ -193,8 +201,22 @@ mod tests {
     }
 
     #[test]
+    fn what_the_balancer_itself_sends_is_awaited_but_not_in_flight() {
+        let mut ledger = Ledger::new(true);
+        for number in 0..2 {
+            assert_eq!(ledger.start(0), number);
+            ledger.sent(number, Pass::Request, 0);
+            ledger.sent(number, Pass::Trying, 0);
+        }
+        assert_eq!(ledger.in_flight(), 2);
+        assert_eq!(ledger.received(0, Pass::Trying), Some(0));
+        ledger.close();
+        assert_eq!((ledger.in_flight(), ledger.totals().lost), (0, 3));
+    }
+
+    #[test]
     fn a_full_ring_writes_off_the_oldest_call() {
-        let mut ledger = Ledger::new();
+        let mut ledger = Ledger::new(false);
         for _ in 0..=RING {
             let number = ledger.start(0);
             ledger.sent(number, Pass::Request, 0);
@@ -206,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_call_that_changes_its_destination_is_noticed() {
-        let mut ledger = Ledger::new();
+        let mut ledger = Ledger::new(false);
         let number = ledger.start(0);
         assert!(ledger.keeps_destination(number, 2));
         assert!(ledger.keeps_destination(number, 2));

@@ -204,7 +204,7 @@ impl<'a> Load<'a> {
             callers: Callers::new(options, run)?,
             farm: Farm::new(options)?,
             sender: Sender::new(),
-            ledger: Ledger::new(),
+            ledger: Ledger::new(options.trying),
             checks: Checks::default(),
             scratch: Vec::new(),
             requests: histogram()?,
