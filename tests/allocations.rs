@@ -4,6 +4,8 @@
 
 #[path = "support/fixture.rs"]
 pub mod fixture;
+#[path = "support/relaying.rs"]
+pub mod relaying;
 
 use std::alloc::System;
 use std::net::{SocketAddr, UdpSocket};
@@ -12,6 +14,8 @@ use std::time::Duration;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 use fixture::{Bench, caller, destination};
+use relaying::Relaying;
+use viaduct::config::Config;
 use viaduct::proxy::Decision;
 use viaduct::supervisor::Instance;
 
@@ -21,6 +25,9 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 /// Calls after the first few.
 const CALLS: usize = 10_000;
 const WARM_UP: usize = 500;
+/// Remembered at most: fewer than the first few calls make, so that later ones
+/// take the place of others.
+const TRANSACTIONS: usize = 200;
 /// Requests on their way at a time: a socket's buffer holds them.
 const WINDOW: usize = 50;
 
@@ -32,14 +39,20 @@ fn a_datagram_costs_no_allocation() {
     assert_eq!(region.change().allocations, 1);
 
     decisions();
-    running_instance();
+    transactions();
+    running_instance(fixture::config());
+    running_instance(relaying::config(TRANSACTIONS));
 }
 
 /// Runs `call` to warm up, then counts.
-fn count(mut call: impl FnMut(usize), calls: usize) {
-    (0..WARM_UP).for_each(&mut call);
+fn count(call: impl FnMut(usize), calls: usize) {
+    count_after(WARM_UP, call, calls);
+}
+
+fn count_after(warm_up: usize, mut call: impl FnMut(usize), calls: usize) {
+    (0..warm_up).for_each(&mut call);
     let region = Region::new(ALLOCATOR);
-    (WARM_UP..WARM_UP + calls).for_each(&mut call);
+    (warm_up..warm_up + calls).for_each(&mut call);
     let change = region.change();
     let allocations = change.allocations + change.reallocations;
     assert_eq!(allocations, 0, "{change:?}");
@@ -71,13 +84,14 @@ fn position(text: &[u8], part: &[u8]) -> Option<usize> {
     text.windows(part.len()).position(|window| window == part)
 }
 
-/// Writes the 200 to `request` into `out`.
-fn answer<'a>(request: &[u8], out: &'a mut [u8]) -> &'a [u8] {
-    const OK: &[u8] = b"SIP/2.0 200 OK";
+const OK: &[u8] = b"SIP/2.0 200 OK";
+
+/// Writes the response to `request` into `out`.
+fn answer<'a>(status: &[u8], request: &[u8], out: &'a mut [u8]) -> &'a [u8] {
     let rest = &request[position(request, b"\r\n").expect("a start line")..];
-    out[..OK.len()].copy_from_slice(OK);
-    out[OK.len()..OK.len() + rest.len()].copy_from_slice(rest);
-    &out[..OK.len() + rest.len()]
+    out[..status.len()].copy_from_slice(status);
+    out[status.len()..status.len() + rest.len()].copy_from_slice(rest);
+    &out[..status.len() + rest.len()]
 }
 
 fn decisions() {
@@ -87,7 +101,7 @@ fn decisions() {
     let call = |number| {
         let (decision, forwarded) = bench.decide(request.numbered(number), caller());
         assert!(matches!(decision, Decision::Forward(_)), "{decision:?}");
-        let response = answer(forwarded, &mut response);
+        let response = answer(OK, forwarded, &mut response);
         let (decision, _) = bench.decide(response, destination(0));
         assert!(matches!(decision, Decision::Forward(_)), "{decision:?}");
         // A reply and a drop are no steady state, and cost none either.
@@ -100,6 +114,37 @@ fn decisions() {
     count(call, CALLS);
 }
 
+/// Whole lives of transactions, in a time of their own: each call rings, is
+/// sent again, is answered, lingers, and is forgotten while others begin.
+fn transactions() {
+    const WARM_UP: usize = 4_000;
+    let mut stateless = Bench::default();
+    let mut relaying = Relaying::new(CALLS);
+    let mut request = Request::new();
+    let (mut forwarded, mut response) = (vec![0; 4096], vec![0; 4096]);
+    let call = |number| {
+        let invite = request.numbered(number);
+        // The first attempt has the branch that it has without transactions.
+        let (decision, octets) = stateless.decide(invite, caller());
+        let Decision::Forward(forward) = decision else {
+            panic!("{decision:?}");
+        };
+        let length = octets.len();
+        forwarded[..length].copy_from_slice(octets);
+        assert_eq!(relaying.receive(invite, caller()), 2, "itself and a 100");
+        for status in [b"SIP/2.0 180 OK", b"SIP/2.0 200 OK"] {
+            let response = answer(status, &forwarded[..length], &mut response);
+            assert_eq!(relaying.receive(response, forward.to), 1, "it passes");
+            let ringing = usize::from(status[8] == b'1');
+            assert_eq!(relaying.receive(invite, caller()), ringing, "sent again");
+        }
+        relaying.now += 10;
+        relaying.expire();
+    };
+    count_after(WARM_UP, call, CALLS);
+    assert!(relaying.len() < WARM_UP, "{} linger", relaying.len());
+}
+
 fn socket() -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a loopback socket");
     let limit = Some(Duration::from_secs(10));
@@ -108,9 +153,9 @@ fn socket() -> UdpSocket {
 }
 
 /// The same over real sockets, receiving and sending included.
-fn running_instance() {
+fn running_instance(mut config: Config) {
     let (phone, server) = (socket(), socket());
-    let mut config = fixture::config();
+    let stateful = !config.stateful.methods.is_empty();
     config.listeners[0].address = SocketAddr::from(([127, 0, 0, 1], 0));
     config.sets[0].destinations.truncate(1);
     config.sets[0].destinations[0].address = server.local_addr().expect("an address");
@@ -127,12 +172,15 @@ fn running_instance() {
         }
         for _ in 0..WINDOW {
             let length = server.recv(&mut buffer).expect("a request");
-            let response = answer(&buffer[..length], &mut response);
+            let response = answer(OK, &buffer[..length], &mut response);
             server.send_to(response, balancer).expect("sent");
         }
-        for _ in 0..WINDOW {
+        let mut answered = 0;
+        while answered < WINDOW {
             let length = phone.recv(&mut buffer).expect("a response");
-            assert!(buffer[..length].starts_with(b"SIP/2.0 200 OK"));
+            let is_final = buffer[..length].starts_with(OK);
+            assert!(is_final || stateful && buffer[..length].starts_with(b"SIP/2.0 100 "));
+            answered += usize::from(is_final);
         }
     };
     count(calls, CALLS / WINDOW);

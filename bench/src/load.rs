@@ -521,7 +521,9 @@ impl<'a> Load<'a> {
         let between = self.between();
         self.rewrite(number, pass);
         let known = index < u32::from(self.options.destinations);
-        let kept = matches!(between, Between::Bare)
+        // Who is stateful may have tried another one.
+        let kept = self.options.trying
+            || matches!(between, Between::Bare)
             || self.ledger.keeps_destination(number, index as usize);
         let result = check::request(message, &self.scratch, between)
             .and_then(|()| check::expect(known, "it came to an address of no destination"))

@@ -163,12 +163,12 @@ impl Worker {
                 noted: None,
             };
             self.take_answers(&mut step);
-            if self.relaying.is_some() {
-                self.see_to_transactions(&mut step);
-            }
             for (listener, ready) in ready.iter_mut().enumerate().filter(|(_, ready)| **ready) {
                 step.noted = None;
                 *ready = self.batch(listener, &mut received, &mut step)?;
+            }
+            if self.relaying.is_some() {
+                self.see_to_transactions(&mut step, ready.contains(&true));
             }
         }
         Ok(())

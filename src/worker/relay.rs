@@ -14,6 +14,10 @@ use crate::transaction::{Around, AttemptId, Received, Relay};
 /// Milliseconds that a timer may be late under load.
 const LATE: u64 = 8;
 
+/// Milliseconds that it waits beyond that for sockets to be empty: more than
+/// what a receive buffer holds takes.
+const LATEST: u64 = 100;
+
 /// ICMP errors taken from a socket at a time.
 const ERRORS: usize = 256;
 
@@ -109,8 +113,10 @@ impl Worker {
     }
 
     /// Does what transactions want beside datagrams: what other workers have
-    /// handed over, what came back, and what is due.
-    pub(super) fn see_to_transactions(&mut self, step: &mut Step<'_>) {
+    /// handed over, what came back, and what is due. Behind the datagrams: after
+    /// a stall they hold the responses that were waited for. `more` says whether
+    /// some of them may still be in the sockets.
+    pub(super) fn see_to_transactions(&mut self, step: &mut Step<'_>, more: bool) {
         let number = self.number;
         while let Some(handed) = self.shared.handovers.take(number) {
             match handed {
@@ -138,7 +144,8 @@ impl Worker {
             return;
         };
         let time = *step.noted.get_or_insert_with(|| now(self.shared.started));
-        let look = relaying.look_at <= time;
+        let patience = if more { LATEST } else { 0 };
+        let look = relaying.look_at + patience <= time;
         if look || relaying.trouble.disturbed {
             self.take_undelivered(step);
         }
