@@ -8,6 +8,7 @@
 //! scripts/simulate-transactions 5000                 many, in a release build
 //! ```
 #![allow(missing_docs, reason = "a test binary has no readers of its API")]
+#![allow(clippy::print_stdout, reason = "a long run shows how far it is")]
 
 #[path = "support/fixture.rs"]
 mod fixture;

@@ -195,7 +195,7 @@ impl World {
     fn step(&mut self, step: Step, troubles: &[Trouble]) -> Check {
         match step {
             Step::Arrives(arrival) => self.arrives(arrival),
-            Step::HandedOver { worker, arrival } => self.to_worker(worker, arrival, true),
+            Step::HandedOver { worker, arrival } => self.reaches(worker, arrival, true),
             Step::Wakes(who) => {
                 if self.wakes.get(&who) == Some(&self.time) {
                     self.wakes.remove(&who);
@@ -264,7 +264,7 @@ impl World {
         if arrival.to == self.listen {
             let count = self.balancer.workers() as u64;
             let worker = self.steering.between(0..=count - 1) as usize;
-            return self.to_worker(worker, arrival, false);
+            return self.reaches(worker, arrival, false);
         }
         let Some(message) = Message::read(&arrival.bytes) else {
             ensure!(false, "", "no message, to {}", arrival.to);
@@ -310,7 +310,7 @@ impl World {
         }
     }
 
-    fn to_worker(&mut self, worker: usize, arrival: Arrival, handed: bool) -> Check {
+    fn reaches(&mut self, worker: usize, arrival: Arrival, handed: bool) -> Check {
         let datagram = Datagram {
             bytes: &arrival.bytes,
             source: arrival.from,
