@@ -114,10 +114,10 @@ fn transactions(times: usize) {
         }
         relaying.now += 1;
     }
-    assert_eq!(relaying.len(), times, "all linger");
+    assert_eq!(relaying.remembered(), times, "all linger");
     relaying.now += 40_000;
     counted_expiry(&mut relaying);
-    assert_eq!(relaying.len(), 0, "all are forgotten");
+    assert_eq!(relaying.remembered(), 0, "all are forgotten");
 }
 
 fn retransmissions(times: usize) {

@@ -129,7 +129,7 @@ impl Transaction<'_> {
 
     /// Branch, sent-by, Call-ID, From tag and CSeq number. The branch alone
     /// would let two clients that use the same one meet at a destination.
-    #[inline]
+    #[inline(always)]
     fn common(&self, mac: &mut Mac<'_>) {
         let bytes = self.message.bytes;
         mac.fixed(self.message.cseq.number.to_be_bytes());

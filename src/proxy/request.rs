@@ -184,7 +184,7 @@ impl<'a> Request<'a> {
     }
 
     /// What it can be to a transaction of ours.
-    #[inline]
+    #[inline(always)]
     fn role(&self) -> Option<Role> {
         if self.attempt.is_some() {
             return None;

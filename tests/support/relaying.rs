@@ -98,7 +98,7 @@ impl Relaying {
 
     /// Transactions that it remembers.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn remembered(&self) -> usize {
         self.relay.len()
     }
 }
