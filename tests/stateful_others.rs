@@ -5,7 +5,7 @@ use std::time::Duration;
 
 mod support;
 use support::dialog::{Scene, assert_octets, response};
-use support::stateful::{Leg, STILL, only, with_row};
+use support::stateful::{Leg, STILL, method, only, with_row};
 
 fn still(members: usize) -> Scene {
     Scene::stateful(members, "REGISTER,MESSAGE,BYE", &STILL, &[])
@@ -134,4 +134,21 @@ fn a_cancel_of_another_request_is_answered_and_not_sent_on() {
     scene.assert_quiet();
     scene.says(&leg, "200 OK");
     scene.hears(200);
+}
+
+/// One branch and CSeq number for two methods are forbidden (RFC 3261 §8.1.1.5,
+/// §8.1.1.7); the second one is relayed all the same, statelessly.
+#[test]
+fn another_method_with_the_same_branch_is_not_taken_for_a_retransmission() {
+    let scene = still(1);
+    let request = scene.request("REGISTER");
+    let leg = sent(&scene, &request);
+    let other = sent(&scene, &request.method("MESSAGE"));
+    assert_eq!(method(&other.request), "MESSAGE");
+    scene.says(&other, "404 Not Found");
+    let heard = scene.hears(404);
+    assert_eq!(only(&heard, "cseq"), "1 MESSAGE");
+    scene.says(&leg, "200 OK");
+    let heard = scene.hears(200);
+    assert_eq!(only(&heard, "cseq"), "1 REGISTER");
 }

@@ -8,6 +8,7 @@
 //! scripts/simulate-transactions 5000                 many, in a release build
 //! ```
 #![allow(missing_docs, reason = "a test binary has no readers of its API")]
+#![allow(clippy::print_stdout, reason = "a long run shows how far it is")]
 
 #[path = "support/fixture.rs"]
 mod fixture;
@@ -167,8 +168,9 @@ fn the_same_seed_is_the_same_world() {
 
 #[test]
 fn it_does_not_matter_how_often_a_relay_is_woken() {
-    for seed in 0..12 {
+    for seed in 0..6 {
         let (asked, ticked) = (run(seed), run_at_every_tick(seed));
+        assert_eq!((asked.failure, ticked.failure), (None, None));
         assert_eq!(asked.trace, ticked.trace, "seed {seed}");
     }
 }

@@ -109,9 +109,8 @@ impl Balancer {
         let mut output = self.call(worker, now, |relay, around| {
             Some(relay.receive(around, datagram))
         });
-        let decided = match output.received {
-            Some(Received::Decision(decision)) => decision,
-            _ => return output,
+        let Some(Received::Decision(decided)) = output.received else {
+            return output;
         };
         let (length, to, also, padding_at) = match decided {
             Decision::Forward(forward) => {

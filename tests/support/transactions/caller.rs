@@ -310,7 +310,8 @@ impl Caller {
                 other.proceeding = true;
                 return;
             }
-            other.outcome.get_or_insert(response.status());
+            let status = response.status();
+            other.outcome = other.outcome.or(Some(status));
             self.agenda.drop(&Due::E(n));
             self.agenda.drop(&Due::F(n));
         }
@@ -398,8 +399,11 @@ impl Dialog {
 
 /// Where a request goes whose routers are all loose.
 fn next_hop(request: &Message) -> SocketAddr {
-    let uri = request.values("Route").next();
-    address(uri.unwrap_or(request.request_uri())).expect("the address of a member or of ours")
+    let uri = match request.header("Route") {
+        "" => request.request_uri(),
+        route => route,
+    };
+    address(uri).expect("the address of a member or of ours")
 }
 
 /// CANCEL for an INVITE, or ACK for its failure (§9.1, §17.1.1.3).

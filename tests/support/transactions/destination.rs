@@ -482,7 +482,7 @@ impl Destination {
     /// §8.2.2.2.
     fn is_merged(&self, request: &Message) -> bool {
         let key = |message: &Message| {
-            let from = message.from_tag().to_owned();
+            let from = message.sender_tag().to_owned();
             (message.call_id().to_owned(), from, message.cseq())
         };
         let mut calls = self.calls.iter();

@@ -161,7 +161,7 @@ impl Message {
         parameter(self.header("To"), "tag")
     }
 
-    pub fn from_tag(&self) -> &str {
+    pub fn sender_tag(&self) -> &str {
         parameter(self.header("From"), "tag")
     }
 }

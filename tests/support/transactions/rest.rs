@@ -247,7 +247,7 @@ impl Monitor {
             let ended = each.failure.is_some() && each.cancels.is_empty();
             each.provisional.is_some() && !ended
         };
-        if !is_healthy || attempts.iter().any(|each| had_it(each)) {
+        if !is_healthy || attempts.iter().any(had_it) {
             return Ok(());
         }
         // Nothing but a response moves what is delivered once at most.

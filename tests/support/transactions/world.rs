@@ -35,8 +35,9 @@ pub struct World {
     steps: u64,
     /// How often a relay was woken for nothing that is seen.
     idle: u64,
-    /// Whether the relays are woken at each tick, and not when they ask.
-    every_tick: bool,
+    /// When the relays were last woken, where that is each millisecond and not
+    /// when they ask.
+    ticked: Option<u64>,
     icmp: u64,
     numbered: u64,
     queue: BinaryHeap<Reverse<Planned>>,
@@ -119,7 +120,7 @@ impl World {
             time: 0,
             steps: 0,
             idle: 0,
-            every_tick: false,
+            ticked: None,
             icmp: plan.icmp,
             numbered: 0,
             queue: BinaryHeap::new(),
@@ -149,20 +150,20 @@ impl World {
 
     /// The same world, whose relays are woken each millisecond.
     pub fn at_every_tick(mut self) -> Self {
-        self.every_tick = true;
+        self.ticked = Some(0);
         self
     }
 
     /// Runs until all is at rest.
     pub fn run(&mut self, troubles: &[Trouble]) -> Check {
         while let Some(time) = self.next_time() {
-            self.steps += 1;
             let endless = self.steps > MOST_STEPS || time > MOST_TIME;
             ensure!(!endless, self.call, "it does not come to rest");
             self.time = self.time.max(time);
             let planned = self.queue.peek().map(|Reverse((at, ..))| *at);
             if planned.is_some_and(|at| at <= self.time) {
                 let Reverse((_, _, step)) = self.queue.pop().expect("one, as just seen");
+                self.steps += 1;
                 self.step(step, troubles)?;
             } else {
                 self.expire()?;
@@ -184,9 +185,9 @@ impl World {
     fn next_time(&self) -> Option<u64> {
         let planned = self.queue.peek().map(|Reverse((at, ..))| *at);
         let due = (0..self.balancer.workers()).filter_map(|n| self.balancer.next_due(n));
-        let due = due.min().map(|due| match self.every_tick {
-            true => self.time + 1,
-            false => due.saturating_sub(self.epoch),
+        let due = due.min().map(|due| match self.ticked {
+            Some(ticked) => ticked + 1,
+            None => due.saturating_sub(self.epoch),
         });
         planned.into_iter().chain(due).min()
     }
@@ -194,7 +195,7 @@ impl World {
     fn step(&mut self, step: Step, troubles: &[Trouble]) -> Check {
         match step {
             Step::Arrives(arrival) => self.arrives(arrival),
-            Step::HandedOver { worker, arrival } => self.to_worker(worker, arrival, true),
+            Step::HandedOver { worker, arrival } => self.reaches(worker, arrival, true),
             Step::Wakes(who) => {
                 if self.wakes.get(&who) == Some(&self.time) {
                     self.wakes.remove(&who);
@@ -263,7 +264,7 @@ impl World {
         if arrival.to == self.listen {
             let count = self.balancer.workers() as u64;
             let worker = self.steering.between(0..=count - 1) as usize;
-            return self.to_worker(worker, arrival, false);
+            return self.reaches(worker, arrival, false);
         }
         let Some(message) = Message::read(&arrival.bytes) else {
             ensure!(false, "", "no message, to {}", arrival.to);
@@ -309,7 +310,7 @@ impl World {
         }
     }
 
-    fn to_worker(&mut self, worker: usize, arrival: Arrival, handed: bool) -> Check {
+    fn reaches(&mut self, worker: usize, arrival: Arrival, handed: bool) -> Check {
         let datagram = Datagram {
             bytes: &arrival.bytes,
             source: arrival.from,
@@ -340,12 +341,17 @@ impl World {
 
     fn expire(&mut self) -> Check {
         let now = self.epoch + self.time;
+        let ticks = self.ticked.is_some();
+        self.ticked = self.ticked.map(|_| self.time);
         for worker in 0..self.balancer.workers() {
-            let is_due = |due| self.every_tick || due <= now;
+            let is_due = |due| ticks || due <= now;
             if !self.balancer.next_due(worker).is_some_and(is_due) {
                 continue;
             }
             let output = self.balancer.expire(worker, now);
+            if ticks && output.acts.is_empty() {
+                continue;
+            }
             self.idle += u64::from(output.acts.is_empty());
             self.balancer_says(worker, Cause::Due, output)?;
             let next = self.balancer.next_due(worker);
