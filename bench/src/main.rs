@@ -11,6 +11,7 @@ mod kill;
 mod ledger;
 mod load;
 mod message;
+mod offer;
 mod outbox;
 mod players;
 mod process;
@@ -38,7 +39,7 @@ enum Command {
     /// Play callers and farm around a balancer, and report what came through
     Load {
         #[command(flatten)]
-        options: load::Options,
+        options: offer::Options,
         /// Core to run on
         #[arg(long, value_name = "N")]
         core: Option<usize>,

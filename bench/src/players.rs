@@ -5,8 +5,9 @@ use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use anyhow::{Context, Result};
 use socket2::SockRef;
 
-use crate::load::{Mix, Options, RECEIVE_BUFFER};
+use crate::load::RECEIVE_BUFFER;
 use crate::message::{Form, Kind, Pass, Tail, Template, VARIANTS};
+use crate::offer::{Mix, Options};
 use crate::outbox::Outbox;
 use crate::sys::tell_destinations;
 

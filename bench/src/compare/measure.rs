@@ -9,7 +9,8 @@ use super::contender::{Contender, Cores};
 use super::network::Network;
 use super::part::{Load, Setup};
 use crate::document::cores;
-use crate::load::{self, Mix};
+use crate::load;
+use crate::offer::{Mix, Options};
 use crate::process;
 use crate::report::{LoadReport, Percentiles};
 use crate::running::Running;
@@ -114,7 +115,7 @@ impl Bench<'_> {
     ) -> Result<Vec<Sample>> {
         let network = Network::new(setup.path, setup.destinations)?;
         let mut running = contender.start(&network, setup.peers, self.cores, self.out)?;
-        let base = load::Options {
+        let base = Options {
             balancer: running.is_some().then_some(network.listen),
             direct: running.is_none(),
             peers: setup.peers,
@@ -147,7 +148,7 @@ impl Bench<'_> {
                 Load::Sustained { calls, .. } => Some(calls * base.mix.messages_a_call()),
             };
             let (warm_up, seconds) = self.span(load);
-            let options = load::Options {
+            let options = Options {
                 rate,
                 warm_up,
                 seconds,
@@ -202,7 +203,7 @@ impl Account {
 }
 
 /// One load and what it cost.
-fn take(mut running: Option<&mut Running>, load: &load::Options) -> Result<Sample> {
+fn take(mut running: Option<&mut Running>, load: &Options) -> Result<Sample> {
     let id = running.as_ref().map(|running| running.id());
     let mut accounts = Vec::new();
     let loaded = load::run(load, || {
@@ -252,7 +253,7 @@ fn take(mut running: Option<&mut Running>, load: &load::Options) -> Result<Sampl
 }
 
 /// Whether the load can be believed.
-fn examine(report: &LoadReport, load: &load::Options) -> Result<()> {
+fn examine(report: &LoadReport, load: &Options) -> Result<()> {
     if let Some(failure) = &report.checks.first_failure {
         bail!("a wrong message was handed on: {failure}");
     }
@@ -267,8 +268,8 @@ fn examine(report: &LoadReport, load: &load::Options) -> Result<()> {
 }
 
 /// Sends a little until messages come through in both directions.
-fn wait_for_traffic(mut running: Option<&mut Running>, load: &load::Options) -> Result<()> {
-    let trial = load::Options {
+fn wait_for_traffic(mut running: Option<&mut Running>, load: &Options) -> Result<()> {
+    let trial = Options {
         window: 8,
         seconds: 0.05,
         warm_up: 0.0,

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::contender::{KAMAILIO_TM, STATEFUL, STATELESS};
 use super::network::Path;
 use super::summary::{Columns, MEMORY, MESSAGES, SUSTAINED, TRANSACTIONS};
-use crate::load::Mix;
+use crate::offer::Mix;
 
 /// One way to send.
 #[derive(Clone, Copy, Debug, PartialEq)]
