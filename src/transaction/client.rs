@@ -229,7 +229,9 @@ impl Relay {
             around.out.count(Event::Absorbed);
         }
         let kept = !first || self.hold(around, at, status_held, octets);
-        if !kept && live {
+        // A 2xx does from whichever attempt.
+        let counts = live || (first && (200..300).contains(&status));
+        if !kept && counts {
             // It can be neither repeated nor compared.
             self.pass(around, forward);
         }
@@ -241,15 +243,12 @@ impl Relay {
             let lesson = Lesson::Busy(retry_after(response));
             self.learn(around, place, lesson, cap);
         }
-        let accepted = first && (200..300).contains(&status);
-        if live && !kept {
+        if !kept && counts {
             self.account(around, at, response, status, false);
             self.complete(around, at);
-        } else if live {
+        } else if counts {
             let moves_on = status_held == status && stateful.failover_status.contains(&status);
             self.go_on(around, at, place, status_held, moves_on);
-        } else if accepted && kept {
-            self.go_on(around, at, place, status, false);
         } else if first && status >= 600 {
             // §16.7 item 5.
             self.cancel_all(around, at);
@@ -546,17 +545,25 @@ impl Relay {
         true
     }
 
-    /// The same for all attempts of an INVITE that may still fail: before the
-    /// request is dropped.
-    pub(super) fn find_heads<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) {
+    /// Drops the request; of an INVITE only the heads of attempts that may
+    /// still fail are left.
+    pub(super) fn drop_request<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) {
+        let mut unkept = None;
         let mut next = self.table.records[at].first;
         while next != super::slab::NONE && self.table.records[at].facts.invite {
             let place = next;
             let attempt = &self.table.attempts[place];
             next = attempt.next;
-            if !matches!(attempt.client, Client::Answered | Client::Failed) {
-                self.find_head(around, at, place);
+            let wanted = attempt.client != Client::Answered && attempt.head.is_empty();
+            if wanted && self.find_head(around, at, place) {
+                let kept = !self.table.attempts[place].head.is_empty();
+                unkept = (!kept).then_some(place);
             }
+        }
+        self.table.cells.free(&mut self.table.records[at].request);
+        // The last one has room now.
+        if let Some(place) = unkept {
+            self.table.attempts[place].head = self.table.cells.keep(&self.head).unwrap_or_default();
         }
     }
 

@@ -337,9 +337,7 @@ impl Relay {
         if !ends {
             return;
         }
-        self.find_heads(around, at);
-        let Table { records, cells, .. } = &mut self.table;
-        cells.free(&mut records[at].request);
+        self.drop_request(around, at);
         self.table.queue(at, Queue::Lingering);
     }
 }
