@@ -114,6 +114,19 @@ impl Monitor {
         if upstream.weak.is_some() {
             return Ok(());
         }
+        // Whoever is not wanted any more is told at once.
+        let others = upstream.attempts.iter().map(|b| &self.attempts[b]);
+        let latest = upstream.attempts.last().map(|b| &self.attempts[b]);
+        let mut unwanted = others.filter(|each| match upstream.final_at {
+            Some(_) => true,
+            None => latest.is_some_and(|latest| latest.to != each.to),
+        });
+        let ringing = unwanted.find(|each| {
+            // Where nothing is remembered, nothing can be done.
+            each.rings() && each.provisional < Some(each.sends[0] + self.promises.b)
+        });
+        let ringing = ringing.map(|each| each.to);
+        ensure!(ringing.is_none(), call, "{ringing:?} is left to ring");
         let status = message.status();
         let passed = sends.iter().any(|(to, sent)| {
             *to == upstream.source && sent.status() == status && sent.to_tag() == message.to_tag()
@@ -170,6 +183,10 @@ impl Monitor {
             }
             "CANCEL" if upstream.is_invite() => {
                 ensure!(replied || !open, call, "CANCEL was not answered");
+                let mut own = upstream.attempts.iter().map(|b| &self.attempts[b]);
+                let ringing = own.find(|each| each.rings()).map(|each| each.to);
+                let over = ringing.is_none() || !open;
+                ensure!(over, call, "{ringing:?} rings in spite of CANCEL");
                 if upstream.cancels > 1 {
                     self.tally.add("CANCEL absorbed");
                 }

@@ -399,6 +399,15 @@ impl Monitor {
     }
 }
 
+impl Attempt {
+    /// Whether somebody must be told to stop, and has not been.
+    pub fn rings(&self) -> bool {
+        let is_invite = self.request.method() == "INVITE";
+        let over = self.answered || self.failure.is_some() || !self.cancels.is_empty();
+        is_invite && self.provisional.is_some() && !over
+    }
+}
+
 impl Upstream {
     fn new(request: &Message, source: SocketAddr) -> Self {
         Self {

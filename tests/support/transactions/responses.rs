@@ -109,14 +109,17 @@ impl Monitor {
         let accepted = upstream.answers_passed > 0;
         ensure!(!accepted, call, "{status} after a 2xx");
         ensure!(status != 503, call, "503 passed on");
+        let own = upstream.attempts.iter().map(|b| &attempts[b]);
+        let ringing = own.clone().find(|each| each.rings());
+        let ringing = ringing.map(|each| each.to);
+        ensure!(ringing.is_none(), call, "{status} though {ringing:?} rings");
         let heard = &upstream.failures_heard;
         let declined = heard.iter().copied().find(|s| *s >= 600);
         if let Some(declined) = declined {
             ensure!(status == declined, call, "{status}, though {declined} came");
             self.tally.add("6xx passed");
         }
-        let mut own = upstream.attempts.iter().map(|b| &attempts[b]);
-        let unreachable = own.any(|each| each.undeliverable);
+        let unreachable = own.clone().any(|each| each.undeliverable);
         let is_known = match status {
             _ if heard.contains(&status) => true,
             408 => upstream.is_invite(),
