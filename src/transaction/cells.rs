@@ -17,7 +17,8 @@ struct Cell {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, packed(2))]
 pub(super) struct Chain {
-    first: u32,
+    /// Its last cell, which the first one follows: they are a ring.
+    last: u32,
     length: u16,
 }
 
@@ -51,20 +52,16 @@ impl Cells {
         if message.len().div_ceil(PAYLOAD) > self.unused {
             return None;
         }
+        let Some(end) = message.len().checked_sub(1) else {
+            return Some(Chain::default());
+        };
         // From its end, so that each cell knows the one behind it.
-        let rest = message.len() % PAYLOAD;
-        let tail = message.len() - rest;
-        let mut next = u32::MAX;
-        if rest > 0 {
-            next = self.take(&message[tail..], next);
-        }
-        for part in message[..tail].rchunks_exact(PAYLOAD) {
-            next = self.take(part, next);
-        }
-        Some(Chain {
-            first: next,
-            length,
-        })
+        let tail = end / PAYLOAD * PAYLOAD;
+        let last = self.take(&message[tail..], u32::MAX);
+        let rest = message[..tail].rchunks_exact(PAYLOAD);
+        let first = rest.fold(last, |next, part| self.take(part, next));
+        self.cells[last as usize].next = first;
+        Some(Chain { last, length })
     }
 
     fn take(&mut self, part: &[u8], next: u32) -> u32 {
@@ -92,7 +89,10 @@ impl Cells {
     /// Writes the message in the place of what `out` holds.
     pub(super) fn load(&self, chain: Chain, out: &mut Vec<u8>) {
         out.clear();
-        let mut at = chain.first;
+        if chain.is_empty() {
+            return;
+        }
+        let mut at = self.cells[chain.last as usize].next;
         while out.len() < usize::from(chain.length) {
             let cell = &self.cells[at as usize];
             let rest = usize::from(chain.length) - out.len();
@@ -101,15 +101,15 @@ impl Cells {
         }
     }
 
-    /// Gives the cells back, and leaves an empty chain.
+    /// Gives the cells back, and leaves an empty chain. They stay linked, so that
+    /// one of them is touched and not all.
     pub(super) fn free(&mut self, chain: &mut Chain) {
-        let Chain { mut first, length } = std::mem::take(chain);
-        for _ in 0..usize::from(length).div_ceil(PAYLOAD) {
-            let cell = &mut self.cells[first as usize];
-            let next = std::mem::replace(&mut cell.next, self.free.unwrap_or(u32::MAX));
+        let Chain { last, length } = std::mem::take(chain);
+        if length > 0 {
+            let free = self.free.unwrap_or(u32::MAX);
+            let first = std::mem::replace(&mut self.cells[last as usize].next, free);
             self.free = Some(first);
-            first = next;
-            self.unused += 1;
+            self.unused += usize::from(length).div_ceil(PAYLOAD);
         }
     }
 }
