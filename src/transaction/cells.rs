@@ -1,16 +1,9 @@
-//! Messages in cells of one cache line each: a fixed amount of memory that is
-//! touched as far as it is used, and never fragments.
+//! Messages in cells: a fixed amount of memory that is touched as far as it is
+//! used, and never fragments.
 
-/// Octets of a cell; those of the message leave room for the next one's number.
+/// Octets of a cell, of which four are the number of the next one.
 pub(super) const CELL: usize = 64;
 const PAYLOAD: usize = CELL - 4;
-
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Cell {
-    next: u32,
-    octets: [u8; PAYLOAD],
-}
 
 /// A message in cells. It must be given back. Packed, for there are three in
 /// each transaction, which must fit its share of memory.
@@ -30,7 +23,11 @@ impl Chain {
 
 /// The cells of one worker.
 pub(super) struct Cells {
-    cells: Vec<Cell>,
+    octets: Vec<[u8; PAYLOAD]>,
+    /// For each cell the next one of its message, or the next free one. Apart,
+    /// so that a message is kept without a look at cells that are in no cache:
+    /// to find one behind the other took an eighth of the time of a transaction.
+    next: Vec<u32>,
     /// The first free one of those that were in use before.
     free: Option<u32>,
     unused: usize,
@@ -40,7 +37,8 @@ impl Cells {
     /// Room for `most` cells.
     pub(super) fn new(most: usize) -> Self {
         Self {
-            cells: Vec::with_capacity(most),
+            octets: Vec::with_capacity(most),
+            next: Vec::with_capacity(most),
             free: None,
             unused: most,
         }
@@ -60,7 +58,7 @@ impl Cells {
         let last = self.take(&message[tail..], u32::MAX);
         let rest = message[..tail].rchunks_exact(PAYLOAD);
         let first = rest.fold(last, |next, part| self.take(part, next));
-        self.cells[last as usize].next = first;
+        self.next[last as usize] = first;
         Some(Chain { last, length })
     }
 
@@ -68,21 +66,18 @@ impl Cells {
         self.unused -= 1;
         let at = match self.free {
             Some(at) => {
-                let cell = &self.cells[at as usize];
-                self.free = (cell.next != u32::MAX).then_some(cell.next);
+                let free = self.next[at as usize];
+                self.free = (free != u32::MAX).then_some(free);
                 at
             }
             None => {
-                self.cells.push(Cell {
-                    next,
-                    octets: [0; PAYLOAD],
-                });
-                self.cells.len() as u32 - 1
+                self.octets.push([0; PAYLOAD]);
+                self.next.push(next);
+                self.next.len() as u32 - 1
             }
         };
-        let cell = &mut self.cells[at as usize];
-        cell.next = next;
-        cell.octets[..part.len()].copy_from_slice(part);
+        self.next[at as usize] = next;
+        self.octets[at as usize][..part.len()].copy_from_slice(part);
         at
     }
 
@@ -92,12 +87,11 @@ impl Cells {
         if chain.is_empty() {
             return;
         }
-        let mut at = self.cells[chain.last as usize].next;
+        let mut at = self.next[chain.last as usize];
         while out.len() < usize::from(chain.length) {
-            let cell = &self.cells[at as usize];
             let rest = usize::from(chain.length) - out.len();
-            out.extend_from_slice(&cell.octets[..rest.min(PAYLOAD)]);
-            at = cell.next;
+            out.extend_from_slice(&self.octets[at as usize][..rest.min(PAYLOAD)]);
+            at = self.next[at as usize];
         }
     }
 
@@ -107,7 +101,7 @@ impl Cells {
         let Chain { last, length } = std::mem::take(chain);
         if length > 0 {
             let free = self.free.unwrap_or(u32::MAX);
-            let first = std::mem::replace(&mut self.cells[last as usize].next, free);
+            let first = std::mem::replace(&mut self.next[last as usize], free);
             self.free = Some(first);
             self.unused += usize::from(length).div_ceil(PAYLOAD);
         }
