@@ -348,7 +348,7 @@ fn with_several_workers_each_call_is_whole_whoever_gets_its_messages() {
             let leg = of(&scene, &call);
             scene.says(&leg, "503 Service Unavailable");
             scene.gets(&leg, "ACK");
-            let failure = scene.hears(500);
+            let failure = scene.hears(487);
             scene.acknowledge(&call, &failure);
         }
         // Failed over, and answered.
