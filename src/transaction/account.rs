@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 
 use super::table::MOST_ATTEMPTS;
 use super::{Around, Cancel, Client, Finished, NEVER, Outbox, Outcome, Relay, Since, Tried};
-use crate::proxy::Datagram;
 use crate::sip::{StartLine, scan};
 
 impl Relay {
@@ -54,12 +53,7 @@ impl Relay {
             };
             count += 1;
         }
-        self.table.cells.load(record.request, &mut self.head);
-        let datagram = Datagram {
-            bytes: &self.head,
-            source: record.source.into(),
-            listener: record.listener.into(),
-        };
+        let datagram = self.table.stored(record, &mut self.head);
         let (source, request) = match around.proxy.unwrap(&datagram) {
             Ok((unwrapped, _)) => (unwrapped.source, unwrapped.bytes),
             Err(_) => (datagram.source, datagram.bytes),

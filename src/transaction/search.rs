@@ -252,26 +252,15 @@ impl Relay {
         let passed = |destination: SocketAddr| {
             tried.contains(&Some(destination)) || (careful && suspects.has(destination, now))
         };
-        let record = &self.table.records[at];
-        self.table.cells.load(record.request, &mut self.message);
-        let datagram = Datagram {
-            bytes: &self.message,
-            source: record.source.into(),
-            listener: record.listener.into(),
-        };
         let attempt = proxy::Attempt {
             number,
             request_uri,
             goal: Goal::Next(set, &passed),
         };
-        let space = around.out.space();
-        let decision = around
-            .proxy
-            .attempt(&datagram, &attempt, around.scratch, space);
-        match decision {
-            Decision::Forward(forward) if matches!(forward.way, Way::Selected(_)) => Some(forward),
-            _ => None,
-        }
+        let record = &self.table.records[at];
+        let stored = self.table.stored(record, &mut self.message);
+        let forward = decide(around, &stored, &attempt)?;
+        matches!(forward.way, Way::Selected(_)).then_some(forward)
     }
 
     /// Writes the request of an attempt once more, as it was.
@@ -294,32 +283,20 @@ impl Relay {
         at: u32,
         number: u8,
         request_uri: Option<&[u8]>,
-        to: std::net::SocketAddr,
+        to: SocketAddr,
         listener: usize,
     ) -> Option<Forward> {
         let record = &self.table.records[at];
         if record.request.is_empty() {
             return None;
         }
-        self.table.cells.load(record.request, &mut self.message);
-        let datagram = Datagram {
-            bytes: &self.message,
-            source: record.source.into(),
-            listener: record.listener.into(),
-        };
         let attempt = proxy::Attempt {
             number,
             request_uri,
             goal: Goal::Again(to, listener),
         };
-        let space = around.out.space();
-        match around
-            .proxy
-            .attempt(&datagram, &attempt, around.scratch, space)
-        {
-            Decision::Forward(forward) => Some(forward),
-            _ => None,
-        }
+        let stored = self.table.stored(record, &mut self.message);
+        decide(around, &stored, &attempt)
     }
 
     /// Keeps the failure with `status`, which the space holds, or which we
@@ -350,6 +327,19 @@ impl Relay {
             None => return false,
         }
         true
+    }
+}
+
+/// Writes a request that was kept as one more attempt.
+fn decide<O: Outbox>(
+    around: &mut Around<'_, O>,
+    stored: &Datagram<'_>,
+    attempt: &proxy::Attempt<'_>,
+) -> Option<Forward> {
+    let space = around.out.space();
+    match around.proxy.attempt(stored, attempt, around.scratch, space) {
+        Decision::Forward(forward) => Some(forward),
+        _ => None,
     }
 }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::slab::NONE;
 use super::table::after;
-use super::{Around, Client, Event, InRun, Kept, Leaving, NEVER, Outbox, Relay, Server, Since};
+use super::{
+    Around, Client, Event, InRun, Kept, Leaving, NEVER, Outbox, Relay, Server, Since, Table,
+};
 use crate::proxy::{Datagram, Forward, Status};
 
 impl Relay {
@@ -172,20 +174,16 @@ impl Relay {
     /// Writes a final response of our own, and keeps it where there is room.
     /// False where there must be none.
     fn write<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32, status: Status) -> bool {
-        let record = &mut self.table.records[at];
-        self.table.cells.free(&mut record.reply);
-        self.table.cells.load(record.request, &mut self.message);
-        let datagram = Datagram {
-            bytes: &self.message,
-            source: record.source.into(),
-            listener: record.listener.into(),
-        };
+        let datagram = (self.table).stored(&self.table.records[at], &mut self.message);
+        let Table { records, cells, .. } = &mut self.table;
+        cells.free(&mut records[at].reply);
         let space = around.out.space();
         let Some((length, to)) = around.proxy.reply(&datagram, status, around.scratch, space)
         else {
             return false;
         };
         around.out.count(Event::Replied(status));
+        let record = &mut self.table.records[at];
         record.respond_to = to.into();
         self.message.clear();
         self.message

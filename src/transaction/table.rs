@@ -353,6 +353,16 @@ impl Table {
         self.records.remove(at);
     }
 
+    /// The request of a transaction as it came; `message` is working memory.
+    pub(super) fn stored<'m>(&self, record: &Record, message: &'m mut Vec<u8>) -> Datagram<'m> {
+        self.cells.load(record.request, message);
+        Datagram {
+            bytes: message,
+            source: record.source.into(),
+            listener: record.listener.into(),
+        }
+    }
+
     /// The oldest of a queue.
     pub(super) fn oldest(&self, queue: Queue) -> Option<u32> {
         let at = match queue {
