@@ -94,7 +94,9 @@ impl Monitor {
         let failed = upstream.is_invite() && upstream.failure.is_some();
         let caller = callers.iter().find(|each| each.call_id == call);
         let is_dead = caller.is_some_and(|each| each.dead);
-        if failed && is_dead && upstream.acknowledged.is_none() {
+        // What there is no room for leaves once.
+        let kept = !self.promises.is_scarce();
+        if failed && is_dead && kept && upstream.acknowledged.is_none() {
             let (count, due) = (1 + upstream.failure_repeats, self.promises.failures());
             ensure!(
                 count == due,

@@ -24,7 +24,8 @@ impl Monitor {
         };
         let status = told.status;
         if message.is_request() {
-            let silent = !upstream.is_invite() && upstream.failures_heard.is_empty();
+            let unheard = upstream.failures_heard.is_empty() || upstream.weak.is_some();
+            let silent = !upstream.is_invite() && unheard;
             ensure!(
                 silent && status == 408,
                 call,
