@@ -139,24 +139,26 @@ impl Relay {
         if invite && !cancelled && status > 100 {
             attempt.until = after(now, timers.c);
         }
-        if attempt.abandoned || unheard || cancelled || record.server != Server::Proceeding {
+        let stale = attempt.abandoned || unheard || record.server != Server::Proceeding;
+        let ends = (stale || cancelled)
+            && invite
+            && !matches!(attempt.cancel, Cancel::Sent | Cancel::Answered);
+        if stale || status == 100 {
             around.out.count(Event::Absorbed);
-            if invite && !matches!(attempt.cancel, Cancel::Sent | Cancel::Answered) {
-                self.cancel(around, at, place);
+        } else {
+            if record.rang == NEVER {
+                record.rang = now;
             }
-            return;
+            let bounded = invite && !cancelled && !stateful.ring_timeout.is_zero();
+            if bounded && record.ring_until == NEVER {
+                record.ring_until = after(now, stateful.ring_timeout);
+            }
+            self.keep_provisional(around, at, forward);
+            self.pass(around, forward);
         }
-        if status == 100 {
-            return around.out.count(Event::Absorbed);
+        if ends {
+            self.cancel(around, at, place);
         }
-        if record.rang == NEVER {
-            record.rang = now;
-        }
-        if invite && record.ring_until == NEVER && !stateful.ring_timeout.is_zero() {
-            record.ring_until = after(now, stateful.ring_timeout);
-        }
-        self.keep_provisional(around, at, forward);
-        self.pass(around, forward);
     }
 
     /// A 2xx to INVITE: each one passes, from whichever attempt (§16.7 item 5,

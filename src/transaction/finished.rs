@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 /// [`Around::now`](super::Around::now).
 #[derive(Clone, Copy, Debug)]
 pub struct Finished<'a> {
-    /// The final response as it leaves for the sender of the request.
+    /// The final response, as it came or as we wrote it; the request where its
+    /// sender gets none.
     pub response: &'a [u8],
     /// The Request-URI that the request came with.
     pub request_uri: &'a [u8],
