@@ -140,9 +140,8 @@ impl Relay {
             attempt.until = after(now, timers.c);
         }
         let stale = attempt.abandoned || unheard || record.server != Server::Proceeding;
-        let ends = (stale || cancelled)
-            && invite
-            && !matches!(attempt.cancel, Cancel::Sent | Cancel::Answered);
+        let told = matches!(attempt.cancel, Cancel::Sent | Cancel::Answered);
+        let ends = invite && (stale || cancelled) && !told;
         if stale || status == 100 {
             around.out.count(Event::Absorbed);
         } else {
@@ -213,11 +212,8 @@ impl Relay {
             _ => (status, forward.length),
         };
         if first {
-            let lasts = if invite {
-                stateful.timers.d
-            } else {
-                stateful.timers.k
-            };
+            let timers = stateful.timers;
+            let lasts = if invite { timers.d } else { timers.k };
             attempt.client = match status {
                 200..300 => Client::Answered,
                 _ => Client::Failed,
