@@ -128,14 +128,26 @@ impl Instance {
         let mut sockets: Vec<Vec<Socket>> = (0..config.workers).map(|_| Vec::new()).collect();
         let (receive, send) = (config.receive_buffer, config.send_buffer);
         let mut granted = Vec::new();
+        let mut taken = Vec::new();
         for listener in &mut config.listeners {
             for worker in &mut sockets {
-                let failed = |error| StartError::Bind(listener.address, error);
-                let socket = Socket::bind(listener.address, receive, send).map_err(failed)?;
-                let failed = |error| StartError::System("getsockname", error);
-                settle(listener, socket.address().map_err(failed)?);
+                let bind = || {
+                    let failed = |error| StartError::Bind(listener.address, error);
+                    let socket = Socket::bind(listener.address, receive, send).map_err(failed)?;
+                    let failed = |error| StartError::System("getsockname", error);
+                    let bound = socket.address().map_err(failed)?;
+                    Ok((socket, bound))
+                };
+                let (mut socket, mut bound) = bind()?;
+                // For port 0, a socket that shares its port may be given that of
+                // another listener.
+                while listener.address.port() == 0 && taken.contains(&bound) {
+                    (socket, bound) = bind()?;
+                }
+                settle(listener, bound);
                 worker.push(socket);
             }
+            taken.push(listener.address);
             let failed = |error| StartError::System("getsockopt", error);
             let last = sockets.last().and_then(|worker| worker.last());
             granted.extend(last.map(Socket::granted).transpose().map_err(failed)?);
