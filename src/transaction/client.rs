@@ -97,9 +97,7 @@ impl Relay {
     fn answered<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32, attempt: u32) {
         let to = self.table.attempts[attempt].to.into();
         self.suspects.learn(to, Lesson::Answers, around.now, 0);
-        let record = &mut self.table.records[at];
-        record.facts.answered = true;
-        if record.queue == Queue::Unanswered {
+        if self.table.records[at].queue == Queue::Unanswered {
             self.table.queue(at, Queue::None);
         }
     }

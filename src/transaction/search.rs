@@ -34,7 +34,6 @@ impl Relay {
             repeatable,
             movable: chosen && forward.dialog.is_none(),
             cancelled: false,
-            answered: false,
         };
         let Some(at) = self.open(around, datagram, part, facts) else {
             around.out.count(Event::TableFull);

@@ -91,8 +91,6 @@ pub(super) struct Facts {
     pub(super) movable: bool,
     /// Its sender has cancelled it.
     pub(super) cancelled: bool,
-    /// A destination has responded.
-    pub(super) answered: bool,
 }
 
 /// A transaction.
