@@ -282,11 +282,8 @@ impl Relay {
     /// destination is tried.
     pub(super) fn attempts_due<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) {
         let now = self.table.records[at].since(around.now);
-        let mut next = self.table.records[at].first;
-        while next != super::slab::NONE {
-            let place = next;
+        for place in self.table.places(at) {
             let attempt = &self.table.attempts[place];
-            next = attempt.next;
             if attempt.client.is_over() {
                 continue;
             }
@@ -367,11 +364,8 @@ impl Relay {
 
     /// It has rung for too long: whoever rings is told to stop.
     pub(super) fn rang_out<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) {
-        let mut next = self.table.records[at].first;
-        while next != super::slab::NONE {
-            let place = next;
+        for place in self.table.places(at) {
             let attempt = &mut self.table.attempts[place];
-            next = attempt.next;
             if attempt.client == Client::Proceeding && attempt.cancel == Cancel::None {
                 attempt.timed_out = true;
                 self.cancel(around, at, place);
@@ -384,11 +378,8 @@ impl Relay {
     /// another destination would be tried.
     pub(super) fn cancel_all<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) {
         let patience = around.proxy.stateful().failover_after;
-        let mut next = self.table.records[at].first;
-        while next != super::slab::NONE {
-            let place = next;
+        for place in self.table.places(at) {
             let attempt = &mut self.table.attempts[place];
-            next = attempt.next;
             match (attempt.client, attempt.cancel) {
                 (Client::Proceeding, Cancel::None | Cancel::Wanted) => {
                     self.cancel(around, at, place);
@@ -545,11 +536,9 @@ impl Relay {
     /// still fail are left.
     pub(super) fn drop_request<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) {
         let mut unkept = None;
-        let mut next = self.table.records[at].first;
-        while next != super::slab::NONE && self.table.records[at].facts.invite {
-            let place = next;
+        let invite = self.table.records[at].facts.invite;
+        for place in self.table.places(at).filter(|_| invite) {
             let attempt = &self.table.attempts[place];
-            next = attempt.next;
             let wanted = attempt.client != Client::Answered && attempt.head.is_empty();
             if wanted && self.find_head(around, at, place) {
                 let kept = !self.table.attempts[place].head.is_empty();

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use super::slab::NONE;
 use super::table::after;
 use super::{
     Around, Client, Event, InRun, Kept, Leaving, NEVER, Outbox, Relay, Server, Since, Table,
@@ -158,16 +157,14 @@ impl Relay {
         }
         record.until = after(now, timers.j);
         // Without a CANCEL, the others are not asked any more.
-        let mut next = record.first;
-        while next != NONE {
-            let attempt = &mut self.table.attempts[next];
+        for place in self.table.places(at) {
+            let attempt = &mut self.table.attempts[place];
             if !attempt.client.is_over() {
                 attempt.client = Client::NoAnswer;
                 attempt.end = now;
                 attempt.repeat_at = NEVER;
                 attempt.until = now;
             }
-            next = attempt.next;
         }
     }
 

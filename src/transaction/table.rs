@@ -417,6 +417,16 @@ impl Table {
         std::iter::successors(place(first), move |at| place(self.attempts[*at].next))
     }
 
+    /// The same, to change them on the way: one that is added meanwhile is not
+    /// among them.
+    pub(super) fn places(&self, at: u32) -> impl Iterator<Item = u32> + use<> {
+        let mut places = [None; MOST_ATTEMPTS];
+        for (place, attempt) in places.iter_mut().zip(self.attempts(at)) {
+            *place = Some(attempt);
+        }
+        places.into_iter().flatten()
+    }
+
     /// Adds one behind the others; false where there is no room.
     pub(super) fn add_attempt(&mut self, at: u32, attempt: Attempt) -> Option<u32> {
         let last = self.attempts(at).last();
