@@ -9,8 +9,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 use proptest::prelude::*;
 use viaduct::config::{
-    Accounting, AccountingTarget, Advertise, Config, Destination, Gso, HashKey, Listener, Loaded,
-    OnFailure, Overrides, Policy, Route, Set, State, Stateful, Steer, Timers, load_with, to_toml,
+    Accounting, AccountingTarget, Admin, Advertise, Config, Destination, Gso, HashKey, Health,
+    Listener, Loaded, Log, OnFailure, Overrides, Policy, Route, Set, State, Stateful, Steer,
+    Timers, WhenAllDown, load_with, to_toml,
 };
 
 /// Loads `text` as if it were the file `/v.toml`; there is no other file.
@@ -90,6 +91,8 @@ fn destination() -> impl Strategy<Value = Destination> {
                 weight,
                 priority,
                 state,
+                probe: None,
+                health: Health::Up,
             }
         },
     )
@@ -119,6 +122,7 @@ fn set() -> impl Strategy<Value = Set> {
                     hash_key,
                     destinations,
                     member_sources,
+                    when_all_down: WhenAllDown::Forward,
                 }
             },
         )
@@ -296,6 +300,10 @@ prop_compose! {
             resolvers,
             second_chance,
             stateful,
+            admin: Admin::default(),
+            mirror: None,
+            log: Log::default(),
+            stop_timeout: Duration::from_secs(32),
         }
     }
 }

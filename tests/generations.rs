@@ -11,7 +11,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use fixture::{caller, destination};
-use viaduct::config::{Config, Destination, State};
+use viaduct::config::{Config, Destination, Health, State};
 use viaduct::proxy::{Also, CookieUse, Datagram, Decision, Forward, Proxy, Reason, Way};
 use viaduct::sip::MAX_DATAGRAM;
 
@@ -60,6 +60,8 @@ fn config(farm: &Farm) -> Config {
             weight,
             priority: 0,
             state,
+            probe: None,
+            health: Health::Up,
         })
     });
     config.sets[0].destinations = destinations.collect();

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use viaduct::config::{self, Destination, HashKey, Policy, State};
+use viaduct::config::{self, Destination, HashKey, Health, Policy, State, WhenAllDown};
 use viaduct::dispatcher::{Dispatcher, SLOTS, Turns, kamailio_hash};
 
 const KEY: [u8; 16] = *b"a selection key.";
@@ -21,6 +21,8 @@ fn destination(host: u8, weight: u32) -> Destination {
         weight,
         priority: 0,
         state: State::Active,
+        probe: None,
+        health: Health::Up,
     }
 }
 
@@ -31,6 +33,7 @@ fn dispatcher(policy: Policy, destinations: &[Destination]) -> Dispatcher {
         hash_key: HashKey::CallId,
         destinations: destinations.to_vec(),
         member_sources: Vec::new(),
+        when_all_down: WhenAllDown::Forward,
     };
     Dispatcher::new(&[set], KEY)
 }

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use super::diagnostic::{Fault, Origin, Report, Source};
 use super::table::Placed;
 use super::text;
-use super::{Destination, State};
+use super::{Destination, Health, State};
 
 /// What Kamailio's reader takes of a line at once, in octets.
 const LINE_LIMIT: usize = 1023;
@@ -171,6 +171,8 @@ impl<'t> Line<'t> {
             weight: 1,
             priority: 0,
             state: State::Active,
+            probe: None,
+            health: Health::Up,
         })
     }
 

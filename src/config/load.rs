@@ -10,7 +10,7 @@ use super::file::{self, Draft};
 use super::merge::{self, Overrides, Reader};
 use super::table::Placed;
 use super::validate;
-use super::{AccountingTarget, Config, Destination, HashKey, Policy, Set};
+use super::{AccountingTarget, Config, Destination, HashKey, Policy, Set, WhenAllDown};
 
 /// The outcome of [`load`].
 #[derive(Debug)]
@@ -112,6 +112,7 @@ pub fn load_list(file: &Path) -> LoadedList {
                 .map(|placed| placed.value)
                 .collect(),
             member_sources: Vec::new(),
+            when_all_down: WhenAllDown::Forward,
         });
     }
     let sets = (report.errors() == 0).then_some(sets);

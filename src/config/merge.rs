@@ -18,7 +18,10 @@ use super::file::{Draft, ListenerDraft, Members, SetDraft};
 use super::stateful::StatefulDraft;
 use super::table::Placed;
 use super::validate;
-use super::{Advertise, Config, Destination, Gso, HashKey, Policy, Set, StatefulSettings, Steer};
+use super::{
+    Admin, Advertise, Config, Destination, Gso, HashKey, Log, Policy, Set, StatefulSettings, Steer,
+    WhenAllDown,
+};
 
 /// What to take where neither flag nor file says otherwise.
 const DEFAULT_BATCH: usize = 256;
@@ -30,6 +33,9 @@ const DEFAULT_BUFFER: usize = 4 << 20;
 const DEFAULT_REPLY_RATE: u32 = 100;
 /// As long as a call may ring: Timer C (RFC 3261 §16.6 item 11).
 const DEFAULT_SECOND_CHANCE: Duration = Duration::from_secs(180);
+/// As long as a transaction may take that nobody answers: Timer B (RFC 3261
+/// §17.1.1.2).
+const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(32);
 /// The name of the set that flags make.
 const FLAG_SET: &str = "default";
 
@@ -147,6 +153,7 @@ pub(super) fn merge(
                     .map(|placed| placed.value)
                     .collect(),
                 member_sources: set.member_sources,
+                when_all_down: WhenAllDown::default(),
             },
             set.name.origin,
         ));
@@ -199,6 +206,10 @@ pub(super) fn merge(
             .or(file.second_chance)
             .unwrap_or(DEFAULT_SECOND_CHANCE),
         stateful,
+        admin: Admin::default(),
+        mirror: None,
+        log: Log::default(),
+        stop_timeout: DEFAULT_STOP_TIMEOUT,
     };
     (report.errors() == 0).then_some(config)
 }

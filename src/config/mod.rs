@@ -12,6 +12,7 @@ mod load;
 mod merge;
 mod methods;
 mod names;
+mod operation;
 mod restart;
 mod stateful;
 mod table;
@@ -22,6 +23,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -30,6 +32,7 @@ pub use diagnostic::{Diagnostic, Fault, Location, Severity};
 pub use effective::to_toml;
 pub use load::{Loaded, LoadedList, is_list, load, load_list, load_with};
 pub use merge::{Overrides, Settings};
+pub use operation::{Accept, Admin, Health, Log, LogFormat, LogLevel, Mirror, Probe, WhenAllDown};
 pub use restart::needs_restart;
 pub use stateful::{
     Accounting, AccountingTarget, OnFailure, Stateful, StatefulSettings, TRANSACTIONS, Timers,
@@ -89,6 +92,14 @@ pub struct Config {
     pub second_chance: Duration,
     /// What is relayed with a transaction, and how.
     pub stateful: Stateful,
+    /// Where the admin API is served.
+    pub admin: Admin,
+    /// Where copies of messages go, if anywhere.
+    pub mirror: Option<Mirror>,
+    /// How the log is written.
+    pub log: Log,
+    /// How long transactions may go on after SIGTERM.
+    pub stop_timeout: Duration,
 }
 
 /// What decides which worker a datagram goes to.
@@ -170,6 +181,8 @@ pub struct Set {
     pub destinations: Vec<Destination>,
     /// Sources that count as members beside the destinations' addresses.
     pub member_sources: Vec<IpNet>,
+    /// What becomes of new work when every active destination is down.
+    pub when_all_down: WhenAllDown,
 }
 
 /// How a set chooses a destination.
@@ -218,6 +231,10 @@ pub struct Destination {
     pub priority: i32,
     /// Administrative state.
     pub state: State,
+    /// How it is probed; `None`: not at all.
+    pub probe: Option<Arc<Probe>>,
+    /// What health checks have found.
+    pub health: Health,
 }
 
 /// Administrative state of a destination.

@@ -26,6 +26,10 @@ pub fn needs_restart(running: &Config, asked: &Config) -> Vec<&'static str> {
         resolvers,
         second_chance: _,
         stateful,
+        admin,
+        mirror,
+        log,
+        stop_timeout: _,
     } = running;
     let Stateful {
         methods,
@@ -55,6 +59,9 @@ pub fn needs_restart(running: &Config, asked: &Config) -> Vec<&'static str> {
         ("resolver", *resolvers != asked.resolvers),
         ("stateful", *methods != asked.stateful.methods),
         ("transactions", *transactions != asked.stateful.transactions),
+        ("admin", *admin != asked.admin),
+        ("mirror", *mirror != asked.mirror),
+        ("log", *log != asked.log),
         ("accounting", *accounting != asked.stateful.accounting),
     ];
     let differs = differs.into_iter().filter(|(_, differs)| *differs);

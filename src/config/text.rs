@@ -20,7 +20,7 @@ pub use super::names::{
 };
 pub(super) use super::names::{state, state_name};
 pub use super::stateful::text::{accounting_target, failure, time, time_name, time_or_none, timer};
-use super::{Advertise, Destination, State, WAITS};
+use super::{Advertise, Destination, Health, State, WAITS};
 
 /// The port of SIP over UDP (RFC 3261 §18.1.1).
 pub const DEFAULT_PORT: u16 = 5060;
@@ -109,6 +109,8 @@ pub fn destination(text: &str) -> Result<Destination, Fault> {
         weight: parsed.weight.unwrap_or(1),
         priority: parsed.priority.unwrap_or(0),
         state: parsed.state.unwrap_or(State::Active),
+        probe: None,
+        health: Health::Up,
     })
 }
 

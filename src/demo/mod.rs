@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::config::{self, Config, Destination, Overrides, Settings, State};
+use crate::config::{self, Config, Destination, Health, Overrides, Settings, State};
 use crate::proxy::Secret;
 use crate::supervisor::Instance;
 use display::{Display, Scene};
@@ -174,6 +174,8 @@ fn start_instance(servers: [SocketAddr; SERVERS]) -> io::Result<Instance> {
         weight,
         priority: 0,
         state: State::Active,
+        probe: None,
+        health: Health::Up,
     };
     let overrides = Overrides {
         listen: vec![(Ipv4Addr::LOCALHOST, 0).into()],

@@ -6,7 +6,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use viaduct::config::{Config, Destination, Gso, HashKey, Listener, Policy, Set, State, Steer};
+use viaduct::config::{
+    Admin, Config, Destination, Gso, HashKey, Health, Listener, Log, Policy, Set, State, Steer,
+    WhenAllDown,
+};
 use viaduct::proxy::{Datagram, Decision, Proxy, Scratch, Secret};
 use viaduct::sip::MAX_DATAGRAM;
 
@@ -37,6 +40,8 @@ pub fn config() -> Config {
         weight: 1,
         priority: 0,
         state: State::Active,
+        probe: None,
+        health: Health::Up,
     });
     Config {
         listeners: vec![Listener {
@@ -54,6 +59,7 @@ pub fn config() -> Config {
             hash_key: HashKey::CallId,
             destinations: destinations.collect(),
             member_sources: Vec::new(),
+            when_all_down: WhenAllDown::Forward,
         }],
         routes: Vec::new(),
         allowed_next_hops: Vec::new(),
@@ -72,6 +78,10 @@ pub fn config() -> Config {
         resolvers: vec![SocketAddr::from(([192, 0, 2, 53], 53))],
         second_chance: Duration::from_secs(180),
         stateful: viaduct::config::Stateful::default(),
+        admin: Admin::default(),
+        mirror: None,
+        log: Log::default(),
+        stop_timeout: Duration::from_secs(32),
     }
 }
 

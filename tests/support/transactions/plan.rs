@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use viaduct::config::{
-    Accounting, AccountingTarget, Config, Destination, OnFailure, Policy, Set, State, Stateful,
-    Timers,
+    Accounting, AccountingTarget, Config, Destination, Health, OnFailure, Policy, Set, State,
+    Stateful, Timers,
 };
 
 use super::caller::Errand;
@@ -114,6 +114,8 @@ fn config(chance: &mut Chance) -> Config {
                 weight: 1,
                 priority: 0,
                 state: State::Active,
+                probe: None,
+                health: Health::Up,
             })
             .collect(),
         ..config.sets[0].clone()
