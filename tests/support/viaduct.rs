@@ -17,7 +17,7 @@ pub struct Viaduct {
 
 /// The counters that Viaduct printed, by name; it leaves out the rare ones
 /// (drops, replies, errors) that are zero.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters(BTreeMap<String, u64>);
 
 impl Counters {
