@@ -1,0 +1,3 @@
+//! What an operator sees and changes while it runs.
+
+pub mod metrics;
