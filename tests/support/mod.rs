@@ -12,7 +12,9 @@
 pub mod capture;
 pub mod dialog;
 pub mod dns;
+pub mod exposition;
 pub mod farm;
+pub mod fixture;
 pub mod kamailio;
 pub mod net;
 pub mod packets;
