@@ -51,7 +51,9 @@ fn every_example_passes() {
 
 #[test]
 fn the_example_shows_every_key() {
-    let example = include_str!("../config/viaduct.toml").replace("# secret-file", "secret-file");
+    let example = include_str!("../config/viaduct.toml")
+        .replace("# secret-file", "secret-file")
+        .replace("# request-uri", "request-uri");
     let list = include_str!("../config/dispatcher.list");
     let place = Place::with(&[("v.toml", &example), ("dispatcher.list", list)]);
     said(&place.check(&["--config", "v.toml"]), 0, &[]);
@@ -64,6 +66,10 @@ fn the_example_shows_every_key() {
         ("[timers]", 1),
         ("[accounting]", 1),
         ("[[on-failure]]", 1),
+        ("[health]", 1),
+        ("[admin]", 1),
+        ("[mirror]", 1),
+        ("[log]", 1),
     ] {
         let broken = match at {
             0 => format!("zzzzzzzzzz = 1\n{LISTEN}{SET}"),
