@@ -33,6 +33,7 @@ fn dispatcher(policy: Policy, destinations: &[Destination]) -> Dispatcher {
         hash_key: HashKey::CallId,
         destinations: destinations.to_vec(),
         member_sources: Vec::new(),
+        named: Vec::new(),
         when_all_down: WhenAllDown::Forward,
     };
     Dispatcher::new(&[set], KEY)

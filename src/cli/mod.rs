@@ -11,6 +11,7 @@ mod explain;
 mod man;
 mod offline;
 mod on_path;
+mod operation;
 mod relayed;
 mod replay;
 mod report;
@@ -27,6 +28,7 @@ use clap::{Parser, Subcommand};
 
 pub use demo::DemoArgs;
 pub use explain::ExplainArgs;
+pub use operation::OperationFlags;
 pub use replay::ReplayArgs;
 pub use run::RunArgs;
 pub use simulate::{Changes, SimulateArgs};

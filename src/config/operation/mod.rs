@@ -1,8 +1,19 @@
 //! What an operator's day needs: probes, the admin API, the mirror, logs.
 
+mod file;
+mod merge;
+pub(super) mod text;
+
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub(super) use file::OperationDraft;
+pub use merge::{HealthSettings, OperationSettings};
+
+/// Bounds of [`Probe::down_after`] and [`Probe::up_after`].
+pub const PROBES_IN_A_ROW: RangeInclusive<u32> = 1..=100;
 
 /// How a destination is probed by OPTIONS (RFC 3261 §11).
 #[derive(Clone, Debug, PartialEq, Eq)]
