@@ -36,7 +36,7 @@ use ipnet::IpNet;
 
 use crate::config::{Config, Stateful};
 use crate::dispatcher::{Dispatcher, Turns};
-use crate::sip::{MAX_DATAGRAM, Message, NotSip, Rewrite, StartLine, scan};
+use crate::sip::{MAX_DATAGRAM, Message, Method, NotSip, Rewrite, StartLine, scan};
 
 pub use branch::Identity;
 pub use cookie::{Cookie, Purpose};
@@ -113,11 +113,27 @@ pub struct Forward {
     pub listener: usize,
     /// How its way was found.
     pub way: Way,
+    /// What it is.
+    pub kind: Kind,
+    /// What our branch is made from: of two requests with one method, the same
+    /// only where the second one is a retransmission.
+    pub branch: u64,
+    /// The destination that it comes from, as set and index in it.
+    pub from: Option<(usize, usize)>,
     /// The destination that a request within a dialog (one whose To has a tag)
     /// goes to or comes from, as set and index in it.
     pub dialog: Option<(usize, usize)>,
     /// What came of the cookie in its Route.
     pub cookie: CookieUse,
+}
+
+/// A request or a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A request with this method.
+    Request(Method),
+    /// A response with this status, 100 to 699.
+    Response(u16),
 }
 
 /// What came of the cookie that a request brought back in a Route of ours.
@@ -427,8 +443,8 @@ impl Proxy {
                 let request = Request::new(self, &datagram, front, &message, method, uri);
                 request.decide(find, scratch, out)
             }
-            StartLine::Response { .. } => {
-                response::decide(self, &datagram, &message, find, scratch, out)
+            StartLine::Response { status } => {
+                response::decide(self, &datagram, &message, status, find, scratch, out)
             }
         };
         decided.unwrap_or_else(dropped)

@@ -485,7 +485,7 @@ fn notify(states: &[NotifyState<'_>]) {
 }
 
 fn write_counters(err: &mut dyn Write, totals: &Totals) -> io::Result<()> {
-    for (name, value) in &totals.values {
+    for (name, value) in totals.lines() {
         writeln!(err, "counter {name} {value}")?;
     }
     Ok(())

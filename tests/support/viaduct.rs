@@ -17,7 +17,7 @@ pub struct Viaduct {
 
 /// The counters that Viaduct printed, by name; it leaves out the rare ones
 /// (drops, replies, errors) that are zero.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters(BTreeMap<String, u64>);
 
 impl Counters {
@@ -56,9 +56,18 @@ impl Counters {
                 "sent-in-runs",
             ]
             .contains(&name)
-                || name.starts_with("to-")
-                || name.starts_with("last-in-dialog-")
-                || name.starts_with("worker-")
+                || [
+                    "to-",
+                    "from-",
+                    "retransmitted-",
+                    "last-in-dialog-",
+                    "last-seen-",
+                    "method-",
+                    "class-",
+                    "worker-",
+                ]
+                .iter()
+                .any(|start| name.starts_with(start))
         };
         assert!(self.0.keys().all(|name| usual(name)), "{:?}", self.0);
     }
