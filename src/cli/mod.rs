@@ -8,6 +8,7 @@ mod check;
 mod completions;
 mod demo;
 mod explain;
+mod log;
 mod man;
 mod offline;
 mod on_path;

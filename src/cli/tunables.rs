@@ -18,7 +18,7 @@ use ipnet::IpNet;
 use super::{OperationFlags, StatefulFlags, report};
 use crate::config::text;
 use crate::config::{
-    self, Advertise, BATCHES, Config, Gso, HashKey, Member, Overrides, Policy, RATES,
+    self, Advertise, BATCHES, Config, Gso, HashKey, Loaded, Member, Overrides, Policy, RATES,
     SECOND_CHANCES, Settings, Steer, WAITS, WORKERS,
 };
 
@@ -188,7 +188,12 @@ impl Tunables {
         self.load_from(self.config.as_deref())
     }
 
-    /// The same with `file` in the place of [`Tunables::config`].
+    /// The same, with everything that there is to say.
+    pub(super) fn load_all(&self) -> Loaded {
+        config::load(self.config.as_deref(), &self.overrides())
+    }
+
+    /// As [`Tunables::load`], with `file` in the place of [`Tunables::config`].
     pub(super) fn load_from(&self, file: Option<&Path>) -> io::Result<Option<Config>> {
         let loaded = config::load(file, &self.overrides());
         report::print(&loaded.diagnostics)?;

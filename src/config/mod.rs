@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 pub use diagnostic::{Diagnostic, Fault, Location, Severity};
 pub use effective::to_toml;
@@ -267,7 +268,8 @@ pub struct Named {
 }
 
 /// Administrative state of a destination.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum State {
     /// Takes work.
     Active,

@@ -38,7 +38,7 @@ const LOG_LEVELS: [(&str, LogLevel); 4] = [
 ];
 
 /// Reads `active`, `draining` or `disabled`.
-pub(super) fn state(text: &str) -> Result<State, Fault> {
+pub fn state(text: &str) -> Result<State, Fault> {
     one_of("state", text, &STATES)
 }
 
@@ -149,7 +149,8 @@ pub fn policy_name(policy: Policy) -> &'static str {
 }
 
 /// How a state is written.
-pub(super) fn state_name(state: State) -> &'static str {
+#[must_use]
+pub fn state_name(state: State) -> &'static str {
     name_of(&state, &STATES)
 }
 

@@ -19,7 +19,7 @@ pub use super::names::{
     log_format_names, log_level, log_level_name, log_level_names, policy, policy_name,
     policy_names, steer, steer_name, when_all_down, when_all_down_name, when_all_down_names,
 };
-pub(super) use super::names::{state, state_name};
+pub use super::names::{state, state_name};
 pub use super::operation::text::{admin_listen, collector, interval, sample, sample_name, timeout};
 pub use super::stateful::text::{accounting_target, failure, time, time_name, time_or_none, timer};
 use super::{Advertise, WAITS};

@@ -225,6 +225,7 @@ impl Set {
             hash_key,
             destinations,
             member_sources,
+            named: _,
             when_all_down: _,
         } = &self.definition;
         let each = |(i, each): (usize, &Destination)| {

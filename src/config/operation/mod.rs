@@ -9,6 +9,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 pub(super) use file::OperationDraft;
 pub use merge::{HealthSettings, OperationSettings};
 
@@ -82,7 +84,7 @@ impl Accept {
 
 /// What health checks have found of a destination. Not in any file: the
 /// supervisor fills it in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Health {
     /// It answers, or nobody has looked.
     #[default]
