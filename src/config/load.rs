@@ -121,7 +121,7 @@ pub fn load_list(file: &Path) -> LoadedList {
             destinations: Vec::new(),
             named: Vec::new(),
             member_sources: Vec::new(),
-            when_all_down: operation.when_all_down(),
+            when_all_down: operation.when_all_down(None),
         };
         for member in members {
             let probe = probes.of(&member, &mut report);

@@ -150,7 +150,7 @@ pub(super) fn merge(
             destinations: Vec::new(),
             named: Vec::new(),
             member_sources: set.member_sources,
-            when_all_down: set.when_all_down.unwrap_or(operation.when_all_down()),
+            when_all_down: operation.when_all_down(set.when_all_down),
         };
         let probes = operation.probes(set.health, report);
         for member in members {

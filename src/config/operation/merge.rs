@@ -190,9 +190,9 @@ impl OperationDraft {
         }
     }
 
-    /// For sets that do not say.
-    pub(in crate::config) fn when_all_down(&self) -> WhenAllDown {
-        self.when_all_down.unwrap_or_default()
+    /// What becomes of new work in a set that says `own`.
+    pub(in crate::config) fn when_all_down(&self, own: Option<WhenAllDown>) -> WhenAllDown {
+        own.or(self.when_all_down).unwrap_or_default()
     }
 
     /// Where the admin API is served. A path in the file is relative to `base`.

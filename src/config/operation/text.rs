@@ -32,15 +32,12 @@ pub fn timeout(text: &str) -> Result<Duration, Fault> {
 
 /// Reads a class of final responses, as `2xx`, or one status.
 pub(super) fn accept(text: &str) -> Result<Accept, Fault> {
-    let class = text.strip_suffix("xx").and_then(|digit| digit.parse().ok());
-    let class = class.filter(|class| (2..=6).contains(class));
-    let status = text.parse().ok();
-    let status = status.filter(|status| (200..=699).contains(status));
-    let read = class.map(Accept::Class).or(status.map(Accept::Status));
-    read.ok_or_else(|| {
-        Fault::new(format!("`{text}` is no final response"))
-            .help("give a class from `2xx` to `6xx`, or a status from 200 to 699")
-    })
+    match (text.strip_suffix("xx").map(str::parse), text.parse()) {
+        (Some(Ok(class @ 2..=6)), _) => Ok(Accept::Class(class)),
+        (None, Ok(status @ 200..=699)) => Ok(Accept::Status(status)),
+        _ => Err(Fault::new(format!("`{text}` is no final response"))
+            .help("give a class from `2xx` to `6xx`, or a status from 200 to 699")),
+    }
 }
 
 /// As it is written in the file.
