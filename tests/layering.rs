@@ -6,13 +6,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, and those below it that it may use.
-const ROOMS: [(&str, &[&str]); 12] = [
+const ROOMS: [(&str, &[&str]); 13] = [
     ("main", &["cli"]),
     (
         "cli",
         &[
             "demo",
             "supervisor",
+            "control",
             "worker",
             "accounting",
             "resolver",
@@ -28,6 +29,7 @@ const ROOMS: [(&str, &[&str]); 12] = [
         "demo",
         &[
             "supervisor",
+            "control",
             "worker",
             "accounting",
             "resolver",
@@ -41,6 +43,21 @@ const ROOMS: [(&str, &[&str]); 12] = [
     ),
     (
         "supervisor",
+        &[
+            "control",
+            "worker",
+            "accounting",
+            "resolver",
+            "net",
+            "transaction",
+            "proxy",
+            "dispatcher",
+            "config",
+            "sip",
+        ],
+    ),
+    (
+        "control",
         &[
             "worker",
             "accounting",

@@ -298,6 +298,7 @@ fn shares(policy: Policy, healths: &[Health], when_all_down: WhenAllDown) -> Vec
         hash_key: HashKey::CallId,
         destinations: farm,
         member_sources: Vec::new(),
+        named: Vec::new(),
         when_all_down,
     };
     let dispatcher = Dispatcher::new(&[set], KEY);
@@ -394,6 +395,7 @@ fn sets_that_did_not_change_keep_their_tables() {
             destination(2, 1),
         ],
         member_sources: Vec::new(),
+        named: Vec::new(),
         when_all_down: WhenAllDown::Forward,
     };
     let before = Dispatcher::new(&[set("a", Health::Up), set("b", Health::Up)], KEY);

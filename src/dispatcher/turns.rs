@@ -65,7 +65,8 @@ impl Turns {
         let place = hash as usize % REMEMBERED;
         let (known, destination) = turn.memory[place];
         let destination = usize::from(destination);
-        if known == hash && destinations[destination].state != State::Disabled {
+        let there = destinations.get(destination);
+        if known == hash && there.is_some_and(|each| each.state != State::Disabled) {
             return Some(destination);
         }
         let next = turn.next(destinations, shares)?;

@@ -67,7 +67,8 @@ impl Instance {
             )?;
         }
         Ok(())
-    }}
+    }
+}
 
 fn write_steering(out: &mut dyn Write, steering: &Steering) -> io::Result<()> {
     match steering {
@@ -112,4 +113,3 @@ fn write_buffer(
     }
     Ok(())
 }
-

@@ -257,5 +257,4 @@ impl Instance {
         drop(self.ledger.take());
         Ok(self.totals())
     }
-
 }
