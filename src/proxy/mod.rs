@@ -341,7 +341,7 @@ impl Proxy {
             allowed: config.allowed_next_hops.clone(),
             resolve: config.resolve,
             stateful: Arc::new(config.stateful.clone()),
-            current: Arc::new(Generation::new(config, secret.selection_key(), 1)),
+            current: Arc::new(Generation::new(config, secret.selection_key())),
             former: Vec::new(),
             secret,
         }
@@ -359,8 +359,7 @@ impl Proxy {
             ..self.clone()
         };
         if !self.current.is_of(config) {
-            let number = self.current.number + 1;
-            let fresh = Generation::new(config, self.secret.selection_key(), number);
+            let fresh = self.current.successor(config);
             let before = std::mem::replace(&mut next.current, Arc::new(fresh));
             next.former.retain(|former| !former.is_of(config));
             next.former.insert(0, before);
@@ -380,6 +379,17 @@ impl Proxy {
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.current.number
+    }
+
+    /// A digest of everything that decides where a request goes, keyed by the
+    /// secret: equal on instances that send each call the same way.
+    #[must_use]
+    pub fn table_id(&self) -> u64 {
+        let sets = self.dispatcher().sets().iter();
+        let sets: Vec<_> = sets.map(|set| set.outline()).collect();
+        let rules = (&self.current.rules, &self.stateful.on_failure);
+        let text = format!("{sets:?} {rules:?} {:?}", self.allowed);
+        self.dispatcher().hash(text.as_bytes())
     }
 
     /// The same without the former generations of lower numbers.
