@@ -5,19 +5,21 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::net::{SocketAddr, UdpSocket};
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use serde_json::Value;
-
+#[path = "support/fixture.rs"]
+mod fixture;
+#[path = "support/monitoring.rs"]
+mod monitoring;
 mod support;
+use monitoring::{dashboard, queries};
 use support::exposition::Exposition;
-use support::fixture;
 use support::repository;
 use viaduct::config::{Config, Health, State};
+use viaduct::control::Facts;
 use viaduct::control::metrics::{self, Input, Mirrored, Probes};
-use viaduct::proxy::{Reason, Status};
+use viaduct::proxy::{Proxy, Reason, Status};
 use viaduct::sip::Method;
 use viaduct::supervisor::Instance;
 use viaduct::worker::{Distribution, Totals};
@@ -37,9 +39,11 @@ fn config(destinations: &[SocketAddr]) -> Config {
 /// What a scrape of these gives, one destination of which is probed.
 fn scrape(totals: &Totals, config: &Config) -> String {
     let probed = config.sets[0].destinations[0].address;
+    let mut facts = Facts::of(config, &Proxy::new(config, fixture::secret()));
+    (facts.generation, facts.table_id) = (7, u64::MAX);
     metrics::text(&Input {
         totals,
-        config,
+        facts: &facts,
         probes: &[Probes {
             set: "farm".to_owned(),
             address: probed,
@@ -51,8 +55,6 @@ fn scrape(totals: &Totals, config: &Config) -> String {
                 sum: 0.0125,
             },
         }],
-        tables: &[("farm".to_owned(), u32::MAX)],
-        generation: 7,
         reload_taken: false,
         reloaded: SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000),
         ready: true,
@@ -161,7 +163,8 @@ fn facts_are_told_as_they_are() {
             "viaduct_config_last_reload_success_timestamp_seconds",
             1_800_000_000.0,
         ),
-        ("viaduct_set_table_id{set=\"farm\"}", f64::from(u32::MAX)),
+        ("viaduct_table_id", u64::MAX as f64),
+        ("viaduct_set_open{set=\"farm\"}", 0.0),
         ("viaduct_mirror_copies_total{outcome=\"sent\"}", 5.0),
         ("viaduct_mirror_copies_total{outcome=\"dropped\"}", 2.0),
         ("viaduct_mirror_copies_total{outcome=\"failed\"}", 1.0),
@@ -373,33 +376,6 @@ fn promtool_takes_the_configuration_and_the_alerts_do_as_they_say() {
     }
 }
 
-/// The queries of the alerts and of the dashboard, with where they stand.
-fn queries() -> Vec<(String, String)> {
-    let rules = repository().join("config/prometheus/viaduct.rules.yml");
-    let rules = fs::read_to_string(rules).expect("the alerts");
-    let lines = rules
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("expr: "));
-    let mut queries: Vec<_> = lines
-        .map(|query| ("an alert".to_owned(), query.to_owned()))
-        .collect();
-    let dashboard = dashboard();
-    for panel in dashboard["panels"].as_array().expect("panels") {
-        let title = panel["title"].as_str().expect("a title");
-        for target in panel["targets"].as_array().into_iter().flatten() {
-            let query = target["expr"].as_str().expect("a query");
-            queries.push((title.to_owned(), query.to_owned()));
-        }
-    }
-    queries
-}
-
-fn dashboard() -> Value {
-    let path: PathBuf = repository().join("config/grafana/viaduct.json");
-    let text = fs::read_to_string(path).expect("the dashboard");
-    serde_json::from_str(&text).expect("JSON")
-}
-
 /// The names in a query that begin like a metric's.
 fn names(query: &str) -> BTreeSet<&str> {
     let part = |c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':');
@@ -442,9 +418,4 @@ fn the_dashboard_can_be_imported() {
             );
         }
     }
-    assert!(
-        Path::new(repository())
-            .join("config/prometheus/prometheus.yml")
-            .exists()
-    );
 }

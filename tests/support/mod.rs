@@ -14,7 +14,6 @@ pub mod dialog;
 pub mod dns;
 pub mod exposition;
 pub mod farm;
-pub mod fixture;
 pub mod kamailio;
 pub mod net;
 pub mod packets;

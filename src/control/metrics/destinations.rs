@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::super::Facts;
 use super::Input;
 use super::page::{Page, Value};
 use crate::config::{self, Health, State};
@@ -30,9 +31,21 @@ const STATES: [(State, &str); 3] = [
 ];
 
 pub(super) fn add(page: &mut Page, input: &Input<'_>) {
+    add_sets(page, input.facts);
     add_state(page, input);
     add_traffic(page, &input.totals.destinations);
     add_probes(page, input.probes);
+}
+
+fn add_sets(page: &mut Page, facts: &Facts) {
+    let sets = facts.config.sets.iter().zip(&facts.open);
+    page.gauge(
+        "viaduct_set_open",
+        "1 while all active destinations of a set are down and it sends new work to them all the \
+         same (when-all-down).",
+        ["set"],
+        sets.map(|(set, open)| ([set.name.clone()], *open)),
+    );
 }
 
 /// The labels of a destination.
@@ -43,7 +56,7 @@ fn labels(set: &str, address: SocketAddr) -> [String; 2] {
 const LABELS: [&str; 2] = ["set", "destination"];
 
 fn add_state(page: &mut Page, input: &Input<'_>) {
-    let sets = input.config.sets.iter();
+    let sets = input.facts.config.sets.iter();
     let all = sets.flat_map(|set| {
         let destinations = set.destinations.iter();
         destinations.map(|each| (labels(&set.name, each.address), each))

@@ -14,7 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use destinations::Probes;
 
-use crate::config::Config;
+use super::Facts;
 use crate::worker::Totals;
 use page::{Page, one};
 
@@ -22,20 +22,14 @@ use page::{Page, one};
 pub const CONTENT_TYPE: &str = prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
 
 /// What the metrics are made from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Input<'a> {
     /// What the workers have counted.
     pub totals: &'a Totals,
-    /// The configuration in force, with what operators and health checks have
-    /// made of it.
-    pub config: &'a Config,
+    /// What decides now.
+    pub facts: &'a Facts,
     /// What probes have found, of each destination that is probed.
     pub probes: &'a [Probes],
-    /// A number for the table of each set, by its name: the same on all
-    /// instances that choose alike.
-    pub tables: &'a [(String, u32)],
-    /// How often the configuration has changed, the first one included.
-    pub generation: u64,
     /// Whether the last reload was taken; true before the first.
     pub reload_taken: bool,
     /// When a configuration was last taken from the file.
@@ -92,9 +86,9 @@ fn add_instance(page: &mut Page, input: &Input<'_>) {
     );
     page.gauge(
         "viaduct_config_generation",
-        "Number of the configuration in force: 1, and one more for each change, by whomever.",
+        "Number of the sets and routes in force: 1, and one more for each change, by whomever.",
         [],
-        one(input.generation),
+        one(input.facts.generation),
     );
     page.gauge(
         "viaduct_config_last_reload_successful",
@@ -108,12 +102,12 @@ fn add_instance(page: &mut Page, input: &Input<'_>) {
         [],
         one(unix(input.reloaded)),
     );
-    let tables = input.tables.iter();
     page.gauge(
-        "viaduct_set_table_id",
-        "A number for the choices of a set: the same on all instances that choose alike.",
-        ["set"],
-        tables.map(|(set, id)| ([set.clone()], u64::from(*id))),
+        "viaduct_table_id",
+        "A number for all that decides where requests go: the same on all instances that choose \
+         alike.",
+        [],
+        one(input.facts.table_id),
     );
 }
 

@@ -7,7 +7,7 @@ use crate::worker::{Totals, TransactionTotals, WorkerTotals};
 
 pub(super) fn add(page: &mut Page, input: &Input<'_>) {
     let totals = input.totals;
-    add_workers(page, &totals.workers, input.config);
+    add_workers(page, &totals.workers, &input.facts.config);
     add_messages(page, totals);
     add_losses(page, totals);
     add_paths(page, totals);
