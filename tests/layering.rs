@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, and those below it that it may use.
-const ROOMS: [(&str, &[&str]); 12] = [
+const ROOMS: [(&str, &[&str]); 13] = [
     ("main", &["cli"]),
     (
         "cli",
@@ -15,6 +15,7 @@ const ROOMS: [(&str, &[&str]); 12] = [
             "supervisor",
             "worker",
             "accounting",
+            "mirror",
             "resolver",
             "net",
             "transaction",
@@ -30,6 +31,7 @@ const ROOMS: [(&str, &[&str]); 12] = [
             "supervisor",
             "worker",
             "accounting",
+            "mirror",
             "resolver",
             "net",
             "transaction",
@@ -44,6 +46,7 @@ const ROOMS: [(&str, &[&str]); 12] = [
         &[
             "worker",
             "accounting",
+            "mirror",
             "resolver",
             "net",
             "transaction",
@@ -57,6 +60,7 @@ const ROOMS: [(&str, &[&str]); 12] = [
         "worker",
         &[
             "accounting",
+            "mirror",
             "resolver",
             "net",
             "transaction",
@@ -67,6 +71,7 @@ const ROOMS: [(&str, &[&str]); 12] = [
         ],
     ),
     ("accounting", &["transaction", "config", "sip"]),
+    ("mirror", &["config", "sip"]),
     ("resolver", &["proxy", "config", "sip"]),
     ("net", &["transaction", "sip"]),
     ("transaction", &["proxy", "dispatcher", "config", "sip"]),

@@ -22,6 +22,7 @@ use signal_hook::iterator::Signals;
 use crate::accounting::Ledger;
 use crate::config::text::policy_name;
 use crate::config::{AccountingTarget, Config, Listener, Steer};
+use crate::mirror::Mirror;
 use crate::net::{Granted, Socket, steer};
 use crate::proxy::{Proxy, ReplyLimiter, Secret};
 use crate::resolver::{self, Questions};
@@ -48,6 +49,8 @@ pub struct Instance {
     threads: Vec<(JoinHandle<io::Result<()>>, Arc<Waker>)>,
     /// The writer of accounting.
     ledger: Option<Ledger>,
+    /// The sender of copies.
+    mirror: Option<Mirror>,
 }
 
 /// What decides which worker a datagram goes to.
@@ -166,12 +169,16 @@ impl Instance {
                 .map_err(|error| StartError::Accounting(accounting.target.clone(), error))
         });
         let ledger = ledger.transpose()?;
+        let mirror = config.mirror.as_ref().map(Mirror::start).transpose();
+        let mirror =
+            mirror.map_err(|error| StartError::System("cannot start the mirror", error))?;
         let shared = Shared {
             latest: Arc::new(ArcSwap::new(Arc::clone(&snapshot))),
             stop: AtomicBool::new(false),
             started,
             handovers: Handovers::new(config.workers),
             accounting: ledger.as_ref().map(Ledger::handle),
+            mirror: mirror.as_ref().map(Mirror::handle),
         };
         let mut instance = Self {
             cores: cores(&config),
@@ -183,6 +190,7 @@ impl Instance {
             shared: Arc::new(shared),
             threads: Vec::new(),
             ledger,
+            mirror,
             asked,
             config,
         };
@@ -261,8 +269,10 @@ impl Instance {
                 .join()
                 .map_err(|_| io::Error::other("a worker panicked"))??;
         }
-        // What the workers have told is written before the end.
+        // What the workers have told is written before the end, and what they
+        // have copied is sent.
         drop(self.ledger.take());
+        drop(self.mirror.take());
         Ok(self.totals())
     }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Shared;
-use crate::accounting::Counts;
 use crate::proxy::{CookieUse, Forward, Reason, Reply, Status, Way};
 use crate::transaction::Event;
+use crate::{accounting, mirror};
 
 /// Error numbers that are told apart; Linux has none above.
 const ERRNOS: usize = 134;
@@ -264,9 +264,19 @@ impl Totals {
             ("came-back".to_owned(), sum(&|w| &w.came_back)),
         ]);
         if let Some(accounting) = &shared.accounting {
-            let Counts { written, dropped } = accounting.counts();
+            let accounting::Counts { written, dropped } = accounting.counts();
             rare.push(("accounting-written".to_owned(), written));
             rare.push(("accounting-dropped".to_owned(), dropped));
+        }
+        if let Some(mirror) = &shared.mirror {
+            let mirror::Counts {
+                sent,
+                dropped,
+                failed,
+            } = mirror.counts();
+            rare.push(("mirror-sent".to_owned(), sent));
+            rare.push(("mirror-dropped".to_owned(), dropped));
+            rare.push(("mirror-failed".to_owned(), failed));
         }
         for (i, (name, _)) in EVENTS.iter().enumerate() {
             rare.push(((*name).to_owned(), sum(&|w| &w.events[i])));

@@ -5,6 +5,7 @@
 //! takes no lock, and reads the clock once each time its sockets are empty, and
 //! once for a batch that has requests of dialogs.
 
+mod copies;
 mod counters;
 mod handover;
 mod outlet;
@@ -24,11 +25,13 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::accounting;
 use crate::config::{Config, Gso};
+use crate::mirror;
 use crate::net::{InRun, Limits, ReceiveBatch, SendBatch, Sent, Socket};
 use crate::proxy::{Also, Datagram, Decision, HostPort, Reason, ReplyLimiter};
 use crate::resolver::{Answer, Client, Held, Questions};
 use crate::transaction::AttemptId;
 
+use copies::Copies;
 pub use counters::{Counters, Totals};
 pub use handover::{Handed, Handovers};
 use outlet::Trouble;
@@ -47,6 +50,8 @@ pub struct Worker {
     limiter: ReplyLimiter,
     /// Where names are resolved.
     resolver: Option<Client>,
+    /// What is copied; `None`: nothing is.
+    copies: Option<Copies>,
     /// The transactions; `None`: nothing is relayed with one.
     relaying: Option<Relaying>,
     shared: Arc<Shared>,
@@ -71,6 +76,8 @@ pub struct Shared {
     pub handovers: Handovers,
     /// Where finished transactions are written down.
     pub accounting: Option<accounting::Handle>,
+    /// Where copies of messages go.
+    pub mirror: Option<mirror::Handle>,
 }
 
 /// The token of the waker; sockets have their listener's number.
@@ -107,6 +114,7 @@ impl Worker {
             Gso::Exact => Limits::EXACT,
             Gso::Off => Limits::OFF,
         };
+        let mirror = shared.mirror.clone();
         let stateful = &config.stateful;
         let relaying = if stateful.methods.is_empty() {
             None
@@ -122,6 +130,7 @@ impl Worker {
             counters,
             limiter,
             resolver: questions.map(client),
+            copies: mirror.map(|mirror| Copies::new(mirror, config)),
             relaying,
             poll,
             batch: config.batch,
@@ -249,6 +258,9 @@ impl Worker {
                 source,
                 listener,
             };
+            if let Some(copies) = &self.copies {
+                copies.received(step.snapshot.proxy(), &datagram);
+            }
             self.take(step, &datagram);
         }
         self.flush(step);
@@ -277,6 +289,12 @@ impl Worker {
                     call: forward.call,
                 };
                 let out = &mut *step.out;
+                if let Some(copies) = &self.copies {
+                    for to in [&forward.to].into_iter().chain(step.scratch.also()) {
+                        let octets = &out.space()[..forward.length];
+                        copies.sent(octets, forward.listener, *to);
+                    }
+                }
                 out.push(
                     forward.length,
                     forward.to,
@@ -294,8 +312,12 @@ impl Worker {
             }
             Decision::Reply(reply) => {
                 if self.limiter.allow(reply.sender, now(self.shared.started)) {
-                    step.out
-                        .push(reply.length, reply.to, datagram.listener, None, None);
+                    let out = &mut *step.out;
+                    if let Some(copies) = &self.copies {
+                        let octets = &out.space()[..reply.length];
+                        copies.sent(octets, datagram.listener, reply.to);
+                    }
+                    out.push(reply.length, reply.to, datagram.listener, None, None);
                     self.counters.replied(&reply);
                 } else {
                     self.counters.dropped(Reason::ReplyLimit);

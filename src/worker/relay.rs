@@ -90,6 +90,7 @@ impl Worker {
             tallies: step.snapshot.tallies(self.number),
             trouble: &mut relaying.trouble,
             accounting: self.shared.accounting.as_ref(),
+            copies: self.copies.as_ref(),
             now,
         };
         let mut around = Around {
