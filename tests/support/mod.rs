@@ -13,6 +13,7 @@ pub mod capture;
 pub mod dialog;
 pub mod dns;
 pub mod farm;
+pub mod hep;
 pub mod kamailio;
 pub mod net;
 pub mod packets;
