@@ -8,6 +8,7 @@ mod check;
 mod completions;
 mod demo;
 mod explain;
+pub mod limits;
 mod man;
 mod offline;
 mod on_path;
@@ -17,6 +18,7 @@ mod report;
 mod run;
 mod simulate;
 mod stateful;
+mod system;
 mod table;
 mod tunables;
 
