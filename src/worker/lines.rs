@@ -70,7 +70,7 @@ impl Totals {
             failure_rules_applied,
             attempts_cancelled,
         } = self.transactions;
-        let accounting = self.accounting;
+        let (accounting, mirror) = (self.accounting, self.mirror);
         [
             ("runs-sent", self.runs.count()),
             ("sent-in-runs", self.runs.sum as u64),
@@ -95,6 +95,9 @@ impl Totals {
                 "accounting-dropped",
                 accounting.map_or(0, |lines| lines.dropped),
             ),
+            ("mirror-sent", mirror.map_or(0, |copies| copies.sent)),
+            ("mirror-dropped", mirror.map_or(0, |copies| copies.dropped)),
+            ("mirror-failed", mirror.map_or(0, |copies| copies.failed)),
             ("transactions-begun", begun),
             ("transactions-full", full),
             ("transactions-evicted", evicted),

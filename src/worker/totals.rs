@@ -11,6 +11,7 @@ use super::Shared;
 use super::counters::{CLASSES, Counters, Each};
 use super::histogram::Distribution;
 use crate::accounting::Counts;
+use crate::mirror;
 use crate::proxy::{Reason, Status};
 use crate::sip::Method;
 
@@ -66,6 +67,8 @@ pub struct Totals {
     pub came_back: u64,
     /// Lines of accounting; `None`: there is no accounting.
     pub accounting: Option<AccountingTotals>,
+    /// Copies for a collector; `None`: there is no mirror.
+    pub mirror: Option<MirrorTotals>,
     /// Replies of our own, by status, all that there may be.
     pub replies: BTreeMap<u16, u64>,
     /// Datagrams dropped, by reason, all that there are.
@@ -144,6 +147,17 @@ pub struct AccountingTotals {
     pub dropped: u64,
 }
 
+/// Copies for a collector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct MirrorTotals {
+    /// Sent.
+    pub sent: u64,
+    /// Lost, for too many waited.
+    pub dropped: u64,
+    /// Refused by the kernel.
+    pub failed: u64,
+}
+
 pub(super) fn by_class(counts: [u64; CLASSES]) -> BTreeMap<&'static str, u64> {
     CLASS_NAMES.into_iter().zip(counts).collect()
 }
@@ -197,6 +211,18 @@ impl Totals {
             accounting: shared.accounting.as_ref().map(|accounting| {
                 let Counts { written, dropped } = accounting.counts();
                 AccountingTotals { written, dropped }
+            }),
+            mirror: shared.mirror.as_ref().map(|mirror| {
+                let mirror::Counts {
+                    sent,
+                    dropped,
+                    failed,
+                } = mirror.counts();
+                MirrorTotals {
+                    sent,
+                    dropped,
+                    failed,
+                }
             }),
             replies: statuses
                 .zip(Each::sums(all().map(|each| &each.replies)))
