@@ -296,7 +296,7 @@ fn wrong_usage_ends_with_2() {
     for args in [
         &["--batch", "0"][..],
         &["--second-chance-s", "3601"],
-        &["--to", "proxy.example.com"],
+        &["--to", "proxy_1.example.com"],
         &["--to", "10.0.0.1", "--dispatcher-list", "d.list"],
         &["--set", "1"],
         &["--policy", "best"],
@@ -386,5 +386,5 @@ fn every_flag_of_check_tells_its_default() {
         assert!(option.contains("[default"), "{option}");
         tunables += 1;
     }
-    assert_eq!(tunables, 34);
+    assert_eq!(tunables, 49);
 }

@@ -126,17 +126,55 @@ fn comments_flags_priorities_and_weights() {
                 1\tsip:10.0.0.3:5070 # 4\n\
                 1 sip:10.0.0.4 0x1 # inactive\n\
                 1 sip:10.0.0.5 8 3 weight=7;\r\n\
-                1 sip:10.0.0.6 58 0 rweight=9 # bits that change nothing\n\
+                1 sip:10.0.0.6 58 0 rweight=9 # not probed; the other bits change nothing\n\
                 1 sip:u@10.0.0.7;lr";
     let wanted = [
         "\"sip:10.0.0.2\"",
         "\"sip:10.0.0.3:5070\"",
         "{ state = \"disabled\", uri = \"sip:10.0.0.4\" }",
         "{ priority = 3, uri = \"sip:10.0.0.5\", weight = 7 }",
-        "{ uri = \"sip:10.0.0.6\", weight = 9 }",
+        "{ health = \"off\", uri = \"sip:10.0.0.6\", weight = 9 }",
         "\"sip:u@10.0.0.7\"",
     ];
     assert_eq!(destinations(list, &[]), wanted);
+}
+
+#[test]
+fn names_are_members_too() {
+    let list =
+        "1 sip:proxy.example.com;lr 1\n1 sip:10.0.0.1\n1 sip:PROXY.example.com:5070 0 2 weight=3\n";
+    let wanted = [
+        "\"sip:10.0.0.1\"",
+        "{ state = \"disabled\", uri = \"sip:proxy.example.com\" }",
+        "{ priority = 2, uri = \"sip:PROXY.example.com:5070\", weight = 3 }",
+    ];
+    assert_eq!(destinations(list, &[]), wanted);
+    said(
+        "1 sip:proxy.example.com\n1 sip:Proxy.Example.Com\n",
+        1,
+        &["d.list:2:3: error: `proxy.example.com` is in set `1` twice"],
+    );
+}
+
+#[test]
+fn what_a_probe_says_is_kept() {
+    let list = "1 sip:10.0.0.1 0 0 ping_from=sip:ping@example.com\n\
+                1 sip:10.0.0.2 32 0 ping_from=sip:ping@example.com\n";
+    let probed = destinations(list, &[]);
+    assert_eq!(probed[0], "\"sip:10.0.0.1\"", "as the set says");
+    assert_eq!(probed[1], "{ health = \"off\", uri = \"sip:10.0.0.2\" }");
+    let output = check(
+        list,
+        &[
+            "-l",
+            "127.0.0.1",
+            "--dispatcher-list",
+            "d.list",
+            "--print-effective",
+        ],
+    );
+    let said = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(said.contains("from = \"sip:ping@example.com\""), "{said}");
 }
 
 #[test]
@@ -187,11 +225,6 @@ fn what_cannot_be_done_is_an_error() {
         &["d.list:1:3: error: destinations over TLS"],
     );
     said(
-        "1 sip:proxy.example.com\n",
-        1,
-        &["d.list:1:3: error: `proxy.example.com` is a name"],
-    );
-    said(
         "x sip:10.0.0.1\n1\n1 sip:10.0.0.2 64\n1 sip:10.0.0.3 0 high\n1 sip:10.0.0.4 0 0 weight=x\n1 sip:10.0.0.5 0 -1\n",
         1,
         &[
@@ -202,6 +235,11 @@ fn what_cannot_be_done_is_an_error() {
             "d.list:5:20: error: `x` is not a weight",
             "d.list:6:18: error: `-1` is not a priority",
         ],
+    );
+    said(
+        "1 sip:10.0.0.1 0 0 ping_from=ping@example.com\n",
+        1,
+        &["d.list:1:20: error: `ping@example.com` is not a SIP URI"],
     );
     said(
         "1 sip:10.0.0.1\n2 sip:10.0.0.1\n1 sip:10.0.0.1:5060\n",

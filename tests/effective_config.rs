@@ -4,14 +4,15 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use proptest::prelude::*;
 use viaduct::config::{
-    Accounting, AccountingTarget, Admin, Advertise, Config, Destination, Gso, HashKey, Health,
-    Listener, Loaded, Log, OnFailure, Overrides, Policy, Route, Set, State, Stateful, Steer,
-    Timers, WhenAllDown, load_with, to_toml,
+    Accept, Accounting, AccountingTarget, Admin, Advertise, Config, Destination, Gso, HashKey,
+    Health, Listener, Loaded, Log, LogFormat, LogLevel, Mirror, Named, OnFailure, Overrides,
+    Policy, Probe, Route, Set, State, Stateful, Steer, Timers, WhenAllDown, load_with, to_toml,
 };
 
 /// Loads `text` as if it were the file `/v.toml`; there is no other file.
@@ -69,11 +70,91 @@ fn networks() -> impl Strategy<Value = Vec<IpNet>> {
     prop::sample::subsequence(networks.to_vec(), 0..4)
 }
 
+/// From `least` to `most` milliseconds.
+fn milliseconds(least: u64, most: u64) -> impl Strategy<Value = Duration> {
+    (least..=most).prop_map(Duration::from_millis)
+}
+
+fn sip_uri() -> impl Strategy<Value = Option<String>> {
+    let uris = ["sip:viaduct@example.com", "sip:10.0.0.1;x='"].map(str::to_owned);
+    prop::option::of(prop::sample::select(uris.to_vec()))
+}
+
+/// `None` in every second case: not probed at all.
+fn probe() -> impl Strategy<Value = Option<Arc<Probe>>> {
+    let accept = prop_oneof![
+        (2..=6_u8).prop_map(Accept::Class),
+        (200..=699_u16).prop_map(Accept::Status),
+    ];
+    let times = (
+        milliseconds(100, 3_600_000),
+        milliseconds(10, 60_000),
+        milliseconds(0, 3_600_000),
+    );
+    let other = (
+        [1..=100_u32, 1..=100],
+        prop::collection::vec(accept, 1..4),
+        [sip_uri().boxed(), sip_uri().boxed()],
+    );
+    let probe = (times, other).prop_map(
+        |(
+            (interval, timeout, slow_start),
+            ([down_after, up_after], accept, [from, request_uri]),
+        )| Probe {
+            interval,
+            timeout,
+            down_after,
+            up_after,
+            accept,
+            from,
+            request_uri,
+            slow_start,
+        },
+    );
+    // The default as often as any other, so that members of a set agree too.
+    let probe = prop_oneof![Just(Probe::default()), probe];
+    prop::option::of(probe.prop_map(Arc::new))
+}
+
+fn named() -> impl Strategy<Value = Named> {
+    let state = prop::sample::select(vec![State::Active, State::Draining, State::Disabled]);
+    let weight = prop::option::of(1..=1_000_000_u32);
+    let port = prop::option::of(1..=u16::MAX);
+    ("[a-z]{1,9}", port, weight, any::<i32>(), state, probe()).prop_map(
+        |(host, port, weight, priority, state, probe)| {
+            let port_text = port.map(|port| format!(":{port}")).unwrap_or_default();
+            let weight_text = weight.filter(|weight| weight % 2 == 0);
+            let weight_text = weight_text.map(|weight| format!(";weight={weight}"));
+            let uri = format!(
+                "sip:{}.Example.com{port_text}{}",
+                host.to_uppercase(),
+                weight_text.unwrap_or_default()
+            );
+            Named {
+                uri,
+                host: format!("{host}.example.com"),
+                port,
+                weight,
+                priority,
+                state,
+                probe,
+            }
+        },
+    )
+}
+
 fn destination() -> impl Strategy<Value = Destination> {
     let state = prop::sample::select(vec![State::Active, State::Draining, State::Disabled]);
     let form = 0..4_u8;
-    (any::<u16>(), 1..=1_000_000_u32, any::<i32>(), state, form).prop_map(
-        |(host, weight, priority, state, form)| {
+    (
+        any::<u16>(),
+        1..=1_000_000_u32,
+        any::<i32>(),
+        state,
+        form,
+        probe(),
+    )
+        .prop_map(|(host, weight, priority, state, form, probe)| {
             let host = format!("10.3.{}.{}", host >> 8, host & 255);
             let (uri, weight) = match form {
                 0 => (host.clone(), 1),
@@ -91,11 +172,10 @@ fn destination() -> impl Strategy<Value = Destination> {
                 weight,
                 priority,
                 state,
-                probe: None,
+                probe,
                 health: Health::Up,
             }
-        },
-    )
+        })
 }
 
 fn set() -> impl Strategy<Value = Set> {
@@ -106,26 +186,55 @@ fn set() -> impl Strategy<Value = Set> {
         Just((Policy::RoundRobin, HashKey::Source)),
         Just((Policy::Random, HashKey::CallId)),
     ];
+    let when_all_down = prop::sample::select(vec![WhenAllDown::Forward, WhenAllDown::Reply]);
     (
         "[ -~äß]{1,12}",
         choice,
-        prop::collection::vec(destination(), 1..6),
+        prop::collection::vec(destination(), 0..6),
+        prop::collection::vec(named(), 0..3),
         networks(),
+        when_all_down,
     )
         .prop_map(
-            |(name, (policy, hash_key), mut destinations, member_sources)| {
+            |(
+                name,
+                (policy, hash_key),
+                mut destinations,
+                mut named,
+                member_sources,
+                when_all_down,
+            )| {
                 destinations.sort_by_key(|destination| destination.address);
                 destinations.dedup_by_key(|destination| destination.address);
+                named.sort_by_key(|name| (name.host.clone(), name.port));
+                named.dedup_by_key(|name| (name.host.clone(), name.port));
+                if destinations.is_empty() && named.is_empty() {
+                    destinations.push(lone());
+                }
                 Set {
                     name,
                     policy,
                     hash_key,
                     destinations,
                     member_sources,
-                    when_all_down: WhenAllDown::Forward,
+                    named,
+                    when_all_down,
                 }
             },
         )
+}
+
+/// For a set that would have no member.
+fn lone() -> Destination {
+    Destination {
+        uri: "10.4.0.1".to_owned(),
+        address: "10.4.0.1:5060".parse().expect("an address"),
+        weight: 1,
+        priority: 0,
+        state: State::Active,
+        probe: None,
+        health: Health::Up,
+    }
 }
 
 /// A route to the set and from the listener of these numbers, modulo what
@@ -210,7 +319,6 @@ fn on_failure() -> impl Strategy<Value = OnFailure> {
 }
 
 fn accounting() -> impl Strategy<Value = Accounting> {
-    let path = || "/[ -~äß]{1,20}".prop_map(PathBuf::from);
     let target = prop_oneof![
         path().prop_map(AccountingTarget::File),
         path().prop_map(AccountingTarget::Socket),
@@ -246,6 +354,44 @@ prop_compose! {
     }
 }
 
+fn path() -> impl Strategy<Value = PathBuf> {
+    "/[ -~äß]{1,20}".prop_map(PathBuf::from)
+}
+
+prop_compose! {
+    fn admin()(
+        socket in prop::option::of(path()),
+        ports in prop::collection::btree_set(any::<u16>(), 0..3),
+        token_file in prop::option::of(path()),
+    ) -> Admin {
+        let listen = ports.into_iter().map(|port| ([127, 0, 0, 1], port).into());
+        Admin { socket, listen: listen.collect(), token_file }
+    }
+}
+
+prop_compose! {
+    fn mirror()(
+        port in 1..=u16::MAX,
+        sample in 1..=1000_u32,
+        id in any::<u32>(),
+        key in prop::option::of("[ -~äß]{1,20}"),
+    ) -> Mirror {
+        Mirror { to: ([10, 0, 0, 9], port).into(), sample, id, key }
+    }
+}
+
+fn log() -> impl Strategy<Value = Log> {
+    let format = prop::sample::select(vec![LogFormat::Text, LogFormat::Json]);
+    let levels = [
+        LogLevel::Error,
+        LogLevel::Warn,
+        LogLevel::Info,
+        LogLevel::Debug,
+    ];
+    let level = prop::sample::select(levels.to_vec());
+    (format, level).prop_map(|(format, level)| Log { format, level })
+}
+
 prop_compose! {
     fn config()(
         listeners in prop::collection::vec(listener(), 1..4),
@@ -261,6 +407,8 @@ prop_compose! {
         resolvers in prop::collection::vec((any::<u8>(), 1..u16::MAX).prop_map(|(host, port)| SocketAddr::from(([192, 0, 2, host], port))), 0..3),
         secret_file in prop::option::of("[ -~]{1,20}"),
         mut stateful in stateful(),
+        (admin, mirror, log) in (admin(), prop::option::of(mirror()), log()),
+        stop_timeout in milliseconds(0, 3_600_000),
     ) -> Config {
         let (mut listeners, mut sets) = (listeners, sets);
         listeners[0].address.set_ip([127, 0, 0, 1].into());
@@ -300,10 +448,10 @@ prop_compose! {
             resolvers,
             second_chance,
             stateful,
-            admin: Admin::default(),
-            mirror: None,
-            log: Log::default(),
-            stop_timeout: Duration::from_secs(32),
+            admin,
+            mirror,
+            log,
+            stop_timeout,
         }
     }
 }

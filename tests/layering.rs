@@ -6,13 +6,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, and those below it that it may use.
-const ROOMS: [(&str, &[&str]); 13] = [
+const ROOMS: [(&str, &[&str]); 14] = [
     ("main", &["cli"]),
     (
         "cli",
         &[
             "demo",
             "supervisor",
+            "control",
             "worker",
             "accounting",
             "mirror",
@@ -29,6 +30,7 @@ const ROOMS: [(&str, &[&str]); 13] = [
         "demo",
         &[
             "supervisor",
+            "control",
             "worker",
             "accounting",
             "mirror",
@@ -43,6 +45,22 @@ const ROOMS: [(&str, &[&str]); 13] = [
     ),
     (
         "supervisor",
+        &[
+            "control",
+            "worker",
+            "accounting",
+            "mirror",
+            "resolver",
+            "net",
+            "transaction",
+            "proxy",
+            "dispatcher",
+            "config",
+            "sip",
+        ],
+    ),
+    (
+        "control",
         &[
             "worker",
             "accounting",

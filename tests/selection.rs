@@ -33,6 +33,7 @@ fn dispatcher(policy: Policy, destinations: &[Destination]) -> Dispatcher {
         hash_key: HashKey::CallId,
         destinations: destinations.to_vec(),
         member_sources: Vec::new(),
+        named: Vec::new(),
         when_all_down: WhenAllDown::Forward,
     };
     Dispatcher::new(&[set], KEY)
@@ -280,4 +281,126 @@ fn kamailios_order_is_backwards_and_the_next_stands_in() {
         each.state = State::Disabled;
     }
     assert_eq!(choose(&farm, b"a"), None);
+}
+
+/// The share of each destination of a set, by what is found of its health.
+fn shares(policy: Policy, healths: &[Health], when_all_down: WhenAllDown) -> Vec<f64> {
+    let mut farm: Vec<_> = (1..)
+        .zip(healths)
+        .map(|(host, _)| destination(host, 4))
+        .collect();
+    for (each, health) in farm.iter_mut().zip(healths) {
+        each.health = *health;
+    }
+    let set = config::Set {
+        name: "farm".to_owned(),
+        policy,
+        hash_key: HashKey::CallId,
+        destinations: farm,
+        member_sources: Vec::new(),
+        named: Vec::new(),
+        when_all_down,
+    };
+    let dispatcher = Dispatcher::new(&[set], KEY);
+    let set = &dispatcher.sets()[0];
+    let mut turns = Turns::new(&dispatcher);
+    let mut counts = vec![0; healths.len()];
+    for call in 0..SLOTS {
+        let hash = hash_in(call);
+        if let Some(chosen) = set.choose(0, hash, format!("call-{call}").as_bytes(), &mut turns) {
+            counts[chosen] += 1;
+        }
+    }
+    counts
+        .iter()
+        .map(|count| f64::from(*count) / SLOTS as f64)
+        .collect()
+}
+
+const POLICIES: [Policy; 4] = [
+    Policy::Hash,
+    Policy::Random,
+    Policy::RoundRobin,
+    Policy::Kamailio,
+];
+
+#[test]
+fn one_that_is_down_takes_no_new_work() {
+    for policy in POLICIES {
+        let shares = shares(
+            policy,
+            &[Health::Up, Health::Down, Health::Up],
+            WhenAllDown::Reply,
+        );
+        assert_eq!(shares[1], 0.0, "{policy:?}");
+        assert!(
+            (shares[0] + shares[2] - 1.0).abs() < 1e-9,
+            "{policy:?}: {shares:?}"
+        );
+    }
+}
+
+#[test]
+fn one_that_comes_back_takes_a_part_of_its_weight() {
+    let healths = [Health::Up, Health::Warming(25)];
+    for policy in [Policy::Hash, Policy::Random, Policy::RoundRobin] {
+        let shares = shares(policy, &healths, WhenAllDown::Forward);
+        assert!((shares[1] - 0.2).abs() < 0.02, "{policy:?}: {shares:?}");
+    }
+}
+
+#[test]
+fn where_all_are_down_work_goes_on_or_is_answered() {
+    for policy in POLICIES {
+        let open = shares(policy, &[Health::Down; 2], WhenAllDown::Forward);
+        assert!(
+            open.iter().all(|share| *share > 0.3),
+            "{policy:?}: {open:?}"
+        );
+        assert_eq!(
+            shares(policy, &[Health::Down; 2], WhenAllDown::Reply),
+            [0.0, 0.0]
+        );
+    }
+}
+
+#[test]
+fn a_lower_priority_takes_over_from_those_that_are_down() {
+    let mut farm = [destination(1, 1), destination(2, 1)];
+    farm[1].priority = -1;
+    assert!(
+        owners(&farm)
+            .iter()
+            .all(|owner| *owner == Some(farm[0].address))
+    );
+    farm[0].health = Health::Down;
+    assert!(
+        owners(&farm)
+            .iter()
+            .all(|owner| *owner == Some(farm[1].address))
+    );
+}
+
+#[test]
+fn sets_that_did_not_change_keep_their_tables() {
+    let set = |name: &str, health| config::Set {
+        name: name.to_owned(),
+        policy: Policy::Hash,
+        hash_key: HashKey::CallId,
+        destinations: vec![
+            Destination {
+                health,
+                ..destination(1, 1)
+            },
+            destination(2, 1),
+        ],
+        member_sources: Vec::new(),
+        named: Vec::new(),
+        when_all_down: WhenAllDown::Forward,
+    };
+    let before = Dispatcher::new(&[set("a", Health::Up), set("b", Health::Up)], KEY);
+    let after = before.successor(&[set("b", Health::Up), set("a", Health::Down)]);
+    assert!(std::sync::Arc::ptr_eq(&before.sets()[1], &after.sets()[0]));
+    assert!(!std::sync::Arc::ptr_eq(&before.sets()[0], &after.sets()[1]));
+    assert_ne!(before.sets()[0].outline(), after.sets()[1].outline());
 }

@@ -54,7 +54,7 @@ fn config() -> Config {
     let overrides = Overrides {
         listen: vec![address("198.51.100.1:5060")],
         to: to
-            .map(|to| viaduct::config::text::destination(&to).expect("a destination"))
+            .map(|to| viaduct::config::text::member(&to).expect("a destination"))
             .collect(),
         ..Overrides::default()
     };

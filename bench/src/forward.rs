@@ -202,7 +202,7 @@ mod tests {
     fn the_batch_is_that_of_viaduct() {
         let overrides = viaduct::config::Overrides {
             listen: vec!["127.0.0.1:0".parse().expect("an address")],
-            to: vec![viaduct::config::text::destination("127.0.0.1").expect("a destination")],
+            to: vec![viaduct::config::text::member("127.0.0.1").expect("a destination")],
             ..Default::default()
         };
         let config = viaduct::config::load(None, &overrides).config;

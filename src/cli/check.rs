@@ -125,17 +125,52 @@ fn summarise(out: &mut dyn Write, config: &Config) -> io::Result<()> {
     for rule in &config.stateful.on_failure {
         writeln!(out, "on failure: {}", rule.text(&config.sets))?;
     }
+    operation(out, config)?;
     let pinned = if config.pin { "pinned" } else { "not pinned" };
     writeln!(out, "workers: {}, {pinned}", config.workers)?;
     writeln!(out, "the configuration is good")
 }
 
+/// What an operator's day has of it, a line each.
+fn operation(out: &mut dyn Write, config: &Config) -> io::Result<()> {
+    let destinations = config.sets.iter().flat_map(|set| &set.destinations);
+    let named = config.sets.iter().flat_map(|set| &set.named);
+    let probes = destinations.map(|each| &each.probe);
+    let probes: Vec<_> = probes.chain(named.map(|each| &each.probe)).collect();
+    let probed = probes.iter().filter(|probe| probe.is_some()).count();
+    writeln!(out, "probed: {probed} of {}", probes.len())?;
+    let admin = &config.admin;
+    if let Some(socket) = &admin.socket {
+        writeln!(out, "admin: {}", socket.display())?;
+    }
+    for address in &admin.listen {
+        let may = match admin.token_file {
+            Some(_) => "changes by token",
+            None => "reads only",
+        };
+        writeln!(out, "admin: http://{address}, {may}")?;
+    }
+    if let Some(mirror) = &config.mirror {
+        let sample = text::sample_name(mirror.sample);
+        writeln!(out, "mirror: {sample} of calls to {}", mirror.to)?;
+    }
+    Ok(())
+}
+
+/// How many destinations a set has; a name counts as one.
 fn destinations(set: &Set) -> String {
-    let all = set.destinations.len();
+    let named = set.named.iter().map(|each| each.state);
+    let states = set.destinations.iter().map(|each| each.state).chain(named);
+    let states: Vec<_> = states.collect();
+    let all = states.len();
     let mut text = format!("{all} destination{}", if all == 1 { "" } else { "s" });
-    for (state, name) in [(State::Draining, "draining"), (State::Disabled, "disabled")] {
-        let count = set.destinations.iter().filter(|each| each.state == state);
-        match count.count() {
+    let with = |state| states.iter().filter(|each| **each == state).count();
+    for (count, name) in [
+        (set.named.len(), "by name"),
+        (with(State::Draining), "draining"),
+        (with(State::Disabled), "disabled"),
+    ] {
+        match count {
             0 => {}
             1 if all == 1 => text += &format!(", {name}"),
             count => text += &format!(", {count} of them {name}"),

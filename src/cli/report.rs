@@ -21,6 +21,13 @@ pub(super) fn print(diagnostics: &[Diagnostic]) -> io::Result<()> {
         .try_for_each(|diagnostic| print_one(&mut out, diagnostic, colour))
 }
 
+/// The same without colour, as text.
+pub(super) fn plain(diagnostic: &Diagnostic) -> String {
+    let mut out = Vec::new();
+    print_one(&mut out, diagnostic, false).expect("invariant: writing to a Vec does not fail");
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 fn print_one(out: &mut impl Write, diagnostic: &Diagnostic, colour: bool) -> io::Result<()> {
     let style = |style: Style| if colour { style } else { Style::new() };
     let bold = style(Style::new().bold());

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::Tunables;
+use super::{Tunables, log};
 use crate::supervisor;
 
 /// Run the load balancer until SIGTERM or SIGINT; SIGHUP reloads its configuration.
@@ -23,7 +23,12 @@ pub(super) fn run(args: &RunArgs) -> io::Result<ExitCode> {
     let Some(config) = args.tunables.load()? else {
         return Ok(ExitCode::FAILURE);
     };
-    let load_again = || args.tunables.load();
-    supervisor::run(config, &load_again, &mut io::stderr()).map_err(io::Error::other)?;
+    let set_level = log::start(config.log);
+    let load_again = || {
+        let loaded = args.tunables.load_all();
+        log::say(&loaded.diagnostics);
+        loaded
+    };
+    supervisor::run(config, &load_again, &set_level).map_err(io::Error::other)?;
     Ok(ExitCode::SUCCESS)
 }

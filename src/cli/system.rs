@@ -68,7 +68,7 @@ fn load(tunables: &Tunables) -> io::Result<Option<Config>> {
             overrides.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 5060))];
         }
         if overrides.to.is_empty() && overrides.dispatcher_list.is_none() {
-            overrides.to.extend(text::destination("127.0.0.1:5062"));
+            overrides.to.extend(text::member("127.0.0.1:5062"));
         }
     }
     let loaded = config::load(file, &overrides);

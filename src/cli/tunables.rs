@@ -15,10 +15,10 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use ipnet::IpNet;
 
-use super::{StatefulFlags, report};
+use super::{OperationFlags, StatefulFlags, report};
 use crate::config::text;
 use crate::config::{
-    self, Advertise, BATCHES, Config, Destination, Gso, HashKey, Overrides, Policy, RATES,
+    self, Advertise, BATCHES, Config, Gso, HashKey, Loaded, Member, Overrides, Policy, RATES,
     SECOND_CHANCES, Settings, Steer, WAITS, WORKERS,
 };
 
@@ -34,9 +34,9 @@ pub struct Tunables {
     #[arg(short, long, value_name = "ADDR[:PORT]", env = "VIADUCT_LISTEN", value_delimiter = ',', value_parser = text::listen_address)]
     pub listen: Vec<SocketAddr>,
 
-    /// Destination, instead of the sets of the file; can be repeated. Either host:port or "sip:host:port;weight=2;priority=1;state=draining" (or disabled) [default weight: 1, priority: 0, port: 5060]
-    #[arg(short, long, value_name = "DESTINATION", env = "VIADUCT_TO", value_delimiter = ',', value_parser = text::destination)]
-    pub to: Vec<Destination>,
+    /// Destination, instead of the sets of the file; can be repeated. Either host:port or "sip:host:port;weight=2;priority=1;state=draining" (or disabled); each address of a host name is one, and without a port its SRV records are asked first [default weight: 1, priority: 0, port: 5060]
+    #[arg(short, long, value_name = "DESTINATION", env = "VIADUCT_TO", value_delimiter = ',', value_parser = text::member)]
+    pub to: Vec<Member>,
 
     /// Kamailio's dispatcher.list to take the destinations from, instead of the sets of the file [default: none]
     #[arg(
@@ -139,6 +139,10 @@ pub struct Tunables {
     /// What is relayed with a transaction, and how.
     #[command(flatten)]
     pub stateful: StatefulFlags,
+
+    /// Probes, the admin API, the mirror, logs.
+    #[command(flatten)]
+    pub operation: OperationFlags,
 }
 
 impl Tunables {
@@ -155,6 +159,7 @@ impl Tunables {
             policy: self.policy,
             hash_key: self.hash_key.clone(),
             stateful: self.stateful.settings(),
+            operation: self.operation.settings(),
             settings: Settings {
                 workers: self.workers,
                 steer: self.steer,
@@ -183,7 +188,12 @@ impl Tunables {
         self.load_from(self.config.as_deref())
     }
 
-    /// The same with `file` in the place of [`Tunables::config`].
+    /// The same, with everything that there is to say.
+    pub(super) fn load_all(&self) -> Loaded {
+        config::load(self.config.as_deref(), &self.overrides())
+    }
+
+    /// As [`Tunables::load`], with `file` in the place of [`Tunables::config`].
     pub(super) fn load_from(&self, file: Option<&Path>) -> io::Result<Option<Config>> {
         let loaded = config::load(file, &self.overrides());
         report::print(&loaded.diagnostics)?;
@@ -201,7 +211,7 @@ where
     }
 }
 
-fn on_off() -> impl TypedValueParser<Value = bool> {
+pub(super) fn on_off() -> impl TypedValueParser<Value = bool> {
     PossibleValuesParser::new(["on", "off"]).map(|text| text == "on")
 }
 

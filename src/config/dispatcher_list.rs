@@ -2,30 +2,33 @@
 //!
 //! One destination a line: `setid URI [flags [priority [attributes]]]`. The
 //! order of the file is kept. What Viaduct has no use for is accepted with a
-//! warning; what it cannot do (TCP, TLS, names) is an error.
+//! warning; what it cannot do (TCP, TLS) is an error.
 
 use std::ops::Range;
 use std::rc::Rc;
 
 use super::diagnostic::{Fault, Origin, Report, Source};
+use super::member::{Member, split_member, transport};
+use super::operation::text::sip_uri;
 use super::table::Placed;
 use super::text;
-use super::{Destination, Health, State};
+use super::{HealthSettings, State};
 
 /// What Kamailio's reader takes of a line at once, in octets.
 const LINE_LIMIT: usize = 1023;
-/// Flag bits: inactive (1) and disabled (4) take no work; trying (2),
-/// probing (8), no DNS (16) and no ping (32) change nothing here. None means
-/// that a destination drains.
+/// Flag bits: inactive (1) and disabled (4) take no work, no ping (32) is not
+/// probed; trying (2), probing (8) and no DNS (16) change nothing here. None
+/// means that a destination drains.
 const FLAG_INACTIVE: u32 = 1;
 const FLAG_DISABLED: u32 = 4;
+const FLAG_NO_PING: u32 = 32;
 const FLAGS_KNOWN: u32 = 63;
 
-/// One line: a destination and the set it belongs to.
+/// One line: a member and the set it belongs to.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) set: u32,
-    pub(super) destination: Placed<Destination>,
+    pub(super) member: Placed<Member>,
 }
 
 /// Whether a text is a `dispatcher.list` rather than TOML: its first entry
@@ -116,22 +119,30 @@ impl<'t> Line<'t> {
             return None;
         };
         let origin = Origin::File(self.source.clone(), place.clone());
-        let destination = self.uri(uri, &origin, report);
-        let state = self.field(2, report, flags);
+        let member = self.uri(uri, &origin, report);
+        let flags = self.field(2, report, flags).unwrap_or(0);
         let priority = self.field(3, report, priority);
-        let weight = self.attributes(report);
+        let (weight, from) = self.attributes(report);
         for (extra, place) in self.fields.iter().skip(5) {
             let fault = Fault::new(format!("`{extra}` is ignored"));
             let origin = Origin::File(self.source.clone(), place.clone());
             report.warning(&origin, fault.why("attributes hold no blanks"));
         }
-        let mut destination = destination?;
-        destination.state = state.unwrap_or(State::Active);
-        destination.priority = priority.unwrap_or(0);
-        destination.weight = weight.unwrap_or(1);
+        let disabled = flags & (FLAG_INACTIVE | FLAG_DISABLED) != 0;
+        let member = Member {
+            state: disabled.then_some(State::Disabled),
+            priority,
+            weight,
+            health: HealthSettings {
+                probe: (flags & FLAG_NO_PING != 0).then_some(false),
+                from,
+                ..HealthSettings::default()
+            },
+            ..member?
+        };
         Some(Entry {
             set,
-            destination: Placed::new(destination, origin),
+            member: Placed::new(member, origin),
         })
     }
 
@@ -150,37 +161,32 @@ impl<'t> Line<'t> {
     }
 
     /// The URI without its parameters: of those only `transport` counts.
-    fn uri(&self, uri: &str, origin: &Origin, report: &mut Report) -> Option<Destination> {
-        let (address, parameters) = report.check(origin, text::split_destination(uri))?;
+    fn uri(&self, uri: &str, origin: &Origin, report: &mut Report) -> Option<Member> {
+        let (host, parameters) = report.check(origin, split_member(uri))?;
         let mut good = true;
         for parameter in parameters {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
             if name.eq_ignore_ascii_case("transport") {
-                good &= report.check(origin, text::transport(value)).is_some();
+                good &= report.check(origin, transport(value)).is_some();
             } else if !name.eq_ignore_ascii_case("lr") {
                 let fault = Fault::new(format!("the URI parameter `{name}` is ignored"));
                 report.warning(origin, fault.help("weights are attributes: `weight=2`"));
             }
         }
         // The user part may hold `;` itself, the parameters cannot hold `@`.
-        let host = uri.rfind('@').unwrap_or(0);
-        let end = uri[host..].find(';').map_or(uri.len(), |at| host + at);
-        good.then(|| Destination {
-            uri: uri[..end].to_owned(),
-            address,
-            weight: 1,
-            priority: 0,
-            state: State::Active,
-            probe: None,
-            health: Health::Up,
-        })
+        let after = uri.rfind('@').unwrap_or(0);
+        let end = uri[after..].find(';').map_or(uri.len(), |at| after + at);
+        good.then(|| Member::at(&uri[..end], host))
     }
 
-    /// The weight among the attributes; the others are named in warnings.
-    fn attributes(&self, report: &mut Report) -> Option<u32> {
-        let (attributes, place) = self.fields.get(4)?;
+    /// The weight and the From of probes among the attributes; the others are
+    /// named in warnings.
+    fn attributes(&self, report: &mut Report) -> (Option<u32>, Option<String>) {
+        let Some((attributes, place)) = self.fields.get(4) else {
+            return (None, None);
+        };
         let origin = Origin::File(self.source.clone(), place.clone());
-        let (mut weight, mut relative) = (None, None);
+        let (mut weight, mut relative, mut from) = (None, None, None);
         for attribute in attributes
             .split(';')
             .filter(|attribute| !attribute.is_empty())
@@ -189,6 +195,7 @@ impl<'t> Line<'t> {
             match name {
                 "weight" => weight = report.check(&origin, text::weight(value)),
                 "rweight" => relative = report.check(&origin, text::weight(value)),
+                "ping_from" => from = report.check(&origin, sip_uri(value)),
                 _ => {
                     let fault = Fault::new(format!("the attribute `{name}` is ignored"));
                     report.warning(&origin, fault.why("Viaduct has no use for it"));
@@ -203,7 +210,7 @@ impl<'t> Line<'t> {
             ));
             report.warning(&origin, fault.why("a destination has one weight"));
         }
-        weight.or(relative)
+        (weight.or(relative), from)
     }
 }
 
@@ -214,9 +221,9 @@ fn priority(text: &str) -> Result<i32, Fault> {
     priority.ok_or_else(|| fault().help("give 0 to 2147483647"))
 }
 
-/// The state that the flags say. Bits that nobody has given a meaning are
-/// refused: they could mean that the destination is to take no work.
-fn flags(text: &str) -> Result<State, Fault> {
+/// The flags. Bits that nobody has given a meaning are refused: they could mean
+/// that the destination is to take no work.
+fn flags(text: &str) -> Result<u32, Fault> {
     let number = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(digits) => u32::from_str_radix(digits, 16),
         None => text.parse(),
@@ -224,8 +231,5 @@ fn flags(text: &str) -> Result<State, Fault> {
     let number = number.ok().filter(|flags| flags & !FLAGS_KNOWN == 0);
     let fault =
         || Fault::new(format!("`{text}` are no flags")).help("give 0 to 63, or 0x0 to 0x3f");
-    match number.ok_or_else(fault)? & (FLAG_INACTIVE | FLAG_DISABLED) {
-        0 => Ok(State::Active),
-        _ => Ok(State::Disabled),
-    }
+    number.ok_or_else(fault)
 }

@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use super::stateful::TIMERS;
 use super::text;
-use super::{Config, Destination, HashKey, Listener, Policy, Route, State};
+use super::{Config, Destination, HashKey, Listener, Named, Policy, Probe, Route, Set, State};
 
 /// Writes every setting, whether it was given or is a default.
 pub fn to_toml(config: &Config) -> String {
@@ -37,27 +37,15 @@ fn write_config(out: &mut String, config: &Config) -> fmt::Result {
         writeln!(out, "secret-file = {}", string(&path.to_string_lossy()))?;
     }
     writeln!(out, "allow-next-hop = {}", list(&config.allowed_next_hops))?;
+    let stop_timeout = time(config.stop_timeout);
+    writeln!(out, "stop-timeout = {stop_timeout}")?;
     write_stateful(out, config)?;
+    write_operation(out, config)?;
     for listener in &config.listeners {
         write_listener(out, listener)?;
     }
     for set in &config.sets {
-        writeln!(out, "\n[[set]]")?;
-        writeln!(out, "name = {}", string(&set.name))?;
-        writeln!(out, "policy = {}", string(text::policy_name(set.policy)))?;
-        // The other policies would warn of a key that has no effect.
-        if set.policy == Policy::Hash || set.hash_key != HashKey::CallId {
-            let key = text::hash_key_name(&set.hash_key);
-            writeln!(out, "hash-key = {}", string(&key))?;
-        }
-        writeln!(out, "destinations = [")?;
-        for destination in &set.destinations {
-            writeln!(out, "    {},", destination_value(destination))?;
-        }
-        writeln!(out, "]")?;
-        if !set.member_sources.is_empty() {
-            writeln!(out, "member-sources = {}", list(&set.member_sources))?;
-        }
+        write_set(out, set)?;
     }
     config
         .routes
@@ -102,6 +90,95 @@ fn write_stateful(out: &mut String, config: &Config) -> fmt::Result {
     Ok(())
 }
 
+fn write_operation(out: &mut String, config: &Config) -> fmt::Result {
+    let Config {
+        admin, mirror, log, ..
+    } = config;
+    writeln!(out, "\n[admin]")?;
+    if let Some(socket) = &admin.socket {
+        writeln!(out, "socket = {}", string(&socket.to_string_lossy()))?;
+    }
+    writeln!(out, "listen = {}", list(&admin.listen))?;
+    if let Some(path) = &admin.token_file {
+        writeln!(out, "token-file = {}", string(&path.to_string_lossy()))?;
+    }
+    if let Some(mirror) = mirror {
+        writeln!(out, "\n[mirror]")?;
+        writeln!(out, "to = {}", string(&mirror.to.to_string()))?;
+        let sample = text::sample_name(mirror.sample);
+        writeln!(out, "sample = {}", string(&sample))?;
+        writeln!(out, "id = {}", mirror.id)?;
+        if let Some(key) = &mirror.key {
+            writeln!(out, "key = {}", string(key))?;
+        }
+    }
+    writeln!(out, "\n[log]")?;
+    let format = text::log_format_name(log.format);
+    writeln!(out, "format = {}", string(format))?;
+    writeln!(out, "level = {}", string(text::log_level_name(log.level)))
+}
+
+fn write_set(out: &mut String, set: &Set) -> fmt::Result {
+    writeln!(out, "\n[[set]]")?;
+    writeln!(out, "name = {}", string(&set.name))?;
+    writeln!(out, "policy = {}", string(text::policy_name(set.policy)))?;
+    // The other policies would warn of a key that has no effect.
+    if set.policy == Policy::Hash || set.hash_key != HashKey::CallId {
+        let key = text::hash_key_name(&set.hash_key);
+        writeln!(out, "hash-key = {}", string(&key))?;
+    }
+    let when = text::when_all_down_name(set.when_all_down);
+    writeln!(out, "when-all-down = {}", string(when))?;
+    let common = common_probe(set);
+    writeln!(out, "health = {}", health_value(common.as_ref()))?;
+    writeln!(out, "destinations = [")?;
+    let destinations = set.destinations.iter().map(Entry::of_destination);
+    for entry in destinations.chain(set.named.iter().map(Entry::of_name)) {
+        writeln!(out, "    {},", entry.value(common.as_ref()))?;
+    }
+    writeln!(out, "]")?;
+    if !set.member_sources.is_empty() {
+        writeln!(out, "member-sources = {}", list(&set.member_sources))?;
+    }
+    Ok(())
+}
+
+/// What a set can say of the probes of its members: what the first of them
+/// says. A member cannot take back a URI, so that one is left to the members
+/// where not all have it.
+fn common_probe(set: &Set) -> Option<Probe> {
+    let destinations = set.destinations.iter().map(|each| &each.probe);
+    let all = destinations.chain(set.named.iter().map(|each| &each.probe));
+    let mut probes = all.filter_map(Option::as_deref);
+    let mut common = probes.next()?.clone();
+    for probe in probes {
+        common.from = common.from.filter(|_| probe.from.is_some());
+        common.request_uri = common.request_uri.filter(|_| probe.request_uri.is_some());
+    }
+    Some(common)
+}
+
+fn health_value(probe: Option<&Probe>) -> Value {
+    let Some(probe) = probe else {
+        return string("off");
+    };
+    let uris = [("from", &probe.from), ("request-uri", &probe.request_uri)];
+    let uris = uris.into_iter().filter_map(|(key, uri)| {
+        let uri = uri.as_deref()?;
+        Some((key, string(uri)))
+    });
+    let table = [
+        ("interval", time(probe.interval)),
+        ("timeout", time(probe.timeout)),
+        ("down-after", Value::from(probe.down_after)),
+        ("up-after", Value::from(probe.up_after)),
+        ("accept", list(&probe.accept)),
+        ("slow-start", time(probe.slow_start)),
+    ];
+    let table = table.into_iter().chain(uris);
+    Value::Table(table.map(|(key, value)| (key.to_owned(), value)).collect())
+}
+
 fn write_listener(out: &mut String, listener: &Listener) -> fmt::Result {
     writeln!(out, "\n[[listener]]")?;
     writeln!(out, "name = {}", string(&listener.name))?;
@@ -120,27 +197,63 @@ fn write_listener(out: &mut String, listener: &Listener) -> fmt::Result {
     Ok(())
 }
 
-/// The URI alone where it says all, else a table with what it leaves out.
-fn destination_value(destination: &Destination) -> Value {
-    let uri = Value::String(destination.uri.clone());
-    let mut table = Table::new();
-    let written = text::destination_text(&destination.uri).ok();
-    let written = written.as_ref();
-    if written.is_none_or(|w| w.weight.is_none()) && destination.weight != 1 {
-        table.insert("weight".to_owned(), destination.weight.into());
+/// A member of a set, whether it is given by address or by name.
+struct Entry<'c> {
+    uri: &'c str,
+    weight: Option<u32>,
+    priority: i32,
+    state: State,
+    probe: Option<&'c Probe>,
+}
+
+impl<'c> Entry<'c> {
+    fn of_destination(destination: &'c Destination) -> Self {
+        Self {
+            uri: &destination.uri,
+            weight: Some(destination.weight).filter(|weight| *weight != 1),
+            priority: destination.priority,
+            state: destination.state,
+            probe: destination.probe.as_deref(),
+        }
     }
-    if written.is_none_or(|w| w.priority.is_none()) && destination.priority != 0 {
-        table.insert("priority".to_owned(), destination.priority.into());
+
+    fn of_name(named: &'c Named) -> Self {
+        Self {
+            uri: &named.uri,
+            weight: named.weight,
+            priority: named.priority,
+            state: named.state,
+            probe: named.probe.as_deref(),
+        }
     }
-    if written.is_none_or(|w| w.state.is_none()) && destination.state != State::Active {
-        let state = text::state_name(destination.state).to_owned();
-        table.insert("state".to_owned(), Value::String(state));
+
+    /// The URI alone where it says all, else a table with what it leaves out;
+    /// the set says how its members are probed in `common`.
+    fn value(&self, common: Option<&Probe>) -> Value {
+        let uri = string(self.uri);
+        let mut table = Table::new();
+        let mut add = |key: &str, value| table.insert(key.to_owned(), value);
+        let written = text::member(self.uri).ok();
+        let written = written.as_ref();
+        let in_uri = written.is_some_and(|written| written.weight.is_some());
+        if let Some(weight) = self.weight.filter(|_| !in_uri) {
+            add("weight", weight.into());
+        }
+        if written.is_none_or(|w| w.priority.is_none()) && self.priority != 0 {
+            add("priority", self.priority.into());
+        }
+        if written.is_none_or(|w| w.state.is_none()) && self.state != State::Active {
+            add("state", string(text::state_name(self.state)));
+        }
+        if self.probe != common {
+            add("health", health_value(self.probe));
+        }
+        if table.is_empty() {
+            return uri;
+        }
+        table.insert("uri".to_owned(), uri);
+        Value::Table(table)
     }
-    if table.is_empty() {
-        return uri;
-    }
-    table.insert("uri".to_owned(), uri);
-    Value::Table(table)
 }
 
 fn write_route(out: &mut String, config: &Config, route: &Route) -> fmt::Result {

@@ -11,16 +11,18 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::diagnostic::{Fault, Origin, Report, Source};
+use super::member::Member;
 use super::merge::Settings;
 use super::methods;
+use super::operation::{HealthSettings, OperationDraft};
 use super::stateful::StatefulDraft;
 use super::table::{Item, Placed, Section};
 use super::text;
 use super::{
-    Advertise, BATCHES, Destination, HashKey, Policy, RATES, SECOND_CHANCES, WAITS, WORKERS,
+    Advertise, BATCHES, HashKey, Policy, RATES, SECOND_CHANCES, WAITS, WORKERS, WhenAllDown,
 };
 
-pub(super) const TOP_LEVEL: [&str; 31] = [
+pub(super) const TOP_LEVEL: [&str; 37] = [
     "listen",
     "advertise",
     "workers",
@@ -51,8 +53,15 @@ pub(super) const TOP_LEVEL: [&str; 31] = [
     "timers",
     "accounting",
     "on-failure",
+    "health",
+    "when-all-down",
+    "stop-timeout",
+    "admin",
+    "mirror",
+    "log",
     "listener",
 ];
+
 /// The file as read.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
@@ -65,6 +74,7 @@ pub(super) struct Draft {
     pub(super) hash_key: Option<Placed<HashKey>>,
     pub(super) settings: Settings,
     pub(super) stateful: StatefulDraft,
+    pub(super) operation: OperationDraft,
     /// `None`: nothing is written about sets, good or bad.
     pub(super) sets: Option<Vec<SetDraft>>,
     pub(super) routes: Vec<RouteDraft>,
@@ -105,13 +115,15 @@ pub(super) struct SetDraft {
     pub(super) hash_key: Option<Placed<HashKey>>,
     pub(super) members: Members,
     pub(super) member_sources: Vec<IpNet>,
+    pub(super) health: Option<Placed<HealthSettings>>,
+    pub(super) when_all_down: Option<WhenAllDown>,
 }
 
 /// Where the destinations of a set are written.
 #[derive(Debug)]
 pub(super) enum Members {
     /// In the file or in flags.
-    Here(Vec<Placed<Destination>>),
+    Here(Vec<Placed<Member>>),
     /// In a `dispatcher.list`, under this set id or the lowest one.
     List(Placed<PathBuf>, Option<u32>),
 }
@@ -147,6 +159,7 @@ pub(super) fn read(source: &Rc<Source>, report: &mut Report) -> Option<Draft> {
     let hash_key = parse(&mut top, "hash-key", text::hash_key, report);
     let settings = settings(&mut top, report);
     let stateful = StatefulDraft::take(&mut top, report);
+    let operation = OperationDraft::take(&mut top, report);
     let sets = top.sections("set", "[[set]]", report);
     let sets = sets
         .into_iter()
@@ -165,6 +178,7 @@ pub(super) fn read(source: &Rc<Source>, report: &mut Report) -> Option<Draft> {
         hash_key,
         settings,
         stateful,
+        operation,
         sets: has_sets.then_some(sets),
         routes,
     })
@@ -220,7 +234,11 @@ fn settings(top: &mut Section<'_>, report: &mut Report) -> Settings {
     }
 }
 
-fn boolean(section: &mut Section<'_>, key: &'static str, report: &mut Report) -> Option<bool> {
+pub(super) fn boolean(
+    section: &mut Section<'_>,
+    key: &'static str,
+    report: &mut Report,
+) -> Option<bool> {
     section.take(key).and_then(|item| item.boolean(report))
 }
 
@@ -265,6 +283,8 @@ fn set(mut section: Section<'_>, report: &mut Report) -> Option<SetDraft> {
     let hash_key = parse(&mut section, "hash-key", text::hash_key, report);
     let members = members(&mut section, report);
     let member_sources = parse_all(&mut section, "member-sources", text::network, report);
+    let health = HealthSettings::take(&mut section, report);
+    let when_all_down = parse(&mut section, "when-all-down", text::when_all_down, report);
     section.finish(&TOP_LEVEL, report);
     Some(SetDraft {
         name: name?,
@@ -272,6 +292,8 @@ fn set(mut section: Section<'_>, report: &mut Report) -> Option<SetDraft> {
         hash_key,
         members,
         member_sources: values(member_sources),
+        health,
+        when_all_down: when_all_down.map(|choice| choice.value),
     })
 }
 
@@ -302,55 +324,36 @@ fn members(section: &mut Section<'_>, report: &mut Report) -> Members {
         }
         (Some(item), None) => {
             let items = item.one_or_many(report).into_iter();
-            return Members::Here(items.filter_map(|item| destination(item, report)).collect());
+            return Members::Here(items.filter_map(|item| member(item, report)).collect());
         }
     }
     Members::Here(Vec::new())
 }
 
-fn destination(item: Item<'_>, report: &mut Report) -> Option<Placed<Destination>> {
+fn member(item: Item<'_>, report: &mut Report) -> Option<Placed<Member>> {
     if !item.is_table() {
-        return item.parse(text::destination, report);
+        return item.parse(text::member, report);
     }
     let mut section = item.section("a destination", report)?;
-    let uri = section
+    let member = section
         .require("uri", report)
-        .and_then(|item| item.text(report));
+        .and_then(|item| item.parse(text::member, report));
     let weight = with_origin(section.take("weight"), |item| {
         item.integer(text::WEIGHTS, report)
     });
     let priority = section.take("priority");
     let priority = with_origin(priority, |item| item.integer(i32::MIN..=i32::MAX, report));
-    let state = section.take("state");
-    let state = with_origin(state, |item| Some(item.parse(text::state, report)?.value));
+    let state = parse(&mut section, "state", text::state, report);
+    let health = HealthSettings::take(&mut section, report);
     let origin = section.origin.clone();
     section.finish(&TOP_LEVEL, report);
 
-    let uri = uri?;
-    let written = report.check(&uri.origin, text::destination_text(&uri.value))?;
-    let mut destination = report.check(&uri.origin, text::destination(&uri.value))?;
-    add(
-        "weight",
-        weight,
-        written.weight.is_some(),
-        &mut destination.weight,
-        report,
-    );
-    add(
-        "priority",
-        priority,
-        written.priority.is_some(),
-        &mut destination.priority,
-        report,
-    );
-    add(
-        "state",
-        state,
-        written.state.is_some(),
-        &mut destination.state,
-        report,
-    );
-    Some(Placed::new(destination, origin))
+    let mut member = member?.value;
+    add("weight", weight, &mut member.weight, report);
+    add("priority", priority, &mut member.priority, report);
+    add("state", state, &mut member.state, report);
+    member.health = health.map(|health| health.value).unwrap_or_default();
+    Some(Placed::new(member, origin))
 }
 
 fn with_origin<'i, T>(
@@ -363,15 +366,14 @@ fn with_origin<'i, T>(
 }
 
 /// Sets a field from its key, which must not stand in the URI too.
-fn add<T>(key: &str, given: Option<Placed<T>>, in_uri: bool, field: &mut T, report: &mut Report) {
+fn add<T>(key: &str, given: Option<Placed<T>>, field: &mut Option<T>, report: &mut Report) {
     let Some(given) = given else {
         return;
     };
-    if in_uri {
+    if field.replace(given.value).is_some() {
         let fault = Fault::new(format!("`{key}` is given here and in the URI"));
         report.error(&given.origin, fault.help("keep one of them"));
     }
-    *field = given.value;
 }
 
 fn route(mut section: Section<'_>, report: &mut Report) -> Option<RouteDraft> {

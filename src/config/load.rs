@@ -7,10 +7,12 @@ use std::path::Path;
 use super::diagnostic::{Diagnostic, Fault, Origin, Report};
 use super::dispatcher_list;
 use super::file::{self, Draft};
+use super::member::Member;
 use super::merge::{self, Overrides, Reader};
+use super::operation::OperationDraft;
 use super::table::Placed;
 use super::validate;
-use super::{AccountingTarget, Config, Destination, HashKey, Policy, Set, WhenAllDown};
+use super::{AccountingTarget, Config, HashKey, Policy, Set};
 
 /// The outcome of [`load`].
 #[derive(Debug)]
@@ -38,7 +40,14 @@ pub fn load(file: Option<&Path>, overrides: &Overrides) -> Loaded {
     if let Some(config) = &mut loaded.config {
         // So that the effective configuration means the same anywhere.
         let absolute = |path| std::path::absolute(&path).unwrap_or(path);
-        config.secret_file = config.secret_file.take().map(absolute);
+        let admin = &mut config.admin;
+        for path in [
+            &mut config.secret_file,
+            &mut admin.socket,
+            &mut admin.token_file,
+        ] {
+            *path = path.take().map(absolute);
+        }
         if let Some(accounting) = &mut config.stateful.accounting {
             match &mut accounting.target {
                 AccountingTarget::File(path) | AccountingTarget::Socket(path) => {
@@ -95,25 +104,30 @@ pub fn load_list(file: &Path) -> LoadedList {
     let origin = Origin::Flag("--dispatcher-list");
     let reader = |path: &Path| std::fs::read(path);
     let entries = merge::list_entries(file, &origin, &reader, &mut report).unwrap_or_default();
-    let mut by_id: BTreeMap<u32, Vec<Placed<Destination>>> = BTreeMap::new();
+    let mut by_id: BTreeMap<u32, Vec<Placed<Member>>> = BTreeMap::new();
     for entry in entries {
-        by_id.entry(entry.set).or_default().push(entry.destination);
+        by_id.entry(entry.set).or_default().push(entry.member);
     }
+    let operation = OperationDraft::default();
+    let probes = operation.probes(None, &mut report);
     let mut sets = Vec::new();
-    for (id, destinations) in by_id {
-        let name = Placed::new(id.to_string(), destinations[0].origin.clone());
-        validate::destinations(&name, Policy::Hash, &destinations, &[], &mut report);
-        sets.push(Set {
+    for (id, members) in by_id {
+        let name = Placed::new(id.to_string(), members[0].origin.clone());
+        validate::members(&name, Policy::Hash, &members, &[], &mut report);
+        let mut set = Set {
             name: name.value,
             policy: Policy::Hash,
             hash_key: HashKey::CallId,
-            destinations: destinations
-                .into_iter()
-                .map(|placed| placed.value)
-                .collect(),
+            destinations: Vec::new(),
+            named: Vec::new(),
             member_sources: Vec::new(),
-            when_all_down: WhenAllDown::Forward,
-        });
+            when_all_down: operation.when_all_down(None),
+        };
+        for member in members {
+            let probe = probes.of(&member, &mut report);
+            member.value.join(&mut set, probe);
+        }
+        sets.push(set);
     }
     let sets = (report.errors() == 0).then_some(sets);
     LoadedList {

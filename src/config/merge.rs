@@ -15,13 +15,12 @@ use ipnet::IpNet;
 use super::diagnostic::{Fault, Origin, Report, Source};
 use super::dispatcher_list::{self, Entry};
 use super::file::{Draft, ListenerDraft, Members, SetDraft};
+use super::member::Member;
+use super::operation::{OperationDraft, OperationSettings};
 use super::stateful::StatefulDraft;
 use super::table::Placed;
 use super::validate;
-use super::{
-    Admin, Advertise, Config, Destination, Gso, HashKey, Log, Policy, Set, StatefulSettings, Steer,
-    WhenAllDown,
-};
+use super::{Advertise, Config, Gso, HashKey, Policy, Set, StatefulSettings, Steer};
 
 /// What to take where neither flag nor file says otherwise.
 const DEFAULT_BATCH: usize = 256;
@@ -33,9 +32,6 @@ const DEFAULT_BUFFER: usize = 4 << 20;
 const DEFAULT_REPLY_RATE: u32 = 100;
 /// As long as a call may ring: Timer C (RFC 3261 §16.6 item 11).
 const DEFAULT_SECOND_CHANCE: Duration = Duration::from_secs(180);
-/// As long as a transaction may take that nobody answers: Timer B (RFC 3261
-/// §17.1.1.2).
-const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(32);
 /// The name of the set that flags make.
 const FLAG_SET: &str = "default";
 
@@ -87,8 +83,8 @@ pub struct Overrides {
     pub listen: Vec<SocketAddr>,
     /// What the one listener advertises.
     pub advertise: Option<Advertise>,
-    /// Destinations of one set instead of the sets of the file.
-    pub to: Vec<Destination>,
+    /// Members of one set instead of the sets of the file.
+    pub to: Vec<Member>,
     /// A `dispatcher.list` with the destinations of that set.
     pub dispatcher_list: Option<PathBuf>,
     /// The set id to take from it; the lowest where none is given.
@@ -99,6 +95,8 @@ pub struct Overrides {
     pub hash_key: Option<HashKey>,
     /// What is relayed with a transaction, and how.
     pub stateful: StatefulSettings,
+    /// Probes, the admin API, the mirror, logs.
+    pub operation: OperationSettings,
     /// The rest.
     pub settings: Settings,
 }
@@ -127,9 +125,11 @@ pub(super) fn merge(
 
     let policy = from_flag("--policy", overrides.policy).or(draft.policy);
     let hash_key = from_flag("--hash-key", overrides.hash_key.clone()).or(draft.hash_key);
+    let operation = OperationDraft::of_flags(&overrides.operation).over(draft.operation);
+    operation.check_health(report);
     let mut sets = Vec::new();
     for set in set_drafts(overrides, draft.sets, report) {
-        let destinations = destinations(set.members, base, reader, report);
+        let members = members(set.members, base, reader, report);
         let default = || Placed::new(Policy::Hash, Origin::Nowhere);
         let policy = set
             .policy
@@ -142,26 +142,29 @@ pub(super) fn merge(
             .or_else(|| hash_key.clone())
             .unwrap_or_else(default);
         validate::choice(&set.name.value, policy.value, &hash_key, own_key, report);
-        validate::destinations(&set.name, policy.value, &destinations, &listeners, report);
-        sets.push(Placed::new(
-            Set {
-                name: set.name.value,
-                policy: policy.value,
-                hash_key: hash_key.value,
-                destinations: destinations
-                    .into_iter()
-                    .map(|placed| placed.value)
-                    .collect(),
-                member_sources: set.member_sources,
-                when_all_down: WhenAllDown::default(),
-            },
-            set.name.origin,
-        ));
+        validate::members(&set.name, policy.value, &members, &listeners, report);
+        let mut made = Set {
+            name: set.name.value,
+            policy: policy.value,
+            hash_key: hash_key.value,
+            destinations: Vec::new(),
+            named: Vec::new(),
+            member_sources: set.member_sources,
+            when_all_down: operation.when_all_down(set.when_all_down),
+        };
+        let probes = operation.probes(set.health, report);
+        for member in members {
+            let probe = probes.of(&member, report);
+            member.value.join(&mut made, probe);
+        }
+        sets.push(Placed::new(made, set.name.origin));
     }
     let routes = validate::routes(draft.routes, &sets, &listeners, report);
     let stateful = StatefulDraft::of_flags(&overrides.stateful).over(draft.stateful);
     let stateful = stateful.finish(base, &sets, report);
     validate::sets(&sets, &routes, &stateful.on_failure, report);
+    let admin = operation.admin(base, report);
+    let mirror = operation.mirror(&listeners, report);
 
     let config = Config {
         listeners,
@@ -206,10 +209,10 @@ pub(super) fn merge(
             .or(file.second_chance)
             .unwrap_or(DEFAULT_SECOND_CHANCE),
         stateful,
-        admin: Admin::default(),
-        mirror: None,
-        log: Log::default(),
-        stop_timeout: DEFAULT_STOP_TIMEOUT,
+        admin,
+        mirror,
+        log: operation.log(),
+        stop_timeout: operation.stop_timeout(),
     };
     (report.errors() == 0).then_some(config)
 }
@@ -249,7 +252,7 @@ fn set_drafts(
         (origin, Members::List(path, overrides.set))
     } else if !overrides.to.is_empty() {
         let origin = Origin::Flag("--to");
-        let place = |to: &Destination| Placed::new(to.clone(), origin.clone());
+        let place = |to: &Member| Placed::new(to.clone(), origin.clone());
         (
             origin.clone(),
             Members::Here(overrides.to.iter().map(place).collect()),
@@ -271,19 +274,21 @@ fn set_drafts(
         hash_key: None,
         members,
         member_sources: Vec::new(),
+        health: None,
+        when_all_down: None,
     }]
 }
 
-/// The destinations of a set, from where they are written. A path in the
-/// file is relative to the file.
-fn destinations(
+/// The members of a set, from where they are written. A path in the file is
+/// relative to the file.
+fn members(
     members: Members,
     base: &Path,
     reader: Reader<'_>,
     report: &mut Report,
-) -> Vec<Placed<Destination>> {
+) -> Vec<Placed<Member>> {
     let (path, id) = match members {
-        Members::Here(destinations) => return destinations,
+        Members::Here(members) => return members,
         Members::List(path, id) => (path, id),
     };
     let file = match path.origin {
@@ -297,10 +302,10 @@ fn destinations(
     let Some(wanted) = id.or(lowest) else {
         return Vec::new();
     };
-    let ours = |entry: Entry| (entry.set == wanted).then_some(entry.destination);
+    let ours = |entry: Entry| (entry.set == wanted).then_some(entry.member);
     let mut ids: Vec<u32> = entries.iter().map(|entry| entry.set).collect();
-    let destinations: Vec<_> = entries.into_iter().filter_map(ours).collect();
-    if destinations.is_empty() {
+    let members: Vec<_> = entries.into_iter().filter_map(ours).collect();
+    if members.is_empty() {
         ids.sort_unstable();
         ids.dedup();
         let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
@@ -310,7 +315,7 @@ fn destinations(
             fault.help(format!("it has {}", ids.join(", "))),
         );
     }
-    destinations
+    members
 }
 
 /// The entries of a `dispatcher.list`; a list without any is an error.

@@ -1,7 +1,7 @@
 //! The validated configuration: what every other room reads.
 //!
-//! A [`Config`] is complete and consistent by construction: addresses are
-//! resolved, names are unique, every rule names a set that exists. Whatever
+//! A [`Config`] is complete and consistent by construction: defaults are
+//! filled in, names are unique, every rule names a set that exists. Whatever
 //! can be wrong is found while it is built, with file, line and column.
 
 mod diagnostic;
@@ -9,6 +9,7 @@ mod dispatcher_list;
 mod effective;
 mod file;
 mod load;
+mod member;
 mod merge;
 mod methods;
 mod names;
@@ -27,12 +28,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 pub use diagnostic::{Diagnostic, Fault, Location, Severity};
 pub use effective::to_toml;
 pub use load::{Loaded, LoadedList, is_list, load, load_list, load_with};
+pub use member::Member;
 pub use merge::{Overrides, Settings};
-pub use operation::{Accept, Admin, Health, Log, LogFormat, LogLevel, Mirror, Probe, WhenAllDown};
+pub use operation::{
+    Accept, Admin, Health, HealthSettings, Log, LogFormat, LogLevel, Mirror, OperationSettings,
+    PROBES_IN_A_ROW, Probe, WhenAllDown,
+};
 pub use restart::needs_restart;
 pub use stateful::{
     Accounting, AccountingTarget, OnFailure, Stateful, StatefulSettings, TRANSACTIONS, Timers,
@@ -179,6 +185,9 @@ pub struct Set {
     pub hash_key: HashKey,
     /// The destinations in the order of the file.
     pub destinations: Vec<Destination>,
+    /// Those that are given by name, in the order of the file; whoever runs
+    /// the configuration adds their addresses behind `destinations`.
+    pub named: Vec<Named>,
     /// Sources that count as members beside the destinations' addresses.
     pub member_sources: Vec<IpNet>,
     /// What becomes of new work when every active destination is down.
@@ -237,8 +246,30 @@ pub struct Destination {
     pub health: Health,
 }
 
+/// A name among the members of a set: each address that it stands for is a
+/// destination of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The URI as the operator wrote it; from a `dispatcher.list`, without
+    /// its parameters.
+    pub uri: String,
+    /// The name, in lower case.
+    pub host: String,
+    /// The port; without one, SRV `_sip._udp` is asked first (RFC 3263 §4.2).
+    pub port: Option<u16>,
+    /// The weight of each address; where none is given, that of SRV, or 1.
+    pub weight: Option<u32>,
+    /// The priority of the addresses; those of SRV rank below it.
+    pub priority: i32,
+    /// Administrative state of all of them.
+    pub state: State,
+    /// How each of them is probed; `None`: not at all.
+    pub probe: Option<Arc<Probe>>,
+}
+
 /// Administrative state of a destination.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum State {
     /// Takes work.
     Active,

@@ -2,7 +2,7 @@
 
 use super::diagnostic::Fault;
 use super::text::is_token;
-use super::{Gso, HashKey, Policy, State, Steer};
+use super::{Gso, HashKey, LogFormat, LogLevel, Policy, State, Steer, WhenAllDown};
 
 const POLICIES: [(&str, Policy); 4] = [
     ("hash", Policy::Hash),
@@ -25,8 +25,20 @@ const STATES: [(&str, State); 3] = [
 ];
 const GSO: [(&str, Gso); 3] = [("pad", Gso::Pad), ("exact", Gso::Exact), ("off", Gso::Off)];
 
+const WHEN_ALL_DOWN: [(&str, WhenAllDown); 2] = [
+    ("forward", WhenAllDown::Forward),
+    ("reply", WhenAllDown::Reply),
+];
+const LOG_FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+const LOG_LEVELS: [(&str, LogLevel); 4] = [
+    ("error", LogLevel::Error),
+    ("warn", LogLevel::Warn),
+    ("info", LogLevel::Info),
+    ("debug", LogLevel::Debug),
+];
+
 /// Reads `active`, `draining` or `disabled`.
-pub(super) fn state(text: &str) -> Result<State, Fault> {
+pub fn state(text: &str) -> Result<State, Fault> {
     one_of("state", text, &STATES)
 }
 
@@ -53,6 +65,51 @@ pub fn gso(text: &str) -> Result<Gso, Fault> {
 /// How a value of `gso` is written.
 pub fn gso_name(gso: Gso) -> &'static str {
     name_of(&gso, &GSO)
+}
+
+/// How the values of `when-all-down` are written.
+pub fn when_all_down_names() -> [&'static str; 2] {
+    WHEN_ALL_DOWN.map(|(name, _)| name)
+}
+
+/// Reads a value of `when-all-down`.
+pub fn when_all_down(text: &str) -> Result<WhenAllDown, Fault> {
+    one_of("value of when-all-down", text, &WHEN_ALL_DOWN)
+}
+
+/// How a value of `when-all-down` is written.
+pub fn when_all_down_name(choice: WhenAllDown) -> &'static str {
+    name_of(&choice, &WHEN_ALL_DOWN)
+}
+
+/// How the forms of the log are written.
+pub fn log_format_names() -> [&'static str; 2] {
+    LOG_FORMATS.map(|(name, _)| name)
+}
+
+/// Reads the form of the log.
+pub fn log_format(text: &str) -> Result<LogFormat, Fault> {
+    one_of("format of the log", text, &LOG_FORMATS)
+}
+
+/// How the form of the log is written.
+pub fn log_format_name(format: LogFormat) -> &'static str {
+    name_of(&format, &LOG_FORMATS)
+}
+
+/// How the levels of the log are written.
+pub fn log_level_names() -> [&'static str; 4] {
+    LOG_LEVELS.map(|(name, _)| name)
+}
+
+/// Reads a level of the log.
+pub fn log_level(text: &str) -> Result<LogLevel, Fault> {
+    one_of("level of the log", text, &LOG_LEVELS)
+}
+
+/// How a level of the log is written.
+pub fn log_level_name(level: LogLevel) -> &'static str {
+    name_of(&level, &LOG_LEVELS)
 }
 
 /// Reads the name of what decides which worker a datagram goes to.
@@ -92,7 +149,8 @@ pub fn policy_name(policy: Policy) -> &'static str {
 }
 
 /// How a state is written.
-pub(super) fn state_name(state: State) -> &'static str {
+#[must_use]
+pub fn state_name(state: State) -> &'static str {
     name_of(&state, &STATES)
 }
 

@@ -28,7 +28,7 @@ pub fn needs_restart(running: &Config, asked: &Config) -> Vec<&'static str> {
         stateful,
         admin,
         mirror,
-        log,
+        log: _,
         stop_timeout: _,
     } = running;
     let Stateful {
@@ -61,7 +61,6 @@ pub fn needs_restart(running: &Config, asked: &Config) -> Vec<&'static str> {
         ("transactions", *transactions != asked.stateful.transactions),
         ("admin", *admin != asked.admin),
         ("mirror", *mirror != asked.mirror),
-        ("log", *log != asked.log),
         ("accounting", *accounting != asked.stateful.accounting),
     ];
     let differs = differs.into_iter().filter(|(_, differs)| *differs);

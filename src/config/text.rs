@@ -1,9 +1,8 @@
 //! The small texts of a configuration: addresses, networks, sizes and names.
 //!
 //! Each function takes what one value of the file or one flag holds. Hosts
-//! are address literals; names are not resolved. IPv4-mapped IPv6 addresses
-//! become the IPv4 addresses they stand for, so that one destination has
-//! one address.
+//! are address literals. IPv4-mapped IPv6 addresses become the IPv4 addresses
+//! they stand for, so that one destination has one address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -12,15 +11,18 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net};
 
 use super::diagnostic::Fault;
+pub use super::member::{destination, member};
 use super::merge::DEFAULT_COALESCE;
 pub use super::methods::{method, stateful_method};
 pub use super::names::{
-    gso, gso_name, gso_names, hash_key, hash_key_name, policy, policy_name, policy_names, steer,
-    steer_name,
+    gso, gso_name, gso_names, hash_key, hash_key_name, log_format, log_format_name,
+    log_format_names, log_level, log_level_name, log_level_names, policy, policy_name,
+    policy_names, steer, steer_name, when_all_down, when_all_down_name, when_all_down_names,
 };
-pub(super) use super::names::{state, state_name};
+pub use super::names::{state, state_name};
+pub use super::operation::text::{admin_listen, collector, interval, sample, sample_name, timeout};
 pub use super::stateful::text::{accounting_target, failure, time, time_name, time_or_none, timer};
-use super::{Advertise, Destination, Health, State, WAITS};
+use super::{Advertise, WAITS};
 
 /// The port of SIP over UDP (RFC 3261 §18.1.1).
 pub const DEFAULT_PORT: u16 = 5060;
@@ -31,38 +33,32 @@ pub const WEIGHTS: RangeInclusive<u32> = 1..=1_000_000;
 /// Bounds of a socket buffer, in octets.
 pub const BUFFERS: RangeInclusive<u64> = 4096..=1 << 30;
 
-/// URI parameters that a destination may carry.
-const PARAMETERS: [&str; 5] = ["weight", "priority", "state", "transport", "lr"];
-
-/// Where to send, and what the URI's parameters say about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct DestinationText {
-    pub(super) address: SocketAddr,
-    pub(super) weight: Option<u32>,
-    pub(super) priority: Option<i32>,
-    pub(super) state: Option<State>,
-}
-
 /// Reads `host` or `host:port`; the port is 5060 unless given.
 pub fn address(text: &str) -> Result<SocketAddr, Fault> {
-    let (host, port) = host_port(text)?;
-    Ok(SocketAddr::new(
-        ip_literal(host)?,
-        port.unwrap_or(DEFAULT_PORT),
-    ))
+    address_or_port(text, DEFAULT_PORT)
+}
+
+/// The same with another `port` where none is given.
+pub(super) fn address_or_port(text: &str, port: u16) -> Result<SocketAddr, Fault> {
+    let (host, given) = host_port(text)?;
+    Ok(SocketAddr::new(ip_literal(host)?, given.unwrap_or(port)))
+}
+
+/// The same for an address that datagrams are sent to: that of `whom`.
+pub(super) fn peer(text: &str, port: u16, whom: &str) -> Result<SocketAddr, Fault> {
+    let address = address_or_port(text, port)?;
+    let ip = address.ip();
+    if ip.is_unspecified() || ip.is_multicast() || address.port() == 0 {
+        return Err(Fault::new(format!("`{text}` cannot be {whom}"))
+            .why("nothing can be sent to it")
+            .help(format!("give the address of {whom}")));
+    }
+    Ok(address)
 }
 
 /// Reads the address of a name server; the port is 53 unless given.
 pub fn resolver(text: &str) -> Result<SocketAddr, Fault> {
-    let (host, port) = host_port(text)?;
-    let address = SocketAddr::new(ip_literal(host)?, port.unwrap_or(DNS_PORT));
-    let ip = address.ip();
-    if ip.is_unspecified() || ip.is_multicast() || address.port() == 0 {
-        return Err(Fault::new(format!("`{text}` cannot be a name server"))
-            .why("no query can be sent to it")
-            .help("give the address of one name server"));
-    }
-    Ok(address)
+    peer(text, DNS_PORT, "a name server")
 }
 
 /// Reads the address of a listener; port 0 takes any free one.
@@ -100,109 +96,8 @@ pub fn advertise(text: &str) -> Result<Advertise, Fault> {
     Ok(Advertise { host, port })
 }
 
-/// Reads a destination given as `host`, `host:port` or a SIP URI.
-pub fn destination(text: &str) -> Result<Destination, Fault> {
-    let parsed = destination_text(text)?;
-    Ok(Destination {
-        uri: text.to_owned(),
-        address: parsed.address,
-        weight: parsed.weight.unwrap_or(1),
-        priority: parsed.priority.unwrap_or(0),
-        state: parsed.state.unwrap_or(State::Active),
-        probe: None,
-        health: Health::Up,
-    })
-}
-
-/// As [`destination`], but tells what was written from what is assumed.
-pub(super) fn destination_text(text: &str) -> Result<DestinationText, Fault> {
-    let (address, parameters) = split_destination(text)?;
-    let mut read = DestinationText {
-        address,
-        weight: None,
-        priority: None,
-        state: None,
-    };
-    for parameter in parameters {
-        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        match name.to_ascii_lowercase().as_str() {
-            "weight" => once(name, &mut read.weight, weight(value)?)?,
-            "priority" => once(name, &mut read.priority, priority(value)?)?,
-            "state" => once(name, &mut read.state, state(value)?)?,
-            "transport" => transport(value)?,
-            "lr" => {}
-            other => {
-                return Err(Fault::new(format!("unknown parameter `{name}`"))
-                    .suggest(other, &PARAMETERS)
-                    .or_help(|| format!("known are: {}", PARAMETERS.join(", "))));
-            }
-        }
-    }
-    Ok(read)
-}
-
-/// Splits a destination into its address and its parameters, unread.
-pub(super) fn split_destination(
-    text: &str,
-) -> Result<(SocketAddr, impl Iterator<Item = &str>), Fault> {
-    let rest = strip_scheme(text)?;
-    if rest.contains('?') {
-        return Err(Fault::new("a destination has no headers").help("leave out what follows `?`"));
-    }
-    // The user part may hold `;` itself (RFC 3261 §25.1); what follows cannot hold `@`.
-    let rest = rest.rsplit_once('@').map_or(rest, |(_user, rest)| rest);
-    let mut parts = rest.split(';');
-    let (host, port) = host_port(parts.next().unwrap_or_default())?;
-    let ip = ip_literal(host)?;
-    if ip.is_unspecified() || ip.is_multicast() {
-        return Err(Fault::new(format!("`{host}` cannot be a destination"))
-            .why("it does not name one host")
-            .help("give the address of one SIP server"));
-    }
-    let port = port.unwrap_or(DEFAULT_PORT);
-    if port == 0 {
-        return Err(Fault::new("port 0 cannot be a destination").help("leave it out for 5060"));
-    }
-    Ok((SocketAddr::new(ip, port), parts))
-}
-
-fn strip_scheme(text: &str) -> Result<&str, Fault> {
-    let Some((scheme, rest)) = text.split_once(':') else {
-        return Ok(text);
-    };
-    match scheme.to_ascii_lowercase().as_str() {
-        "sip" => Ok(rest),
-        "sips" | "tls" => Err(no_transport("TLS")),
-        "tcp" => Err(no_transport("TCP")),
-        "udp" => Err(Fault::new("`udp:` is no URI scheme").help(format!("write `{rest}`"))),
-        _ => Ok(text),
-    }
-}
-
-/// Accepts the value of a `transport` parameter if it is `udp`.
-pub(super) fn transport(value: &str) -> Result<(), Fault> {
-    if value.eq_ignore_ascii_case("udp") {
-        Ok(())
-    } else {
-        Err(no_transport(&value.to_ascii_uppercase()))
-    }
-}
-
-fn no_transport(name: &str) -> Fault {
-    Fault::new(format!("destinations over {name} are not supported"))
-        .why("Viaduct speaks SIP over UDP")
-        .help("give the destination's UDP address as `host:port` or `sip:host:port`")
-}
-
-fn once<T>(name: &str, slot: &mut Option<T>, value: T) -> Result<(), Fault> {
-    match slot.replace(value) {
-        None => Ok(()),
-        Some(_) => Err(Fault::new(format!("`{name}` is given twice"))),
-    }
-}
-
 /// Splits `host`, `host:port`, `[v6]` or `[v6]:port`; the host stays unread.
-fn host_port(text: &str) -> Result<(&str, Option<u16>), Fault> {
+pub(super) fn host_port(text: &str) -> Result<(&str, Option<u16>), Fault> {
     if text.parse::<Ipv6Addr>().is_ok() {
         return Err(
             Fault::new(format!("`{text}` is an IPv6 address without brackets"))
@@ -235,13 +130,13 @@ fn port_number(text: &str) -> Result<u16, Fault> {
     port.ok_or_else(|| Fault::new(format!("`{text}` is not a port")).help("give 1 to 65535"))
 }
 
-fn ip_literal(host: &str) -> Result<IpAddr, Fault> {
+pub(super) fn ip_literal(host: &str) -> Result<IpAddr, Fault> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(ip.to_canonical());
     }
     Err(if is_host_name(host) {
         Fault::new(format!("`{host}` is a name, not an address"))
-            .why("names are not resolved")
+            .why("names stand for destinations alone")
             .help("give an IPv4 address, or an IPv6 address in brackets")
     } else {
         Fault::new(format!("`{host}` is not an address"))
@@ -249,12 +144,13 @@ fn ip_literal(host: &str) -> Result<IpAddr, Fault> {
     })
 }
 
-/// Whether this is a host name (RFC 3261 §25.1, `hostname`): the last label
-/// begins with a letter, so that no broken IPv4 address passes.
-fn is_host_name(host: &str) -> bool {
+/// Whether this is a host name (RFC 3261 §25.1, `hostname`) of a length that
+/// DNS allows (RFC 1035 §2.3.4): the last label begins with a letter, so that
+/// no broken IPv4 address passes.
+pub(super) fn is_host_name(host: &str) -> bool {
     let label = |label: &str| {
         let octets = label.bytes();
-        !label.is_empty()
+        (1..=63).contains(&label.len())
             && !label.starts_with('-')
             && !label.ends_with('-')
             && octets
@@ -263,7 +159,9 @@ fn is_host_name(host: &str) -> bool {
     };
     let labels = host.strip_suffix('.').unwrap_or(host);
     let top = labels.rsplit('.').next().unwrap_or_default();
-    labels.split('.').all(label) && top.starts_with(|c: char| c.is_ascii_alphabetic())
+    labels.len() <= 253
+        && labels.split('.').all(label)
+        && top.starts_with(|c: char| c.is_ascii_alphabetic())
 }
 
 /// Reads a weight.
@@ -401,60 +299,6 @@ mod tests {
             assert!(address(text).is_err(), "{text}");
         }
         assert!(listen_address("224.0.0.1").is_err());
-    }
-
-    #[test]
-    fn destinations() {
-        let plain = |address: &str| DestinationText {
-            address: socket(address),
-            weight: None,
-            priority: None,
-            state: None,
-        };
-        let read = |text| destination_text(text);
-        assert_eq!(read("10.0.0.1"), Ok(plain("10.0.0.1:5060")));
-        assert_eq!(read("SIP:[::1]:5070"), Ok(plain("[::1]:5070")));
-        assert_eq!(
-            read("sip:bob;x=1:pw@10.0.0.1;lr;Transport=UDP"),
-            Ok(plain("10.0.0.1:5060"))
-        );
-        let full = DestinationText {
-            address: socket("10.0.0.1:5070"),
-            weight: Some(1_000_000),
-            priority: Some(-2),
-            state: Some(State::Disabled),
-        };
-        assert_eq!(
-            read("10.0.0.1:5070;WEIGHT=1000000;priority=-2;state=disabled"),
-            Ok(full)
-        );
-        let bad = [
-            "10.0.0.1;",
-            "10.0.0.1;weight",
-            "10.0.0.1;weight=0",
-            "10.0.0.1;weight=1000001",
-            "10.0.0.1;weight=1;weight=1",
-            "10.0.0.1;state=up",
-            "10.0.0.1;priority=x",
-            "10.0.0.1?subject=x",
-            "sips:10.0.0.1",
-            "tcp:10.0.0.1",
-            "udp:10.0.0.1",
-            "sip:",
-            "sip:a@",
-            "[::]",
-            "239.1.2.3",
-            "10.0.0.1:0",
-            "10.0.0.1;transport=sctp",
-            "tel:+49123",
-        ];
-        for text in bad {
-            assert!(read(text).is_err(), "{text}");
-        }
-        assert_eq!(
-            destination("10.0.0.1").map(|to| (to.weight, to.priority)),
-            Ok((1, 0))
-        );
     }
 
     #[test]

@@ -7,9 +7,10 @@ use ipnet::IpNet;
 
 use super::diagnostic::{Fault, Origin, Report};
 use super::file::{ListenerDraft, RouteDraft};
+use super::member::{Host, Member};
 use super::table::Placed;
 use super::text;
-use super::{Advertise, Destination, HashKey, Listener, OnFailure, Policy, Route, Set, State};
+use super::{Advertise, HashKey, Listener, OnFailure, Policy, Route, Set, State};
 
 /// A slot table names a destination by 16 bits, one value is left over.
 const MAX_DESTINATIONS: usize = 65_535;
@@ -155,19 +156,19 @@ pub(super) fn choice(
     }
 }
 
-/// Checks the destinations of a set against each other and the listeners.
-pub(super) fn destinations(
+/// Checks the members of a set against each other and the listeners.
+pub(super) fn members(
     set: &Placed<String>,
     policy: Policy,
-    destinations: &[Placed<Destination>],
+    members: &[Placed<Member>],
     listeners: &[Listener],
     report: &mut Report,
 ) {
-    if let Some(excess) = destinations.get(MAX_DESTINATIONS) {
+    if let Some(excess) = members.get(MAX_DESTINATIONS) {
         let fault = Fault::new(format!(
             "set `{}` has {} destinations",
             set.value,
-            destinations.len()
+            members.len()
         ));
         report.error(
             &excess.origin,
@@ -175,27 +176,30 @@ pub(super) fn destinations(
         );
     }
     let mut seen = BTreeMap::new();
-    for placed in destinations {
-        let destination = &placed.value;
-        if let Some(other) = seen.insert(destination.address, &destination.uri) {
-            let fault = Fault::new(format!(
-                "`{}` is in set `{}` twice",
-                destination.address, set.value
-            ))
-            .why(format!("`{other}` is the same address"))
-            .help("remove one; for a greater share give it a `weight`");
+    for placed in members {
+        let Member { uri, host, .. } = &placed.value;
+        if let Some(other) = seen.insert(host, uri) {
+            let fault = Fault::new(format!("`{host}` is in set `{}` twice", set.value))
+                .why(format!("`{other}` is the same"))
+                .help("remove one; for a greater share give it a `weight`");
             report.error(&placed.origin, fault);
         }
-        reachable(placed, listeners, report);
-        no_front_balancer(placed, listeners, report);
+        if let Host::Address(address) = *host {
+            reachable(address, &placed.origin, listeners, report);
+            no_front_balancer(address, &placed.origin, listeners, report);
+        }
     }
-    let active = |placed: &Placed<Destination>| placed.value.state == State::Active;
-    if !destinations.is_empty() && !destinations.iter().any(active) {
+    let active = |placed: &Placed<Member>| {
+        let state = placed.value.state;
+        state.is_none_or(|state| state == State::Active)
+    };
+    if !members.is_empty() && !members.iter().any(active) {
         let fault = Fault::new(format!("no destination of set `{}` is active", set.value))
             .why("its new requests will be answered with 503");
         report.warning(&set.origin, fault);
     }
-    let weighted = destinations.iter().find(|placed| placed.value.weight != 1);
+    let weighs = |placed: &&Placed<Member>| placed.value.weight.is_some_and(|weight| weight != 1);
+    let weighted = members.iter().find(weighs);
     if let (Policy::Kamailio, Some(weighted)) = (policy, weighted) {
         let fault = Fault::new("the weight has no effect with policy `kamailio`")
             .why("Kamailio's algorithm 0 gives all destinations the same share");
@@ -204,13 +208,12 @@ pub(super) fn destinations(
 }
 
 /// Checks that a destination is not ourselves and that we can send to it.
-fn reachable(placed: &Placed<Destination>, listeners: &[Listener], report: &mut Report) {
-    let address = placed.value.address;
+fn reachable(address: SocketAddr, origin: &Origin, listeners: &[Listener], report: &mut Report) {
     if let Some(own) = listeners.iter().find(|listener| is_own(listener, address)) {
         let fault = Fault::new(format!("`{address}` is our own listener `{}`", own.name))
             .why("requests would come back to us until Max-Forwards ends them")
             .help("name a SIP server behind us");
-        report.error(&placed.origin, fault);
+        report.error(origin, fault);
     }
     let same_family = |listener: &Listener| listener.address.is_ipv4() == address.is_ipv4();
     if !listeners.is_empty() && !listeners.iter().any(same_family) {
@@ -218,13 +221,17 @@ fn reachable(placed: &Placed<Destination>, listeners: &[Listener], report: &mut 
         let fault = Fault::new(format!("no listener can send to `{address}`"))
             .why(format!("none has an {family} address"))
             .help(format!("add an {family} listener"));
-        report.error(&placed.origin, fault);
+        report.error(origin, fault);
     }
 }
 
 /// Checks that a destination is not taken for a front balancer.
-fn no_front_balancer(placed: &Placed<Destination>, listeners: &[Listener], report: &mut Report) {
-    let address = placed.value.address;
+fn no_front_balancer(
+    address: SocketAddr,
+    origin: &Origin,
+    listeners: &[Listener],
+    report: &mut Report,
+) {
     let takes = |listener: &&Listener| {
         let mut networks = listener.proxy_protocol.iter();
         networks.any(|network| network.contains(&address.ip()))
@@ -236,12 +243,12 @@ fn no_front_balancer(placed: &Placed<Destination>, listeners: &[Listener], repor
         ))
         .why("what it sends there is dropped unless it begins with a PROXY protocol header")
         .help("name the front balancers alone in `proxy-protocol`");
-        report.warning(&placed.origin, fault);
+        report.warning(origin, fault);
     }
 }
 
 /// Whether a datagram to `address` would surely arrive at `listener`.
-fn is_own(listener: &Listener, address: SocketAddr) -> bool {
+pub(super) fn is_own(listener: &Listener, address: SocketAddr) -> bool {
     let bound = listener.address;
     let host = |ip: IpAddr| match ip {
         IpAddr::V4(ip) => ip.to_string(),

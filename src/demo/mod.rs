@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::config::{self, Config, Destination, Health, Overrides, Settings, State};
+use crate::config::{self, Config, Overrides, Settings, text};
 use crate::proxy::Secret;
 use crate::supervisor::Instance;
 use display::{Display, Scene};
@@ -168,14 +168,9 @@ impl Stage {
 /// The default configuration, but for its addresses, with few threads that
 /// are pinned nowhere: the demo is a guest on its machine.
 fn start_instance(servers: [SocketAddr; SERVERS]) -> io::Result<Instance> {
-    let destination = |(address, weight): (&SocketAddr, u32)| Destination {
-        uri: format!("sip:{address};weight={weight}"),
-        address: *address,
-        weight,
-        priority: 0,
-        state: State::Active,
-        probe: None,
-        health: Health::Up,
+    let destination = |(address, weight): (&SocketAddr, u32)| {
+        text::member(&format!("sip:{address};weight={weight}"))
+            .expect("invariant: an address is a destination")
     };
     let overrides = Overrides {
         listen: vec![(Ipv4Addr::LOCALHOST, 0).into()],

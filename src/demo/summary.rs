@@ -104,10 +104,8 @@ impl Summary {
         let responses: Map<_, _> = responses
             .map(|(i, n)| (format!("{}xx", i + 1), json!(n)))
             .collect();
-        let counters = self.totals.values.iter();
-        let counters: Map<_, _> = counters
-            .map(|(name, value)| (name.clone(), json!(value)))
-            .collect();
+        let counters = self.totals.lines().into_iter();
+        let counters: Map<_, _> = counters.map(|(name, value)| (name, json!(value))).collect();
         json!({
             "ok": self.holds(),
             "seconds": self.plan.seconds,

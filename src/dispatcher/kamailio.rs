@@ -14,16 +14,12 @@ pub(super) fn order(destinations: &[Destination]) -> Vec<u16> {
 }
 
 /// The destination for a Call-ID; `None` where none is able to take it.
-pub(super) fn choose(
-    order: &[u16],
-    destinations: &[Destination],
-    call_id: &[u8],
-    able: impl Fn(&Destination) -> bool,
-) -> Option<usize> {
-    let first = hash(call_id) as usize % order.len();
+pub(super) fn choose(order: &[u16], call_id: &[u8], able: impl Fn(usize) -> bool) -> Option<usize> {
+    // A set may be empty: its names are not resolved yet, or all have left.
+    let first = (hash(call_id) as usize).checked_rem(order.len())?;
     (0..order.len())
         .map(|step| usize::from(order[(first + step) % order.len()]))
-        .find(|&i| able(&destinations[i]))
+        .find(|&i| able(i))
 }
 
 /// Kamailio's hash of a Call-ID: words of four octets, each octet taken as a

@@ -6,10 +6,12 @@
 //! [`Turns`], the memory of the round-robin policy.
 
 mod kamailio;
+mod shares;
 mod slots;
 mod turns;
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use siphasher::sip::SipHasher13;
@@ -18,12 +20,13 @@ use crate::config;
 use crate::config::{Destination, Policy, State};
 
 pub use kamailio::hash as kamailio_hash;
+use shares::Shares;
 pub use slots::{Ranked, SLOTS, identity, slot_of};
 pub use turns::Turns;
 
 /// All sets, ready for look-ups.
 pub struct Dispatcher {
-    sets: Vec<Set>,
+    sets: Vec<Arc<Set>>,
     members: Members,
     selection_key: [u8; 16],
 }
@@ -31,6 +34,7 @@ pub struct Dispatcher {
 /// One set and its look-up table.
 pub struct Set {
     definition: config::Set,
+    shares: Shares,
     table: Table,
 }
 
@@ -47,24 +51,33 @@ impl Dispatcher {
     /// Fills the tables. Takes about 30 ns for each destination and slot.
     #[must_use]
     pub fn new(sets: &[config::Set], selection_key: [u8; 16]) -> Self {
-        let members = Members::new(sets);
-        let sets = sets
-            .iter()
-            .map(|set| Set {
-                definition: set.clone(),
-                table: Table::new(set),
-            })
-            .collect();
         Self {
-            sets,
-            members,
+            sets: sets.iter().map(|set| Arc::new(Set::new(set))).collect(),
+            members: Members::new(sets),
             selection_key,
+        }
+    }
+
+    /// The same for other sets; those that have not changed share their tables.
+    #[must_use]
+    pub fn successor(&self, sets: &[config::Set]) -> Self {
+        let shared = |set: &config::Set| {
+            let mut known = self.sets.iter();
+            known.find(|known| known.definition == *set).cloned()
+        };
+        let sets_now = sets
+            .iter()
+            .map(|set| shared(set).unwrap_or_else(|| Arc::new(Set::new(set))));
+        Self {
+            sets: sets_now.collect(),
+            members: Members::new(sets),
+            selection_key: self.selection_key,
         }
     }
 
     /// The sets in the order of the configuration.
     #[must_use]
-    pub fn sets(&self) -> &[Set] {
+    pub fn sets(&self) -> &[Arc<Set>] {
         &self.sets
     }
 
@@ -122,6 +135,29 @@ impl Dispatcher {
 }
 
 impl Set {
+    fn new(definition: &config::Set) -> Self {
+        let shares = Shares::new(definition);
+        Self {
+            table: Table::new(definition, &shares),
+            shares,
+            definition: definition.clone(),
+        }
+    }
+
+    /// What a destination counts for in new work: its weight, less while it
+    /// comes back, 0 where it takes none.
+    #[must_use]
+    pub fn share(&self, destination: usize) -> f64 {
+        self.shares.of(destination)
+    }
+
+    /// Whether all its active destinations are down, and new work goes to
+    /// them all the same.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.shares.open
+    }
+
     /// What the configuration says of it.
     #[must_use]
     pub fn definition(&self) -> &config::Set {
@@ -140,7 +176,7 @@ impl Set {
         turns: &mut Turns,
     ) -> Option<usize> {
         match &self.table {
-            Table::Turns => turns.choose(set, &self.definition.destinations, hash),
+            Table::Turns => turns.choose(set, &self.definition.destinations, &self.shares, hash),
             Table::Slots(_) | Table::Kamailio(_) => self.owner(hash, call_id),
         }
     }
@@ -153,10 +189,7 @@ impl Set {
             Table::Slots(slots) => slots
                 .as_ref()
                 .map(|slots| usize::from(slots[slot_of(hash)])),
-            Table::Kamailio(order) => {
-                let able = |each: &Destination| each.state == State::Active;
-                kamailio::choose(order, &self.definition.destinations, call_id, able)
-            }
+            Table::Kamailio(order) => kamailio::choose(order, call_id, |i| self.shares.of(i) > 0.0),
             Table::Turns => None,
         }
     }
@@ -173,11 +206,37 @@ impl Set {
         let destinations = &self.definition.destinations;
         match &self.table {
             Table::Kamailio(order) => {
-                let able = |each: &Destination| each.state == State::Active && !passed(each);
-                kamailio::choose(order, destinations, call_id, able)
+                let able = |i: usize| self.shares.of(i) > 0.0 && !passed(&destinations[i]);
+                kamailio::choose(order, call_id, able)
             }
-            Table::Slots(_) | Table::Turns => slots::first(destinations, slot_of(hash), passed),
+            Table::Slots(_) | Table::Turns => {
+                slots::first(destinations, &self.shares, slot_of(hash), passed)
+            }
         }
+    }
+
+    /// Everything that its choices depend on, as text. The order of the file
+    /// is left out where it does not matter.
+    #[must_use]
+    pub fn outline(&self) -> String {
+        let config::Set {
+            name,
+            policy,
+            hash_key,
+            destinations,
+            member_sources,
+            named: _,
+            when_all_down: _,
+        } = &self.definition;
+        let each = |(i, each): (usize, &Destination)| {
+            let (address, priority, state) = (each.address, each.priority, each.state);
+            format!("{address} {priority} {state:?} {}", self.shares.of(i))
+        };
+        let mut members: Vec<_> = destinations.iter().enumerate().map(each).collect();
+        if matches!(policy, Policy::Hash | Policy::Random) {
+            members.sort_unstable();
+        }
+        format!("{name:?} {policy:?} {hash_key:?} {members:?} {member_sources:?}")
     }
 
     /// Whether it has a destination at `address`.
@@ -191,14 +250,14 @@ impl Set {
     /// fall to them, with what decided it.
     #[must_use]
     pub fn rank(&self, slot: usize) -> Vec<Ranked> {
-        slots::rank(&self.definition.destinations, slot)
+        slots::rank(&self.definition.destinations, &self.shares, slot)
     }
 }
 
 impl Table {
-    fn new(set: &config::Set) -> Self {
+    fn new(set: &config::Set, shares: &Shares) -> Self {
         match set.policy {
-            Policy::Hash | Policy::Random => Self::Slots(slots::fill(&set.destinations)),
+            Policy::Hash | Policy::Random => Self::Slots(slots::fill(&set.destinations, shares)),
             Policy::Kamailio => Self::Kamailio(kamailio::order(&set.destinations)),
             Policy::RoundRobin => Self::Turns,
         }
@@ -263,10 +322,4 @@ impl Members {
         let (_, set, destination) = members[at.ok()?];
         Some((set.into(), destination.into()))
     }
-}
-
-/// The highest priority that has a destination able to take new work.
-fn top_priority(destinations: &[Destination]) -> Option<i32> {
-    let able = destinations.iter().filter(|d| d.state == State::Active);
-    able.map(|d| d.priority).max()
 }

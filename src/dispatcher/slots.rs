@@ -11,8 +11,8 @@ use std::net::SocketAddr;
 
 use siphasher::sip::SipHasher13;
 
-use super::top_priority;
-use crate::config::{Destination, State};
+use super::shares::Shares;
+use crate::config::Destination;
 
 /// How many slots a set has. The load of equal destinations then differs by
 /// about one part in a hundred for a hundred of them.
@@ -35,13 +35,12 @@ pub fn slot_of(hash: u64) -> usize {
 }
 
 /// The owner of each slot; `None` where no destination can take new work.
-pub(super) fn fill(destinations: &[Destination]) -> Option<Box<[u16]>> {
-    let top = top_priority(destinations)?;
-    let able: Vec<_> = destinations
-        .iter()
-        .enumerate()
-        .filter(|(_, d)| d.state == State::Active && d.priority == top)
-        .map(|(i, d)| (i, identity(d.address), f64::from(d.weight)))
+pub(super) fn fill(destinations: &[Destination], shares: &Shares) -> Option<Box<[u16]>> {
+    let top = shares.top_priority(destinations)?;
+    let able: Vec<_> = shares
+        .takers(destinations)
+        .filter(|(_, d, _)| d.priority == top)
+        .map(|(i, d, weight)| (i, identity(d.address), weight))
         .collect();
     let owner = |slot| {
         let best = able
@@ -54,14 +53,12 @@ pub(super) fn fill(destinations: &[Destination]) -> Option<Box<[u16]>> {
 }
 
 /// The destinations that can take new work, best first for `slot`.
-pub(super) fn rank(destinations: &[Destination], slot: usize) -> Vec<Ranked> {
-    let mut ranked: Vec<_> = destinations
-        .iter()
-        .enumerate()
-        .filter(|(_, d)| d.state == State::Active)
-        .map(|(destination, d)| Ranked {
+pub(super) fn rank(destinations: &[Destination], shares: &Shares, slot: usize) -> Vec<Ranked> {
+    let mut ranked: Vec<_> = shares
+        .takers(destinations)
+        .map(|(destination, d, weight)| Ranked {
             destination,
-            score: score(identity(d.address), slot, f64::from(d.weight)),
+            score: score(identity(d.address), slot, weight),
         })
         .collect();
     ranked.sort_by(|a, b| {
@@ -77,17 +74,18 @@ pub(super) fn rank(destinations: &[Destination], slot: usize) -> Vec<Ranked> {
 /// The first of them that is not passed over.
 pub(super) fn first(
     destinations: &[Destination],
+    shares: &Shares,
     slot: usize,
     passed: impl Fn(&Destination) -> bool,
 ) -> Option<usize> {
-    let able = destinations.iter().enumerate();
-    let able = able.filter(|(_, d)| d.state == State::Active && !passed(d));
-    let place = |d: &Destination| {
-        let score = score(identity(d.address), slot, f64::from(d.weight));
+    let able = shares.takers(destinations);
+    let able = able.filter(|(_, d, _)| !passed(d));
+    let place = |d: &Destination, weight| {
+        let score = score(identity(d.address), slot, weight);
         (std::cmp::Reverse(d.priority), score)
     };
     let best = able
-        .map(|(i, d)| (i, place(d)))
+        .map(|(i, d, weight)| (i, place(d, weight)))
         .min_by(|(_, a), (_, b)| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
     best.map(|(i, _)| i)
 }

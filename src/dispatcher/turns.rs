@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::Dispatcher;
+use super::shares::Shares;
 use crate::config::{self, Destination, Policy, State};
 
 /// Call-IDs remembered for one set.
@@ -43,7 +44,7 @@ impl Turns {
         let mut turns = Self::new(now);
         for (turn, set) in turns.sets.iter_mut().zip(now.sets()) {
             let set = set.definition();
-            let mut known = before.sets().iter().map(super::Set::definition);
+            let mut known = before.sets().iter().map(|set| set.definition());
             let at = known.position(|each| each.name == set.name);
             let former = at.and_then(|at| Some((at, self.sets[at].as_ref()?)));
             if let (Some(turn), Some((at, former))) = (turn, former) {
@@ -57,16 +58,18 @@ impl Turns {
         &mut self,
         set: usize,
         destinations: &[Destination],
+        shares: &Shares,
         hash: u64,
     ) -> Option<usize> {
         let turn = self.sets[set].as_mut()?;
         let place = hash as usize % REMEMBERED;
         let (known, destination) = turn.memory[place];
         let destination = usize::from(destination);
-        if known == hash && destinations[destination].state != State::Disabled {
+        let there = destinations.get(destination);
+        if known == hash && there.is_some_and(|each| each.state != State::Disabled) {
             return Some(destination);
         }
-        let next = turn.next(destinations)?;
+        let next = turn.next(destinations, shares)?;
         turn.memory[place] = (hash, next as u16);
         Some(next)
     }
@@ -100,13 +103,14 @@ impl Turn {
     }
 
     /// Each gains its weight; who then has most is taken and pays the sum.
-    fn next(&mut self, destinations: &[Destination]) -> Option<usize> {
-        let top = super::top_priority(destinations)?;
-        let able = |d: &Destination| d.state == State::Active && d.priority == top;
+    fn next(&mut self, destinations: &[Destination], shares: &Shares) -> Option<usize> {
+        let top = shares.top_priority(destinations)?;
+        let able = shares.takers(destinations);
         let mut sum = 0;
         let mut best: Option<usize> = None;
-        for (i, destination) in destinations.iter().enumerate().filter(|(_, d)| able(d)) {
-            let weight = i64::from(destination.weight);
+        for (i, _, weight) in able.filter(|(_, d, _)| d.priority == top) {
+            // In hundredths, for a share may be a percentage of a weight.
+            let weight = (weight * 100.0) as i64;
             sum += weight;
             self.due[i] += weight;
             if best.is_none_or(|best| self.due[i] > self.due[best]) {

@@ -23,4 +23,4 @@ pub use errors::{RETURNED_MAX, Undelivered};
 pub use receive::ReceiveBatch;
 pub use runs::Limits;
 pub use send::{InRun, SendBatch, Sent};
-pub use socket::{Granted, Socket};
+pub use socket::{Granted, Socket, SocketHandle};

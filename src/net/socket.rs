@@ -2,11 +2,16 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use socket2::{Domain, Protocol, SockAddr, Type};
 
 use super::steer::Instruction;
+
+/// Numbers that `SO_MEMINFO` tells of a socket, and which is that of drops
+/// (linux/sock_diag.h).
+const MEMINFO: usize = 9;
+const MEMINFO_DROPS: usize = 8;
 
 /// A bound, non-blocking UDP socket.
 pub struct Socket(UdpSocket);
@@ -115,6 +120,49 @@ impl Socket {
             receive: socket.recv_buffer_size()? / 2,
             send: socket.send_buffer_size()? / 2,
         })
+    }
+}
+
+/// What lets another thread ask the kernel about a [`Socket`]. The socket stays
+/// open while it lives.
+pub struct SocketHandle(OwnedFd);
+
+impl Socket {
+    /// A handle to it.
+    ///
+    /// # Errors
+    /// As of `fcntl`: there are too many open files.
+    pub fn handle(&self) -> io::Result<SocketHandle> {
+        Ok(SocketHandle(self.0.as_fd().try_clone_to_owned()?))
+    }
+}
+
+impl SocketHandle {
+    /// Datagrams that the kernel has dropped because the receive buffer was
+    /// full, or their checksum wrong; it wraps at 2^32.
+    ///
+    /// Asked for when somebody wants to know it, and so at no cost for the
+    /// datagrams; `SO_RXQ_OVFL` would bring it with each of them.
+    ///
+    /// # Errors
+    /// As of `getsockopt`: Linux before 4.12 does not tell.
+    pub fn overflow(&self) -> io::Result<u32> {
+        let mut info = [0_u32; MEMINFO];
+        let mut length = size_of_val(&info) as libc::socklen_t;
+        // SAFETY: the kernel writes at most `length` octets, those of `info`.
+        let result = unsafe {
+            libc::getsockopt(
+                self.0.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_MEMINFO,
+                (&raw mut info).cast(),
+                &raw mut length,
+            )
+        };
+        match result {
+            0 => Ok(info[MEMINFO_DROPS]),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 }
 

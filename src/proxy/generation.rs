@@ -14,10 +14,19 @@ pub(super) struct Generation {
 }
 
 impl Generation {
-    pub(super) fn new(config: &Config, selection_key: [u8; 16], number: u64) -> Self {
+    pub(super) fn new(config: &Config, selection_key: [u8; 16]) -> Self {
         Self {
-            number,
+            number: 1,
             dispatcher: Dispatcher::new(&config.sets, selection_key),
+            rules: Rules::new(config),
+        }
+    }
+
+    /// The next one, by `config`.
+    pub(super) fn successor(&self, config: &Config) -> Self {
+        Self {
+            number: self.number + 1,
+            dispatcher: self.dispatcher.successor(&config.sets),
             rules: Rules::new(config),
         }
     }

@@ -36,7 +36,7 @@ use ipnet::IpNet;
 
 use crate::config::{Config, Stateful};
 use crate::dispatcher::{Dispatcher, Turns};
-use crate::sip::{MAX_DATAGRAM, Message, NotSip, Rewrite, StartLine, scan};
+use crate::sip::{MAX_DATAGRAM, Message, Method, NotSip, Rewrite, StartLine, scan};
 
 pub use branch::Identity;
 pub use cookie::{Cookie, Purpose};
@@ -113,11 +113,27 @@ pub struct Forward {
     pub listener: usize,
     /// How its way was found.
     pub way: Way,
+    /// What it is.
+    pub kind: Kind,
+    /// What our branch is made from: of two requests with one method, the same
+    /// only where the second one is a retransmission.
+    pub branch: u64,
+    /// The destination that it comes from, as set and index in it.
+    pub from: Option<(usize, usize)>,
     /// The destination that a request within a dialog (one whose To has a tag)
     /// goes to or comes from, as set and index in it.
     pub dialog: Option<(usize, usize)>,
     /// What came of the cookie in its Route.
     pub cookie: CookieUse,
+}
+
+/// A request or a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A request with this method.
+    Request(Method),
+    /// A response with this status, 100 to 699.
+    Response(u16),
 }
 
 /// What came of the cookie that a request brought back in a Route of ours.
@@ -304,7 +320,7 @@ impl Proxy {
             allowed: config.allowed_next_hops.clone(),
             resolve: config.resolve,
             stateful: Arc::new(config.stateful.clone()),
-            current: Arc::new(Generation::new(config, secret.selection_key(), 1)),
+            current: Arc::new(Generation::new(config, secret.selection_key())),
             former: Vec::new(),
             secret,
         }
@@ -322,8 +338,7 @@ impl Proxy {
             ..self.clone()
         };
         if !self.current.is_of(config) {
-            let number = self.current.number + 1;
-            let fresh = Generation::new(config, self.secret.selection_key(), number);
+            let fresh = self.current.successor(config);
             let before = std::mem::replace(&mut next.current, Arc::new(fresh));
             next.former.retain(|former| !former.is_of(config));
             next.former.insert(0, before);
@@ -343,6 +358,17 @@ impl Proxy {
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.current.number
+    }
+
+    /// A digest of everything that decides where a request goes, keyed by the
+    /// secret: equal on instances that send each call the same way.
+    #[must_use]
+    pub fn table_id(&self) -> u64 {
+        let sets = self.dispatcher().sets().iter();
+        let sets: Vec<_> = sets.map(|set| set.outline()).collect();
+        let rules = (&self.current.rules, &self.stateful.on_failure);
+        let text = format!("{sets:?} {rules:?} {:?}", self.allowed);
+        self.dispatcher().hash(text.as_bytes())
     }
 
     /// The same without the former generations of lower numbers.
@@ -417,8 +443,8 @@ impl Proxy {
                 let request = Request::new(self, &datagram, front, &message, method, uri);
                 request.decide(find, scratch, out)
             }
-            StartLine::Response { .. } => {
-                response::decide(self, &datagram, &message, find, scratch, out)
+            StartLine::Response { status } => {
+                response::decide(self, &datagram, &message, status, find, scratch, out)
             }
         };
         decided.unwrap_or_else(dropped)

@@ -9,29 +9,12 @@ use super::reason::Reason;
 use super::repair::Repairs;
 use super::stateful::{Among, Attempt, Found, Part, Role};
 use super::target::{is_forbidden, respond_to};
-use super::{Datagram, Decision, Forward, Proxy, Reply, Scratch, Status, Way, call, reply};
+use super::{Datagram, Decision, Forward, Kind, Proxy, Reply, Scratch, Status, Way, call, reply};
 use crate::dispatcher::Sender;
 use crate::sip::{
-    self, Address, Fault, MAX_DATAGRAM, Message, Scheme, Span, TooManyEdits, Uri, Via, address,
+    self, Address, Fault, MAX_DATAGRAM, Message, Method, Scheme, Span, TooManyEdits, Uri, Via,
+    address,
 };
-
-/// Methods that RFCs define; any other one passes too (§16.3 item 1).
-const METHODS: [&[u8]; 14] = [
-    b"INVITE",
-    b"ACK",
-    b"BYE",
-    b"CANCEL",
-    b"REGISTER",
-    b"OPTIONS",
-    b"PRACK",
-    b"SUBSCRIBE",
-    b"NOTIFY",
-    b"PUBLISH",
-    b"INFO",
-    b"REFER",
-    b"MESSAGE",
-    b"UPDATE",
-];
 
 /// One request under decision.
 pub(super) struct Request<'a> {
@@ -159,8 +142,9 @@ impl<'a> Request<'a> {
         }
         let length = scratch.rewrite.write(whole, out).ok_or(Reason::TooLarge)?;
         let dispatcher = self.proxy.dispatcher();
-        let from = || dispatcher.with_id(sender?.id);
-        let dialog = in_dialog.then(|| way.destination().or_else(from)).flatten();
+        let from = sender.and_then(|sender| dispatcher.with_id(sender.id));
+        let dialog = in_dialog.then(|| way.destination().or(from)).flatten();
+        let attempt = self.attempt.map_or(0, |attempt| attempt.number);
         if let Some(role @ Role::Request { invite, .. }) = role {
             scratch.part = Some(Part {
                 identity,
@@ -178,6 +162,9 @@ impl<'a> Request<'a> {
             to,
             listener: hop.listener,
             way,
+            kind: Kind::Request(Method::of(self.method)),
+            branch: identity.key ^ u64::from(attempt),
+            from,
             dialog,
             cookie: hop.cookie_use,
         })))
@@ -257,11 +244,9 @@ impl<'a> Request<'a> {
             return Err(Reason::ProxyRequire);
         }
         if self.message.cseq.method.of(bytes) != self.method {
-            let known = METHODS.contains(&self.method);
-            return Err(if known {
-                Reason::CSeqMethod
-            } else {
-                Reason::UnknownMethod
+            return Err(match Method::of(self.method) {
+                Method::Other => Reason::UnknownMethod,
+                _ => Reason::CSeqMethod,
             });
         }
         Ok((uri, !to.tag.is_empty()))

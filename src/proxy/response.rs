@@ -7,7 +7,9 @@ use super::reason::Reason;
 use super::request::fault_reason;
 use super::stateful::{Among, Found, Part, Role};
 use super::target::{is_forbidden, responds_to};
-use super::{CookieUse, Datagram, Decision, Forward, Proxy, Scratch, Way, call, second_chance};
+use super::{
+    CookieUse, Datagram, Decision, Forward, Kind, Proxy, Scratch, Way, call, second_chance,
+};
 use crate::sip::{Message, Row, Span, StartLine, Via, via};
 
 /// Decides, and writes what is to be sent into `out`.
@@ -16,6 +18,7 @@ pub(super) fn decide(
     proxy: &Proxy,
     datagram: &Datagram<'_>,
     message: &Message<'_>,
+    status: u16,
     find: impl Fn(&[u8], u64) -> Found,
     scratch: &mut Scratch,
     out: &mut [u8],
@@ -66,6 +69,9 @@ pub(super) fn decide(
         to: to.respond_to,
         listener: to.listener,
         way: Way::Response,
+        kind: Kind::Response(status),
+        branch: to.identity.key,
+        from: proxy.dispatcher().member(datagram.source),
         dialog: None,
         cookie: CookieUse::None,
     })))

@@ -6,7 +6,7 @@ use crate::config::{Config, Route};
 use crate::sip::{Uri, eq_ignore_case};
 
 /// The rules in order.
-#[derive(PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Rules(Vec<Route>);
 
 impl Rules {

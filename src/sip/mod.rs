@@ -8,6 +8,7 @@
 mod address;
 mod chars;
 mod lanes;
+mod method;
 mod param;
 mod rewrite;
 mod rows;
@@ -18,6 +19,7 @@ mod via;
 
 pub use address::{Address, address, route_values};
 pub use chars::{eq_ignore_case, hex8, hex64, parse_hex64};
+pub use method::Method;
 pub use param::Param;
 pub use rewrite::{Rewrite, TooManyEdits};
 pub use rows::{Row, find_row, rows};

@@ -1,42 +1,48 @@
 //! Starts and pins the workers, tells the operator what is so, reloads the
 //! configuration and ends it all on a signal.
 
-mod reload;
+mod change;
+mod facts;
+mod overlay;
+mod run;
 mod secret_file;
+mod sockets;
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Instant, SystemTime};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use mio::Waker;
-use sd_notify::NotifyState;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
-use signal_hook::iterator::Signals;
 
 use crate::accounting::Ledger;
-use crate::config::text::policy_name;
-use crate::config::{AccountingTarget, Config, Listener, Steer};
+use crate::config::{AccountingTarget, Config};
+use crate::control::{Facts, View};
 use crate::mirror::Mirror;
-use crate::net::{Granted, Socket, steer};
+use crate::net::{Granted, Socket};
 use crate::proxy::{Proxy, ReplyLimiter, Secret};
 use crate::resolver::{self, Questions};
 use crate::worker::{self, Counters, Handovers, Shared, Snapshot, Totals, Worker};
+use overlay::Overlay;
+use sockets::Steering;
 
-pub use reload::{NeedsRestart, Reloaded};
+pub use run::run;
 pub use secret_file::{Kept, SecretFileError, load, place};
 
 /// A running load balancer.
 pub struct Instance {
     /// As loaded.
     asked: Config,
-    /// The same with the addresses that are bound.
+    /// What lies over it.
+    overlay: Overlay,
+    /// The same with both, and with the addresses that are bound.
     config: Config,
+    /// What others may know of it.
+    facts: Arc<ArcSwap<Facts>>,
     snapshot: Arc<Snapshot>,
     /// The number of each generation that took the place of another within
     /// the time of second chances, and since when.
@@ -51,19 +57,6 @@ pub struct Instance {
     ledger: Option<Ledger>,
     /// The sender of copies.
     mirror: Option<Mirror>,
-}
-
-/// What decides which worker a datagram goes to.
-#[derive(Debug)]
-enum Steering {
-    /// There is one worker.
-    One,
-    /// The kernel, by addresses and ports.
-    Source,
-    /// Call-ID, where it begins within so many octets.
-    CallId(usize),
-    /// The kernel, for it refused to have it done by Call-ID.
-    Refused(io::Error),
 }
 
 /// Why an instance did not start.
@@ -128,34 +121,11 @@ impl Instance {
     /// [`StartError`]; nothing keeps running then.
     pub fn start(asked: Config, secret: Secret) -> Result<Self, StartError> {
         let mut config = asked.clone();
-        let mut sockets: Vec<Vec<Socket>> = (0..config.workers).map(|_| Vec::new()).collect();
-        let (receive, send) = (config.receive_buffer, config.send_buffer);
-        let mut granted = Vec::new();
-        let mut taken = Vec::new();
-        for listener in &mut config.listeners {
-            for worker in &mut sockets {
-                let bind = || {
-                    let failed = |error| StartError::Bind(listener.address, error);
-                    let socket = Socket::bind(listener.address, receive, send).map_err(failed)?;
-                    let failed = |error| StartError::System("getsockname", error);
-                    let bound = socket.address().map_err(failed)?;
-                    Ok((socket, bound))
-                };
-                let (mut socket, mut bound) = bind()?;
-                // For port 0, a socket that shares its port may be given that of
-                // another listener.
-                while listener.address.port() == 0 && taken.contains(&bound) {
-                    (socket, bound) = bind()?;
-                }
-                settle(listener, bound);
-                worker.push(socket);
-            }
-            taken.push(listener.address);
-            let failed = |error| StartError::System("getsockopt", error);
-            let last = sockets.last().and_then(|worker| worker.last());
-            granted.extend(last.map(Socket::granted).transpose().map_err(failed)?);
-        }
-        let steering = steering(&config, &sockets);
+        let sockets = sockets::bind(&mut config)?;
+        let of_last = sockets.iter().last().into_iter().flatten();
+        let granted: Result<_, _> = of_last.map(Socket::granted).collect();
+        let granted = granted.map_err(|error| StartError::System("getsockopt", error))?;
+        let steering = sockets::steering(&config, &sockets);
         let questions = config.resolve.then(|| resolver::start(&config)).transpose();
         let questions = questions.map_err(StartError::Resolver)?;
         let limiter_key =
@@ -180,8 +150,9 @@ impl Instance {
             accounting: ledger.as_ref().map(Ledger::handle),
             mirror: mirror.as_ref().map(Mirror::handle),
         };
+        let facts = Facts::of(&config, snapshot.proxy());
         let mut instance = Self {
-            cores: cores(&config),
+            cores: sockets::cores(&config),
             snapshot,
             retired: VecDeque::new(),
             granted,
@@ -191,7 +162,9 @@ impl Instance {
             threads: Vec::new(),
             ledger,
             mirror,
+            facts: Arc::new(ArcSwap::from_pointee(facts)),
             asked,
+            overlay: Overlay::default(),
             config,
         };
         for sockets in sockets {
@@ -257,6 +230,25 @@ impl Instance {
         Totals::of(&self.counters, &self.shared)
     }
 
+    /// What the control thread sees of it.
+    #[must_use]
+    pub fn view(&self) -> View {
+        View {
+            facts: Arc::clone(&self.facts),
+            shared: Arc::clone(&self.shared),
+            counters: self.counters.clone().into(),
+            cores: self.cores.clone().into(),
+            started: SystemTime::now(),
+            ready: Arc::new(AtomicBool::new(false)),
+            reload: Arc::new(ArcSwapOption::empty()),
+        }
+    }
+
+    /// Whether a worker has ended, which none does by itself.
+    fn has_lost_a_worker(&self) -> bool {
+        self.threads.iter().any(|(thread, _)| thread.is_finished())
+    }
+
     /// Stops the workers, and returns what they have counted.
     ///
     /// # Errors
@@ -275,228 +267,4 @@ impl Instance {
         drop(self.mirror.take());
         Ok(self.totals())
     }
-
-    /// Writes the facts of the start, one a line.
-    ///
-    /// # Errors
-    /// As of writing.
-    pub fn write_facts(&self, out: &mut dyn Write) -> io::Result<()> {
-        let config = &self.config;
-        for (listener, granted) in config.listeners.iter().zip(&self.granted) {
-            write!(out, "listening on udp:{}", listener.address)?;
-            if let Some(advertise) = &listener.advertise {
-                write!(out, ", advertised as {advertise}")?;
-            }
-            writeln!(out)?;
-            write_buffer(
-                out,
-                "receive",
-                "rmem_max",
-                config.receive_buffer,
-                granted.receive,
-            )?;
-            write_buffer(out, "send", "wmem_max", config.send_buffer, granted.send)?;
-        }
-        let cores: Vec<_> = self
-            .cores
-            .iter()
-            .flatten()
-            .map(ToString::to_string)
-            .collect();
-        let pinned = match cores.is_empty() {
-            true => "not pinned".to_owned(),
-            false => format!("pinned to cores {}", cores.join(", ")),
-        };
-        writeln!(
-            out,
-            "workers: {}, {pinned}, batches of {}",
-            config.workers, config.batch
-        )?;
-        write_steering(out, &self.steering)?;
-        if config.resolve {
-            let servers: Vec<_> = config.resolvers.iter().map(ToString::to_string).collect();
-            let servers = match servers.is_empty() {
-                true => "the name servers of /etc/resolv.conf".to_owned(),
-                false => servers.join(", "),
-            };
-            writeln!(out, "names: resolved by {servers}, for members")?;
-        }
-        for fact in config.stateful.facts() {
-            writeln!(out, "{fact}")?;
-        }
-        for set in &config.sets {
-            let n = set.destinations.len();
-            let plural = if n == 1 { "" } else { "s" };
-            writeln!(
-                out,
-                "set {}: {n} destination{plural}, policy {}",
-                set.name,
-                policy_name(set.policy)
-            )?;
-        }
-        Ok(())
-    }
-}
-
-/// A socket that was bound to port 0 has a real one, and so have those of
-/// the other workers.
-fn settle(listener: &mut Listener, bound: SocketAddr) {
-    if listener.name == listener.address.to_string() {
-        listener.name = bound.to_string();
-    }
-    listener.address = bound;
-}
-
-/// Has the kernel give each call to one worker.
-///
-/// The sockets of a listener are a group of their own, in which the program's
-/// result is a socket's number in the order of binding: the worker's, for the
-/// workers' are bound one after another. So a call has the same worker on all
-/// listeners. Beside an older instance, whose sockets come first, and after
-/// its end, the numbers mean others, but still one for each call.
-fn steering(config: &Config, sockets: &[Vec<Socket>]) -> Steering {
-    if config.workers == 1 {
-        return Steering::One;
-    }
-    if config.steer == Steer::Source {
-        return Steering::Source;
-    }
-    let mut searched = usize::MAX;
-    // One socket attaches the program for its whole group.
-    for socket in sockets.iter().take(1).flatten() {
-        match steer::by_call_id(socket, config.workers) {
-            Ok(octets) => searched = searched.min(octets),
-            Err(error) => return Steering::Refused(error),
-        }
-    }
-    Steering::CallId(searched)
-}
-
-fn write_steering(out: &mut dyn Write, steering: &Steering) -> io::Result<()> {
-    match steering {
-        Steering::One => Ok(()),
-        Steering::Source => writeln!(out, "steering: by addresses and ports"),
-        Steering::CallId(searched) => {
-            writeln!(
-                out,
-                "steering: by Call-ID, where it begins within {searched} octets"
-            )?;
-            if *searched < steer::SEARCH_MAX {
-                writeln!(
-                    out,
-                    "  warning: the kernel takes no longer program, and steers other messages by addresses and ports; mend: sysctl -w net.core.optmem_max=131072"
-                )?;
-            }
-            Ok(())
-        }
-        Steering::Refused(error) => {
-            writeln!(out, "steering: by addresses and ports")?;
-            writeln!(
-                out,
-                "  warning: the kernel refused to do it by Call-ID: {error}; mend: sysctl -w net.core.optmem_max=131072, or accept it with --steer source"
-            )
-        }
-    }
-}
-
-fn write_buffer(
-    out: &mut dyn Write,
-    what: &str,
-    sysctl: &str,
-    asked: usize,
-    granted: usize,
-) -> io::Result<()> {
-    writeln!(out, "  {what} buffer: {granted} octets")?;
-    if granted < asked {
-        writeln!(
-            out,
-            "  warning: {asked} octets were asked for; mend: sysctl -w net.core.{sysctl}={asked}"
-        )?;
-    }
-    Ok(())
-}
-
-/// The core of each worker: those this process may use, in turn.
-fn cores(config: &Config) -> Vec<Option<usize>> {
-    let usable = match config.pin {
-        true => core_affinity::get_core_ids().unwrap_or_default(),
-        false => Vec::new(),
-    };
-    let mut cores = usable.iter().map(|core| core.id).cycle();
-    (0..config.workers).map(|_| cores.next()).collect()
-}
-
-/// Runs until SIGTERM or SIGINT. SIGUSR1 prints the counters, SIGHUP takes the
-/// configuration that `load` gives, unless there is none.
-///
-/// # Errors
-/// What kept it from starting, or ended a worker.
-pub fn run(
-    config: Config,
-    load_again: &dyn Fn() -> io::Result<Option<Config>>,
-    err: &mut dyn Write,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    // Before anything else, so that no signal finds its default action.
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGHUP])?;
-    let (secret, kept) = load(config.secret_file.as_deref()).map_err(StartError::Secret)?;
-    let mut instance = Instance::start(config, secret)?;
-    instance.write_facts(err)?;
-    writeln!(err, "{kept}")?;
-    writeln!(
-        err,
-        "ready: SIGTERM ends, SIGHUP reloads, SIGUSR1 prints counters"
-    )?;
-    notify(&[NotifyState::Ready]);
-    // A thread waits for signals, for only a channel can be waited for in time.
-    let handle = signals.handle();
-    let (sender, received) = mpsc::channel();
-    let listener =
-        std::thread::spawn(move || signals.forever().try_for_each(|signal| sender.send(signal)));
-    loop {
-        let patience = instance.next_to_forget();
-        match received.recv_timeout(patience.unwrap_or(Duration::MAX)) {
-            Ok(SIGUSR1) => write_counters(err, &instance.totals())?,
-            Ok(SIGHUP) => reload(&mut instance, load_again, err)?,
-            Err(RecvTimeoutError::Timeout) => instance.forget_former(),
-            Ok(_) | Err(RecvTimeoutError::Disconnected) => break,
-        }
-    }
-    notify(&[NotifyState::Stopping]);
-    handle.close();
-    // It has ended, or is about to; nothing it could say matters now.
-    let _ = listener.join();
-    let totals = instance.stop()?;
-    write_counters(err, &totals)?;
-    Ok(())
-}
-
-/// Reloads, and tells what came of it.
-fn reload(
-    instance: &mut Instance,
-    load_again: &dyn Fn() -> io::Result<Option<Config>>,
-    err: &mut dyn Write,
-) -> io::Result<()> {
-    let now = NotifyState::monotonic_usec_now()?;
-    notify(&[NotifyState::Reloading, now]);
-    match load_again()? {
-        None => writeln!(err, "reload refused, the configuration of before stays")?,
-        Some(config) => match instance.reload(config) {
-            Ok(reloaded) => writeln!(err, "{reloaded}")?,
-            Err(refusal) => writeln!(err, "{refusal}")?,
-        },
-    }
-    notify(&[NotifyState::Ready]);
-    Ok(())
-}
-
-/// Tells systemd; where there is none, there is nobody to tell.
-fn notify(states: &[NotifyState<'_>]) {
-    let _ = sd_notify::notify(states);
-}
-
-fn write_counters(err: &mut dyn Write, totals: &Totals) -> io::Result<()> {
-    for (name, value) in &totals.values {
-        writeln!(err, "counter {name} {value}")?;
-    }
-    Ok(())
 }

@@ -1,58 +1,71 @@
 //! Counters of one worker: written by it alone, read by anybody.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use super::Shared;
-use crate::proxy::{CookieUse, Forward, Reason, Reply, Status, Way};
+use super::histogram::{Sizes, Times};
+use crate::net::{Socket, SocketHandle};
+use crate::proxy::{CookieUse, Forward, Kind, Reason, Reply, Status};
+use crate::sip::Method;
 use crate::transaction::Event;
-use crate::{accounting, mirror};
 
 /// Error numbers that are told apart; Linux has none above.
-const ERRNOS: usize = 134;
+pub(super) const ERRNOS: usize = 134;
+
+/// Classes of responses (RFC 3261 §7.2).
+pub(super) const CLASSES: usize = 6;
 
 /// Aligned to two cache lines, which the hardware fetches together, so that
 /// no two workers write to one.
+#[derive(Default)]
 #[repr(align(128))]
 pub struct Counters {
-    received: AtomicU64,
-    requests: AtomicU64,
-    responses: AtomicU64,
-    runs: AtomicU64,
-    in_runs: AtomicU64,
-    refused_runs: AtomicU64,
-    second_chances: AtomicU64,
-    cookies_followed: AtomicU64,
-    cookies_gone: AtomicU64,
-    cookies_forged: AtomicU64,
-    replies: [AtomicU64; Status::ALL.len()],
-    dropped: [AtomicU64; Reason::ALL.len()],
-    send_errors: [AtomicU64; ERRNOS],
-    receive_errors: AtomicU64,
-    held: AtomicU64,
-    not_held: AtomicU64,
-    names_resolved: AtomicU64,
-    names_failed: AtomicU64,
+    /// What can be read of the worker beside what it counts.
+    pub(super) gauges: Gauges,
+    pub(super) batches: Sizes,
+    pub(super) runs: Sizes,
+    pub(super) in_balancer: Times,
+    pub(super) requests: Each<{ Method::ALL.len() }>,
+    pub(super) responses: Each<CLASSES>,
+    pub(super) refused_runs: AtomicU64,
+    pub(super) second_chances: AtomicU64,
+    pub(super) cookies_followed: AtomicU64,
+    pub(super) cookies_gone: AtomicU64,
+    pub(super) cookies_forged: AtomicU64,
+    pub(super) replies: Each<{ Status::ALL.len() }>,
+    pub(super) dropped: Each<{ Reason::ALL.len() }>,
+    pub(super) send_errors: Each<ERRNOS>,
+    pub(super) receive_errors: AtomicU64,
+    pub(super) held: AtomicU64,
+    pub(super) not_held: AtomicU64,
+    pub(super) names_resolved: AtomicU64,
+    pub(super) names_failed: AtomicU64,
     /// How many there are.
-    transactions: AtomicU64,
-    events: [AtomicU64; EVENTS.len()],
-    handed_over: AtomicU64,
-    not_handed_over: AtomicU64,
-    came_back: AtomicU64,
+    pub(super) transactions: AtomicU64,
+    pub(super) begun: AtomicU64,
+    pub(super) full: AtomicU64,
+    pub(super) evicted: AtomicU64,
+    pub(super) absorbed: AtomicU64,
+    pub(super) retransmitted: AtomicU64,
+    pub(super) failed_over: AtomicU64,
+    pub(super) rules_applied: AtomicU64,
+    pub(super) cancelled: AtomicU64,
+    pub(super) handed_over: AtomicU64,
+    pub(super) not_handed_over: AtomicU64,
+    pub(super) came_back: AtomicU64,
 }
 
-/// What transactions count, by name.
-const EVENTS: [(&str, Event); 8] = [
-    ("transactions-begun", Event::Begun),
-    ("transactions-full", Event::TableFull),
-    ("transactions-evicted", Event::Evicted),
-    ("absorbed", Event::Absorbed),
-    ("retransmitted", Event::Retransmitted),
-    ("failed-over", Event::FailedOver),
-    ("failure-rules-applied", Event::RuleApplied),
-    ("attempts-cancelled", Event::Cancelled),
-];
+/// What the control side reads of a worker by itself, so that it costs the
+/// worker nothing.
+#[derive(Default)]
+pub(super) struct Gauges {
+    /// By listener.
+    sockets: OnceLock<Vec<SocketHandle>>,
+    /// The thread, as the kernel numbers it.
+    thread: OnceLock<i32>,
+}
 
 /// A load and a store cost less than an atomic addition, and are enough for
 /// a single writer.
@@ -61,52 +74,96 @@ pub(super) fn add(counter: &AtomicU64, n: u64) {
     counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Relaxed);
 }
 
-fn zeros<const N: usize>() -> [AtomicU64; N] {
-    [const { AtomicU64::new(0) }; N]
+/// One counter for each of something.
+pub(super) struct Each<const N: usize>(pub(super) [AtomicU64; N]);
+
+impl<const N: usize> Default for Each<N> {
+    fn default() -> Self {
+        Self([const { AtomicU64::new(0) }; N])
+    }
 }
 
-impl Default for Counters {
-    /// All at zero.
-    fn default() -> Self {
-        Self {
-            received: AtomicU64::new(0),
-            requests: AtomicU64::new(0),
-            responses: AtomicU64::new(0),
-            runs: AtomicU64::new(0),
-            in_runs: AtomicU64::new(0),
-            refused_runs: AtomicU64::new(0),
-            second_chances: AtomicU64::new(0),
-            cookies_followed: AtomicU64::new(0),
-            cookies_gone: AtomicU64::new(0),
-            cookies_forged: AtomicU64::new(0),
-            replies: zeros(),
-            dropped: zeros(),
-            send_errors: zeros(),
-            receive_errors: AtomicU64::new(0),
-            held: AtomicU64::new(0),
-            not_held: AtomicU64::new(0),
-            names_resolved: AtomicU64::new(0),
-            names_failed: AtomicU64::new(0),
-            transactions: AtomicU64::new(0),
-            events: zeros(),
-            handed_over: AtomicU64::new(0),
-            not_handed_over: AtomicU64::new(0),
-            came_back: AtomicU64::new(0),
+/// The number of a status' class: 0 for 1xx.
+#[inline]
+pub(super) fn class(status: u16) -> usize {
+    usize::from(status / 100 - 1)
+}
+
+impl<const N: usize> Each<N> {
+    /// Counts one of number `at`.
+    #[inline]
+    pub(super) fn add(&self, at: usize) {
+        add(&self.0[at], 1);
+    }
+
+    /// How many of each the workers have counted.
+    pub(super) fn sums<'a>(workers: impl Iterator<Item = &'a Self>) -> [u64; N] {
+        let mut sums = [0; N];
+        for worker in workers {
+            for (sum, counter) in sums.iter_mut().zip(&worker.0) {
+                *sum += counter.load(Ordering::Relaxed);
+            }
         }
+        sums
+    }
+}
+
+impl Gauges {
+    /// Lets the sockets be looked at.
+    ///
+    /// # Errors
+    /// As of `fcntl`.
+    pub(super) fn watch(&self, sockets: &[Socket]) -> io::Result<()> {
+        let handles = sockets
+            .iter()
+            .map(Socket::handle)
+            .collect::<Result<_, _>>()?;
+        let _ = self.sockets.set(handles);
+        Ok(())
+    }
+
+    /// The calling thread is the worker's.
+    pub(super) fn run_by_this_thread(&self) {
+        let _ = self.thread.set(rustix::thread::gettid().as_raw_pid());
+    }
+
+    /// Datagrams for which each listener's socket had no room.
+    pub(super) fn overflow(&self) -> Vec<u64> {
+        let sockets = self.sockets.get().into_iter().flatten();
+        sockets
+            .map(|socket| socket.overflow().unwrap_or(0).into())
+            .collect()
+    }
+
+    /// The time that the thread was on a processor; none where it has ended.
+    pub(super) fn busy(&self) -> Duration {
+        let of = |thread: &i32| {
+            // Nanoseconds, and two other numbers.
+            let path = format!("/proc/self/task/{thread}/schedstat");
+            let text = std::fs::read_to_string(path).ok()?;
+            text.split(' ').next()?.parse().ok()
+        };
+        self.thread
+            .get()
+            .and_then(of)
+            .map_or(Duration::ZERO, Duration::from_nanos)
     }
 }
 
 impl Counters {
+    /// A batch of datagrams was taken and sent on, none of which was here for
+    /// longer than `time`.
     #[inline]
-    pub(super) fn received(&self, n: usize) {
-        add(&self.received, n as u64);
+    pub(super) fn received(&self, n: usize, time: Duration) {
+        self.batches.add(n);
+        self.in_balancer.add(time);
     }
 
     #[inline]
     pub(super) fn forwarded(&self, forward: &Forward) {
-        match forward.way {
-            Way::Response => return add(&self.responses, 1),
-            _ => add(&self.requests, 1),
+        match forward.kind {
+            Kind::Request(method) => self.requests.add(method as usize),
+            Kind::Response(status) => return self.responses.add(class(status)),
         }
         match forward.cookie {
             CookieUse::None => {}
@@ -123,8 +180,7 @@ impl Counters {
 
     #[inline]
     pub(super) fn sent_run(&self, datagrams: usize) {
-        add(&self.runs, 1);
-        add(&self.in_runs, datagrams as u64);
+        self.runs.add(datagrams);
     }
 
     #[cold]
@@ -142,18 +198,23 @@ impl Counters {
 
     fn reply(&self, status: Status) {
         let at = Status::ALL.iter().position(|&known| known == status);
-        add(&self.replies[at.unwrap_or(0)], 1);
+        self.replies.add(at.unwrap_or(0));
     }
 
     /// What has happened to a transaction.
     pub(super) fn transaction(&self, event: Event) {
-        match event {
-            Event::Replied(status) => self.reply(status),
-            event => {
-                let at = EVENTS.iter().position(|(_, known)| *known == event);
-                add(&self.events[at.unwrap_or(0)], 1);
-            }
-        }
+        let counter = match event {
+            Event::Replied(status) => return self.reply(status),
+            Event::Begun => &self.begun,
+            Event::TableFull => &self.full,
+            Event::Evicted => &self.evicted,
+            Event::Absorbed => &self.absorbed,
+            Event::Retransmitted => &self.retransmitted,
+            Event::FailedOver => &self.failed_over,
+            Event::RuleApplied => &self.rules_applied,
+            Event::Cancelled => &self.cancelled,
+        };
+        add(counter, 1);
     }
 
     /// How many transactions there are.
@@ -197,114 +258,17 @@ impl Counters {
 
     #[cold]
     pub(super) fn dropped(&self, reason: Reason) {
-        add(&self.dropped[reason as usize], 1);
+        self.dropped.add(reason as usize);
     }
 
     #[cold]
     pub(super) fn send_error(&self, error: &io::Error) {
         let errno = error.raw_os_error().unwrap_or(0).unsigned_abs() as usize;
-        add(&self.send_errors[errno.min(ERRNOS - 1)], 1);
+        self.send_errors.add(errno.min(ERRNOS - 1));
     }
 
     #[cold]
     pub(super) fn receive_error(&self, _error: &io::Error) {
         add(&self.receive_errors, 1);
-    }
-}
-
-/// The counters of all workers, added up.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Names and values, in a fixed order; those of runs, names, reasons, statuses and
-    /// error numbers only where they are not zero. `last-in-dialog-` is an age
-    /// in seconds.
-    pub values: Vec<(String, u64)>,
-}
-
-impl Totals {
-    /// Adds up what the workers have counted so far.
-    #[must_use]
-    pub fn of(workers: &[Arc<Counters>], shared: &Shared) -> Self {
-        let snapshot = shared.latest.load();
-        let sum = |counter: &dyn Fn(&Counters) -> &AtomicU64| {
-            workers
-                .iter()
-                .map(|w| counter(w).load(Ordering::Relaxed))
-                .sum::<u64>()
-        };
-        let mut values = vec![
-            ("received".to_owned(), sum(&|w| &w.received)),
-            ("requests-forwarded".to_owned(), sum(&|w| &w.requests)),
-            ("responses-forwarded".to_owned(), sum(&|w| &w.responses)),
-        ];
-        values.extend(snapshot.requests());
-        values.extend(snapshot.suspected());
-        values.extend(snapshot.last_in_dialog(super::now(shared.started)));
-        for (number, worker) in workers.iter().enumerate() {
-            let name = format!("worker-{number}-received");
-            values.push((name, worker.received.load(Ordering::Relaxed)));
-        }
-        let mut rare = vec![
-            ("runs-sent".to_owned(), sum(&|w| &w.runs)),
-            ("sent-in-runs".to_owned(), sum(&|w| &w.in_runs)),
-            ("runs-refused".to_owned(), sum(&|w| &w.refused_runs)),
-            ("second-chances".to_owned(), sum(&|w| &w.second_chances)),
-            ("cookies-followed".to_owned(), sum(&|w| &w.cookies_followed)),
-            ("cookies-gone".to_owned(), sum(&|w| &w.cookies_gone)),
-            ("cookies-forged".to_owned(), sum(&|w| &w.cookies_forged)),
-            ("requests-held".to_owned(), sum(&|w| &w.held)),
-            ("requests-not-held".to_owned(), sum(&|w| &w.not_held)),
-            ("names-resolved".to_owned(), sum(&|w| &w.names_resolved)),
-            ("names-failed".to_owned(), sum(&|w| &w.names_failed)),
-        ];
-        rare.extend([
-            ("transactions".to_owned(), sum(&|w| &w.transactions)),
-            ("handed-over".to_owned(), sum(&|w| &w.handed_over)),
-            ("not-handed-over".to_owned(), sum(&|w| &w.not_handed_over)),
-            ("came-back".to_owned(), sum(&|w| &w.came_back)),
-        ]);
-        if let Some(accounting) = &shared.accounting {
-            let accounting::Counts { written, dropped } = accounting.counts();
-            rare.push(("accounting-written".to_owned(), written));
-            rare.push(("accounting-dropped".to_owned(), dropped));
-        }
-        if let Some(mirror) = &shared.mirror {
-            let mirror::Counts {
-                sent,
-                dropped,
-                failed,
-            } = mirror.counts();
-            rare.push(("mirror-sent".to_owned(), sent));
-            rare.push(("mirror-dropped".to_owned(), dropped));
-            rare.push(("mirror-failed".to_owned(), failed));
-        }
-        for (i, (name, _)) in EVENTS.iter().enumerate() {
-            rare.push(((*name).to_owned(), sum(&|w| &w.events[i])));
-        }
-        for (i, status) in Status::ALL.iter().enumerate() {
-            rare.push((format!("reply-{}", status.code()), sum(&|w| &w.replies[i])));
-        }
-        for reason in Reason::ALL {
-            let name = format!("drop-{}", reason.name());
-            rare.push((name, sum(&|w| &w.dropped[reason as usize])));
-        }
-        for errno in 0..ERRNOS {
-            rare.push((
-                format!("send-error-{errno}"),
-                sum(&|w| &w.send_errors[errno]),
-            ));
-        }
-        rare.push(("receive-error".to_owned(), sum(&|w| &w.receive_errors)));
-        values.extend(rare.into_iter().filter(|(_, value)| *value > 0));
-        Self { values }
-    }
-
-    /// The value of a counter; 0 where it was not listed.
-    #[must_use]
-    pub fn get(&self, name: &str) -> u64 {
-        self.values
-            .iter()
-            .find(|(known, _)| known == name)
-            .map_or(0, |(_, value)| *value)
     }
 }

@@ -2,16 +2,21 @@
 //!
 //! It shares nothing with other workers but what never changes, which is
 //! swapped whole, and its counters, which it alone writes. In the steady state it allocates nothing,
-//! takes no lock, and reads the clock once each time its sockets are empty, and
-//! once for a batch that has requests of dialogs.
+//! takes no lock, and reads the clock three times at most for a batch: before
+//! it waits, before it reads the sockets, and when all is sent; and once for the
+//! times that it notes of destinations.
 
 mod copies;
 mod counters;
 mod handover;
+mod histogram;
+mod lines;
 mod outlet;
 mod pace;
 mod relay;
+mod repeats;
 mod snapshot;
+mod totals;
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -32,12 +37,15 @@ use crate::resolver::{Answer, Client, Held, Questions};
 use crate::transaction::AttemptId;
 
 use copies::Copies;
-pub use counters::{Counters, Totals};
+pub use counters::Counters;
 pub use handover::{Handed, Handovers};
+pub use histogram::Distribution;
 use outlet::Trouble;
 use pace::{Next, Pace};
 use relay::{Relaying, Step};
+use repeats::Repeats;
 pub use snapshot::Snapshot;
+pub use totals::{DestinationTotals, Totals, WorkerTotals};
 
 /// What one worker needs to run.
 pub struct Worker {
@@ -48,6 +56,7 @@ pub struct Worker {
     number: usize,
     counters: Arc<Counters>,
     limiter: ReplyLimiter,
+    repeats: Repeats,
     /// Where names are resolved.
     resolver: Option<Client>,
     /// What is copied; `None`: nothing is.
@@ -59,6 +68,9 @@ pub struct Worker {
     batch: usize,
     limits: Limits,
     pace: Pace,
+    /// When the sockets were empty, or the worker woke up to find that they no
+    /// longer are: nothing in them has been there for longer.
+    empty_at: Instant,
 }
 
 /// Datagrams to send; those of attempts say of which.
@@ -94,7 +106,7 @@ impl Worker {
     /// Prepares worker `number`, which owns one socket for each listener.
     ///
     /// # Errors
-    /// As of `epoll_create1` and `eventfd`.
+    /// As of `epoll_create1`, `eventfd` and `fcntl`.
     pub fn new(
         number: usize,
         sockets: Vec<Socket>,
@@ -104,6 +116,7 @@ impl Worker {
         questions: Option<Questions>,
         config: &Config,
     ) -> io::Result<(Self, Arc<Waker>)> {
+        counters.gauges.watch(&sockets)?;
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let client = |questions| Client::new(questions, Arc::clone(&waker));
@@ -129,6 +142,7 @@ impl Worker {
             number,
             counters,
             limiter,
+            repeats: Repeats::new(),
             resolver: questions.map(client),
             copies: mirror.map(|mirror| Copies::new(mirror, config)),
             relaying,
@@ -136,6 +150,7 @@ impl Worker {
             batch: config.batch,
             limits,
             pace: Pace::new(config.coalesce, config.spin, shared.started),
+            empty_at: shared.started,
             shared,
         };
         Ok((worker, waker))
@@ -146,6 +161,7 @@ impl Worker {
     /// # Errors
     /// As of `epoll_wait` and `epoll_ctl`. Errors of single sockets are counted, not returned.
     pub fn run(mut self) -> io::Result<()> {
+        self.counters.gauges.run_by_this_thread();
         let mut events = Events::with_capacity(self.sockets.len() + 1);
         let mut ready = vec![false; self.sockets.len()];
         let mut received = ReceiveBatch::new(self.batch);
@@ -154,10 +170,16 @@ impl Worker {
         let mut out = SendBatch::new(answers * self.batch + Also::MOST, self.limits);
         let mut latest = Cache::new(Arc::clone(&self.shared.latest));
         let mut scratch = latest.load().proxy().scratch();
+        let mut read_at = Instant::now();
         while !self.shared.stop.load(Ordering::Relaxed) {
             if !ready.contains(&true) {
+                // What is there now has come after the sockets were read last.
+                self.empty_at = read_at;
                 match self.pace.next(Instant::now()) {
-                    Next::Await => self.wait(&mut events, &mut ready)?,
+                    Next::Await => {
+                        self.wait(&mut events, &mut ready)?;
+                        self.empty_at = Instant::now();
+                    }
                     Next::Gather(time) => {
                         std::thread::sleep(time);
                         ready.fill(true);
@@ -165,6 +187,7 @@ impl Worker {
                     Next::Look => ready.fill(true),
                 }
             }
+            read_at = Instant::now();
             let mut step = Step {
                 snapshot: latest.load(),
                 out: &mut out,
@@ -264,7 +287,9 @@ impl Worker {
             self.take(step, &datagram);
         }
         self.flush(step);
-        self.counters.received(n);
+        if n > 0 {
+            self.counters.received(n, self.empty_at.elapsed());
+        }
         self.pace.took(n);
         Ok(n == received.size())
     }
@@ -307,8 +332,9 @@ impl Worker {
                     self.counters.second_chance();
                 }
                 let tallies = step.snapshot.tallies(self.number);
-                let now = || *step.noted.get_or_insert_with(|| now(self.shared.started));
-                outlet::count(&forward, &self.counters, tallies, now);
+                let started = self.shared.started;
+                let now = || *step.noted.get_or_insert_with(|| now(started));
+                outlet::count(&forward, &self.counters, tallies, &mut self.repeats, now);
             }
             Decision::Reply(reply) => {
                 if self.limiter.allow(reply.sender, now(self.shared.started)) {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::copies::Copies;
 use super::counters::Counters;
+use super::repeats::Repeats;
 use super::snapshot::{Snapshot, Tallies};
 use super::{Batch, flush};
 use crate::accounting::Handle;
@@ -18,6 +19,7 @@ pub(super) struct Outlet<'a> {
     pub(super) counters: &'a Counters,
     pub(super) snapshot: &'a Snapshot,
     pub(super) tallies: &'a Tallies,
+    pub(super) repeats: &'a mut Repeats,
     pub(super) trouble: &'a mut Trouble,
     pub(super) accounting: Option<&'a Handle>,
     pub(super) copies: Option<&'a Copies>,
@@ -60,7 +62,8 @@ impl Outbox for Outlet<'_> {
         }
         self.batch.push(length, to, listener, run, attempt);
         if let Some(forward) = forward {
-            count(&forward, self.counters, self.tallies, || self.now);
+            let now = self.now;
+            count(&forward, self.counters, self.tallies, self.repeats, || now);
         }
     }
 
@@ -73,8 +76,8 @@ impl Outbox for Outlet<'_> {
 
     fn learnt(&mut self, destination: SocketAddr, _lesson: Lesson) {
         let dispatcher = self.snapshot.proxy().dispatcher();
-        if let Some((set, member)) = dispatcher.member(destination) {
-            self.tallies.suspected(set, member);
+        if let Some(place) = dispatcher.member(destination) {
+            self.tallies.suspected(place);
         }
     }
 
@@ -89,13 +92,9 @@ pub(super) fn count(
     forward: &Forward,
     counters: &Counters,
     tallies: &Tallies,
+    repeats: &mut Repeats,
     now: impl FnOnce() -> u64,
 ) {
     counters.forwarded(forward);
-    if let Some((set, destination)) = forward.way.destination() {
-        tallies.sent(set, destination);
-    }
-    if let Some((set, destination)) = forward.dialog {
-        tallies.in_dialog(set, destination, now());
-    }
+    tallies.forwarded(forward, repeats.note(forward), now);
 }

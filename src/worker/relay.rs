@@ -88,6 +88,7 @@ impl Worker {
             counters: &self.counters,
             snapshot: step.snapshot,
             tallies: step.snapshot.tallies(self.number),
+            repeats: &mut self.repeats,
             trouble: &mut relaying.trouble,
             accounting: self.shared.accounting.as_ref(),
             copies: self.copies.as_ref(),

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::counters::add;
-use crate::proxy::Proxy;
+use super::counters::{CLASSES, Each, add, class};
+use super::totals::{DestinationTotals, by_class};
+use crate::proxy::{Forward, Kind, Proxy};
 
 /// One state of the configuration. A worker asks for the latest once for each
 /// batch.
@@ -26,6 +27,13 @@ pub(super) struct Tallies(Vec<Vec<Arc<Tally>>>);
 pub(super) struct Tally {
     /// Requests sent to it.
     requests: AtomicU64,
+    /// Those among them that were sent to it before.
+    retransmitted: AtomicU64,
+    /// Responses from it that were sent on, by class.
+    responses: Each<CLASSES>,
+    /// When the last datagram came from it that was sent on, in milliseconds;
+    /// 0: never.
+    last_seen: AtomicU64,
     /// When the last request within a dialog went to it or came from it, in
     /// milliseconds; 0: never.
     last_in_dialog: AtomicU64,
@@ -72,40 +80,37 @@ impl Snapshot {
         &self.tallies[number]
     }
 
-    /// Requests sent by all workers, by the names of set and destination.
-    pub(super) fn requests(&self) -> impl Iterator<Item = (String, u64)> {
-        places(&self.proxy).map(|((set, address), place)| {
-            let requests = self.each(place, |tally| &tally.requests);
-            (format!("to-{set}-{address}"), requests.sum())
-        })
-    }
-
-    /// Times that transactions had to go elsewhere, where there were any.
-    pub(super) fn suspected(&self) -> impl Iterator<Item = (String, u64)> {
-        places(&self.proxy).filter_map(|((set, address), place)| {
-            let times = self.each(place, |tally| &tally.suspected).sum();
-            (times > 0).then(|| (format!("suspected-{set}-{address}"), times))
-        })
-    }
-
-    /// Seconds since the last request within a dialog, where there was one.
-    pub(super) fn last_in_dialog(&self, now: u64) -> impl Iterator<Item = (String, u64)> {
-        places(&self.proxy).filter_map(move |((set, address), place)| {
-            let last = self.each(place, |tally| &tally.last_in_dialog).max();
-            let last = last.filter(|last| *last > 0)?;
-            let seconds = now.saturating_sub(last) / 1000;
-            Some((format!("last-in-dialog-{set}-{address}"), seconds))
-        })
+    /// What all workers have counted by `now`, by set and destination.
+    pub(super) fn destinations(&self, now: u64) -> Vec<DestinationTotals> {
+        let totals = places(&self.proxy).map(|((set, address), place)| {
+            let sum = |field: fn(&Tally) -> &AtomicU64| self.each(place, field).sum();
+            let seconds_since = |field: fn(&Tally) -> &AtomicU64| {
+                let last = self.each(place, field).max().filter(|last| *last > 0)?;
+                Some(now.saturating_sub(last) / 1000)
+            };
+            let tallies = self.tallies.iter().map(|each| each.at(place));
+            DestinationTotals {
+                set: set.to_owned(),
+                address,
+                requests: sum(|tally| &tally.requests),
+                retransmitted: sum(|tally| &tally.retransmitted),
+                responses: by_class(Each::sums(tallies.map(|tally| &tally.responses))),
+                suspected: sum(|tally| &tally.suspected),
+                last_seen: seconds_since(|tally| &tally.last_seen),
+                last_in_dialog: seconds_since(|tally| &tally.last_in_dialog),
+            }
+        });
+        totals.collect()
     }
 
     /// What each worker has in `field` of one destination.
     fn each(
         &self,
-        (set, destination): (usize, usize),
-        field: impl Fn(&Tally) -> &AtomicU64,
+        place: (usize, usize),
+        field: fn(&Tally) -> &AtomicU64,
     ) -> impl Iterator<Item = u64> {
         let tallies = self.tallies.iter();
-        tallies.map(move |each| field(&each.0[set][destination]).load(Ordering::Relaxed))
+        tallies.map(move |each| field(each.at(place)).load(Ordering::Relaxed))
     }
 }
 
@@ -136,22 +141,38 @@ impl Tallies {
         Self(sets)
     }
 
-    /// Notes a request within a dialog, to a destination or from it.
-    #[inline]
-    pub(super) fn in_dialog(&self, set: usize, destination: usize, now: u64) {
-        let last = &self.0[set][destination].last_in_dialog;
-        last.store(now, Ordering::Relaxed);
+    fn at(&self, (set, destination): (usize, usize)) -> &Tally {
+        &self.0[set][destination]
     }
 
     /// Counts a lesson about a destination.
     #[cold]
-    pub(super) fn suspected(&self, set: usize, destination: usize) {
-        add(&self.0[set][destination].suspected, 1);
+    pub(super) fn suspected(&self, place: (usize, usize)) {
+        add(&self.at(place).suspected, 1);
     }
 
-    /// Counts a request to a destination.
+    /// Counts what is sent on.
     #[inline]
-    pub(super) fn sent(&self, set: usize, destination: usize) {
-        add(&self.0[set][destination].requests, 1);
+    pub(super) fn forwarded(&self, forward: &Forward, repeated: bool, now: impl FnOnce() -> u64) {
+        if let Some(place) = forward.way.destination() {
+            let tally = self.at(place);
+            add(&tally.requests, 1);
+            add(&tally.retransmitted, u64::from(repeated));
+        }
+        if forward.from.is_none() && forward.dialog.is_none() {
+            return;
+        }
+        let now = now();
+        if let Some(place) = forward.from {
+            let tally = self.at(place);
+            tally.last_seen.store(now, Ordering::Relaxed);
+            if let Kind::Response(status) = forward.kind {
+                tally.responses.add(class(status));
+            }
+        }
+        if let Some(place) = forward.dialog {
+            let last = &self.at(place).last_in_dialog;
+            last.store(now, Ordering::Relaxed);
+        }
     }
 }

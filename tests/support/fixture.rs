@@ -59,6 +59,7 @@ pub fn config() -> Config {
             hash_key: HashKey::CallId,
             destinations: destinations.collect(),
             member_sources: Vec::new(),
+            named: Vec::new(),
             when_all_down: WhenAllDown::Forward,
         }],
         routes: Vec::new(),

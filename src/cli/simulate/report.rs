@@ -111,7 +111,7 @@ fn set_json(set: &SetReport) -> Value {
             json!({
                 "share": share.share,
                 "ideal": share.ideal,
-                "state": state_name(share.state),
+                "state": text::state_name(share.state),
             })
         })
     };
@@ -216,7 +216,7 @@ fn write_loads(out: &mut dyn Write, loads: &[Load]) -> io::Result<()> {
         let note = match (load.before, load.after) {
             (None, _) => "added",
             (_, None) => "removed",
-            (_, Some(after)) if after.state != State::Active => state_name(after.state),
+            (_, Some(after)) if after.state != State::Active => text::state_name(after.state),
             _ => "",
         };
         table.row([
@@ -268,12 +268,4 @@ fn write_survey(out: &mut dyn Write, survey: &Survey) -> io::Result<()> {
 
 fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
-}
-
-fn state_name(state: State) -> &'static str {
-    match state {
-        State::Active => "active",
-        State::Draining => "draining",
-        State::Disabled => "disabled",
-    }
 }

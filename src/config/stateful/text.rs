@@ -17,8 +17,17 @@ const TIMES: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::fro
 
 /// Reads a time from 1 ms to 1 h: an integer with its unit, as `500ms`.
 pub fn time(text: &str) -> Result<Duration, Fault> {
-    let read = read_time(text).filter(|time| TIMES.contains(time));
-    read.ok_or_else(|| no_time(text, "1ms to 1h"))
+    time_within(text, TIMES, "1ms to 1h")
+}
+
+/// The same within other bounds, which `range` names.
+pub(in crate::config) fn time_within(
+    text: &str,
+    bounds: RangeInclusive<Duration>,
+    range: &str,
+) -> Result<Duration, Fault> {
+    let read = read_time(text).filter(|time| bounds.contains(time));
+    read.ok_or_else(|| no_time(text, range))
 }
 
 /// The same, or `0s`.
@@ -89,15 +98,20 @@ pub fn failure(text: &str) -> Result<u16, Fault> {
 
 /// Reads the Request-URI that a request gets: a SIP or tel URI.
 pub(super) fn request_uri(text: &str) -> Result<String, Fault> {
-    let visible = text.bytes().all(|octet| octet.is_ascii_graphic());
-    let read = uri(text.as_bytes(), Span::new(0, text.len())).filter(|_| visible);
-    match read.map(|uri| uri.scheme) {
+    match scheme(text) {
         Some(Scheme::Sip | Scheme::Tel) => Ok(text.to_owned()),
         Some(Scheme::Sips) => Err(Fault::new(format!("`{text}` cannot be a Request-URI here"))
             .why("`sips:` demands TLS, and Viaduct speaks SIP over UDP")),
         Some(Scheme::Other) | None => Err(Fault::new(format!("`{text}` is not a SIP or tel URI"))
             .help("write `sip:user@host`, without headers and white space")),
     }
+}
+
+/// The scheme of a URI that a request can bear; `None` where it is none.
+pub(in crate::config) fn scheme(text: &str) -> Option<Scheme> {
+    let visible = text.bytes().all(|octet| octet.is_ascii_graphic());
+    let read = uri(text.as_bytes(), Span::new(0, text.len())).filter(|_| visible);
+    read.map(|uri| uri.scheme)
 }
 
 /// Reads where the accounting goes: a path, `stdout` or `-`, or `unix:PATH`.

@@ -19,12 +19,9 @@ libfuzzer_sys::fuzz_target!(|text: &[u8]| {
         .count();
     assert_eq!(loaded.config.is_none(), errors > 0);
     if let Some(config) = loaded.config {
-        assert!(!config.sets[0].destinations.is_empty());
-        assert!(
-            config.sets[0]
-                .destinations
-                .iter()
-                .all(|each| each.weight > 0)
-        );
+        let set = &config.sets[0];
+        assert!(!set.destinations.is_empty() || !set.named.is_empty());
+        assert!(set.destinations.iter().all(|each| each.weight > 0));
+        assert!(set.named.iter().all(|each| each.weight != Some(0)));
     }
 });

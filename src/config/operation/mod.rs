@@ -1,8 +1,21 @@
 //! What an operator's day needs: probes, the admin API, the mirror, logs.
 
+mod file;
+mod merge;
+pub(super) mod text;
+
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub(super) use file::OperationDraft;
+pub use merge::{HealthSettings, OperationSettings};
+
+/// Bounds of [`Probe::down_after`] and [`Probe::up_after`].
+pub const PROBES_IN_A_ROW: RangeInclusive<u32> = 1..=100;
 
 /// How a destination is probed by OPTIONS (RFC 3261 §11).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +84,7 @@ impl Accept {
 
 /// What health checks have found of a destination. Not in any file: the
 /// supervisor fills it in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Health {
     /// It answers, or nobody has looked.
     #[default]

@@ -1,0 +1,128 @@
+//! The log of `viaduct run`, to stderr: text for people, with priorities where
+//! the journal reads it, or one JSON object a line.
+//!
+//! Text carries no time: the journal, a container's runtime and a terminal's
+//! user add one, or know it.
+
+use std::fmt;
+use std::io;
+
+use serde_json::json;
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use super::report;
+use crate::config::{Diagnostic, Log, LogFormat, LogLevel, Severity};
+
+/// Starts the log; what is returned sets its level.
+pub(super) fn start(log: Log) -> impl Fn(LogLevel) + Send + Sync + 'static {
+    let (level, handle) = reload::Layer::new(filter(log.level));
+    let form = match log.format {
+        LogFormat::Json => Form::Json,
+        LogFormat::Text if read_by_journal() => Form::Journal,
+        LogFormat::Text => Form::Text,
+    };
+    let lines = tracing_subscriber::fmt::layer()
+        .event_format(form)
+        .with_writer(io::stderr);
+    // Somebody else's log, as in a test, is left as it is.
+    let _ = tracing_subscriber::registry()
+        .with(level)
+        .with(lines)
+        .try_init();
+    move |level| {
+        let _ = handle.reload(filter(level));
+    }
+}
+
+/// Says what there is to say of a configuration, a line each.
+pub(super) fn say(diagnostics: &[Diagnostic]) {
+    for diagnostic in diagnostics {
+        let text = report::plain(diagnostic);
+        match diagnostic.severity {
+            Severity::Error => text.lines().for_each(|line| tracing::error!("{line}")),
+            Severity::Warning => text.lines().for_each(|line| tracing::info!("{line}")),
+        }
+    }
+}
+
+fn filter(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+    }
+}
+
+/// Whether stderr goes to the journal (systemd.exec(5), `JOURNAL_STREAM`).
+fn read_by_journal() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else {
+        return false;
+    };
+    let stat = rustix::fs::fstat(io::stderr());
+    stat.is_ok_and(|stat| stream == format!("{}:{}", stat.st_dev, stat.st_ino))
+}
+
+/// How a line is written.
+enum Form {
+    Text,
+    /// With a priority in front (sd-daemon(3)).
+    Journal,
+    Json,
+}
+
+impl<S, N> FormatEvent<S, N> for Form
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut out: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut said = Said(String::new());
+        event.record(&mut said);
+        let (priority, name) = match *event.metadata().level() {
+            Level::ERROR => (3, "error"),
+            Level::WARN => (4, "warning"),
+            Level::INFO => (6, "info"),
+            _ => (7, "debug"),
+        };
+        match self {
+            Self::Json => {
+                let time = humantime::format_rfc3339_millis(std::time::SystemTime::now());
+                let line = json!({
+                    "time": time.to_string(), "level": name, "message": said.0.trim_start(),
+                });
+                writeln!(out, "{line}")
+            }
+            Self::Journal => writeln!(out, "<{priority}>{}", said.0),
+            // Those of a configuration say so themselves, behind their place.
+            Self::Text if priority == 4 && !said.0.contains("warning: ") => {
+                writeln!(out, "warning: {}", said.0)
+            }
+            Self::Text => writeln!(out, "{}", said.0),
+        }
+    }
+}
+
+/// The message of an event.
+struct Said(String);
+
+impl Visit for Said {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.0 = format!("{value:?}");
+        }
+    }
+}

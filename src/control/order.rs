@@ -1,0 +1,145 @@
+//! What is asked of the supervisor, the one who changes anything.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+use crate::config::{Destination, Diagnostic, LogLevel, State};
+
+/// Something to do, on the one queue that the supervisor works through.
+pub enum Order {
+    /// A signal came in.
+    Signal(i32),
+    /// An operator wants a change; what came of it goes back.
+    Change(Change, Answer),
+}
+
+/// The way back to who asked.
+pub type Answer = oneshot::Sender<Result<Done, Refusal>>;
+
+/// What an operator can change while it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The administrative state of a destination.
+    State(Place, State),
+    /// The weight of a destination.
+    Weight(Place, u32),
+    /// One more destination for the set of this name.
+    Add(String, Destination),
+    /// A destination leaves.
+    Remove(Place),
+    /// The configuration is read again. What operators have changed stays,
+    /// unless it is to be forgotten.
+    Reload {
+        /// Only tell what it would do.
+        dry_run: bool,
+        /// The file alone counts from now on.
+        forget_changes: bool,
+    },
+    /// The least important lines of the log that are written.
+    LogLevel(LogLevel),
+    /// The binary is started again with the sockets it has.
+    Upgrade,
+}
+
+/// One destination: in the set of this name, or in every set that has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The name of the set; `None`: any.
+    pub set: Option<String>,
+    /// The address of the destination.
+    pub address: SocketAddr,
+}
+
+/// What a change has done, or would do.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, utoipa::ToSchema)]
+pub struct Done {
+    /// In words, as in the log.
+    pub said: String,
+    /// The number of the generation that decides now.
+    pub generation: u64,
+    /// Destinations that differ.
+    pub differences: Vec<Difference>,
+    /// Share of new calls that go to another destination than before, by set
+    /// (0 to 1).
+    pub moved: Vec<Moved>,
+    /// What there is to say of the configuration beside errors.
+    #[schema(value_type = Vec<Object>)]
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// A destination that comes, goes, or gets something else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Difference {
+    /// The name of its set.
+    pub set: String,
+    /// Its address.
+    #[schema(value_type = String)]
+    pub address: SocketAddr,
+    /// What it was; `None`: not there.
+    pub before: Option<String>,
+    /// What it is; `None`: not there.
+    pub after: Option<String>,
+}
+
+/// How many new calls of a set go elsewhere.
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+pub struct Moved {
+    /// The name of the set.
+    pub set: String,
+    /// 0 to 1.
+    pub share: f64,
+}
+
+/// Why nothing has changed.
+#[derive(Clone, Debug)]
+pub enum Refusal {
+    /// There is no such set or destination.
+    NotFound(String),
+    /// It would not make sense.
+    Conflict(String),
+    /// The configuration has errors.
+    Configuration(Vec<Diagnostic>),
+    /// Keys that only an upgrade or a start can bring into effect.
+    NeedsUpgrade(Vec<&'static str>),
+    /// It went wrong on the way.
+    Failed(String),
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { set, address, .. } = self;
+        match (&self.before, &self.after) {
+            (None, Some(after)) => write!(f, "set {set}: {address} added: {after}"),
+            (Some(_), None) => write!(f, "set {set}: {address} removed"),
+            (Some(before), Some(after)) => {
+                write!(f, "set {set}: {address} changed: {after} (was {before})")
+            }
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound(said) | Self::Conflict(said) | Self::Failed(said) => f.write_str(said),
+            Self::Configuration(_) => {
+                f.write_str("reload refused, the configuration of before stays")
+            }
+            Self::NeedsUpgrade(keys) => {
+                let keys: Vec<_> = keys.iter().map(|key| format!("`{key}`")).collect();
+                write!(
+                    f,
+                    "reload refused, the configuration of before stays: a start alone can change \
+                     {}\n  help: upgrade (`viaduct ctl upgrade`, or SIGUSR2), which starts it anew \
+                     without loss, or take {} back and reload again",
+                    keys.join(", "),
+                    if keys.len() == 1 { "it" } else { "them" }
+                )
+            }
+        }
+    }
+}

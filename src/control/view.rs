@@ -1,0 +1,78 @@
+//! What the control thread reads.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::SystemTime;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+
+use crate::config::Config;
+use crate::proxy::Proxy;
+use crate::worker::{Counters, Shared, Totals};
+
+/// What decides now; swapped whole with each change.
+pub struct Facts {
+    /// The configuration in force: what the file says, what operators have
+    /// changed, and what health checks have found.
+    pub config: Arc<Config>,
+    /// The number of the generation.
+    pub generation: u64,
+    /// See [`Proxy::table_id`].
+    pub table_id: u64,
+    /// By set: whether all its active destinations are down, and new work
+    /// goes to them all the same.
+    pub open: Vec<bool>,
+}
+
+impl Facts {
+    /// Those of `config`, by which `proxy` decides.
+    #[must_use]
+    pub fn of(config: &Config, proxy: &Proxy) -> Self {
+        let sets = proxy.dispatcher().sets().iter();
+        Self {
+            config: Arc::new(config.clone()),
+            generation: proxy.generation(),
+            table_id: proxy.table_id(),
+            open: sets.map(|set| set.is_open()).collect(),
+        }
+    }
+}
+
+/// What came of the last reload.
+#[derive(Clone, Debug)]
+pub struct Reload {
+    /// Whether it was taken.
+    pub successful: bool,
+    /// In words.
+    pub said: String,
+    /// When.
+    pub at: SystemTime,
+}
+
+/// A running instance, as it is seen from outside. Cheap to clone.
+#[derive(Clone)]
+pub struct View {
+    /// What decides.
+    pub facts: Arc<ArcSwap<Facts>>,
+    /// What the workers share.
+    pub shared: Arc<Shared>,
+    /// What each worker counts.
+    pub counters: Arc<[Arc<Counters>]>,
+    /// The core of each worker, where it is pinned.
+    pub cores: Arc<[Option<usize>]>,
+    /// When it was started.
+    pub started: SystemTime,
+    /// Whether it takes new work: not before it has started, nor after
+    /// SIGTERM.
+    pub ready: Arc<AtomicBool>,
+    /// What came of the last reload, if there was one.
+    pub reload: Arc<ArcSwapOption<Reload>>,
+}
+
+impl View {
+    /// What all workers have counted.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        Totals::of(&self.counters, &self.shared)
+    }
+}

@@ -1,0 +1,104 @@
+//! Methods by name (RFC 3261 §7.1).
+
+/// A method that an RFC defines, or another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[allow(missing_docs, reason = "the names are those of the wire")]
+pub enum Method {
+    Invite,
+    Ack,
+    Bye,
+    Cancel,
+    Register,
+    Options,
+    Prack,
+    Subscribe,
+    Notify,
+    Publish,
+    Info,
+    Refer,
+    Message,
+    Update,
+    /// One that no RFC defines; it passes too (§16.3 item 1).
+    Other,
+}
+
+impl Method {
+    /// All, in the order of their numbers.
+    pub const ALL: [Self; 15] = [
+        Self::Invite,
+        Self::Ack,
+        Self::Bye,
+        Self::Cancel,
+        Self::Register,
+        Self::Options,
+        Self::Prack,
+        Self::Subscribe,
+        Self::Notify,
+        Self::Publish,
+        Self::Info,
+        Self::Refer,
+        Self::Message,
+        Self::Update,
+        Self::Other,
+    ];
+
+    /// The method with these octets. Case matters.
+    #[inline]
+    #[must_use]
+    pub fn of(octets: &[u8]) -> Self {
+        match octets {
+            b"INVITE" => Self::Invite,
+            b"ACK" => Self::Ack,
+            b"BYE" => Self::Bye,
+            b"CANCEL" => Self::Cancel,
+            b"REGISTER" => Self::Register,
+            b"OPTIONS" => Self::Options,
+            b"PRACK" => Self::Prack,
+            b"SUBSCRIBE" => Self::Subscribe,
+            b"NOTIFY" => Self::Notify,
+            b"PUBLISH" => Self::Publish,
+            b"INFO" => Self::Info,
+            b"REFER" => Self::Refer,
+            b"MESSAGE" => Self::Message,
+            b"UPDATE" => Self::Update,
+            _ => Self::Other,
+        }
+    }
+
+    /// How it is written; `other` for all that no RFC defines.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Invite => "INVITE",
+            Self::Ack => "ACK",
+            Self::Bye => "BYE",
+            Self::Cancel => "CANCEL",
+            Self::Register => "REGISTER",
+            Self::Options => "OPTIONS",
+            Self::Prack => "PRACK",
+            Self::Subscribe => "SUBSCRIBE",
+            Self::Notify => "NOTIFY",
+            Self::Publish => "PUBLISH",
+            Self::Info => "INFO",
+            Self::Refer => "REFER",
+            Self::Message => "MESSAGE",
+            Self::Update => "UPDATE",
+            Self::Other => "other",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_method_is_known_by_its_name_and_its_place() {
+        for (number, method) in Method::ALL.into_iter().enumerate() {
+            assert_eq!(Method::of(method.name().as_bytes()), method);
+            assert_eq!(method as usize, number);
+        }
+        assert_eq!(Method::of(b"invite"), Method::Other);
+    }
+}

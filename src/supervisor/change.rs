@@ -1,0 +1,269 @@
+//! Changes to a running instance: each whole, or not at all.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Instance;
+use super::overlay::{Overlay, sets_with};
+use crate::config::text::state_name;
+use crate::config::{Config, Destination, Health, Set, needs_restart};
+use crate::control::{Change, Difference, Done, Facts, Moved, Place, Refusal};
+use crate::dispatcher::{Dispatcher, SLOTS};
+use crate::proxy::Proxy;
+
+impl Instance {
+    /// Decides by `asked` from the next batch of each worker on. What was
+    /// decided before is remembered for its second chance; what operators have
+    /// changed stays unless `forget_changes`.
+    ///
+    /// # Errors
+    /// [`Refusal::NeedsUpgrade`], and nothing has changed then.
+    pub fn reload(&mut self, asked: Config, forget_changes: bool) -> Result<Done, Refusal> {
+        let (overlay, done) = self.prepare(&asked, forget_changes)?;
+        self.asked = asked;
+        self.overlay = overlay;
+        self.adopt();
+        let said = self.told(&done);
+        Ok(Done {
+            said,
+            generation: self.proxy().generation(),
+            ..done
+        })
+    }
+
+    /// What [`Instance::reload`] would do.
+    ///
+    /// # Errors
+    /// As of it.
+    pub fn preview(&self, asked: &Config, forget_changes: bool) -> Result<Done, Refusal> {
+        let (_, done) = self.prepare(asked, forget_changes)?;
+        let said = format!("would be {}", self.told(&done));
+        Ok(Done { said, ..done })
+    }
+
+    fn told(&self, done: &Done) -> String {
+        let generation = self.proxy().generation();
+        let count = |of: fn(&Difference) -> bool| done.differences.iter().filter(|d| of(d)).count();
+        let added = count(|each| each.before.is_none());
+        let removed = count(|each| each.after.is_none());
+        let changed = done.differences.len() - added - removed;
+        format!(
+            "reloaded: generation {generation}, destinations: {added} added, {removed} removed, \
+             {changed} changed"
+        )
+    }
+
+    fn prepare(&self, asked: &Config, forget: bool) -> Result<(Overlay, Done), Refusal> {
+        let differs = needs_restart(&self.asked, asked);
+        if !differs.is_empty() {
+            return Err(Refusal::NeedsUpgrade(differs));
+        }
+        let mut overlay = match forget {
+            true => self.overlay.without_changes(),
+            false => self.overlay.clone(),
+        };
+        overlay.settle(&self.asked, asked);
+        let config = overlay.over(asked);
+        let next = self.proxy().dispatcher().successor(&config.sets);
+        let done = Done {
+            generation: self.proxy().generation(),
+            differences: differences(&self.config, &config),
+            moved: moved(self.proxy().dispatcher(), &next),
+            ..Done::default()
+        };
+        Ok((overlay, done))
+    }
+
+    /// Does what an operator asks of one destination.
+    ///
+    /// # Errors
+    /// [`Refusal`], and nothing has changed then.
+    pub fn change(&mut self, change: &Change) -> Result<Done, Refusal> {
+        let (sets, address) = self.concerned(change)?;
+        let before = self.config.clone();
+        for set in &sets {
+            self.overlay.note(set, address, change);
+        }
+        let dispatcher = Arc::clone(&self.snapshot);
+        self.adopt();
+        let done = Done {
+            said: String::new(),
+            generation: self.proxy().generation(),
+            differences: differences(&before, &self.config),
+            moved: moved(dispatcher.proxy().dispatcher(), self.proxy().dispatcher()),
+            warnings: Vec::new(),
+        };
+        let said = match &*done.differences {
+            [] => "nothing to change".to_owned(),
+            all => {
+                let each = all.iter().map(ToString::to_string);
+                each.collect::<Vec<_>>().join("; ")
+            }
+        };
+        Ok(Done { said, ..done })
+    }
+
+    /// The sets that a change is for, and the address.
+    fn concerned(&self, change: &Change) -> Result<(Vec<String>, SocketAddr), Refusal> {
+        let names = self.config.sets.iter().map(|set| set.name.as_str());
+        let known = |name: &str| {
+            let names: Vec<_> = names.clone().collect();
+            match names.contains(&name) {
+                true => Ok(()),
+                false => Err(Refusal::NotFound(format!(
+                    "there is no set `{name}`; there are: {}",
+                    names.join(", ")
+                ))),
+            }
+        };
+        match change {
+            Change::State(place, _) | Change::Weight(place, _) | Change::Remove(place) => {
+                if let Some(name) = &place.set {
+                    known(name)?;
+                }
+                let Place { address, .. } = *place;
+                let sets = sets_with(&self.config, place);
+                if sets.is_empty() {
+                    let which = place.set.as_ref().map(|name| format!(" in set `{name}`"));
+                    return Err(Refusal::NotFound(format!(
+                        "there is no destination {address}{}",
+                        which.unwrap_or_default()
+                    )));
+                }
+                Ok((sets, address))
+            }
+            Change::Add(name, destination) => {
+                known(name)?;
+                let address = destination.address;
+                let listeners = self.config.listeners.iter();
+                if listeners.clone().any(|each| each.address == address) {
+                    return Err(Refusal::Conflict(format!(
+                        "{address} is a listener of ours: calls would go in a circle"
+                    )));
+                }
+                let place = Place {
+                    set: Some(name.clone()),
+                    address,
+                };
+                match sets_with(&self.config, &place).is_empty() {
+                    true => Ok((vec![name.clone()], address)),
+                    false => Err(Refusal::Conflict(format!(
+                        "set `{name}` has {address} already"
+                    ))),
+                }
+            }
+            Change::Reload { .. } | Change::LogLevel(_) | Change::Upgrade => Err(
+                Refusal::Conflict("this is no change to a destination".to_owned()),
+            ),
+        }
+    }
+
+    /// Notes what health checks have found of a destination; whether that is
+    /// new. [`Instance::adopt`] brings it into effect.
+    pub fn found(&mut self, set: &str, address: SocketAddr, health: Health) -> bool {
+        self.overlay.found(set, address, health)
+    }
+
+    /// Decides by what is so now.
+    pub fn adopt(&mut self) {
+        let mut config = self.overlay.over(&self.asked);
+        // A port 0 was bound to a real one.
+        for (listener, bound) in config.listeners.iter_mut().zip(&self.config.listeners) {
+            listener.name.clone_from(&bound.name);
+            listener.address = bound.address;
+        }
+        let before = self.proxy().generation();
+        let proxy = self.proxy().successor(&config);
+        if proxy.generation() != before {
+            self.retired.push_back((proxy.generation(), Instant::now()));
+        }
+        self.config = config;
+        self.publish(proxy);
+    }
+
+    /// When the oldest former generation has had its time; `None`: never.
+    pub(super) fn next_to_forget(&self) -> Option<Duration> {
+        let (_, since) = self.retired.front()?;
+        Some(self.config.second_chance.saturating_sub(since.elapsed()))
+    }
+
+    /// Forgets former generations that have had their time.
+    pub(super) fn forget_former(&mut self) {
+        if self.next_to_forget() == Some(Duration::ZERO) {
+            self.publish(self.proxy().clone());
+        }
+    }
+
+    /// Has the workers decide by `proxy`, without what has had its time.
+    fn publish(&mut self, mut proxy: Proxy) {
+        while self.next_to_forget() == Some(Duration::ZERO)
+            && let Some((successor, _)) = self.retired.pop_front()
+        {
+            proxy = proxy.without_formers_before(successor);
+        }
+        self.snapshot = Arc::new(self.snapshot.successor(proxy));
+        self.shared.latest.store(Arc::clone(&self.snapshot));
+        let facts = Facts::of(&self.config, self.proxy());
+        self.facts.store(Arc::new(facts));
+    }
+}
+
+/// Destinations that came, went, and differ in what the file says of them.
+fn differences(before: &Config, now: &Config) -> Vec<Difference> {
+    let (before, now) = (destinations(before), destinations(now));
+    let places: std::collections::BTreeSet<_> = before.keys().chain(now.keys()).collect();
+    let each = places.into_iter().filter_map(|place| {
+        let text = |of: &BTreeMap<_, &Destination>| of.get(place).map(|each| outline(each));
+        let difference = Difference {
+            set: place.0.to_owned(),
+            address: place.1,
+            before: text(&before),
+            after: text(&now),
+        };
+        (difference.before != difference.after).then_some(difference)
+    });
+    each.collect()
+}
+
+fn outline(destination: &Destination) -> String {
+    let state = state_name(destination.state);
+    let (weight, priority) = (destination.weight, destination.priority);
+    format!("{state}, weight {weight}, priority {priority}")
+}
+
+fn destinations(config: &Config) -> BTreeMap<(&str, SocketAddr), &Destination> {
+    let sets = config.sets.iter();
+    let each = sets.flat_map(|set| {
+        let destinations = set.destinations.iter();
+        destinations.map(|each| ((set.name.as_str(), each.address), each))
+    });
+    each.collect()
+}
+
+/// Which share of new calls goes elsewhere, for the sets that both have and
+/// that choose by a table.
+fn moved(before: &Dispatcher, now: &Dispatcher) -> Vec<Moved> {
+    let sets = now.sets().iter().filter_map(|set| {
+        let name = &set.definition().name;
+        let mut former = before.sets().iter();
+        let former = former.find(|each| each.definition().name == *name)?;
+        let owner = |of: &Set, chosen: Option<usize>| chosen.map(|i| of.destinations[i].address);
+        let differs = |slot: &usize| {
+            // Kamailio's policy goes by the Call-ID, the others by the hash.
+            let (hash, call_id) = ((*slot as u64) << 48, slot.to_string());
+            let of = |set: &crate::dispatcher::Set| {
+                owner(set.definition(), set.owner(hash, call_id.as_bytes()))
+            };
+            of(former) != of(set)
+        };
+        let share = match Arc::ptr_eq(former, set) {
+            true => 0.0,
+            false => (0..SLOTS).filter(differs).count() as f64 / SLOTS as f64,
+        };
+        let set = name.clone();
+        Some(Moved { set, share })
+    });
+    sets.collect()
+}

@@ -1,0 +1,220 @@
+//! What lies over the configuration as loaded: what operators have changed
+//! since, what health checks have found, and what names stand for.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::text;
+use crate::config::{Config, Destination, Health, Set, State};
+use crate::control::{Change, Place};
+
+/// All of it. Written down and read again where the binary is started anew.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Overlay {
+    entries: Vec<Entry>,
+    names: Vec<Name>,
+}
+
+/// What is so of one destination.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Entry {
+    set: String,
+    address: SocketAddr,
+    state: Option<State>,
+    weight: Option<u32>,
+    /// As the operator wrote it who added it.
+    added: Option<String>,
+    removed: bool,
+    health: Health,
+}
+
+/// The addresses that a name stands for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Name {
+    pub(super) host: String,
+    pub(super) port: Option<u16>,
+    pub(super) servers: Vec<Server>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Server {
+    pub(super) address: SocketAddr,
+    /// As SRV gives it; at least 1.
+    pub(super) weight: u32,
+    /// How far it ranks below the first: 0, 1, …
+    pub(super) rank: i32,
+}
+
+impl Overlay {
+    /// What `config` becomes under it.
+    pub(super) fn over(&self, config: &Config) -> Config {
+        let mut config = config.clone();
+        for set in &mut config.sets {
+            self.add_named(set);
+            for entry in &self.entries {
+                if entry.set == set.name {
+                    entry.apply(set);
+                }
+            }
+        }
+        config
+    }
+
+    fn add_named(&self, set: &mut Set) {
+        for named in &set.named {
+            let same = |name: &&Name| name.host == named.host && name.port == named.port;
+            let servers = self.names.iter().find(same).map(|name| &name.servers);
+            for server in servers.into_iter().flatten() {
+                let known = set.destinations.iter();
+                if known.clone().all(|each| each.address != server.address) {
+                    set.destinations.push(Destination {
+                        uri: named.uri.clone(),
+                        address: server.address,
+                        weight: named.weight.unwrap_or(server.weight),
+                        priority: named.priority.saturating_sub(server.rank),
+                        state: named.state,
+                        probe: named.probe.clone(),
+                        health: Health::Up,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Notes a change to `set`, which has been found to be possible.
+    pub(super) fn note(&mut self, set: &str, address: SocketAddr, change: &Change) {
+        let entry = self.entry(set, address);
+        match change {
+            Change::State(_, state) => entry.state = Some(*state),
+            Change::Weight(_, weight) => entry.weight = Some(*weight),
+            Change::Add(_, destination) => {
+                entry.added = Some(destination.uri.clone());
+                entry.removed = false;
+            }
+            Change::Remove(_) => {
+                entry.added = None;
+                entry.removed = true;
+            }
+            Change::Reload { .. } | Change::LogLevel(_) | Change::Upgrade => {}
+        }
+    }
+
+    /// Notes what health checks have found; whether that is new.
+    pub(super) fn found(&mut self, set: &str, address: SocketAddr, health: Health) -> bool {
+        let entry = self.entry(set, address);
+        std::mem::replace(&mut entry.health, health) != health
+    }
+
+    /// Notes what a name stands for; whether that is new.
+    pub(super) fn resolved(&mut self, name: Name) -> bool {
+        let mut known = self.names.iter_mut();
+        match known.find(|known| known.host == name.host && known.port == name.port) {
+            Some(known) if *known == name => return false,
+            Some(known) => *known = name,
+            None => self.names.push(name),
+        }
+        true
+    }
+
+    /// Takes another file in: where it says something else of a destination
+    /// than the one before, the operator's change of that has had its time.
+    pub(super) fn settle(&mut self, before: &Config, now: &Config) {
+        self.entries.retain_mut(|entry| {
+            let (was, is) = (entry.written(before), entry.written(now));
+            let differs = |field: fn(&Destination) -> u64| was.map(field) != is.map(field);
+            if differs(|each| each.state as u64) {
+                entry.state = None;
+            }
+            if differs(|each| u64::from(each.weight)) {
+                entry.weight = None;
+            }
+            if is.is_some() {
+                entry.added = None;
+            }
+            entry.removed &= is.is_some();
+            let has_set = now.sets.iter().any(|set| set.name == entry.set);
+            has_set && (is.is_some() || entry.added.is_some() || entry.health != Health::Up)
+        });
+        let named = now.sets.iter().flat_map(|set| &set.named);
+        let known = |name: &Name| {
+            let mut named = named.clone();
+            named.any(|each| each.host == name.host && each.port == name.port)
+        };
+        self.names.retain(known);
+    }
+
+    /// The same without what operators have changed.
+    pub(super) fn without_changes(&self) -> Self {
+        let learnt = |entry: &Entry| Entry {
+            state: None,
+            weight: None,
+            added: None,
+            removed: false,
+            ..entry.clone()
+        };
+        Self {
+            entries: self.entries.iter().map(learnt).collect(),
+            names: self.names.clone(),
+        }
+    }
+
+    fn entry(&mut self, set: &str, address: SocketAddr) -> &mut Entry {
+        let mut known = self.entries.iter();
+        let known = known.position(|each| each.set == set && each.address == address);
+        let at = known.unwrap_or_else(|| {
+            self.entries.push(Entry {
+                set: set.to_owned(),
+                address,
+                state: None,
+                weight: None,
+                added: None,
+                removed: false,
+                health: Health::Up,
+            });
+            self.entries.len() - 1
+        });
+        &mut self.entries[at]
+    }
+}
+
+impl Entry {
+    /// What a file says of it.
+    fn written<'c>(&self, config: &'c Config) -> Option<&'c Destination> {
+        let set = config.sets.iter().find(|set| set.name == self.set)?;
+        let mut destinations = set.destinations.iter();
+        destinations.find(|each| each.address == self.address)
+    }
+
+    fn apply(&self, set: &mut Set) {
+        let there = set.destinations.iter();
+        let there = there.clone().any(|each| each.address == self.address);
+        if let Some(Ok(added)) = self.added.as_deref().map(text::destination)
+            && !there
+        {
+            // It is probed like the others of its set.
+            let probe = set.destinations.iter().find_map(|each| each.probe.clone());
+            set.destinations.push(Destination { probe, ..added });
+        }
+        set.destinations
+            .retain(|each| !self.removed || each.address != self.address);
+        let mut destinations = set.destinations.iter_mut();
+        if let Some(each) = destinations.find(|each| each.address == self.address) {
+            each.state = self.state.unwrap_or(each.state);
+            each.weight = self.weight.unwrap_or(each.weight);
+            each.health = self.health;
+        }
+    }
+}
+
+/// The sets that `place` is in, by name.
+pub(super) fn sets_with(config: &Config, place: &Place) -> Vec<String> {
+    let wanted = |set: &&Set| place.set.as_ref().is_none_or(|name| *name == set.name);
+    let sets = config.sets.iter().filter(wanted);
+    let sets = sets.filter(|set| {
+        let mut destinations = set.destinations.iter();
+        destinations.any(|each| each.address == place.address)
+    });
+    sets.map(|set| set.name.clone()).collect()
+}

@@ -1,0 +1,179 @@
+//! What is counted of the datagrams that pass: methods, classes, each
+//! destination's share, what was sent again, and what the kernel dropped.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+mod support;
+use support::dialog::{Peer, Scene, response};
+use support::net::V4;
+use support::process::Signal;
+use support::viaduct::Counters;
+
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The counters that begin with one of `starts`, but for ages.
+fn counted(scene: &mut Scene, starts: &[&str]) -> BTreeMap<String, u64> {
+    let all = scene.viaduct.counters().since(&Counters::default());
+    all.into_iter()
+        .filter(|(name, _)| starts.iter().any(|start| name.starts_with(start)))
+        .collect()
+}
+
+fn map(counters: &[(&str, u64)]) -> BTreeMap<String, u64> {
+    let counters = counters.iter();
+    counters
+        .map(|(name, value)| ((*name).to_owned(), *value))
+        .collect()
+}
+
+#[test]
+fn requests_count_by_method_and_responses_by_class() {
+    let mut scene = Scene::new(1, &[]);
+    for method in ["INVITE", "INVITE", "BYE", "PRACK", "invite", "NEWS"] {
+        scene.pass(scene.request(method).text());
+    }
+    let (_, got) = scene.pass(scene.request("INVITE").text());
+    let statuses = [
+        "100 a", "180 b", "302 c", "404 d", "503 e", "603 f", "200 g",
+    ];
+    for status in statuses {
+        scene.farm[0].send(scene.front(), response(&got, status, "t"));
+        scene.caller.receive();
+    }
+    // What is not sent on counts as something else.
+    scene.send(
+        scene
+            .request("INVITE")
+            .max_forwards("")
+            .row("Max-Forwards: 0")
+            .text(),
+    );
+    scene.caller.receive();
+    let wanted = [
+        ("method-BYE", 1),
+        ("method-INVITE", 3),
+        ("method-PRACK", 1),
+        ("method-other", 2),
+        ("class-1xx", 2),
+        ("class-2xx", 1),
+        ("class-3xx", 1),
+        ("class-4xx", 1),
+        ("class-5xx", 1),
+        ("class-6xx", 1),
+    ];
+    assert_eq!(counted(&mut scene, &["method-", "class-"]), map(&wanted));
+    let counters = scene.viaduct.stop();
+    assert_eq!(counters.get("requests-forwarded"), 7);
+    assert_eq!(counters.get("responses-forwarded"), 7);
+}
+
+#[test]
+fn responses_count_for_the_destination_that_they_come_from() {
+    let mut scene = Scene::new(2, &[]);
+    let mut wanted = BTreeMap::new();
+    for call in 0..20 {
+        let (member, got) = scene.pass(scene.request("INVITE").text());
+        let status = if call % 2 == 0 {
+            "200 OK"
+        } else {
+            "404 Not Found"
+        };
+        scene.farm[member].send(scene.front(), response(&got, status, "t"));
+        scene.caller.receive();
+        let address = scene.farm[member].address();
+        let name = format!("from-{}xx-default-{address}", &status[..1]);
+        *wanted.entry(name).or_insert(0) += 1;
+    }
+    assert_eq!(counted(&mut scene, &["from-"]), wanted);
+    let seen = wanted.len();
+    assert!(seen >= 3, "both members answered: {wanted:?}");
+    // One that is no member passes a response on, and is not counted.
+    let (_, got) = scene.pass(scene.request("INVITE").text());
+    let other = Peer::new(V4);
+    other.send(scene.front(), response(&got, "200 OK", "t"));
+    scene.caller.receive();
+    assert_eq!(counted(&mut scene, &["from-"]), wanted);
+}
+
+#[test]
+fn a_request_that_is_sent_again_counts_as_retransmitted() {
+    let mut scene = Scene::new(1, &[]);
+    let name = format!("retransmitted-default-{}", scene.farm[0].address());
+    let invite = scene.request("INVITE");
+    let own = |scene: &mut Scene| counted(scene, &["retransmitted"]);
+    for method in ["INVITE", "CANCEL", "ACK", "ACK"] {
+        scene.pass(invite.method(method).text());
+    }
+    scene.pass(scene.request("INVITE").text());
+    assert_eq!(own(&mut scene), map(&[]), "these are all new");
+    for count in 1..=3 {
+        scene.pass(invite.text());
+        assert_eq!(own(&mut scene), map(&[(&name, count)]));
+    }
+    scene.pass(invite.method("CANCEL").text());
+    assert_eq!(own(&mut scene), map(&[(&name, 4)]));
+}
+
+#[test]
+fn another_attempt_is_no_retransmission() {
+    let scene = Scene::new(2, &["--stateful", "INVITE"]);
+    let (first, got) = scene.pass(scene.request("INVITE").text());
+    let refusal = response(&got, "503 Service Unavailable", "t");
+    scene.farm[first].send(scene.front(), refusal);
+    let mut ends = Vec::new();
+    while ends.len() < 2 {
+        let (member, got) = scene.at_farm();
+        ends.push((member, String::from_utf8_lossy(&got)[..3].to_owned()));
+    }
+    ends.sort();
+    let mut wanted = [(first, "ACK".to_owned()), (1 - first, "INV".to_owned())];
+    wanted.sort();
+    assert_eq!(ends, wanted);
+    let counters = scene.viaduct.stop();
+    assert_eq!(counters.get("failed-over"), 1);
+    for member in &scene.farm {
+        let address = member.address();
+        assert_eq!(counters.get(&format!("to-default-{address}")), 1);
+        assert_eq!(counters.get(&format!("retransmitted-default-{address}")), 0);
+    }
+}
+
+#[test]
+fn a_destination_is_seen_when_anything_comes_from_it() {
+    let mut scene = Scene::new(1, &[]);
+    let name = format!("last-seen-default-{}", scene.farm[0].address());
+    let (_, got) = scene.pass(scene.request("INVITE").text());
+    assert!(!scene.viaduct.counters().has(&name), "it has said nothing");
+    scene.farm[0].send(scene.front(), response(&got, "180 Ringing", "t"));
+    scene.caller.receive();
+    let end = Instant::now() + PATIENCE;
+    while scene.viaduct.counter(&name) == 0 {
+        assert!(Instant::now() < end, "it grows no older");
+    }
+}
+
+#[test]
+fn what_the_kernel_drops_is_shown_for_its_worker() {
+    const SENT: u64 = 400;
+    let mut scene = Scene::new(1, &["--receive-buffer", "16KiB"]);
+    scene.fence();
+    assert_eq!(counted(&mut scene, &["overflow-"]), map(&[]));
+    scene.viaduct.signal(Signal::STOP);
+    for _ in 0..SENT {
+        scene.send(scene.request("MESSAGE").text());
+    }
+    scene.viaduct.signal(Signal::CONT);
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let counters = scene.viaduct.counters();
+        let overflow = counters.get("overflow-worker-0");
+        // The fence is one more.
+        if counters.get("received") + overflow == SENT + 1 {
+            assert!(overflow > 0, "{counters:?}");
+            return;
+        }
+        assert!(Instant::now() < end, "{counters:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

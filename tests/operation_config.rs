@@ -1,0 +1,676 @@
+//! What configures an operator's day, as `viaduct check` and a reload see it:
+//! probes, the admin API, the mirror, the log, destinations by name.
+
+mod checking;
+
+use std::path::Path;
+use std::time::Duration;
+
+use viaduct::config::{
+    Accept, Config, LogLevel, Named, Overrides, Probe, State, WhenAllDown, load_with,
+    needs_restart, text,
+};
+
+use checking::{LISTEN, Place, SET, good_and, said, stderr, stdout};
+
+/// A good file with `top` as its first line and `tables` as its last ones.
+fn file(top: &str, tables: &str) -> String {
+    format!("{top}\n{LISTEN}{SET}{tables}")
+}
+
+#[track_caller]
+fn check(toml: &str, args: &[&str], code: i32, wanted: &[&str]) {
+    let output = Place::with(&[("v.toml", toml)]).check(&[&["--config", "v.toml"], args].concat());
+    said(&output, code, wanted);
+    if wanted.is_empty() {
+        assert_eq!(stderr(&output), "");
+    }
+}
+
+#[track_caller]
+fn good(toml: &str) {
+    check(toml, &[], 0, &[]);
+}
+
+#[track_caller]
+fn warned(toml: &str, wanted: &[&str]) {
+    check(toml, &[], 0, wanted);
+}
+
+#[track_caller]
+fn refused(toml: &str, wanted: &[&str]) {
+    check(toml, &[], 1, wanted);
+}
+
+/// What the file `/etc/v.toml` and flags come to.
+#[track_caller]
+fn load_over(toml: &str, overrides: &Overrides) -> Config {
+    let reader = |_: &Path| Ok(toml.as_bytes().to_vec());
+    let loaded = load_with(Some(Path::new("/etc/v.toml")), overrides, 1, &reader);
+    loaded
+        .config
+        .unwrap_or_else(|| panic!("{:#?}", loaded.diagnostics))
+}
+
+#[track_caller]
+fn load(toml: &str) -> Config {
+    load_over(toml, &Overrides::default())
+}
+
+/// How the destinations of each set are probed.
+fn probes(config: &Config) -> Vec<Vec<Option<Probe>>> {
+    let of_set = |set: &viaduct::config::Set| {
+        let destinations = set.destinations.iter();
+        destinations
+            .map(|each| each.probe.as_deref().cloned())
+            .collect()
+    };
+    config.sets.iter().map(of_set).collect()
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[test]
+fn every_destination_is_probed_unless_told_otherwise() {
+    assert_eq!(probes(&load(&good_and(""))), [[Some(Probe::default())]]);
+    for off in ["health = 'off'", "health = false", "health.probe = 'off'"] {
+        assert_eq!(probes(&load(&file(off, ""))), [[None]], "{off}");
+    }
+    for on in ["health = 'on'", "health = { probe = 'on' }"] {
+        assert_eq!(probes(&load(&file(on, ""))), [[Some(Probe::default())]]);
+    }
+}
+
+#[test]
+fn a_destination_goes_before_its_set_before_the_file_key_by_key() {
+    let toml = format!(
+        "{LISTEN}
+        [[set]]
+        name = 'a'
+        health = {{ interval = '5s', from = 'sip:set@example.com' }}
+        destinations = [
+            '10.0.0.1',
+            {{ uri = '10.0.0.2', health = {{ accept = ['200', 404], interval = '7s' }} }},
+            {{ uri = '10.0.0.3', health = 'off' }},
+        ]
+        [[set]]
+        name = 'b'
+        health = 'off'
+        destinations = ['10.0.0.4', {{ uri = '10.0.0.5', health = 'on' }}]
+        [[route]]
+        set = 'b'
+        [health]
+        timeout = '200ms'
+        down-after = 5
+        up-after = 1
+        request-uri = 'sip:ping@example.com'
+        slow-start = '0s'
+        "
+    );
+    let general = Probe {
+        timeout: Duration::from_millis(200),
+        down_after: 5,
+        up_after: 1,
+        request_uri: Some("sip:ping@example.com".to_owned()),
+        slow_start: Duration::ZERO,
+        ..Probe::default()
+    };
+    let of_set = Probe {
+        interval: seconds(5),
+        from: Some("sip:set@example.com".to_owned()),
+        ..general.clone()
+    };
+    let own = Probe {
+        interval: seconds(7),
+        accept: vec![Accept::Status(200), Accept::Status(404)],
+        ..of_set.clone()
+    };
+    let wanted = [
+        vec![Some(of_set), Some(own), None],
+        vec![None, Some(general)],
+    ];
+    assert_eq!(probes(&load(&toml)), wanted);
+}
+
+#[test]
+fn a_flag_goes_before_the_health_of_the_file_and_off_before_all() {
+    let toml = file(
+        "",
+        "health.interval = '5s'\n[health]\ninterval = '3s'\ntimeout = '300ms'\n",
+    );
+    let mut overrides = Overrides::default();
+    overrides.operation.health.interval = Some(seconds(9));
+    overrides.operation.health.timeout = Some(Duration::from_millis(400));
+    let wanted = Probe {
+        interval: seconds(5),
+        timeout: Duration::from_millis(400),
+        ..Probe::default()
+    };
+    assert_eq!(probes(&load_over(&toml, &overrides)), [[Some(wanted)]]);
+
+    let stubborn = file("", "health = 'on'\n");
+    overrides.operation.health.probe = Some(false);
+    assert_eq!(probes(&load_over(&stubborn, &overrides)), [[None]]);
+    let spared = file("health = 'off'", "");
+    overrides.operation.health.probe = Some(true);
+    assert!(probes(&load_over(&spared, &overrides))[0][0].is_some());
+}
+
+#[test]
+fn values_of_health_are_checked() {
+    let bounds = [
+        ("interval", "'99ms'", "give 100ms to 1h"),
+        ("interval", "'61m'", "give 100ms to 1h"),
+        ("interval", "1", "expected a string, found integer"),
+        ("timeout", "'9ms'", "give 10ms to 1m"),
+        ("timeout", "'61s'", "give 10ms to 1m"),
+        ("down-after", "0", "give 1 to 100"),
+        ("up-after", "101", "give 1 to 100"),
+        ("slow-start", "'2h'", "give 0s or 1ms to 1h"),
+        ("probe", "'maybe'", "expected true or false"),
+        (
+            "from",
+            "'a@example.com'",
+            "`a@example.com` is not a SIP URI",
+        ),
+        ("from", "'tel:+49'", "`tel:+49` is not a SIP URI"),
+        ("request-uri", "'sips:a@b'", "`sips:a@b` is not a SIP URI"),
+        ("accept", "['2x']", "`2x` is no final response"),
+        ("accept", "['1xx']", "`1xx` is no final response"),
+        ("accept", "[199]", "`199` is no final response"),
+        ("accept", "[]", "the list is empty"),
+    ];
+    for (key, value, what) in bounds {
+        let place = format!("v.toml:7:{}: error: ", key.len() + 4);
+        let column = match value.strip_prefix('[') {
+            Some(rest) if rest != "]" => format!("v.toml:7:{}: error: ", key.len() + 5),
+            _ => place,
+        };
+        refused(
+            &file("", &format!("[health]\n{key} = {value}\n")),
+            &[&column, what],
+        );
+        // The same in a set and in a destination.
+        let set = format!("{LISTEN}[[set]]\nname = 'a'\ndestinations = '10.0.0.1'\n");
+        refused(
+            &format!("{set}health.{key} = {value}\n"),
+            &["v.toml:5:", what],
+        );
+        let destination = format!("{{ uri = '10.0.0.1', health = {{ {key} = {value} }} }}");
+        let toml = format!("{LISTEN}[[set]]\nname = 'a'\ndestinations = [{destination}]\n");
+        refused(&toml, &["v.toml:4:", what]);
+    }
+    refused(
+        &file("", "[health]\nintervall = '1s'\n"),
+        &[
+            "v.toml:7:1: error: unknown key `intervall` in [health]",
+            "help: did you mean `interval`?",
+        ],
+    );
+    refused(
+        &file("when-all-down = 'forwards'", ""),
+        &[
+            "v.toml:1:17: error: `forwards` is not a value of when-all-down",
+            "help: did you mean `forward`?",
+        ],
+    );
+}
+
+#[test]
+fn a_timeout_that_outlasts_the_interval_is_told_once_and_where_it_is_written() {
+    let what = "warning: a probe may take longer than the next one is away";
+    let once = |toml: &str, args: &[&str], place: &str| {
+        let output =
+            Place::with(&[("v.toml", toml)]).check(&[&["--config", "v.toml"], args].concat());
+        said(&output, 0, &[&format!("{place}{what}")]);
+        assert_eq!(stderr(&output).matches(what).count(), 1);
+    };
+    let second = "[[set]]\nname = 'b'\ndestinations = ['10.0.0.2', '10.0.0.3']\n\
+                  [[route]]\nset = 'b'\n";
+    let general = format!("{second}[health]\ntimeout = '2s'\n");
+    once(&file("", &general), &[], "v.toml:11:1: ");
+    once(
+        &file("", second),
+        &["--health-timeout", "1s"],
+        "--health-timeout: ",
+    );
+    once(
+        &file("", second),
+        &["--health-interval", "200ms"],
+        "--health-interval: ",
+    );
+    once(
+        &file("", "health.interval = '300ms'\n"),
+        &[],
+        "v.toml:6:1: ",
+    );
+    let toml = format!(
+        "{LISTEN}[[set]]\nname = 'a'\n\
+         destinations = [{{ uri = '10.0.0.1', health.timeout = '1s' }}, '10.0.0.2']\n"
+    );
+    once(&toml, &[], "v.toml:4:17: ");
+    // Nothing is probed by them, or the one has been mended elsewhere.
+    good(&file("health = { probe = 'off', timeout = '2s' }", ""));
+    check(&file("", &general), &["--health-interval", "3s"], 0, &[]);
+}
+
+#[test]
+fn what_becomes_of_a_set_that_is_down_is_its_own_choice_or_that_of_all() {
+    let second = "when-all-down = 'forward'\n[[set]]\nname = 'b'\ndestinations = '10.0.0.2'\n";
+    let choices = |top: &str, overrides: &Overrides| {
+        let config = load_over(&file(top, second), overrides);
+        config
+            .sets
+            .iter()
+            .map(|set| set.when_all_down)
+            .collect::<Vec<_>>()
+    };
+    let flags = &mut Overrides::default();
+    assert_eq!(choices("", flags), [WhenAllDown::Forward; 2]);
+    let mixed = [WhenAllDown::Forward, WhenAllDown::Reply];
+    assert_eq!(choices("when-all-down = 'reply'", flags), mixed);
+    flags.operation.when_all_down = Some(WhenAllDown::Reply);
+    assert_eq!(choices("when-all-down = 'forward'", flags), mixed);
+}
+
+#[test]
+fn the_admin_api_is_served_where_the_file_or_the_flags_say() {
+    let toml = file(
+        "",
+        "[admin]\nsocket = 'run/admin.sock'\nlisten = ['127.0.0.1', '[::1]:9000']\n\
+         token-file = '/run/token'\n",
+    );
+    let admin = load(&toml).admin;
+    assert_eq!(
+        admin.socket.as_deref(),
+        Some(Path::new("/etc/run/admin.sock"))
+    );
+    let listen = ["127.0.0.1:8060", "[::1]:9000"].map(|text| text.parse().expect("an address"));
+    assert_eq!(admin.listen, listen);
+    assert_eq!(admin.token_file.as_deref(), Some(Path::new("/run/token")));
+    assert_eq!(load(&good_and("")).admin, viaduct::config::Admin::default());
+
+    let place = Place::with(&[("v.toml", &toml)]);
+    let args = [
+        "--config",
+        "v.toml",
+        "--print-effective",
+        "--admin",
+        "own.sock",
+        "--admin-listen",
+        "127.0.0.2:1",
+        "--admin-listen",
+        "127.0.0.3",
+        "--admin-token-file",
+        "own",
+    ];
+    let output = place.check(&args);
+    said(&output, 0, &[]);
+    let here = place.0.path().canonicalize().expect("a path");
+    for line in [
+        format!("socket = \"{}/own.sock\"", here.display()),
+        "listen = [\"127.0.0.2:1\", \"127.0.0.3:8060\"]".to_owned(),
+        format!("token-file = \"{}/own\"", here.display()),
+    ] {
+        let said = stdout(&output);
+        assert!(said.lines().any(|each| each == line), "no {line} in {said}");
+    }
+}
+
+#[test]
+fn the_admin_api_is_checked() {
+    let admin = |text: &str| file("", &format!("[admin]\n{text}\n"));
+    refused(
+        &admin("socket = ''"),
+        &["v.toml:7:10: error: the text is empty"],
+    );
+    refused(
+        &admin("listen = ['localhost']"),
+        &["v.toml:7:11: error: `localhost` is a name, not an address"],
+    );
+    refused(
+        &admin("listen = ['224.0.0.1']"),
+        &["v.toml:7:11: error: `224.0.0.1` is a multicast address"],
+    );
+    refused(
+        &admin("listen = ['127.0.0.1', '127.0.0.1:8060']"),
+        &["v.toml:7:24: error: `127.0.0.1:8060` is listened on twice"],
+    );
+    refused(
+        &admin("sokcet = 'a'"),
+        &[
+            "v.toml:7:1: error: unknown key `sokcet` in [admin]",
+            "did you mean `socket`?",
+        ],
+    );
+    for everywhere in ["0.0.0.0", "[::]"] {
+        warned(
+            &admin(&format!("listen = ['{everywhere}']")),
+            &[
+                "v.toml:7:11: warning: `",
+                "serves the admin API on every address",
+                "help: listen on 127.0.0.1",
+            ],
+        );
+    }
+    warned(
+        &admin("token-file = 'token'"),
+        &["v.toml:7:14: warning: the token file has no effect"],
+    );
+    good(&admin(
+        "listen = ['127.0.0.1:0', '127.0.0.1:0']\ntoken-file = 'token'",
+    ));
+    good(&admin("listen = []"));
+}
+
+#[test]
+fn the_mirror_is_checked() {
+    let mirror = |text: &str| file("", &format!("[mirror]\n{text}\n"));
+    let all = load(&mirror("to = '10.0.0.9'")).mirror.expect("a mirror");
+    assert_eq!(all.to, "10.0.0.9:9060".parse().expect("an address"));
+    assert_eq!((all.sample, all.id, all.key), (1000, 1, None));
+    let some = mirror("to = '10.0.0.9:1'\nsample = '2.5%'\nid = 4294967295\nkey = 'k'");
+    let some = load(&some).mirror.expect("a mirror");
+    assert_eq!(
+        (some.sample, some.id, some.key.as_deref()),
+        (25, u32::MAX, Some("k"))
+    );
+    let mut overrides = Overrides::default();
+    overrides.operation.mirror_sample = Some(1);
+    let flagged = load_over(&mirror("to = '10.0.0.9'"), &overrides).mirror;
+    assert_eq!(flagged.map(|mirror| mirror.sample), Some(1));
+
+    refused(
+        &mirror("id = 1"),
+        &["v.toml:6:1: error: [mirror] has no `to`"],
+    );
+    for nobody in ["0.0.0.0", "224.0.0.1", "10.0.0.9:0"] {
+        let what = format!("v.toml:7:6: error: `{nobody}` cannot be a collector");
+        refused(&mirror(&format!("to = '{nobody}'")), &[&what]);
+    }
+    refused(
+        &mirror("to = '127.0.0.1:5060'"),
+        &["v.toml:7:6: error: `127.0.0.1:5060` is our own listener"],
+    );
+    for sample in ["0%", "100.1%", "50", "1.25%"] {
+        refused(
+            &mirror(&format!("to = '10.0.0.9'\nsample = '{sample}'")),
+            &[
+                "v.toml:8:10: error: ",
+                "is not a share of calls",
+                "give 0.1% to 100%",
+            ],
+        );
+    }
+    refused(
+        &mirror("to = '10.0.0.9'\nid = -1"),
+        &["v.toml:8:6: error: -1 is out of range"],
+    );
+    refused(
+        &mirror("to = '10.0.0.9'\nkey = ''"),
+        &["v.toml:8:7: error: the key is 0 octets long"],
+    );
+    check(
+        &good_and(""),
+        &["--mirror-sample", "1%"],
+        0,
+        &[
+            "--mirror-sample: warning: nothing is mirrored",
+            "help: add --mirror ADDR[:PORT]",
+        ],
+    );
+}
+
+#[test]
+fn the_log_and_the_end_are_checked() {
+    refused(
+        &file("", "[log]\nformat = 'jsn'\n"),
+        &[
+            "v.toml:7:10: error: `jsn` is not a format of the log",
+            "did you mean `json`?",
+        ],
+    );
+    refused(
+        &file("", "[log]\nlevel = 'warning'\n"),
+        &[
+            "v.toml:7:9: error: `warning` is not a level of the log",
+            "error, warn, info, debug",
+        ],
+    );
+    refused(
+        &file("stop-timeout = '2h'", ""),
+        &[
+            "v.toml:1:16: error: `2h` is not a time",
+            "give 0s or 1ms to 1h",
+        ],
+    );
+    assert_eq!(load(&good_and("")).stop_timeout, seconds(32));
+    assert_eq!(
+        load(&file("stop-timeout = '0s'", "")).stop_timeout,
+        Duration::ZERO
+    );
+    let log = load(&file("", "[log]\nlevel = 'debug'\n")).log;
+    assert_eq!(log.level, LogLevel::Debug);
+}
+
+#[test]
+fn flags_and_variables_replace_what_the_tables_say() {
+    let toml = file(
+        "",
+        "[mirror]\nto = '10.0.0.9'\nsample = '10%'\n[log]\nformat = 'text'\nlevel = 'error'\n",
+    );
+    let place = Place::with(&[("v.toml", &toml)]);
+    for (variable, flag, line) in [
+        (
+            "MIRROR",
+            "--mirror",
+            ["to = \"10.0.0.8:9060\"", "to = \"10.0.0.7:1\""],
+        ),
+        (
+            "MIRROR_SAMPLE",
+            "--mirror-sample",
+            ["sample = \"20%\"", "sample = \"0.5%\""],
+        ),
+        (
+            "LOG_FORMAT",
+            "--log-format",
+            ["format = \"json\"", "format = \"text\""],
+        ),
+        (
+            "LOG_LEVEL",
+            "--log-level",
+            ["level = \"warn\"", "level = \"debug\""],
+        ),
+        (
+            "STOP_TIMEOUT",
+            "--stop-timeout",
+            ["stop-timeout = \"1s\"", "stop-timeout = \"2s\""],
+        ),
+        (
+            "WHEN_ALL_DOWN",
+            "--when-all-down",
+            ["when-all-down = \"reply\"", "when-all-down = \"forward\""],
+        ),
+        (
+            "HEALTH",
+            "--health",
+            ["health = \"off\"", "interval = \"1s\""],
+        ),
+        (
+            "HEALTH_INTERVAL",
+            "--health-interval",
+            ["interval = \"2s\"", "interval = \"3s\""],
+        ),
+        (
+            "HEALTH_TIMEOUT",
+            "--health-timeout",
+            ["timeout = \"20ms\"", "timeout = \"30ms\""],
+        ),
+        (
+            "DOWN_AFTER",
+            "--down-after",
+            ["down-after = 4", "down-after = 5"],
+        ),
+        ("UP_AFTER", "--up-after", ["up-after = 4", "up-after = 5"]),
+        (
+            "SLOW_START",
+            "--slow-start",
+            ["slow-start = \"0s\"", "slow-start = \"60s\""],
+        ),
+        (
+            "ADMIN_LISTEN",
+            "--admin-listen",
+            [
+                "listen = [\"127.0.0.1:8060\", \"127.0.0.2:1\"]",
+                "listen = [\"[::1]:8060\"]",
+            ],
+        ),
+        ("ADMIN", "--admin", ["socket = \"/a\"", "socket = \"/b\""]),
+    ] {
+        let values = match variable {
+            "MIRROR" => ["10.0.0.8", "10.0.0.7:1"],
+            "HEALTH" => ["off", "on"],
+            "ADMIN_LISTEN" => ["127.0.0.1,127.0.0.2:1", "[::1]"],
+            _ => line.map(|line| line.split(" = ").nth(1).expect("a value").trim_matches('"')),
+        };
+        let mut command = place.viaduct();
+        command.args(["check", "-c", "v.toml", "--print-effective"]);
+        command.env(format!("VIADUCT_{variable}"), values[0]);
+        let output = command.output().expect("an end");
+        said(&output, 0, &[]);
+        assert!(stdout(&output).contains(line[0]), "{}", stdout(&output));
+        let output = command.args([flag, values[1]]).output().expect("an end");
+        assert!(stdout(&output).contains(line[1]), "{}", stdout(&output));
+    }
+}
+
+#[test]
+fn an_operators_day_is_summed_up() {
+    let toml = file(
+        "",
+        "[[set]]\nname = 'b'\ndestinations = ['farm.example.com', '10.0.0.2']\nhealth = 'off'\n\
+         [[route]]\nset = 'b'\n\
+         [admin]\nsocket = '/run/a.sock'\nlisten = ['127.0.0.1']\n\
+         [mirror]\nto = '10.0.0.9'\nsample = '0.1%'\n",
+    );
+    let place = Place::with(&[("v.toml", &toml)]);
+    let output = place.check(&["--config", "v.toml"]);
+    said(&output, 0, &[]);
+    for line in [
+        "set b: hash of call-id, 2 destinations, 1 of them by name",
+        "probed: 1 of 3",
+        "admin: /run/a.sock",
+        "admin: http://127.0.0.1:8060, reads only",
+        "mirror: 0.1% of calls to 10.0.0.9:9060",
+    ] {
+        let said = stdout(&output);
+        assert!(said.lines().any(|each| each == line), "no {line} in {said}");
+    }
+    let output = place.check(&["--config", "v.toml", "--admin-token-file", "token"]);
+    let line = "admin: http://127.0.0.1:8060, changes by token";
+    assert!(stdout(&output).lines().any(|each| each == line));
+}
+
+#[test]
+fn names_are_members_with_what_is_said_of_them() {
+    let toml = format!(
+        "{LISTEN}[[set]]\nname = 'a'\ndestinations = [\n\
+         'Farm.example.com',\n\
+         'sip:gw.example.com:5060;weight=2',\n\
+         {{ uri = 'gw.example.com', priority = -1, state = 'draining', health = 'off' }},\n]\n"
+    );
+    let config = load(&toml);
+    let farm = Named {
+        uri: "Farm.example.com".to_owned(),
+        host: "farm.example.com".to_owned(),
+        port: None,
+        weight: None,
+        priority: 0,
+        state: State::Active,
+        probe: Some(Probe::default().into()),
+    };
+    let gateway = Named {
+        uri: "sip:gw.example.com:5060;weight=2".to_owned(),
+        host: "gw.example.com".to_owned(),
+        port: Some(5060),
+        weight: Some(2),
+        ..farm.clone()
+    };
+    let found = Named {
+        uri: "gw.example.com".to_owned(),
+        port: None,
+        weight: None,
+        priority: -1,
+        state: State::Draining,
+        probe: None,
+        ..gateway.clone()
+    };
+    assert_eq!(config.sets[0].named, [farm.clone(), gateway, found]);
+    assert_eq!(config.sets[0].destinations, []);
+
+    let overrides = Overrides {
+        to: ["Farm.example.com", "10.0.0.1"]
+            .map(|to| text::member(to).expect("a member"))
+            .to_vec(),
+        ..Overrides::default()
+    };
+    let config = load_over(LISTEN, &overrides);
+    assert_eq!(config.sets[0].named, [farm]);
+    assert_eq!(config.sets[0].destinations.len(), 1);
+}
+
+#[test]
+fn names_are_checked() {
+    let set = |list: &str| format!("{LISTEN}[[set]]\nname = 'a'\ndestinations = {list}\n");
+    refused(
+        &set("['gw.example.com', 'sip:GW.example.com']"),
+        &["v.toml:4:35: error: `gw.example.com` is in set `a` twice"],
+    );
+    refused(
+        &set("['gw.example.com:0']"),
+        &["v.toml:4:17: error: port 0 cannot be a destination"],
+    );
+    refused(
+        &set("['sip:gw.example.com;transport=tcp']"),
+        &["v.toml:4:17: error: destinations over TCP are not supported"],
+    );
+    refused(
+        &set("['10.0.0.256']"),
+        &["v.toml:4:17: error: `10.0.0.256` is not an address"],
+    );
+    warned(
+        &set("['sip:gw.example.com;state=disabled']"),
+        &["v.toml:3:8: warning: no destination of set `a` is active"],
+    );
+    good(&set("['gw.example.com', 'gw.example.com:5060']"));
+}
+
+#[test]
+fn a_set_of_names_alone_answers_503_where_nobody_has_resolved_them() {
+    let output = Place::with(&[])
+        .viaduct()
+        .args(["explain", "-l", "127.0.0.1", "--to", "farm.example.com"])
+        .args(["--call-id", "a@b"])
+        .output()
+        .expect("an end");
+    said(&output, 0, &[]);
+    assert!(stdout(&output).contains("503"), "{}", stdout(&output));
+}
+
+#[test]
+fn the_admin_api_and_the_mirror_need_a_restart_and_nothing_else() {
+    let running = load(&good_and(""));
+    let reloaded = load(&file(
+        "when-all-down = 'reply'\nstop-timeout = '1s'",
+        "health = 'off'\n[log]\nformat = 'json'\nlevel = 'debug'\n[health]\ninterval = '3s'\n",
+    ));
+    assert_ne!(running, reloaded);
+    assert_eq!(needs_restart(&running, &reloaded), [""; 0]);
+    let restarted = load(&file(
+        "",
+        "[admin]\nsocket = '/run/a.sock'\n[mirror]\nto = '10.0.0.9'\n",
+    ));
+    assert_eq!(needs_restart(&running, &restarted), ["admin", "mirror"]);
+}
