@@ -15,7 +15,7 @@ use viaduct::supervisor::Instance;
 #[path = "support/fixture.rs"]
 mod fixture;
 mod support;
-use support::dialog::{Peer, Request, response, status, values};
+use support::dialog::{Peer, Request, Scene, response, status, values};
 use support::hep::{self, Hep};
 use support::net::{V4, wait_until_bound};
 use support::process::{Process, Signal};
@@ -275,6 +275,23 @@ fn a_collector_that_is_not_there_costs_no_call() {
         run.exchange(&Request::new("INVITE", run.caller.address()));
         collector.poll().is_some()
     });
+}
+
+/// From the command line to the dump of the counters.
+#[test]
+fn a_flag_has_a_process_copy_what_passes() {
+    let collector = Peer::new(V4);
+    let address = collector.address().to_string();
+    let mut scene = Scene::new(1, &["--mirror", &address]);
+    let request = scene.request("OPTIONS");
+    let (_, came) = scene.pass(request.text());
+    let copies = [collector.receive(), collector.receive()].map(|packet| hep::read(&packet));
+    let wanted = [
+        (scene.caller.address(), scene.front(), request.text().into()),
+        (scene.front(), scene.farm[0].address(), came),
+    ];
+    assert_eq!(copies.each_ref().map(passed), wanted);
+    assert_eq!(scene.viaduct.counter("mirror-sent"), 2);
 }
 
 /// The thread of the mirror that runs, once it has its name.
