@@ -12,6 +12,7 @@
 pub mod capture;
 pub mod dialog;
 pub mod dns;
+pub mod exposition;
 pub mod farm;
 pub mod hep;
 pub mod kamailio;
