@@ -109,5 +109,7 @@ fn its_configuration_is_good() {
     let output = command.output().expect("an end");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{output:?}");
-    assert!(said.contains("udp:192.0.2.10:5060"), "{said}");
+    for address in ["udp:192.0.2.10:5060", "admin: http://192.0.2.10:8060"] {
+        assert!(said.contains(address), "no {address} in {said}");
+    }
 }

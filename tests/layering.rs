@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, and those below it that it may use.
-const ROOMS: [(&str, &[&str]); 13] = [
+const ROOMS: [(&str, &[&str]); 14] = [
     ("main", &["cli"]),
     (
         "cli",
@@ -49,6 +49,7 @@ const ROOMS: [(&str, &[&str]); 13] = [
             "control",
             "worker",
             "accounting",
+            "mirror",
             "resolver",
             "net",
             "transaction",

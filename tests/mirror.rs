@@ -15,7 +15,7 @@ use viaduct::supervisor::Instance;
 #[path = "support/fixture.rs"]
 mod fixture;
 mod support;
-use support::dialog::{Peer, Request, response, status, values};
+use support::dialog::{Peer, Request, Scene, response, status, values};
 use support::hep::{self, Hep};
 use support::net::{V4, wait_until_bound};
 use support::process::{Process, Signal};
@@ -109,13 +109,14 @@ impl Run {
             .collect()
     }
 
-    fn counter(&self, name: &str) -> u64 {
-        self.instance.totals().get(name)
+    fn counts(&self) -> mirror::Counts {
+        self.instance.totals().mirror.expect("a mirror")
     }
 
     /// Ends it; the collector has all that was copied then.
-    fn stop(self) -> (Peer, viaduct::worker::Totals) {
-        (self.collector, self.instance.stop().expect("a clean end"))
+    fn stop(self) -> (Peer, mirror::Counts) {
+        let totals = self.instance.stop().expect("a clean end");
+        (self.collector, totals.mirror.expect("a mirror"))
     }
 }
 
@@ -154,10 +155,10 @@ fn every_message_is_copied_as_it_passes() {
         assert!(time(&copies[0]) + Duration::from_micros(1) > before);
         assert!(time(&copies[copies.len() - 1]) <= SystemTime::now());
     }
-    let (_, totals) = run.stop();
-    assert_eq!(totals.get("mirror-sent"), 14);
-    assert_eq!(totals.get("mirror-dropped"), 0);
-    assert_eq!(totals.get("mirror-failed"), 0);
+    let (_, counts) = run.stop();
+    assert_eq!(counts.sent, 14);
+    assert_eq!(counts.dropped, 0);
+    assert_eq!(counts.failed, 0);
 }
 
 #[test]
@@ -178,9 +179,9 @@ fn what_is_answered_or_dropped_here_is_copied_and_what_is_no_sip_is_not() {
         (caller, front, forged.into_bytes()),
     ];
     assert_eq!(run.copies(3).iter().map(passed).collect::<Vec<_>>(), wanted);
-    let (collector, totals) = run.stop();
+    let (collector, counts) = run.stop();
     collector.assert_silent();
-    assert_eq!(totals.get("received"), 4);
+    assert_eq!(counts.sent, 3);
 }
 
 #[test]
@@ -243,12 +244,12 @@ fn a_sample_has_whole_calls_and_the_same_on_each_instance() {
         calls.insert(invite.call_id);
         take(&run.collector);
     }
-    let (collector, totals) = run.stop();
+    let (collector, counts) = run.stop();
     take(&collector);
     assert!(copied.values().all(|copies| *copies == 8), "{copied:?}");
     // 60 of 200, give or take more than five deviations.
     assert!((25..=95).contains(&copied.len()), "{} calls", copied.len());
-    assert_eq!(totals.get("mirror-sent"), 8 * copied.len() as u64);
+    assert_eq!(counts.sent, 8 * copied.len() as u64);
 
     let beside = mirror::Mirror::start(&to_collector(collector.address(), 300));
     let beside = beside.expect("a mirror").handle();
@@ -266,7 +267,7 @@ fn a_collector_that_is_not_there_costs_no_call() {
     let run = Run::new(|config| config.mirror = Some(to_collector(gone, 1000)));
     wait_until("refused", || {
         run.exchange(&Request::new("INVITE", run.caller.address()));
-        run.counter("mirror-failed") > 0
+        run.counts().failed > 0
     });
     // One that comes later gets what passes from then on.
     let collector = Peer::at(gone);
@@ -274,6 +275,23 @@ fn a_collector_that_is_not_there_costs_no_call() {
         run.exchange(&Request::new("INVITE", run.caller.address()));
         collector.poll().is_some()
     });
+}
+
+/// From the command line to the dump of the counters.
+#[test]
+fn a_flag_has_a_process_copy_what_passes() {
+    let collector = Peer::new(V4);
+    let address = collector.address().to_string();
+    let mut scene = Scene::new(1, &["--mirror", &address]);
+    let request = scene.request("OPTIONS");
+    let (_, came) = scene.pass(request.text());
+    let copies = [collector.receive(), collector.receive()].map(|packet| hep::read(&packet));
+    let wanted = [
+        (scene.caller.address(), scene.front(), request.text().into()),
+        (scene.front(), scene.farm[0].address(), came),
+    ];
+    assert_eq!(copies.each_ref().map(passed), wanted);
+    assert_eq!(scene.viaduct.counter("mirror-sent"), 2);
 }
 
 /// The thread of the mirror that runs, once it has its name.
@@ -317,20 +335,20 @@ fn a_full_queue_drops_and_counts_and_no_call_suffers() {
             run.exchange(&Request::new("INVITE", run.caller.address()));
             calls += 1;
         }
-        run.counter("mirror-dropped") > 0
+        run.counts().dropped > 0
     });
-    assert!(run.counter("mirror-sent") <= 1, "it does not stall");
+    assert!(run.counts().sent <= 1, "it does not stall");
     for _ in 0..WINDOW {
         run.exchange(&Request::new("INVITE", run.caller.address()));
         calls += 1;
     }
-    assert_eq!(run.counter("received"), 2 * calls);
+    assert_eq!(run.instance.totals().received, 2 * calls);
     tracer.signal(Signal::TERM);
     drop(tracer);
-    let (_, totals) = run.stop();
-    let dropped = totals.get("mirror-dropped");
+    let (_, counts) = run.stop();
+    let dropped = counts.dropped;
     assert!(dropped >= 4 * WINDOW as u64, "{dropped} dropped");
-    assert_eq!(totals.get("mirror-sent") + dropped, 4 * calls);
+    assert_eq!(counts.sent + dropped, 4 * calls);
 }
 
 /// sngrep takes the mirror in, and what it writes down then is read by tshark.

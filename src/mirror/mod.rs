@@ -15,6 +15,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crossbeam::queue::ArrayQueue;
+use serde::Serialize;
 use siphasher::sip::SipHasher13;
 
 use crate::{config, sip};
@@ -43,7 +44,7 @@ pub struct Mirror {
 pub struct Handle(Arc<Shared>);
 
 /// What has become of copies so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// Packets that have left.
     pub sent: u64,

@@ -70,7 +70,8 @@ impl Totals {
             failure_rules_applied,
             attempts_cancelled,
         } = self.transactions;
-        let (accounting, mirror) = (self.accounting, self.mirror);
+        let accounting = self.accounting;
+        let mirror = self.mirror.unwrap_or_default();
         [
             ("runs-sent", self.runs.count()),
             ("sent-in-runs", self.runs.sum as u64),
@@ -95,9 +96,9 @@ impl Totals {
                 "accounting-dropped",
                 accounting.map_or(0, |lines| lines.dropped),
             ),
-            ("mirror-sent", mirror.map_or(0, |copies| copies.sent)),
-            ("mirror-dropped", mirror.map_or(0, |copies| copies.dropped)),
-            ("mirror-failed", mirror.map_or(0, |copies| copies.failed)),
+            ("mirror-sent", mirror.sent),
+            ("mirror-dropped", mirror.dropped),
+            ("mirror-failed", mirror.failed),
             ("transactions-begun", begun),
             ("transactions-full", full),
             ("transactions-evicted", evicted),

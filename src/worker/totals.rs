@@ -67,8 +67,8 @@ pub struct Totals {
     pub came_back: u64,
     /// Lines of accounting; `None`: there is no accounting.
     pub accounting: Option<AccountingTotals>,
-    /// Copies for a collector; `None`: there is no mirror.
-    pub mirror: Option<MirrorTotals>,
+    /// Copies of messages; `None`: there is no mirror.
+    pub mirror: Option<mirror::Counts>,
     /// Replies of our own, by status, all that there may be.
     pub replies: BTreeMap<u16, u64>,
     /// Datagrams dropped, by reason, all that there are.
@@ -212,18 +212,7 @@ impl Totals {
                 let Counts { written, dropped } = accounting.counts();
                 AccountingTotals { written, dropped }
             }),
-            mirror: shared.mirror.as_ref().map(|mirror| {
-                let mirror::Counts {
-                    sent,
-                    dropped,
-                    failed,
-                } = mirror.counts();
-                MirrorTotals {
-                    sent,
-                    dropped,
-                    failed,
-                }
-            }),
+            mirror: shared.mirror.as_ref().map(mirror::Handle::counts),
             replies: statuses
                 .zip(Each::sums(all().map(|each| &each.replies)))
                 .collect(),
