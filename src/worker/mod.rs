@@ -45,9 +45,7 @@ use pace::{Next, Pace};
 use relay::{Relaying, Step};
 use repeats::Repeats;
 pub use snapshot::Snapshot;
-pub use totals::{
-    AccountingTotals, DestinationTotals, MirrorTotals, Totals, TransactionTotals, WorkerTotals,
-};
+pub use totals::{AccountingTotals, DestinationTotals, Totals, TransactionTotals, WorkerTotals};
 
 /// What one worker needs to run.
 pub struct Worker {

@@ -147,17 +147,6 @@ pub struct AccountingTotals {
     pub dropped: u64,
 }
 
-/// Copies for a collector.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct MirrorTotals {
-    /// Sent.
-    pub sent: u64,
-    /// Lost, for too many waited.
-    pub dropped: u64,
-    /// Refused by the kernel.
-    pub failed: u64,
-}
-
 pub(super) fn by_class(counts: [u64; CLASSES]) -> BTreeMap<&'static str, u64> {
     CLASS_NAMES.into_iter().zip(counts).collect()
 }
