@@ -4,6 +4,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod dispatcher;
+pub mod health;
 pub mod net;
 pub mod proxy;
 pub mod resolver;
