@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use super::super::Facts;
 use super::Input;
 use super::page::{Page, Value};
 use crate::config::{self, Health, State};
+use crate::control::Facts;
 use crate::worker::{DestinationTotals, Distribution};
 
 /// What probes have found of one destination.
