@@ -3,6 +3,7 @@
 
 mod change;
 mod facts;
+mod health;
 mod overlay;
 mod run;
 mod secret_file;
