@@ -4,6 +4,7 @@
 //! It reads facts that are swapped whole and counters that workers write; what
 //! it changes it asks of the supervisor. No worker ever waits for it.
 
+pub mod explain;
 mod order;
 pub mod status;
 mod view;
