@@ -289,6 +289,33 @@ fn the_figures_of_a_load_add_up() {
     assert!(found.sum("viaduct_worker_busy_seconds_total") > 0.0);
 }
 
+#[test]
+fn after_the_end_the_figures_stay_and_the_port_is_free() {
+    let config = config(&[fixture::destination(0)]);
+    let instance = Instance::start(config, fixture::secret()).expect("an instance");
+    let (view, address) = (instance.view(), instance.address(0));
+    UdpSocket::bind(address).expect_err("it is in use");
+    let end = SystemTime::now() + Duration::from_secs(10);
+    while view
+        .totals()
+        .workers
+        .iter()
+        .any(|worker| worker.busy == 0.0)
+    {
+        assert!(SystemTime::now() < end, "{:?}", view.totals().workers);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let stopped = instance.stop().expect("a clean end");
+    UdpSocket::bind(address).expect("it is free");
+    let workers = view.totals().workers;
+    assert_eq!(workers, stopped.workers);
+    assert!(
+        workers
+            .iter()
+            .all(|worker| worker.busy > 0.0 && worker.overflow == [0])
+    );
+}
+
 /// The rows of the table of metrics in the documentation.
 fn documented() -> Vec<[String; 5]> {
     let path = repository().join("docs/metrics.md");
