@@ -2,9 +2,8 @@
 
 use std::net::SocketAddr;
 
-use super::super::Facts;
-use super::Input;
 use super::page::{Page, Value};
+use super::{Facts, Input};
 use crate::config::{self, Health, State};
 use crate::worker::{DestinationTotals, Distribution};
 
