@@ -18,7 +18,7 @@ use support::exposition::Exposition;
 use support::repository;
 use viaduct::config::{Config, Health, State};
 use viaduct::control::Facts;
-use viaduct::control::metrics::{self, Input, Mirrored, Probes};
+use viaduct::control::metrics::{self, Input, Probes};
 use viaduct::proxy::{Proxy, Reason, Status};
 use viaduct::sip::Method;
 use viaduct::supervisor::Instance;
@@ -59,11 +59,6 @@ fn scrape(totals: &Totals, config: &Config) -> String {
         reloaded: SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000),
         ready: true,
         started: SystemTime::UNIX_EPOCH + Duration::from_millis(1_790_000_000_500),
-        mirror: Some(Mirrored {
-            sent: 5,
-            dropped: 2,
-            failed: 1,
-        }),
     })
 }
 

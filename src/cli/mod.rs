@@ -8,6 +8,7 @@ mod check;
 mod completions;
 mod demo;
 mod explain;
+pub mod limits;
 mod log;
 mod man;
 mod offline;
@@ -19,6 +20,7 @@ mod report;
 mod run;
 mod simulate;
 mod stateful;
+mod system;
 mod table;
 mod tunables;
 

@@ -22,6 +22,7 @@ use mio::Waker;
 use crate::accounting::Ledger;
 use crate::config::{AccountingTarget, Config};
 use crate::control::{Facts, View};
+use crate::mirror::Mirror;
 use crate::net::{Granted, Socket};
 use crate::proxy::{Proxy, ReplyLimiter, Secret};
 use crate::resolver::{self, Questions};
@@ -54,6 +55,8 @@ pub struct Instance {
     threads: Vec<(JoinHandle<io::Result<()>>, Arc<Waker>)>,
     /// The writer of accounting.
     ledger: Option<Ledger>,
+    /// The sender of copies.
+    mirror: Option<Mirror>,
 }
 
 /// Why an instance did not start.
@@ -136,12 +139,16 @@ impl Instance {
                 .map_err(|error| StartError::Accounting(accounting.target.clone(), error))
         });
         let ledger = ledger.transpose()?;
+        let mirror = config.mirror.as_ref().map(Mirror::start).transpose();
+        let mirror =
+            mirror.map_err(|error| StartError::System("cannot start the mirror", error))?;
         let shared = Shared {
             latest: Arc::new(ArcSwap::new(Arc::clone(&snapshot))),
             stop: AtomicBool::new(false),
             started,
             handovers: Handovers::new(config.workers),
             accounting: ledger.as_ref().map(Ledger::handle),
+            mirror: mirror.as_ref().map(Mirror::handle),
         };
         let facts = Facts::of(&config, snapshot.proxy());
         let mut instance = Self {
@@ -154,6 +161,7 @@ impl Instance {
             shared: Arc::new(shared),
             threads: Vec::new(),
             ledger,
+            mirror,
             facts: Arc::new(ArcSwap::from_pointee(facts)),
             asked,
             overlay: Overlay::default(),
@@ -253,8 +261,10 @@ impl Instance {
                 .join()
                 .map_err(|_| io::Error::other("a worker panicked"))??;
         }
-        // What the workers have told is written before the end.
+        // What the workers have told is written before the end, and what they
+        // have copied is sent.
         drop(self.ledger.take());
+        drop(self.mirror.take());
         Ok(self.totals())
     }
 }

@@ -11,6 +11,7 @@ use super::Shared;
 use super::counters::{CLASSES, Counters, Each};
 use super::histogram::Distribution;
 use crate::accounting::Counts;
+use crate::mirror;
 use crate::proxy::{Reason, Status};
 use crate::sip::Method;
 
@@ -66,6 +67,8 @@ pub struct Totals {
     pub came_back: u64,
     /// Lines of accounting; `None`: there is no accounting.
     pub accounting: Option<AccountingTotals>,
+    /// Copies of messages; `None`: there is no mirror.
+    pub mirror: Option<mirror::Counts>,
     /// Replies of our own, by status, all that there may be.
     pub replies: BTreeMap<u16, u64>,
     /// Datagrams dropped, by reason, all that there are.
@@ -198,6 +201,7 @@ impl Totals {
                 let Counts { written, dropped } = accounting.counts();
                 AccountingTotals { written, dropped }
             }),
+            mirror: shared.mirror.as_ref().map(mirror::Handle::counts),
             replies: statuses
                 .zip(Each::sums(all().map(|each| &each.replies)))
                 .collect(),

@@ -14,6 +14,7 @@ pub mod dialog;
 pub mod dns;
 pub mod exposition;
 pub mod farm;
+pub mod hep;
 pub mod kamailio;
 pub mod net;
 pub mod packets;

@@ -38,19 +38,6 @@ pub struct Input<'a> {
     pub ready: bool,
     /// When it started.
     pub started: SystemTime,
-    /// Copies for the collector; `None`: nothing is mirrored.
-    pub mirror: Option<Mirrored>,
-}
-
-/// Copies for the collector.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Mirrored {
-    /// Sent.
-    pub sent: u64,
-    /// Dropped, for the queue was full.
-    pub dropped: u64,
-    /// Not taken by the kernel.
-    pub failed: u64,
 }
 
 /// All metrics, in the text format of Prometheus (version 0.0.4).

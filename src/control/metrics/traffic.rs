@@ -248,7 +248,7 @@ fn add_records(page: &mut Page, input: &Input<'_>) {
         [],
         one(accounting.map_or(0, |lines| lines.dropped)),
     );
-    let mirror = input.mirror.unwrap_or_default();
+    let mirror = input.totals.mirror.unwrap_or_default();
     let copies = [
         ("sent", mirror.sent),
         ("dropped", mirror.dropped),
