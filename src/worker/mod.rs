@@ -8,6 +8,7 @@
 
 mod copies;
 mod counters;
+mod gauges;
 mod handover;
 mod histogram;
 mod lines;
@@ -116,7 +117,7 @@ impl Worker {
         questions: Option<Questions>,
         config: &Config,
     ) -> io::Result<(Self, Arc<Waker>)> {
-        counters.gauges.watch(&sockets)?;
+        counters.gauges.begin(&sockets)?;
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let client = |questions| Client::new(questions, Arc::clone(&waker));
@@ -162,6 +163,12 @@ impl Worker {
     /// As of `epoll_wait` and `epoll_ctl`. Errors of single sockets are counted, not returned.
     pub fn run(mut self) -> io::Result<()> {
         self.counters.gauges.run_by_this_thread();
+        let result = self.serve();
+        self.counters.gauges.end();
+        result
+    }
+
+    fn serve(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(self.sockets.len() + 1);
         let mut ready = vec![false; self.sockets.len()];
         let mut received = ReceiveBatch::new(self.batch);
