@@ -5,7 +5,9 @@
 
 mod capture;
 mod check;
+mod client;
 mod completions;
+mod ctl;
 mod demo;
 mod explain;
 mod log;
@@ -25,6 +27,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub use client::Admin;
+pub use ctl::CtlArgs;
 pub use demo::DemoArgs;
 pub use explain::ExplainArgs;
 pub use operation::OperationFlags;
@@ -50,6 +54,7 @@ enum Command {
     Simulate(SimulateArgs),
     Replay(ReplayArgs),
     Demo(DemoArgs),
+    Ctl(CtlArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }
@@ -63,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Simulate(args) => simulate::simulate(&args),
         Command::Replay(args) => replay::replay(&args),
         Command::Demo(args) => demo::demo(&args),
+        Command::Ctl(args) => ctl::ctl(&args),
         Command::Completions(args) => completions::completions(&args),
         Command::Man(args) => man::man(&args),
     };
