@@ -19,6 +19,7 @@ use support::repository;
 use viaduct::config::{Config, Health, State};
 use viaduct::control::Facts;
 use viaduct::control::metrics::{self, Input};
+use viaduct::mirror;
 use viaduct::proxy::{Proxy, Reason, Status};
 use viaduct::sip::Method;
 use viaduct::supervisor::Instance;
@@ -56,9 +57,14 @@ fn scrape(totals: &Totals, config: &Config) -> String {
 fn fresh() -> String {
     let config = config(&[fixture::destination(0), fixture::destination(1)]);
     let instance = Instance::start(config.clone(), fixture::secret()).expect("an instance");
-    let text = scrape(&instance.totals(), &config);
+    let mut totals = instance.totals();
     instance.stop().expect("a clean end");
-    text
+    totals.mirror = Some(mirror::Counts {
+        sent: 5,
+        dropped: 2,
+        failed: 1,
+    });
+    scrape(&totals, &config)
 }
 
 /// Runs promtool, which scripts/install-tools installs, on a text or a file.

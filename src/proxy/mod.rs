@@ -415,6 +415,13 @@ impl Proxy {
         }
     }
 
+    /// The listener by which what is for `to` leaves, of requests that come in
+    /// on the first one; `None`: none has its address family.
+    #[must_use]
+    pub fn leaves_by(&self, to: SocketAddr) -> Option<usize> {
+        self.locals.egress(0, to)
+    }
+
     /// The sets and their tables.
     #[must_use]
     pub fn dispatcher(&self) -> &Dispatcher {

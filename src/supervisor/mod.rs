@@ -3,6 +3,7 @@
 
 mod change;
 mod facts;
+mod health;
 mod overlay;
 mod run;
 mod secret_file;
@@ -241,6 +242,7 @@ impl Instance {
             started: SystemTime::now(),
             ready: Arc::new(AtomicBool::new(false)),
             reload: Arc::new(ArcSwapOption::empty()),
+            probed: Arc::new(Vec::new),
         }
     }
 

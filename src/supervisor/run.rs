@@ -3,16 +3,18 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
+use super::health::Watch;
 use super::{Instance, StartError, load};
-use crate::config::{Config, Loaded, LogLevel};
+use crate::config::{Config, Health, Loaded, LogLevel, WhenAllDown};
 use crate::control::{Change, Done, Order, Refusal, Reload, View};
+use crate::health::Report;
 use crate::worker::Totals;
 
 /// How often it looks at what nobody tells it.
@@ -41,10 +43,13 @@ pub fn run(
     say_lines(&String::from_utf8_lossy(&facts));
     say_lines(&kept.to_string());
     let (orders, received) = mpsc::channel();
-    hear_signals(signals, orders);
+    hear_signals(signals, orders.clone());
+    let watch = Watch::start(orders)?;
+    watch.follow(&instance);
     let mut supervisor = Supervisor {
         view: instance.view(),
         instance,
+        watch,
         load_again,
         set_level,
     };
@@ -69,6 +74,7 @@ fn hear_signals(mut signals: Signals, orders: Sender<Order>) {
 struct Supervisor<'a> {
     instance: Instance,
     view: View,
+    watch: Watch,
     load_again: &'a dyn Fn() -> Loaded,
     set_level: &'a dyn Fn(LogLevel),
 }
@@ -76,6 +82,7 @@ struct Supervisor<'a> {
 impl Supervisor<'_> {
     /// Does what comes until it is to end.
     fn work(&mut self, orders: &mpsc::Receiver<Order>) -> Result<(), Failure> {
+        let mut looked = Instant::now();
         loop {
             match orders.recv_timeout(TICK) {
                 Ok(Order::Signal(SIGUSR1)) => say_counters(&self.instance.totals()),
@@ -87,8 +94,14 @@ impl Supervisor<'_> {
                     // Whoever asked may have gone.
                     let _ = answer.send(self.change(&change));
                 }
+                Ok(Order::Health(reports)) => self.note_health(&reports),
                 Err(RecvTimeoutError::Timeout) => {}
             }
+            if looked.elapsed() < TICK {
+                continue;
+            }
+            looked = Instant::now();
+            self.watch.look(&self.instance.totals().destinations);
             self.instance.forget_former();
             if self.instance.has_lost_a_worker() {
                 error!("a worker has ended");
@@ -119,7 +132,36 @@ impl Supervisor<'_> {
             Ok(done) => info!("{}", done.said),
             Err(refusal) => warn!("refused: {refusal}"),
         }
+        self.watch.follow(&self.instance);
         done
+    }
+
+    /// Takes in what health checks have found.
+    fn note_health(&mut self, reports: &[Report]) {
+        let mut news = reports.to_vec();
+        news.retain(|each| {
+            let (set, address) = (&each.set, each.address);
+            self.instance.found(set, address, each.health)
+        });
+        if news.is_empty() {
+            return;
+        }
+        let before = self.instance.idle_sets();
+        self.instance.adopt();
+        for report in &news {
+            let Report {
+                set,
+                address,
+                health,
+                cause,
+            } = report;
+            match health {
+                Health::Down => warn!("set {set}: {address} is down: {cause}"),
+                Health::Warming(share) => info!("set {set}: {address} comes back: {share} %"),
+                Health::Up => info!("set {set}: {address} is up: {cause}"),
+            }
+        }
+        say_idle_sets(&before, &self.instance.idle_sets());
     }
 
     /// Reloads, and tells what came of it.
@@ -149,6 +191,7 @@ impl Supervisor<'_> {
             Ok(done) => info!("{}", done.said),
             Err(refusal) => say_lines_as_errors(&refusal.to_string()),
         }
+        self.watch.follow(&self.instance);
         let said = match &done {
             Ok(done) => done.said.clone(),
             Err(refusal) => refusal.to_string(),
@@ -175,6 +218,20 @@ fn say_lines(text: &str) {
             Some(warning) => warn!("{warning}"),
             None => info!("{line}"),
         }
+    }
+}
+
+/// The alarm when every active destination of a set is down, and its end.
+fn say_idle_sets(before: &[(String, WhenAllDown)], now: &[(String, WhenAllDown)]) {
+    for (set, what) in now.iter().filter(|each| !before.contains(each)) {
+        let what = match what {
+            WhenAllDown::Forward => "calls go to them all the same (when-all-down = forward)",
+            WhenAllDown::Reply => "calls are answered 503 (when-all-down = reply)",
+        };
+        error!("set {set}: every active destination is down; {what}");
+    }
+    for (set, _) in before.iter().filter(|each| !now.contains(each)) {
+        warn!("set {set}: a destination takes calls again");
     }
 }
 

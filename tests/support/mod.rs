@@ -19,6 +19,7 @@ pub mod kamailio;
 pub mod net;
 pub mod packets;
 pub mod process;
+pub mod servers;
 pub mod sipp;
 pub mod stateful;
 pub mod twin;
