@@ -6,6 +6,7 @@ use std::fs;
 use std::io::Write;
 use std::net::{SocketAddr, UdpSocket};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 #[path = "support/fixture.rs"]
@@ -19,6 +20,7 @@ use support::repository;
 use viaduct::config::{Config, Health, State};
 use viaduct::control::Facts;
 use viaduct::control::metrics::{self, Input};
+use viaduct::health::Prober;
 use viaduct::mirror;
 use viaduct::proxy::{Proxy, Reason, Status};
 use viaduct::sip::Method;
@@ -51,6 +53,11 @@ fn scrape(totals: &Totals, config: &Config) -> String {
         ready: true,
         started: SystemTime::UNIX_EPOCH + Duration::from_millis(1_790_000_000_500),
     })
+}
+
+/// One that probes nobody.
+fn prober() -> Arc<Prober> {
+    Arc::new(Prober::start(|_| {}).expect("a prober"))
 }
 
 /// A scrape before any traffic.
@@ -284,7 +291,7 @@ fn the_figures_of_a_load_add_up() {
 fn after_the_end_the_figures_stay_and_the_port_is_free() {
     let config = config(&[fixture::destination(0)]);
     let instance = Instance::start(config, fixture::secret()).expect("an instance");
-    let (view, address) = (instance.view(), instance.address(0));
+    let (view, address) = (instance.view(prober()), instance.address(0));
     UdpSocket::bind(address).expect_err("it is in use");
     let end = SystemTime::now() + Duration::from_secs(10);
     while view

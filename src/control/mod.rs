@@ -12,4 +12,4 @@ mod view;
 
 pub use order::{Answer, Change, Difference, Done, Moved, Order, Place, Refusal};
 pub use status::Status;
-pub use view::{Facts, ProbedFact, Reload, View};
+pub use view::{Facts, Reload, View};

@@ -8,9 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::view::{ProbedFact, View};
+use super::view::View;
 use crate::config::{Destination, Health, State, text};
 use crate::dispatcher::Set;
+use crate::health::Probed;
 use crate::worker::{DestinationTotals, Totals};
 
 /// A running instance.
@@ -168,7 +169,7 @@ impl Status {
     pub fn of(view: &View) -> Self {
         let now = SystemTime::now();
         let totals = view.totals();
-        let probed = (view.probed)();
+        let probed = view.prober.states();
         // One snapshot for all of it, so that nothing in it contradicts.
         let snapshot = view.shared.latest.load();
         let proxy = snapshot.proxy();
@@ -216,7 +217,7 @@ fn workers(view: &View, totals: &Totals) -> Vec<WorkerStatus> {
 }
 
 impl SetStatus {
-    fn of(set: &Set, totals: &Totals, probed: &[ProbedFact]) -> Self {
+    fn of(set: &Set, totals: &Totals, probed: &[Probed]) -> Self {
         let definition = set.definition();
         let name = &definition.name;
         let destinations = definition.destinations.iter().enumerate();
@@ -243,7 +244,7 @@ impl DestinationStatus {
         destination: &Destination,
         share: f64,
         counted: Option<&DestinationTotals>,
-        probed: Option<&ProbedFact>,
+        probed: Option<&Probed>,
     ) -> Self {
         let suspect = probed.is_some_and(|probed| probed.probing);
         let milliseconds = |trip: Duration| trip.as_secs_f64() * 1000.0;

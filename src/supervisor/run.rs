@@ -47,7 +47,7 @@ pub fn run(
     let watch = Watch::start(orders)?;
     watch.follow(&instance);
     let mut supervisor = Supervisor {
-        view: instance.view(),
+        view: instance.view(watch.prober()),
         instance,
         watch,
         load_again,
@@ -196,10 +196,14 @@ impl Supervisor<'_> {
             Ok(done) => done.said.clone(),
             Err(refusal) => refusal.to_string(),
         };
+        let now = SystemTime::now();
+        let before = self.view.reload.load();
+        let before = before.as_ref().map_or(self.view.started, |last| last.taken);
         self.view.reload.store(Some(Arc::new(Reload {
             successful: done.is_ok(),
             said,
-            at: SystemTime::now(),
+            at: now,
+            taken: if done.is_ok() { now } else { before },
         })));
         notify(&[NotifyState::Ready]);
         done
