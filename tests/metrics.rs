@@ -65,13 +65,15 @@ fn fresh() -> String {
     let config = config(&[fixture::destination(0), fixture::destination(1)]);
     let instance = Instance::start(config.clone(), fixture::secret()).expect("an instance");
     let mut totals = instance.totals();
-    instance.stop().expect("a clean end");
     totals.mirror = Some(mirror::Counts {
         sent: 5,
         dropped: 2,
         failed: 1,
     });
-    scrape(&totals, &config)
+    // While its workers run: the process is measured too.
+    let text = scrape(&totals, &config);
+    instance.stop().expect("a clean end");
+    text
 }
 
 /// Runs promtool, which scripts/install-tools installs, on a text or a file.
