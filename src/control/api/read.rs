@@ -12,9 +12,9 @@ use utoipa::ToSchema;
 
 use super::ReadProblems;
 use crate::config;
-use crate::control::{App, metrics};
 use crate::control::problem::Problem;
 use crate::control::status::{SetStatus, Status, WorkerStatus};
+use crate::control::{App, metrics};
 
 /// What a masked secret is told as.
 const MASKED: &str = "(kept back)";
