@@ -14,6 +14,7 @@ pub mod dialog;
 pub mod dns;
 pub mod farm;
 pub mod kamailio;
+pub mod neighbour;
 pub mod net;
 pub mod packets;
 pub mod process;
