@@ -285,6 +285,22 @@ fn a_shorter_interval_holds_at_once() {
 }
 
 #[test]
+fn probes_keep_the_interval_give_or_take_a_tenth() {
+    for (known, manner) in [(Health::Up, ALIVE), (Health::Down, Manner::Silent)] {
+        for (chance, pause) in [(0.0, 900), (0.5, 1_000), (0.999, 1_100)] {
+            let mut lab = Lab::new(Probe::default(), known);
+            while lab.sent.len() < 10 {
+                lab.step(manner, chance);
+            }
+            for two in lab.sent.windows(2) {
+                let off = (two[1] - two[0]).abs_diff(ms(pause));
+                assert!(off < ms(1), "{known:?} {two:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_thousand_new_ones_are_not_probed_at_once() {
     let first = |n: u32| {
         let chance = f64::from(n) / 1000.0;
