@@ -111,15 +111,21 @@ fn scene(manner: Manner, probe: Probe) -> (Neighbour, Watch) {
     (neighbour, watch)
 }
 
+/// Where a probe says that it comes from.
+fn source(probe: &str) -> SocketAddr {
+    let via = value(probe, "Via").strip_prefix("SIP/2.0/UDP ");
+    let sent_by = via.and_then(|via| via.split(';').next());
+    sent_by.expect("a Via").parse().expect("an address")
+}
+
 #[test]
 fn a_probe_is_a_whole_request() {
     let (neighbour, watch) = scene(OK, quick());
     watch.stays_up(2);
     let (probes, address) = (neighbour.probes(), neighbour.address);
     let via = value(&probes[0], "Via");
-    let (sent_by, token) = via.split_once(";rport;branch=z9hG4bK").expect("a branch");
-    let port = sent_by.strip_prefix("SIP/2.0/UDP 127.0.0.1:").expect("UDP");
-    port.parse::<u16>().expect("a port");
+    let (_, token) = via.split_once(";rport;branch=z9hG4bK").expect("a branch");
+    let port = source(&probes[0]).port();
     assert_eq!(
         probes[0],
         format!(
@@ -243,7 +249,10 @@ fn what_is_no_answer_keeps_nothing_up() {
     for manner in [
         Manner::Answers("100 Trying"),
         Manner::OtherBranch,
-        Manner::TwoVias,
+        Manner::Altered("\r\nFrom:", "\r\nVia: SIP/2.0/UDP 192.0.2.1\r\nFrom:"),
+        Manner::Altered("\r\nFrom:", ", SIP/2.0/UDP 192.0.2.1\r\nFrom:"),
+        Manner::Altered("\r\nTo:", "\r\nSubject:"),
+        Manner::Altered("1 OPTIONS", "1 INVITE"),
         Manner::Represented,
     ] {
         let (_neighbour, watch) = scene(manner, impatient());
@@ -273,8 +282,7 @@ fn a_flood_of_forgeries_hides_no_silence() {
         "SIP/2.0 200 OK\r\nVia: {via}\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:a@b>;tag=2\r\n\
          Call-ID: x\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n"
     );
-    let port = via.split([':', ';']).nth(1).expect("a port");
-    let prober = SocketAddr::new(V4, port.parse().expect("a port"));
+    let prober = source(&neighbour.probes()[0]);
     neighbour.behave(Manner::Silent);
     let forger = UdpSocket::bind((V4, 0)).expect("a socket");
     let end = Instant::now() + PATIENCE;
@@ -450,6 +458,20 @@ fn round_trips_are_counted() {
     let bucket = RoundTrips::BOUNDS.partition_point(|bound| *bound < latest);
     assert!(buckets[bucket] > 0);
     assert!(RoundTrips::BOUNDS.is_sorted());
+}
+
+#[test]
+fn a_socket_that_nothing_needs_any_more_is_closed() {
+    let (neighbour, watch) = scene(OK, quick());
+    watch.stays_up(1);
+    let own = source(&neighbour.probes()[0]);
+    assert!(UdpSocket::bind(own).is_err());
+    watch.prober.watch(Vec::new(), &[]);
+    let end = Instant::now() + PATIENCE;
+    while UdpSocket::bind(own).is_err() {
+        assert!(Instant::now() < end, "{own} is still bound");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 #[test]

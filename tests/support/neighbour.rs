@@ -19,8 +19,8 @@ pub enum Manner {
     Silent,
     /// Answers 200 with another branch.
     OtherBranch,
-    /// Answers 200 with another Via below the probe's.
-    TwoVias,
+    /// Answers 200 with the second in the place of the first.
+    Altered(&'static str, &'static str),
     /// Has somebody else answer with this status, and then answers 200.
     Forestalled(&'static str),
     /// Has somebody else answer 200.
@@ -116,9 +116,9 @@ fn responses(probe: &str, manner: Manner) -> Vec<(bool, String)> {
             let other = if digits.starts_with('0') { '1' } else { '0' };
             vec![(true, format!("{head}z9hG4bK{other}{}", &digits[1..]))]
         }
-        Manner::TwoVias => {
-            let other = "\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKother\r\nFrom: ";
-            vec![(true, ok.replacen("\r\nFrom: ", other, 1))]
+        Manner::Altered(from, to) => {
+            assert!(ok.contains(from), "no {from:?} in {ok}");
+            vec![(true, ok.replacen(from, to, 1))]
         }
         Manner::Forestalled(status) => vec![(false, response(probe, status)), (true, ok)],
         Manner::Represented => vec![(false, ok)],
