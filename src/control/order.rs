@@ -7,6 +7,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use crate::config::{Destination, Diagnostic, LogLevel, State};
+use crate::resolver::Looked;
 
 /// Something to do, on the one queue that the supervisor works through.
 pub enum Order {
@@ -14,6 +15,8 @@ pub enum Order {
     Signal(i32),
     /// An operator wants a change; what came of it goes back.
     Change(Change, Answer),
+    /// What a name of destinations stands for has changed, or cannot be found out.
+    Names(Looked),
 }
 
 /// The way back to who asked.

@@ -3,6 +3,7 @@
 
 mod change;
 mod facts;
+mod names;
 mod overlay;
 mod run;
 mod secret_file;
@@ -117,7 +118,12 @@ impl Instance {
     /// # Errors
     /// [`StartError`]; nothing keeps running then.
     pub fn start(asked: Config, secret: Secret) -> Result<Self, StartError> {
-        let mut config = asked.clone();
+        Self::start_under(Overlay::default(), asked, secret)
+    }
+
+    /// The same with what lies over the configuration already.
+    fn start_under(overlay: Overlay, asked: Config, secret: Secret) -> Result<Self, StartError> {
+        let mut config = overlay.over(&asked);
         let sockets = sockets::bind(&mut config)?;
         let of_last = sockets.iter().last().into_iter().flatten();
         let granted: Result<_, _> = of_last.map(Socket::granted).collect();
@@ -156,7 +162,7 @@ impl Instance {
             ledger,
             facts: Arc::new(ArcSwap::from_pointee(facts)),
             asked,
-            overlay: Overlay::default(),
+            overlay,
             config,
         };
         for sockets in sockets {

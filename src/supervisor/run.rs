@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, SystemTime};
 
 use sd_notify::NotifyState;
@@ -10,6 +10,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
+use super::names::Names;
+use super::overlay::Overlay;
 use super::{Instance, StartError, load};
 use crate::config::{Config, Loaded, LogLevel};
 use crate::control::{Change, Done, Order, Refusal, Reload, View};
@@ -35,23 +37,28 @@ pub fn run(
     // Before anything else, so that no signal finds its default action.
     let signals = Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGHUP])?;
     let (secret, kept) = load(config.secret_file.as_deref()).map_err(StartError::Secret)?;
-    let instance = Instance::start(config, secret)?;
+    let (orders, received) = mpsc::channel();
+    hear_signals(signals, orders.clone());
+    let mut names = Names::new(orders);
+    let mut overlay = Overlay::default();
+    names.follow(&config, &mut overlay, &received);
+    let instance = Instance::start_under(overlay, config, secret)?;
     let mut facts = Vec::new();
     instance.write_facts(&mut facts)?;
     say_lines(&String::from_utf8_lossy(&facts));
     say_lines(&kept.to_string());
-    let (orders, received) = mpsc::channel();
-    hear_signals(signals, orders);
     let mut supervisor = Supervisor {
         view: instance.view(),
         instance,
+        received,
+        names,
         load_again,
         set_level,
     };
     supervisor.view.ready.store(true, Ordering::Relaxed);
     info!("ready: SIGTERM ends, SIGHUP reloads, SIGUSR1 prints counters");
     notify(&[NotifyState::Ready]);
-    supervisor.work(&received)?;
+    supervisor.work()?;
     supervisor.view.ready.store(false, Ordering::Relaxed);
     notify(&[NotifyState::Stopping]);
     say_counters(&supervisor.instance.stop()?);
@@ -68,6 +75,8 @@ fn hear_signals(mut signals: Signals, orders: Sender<Order>) {
 
 struct Supervisor<'a> {
     instance: Instance,
+    received: Receiver<Order>,
+    names: Names,
     view: View,
     load_again: &'a dyn Fn() -> Loaded,
     set_level: &'a dyn Fn(LogLevel),
@@ -75,9 +84,9 @@ struct Supervisor<'a> {
 
 impl Supervisor<'_> {
     /// Does what comes until it is to end.
-    fn work(&mut self, orders: &mpsc::Receiver<Order>) -> Result<(), Failure> {
+    fn work(&mut self) -> Result<(), Failure> {
         loop {
-            match orders.recv_timeout(TICK) {
+            match self.received.recv_timeout(TICK) {
                 Ok(Order::Signal(SIGUSR1)) => say_counters(&self.instance.totals()),
                 Ok(Order::Signal(SIGHUP)) => {
                     let _ = self.reload(false, false);
@@ -86,6 +95,15 @@ impl Supervisor<'_> {
                 Ok(Order::Change(change, answer)) => {
                     // Whoever asked may have gone.
                     let _ = answer.send(self.change(&change));
+                }
+                Ok(Order::Names(looked)) => {
+                    let instance = &mut self.instance;
+                    if self
+                        .names
+                        .take(looked, &instance.config, &mut instance.overlay)
+                    {
+                        instance.adopt();
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -136,7 +154,7 @@ impl Supervisor<'_> {
         if let Ok(now) = NotifyState::monotonic_usec_now() {
             notify(&[NotifyState::Reloading, now]);
         }
-        let done = config.and_then(|config| self.instance.reload(config, forget_changes));
+        let done = config.and_then(|config| self.take_config(config, forget_changes));
         let done = match done {
             Ok(done) => Ok(Done {
                 warnings: loaded.diagnostics,
@@ -159,6 +177,24 @@ impl Supervisor<'_> {
             at: SystemTime::now(),
         })));
         notify(&[NotifyState::Ready]);
+        done
+    }
+
+    /// Takes a configuration, once what is new among its names is resolved.
+    fn take_config(&mut self, config: Config, forget_changes: bool) -> Result<Done, Refusal> {
+        let Self {
+            instance,
+            names,
+            received,
+            ..
+        } = self;
+        let changed = names.follow(&config, &mut instance.overlay, received);
+        let done = instance.reload(config, forget_changes);
+        if done.is_err()
+            && (names.follow(&instance.asked, &mut instance.overlay, received) | changed)
+        {
+            instance.adopt();
+        }
         done
     }
 }
