@@ -183,6 +183,13 @@ impl Explanation<'_> {
                 let _ = writeln!(out, "           ({})", offline::NO_SECRET);
             }
         }
+        if let names @ [_, ..] = &*self.by_name() {
+            let _ = writeln!(
+                out,
+                "by name    {}: looked up only where it runs, so the decision there may be another",
+                names.join(", ")
+            );
+        }
         let (what, why) = self.verdict();
         let _ = writeln!(out, "decision   {what}\nwhy        {why}");
         if let Some(relayed) = self.relayed() {
@@ -299,6 +306,7 @@ impl Explanation<'_> {
             "front": self.front,
             "listener": self.config.listeners[self.datagram.listener].name,
             "selection": selection,
+            "by_name": self.by_name(),
             "action": action,
             "to": to,
             "direction": on_path::direction(self.proxy, self.config, &self.datagram),
@@ -311,6 +319,12 @@ impl Explanation<'_> {
             "before": lossy(self.datagram.bytes),
             "after": lossy(self.after),
         })
+    }
+
+    /// The destinations whose addresses are not known here.
+    fn by_name(&self) -> Vec<String> {
+        let named = self.config.sets.iter().flat_map(|set| &set.named);
+        named.map(ToString::to_string).collect()
     }
 
     fn relayed(&self) -> Option<Relayed<'_>> {

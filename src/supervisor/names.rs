@@ -57,7 +57,9 @@ impl Names {
             match received.recv_timeout(left) {
                 Ok(Order::Names(looked)) => {
                     unknown.remove(&(looked.name.host.clone(), looked.name.port));
-                    changed |= self.take(looked, config, overlay);
+                    let news = self.take(looked, config, overlay);
+                    changed |= news.changed;
+                    news.say();
                 }
                 Ok(other) => {
                     // It cannot fail: who receives is here.
@@ -69,10 +71,7 @@ impl Names {
         }
         for name in unknown {
             for (set, named) in named(config).filter(|(_, named)| is(named, &name.0, name.1)) {
-                warn!(
-                    "{set}: {} is not resolved yet: no answer so far; {NOBODY}",
-                    text(named)
-                );
+                warn!("{set}: {named} is not resolved yet: no answer so far; {NOBODY}");
             }
             self.troubled.insert(name);
         }
@@ -97,52 +96,72 @@ impl Names {
         }
     }
 
-    /// Takes what came of looking a name up, and tells of it. Whether anything
-    /// has changed.
-    pub(super) fn take(&mut self, looked: Looked, config: &Config, overlay: &mut Overlay) -> bool {
+    /// Takes what came of looking a name up.
+    pub(super) fn take(&mut self, looked: Looked, config: &Config, overlay: &mut Overlay) -> News {
         let Looked { mut name, trouble } = looked;
         let (host, port) = (name.host.clone(), name.port);
+        let mut news = News::default();
         let sets: Vec<_> = named(config)
             .filter(|(_, named)| is(named, &host, port))
             .collect();
         if sets.is_empty() {
             // The configuration has changed since.
-            return false;
+            return news;
         }
-        let listeners = &config.listeners;
-        let own = |to: &Target| listeners.iter().any(|own| own.receives(to.address));
-        for to in name.targets.extract_if(.., |to| own(to)) {
-            warn!(
-                "{host} is {} among others, a listener of ours, which is left out",
-                to.address
-            );
+        let own = |to: &Target| config.listeners.iter().any(|own| own.receives(to.address));
+        for Target { address, .. } in name.targets.extract_if(.., |to| own(to)) {
+            news.bad.push(format!(
+                "{host} is {address} among others, a listener of ours, which is left out"
+            ));
         }
         let (before, now) = (overlay.targets(&host, port).map(list), list(&name.targets));
-        let changed = !name.targets.is_empty() && overlay.resolved(name);
+        news.changed = !name.targets.is_empty() && overlay.resolved(name);
         let key = (host, port);
         let was_troubled = match trouble {
             Some(_) => !self.troubled.insert(key),
             None => self.troubled.remove(&key),
         };
         for (set, named) in sets {
-            let name = text(named);
             match &before {
-                _ if !changed => {}
-                None => info!("{set}: {name} is {now}"),
-                Some(before) => info!("{set}: {name} is now {now} (was {before})"),
+                _ if !news.changed => {}
+                None => news.good.push(format!("{set}: {named} is {now}")),
+                Some(before) => {
+                    let said = format!("{set}: {named} is now {now} (was {before})");
+                    news.good.push(said);
+                }
             }
             match &trouble {
-                None if was_troubled && !changed => info!("{set}: {name} is resolved again"),
-                Some(why) if !was_troubled && now.is_empty() => {
-                    warn!("{set}: {name} cannot be resolved: {why}; {NOBODY}");
+                None if was_troubled && !news.changed => {
+                    news.good.push(format!("{set}: {named} is resolved again"));
                 }
                 Some(why) if !was_troubled => {
-                    warn!("{set}: {name} cannot be resolved: {why}; it stays {now}");
+                    let stays = match now.is_empty() {
+                        true => NOBODY.to_owned(),
+                        false => format!("it stays {now}"),
+                    };
+                    let said = format!("{set}: {named} cannot be resolved: {why}; {stays}");
+                    news.bad.push(said);
                 }
                 _ => {}
             }
         }
-        changed
+        news
+    }
+}
+
+/// What there is to say of names, to be said when it is so.
+#[derive(Default)]
+pub(super) struct News {
+    /// Whether they stand for something else.
+    pub(super) changed: bool,
+    good: Vec<String>,
+    bad: Vec<String>,
+}
+
+impl News {
+    pub(super) fn say(&self) {
+        self.good.iter().for_each(|line| info!("{line}"));
+        self.bad.iter().for_each(|line| warn!("{line}"));
     }
 }
 
@@ -161,13 +180,6 @@ fn named(config: &Config) -> impl Iterator<Item = (String, &Named)> {
 
 fn is(named: &Named, host: &str, port: Option<u16>) -> bool {
     named.host == host && named.port == port
-}
-
-fn text(named: &Named) -> String {
-    match named.port {
-        Some(port) => format!("{}:{port}", named.host),
-        None => named.host.clone(),
-    }
 }
 
 fn list(targets: &[Target]) -> String {

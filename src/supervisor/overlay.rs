@@ -215,3 +215,101 @@ pub(super) fn sets_with(config: &Config, place: &Place) -> Vec<String> {
     });
     sets.map(|set| set.name.clone()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Overrides, load_with};
+
+    /// A configuration with one set of these destinations.
+    fn config(destinations: &str) -> Config {
+        let text = format!(
+            "listen = ['127.0.0.1:5060']\n[[set]]\nname = 'farm'\ndestinations = [{destinations}]\n"
+        );
+        let path = std::path::Path::new("v.toml");
+        let loaded = load_with(Some(path), &Overrides::default(), 1, &|_| {
+            Ok(text.clone().into())
+        });
+        loaded.config.expect("a configuration")
+    }
+
+    fn address(last: u8) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, last], 5060))
+    }
+
+    /// That `farm.test` stands for these.
+    fn name(lasts: &[u8]) -> Name {
+        let target = |last: &u8| Target {
+            address: address(*last),
+            weight: 1,
+            rank: 0,
+        };
+        Name {
+            host: "farm.test".to_owned(),
+            port: None,
+            targets: lasts.iter().map(target).collect(),
+        }
+    }
+
+    fn drain(last: u8) -> Change {
+        let place = Place {
+            set: None,
+            address: address(last),
+        };
+        Change::State(place, State::Draining)
+    }
+
+    /// Each destination, those that are not active with their state.
+    fn states(overlay: &Overlay, config: &Config) -> Vec<String> {
+        let set = &overlay.over(config).sets[0];
+        let each = set.destinations.iter().map(|each| match each.state {
+            State::Active => each.address.to_string(),
+            state => format!("{} {}", each.address, text::state_name(state)),
+        });
+        each.collect()
+    }
+
+    #[test]
+    fn what_is_so_of_an_address_stays_while_its_name_is_followed() {
+        let by_name = config("'farm.test', '10.0.0.9'");
+        let mut overlay = Overlay::default();
+        assert!(overlay.resolved(name(&[1, 2])));
+        overlay.note("farm", address(1), &drain(1));
+        overlay.found("farm", address(2), Health::Down);
+        let drained = ["10.0.0.9:5060", "10.0.0.1:5060 draining", "10.0.0.2:5060"];
+        assert_eq!(states(&overlay, &by_name), drained);
+        // It goes and comes again.
+        assert!(overlay.resolved(name(&[2])));
+        assert!(overlay.resolved(name(&[1, 2])));
+        assert!(!overlay.resolved(name(&[1, 2])));
+        assert_eq!(states(&overlay, &by_name), drained);
+        let health = |overlay: &Overlay, config: &Config| {
+            overlay.over(config).sets[0].destinations[2].health
+        };
+        assert_eq!(health(&overlay, &by_name), Health::Down);
+        // A file that says the same of it changes nothing.
+        let other = config("'10.0.0.9', 'farm.test', '10.0.0.8'");
+        overlay.settle(&by_name, &other);
+        let drained = [
+            "10.0.0.9:5060",
+            "10.0.0.8:5060",
+            "10.0.0.1:5060 draining",
+            "10.0.0.2:5060",
+        ];
+        assert_eq!(states(&overlay, &other), drained);
+        // One that says something else goes before what an operator said.
+        let disabled = config("'10.0.0.9', 'farm.test;state=disabled'");
+        overlay.settle(&other, &disabled);
+        let all = [
+            "10.0.0.9:5060",
+            "10.0.0.1:5060 disabled",
+            "10.0.0.2:5060 disabled",
+        ];
+        assert_eq!(states(&overlay, &disabled), all);
+        // What is not named any more is forgotten.
+        let without = config("'10.0.0.9'");
+        overlay.settle(&disabled, &without);
+        assert_eq!(overlay.targets("farm.test", None), None);
+        assert_eq!(states(&overlay, &without), ["10.0.0.9:5060"]);
+    }
+}

@@ -98,12 +98,11 @@ impl Supervisor<'_> {
                 }
                 Ok(Order::Names(looked)) => {
                     let instance = &mut self.instance;
-                    if self
-                        .names
-                        .take(looked, &instance.config, &mut instance.overlay)
-                    {
+                    let news = (self.names).take(looked, &instance.config, &mut instance.overlay);
+                    if news.changed {
                         instance.adopt();
                     }
+                    news.say();
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
