@@ -437,7 +437,7 @@ fn after_a_reload_other_names_are_followed_and_no_call_is_lost_between() {
 }
 
 #[test]
-fn explain_says_that_names_are_looked_up_only_where_it_runs() {
+fn explain_says_which_names_it_does_not_know() {
     let explain = |to: &[&str], more: &[&str]| {
         let to = to.iter().flat_map(|to| ["--to", to]);
         let output = Command::new(env!("CARGO_BIN_EXE_viaduct"))
@@ -450,8 +450,8 @@ fn explain_says_that_names_are_looked_up_only_where_it_runs() {
         String::from_utf8(output.stdout).expect("text")
     };
     let names = ["farm.test", "10.0.0.1", "other.test:5070"];
-    let note = "by name    farm.test, other.test:5070: looked up only where it runs, so the \
-                decision there may be another\n";
+    let note = "by name    farm.test, other.test:5070: not resolved here; where it is, the \
+                decision may be another\n";
     let said = explain(&names, &[]);
     assert!(said.contains(note), "{said}");
     let said = explain(&["farm.test"], &[]);
@@ -463,7 +463,7 @@ fn explain_says_that_names_are_looked_up_only_where_it_runs() {
     let json: serde_json::Value =
         serde_json::from_str(&explain(&names, &["--json"])).expect("JSON");
     assert_eq!(
-        json["by_name"],
+        json["unresolved"],
         serde_json::json!(["farm.test", "other.test:5070"])
     );
 }

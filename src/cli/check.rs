@@ -8,10 +8,11 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory};
 use serde_json::json;
 
+use super::system::{self, SystemArgs};
 use super::{Cli, Tunables, report};
 use crate::config::{self, Config, Diagnostic, Policy, Set, State, text};
 
-/// Check a configuration or a dispatcher.list and say what is wrong with it.
+/// Check a configuration, a dispatcher.list or the machine and say what is wrong with it.
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
     #[command(flatten)]
@@ -19,12 +20,17 @@ pub(super) struct CheckArgs {
     /// Print the effective configuration as TOML: file, environment, flags and defaults
     #[arg(long, conflicts_with = "json")]
     print_effective: bool,
-    /// Print the diagnostics as JSON on stdout instead of as text on stderr
+    /// Print as JSON on stdout what is found, instead of as text
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    system: SystemArgs,
 }
 
 pub(super) fn check(args: &CheckArgs) -> io::Result<ExitCode> {
+    if args.system.system {
+        return system::check(&args.system, &args.tunables, args.json);
+    }
     if let Some(list) = list_alone(&args.tunables) {
         return check_list(args, list);
     }

@@ -4,8 +4,12 @@
 //! It reads facts that are swapped whole and counters that workers write; what
 //! it changes it asks of the supervisor. No worker ever waits for it.
 
+pub mod explain;
+pub mod metrics;
 mod order;
+pub mod status;
 mod view;
 
 pub use order::{Answer, Change, Difference, Done, Moved, Order, Place, Refusal};
+pub use status::Status;
 pub use view::{Facts, Reload, View};

@@ -7,6 +7,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use crate::config::{Destination, Diagnostic, LogLevel, State};
+use crate::health::Report;
 use crate::resolver::Looked;
 
 /// Something to do, on the one queue that the supervisor works through.
@@ -15,6 +16,8 @@ pub enum Order {
     Signal(i32),
     /// An operator wants a change; what came of it goes back.
     Change(Change, Answer),
+    /// What health checks have found is another than before.
+    Health(Vec<Report>),
     /// What a name of destinations stands for has changed, or cannot be found out.
     Names(Looked),
 }

@@ -1,12 +1,14 @@
 //! What the control thread reads.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
+use super::metrics::{self, Probes};
 use crate::config::Config;
+use crate::health::Prober;
 use crate::proxy::Proxy;
 use crate::worker::{Counters, Shared, Totals};
 
@@ -47,6 +49,8 @@ pub struct Reload {
     pub said: String,
     /// When.
     pub at: SystemTime,
+    /// When one was last taken, or the start.
+    pub taken: SystemTime,
 }
 
 /// A running instance, as it is seen from outside. Cheap to clone.
@@ -67,12 +71,36 @@ pub struct View {
     pub ready: Arc<AtomicBool>,
     /// What came of the last reload, if there was one.
     pub reload: Arc<ArcSwapOption<Reload>>,
+    /// Who probes destinations.
+    pub prober: Arc<Prober>,
 }
 
 impl View {
+    /// Whether it takes new work.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
     /// What all workers have counted.
     #[must_use]
     pub fn totals(&self) -> Totals {
         Totals::of(&self.counters, &self.shared)
+    }
+
+    /// The page that Prometheus reads.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        let reload = self.reload.load();
+        let probes: Vec<_> = self.prober.states().iter().map(Probes::from).collect();
+        metrics::text(&metrics::Input {
+            totals: &self.totals(),
+            facts: &self.facts.load(),
+            probes: &probes,
+            reload_taken: reload.as_ref().is_none_or(|last| last.successful),
+            reloaded: reload.as_ref().map_or(self.started, |last| last.taken),
+            ready: self.is_ready(),
+            started: self.started,
+        })
     }
 }

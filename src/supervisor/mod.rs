@@ -3,6 +3,7 @@
 
 mod change;
 mod facts;
+mod health;
 mod names;
 mod overlay;
 mod run;
@@ -23,6 +24,8 @@ use mio::Waker;
 use crate::accounting::Ledger;
 use crate::config::{AccountingTarget, Config};
 use crate::control::{Facts, View};
+use crate::health::Prober;
+use crate::mirror::Mirror;
 use crate::net::{Granted, Socket};
 use crate::proxy::{Proxy, ReplyLimiter, Secret};
 use crate::resolver::{self, Questions};
@@ -55,6 +58,8 @@ pub struct Instance {
     threads: Vec<(JoinHandle<io::Result<()>>, Arc<Waker>)>,
     /// The writer of accounting.
     ledger: Option<Ledger>,
+    /// The sender of copies.
+    mirror: Option<Mirror>,
 }
 
 /// Why an instance did not start.
@@ -142,12 +147,16 @@ impl Instance {
                 .map_err(|error| StartError::Accounting(accounting.target.clone(), error))
         });
         let ledger = ledger.transpose()?;
+        let mirror = config.mirror.as_ref().map(Mirror::start).transpose();
+        let mirror =
+            mirror.map_err(|error| StartError::System("cannot start the mirror", error))?;
         let shared = Shared {
             latest: Arc::new(ArcSwap::new(Arc::clone(&snapshot))),
             stop: AtomicBool::new(false),
             started,
             handovers: Handovers::new(config.workers),
             accounting: ledger.as_ref().map(Ledger::handle),
+            mirror: mirror.as_ref().map(Mirror::handle),
         };
         let facts = Facts::of(&config, snapshot.proxy());
         let mut instance = Self {
@@ -160,6 +169,7 @@ impl Instance {
             shared: Arc::new(shared),
             threads: Vec::new(),
             ledger,
+            mirror,
             facts: Arc::new(ArcSwap::from_pointee(facts)),
             asked,
             overlay,
@@ -228,9 +238,9 @@ impl Instance {
         Totals::of(&self.counters, &self.shared)
     }
 
-    /// What the control thread sees of it.
+    /// What the control thread sees of it, whose destinations `prober` probes.
     #[must_use]
-    pub fn view(&self) -> View {
+    pub fn view(&self, prober: Arc<Prober>) -> View {
         View {
             facts: Arc::clone(&self.facts),
             shared: Arc::clone(&self.shared),
@@ -239,6 +249,7 @@ impl Instance {
             started: SystemTime::now(),
             ready: Arc::new(AtomicBool::new(false)),
             reload: Arc::new(ArcSwapOption::empty()),
+            prober,
         }
     }
 
@@ -259,8 +270,10 @@ impl Instance {
                 .join()
                 .map_err(|_| io::Error::other("a worker panicked"))??;
         }
-        // What the workers have told is written before the end.
+        // What the workers have told is written before the end, and what they
+        // have copied is sent.
         drop(self.ledger.take());
+        drop(self.mirror.take());
         Ok(self.totals())
     }
 }

@@ -35,8 +35,8 @@ impl Names {
     }
 
     /// Follows the names of `config`, and waits a while for those of which
-    /// `overlay` knows nothing. What else comes by `received` ends that, and
-    /// comes again. Whether anything has changed.
+    /// `overlay` knows nothing, if no signal comes. What else comes by
+    /// `received` comes again. Whether anything has changed.
     pub(super) fn follow(
         &mut self,
         config: &Config,
@@ -51,6 +51,7 @@ impl Names {
         unknown.retain(|name| !self.troubled.contains(name));
         unknown.retain(|(host, port)| overlay.targets(host, *port).is_none());
         let mut changed = false;
+        let mut later = Vec::new();
         let end = Instant::now() + PATIENCE;
         while !unknown.is_empty() {
             let left = end.saturating_duration_since(Instant::now());
@@ -62,13 +63,19 @@ impl Names {
                     news.say();
                 }
                 Ok(other) => {
-                    // It cannot fail: who receives is here.
-                    let _ = self.orders.send(other);
-                    break;
+                    let ends = matches!(other, Order::Signal(_));
+                    later.push(other);
+                    if ends {
+                        break;
+                    }
                 }
                 Err(_) => break,
             }
         }
+        // It cannot fail: who receives is here.
+        let _ = later
+            .into_iter()
+            .try_for_each(|order| self.orders.send(order));
         for name in unknown {
             for (set, named) in named(config).filter(|(_, named)| is(named, &name.0, name.1)) {
                 warn!("{set}: {named} is not resolved yet: no answer so far; {NOBODY}");

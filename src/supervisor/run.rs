@@ -3,18 +3,21 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
+use super::health::Watch;
 use super::names::Names;
 use super::overlay::Overlay;
 use super::{Instance, StartError, load};
-use crate::config::{Config, Loaded, LogLevel};
+use crate::config::{Config, Health, Loaded, LogLevel, WhenAllDown};
 use crate::control::{Change, Done, Order, Refusal, Reload, View};
+use crate::health::Report;
+use crate::resolver::Looked;
 use crate::worker::Totals;
 
 /// How often it looks at what nobody tells it.
@@ -39,7 +42,7 @@ pub fn run(
     let (secret, kept) = load(config.secret_file.as_deref()).map_err(StartError::Secret)?;
     let (orders, received) = mpsc::channel();
     hear_signals(signals, orders.clone());
-    let mut names = Names::new(orders);
+    let mut names = Names::new(orders.clone());
     let mut overlay = Overlay::default();
     names.follow(&config, &mut overlay, &received);
     let instance = Instance::start_under(overlay, config, secret)?;
@@ -47,11 +50,14 @@ pub fn run(
     instance.write_facts(&mut facts)?;
     say_lines(&String::from_utf8_lossy(&facts));
     say_lines(&kept.to_string());
+    let watch = Watch::start(orders)?;
+    watch.follow(&instance);
     let mut supervisor = Supervisor {
-        view: instance.view(),
+        view: instance.view(watch.prober()),
         instance,
         received,
         names,
+        watch,
         load_again,
         set_level,
     };
@@ -78,6 +84,7 @@ struct Supervisor<'a> {
     received: Receiver<Order>,
     names: Names,
     view: View,
+    watch: Watch,
     load_again: &'a dyn Fn() -> Loaded,
     set_level: &'a dyn Fn(LogLevel),
 }
@@ -85,6 +92,7 @@ struct Supervisor<'a> {
 impl Supervisor<'_> {
     /// Does what comes until it is to end.
     fn work(&mut self) -> Result<(), Failure> {
+        let mut looked = Instant::now();
         loop {
             match self.received.recv_timeout(TICK) {
                 Ok(Order::Signal(SIGUSR1)) => say_counters(&self.instance.totals()),
@@ -96,16 +104,15 @@ impl Supervisor<'_> {
                     // Whoever asked may have gone.
                     let _ = answer.send(self.change(&change));
                 }
-                Ok(Order::Names(looked)) => {
-                    let instance = &mut self.instance;
-                    let news = (self.names).take(looked, &instance.config, &mut instance.overlay);
-                    if news.changed {
-                        instance.adopt();
-                    }
-                    news.say();
-                }
+                Ok(Order::Names(looked)) => self.note_name(looked),
+                Ok(Order::Health(reports)) => self.note_health(&reports),
                 Err(RecvTimeoutError::Timeout) => {}
             }
+            if looked.elapsed() < TICK {
+                continue;
+            }
+            looked = Instant::now();
+            self.watch.look(&self.instance.totals().destinations);
             self.instance.forget_former();
             if self.instance.has_lost_a_worker() {
                 error!("a worker has ended");
@@ -136,7 +143,51 @@ impl Supervisor<'_> {
             Ok(done) => info!("{}", done.said),
             Err(refusal) => warn!("refused: {refusal}"),
         }
+        self.watch.follow(&self.instance);
         done
+    }
+
+    /// Takes in what health checks have found.
+    fn note_health(&mut self, reports: &[Report]) {
+        let mut news = reports.to_vec();
+        news.retain(|each| {
+            let (set, address) = (&each.set, each.address);
+            self.instance.found(set, address, each.health)
+        });
+        if news.is_empty() {
+            return;
+        }
+        let before = self.instance.idle_sets();
+        self.instance.adopt();
+        for report in &news {
+            let Report {
+                set,
+                address,
+                health,
+                cause,
+            } = report;
+            match health {
+                Health::Down => warn!("set {set}: {address} is down: {cause}"),
+                Health::Warming(share) => info!("set {set}: {address} comes back: {share} %"),
+                Health::Up => info!("set {set}: {address} is up: {cause}"),
+            }
+        }
+        say_idle_sets(&before, &self.instance.idle_sets());
+    }
+
+    /// Takes in what a name stands for.
+    fn note_name(&mut self, looked: Looked) {
+        let instance = &mut self.instance;
+        let news = (self.names).take(looked, &instance.config, &mut instance.overlay);
+        if news.changed {
+            let before = instance.idle_sets();
+            instance.adopt();
+            self.watch.follow(instance);
+            news.say();
+            say_idle_sets(&before, &instance.idle_sets());
+        } else {
+            news.say();
+        }
     }
 
     /// Reloads, and tells what came of it.
@@ -166,14 +217,19 @@ impl Supervisor<'_> {
             Ok(done) => info!("{}", done.said),
             Err(refusal) => say_lines_as_errors(&refusal.to_string()),
         }
+        self.watch.follow(&self.instance);
         let said = match &done {
             Ok(done) => done.said.clone(),
             Err(refusal) => refusal.to_string(),
         };
+        let now = SystemTime::now();
+        let before = self.view.reload.load();
+        let before = before.as_ref().map_or(self.view.started, |last| last.taken);
         self.view.reload.store(Some(Arc::new(Reload {
             successful: done.is_ok(),
             said,
-            at: SystemTime::now(),
+            at: now,
+            taken: if done.is_ok() { now } else { before },
         })));
         notify(&[NotifyState::Ready]);
         done
@@ -210,6 +266,20 @@ fn say_lines(text: &str) {
             Some(warning) => warn!("{warning}"),
             None => info!("{line}"),
         }
+    }
+}
+
+/// The alarm when every active destination of a set is down, and its end.
+fn say_idle_sets(before: &[(String, WhenAllDown)], now: &[(String, WhenAllDown)]) {
+    for (set, what) in now.iter().filter(|each| !before.contains(each)) {
+        let what = match what {
+            WhenAllDown::Forward => "calls go to them all the same (when-all-down = forward)",
+            WhenAllDown::Reply => "calls are answered 503 (when-all-down = reply)",
+        };
+        error!("set {set}: every active destination is down; {what}");
+    }
+    for (set, _) in before.iter().filter(|each| !now.contains(each)) {
+        warn!("set {set}: a destination takes calls again");
     }
 }
 

@@ -6,7 +6,9 @@
 //! it waits, before it reads the sockets, and when all is sent; and once for the
 //! times that it notes of destinations.
 
+mod copies;
 mod counters;
+mod gauges;
 mod handover;
 mod histogram;
 mod lines;
@@ -29,11 +31,13 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::accounting;
 use crate::config::{Config, Gso};
+use crate::mirror;
 use crate::net::{InRun, Limits, ReceiveBatch, SendBatch, Sent, Socket};
 use crate::proxy::{Also, Datagram, Decision, HostPort, Reason, ReplyLimiter};
 use crate::resolver::{Answer, Client, Held, Questions};
 use crate::transaction::AttemptId;
 
+use copies::Copies;
 pub use counters::Counters;
 pub use handover::{Handed, Handovers};
 pub use histogram::Distribution;
@@ -42,7 +46,7 @@ use pace::{Next, Pace};
 use relay::{Relaying, Step};
 use repeats::Repeats;
 pub use snapshot::Snapshot;
-pub use totals::{DestinationTotals, Totals, WorkerTotals};
+pub use totals::{AccountingTotals, DestinationTotals, Totals, TransactionTotals, WorkerTotals};
 
 /// What one worker needs to run.
 pub struct Worker {
@@ -56,6 +60,8 @@ pub struct Worker {
     repeats: Repeats,
     /// Where names are resolved.
     resolver: Option<Client>,
+    /// What is copied; `None`: nothing is.
+    copies: Option<Copies>,
     /// The transactions; `None`: nothing is relayed with one.
     relaying: Option<Relaying>,
     shared: Arc<Shared>,
@@ -83,6 +89,8 @@ pub struct Shared {
     pub handovers: Handovers,
     /// Where finished transactions are written down.
     pub accounting: Option<accounting::Handle>,
+    /// Where copies of messages go.
+    pub mirror: Option<mirror::Handle>,
 }
 
 /// The token of the waker; sockets have their listener's number.
@@ -109,7 +117,7 @@ impl Worker {
         questions: Option<Questions>,
         config: &Config,
     ) -> io::Result<(Self, Arc<Waker>)> {
-        counters.gauges.watch(&sockets)?;
+        counters.gauges.begin(&sockets)?;
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let client = |questions| Client::new(questions, Arc::clone(&waker));
@@ -120,6 +128,7 @@ impl Worker {
             Gso::Exact => Limits::EXACT,
             Gso::Off => Limits::OFF,
         };
+        let mirror = shared.mirror.clone();
         let stateful = &config.stateful;
         let relaying = if stateful.methods.is_empty() {
             None
@@ -136,6 +145,7 @@ impl Worker {
             limiter,
             repeats: Repeats::new(),
             resolver: questions.map(client),
+            copies: mirror.map(|mirror| Copies::new(mirror, config)),
             relaying,
             poll,
             batch: config.batch,
@@ -153,6 +163,12 @@ impl Worker {
     /// As of `epoll_wait` and `epoll_ctl`. Errors of single sockets are counted, not returned.
     pub fn run(mut self) -> io::Result<()> {
         self.counters.gauges.run_by_this_thread();
+        let result = self.serve();
+        self.counters.gauges.end();
+        result
+    }
+
+    fn serve(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(self.sockets.len() + 1);
         let mut ready = vec![false; self.sockets.len()];
         let mut received = ReceiveBatch::new(self.batch);
@@ -272,6 +288,9 @@ impl Worker {
                 source,
                 listener,
             };
+            if let Some(copies) = &self.copies {
+                copies.received(step.snapshot.proxy(), &datagram);
+            }
             self.take(step, &datagram);
         }
         self.flush(step);
@@ -302,6 +321,12 @@ impl Worker {
                     call: forward.call,
                 };
                 let out = &mut *step.out;
+                if let Some(copies) = &self.copies {
+                    for to in [&forward.to].into_iter().chain(step.scratch.also()) {
+                        let octets = &out.space()[..forward.length];
+                        copies.sent(octets, forward.listener, *to);
+                    }
+                }
                 out.push(
                     forward.length,
                     forward.to,
@@ -320,8 +345,12 @@ impl Worker {
             }
             Decision::Reply(reply) => {
                 if self.limiter.allow(reply.sender, now(self.shared.started)) {
-                    step.out
-                        .push(reply.length, reply.to, datagram.listener, None, None);
+                    let out = &mut *step.out;
+                    if let Some(copies) = &self.copies {
+                        let octets = &out.space()[..reply.length];
+                        copies.sent(octets, datagram.listener, reply.to);
+                    }
+                    out.push(reply.length, reply.to, datagram.listener, None, None);
                     self.counters.replied(&reply);
                 } else {
                     self.counters.dropped(Reason::ReplyLimit);

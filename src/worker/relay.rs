@@ -91,6 +91,7 @@ impl Worker {
             repeats: &mut self.repeats,
             trouble: &mut relaying.trouble,
             accounting: self.shared.accounting.as_ref(),
+            copies: self.copies.as_ref(),
             now,
         };
         let mut around = Around {

@@ -12,11 +12,14 @@
 pub mod capture;
 pub mod dialog;
 pub mod dns;
+pub mod exposition;
 pub mod farm;
+pub mod hep;
 pub mod kamailio;
 pub mod net;
 pub mod packets;
 pub mod process;
+pub mod servers;
 pub mod sipp;
 pub mod stateful;
 pub mod twin;

@@ -1,0 +1,200 @@
+//! The farm: what each destination gets, gives, and how it is.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::Input;
+use super::page::{Page, Value};
+use crate::config::{self, Health, State};
+use crate::control::Facts;
+use crate::health::{Probed, RoundTrips};
+use crate::worker::{DestinationTotals, Distribution};
+
+/// What probes have found of one destination.
+#[derive(Clone, Debug)]
+pub struct Probes {
+    /// The name of its set.
+    pub set: String,
+    /// Its address.
+    pub address: SocketAddr,
+    /// Probes that an accepted response came to in time.
+    pub answered: u64,
+    /// Probes that had none in time, or one that is not accepted.
+    pub failed: u64,
+    /// Seconds from each probe to its response.
+    pub round_trips: Distribution,
+}
+
+impl From<&Probed> for Probes {
+    fn from(probed: &Probed) -> Self {
+        let RoundTrips { buckets, sum } = &probed.round_trips;
+        let bounds = RoundTrips::BOUNDS.iter();
+        Self {
+            set: probed.set.clone(),
+            address: probed.address,
+            answered: probed.counts.answered,
+            failed: probed.counts.failed,
+            round_trips: Distribution {
+                bounds: bounds.map(Duration::as_secs_f64).collect(),
+                counts: buckets.to_vec(),
+                sum: sum.as_secs_f64(),
+            },
+        }
+    }
+}
+
+/// The label of each state.
+const STATES: [(State, &str); 3] = [
+    (State::Active, "active"),
+    (State::Draining, "draining"),
+    (State::Disabled, "disabled"),
+];
+
+pub(super) fn add(page: &mut Page, input: &Input<'_>) {
+    add_sets(page, input.facts);
+    add_state(page, input);
+    add_traffic(page, &input.totals.destinations);
+    add_probes(page, input.probes);
+}
+
+fn add_sets(page: &mut Page, facts: &Facts) {
+    let sets = facts.config.sets.iter().zip(&facts.open);
+    page.gauge(
+        "viaduct_set_open",
+        "1 while all active destinations of a set are down and it sends new work to them all the \
+         same (when-all-down).",
+        ["set"],
+        sets.map(|(set, open)| ([set.name.clone()], *open)),
+    );
+}
+
+/// The labels of a destination.
+fn labels(set: &str, address: SocketAddr) -> [String; 2] {
+    [set.to_owned(), address.to_string()]
+}
+
+const LABELS: [&str; 2] = ["set", "destination"];
+
+fn add_state(page: &mut Page, input: &Input<'_>) {
+    let sets = input.facts.config.sets.iter();
+    let all = sets.flat_map(|set| {
+        let destinations = set.destinations.iter();
+        destinations.map(|each| (labels(&set.name, each.address), each))
+    });
+    let all: Vec<_> = all.collect();
+    let of = |value: fn(&config::Destination) -> f64| {
+        all.iter()
+            .map(move |(labels, each)| (labels.clone(), value(each)))
+    };
+    page.gauge(
+        "viaduct_destination_up",
+        "0 where probes have found it down; 1 where it is up, or not probed.",
+        LABELS,
+        of(|each| f64::from(u8::from(each.health != Health::Down))),
+    );
+    page.gauge(
+        "viaduct_destination_weight",
+        "Its weight for new work as it is now: a part of it while it warms up, 0 where it takes \
+         none.",
+        LABELS,
+        of(weight),
+    );
+    let states = all.iter().flat_map(|([set, address], each)| {
+        STATES.map(|(state, name)| {
+            let labels = [set.clone(), address.clone(), name.to_owned()];
+            (labels, each.state == state)
+        })
+    });
+    page.gauge(
+        "viaduct_destination_state",
+        "1 for the state that an operator has given it, 0 for the others.",
+        ["set", "destination", "state"],
+        states,
+    );
+}
+
+/// What counts against the others of its priority.
+fn weight(destination: &config::Destination) -> f64 {
+    let full = f64::from(destination.weight);
+    match (destination.state, destination.health) {
+        (State::Active, Health::Up) => full,
+        (State::Active, Health::Warming(percent)) => full * f64::from(percent) / 100.0,
+        (State::Draining | State::Disabled, _) | (State::Active, Health::Down) => 0.0,
+    }
+}
+
+fn add_traffic(page: &mut Page, all: &[DestinationTotals]) {
+    let of = |value: fn(&DestinationTotals) -> u64| {
+        all.iter()
+            .map(move |each| (labels(&each.set, each.address), value(each)))
+    };
+    page.counter(
+        "viaduct_destination_requests",
+        "Requests sent to it.",
+        LABELS,
+        of(|each| each.requests),
+    );
+    page.counter(
+        "viaduct_destination_retransmissions",
+        "Requests sent to it once more, at least; what is remembered is bounded.",
+        LABELS,
+        of(|each| each.retransmitted),
+    );
+    let responses = all.iter().flat_map(|each| {
+        let [set, address] = labels(&each.set, each.address);
+        let classes = each.responses.iter();
+        classes.map(move |(class, n)| ([set.clone(), address.clone(), (*class).to_owned()], *n))
+    });
+    page.counter(
+        "viaduct_destination_responses",
+        "Responses from it that were sent on, by class.",
+        ["set", "destination", "class"],
+        responses,
+    );
+    page.counter(
+        "viaduct_destination_suspected",
+        "Times that a transaction found it silent, unreachable or busy.",
+        LABELS,
+        of(|each| each.suspected),
+    );
+    let ages = |value: fn(&DestinationTotals) -> Option<u64>| {
+        all.iter()
+            .filter_map(move |each| Some((labels(&each.set, each.address), value(each)?)))
+    };
+    page.gauge(
+        "viaduct_destination_last_seen_age_seconds",
+        "Time since a message came from it that was sent on; absent before the first.",
+        LABELS,
+        ages(|each| each.last_seen),
+    );
+    page.gauge(
+        "viaduct_destination_last_in_dialog_age_seconds",
+        "Time since a request within a dialog went to it or came from it; absent before the first.",
+        LABELS,
+        ages(|each| each.last_in_dialog),
+    );
+}
+
+fn add_probes(page: &mut Page, all: &[Probes]) {
+    let outcomes = all.iter().flat_map(|each| {
+        let [set, address] = labels(&each.set, each.address);
+        let outcomes = [("answered", each.answered), ("failed", each.failed)];
+        outcomes.map(|(name, n)| {
+            let labels = [set.clone(), address.clone(), name.to_owned()];
+            (labels, Value::from(n))
+        })
+    });
+    page.counter(
+        "viaduct_destination_probes",
+        "Probes of it that have ended, by outcome.",
+        ["set", "destination", "outcome"],
+        outcomes,
+    );
+    let round_trips = all.iter();
+    page.histogram(
+        "viaduct_destination_probe_seconds",
+        "Time from a probe to its response.",
+        LABELS,
+        round_trips.map(|each| (labels(&each.set, each.address), each.round_trips.clone())),
+    );
+}

@@ -1,0 +1,221 @@
+//! A real Prometheus scrapes a running Viaduct, and answers what the shipped
+//! dashboard and alerts ask.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+#[path = "support/fixture.rs"]
+mod fixture;
+#[path = "support/monitoring.rs"]
+mod monitoring;
+mod support;
+use support::process::Process;
+use support::repository;
+use viaduct::control::View;
+use viaduct::control::metrics::{self, Input, Probes};
+use viaduct::supervisor::Instance;
+use viaduct::worker::Distribution;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A Prometheus of the test's own, which scrapes one address.
+struct Prometheus {
+    _process: Process,
+    address: SocketAddr,
+}
+
+impl Prometheus {
+    fn scraping(target: SocketAddr) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let rules = repository().join("config/prometheus/viaduct.rules.yml");
+        let config = format!(
+            "global: {{scrape_interval: 200ms, evaluation_interval: 200ms}}\n\
+             rule_files: ['{}']\n\
+             scrape_configs: [{{job_name: viaduct, static_configs: [{{targets: ['{target}']}}]}}]\n",
+            rules.display()
+        );
+        fs::write(folder.path().join("prometheus.yml"), config).expect("written");
+        let mut command = Command::new("prometheus");
+        command.args([
+            "--config.file=prometheus.yml",
+            "--storage.tsdb.path=data",
+            "--web.listen-address=127.0.0.1:0",
+        ]);
+        let mut process = Process::start(command, folder);
+        let address = process.wait_for("its address", PATIENCE, |output| {
+            output.contains("Server is ready").then_some(())?;
+            let line = output.lines().find(|line| line.contains("Listening on"))?;
+            let address = line.split("address=").nth(1)?.split_whitespace().next()?;
+            address.parse().ok()
+        });
+        Self {
+            _process: process,
+            address,
+        }
+    }
+
+    /// What it answers to a query: the series.
+    #[track_caller]
+    fn query(&self, query: &str) -> Vec<Value> {
+        let encoded: String = query.bytes().map(|b| format!("%{b:02x}")).collect();
+        let answer = get(self.address, &format!("/api/v1/query?query={encoded}"));
+        let answer: Value = serde_json::from_str(&answer).expect("JSON");
+        assert_eq!(answer["status"], "success", "{query}: {answer}");
+        answer["data"]["result"].as_array().expect("series").clone()
+    }
+
+    /// Waits until a query has an answer.
+    #[track_caller]
+    fn wait_for(&self, query: &str) {
+        let end = Instant::now() + PATIENCE;
+        while self.query(query).is_empty() {
+            assert!(Instant::now() < end, "nothing to {query}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// The body of what is at `path`.
+#[track_caller]
+fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+    body.to_owned()
+}
+
+/// Serves what `text` gives, one scrape after the other, as long as the test
+/// runs.
+fn serve(text: impl Fn() -> String + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request);
+            let text = text();
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                metrics::CONTENT_TYPE,
+                text.len()
+            );
+            let _ = stream.write_all((head + &text).as_bytes());
+        }
+    });
+    address
+}
+
+fn scrape(view: &View) -> String {
+    let facts = view.facts.load();
+    let set = &facts.config.sets[0];
+    let probes = set.destinations.iter().map(|each| Probes {
+        set: set.name.clone(),
+        address: each.address,
+        answered: 9,
+        failed: 1,
+        round_trips: Distribution {
+            bounds: vec![0.001, 0.1],
+            counts: vec![8, 1, 0],
+            sum: 0.0125,
+        },
+    });
+    metrics::text(&Input {
+        totals: &view.totals(),
+        facts: &facts,
+        probes: &probes.collect::<Vec<_>>(),
+        reload_taken: true,
+        reloaded: view.started,
+        ready: true,
+        started: view.started,
+    })
+}
+
+/// A phone and a server at the two ends of Viaduct.
+struct Ends {
+    phone: UdpSocket,
+    server: UdpSocket,
+}
+
+impl Ends {
+    fn new() -> Self {
+        let socket = || {
+            let socket = UdpSocket::bind("127.0.0.1:0").expect("a loopback socket");
+            socket.set_read_timeout(Some(PATIENCE)).expect("a limit");
+            socket
+        };
+        Self {
+            phone: socket(),
+            server: socket(),
+        }
+    }
+
+    /// Sends a request of this number, and has it answered.
+    #[track_caller]
+    fn call(&self, balancer: SocketAddr, number: usize) {
+        let request = String::from_utf8(fixture::invite()).expect("text");
+        let request = request.replace("Call-ID: ", &format!("Call-ID: {number}-"));
+        let mut buffer = [0; 4096];
+        self.phone
+            .send_to(request.as_bytes(), balancer)
+            .expect("sent");
+        let length = self.server.recv(&mut buffer).expect("a request");
+        let response = fixture::answer(&buffer[..length], "SIP/2.0 200 OK");
+        self.server.send_to(&response, balancer).expect("sent");
+        self.phone.recv(&mut buffer).expect("a response");
+    }
+}
+
+#[test]
+fn prometheus_scrapes_it_and_the_dashboard_shows_something_everywhere() {
+    let ends = Ends::new();
+    let mut config = fixture::config();
+    config.listeners[0].address = SocketAddr::from(([127, 0, 0, 1], 0));
+    config.sets[0].destinations.truncate(1);
+    config.sets[0].destinations[0].address = ends.server.local_addr().expect("an address");
+    let instance = Instance::start(config, fixture::secret()).expect("an instance");
+    let prober = viaduct::health::Prober::start(|_| {}).expect("a prober");
+    let view = instance.view(std::sync::Arc::new(prober));
+    let prometheus = Prometheus::scraping(serve(move || scrape(&view)));
+    prometheus.wait_for("up == 1");
+    // A rate needs two scrapes that differ.
+    let end = Instant::now() + PATIENCE;
+    let mut calls = 0;
+    while prometheus
+        .query("sum(rate(viaduct_requests_total[1m])) > 0")
+        .is_empty()
+    {
+        assert!(Instant::now() < end, "no rate after {calls} calls");
+        ends.call(instance.address(0), calls);
+        calls += 1;
+    }
+    let counted = |query: &str| {
+        let series = prometheus.query(query);
+        let value = series[0]["value"][1].as_str().expect("a value");
+        value.parse::<f64>().expect("a number")
+    };
+    while counted("sum(viaduct_destination_responses_total{class=\"2xx\"})") < calls as f64 {
+        assert!(Instant::now() < end, "not all of {calls} responses");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    for (place, query) in monitoring::queries() {
+        let query = query.replace("$__rate_interval", "1m");
+        let query = query.replace("$job", ".*").replace("$instance", ".*");
+        let series = prometheus.query(&query);
+        match &*place {
+            "an alert" => assert!(series.is_empty(), "{query}: {series:?}"),
+            _ => assert!(!series.is_empty(), "{place} is empty: {query}"),
+        }
+    }
+    assert_eq!(prometheus.query("ALERTS"), [] as [Value; 0]);
+    instance.stop().expect("a clean end");
+}
