@@ -4,6 +4,7 @@
 mod change;
 mod facts;
 mod health;
+mod losses;
 mod names;
 mod overlay;
 mod run;
@@ -29,7 +30,7 @@ use crate::mirror::Mirror;
 use crate::net::{Granted, Socket};
 use crate::proxy::{Proxy, ReplyLimiter, Secret};
 use crate::resolver::{self, Questions};
-use crate::worker::{self, Counters, Handovers, Shared, Snapshot, Totals, Worker};
+use crate::worker::{self, Counters, Handovers, Samples, Shared, Snapshot, Totals, Worker};
 use overlay::Overlay;
 use sockets::Steering;
 
@@ -156,6 +157,7 @@ impl Instance {
             started,
             handovers: Handovers::new(config.workers),
             accounting: ledger.as_ref().map(Ledger::handle),
+            samples: Samples::default(),
             mirror: mirror.as_ref().map(Mirror::handle),
         };
         let facts = Facts::of(&config, snapshot.proxy());

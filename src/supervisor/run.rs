@@ -11,6 +11,7 @@ use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
 use super::health::Watch;
+use super::losses::Losses;
 use super::names::Names;
 use super::overlay::Overlay;
 use super::{Instance, StartError, load};
@@ -58,6 +59,7 @@ pub fn run(
         received,
         names,
         watch,
+        losses: Losses::default(),
         load_again,
         set_level,
     };
@@ -85,6 +87,7 @@ struct Supervisor<'a> {
     names: Names,
     view: View,
     watch: Watch,
+    losses: Losses,
     load_again: &'a dyn Fn() -> Loaded,
     set_level: &'a dyn Fn(LogLevel),
 }
@@ -92,7 +95,8 @@ struct Supervisor<'a> {
 impl Supervisor<'_> {
     /// Does what comes until it is to end.
     fn work(&mut self) -> Result<(), Failure> {
-        let mut looked = Instant::now();
+        let started = Instant::now();
+        let mut looked = started;
         loop {
             match self.received.recv_timeout(TICK) {
                 Ok(Order::Signal(SIGUSR1)) => say_counters(&self.instance.totals()),
@@ -112,7 +116,9 @@ impl Supervisor<'_> {
                 continue;
             }
             looked = Instant::now();
-            self.watch.look(&self.instance.totals().destinations);
+            let totals = self.instance.totals();
+            self.watch.look(&totals.destinations);
+            self.losses.say(started.elapsed(), &totals);
             self.instance.forget_former();
             if self.instance.has_lost_a_worker() {
                 error!("a worker has ended");

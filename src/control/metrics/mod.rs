@@ -13,6 +13,7 @@ mod traffic;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use destinations::Probes;
+pub use errno::name as errno_name;
 
 use super::Facts;
 use crate::worker::Totals;
