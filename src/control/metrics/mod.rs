@@ -12,6 +12,8 @@ mod traffic;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub use errno::name as errno_name;
+
 use super::Facts;
 use crate::health::Probed;
 use crate::worker::Totals;
