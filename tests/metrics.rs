@@ -6,6 +6,7 @@ use std::fs;
 use std::io::Write;
 use std::net::{SocketAddr, UdpSocket};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 #[path = "support/fixture.rs"]
@@ -19,6 +20,7 @@ use support::repository;
 use viaduct::config::{Config, Health, State};
 use viaduct::control::Facts;
 use viaduct::control::metrics::{self, Input, Probes};
+use viaduct::health::Prober;
 use viaduct::proxy::{Proxy, Reason, Status};
 use viaduct::sip::Method;
 use viaduct::supervisor::Instance;
@@ -50,7 +52,7 @@ fn scrape(totals: &Totals, config: &Config) -> String {
             answered: 3,
             failed: 1,
             round_trips: Distribution {
-                bounds: &[0.001, 0.1],
+                bounds: vec![0.001, 0.1],
                 counts: vec![2, 1, 0],
                 sum: 0.0125,
             },
@@ -62,11 +64,22 @@ fn scrape(totals: &Totals, config: &Config) -> String {
     })
 }
 
+/// One that probes nobody.
+fn prober() -> Arc<Prober> {
+    Arc::new(Prober::start(|_| {}).expect("a prober"))
+}
+
 /// A scrape before any traffic.
 fn fresh() -> String {
     let config = config(&[fixture::destination(0), fixture::destination(1)]);
     let instance = Instance::start(config.clone(), fixture::secret()).expect("an instance");
-    let text = scrape(&instance.totals(), &config);
+    let mut totals = instance.totals();
+    totals.mirror = Some(viaduct::mirror::Counts {
+        sent: 5,
+        dropped: 2,
+        failed: 1,
+    });
+    let text = scrape(&totals, &config);
     instance.stop().expect("a clean end");
     text
 }
@@ -282,6 +295,33 @@ fn the_figures_of_a_load_add_up() {
     let time = found.value("viaduct_time_in_balancer_seconds_sum") / times;
     assert!(time > 0.0 && time < 10.0, "{time} s a batch");
     assert!(found.sum("viaduct_worker_busy_seconds_total") > 0.0);
+}
+
+#[test]
+fn after_the_end_the_figures_stay_and_the_port_is_free() {
+    let config = config(&[fixture::destination(0)]);
+    let instance = Instance::start(config, fixture::secret()).expect("an instance");
+    let (view, address) = (instance.view(prober()), instance.address(0));
+    UdpSocket::bind(address).expect_err("it is in use");
+    let end = SystemTime::now() + Duration::from_secs(10);
+    while view
+        .totals()
+        .workers
+        .iter()
+        .any(|worker| worker.busy == 0.0)
+    {
+        assert!(SystemTime::now() < end, "{:?}", view.totals().workers);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let stopped = instance.stop().expect("a clean end");
+    UdpSocket::bind(address).expect("it is free");
+    let workers = view.totals().workers;
+    assert_eq!(workers, stopped.workers);
+    assert!(
+        workers
+            .iter()
+            .all(|worker| worker.busy > 0.0 && worker.overflow == [0])
+    );
 }
 
 /// The rows of the table of metrics in the documentation.

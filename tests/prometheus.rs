@@ -124,7 +124,7 @@ fn scrape(view: &View) -> String {
         answered: 9,
         failed: 1,
         round_trips: Distribution {
-            bounds: &[0.001, 0.1],
+            bounds: vec![0.001, 0.1],
             counts: vec![8, 1, 0],
             sum: 0.0125,
         },
@@ -137,7 +137,6 @@ fn scrape(view: &View) -> String {
         reloaded: view.started,
         ready: true,
         started: view.started,
-        mirror: None,
     })
 }
 
@@ -184,7 +183,8 @@ fn prometheus_scrapes_it_and_the_dashboard_shows_something_everywhere() {
     config.sets[0].destinations.truncate(1);
     config.sets[0].destinations[0].address = ends.server.local_addr().expect("an address");
     let instance = Instance::start(config, fixture::secret()).expect("an instance");
-    let view = instance.view();
+    let prober = viaduct::health::Prober::start(|_| {}).expect("a prober");
+    let view = instance.view(std::sync::Arc::new(prober));
     let prometheus = Prometheus::scraping(serve(move || scrape(&view)));
     prometheus.wait_for("up == 1");
     // A rate needs two scrapes that differ.

@@ -27,6 +27,7 @@ use mio::Waker;
 use crate::accounting::Ledger;
 use crate::config::{AccountingTarget, Config};
 use crate::control::{Facts, View};
+use crate::health::Prober;
 use crate::mirror::Mirror;
 use crate::net::{Granted, Socket};
 use crate::proxy::{Proxy, ReplyLimiter, Secret};
@@ -286,9 +287,9 @@ impl Instance {
         Totals::of(&self.counters, &self.shared)
     }
 
-    /// What the control thread sees of it.
+    /// What the control thread sees of it, whose destinations `prober` probes.
     #[must_use]
-    pub fn view(&self) -> View {
+    pub fn view(&self, prober: Arc<Prober>) -> View {
         View {
             facts: Arc::clone(&self.facts),
             shared: Arc::clone(&self.shared),
@@ -297,7 +298,7 @@ impl Instance {
             started: SystemTime::now(),
             ready: Arc::new(AtomicBool::new(false)),
             reload: Arc::new(ArcSwapOption::empty()),
-            probed: Arc::new(Vec::new),
+            prober,
         }
     }
 

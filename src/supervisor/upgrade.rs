@@ -243,7 +243,7 @@ impl Supervisor<'_> {
                     let sent = signal.map(|signal| kill_process(getpid(), signal));
                     sent.transpose()?;
                 }
-                Order::Change(_, answer) => {
+                Order::Change { answer, .. } => {
                     let said = "an upgrade is under way: ask again".to_owned();
                     let _ = answer.send(Err(Refusal::Conflict(said)));
                 }

@@ -1,12 +1,11 @@
 //! Counters of one worker: written by it alone, read by anybody.
 
 use std::io;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::gauges::Gauges;
 use super::histogram::{Sizes, Times};
-use crate::net::{Socket, SocketHandle};
 use crate::proxy::{CookieUse, Forward, Kind, Reason, Reply, Status};
 use crate::sip::Method;
 use crate::transaction::{Event, Population};
@@ -59,16 +58,6 @@ pub struct Counters {
     pub(super) handed_over: AtomicU64,
     pub(super) not_handed_over: AtomicU64,
     pub(super) came_back: AtomicU64,
-}
-
-/// What the control side reads of a worker by itself, so that it costs the
-/// worker nothing.
-#[derive(Default)]
-pub(super) struct Gauges {
-    /// By listener.
-    sockets: OnceLock<Vec<SocketHandle>>,
-    /// The thread, as the kernel numbers it; 0 before it runs.
-    thread: AtomicI32,
 }
 
 /// What has been begun and not brought to an end.
@@ -132,45 +121,6 @@ impl<const N: usize> Each<N> {
             }
         }
         sums
-    }
-}
-
-impl Gauges {
-    /// Lets the sockets be looked at.
-    ///
-    /// # Errors
-    /// As of `fcntl`.
-    pub(super) fn watch(&self, sockets: &[Socket]) -> io::Result<()> {
-        let handles = sockets
-            .iter()
-            .map(Socket::handle)
-            .collect::<Result<_, _>>()?;
-        let _ = self.sockets.set(handles);
-        Ok(())
-    }
-
-    /// The calling thread is the worker's.
-    pub(super) fn run_by_this_thread(&self) {
-        let id = rustix::thread::gettid().as_raw_pid();
-        self.thread.store(id, Ordering::Relaxed);
-    }
-
-    /// Datagrams for which each listener's socket had no room.
-    pub(super) fn overflow(&self) -> Vec<u64> {
-        let sockets = self.sockets.get().into_iter().flatten();
-        sockets
-            .map(|socket| socket.overflow().unwrap_or(0).into())
-            .collect()
-    }
-
-    /// The time that the thread was on a processor; none where it has ended.
-    pub(super) fn busy(&self) -> Duration {
-        let thread = self.thread.load(Ordering::Relaxed);
-        let path = format!("/proc/self/task/{thread}/schedstat");
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        // Nanoseconds, and two other numbers.
-        let time = text.split(' ').next().and_then(|time| time.parse().ok());
-        time.map_or(Duration::ZERO, Duration::from_nanos)
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod copies;
 mod counters;
+mod gauges;
 mod handover;
 mod histogram;
 mod lines;
@@ -144,7 +145,7 @@ impl Worker {
         questions: Option<Questions>,
         config: &Config,
     ) -> io::Result<(Self, Arc<Waker>)> {
-        counters.gauges.watch(&sockets)?;
+        counters.gauges.begin(&sockets)?;
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let client = |questions| Client::new(questions, Arc::clone(&waker));
@@ -200,6 +201,12 @@ impl Worker {
     /// As of `epoll_wait` and `epoll_ctl`. Errors of single sockets are counted, not returned.
     pub fn run(mut self) -> io::Result<Vec<Socket>> {
         self.counters.gauges.run_by_this_thread();
+        let result = self.serve();
+        self.counters.gauges.end();
+        result.map(|()| self.sockets)
+    }
+
+    fn serve(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(self.sockets.len() + 1);
         let mut ready = vec![false; self.sockets.len()];
         let mut received = ReceiveBatch::new(self.batch);
@@ -248,7 +255,7 @@ impl Worker {
             noted: None,
         };
         self.finish(&mut step);
-        Ok(self.sockets)
+        Ok(())
     }
 
     /// Does what is to be done in each turn before the sockets are read.

@@ -113,7 +113,7 @@ pub struct WorkerTotals {
     pub received: u64,
     /// Datagrams that the kernel dropped before it, by listener.
     pub overflow: Vec<u64>,
-    /// Seconds that it was on a processor; 0 where it has ended.
+    /// Seconds that it was on a processor.
     pub busy: f64,
 }
 

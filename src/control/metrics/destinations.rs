@@ -1,11 +1,13 @@
 //! The farm: what each destination gets, gives, and how it is.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::Input;
 use super::page::{Page, Value};
 use crate::config::{self, Health, State};
 use crate::control::Facts;
+use crate::health::{Probed, RoundTrips};
 use crate::worker::{DestinationTotals, Distribution};
 
 /// What probes have found of one destination.
@@ -21,6 +23,24 @@ pub struct Probes {
     pub failed: u64,
     /// Seconds from each probe to its response.
     pub round_trips: Distribution,
+}
+
+impl From<&Probed> for Probes {
+    fn from(probed: &Probed) -> Self {
+        let RoundTrips { buckets, sum } = &probed.round_trips;
+        let bounds = RoundTrips::BOUNDS.iter();
+        Self {
+            set: probed.set.clone(),
+            address: probed.address,
+            answered: probed.counts.answered,
+            failed: probed.counts.failed,
+            round_trips: Distribution {
+                bounds: bounds.map(Duration::as_secs_f64).collect(),
+                counts: buckets.to_vec(),
+                sum: sum.as_secs_f64(),
+            },
+        }
+    }
 }
 
 /// The label of each state.
