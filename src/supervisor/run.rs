@@ -66,8 +66,11 @@ pub fn run(
 /// A thread waits for signals, for only a channel can be waited for in time.
 fn hear_signals(mut signals: Signals, orders: Sender<Order>) {
     std::thread::spawn(move || {
-        let mut signals = signals.forever().map(Order::Signal);
-        signals.try_for_each(|order| orders.send(order))
+        for signal in signals.forever() {
+            if orders.send(Order::Signal(signal)).is_err() {
+                return;
+            }
+        }
     });
 }
 
