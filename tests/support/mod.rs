@@ -24,6 +24,7 @@ pub mod process;
 pub mod servers;
 pub mod sipp;
 pub mod stateful;
+pub mod steady;
 pub mod twin;
 pub mod viaduct;
 
