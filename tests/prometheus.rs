@@ -17,9 +17,8 @@ mod support;
 use support::process::Process;
 use support::repository;
 use viaduct::control::View;
-use viaduct::control::metrics::{self, Input, Probes};
+use viaduct::control::metrics::{self, Input};
 use viaduct::supervisor::Instance;
-use viaduct::worker::Distribution;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -118,17 +117,8 @@ fn serve(text: impl Fn() -> String + Send + 'static) -> SocketAddr {
 fn scrape(view: &View) -> String {
     let facts = view.facts.load();
     let set = &facts.config.sets[0];
-    let probes = set.destinations.iter().map(|each| Probes {
-        set: set.name.clone(),
-        address: each.address,
-        answered: 9,
-        failed: 1,
-        round_trips: Distribution {
-            bounds: vec![0.001, 0.1],
-            counts: vec![8, 1, 0],
-            sum: 0.0125,
-        },
-    });
+    let probes = set.destinations.iter();
+    let probes = probes.map(|each| monitoring::probed(&set.name, each.address));
     metrics::text(&Input {
         totals: &view.totals(),
         facts: &facts,

@@ -9,7 +9,7 @@ mod line;
 mod record;
 mod target;
 
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -258,17 +258,14 @@ impl<Now: Fn() -> u64> Writer<Now> {
         }
         let target = &self.target.target;
         let lost = self.shared.dropped.load(Ordering::Relaxed);
-        // Where nobody reads it, there is nobody to tell.
-        let _ = match error {
-            Some(error) => writeln!(
-                io::stderr(),
+        match error {
+            Some(error) => tracing::error!(
                 "accounting: {target} takes no lines: {error}\n  help: {}; up to {QUEUE} lines wait, more are lost and counted",
                 self.target.help()
             ),
-            None => writeln!(
-                io::stderr(),
-                "accounting: {target} takes lines again, {lost} were lost so far"
-            ),
-        };
+            None => {
+                tracing::warn!("accounting: {target} takes lines again, {lost} were lost so far")
+            }
+        }
     }
 }

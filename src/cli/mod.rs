@@ -5,7 +5,9 @@
 
 mod capture;
 mod check;
+mod client;
 mod completions;
+mod ctl;
 mod demo;
 mod explain;
 pub mod limits;
@@ -27,6 +29,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub use client::Admin;
+pub use ctl::CtlArgs;
 pub use demo::DemoArgs;
 pub use explain::ExplainArgs;
 pub use operation::OperationFlags;
@@ -52,6 +56,7 @@ enum Command {
     Simulate(SimulateArgs),
     Replay(ReplayArgs),
     Demo(DemoArgs),
+    Ctl(CtlArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }
@@ -65,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Simulate(args) => simulate::simulate(&args),
         Command::Replay(args) => replay::replay(&args),
         Command::Demo(args) => demo::demo(&args),
+        Command::Ctl(args) => ctl::ctl(&args),
         Command::Completions(args) => completions::completions(&args),
         Command::Man(args) => man::man(&args),
     };

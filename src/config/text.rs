@@ -176,7 +176,7 @@ pub fn printable(text: &str) -> String {
 }
 
 /// Reads a weight.
-pub(super) fn weight(text: &str) -> Result<u32, Fault> {
+pub fn weight(text: &str) -> Result<u32, Fault> {
     let weight = text.parse().ok().filter(|weight| WEIGHTS.contains(weight));
     weight.ok_or_else(|| {
         Fault::new(format!("`{text}` is not a weight"))

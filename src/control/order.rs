@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::config::{Destination, Diagnostic, LogLevel, State};
@@ -14,8 +14,15 @@ use crate::resolver::Looked;
 pub enum Order {
     /// A signal came in.
     Signal(i32),
-    /// An operator wants a change; what came of it goes back.
-    Change(Change, Answer),
+    /// An operator wants a change.
+    Change {
+        /// What is to change.
+        change: Change,
+        /// Who asks, in words, for the log.
+        by: String,
+        /// What came of it goes back.
+        answer: Answer,
+    },
     /// What health checks have found is another than before.
     Health(Vec<Report>),
     /// What a name of destinations stands for has changed, or cannot be found out.
@@ -60,7 +67,7 @@ pub struct Place {
 }
 
 /// What a change has done, or would do.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Done {
     /// In words, as in the log.
     pub said: String,
@@ -72,12 +79,11 @@ pub struct Done {
     /// (0 to 1).
     pub moved: Vec<Moved>,
     /// What there is to say of the configuration beside errors.
-    #[schema(value_type = Vec<Object>)]
     pub warnings: Vec<Diagnostic>,
 }
 
 /// A destination that comes, goes, or gets something else.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Difference {
     /// The name of its set.
     pub set: String,
@@ -91,7 +97,7 @@ pub struct Difference {
 }
 
 /// How many new calls of a set go elsewhere.
-#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Moved {
     /// The name of the set.
     pub set: String,

@@ -7,6 +7,7 @@ mod relayed;
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use similar::{ChangeTag, TextDiff};
@@ -21,6 +22,9 @@ use relayed::Relayed;
 /// What an operator should know of decisions without the secret.
 pub const NO_SECRET: &str = "no secret file: a running instance has a key of its own, and may \
                              choose otherwise";
+
+/// How long to look for the shortest difference; then any will do.
+const DIFF: Duration = Duration::from_millis(500);
 
 /// An address that no real message comes from (RFC 5737, RFC 3849).
 #[must_use]
@@ -163,7 +167,10 @@ impl<'a> Explanation<'a> {
         if !self.after.is_empty() {
             let _ = writeln!(out, "\nbefore and after, {} octets then:", self.after.len());
             let (before, after) = (lossy(bytes), lossy(self.after));
-            for change in TextDiff::from_lines(&before, &after).iter_all_changes() {
+            let diff = TextDiff::configure()
+                .timeout(DIFF)
+                .diff_lines(&before, &after);
+            for change in diff.iter_all_changes() {
                 let sign = match change.tag() {
                     ChangeTag::Delete => '-',
                     ChangeTag::Insert => '+',
