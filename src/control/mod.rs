@@ -18,7 +18,10 @@ mod view;
 use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 
-pub use api::{Addition, LevelChange, ReloadRequest, Removal, StateChange, WeightChange};
+pub use api::{
+    Addition, BadPacket, BadPackets, BadPacketsRequest, LevelChange, ReloadRequest, Removal,
+    StateChange, WeightChange,
+};
 pub use order::{Answer, Change, Difference, Done, Moved, Order, Place, Refusal};
 pub use problem::Problem;
 pub use server::{Control, start};
