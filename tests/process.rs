@@ -24,6 +24,7 @@ const LISTEN: [&str; 2] = ["--listen", "127.0.0.1:0"];
 fn run(args: &[&str], variables: &[(&str, &str)]) -> Process {
     let mut command = Command::new(env!("CARGO_BIN_EXE_viaduct"));
     command.arg("run").args(args).env_remove("STATE_DIRECTORY");
+    command.env("VIADUCT_HEALTH", "off");
     command.envs(variables.iter().copied());
     Process::start(command, tempfile::tempdir().expect("a folder"))
 }

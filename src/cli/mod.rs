@@ -10,6 +10,7 @@ mod completions;
 mod ctl;
 mod demo;
 mod explain;
+pub mod limits;
 mod log;
 mod man;
 mod offline;
@@ -19,6 +20,7 @@ mod report;
 mod run;
 mod simulate;
 mod stateful;
+mod system;
 mod table;
 mod tunables;
 

@@ -7,6 +7,7 @@
 mod api;
 pub mod explain;
 mod guard;
+pub mod metrics;
 mod order;
 mod problem;
 mod server;
@@ -22,7 +23,7 @@ pub use order::{Answer, Change, Difference, Done, Moved, Order, Place, Refusal};
 pub use problem::Problem;
 pub use server::{Control, start};
 pub use status::Status;
-pub use view::{Facts, ProbedFact, Reload, View};
+pub use view::{Facts, Reload, View};
 
 /// What answers requests.
 struct App {

@@ -75,8 +75,8 @@ impl Counters {
 
 impl Viaduct {
     /// Runs `viaduct run ARGS…` and waits until it is ready. Its secret and
-    /// whatever else it keeps go to a folder of its own unless `args` say
-    /// otherwise.
+    /// whatever else it keeps go to a folder of its own, and nothing is probed,
+    /// for most peers of tests would be surprised, unless `args` say otherwise.
     pub fn start<S: AsRef<str>>(args: &[S]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut command = Command::new(env!("CARGO_BIN_EXE_viaduct"));
@@ -86,6 +86,7 @@ impl Viaduct {
                 .arg("--secret-file")
                 .arg(folder.path().join("secret"));
         }
+        command.env("VIADUCT_HEALTH", "off");
         let mut process = Process::start(command, folder);
         let addresses = process.wait_for("line `ready:`", PATIENCE, |output| {
             complete_lines(output)

@@ -220,6 +220,8 @@ impl Contender {
                 stateful,
             } => {
                 command = Command::new(binary);
+                // What plays the farm answers no probes.
+                command.env("VIADUCT_HEALTH", "off");
                 command.args(["run", "--listen", &listen]);
                 command.args(["--workers", &workers.to_string()]);
                 if let Some(gso) = gso {
