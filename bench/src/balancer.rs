@@ -147,7 +147,7 @@ impl Balancer {
                     .arg(folder.join("secret"))
                     .args(["--listen", &listen.to_string()])
                     .args(["--advertise", &advertised.to_string()])
-                    .args(["--workers", "2", "--health", "off"]);
+                    .args(["--workers", "2"]);
             }
             Program::Kamailio { script, define } => {
                 let path = folder.join("kamailio.cfg");

@@ -6,6 +6,7 @@ mod check;
 mod churn;
 mod compare;
 mod document;
+mod farm;
 mod forward;
 mod kill;
 mod ledger;
@@ -55,7 +56,7 @@ enum Command {
     Kill(kill::Options),
     /// Play one destination of that, until the standard input ends
     #[command(hide = true)]
-    Destination(kill::DestinationOptions),
+    Destination(farm::destination::Options),
     /// Forward datagrams without parsing them, for one upstream peer
     Forward {
         #[command(flatten)]
@@ -97,7 +98,7 @@ fn run(command: Command) -> Result<()> {
         Command::Compare(options) => compare::run(&options),
         Command::Churn(options) => churn::run(&options),
         Command::Kill(options) => kill::run(&options),
-        Command::Destination(options) => kill::play_destination(&options),
+        Command::Destination(options) => farm::destination::run(&options),
         Command::Forward { options, core } => {
             core.map_or(Ok(()), |core| pin(&[core]))?;
             forward::run(&options)

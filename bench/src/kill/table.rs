@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::caller::Figures;
 use crate::document::{Machine, page, side_by_side};
+use crate::farm::caller::Figures;
 
 /// One contender's figures.
 #[derive(Clone, Debug, Serialize)]
