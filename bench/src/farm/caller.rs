@@ -60,6 +60,11 @@ impl Figures {
     pub(crate) fn failures(&self) -> u64 {
         self.failed.values().sum()
     }
+
+    /// Calls that could not be ended although their destination lived.
+    pub(crate) fn cut(&self) -> u64 {
+        self.not_ended.values().sum()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +84,18 @@ struct Call {
     home: Option<SocketAddrV4>,
     /// That one was killed.
     orphaned: bool,
+    /// That one was not the first that was chosen.
+    moved: bool,
+}
+
+/// When a call began, and who took it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record {
+    pub(crate) started: u64,
+    /// `None`: nobody.
+    pub(crate) home: Option<SocketAddrV4>,
+    /// Another destination was chosen first.
+    pub(crate) moved: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -155,6 +172,7 @@ impl Callers {
             pending: None,
             home: None,
             orphaned: false,
+            moved: false,
         });
         self.figures.calls += 1;
         self.going_on += 1;
@@ -285,7 +303,8 @@ impl Callers {
         call.orphaned = call.home.is_some() && call.home == self.dead;
         let took = (now - call.started) / 1000;
         self.setup.saturating_record(took);
-        self.figures.moved += u64::from(!(self.is_first)(answer.row(BRANCH)));
+        call.moved = !(self.is_first)(answer.row(BRANCH));
+        self.figures.moved += u64::from(call.moved);
         self.timers
             .push(Reverse((now + HELD, number, Event::HangUp)));
         self.acknowledge(number, "a")
@@ -379,6 +398,16 @@ impl Callers {
             }
             _ => Ok(()),
         }
+    }
+
+    /// All calls so far, in the order in which they began.
+    pub(crate) fn records(&self) -> Vec<Record> {
+        let record = |call: &Call| Record {
+            started: call.started,
+            home: call.home,
+            moved: call.moved,
+        };
+        self.calls.iter().map(record).collect()
     }
 
     pub(crate) fn figures(&self) -> Figures {

@@ -148,6 +148,8 @@ impl Destination {
                 };
                 self.answer(&message, status, "none")
             }
+            // A probe (§11.2).
+            ("OPTIONS", _) => self.answer(&message, "200 OK", "none"),
             _ => self.answer(&message, "481 No Such Transaction", "none"),
         }
     }

@@ -105,6 +105,11 @@ impl Farm {
         Ok(())
     }
 
+    /// Ends destination `number`, as an operator does who takes it away.
+    pub(crate) fn end(&mut self, number: usize) {
+        self.processes[number] = None;
+    }
+
     /// Starts destination `number` anew.
     ///
     /// # Errors
