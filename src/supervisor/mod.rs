@@ -4,6 +4,8 @@
 mod change;
 mod facts;
 mod health;
+mod losses;
+mod names;
 mod overlay;
 mod run;
 mod secret_file;
@@ -28,7 +30,7 @@ use crate::mirror::Mirror;
 use crate::net::{Granted, Socket};
 use crate::proxy::{Proxy, ReplyLimiter, Secret};
 use crate::resolver::{self, Questions};
-use crate::worker::{self, Counters, Handovers, Shared, Snapshot, Totals, Worker};
+use crate::worker::{self, Counters, Handovers, Samples, Shared, Snapshot, Totals, Worker};
 use overlay::Overlay;
 use sockets::Steering;
 
@@ -122,7 +124,12 @@ impl Instance {
     /// # Errors
     /// [`StartError`]; nothing keeps running then.
     pub fn start(asked: Config, secret: Secret) -> Result<Self, StartError> {
-        let mut config = asked.clone();
+        Self::start_under(Overlay::default(), asked, secret)
+    }
+
+    /// The same with what lies over the configuration already.
+    fn start_under(overlay: Overlay, asked: Config, secret: Secret) -> Result<Self, StartError> {
+        let mut config = overlay.over(&asked);
         let sockets = sockets::bind(&mut config)?;
         let of_last = sockets.iter().last().into_iter().flatten();
         let granted: Result<_, _> = of_last.map(Socket::granted).collect();
@@ -150,6 +157,7 @@ impl Instance {
             started,
             handovers: Handovers::new(config.workers),
             accounting: ledger.as_ref().map(Ledger::handle),
+            samples: Samples::default(),
             mirror: mirror.as_ref().map(Mirror::handle),
         };
         let facts = Facts::of(&config, snapshot.proxy());
@@ -166,7 +174,7 @@ impl Instance {
             mirror,
             facts: Arc::new(ArcSwap::from_pointee(facts)),
             asked,
-            overlay: Overlay::default(),
+            overlay,
             config,
         };
         for sockets in sockets {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant, SystemTime};
 
 use sd_notify::NotifyState;
@@ -11,10 +11,14 @@ use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
 use super::health::Watch;
+use super::losses::Losses;
+use super::names::Names;
+use super::overlay::Overlay;
 use super::{Instance, StartError, load};
 use crate::config::{Config, Diagnostic, Health, Loaded, LogLevel, WhenAllDown};
 use crate::control::{self, Change, Done, Order, Refusal, Reload, View};
 use crate::health::Report;
+use crate::resolver::Looked;
 use crate::worker::Totals;
 
 /// How often it looks at what nobody tells it.
@@ -37,13 +41,16 @@ pub fn run(
     // Before anything else, so that no signal finds its default action.
     let signals = Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGHUP])?;
     let (secret, kept) = load(config.secret_file.as_deref()).map_err(StartError::Secret)?;
-    let instance = Instance::start(config, secret)?;
+    let (orders, received) = mpsc::channel();
+    hear_signals(signals, orders.clone());
+    let mut names = Names::new(orders.clone());
+    let mut overlay = Overlay::default();
+    names.follow(&config, &mut overlay, &received);
+    let instance = Instance::start_under(overlay, config, secret)?;
     let mut facts = Vec::new();
     instance.write_facts(&mut facts)?;
     say_lines(&String::from_utf8_lossy(&facts));
     say_lines(&kept.to_string());
-    let (orders, received) = mpsc::channel();
-    hear_signals(signals, orders.clone());
     let watch = Watch::start(orders.clone())?;
     watch.follow(&instance);
     let view = instance.view(watch.prober());
@@ -54,14 +61,17 @@ pub fn run(
     let mut supervisor = Supervisor {
         view,
         instance,
+        received,
+        names,
         watch,
+        losses: Losses::default(),
         load_again,
         set_level,
     };
     supervisor.view.ready.store(true, Ordering::Relaxed);
     info!("ready: SIGTERM ends, SIGHUP reloads, SIGUSR1 prints counters");
     notify(&[NotifyState::Ready]);
-    supervisor.work(&received)?;
+    supervisor.work()?;
     supervisor.view.ready.store(false, Ordering::Relaxed);
     notify(&[NotifyState::Stopping]);
     say_counters(&supervisor.instance.stop()?);
@@ -78,18 +88,22 @@ fn hear_signals(mut signals: Signals, orders: Sender<Order>) {
 
 struct Supervisor<'a> {
     instance: Instance,
+    received: Receiver<Order>,
+    names: Names,
     view: View,
     watch: Watch,
+    losses: Losses,
     load_again: &'a dyn Fn() -> Loaded,
     set_level: &'a dyn Fn(LogLevel),
 }
 
 impl Supervisor<'_> {
     /// Does what comes until it is to end.
-    fn work(&mut self, orders: &mpsc::Receiver<Order>) -> Result<(), Failure> {
-        let mut looked = Instant::now();
+    fn work(&mut self) -> Result<(), Failure> {
+        let started = Instant::now();
+        let mut looked = started;
         loop {
-            match orders.recv_timeout(TICK) {
+            match self.received.recv_timeout(TICK) {
                 Ok(Order::Signal(SIGUSR1)) => say_counters(&self.instance.totals()),
                 Ok(Order::Signal(SIGHUP)) => {
                     let _ = self.reload(false);
@@ -99,6 +113,7 @@ impl Supervisor<'_> {
                     // Whoever asked may have gone.
                     let _ = answer.send(self.change(&change, &by));
                 }
+                Ok(Order::Names(looked)) => self.note_name(looked),
                 Ok(Order::Health(reports)) => self.note_health(&reports),
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -106,7 +121,9 @@ impl Supervisor<'_> {
                 continue;
             }
             looked = Instant::now();
-            self.watch.look(&self.instance.totals().destinations);
+            let totals = self.instance.totals();
+            self.watch.look(&totals.destinations);
+            self.losses.say(started.elapsed(), &totals);
             self.instance.forget_former();
             if self.instance.has_lost_a_worker() {
                 error!("a worker has ended");
@@ -173,6 +190,21 @@ impl Supervisor<'_> {
         say_idle_sets(&before, &self.instance.idle_sets());
     }
 
+    /// Takes in what a name stands for.
+    fn note_name(&mut self, looked: Looked) {
+        let instance = &mut self.instance;
+        let news = (self.names).take(looked, &instance.config, &mut instance.overlay);
+        if news.changed {
+            let before = instance.idle_sets();
+            instance.adopt();
+            self.watch.follow(instance);
+            news.say();
+            say_idle_sets(&before, &instance.idle_sets());
+        } else {
+            news.say();
+        }
+    }
+
     /// The configuration as it is written now, and what there is to say of it.
     fn read(&self) -> Result<(Config, Vec<Diagnostic>), Refusal> {
         let Loaded {
@@ -198,7 +230,7 @@ impl Supervisor<'_> {
             notify(&[NotifyState::Reloading, now]);
         }
         let done = self.read().and_then(|(config, warnings)| {
-            let done = self.instance.reload(config, forget_changes)?;
+            let done = self.take_config(config, forget_changes)?;
             Ok(Done { warnings, ..done })
         });
         self.watch.follow(&self.instance);
@@ -222,6 +254,24 @@ impl Supervisor<'_> {
             taken: if done.is_ok() { now } else { before },
         })));
         notify(&[NotifyState::Ready]);
+        done
+    }
+
+    /// Takes a configuration, once what is new among its names is resolved.
+    fn take_config(&mut self, config: Config, forget_changes: bool) -> Result<Done, Refusal> {
+        let Self {
+            instance,
+            names,
+            received,
+            ..
+        } = self;
+        let changed = names.follow(&config, &mut instance.overlay, received);
+        let done = instance.reload(config, forget_changes);
+        if done.is_err()
+            && (names.follow(&instance.asked, &mut instance.overlay, received) | changed)
+        {
+            instance.adopt();
+        }
         done
     }
 }

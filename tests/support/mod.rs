@@ -16,6 +16,7 @@ pub mod exposition;
 pub mod farm;
 pub mod hep;
 pub mod kamailio;
+pub mod neighbour;
 pub mod net;
 pub mod packets;
 pub mod process;

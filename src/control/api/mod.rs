@@ -30,9 +30,10 @@ const BODY_MAX: usize = 64 * 1024;
 type Path = (&'static str, MethodRouter<Arc<App>>);
 
 /// What everybody may ask.
-fn reads() -> [Path; 10] {
+fn reads() -> [Path; 11] {
     [
         ("/livez", get(read::livez)),
+        ("/metrics", get(read::scrape)),
         ("/readyz", get(read::readyz)),
         ("/api/v1/version", get(read::version)),
         ("/api/v1/status", get(read::status)),
@@ -104,6 +105,7 @@ async fn description() -> Json<Document> {
     ),
     paths(
         read::livez,
+        read::scrape,
         read::readyz,
         read::version,
         read::status,
