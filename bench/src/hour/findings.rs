@@ -182,19 +182,27 @@ impl Found {
     /// What Viaduct says of itself.
     fn metrics(&self) -> Vec<Figure> {
         use Limit::{AtLeast, AtMost, None};
-        let made = (self.figures.calls + self.figures.retransmissions) as f64;
+        let made = self.figures.calls as f64;
         let failovers = self.counted("viaduct_failovers_total", "failed-over");
         let invites = self.counted("viaduct_requests_total{method=\"INVITE\"}", "method-INVITE");
         let absorbed = self.counted("viaduct_retransmissions_absorbed_total", "absorbed");
         let overflow = self.counted("viaduct_socket_overflow_total", "overflow-");
-        let drops: f64 = self.drops().values().sum();
+        let resent = self.counted("viaduct_retransmissions_sent_total", "retransmitted");
+        let again = resent + self.figures.retransmissions as f64;
+        let sent_on = invites - failovers;
         let mut all = vec![
             Figure::new("metrics: INVITEs sent on", invites, None),
             Figure::new("metrics: failovers", failovers, AtLeast(1.0)),
             Figure::new("metrics: retransmissions absorbed", absorbed, None),
+            Figure::new("metrics: retransmissions of its own", resent, None),
             Figure::new(
-                "metrics: INVITEs lost",
-                made - (invites - failovers),
+                "metrics: calls less, INVITEs lost",
+                (made - sent_on).max(0.0),
+                AtMost(0.0),
+            ),
+            Figure::new(
+                "metrics: calls more, and no retransmissions",
+                (sent_on - made - again).max(0.0),
                 AtMost(0.0),
             ),
             Figure::new(
@@ -202,7 +210,6 @@ impl Found {
                 overflow,
                 AtMost(0.0),
             ),
-            Figure::new("metrics: datagrams dropped", drops, None),
         ];
         for (reason, count) in self.drops() {
             all.push(Figure::new(
