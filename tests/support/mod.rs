@@ -10,6 +10,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod admin;
+pub mod bench;
 pub mod capture;
 pub mod dialog;
 pub mod dns;
