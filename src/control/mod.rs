@@ -5,7 +5,9 @@
 //! it changes it asks of the supervisor. No worker ever waits for it.
 
 mod order;
+pub mod status;
 mod view;
 
 pub use order::{Answer, Change, Difference, Done, Moved, Order, Place, Refusal};
-pub use view::{Facts, Reload, View};
+pub use status::Status;
+pub use view::{Facts, ProbedFact, Reload, View};

@@ -1,8 +1,9 @@
 //! What the control thread reads.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
@@ -49,6 +50,21 @@ pub struct Reload {
     pub at: SystemTime,
 }
 
+/// What probes have found of one destination.
+#[derive(Clone, Debug)]
+pub struct ProbedFact {
+    /// The name of its set.
+    pub set: String,
+    /// Its address.
+    pub address: SocketAddr,
+    /// Why its health is as it is, in words.
+    pub cause: String,
+    /// Whether it takes work although its latest probe failed.
+    pub probing: bool,
+    /// How long the latest response took.
+    pub round_trip: Option<Duration>,
+}
+
 /// A running instance, as it is seen from outside. Cheap to clone.
 #[derive(Clone)]
 pub struct View {
@@ -67,9 +83,18 @@ pub struct View {
     pub ready: Arc<AtomicBool>,
     /// What came of the last reload, if there was one.
     pub reload: Arc<ArcSwapOption<Reload>>,
+    /// Tells what probes have found so far, of each destination that is
+    /// probed.
+    pub probed: Arc<dyn Fn() -> Vec<ProbedFact> + Send + Sync>,
 }
 
 impl View {
+    /// Whether it takes new work.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
     /// What all workers have counted.
     #[must_use]
     pub fn totals(&self) -> Totals {

@@ -267,11 +267,11 @@ mod tests {
     #[test]
     fn a_drop_fails() {
         let mut totals = Totals {
-            requests: [("INVITE", 9)].into(),
+            requests: [("INVITE".to_owned(), 9)].into(),
             ..Totals::default()
         };
         assert!(check_counters(&totals).holds);
-        totals.dropped.insert("forged-response", 1);
+        totals.dropped.insert("forged-response".to_owned(), 1);
         assert!(!check_counters(&totals).holds);
     }
 }

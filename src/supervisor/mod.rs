@@ -233,6 +233,7 @@ impl Instance {
             started: SystemTime::now(),
             ready: Arc::new(AtomicBool::new(false)),
             reload: Arc::new(ArcSwapOption::empty()),
+            probed: Arc::new(Vec::new),
         }
     }
 

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::counters::{Each, add};
 
@@ -65,10 +66,10 @@ impl Times {
 }
 
 /// A histogram as it was at one time.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Distribution {
     /// The upper bound of each bucket, itself included, but of the last.
-    pub bounds: &'static [f64],
+    pub bounds: Vec<f64>,
     /// How many fell into each bucket; the last is for all above.
     pub counts: Vec<u64>,
     /// All values added up.
@@ -79,7 +80,7 @@ impl Distribution {
     pub(super) fn of_sizes<'a>(all: impl Iterator<Item = &'a Sizes> + Clone) -> Self {
         let sum: u64 = all.clone().map(Sizes::sum).sum();
         Self {
-            bounds: &SIZE_BOUNDS,
+            bounds: SIZE_BOUNDS.to_vec(),
             counts: Each::sums(all.map(|each| &each.buckets)).into(),
             sum: sum as f64,
         }
@@ -91,7 +92,7 @@ impl Distribution {
             .clone()
             .map(|each| each.nanoseconds.load(Ordering::Relaxed));
         Self {
-            bounds: &TIME_BOUNDS,
+            bounds: TIME_BOUNDS.to_vec(),
             counts: Each::sums(all.map(|each| &each.buckets)).into(),
             sum: Duration::from_nanos(nanoseconds.sum()).as_secs_f64(),
         }

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::Shared;
 use super::counters::{CLASSES, Counters, Each};
@@ -18,14 +19,14 @@ use crate::sip::Method;
 const CLASS_NAMES: [&str; CLASSES] = ["1xx", "2xx", "3xx", "4xx", "5xx", "6xx"];
 
 /// The counters of all workers, added up. Each counts from the start.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Totals {
     /// Datagrams received.
     pub received: u64,
     /// Requests sent on, by method; all that no RFC defines as `other`.
-    pub requests: BTreeMap<&'static str, u64>,
+    pub requests: BTreeMap<String, u64>,
     /// Responses sent on, by class: `1xx` to `6xx`.
-    pub responses: BTreeMap<&'static str, u64>,
+    pub responses: BTreeMap<String, u64>,
     /// By destination, in the order of the configuration.
     pub destinations: Vec<DestinationTotals>,
     /// By worker.
@@ -69,7 +70,7 @@ pub struct Totals {
     /// Replies of our own, by status, all that there may be.
     pub replies: BTreeMap<u16, u64>,
     /// Datagrams dropped, by reason, all that there are.
-    pub dropped: BTreeMap<&'static str, u64>,
+    pub dropped: BTreeMap<String, u64>,
     /// Datagrams that the kernel did not take, by error number, where there
     /// were any.
     pub send_errors: BTreeMap<i32, u64>,
@@ -78,11 +79,12 @@ pub struct Totals {
 }
 
 /// What all workers have counted of one destination.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DestinationTotals {
     /// The name of its set.
     pub set: String,
     /// Its address.
+    #[schema(value_type = String)]
     pub address: SocketAddr,
     /// Requests sent to it.
     pub requests: u64,
@@ -91,7 +93,7 @@ pub struct DestinationTotals {
     pub retransmitted: u64,
     /// Responses from it that were sent on, by class. Of one that is in several
     /// sets, they count in the first where it takes work.
-    pub responses: BTreeMap<&'static str, u64>,
+    pub responses: BTreeMap<String, u64>,
     /// Times that a transaction found it silent, unreachable or busy.
     pub suspected: u64,
     /// Seconds since a datagram came from it that was sent on, if any did.
@@ -102,7 +104,7 @@ pub struct DestinationTotals {
 }
 
 /// What one worker has counted.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct WorkerTotals {
     /// Datagrams received.
     pub received: u64,
@@ -113,7 +115,7 @@ pub struct WorkerTotals {
 }
 
 /// What transactions did.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TransactionTotals {
     /// How many there are.
     pub held: u64,
@@ -136,7 +138,7 @@ pub struct TransactionTotals {
 }
 
 /// Lines of accounting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AccountingTotals {
     /// Taken by the target.
     pub written: u64,
@@ -144,8 +146,17 @@ pub struct AccountingTotals {
     pub dropped: u64,
 }
 
-pub(super) fn by_class(counts: [u64; CLASSES]) -> BTreeMap<&'static str, u64> {
-    CLASS_NAMES.into_iter().zip(counts).collect()
+/// Counts by name.
+fn named(
+    names: impl IntoIterator<Item = &'static str>,
+    counts: impl IntoIterator<Item = u64>,
+) -> BTreeMap<String, u64> {
+    let names = names.into_iter().map(str::to_owned);
+    names.zip(counts).collect()
+}
+
+pub(super) fn by_class(counts: [u64; CLASSES]) -> BTreeMap<String, u64> {
+    named(CLASS_NAMES, counts)
 }
 
 impl Totals {
@@ -156,15 +167,13 @@ impl Totals {
         let sum = |field: fn(&Counters) -> &AtomicU64| {
             all().map(|each| field(each).load(Ordering::Relaxed)).sum()
         };
-        let methods = Method::ALL.map(Method::name).into_iter();
+        let methods = Method::ALL.map(Method::name);
         let statuses = Status::ALL.iter().map(|status| status.code());
-        let reasons = Reason::ALL.into_iter().map(Reason::name);
+        let reasons = Reason::ALL.map(Reason::name);
         let snapshot = shared.latest.load();
         Self {
             received: all().map(|each| each.batches.sum()).sum(),
-            requests: methods
-                .zip(Each::sums(all().map(|each| &each.requests)))
-                .collect(),
+            requests: named(methods, Each::sums(all().map(|each| &each.requests))),
             responses: by_class(Each::sums(all().map(|each| &each.responses))),
             destinations: snapshot.destinations(super::now(shared.started)),
             workers: all().map(WorkerTotals::of).collect(),
@@ -201,9 +210,7 @@ impl Totals {
             replies: statuses
                 .zip(Each::sums(all().map(|each| &each.replies)))
                 .collect(),
-            dropped: reasons
-                .zip(Each::sums(all().map(|each| &each.dropped)))
-                .collect(),
+            dropped: named(reasons, Each::sums(all().map(|each| &each.dropped))),
             send_errors: (0..)
                 .zip(Each::sums(all().map(|each| &each.send_errors)))
                 .filter(|(_, count)| *count > 0)

@@ -1,0 +1,288 @@
+//! What is so at one moment: for the API, `viaduct ctl`, the terminal view and
+//! the status page alike.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::view::{ProbedFact, View};
+use crate::config::{Destination, Health, State, text};
+use crate::dispatcher::Set;
+use crate::worker::{DestinationTotals, Totals};
+
+/// A running instance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Status {
+    /// The version of the program.
+    pub version: String,
+    /// The number of its process.
+    pub pid: u32,
+    /// Seconds since it was started.
+    pub uptime_seconds: f64,
+    /// When all this was so, in Unix seconds: two of them give a rate.
+    pub time: f64,
+    /// Whether it takes new work.
+    pub ready: bool,
+    /// The number of the configuration in force: 1, and one more for each
+    /// change.
+    pub generation: u64,
+    /// A digest of everything that decides where a call goes, in 16 hex
+    /// digits: equal on instances that agree.
+    pub table_id: String,
+    /// What came of the last reload, if there was one.
+    pub last_reload: Option<LastReload>,
+    /// The workers, by number.
+    pub workers: Vec<WorkerStatus>,
+    /// The addresses it listens on.
+    pub listeners: Vec<ListenerStatus>,
+    /// The dispatcher sets.
+    pub sets: Vec<SetStatus>,
+    /// All that is counted.
+    pub totals: Totals,
+}
+
+/// What came of a reload.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct LastReload {
+    /// Whether it was taken.
+    pub successful: bool,
+    /// In words.
+    pub said: String,
+    /// When, in Unix seconds.
+    pub at: f64,
+}
+
+/// One worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct WorkerStatus {
+    /// Its number, from 0 on.
+    pub number: usize,
+    /// The core that it is pinned to, if it is.
+    pub core: Option<usize>,
+    /// Datagrams received.
+    pub received: u64,
+    /// Datagrams that the kernel dropped before it, by listener.
+    pub overflow: Vec<u64>,
+    /// Seconds that it was on a processor.
+    pub busy_seconds: f64,
+}
+
+/// One address to listen on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ListenerStatus {
+    /// Its name.
+    pub name: String,
+    /// Its address and port.
+    #[schema(value_type = String)]
+    pub address: SocketAddr,
+}
+
+/// A dispatcher set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SetStatus {
+    /// Its name.
+    pub name: String,
+    /// How it chooses, as the configuration names it.
+    pub policy: String,
+    /// What it hashes, as the configuration names it.
+    pub hash_key: String,
+    /// What becomes of new work when all its active destinations are down.
+    pub when_all_down: String,
+    /// Whether they are, and new work goes to them all the same.
+    pub open: bool,
+    /// Its destinations, in the order of the configuration.
+    pub destinations: Vec<DestinationStatus>,
+}
+
+/// One destination.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DestinationStatus {
+    /// Its address and port.
+    #[schema(value_type = String)]
+    pub address: SocketAddr,
+    /// As the operator wrote it.
+    pub uri: String,
+    /// Its weight as configured.
+    pub weight: u32,
+    /// What it counts for in new work now: the weight, less while it warms
+    /// up, 0 where it takes none.
+    pub share: f64,
+    /// Higher is used first.
+    pub priority: i32,
+    /// What an operator has set.
+    pub state: State,
+    /// What probes have found.
+    pub health: HealthStatus,
+    /// The same two as Kamailio's operators know them: `AP` active and probed,
+    /// `AX` active and not probed, `TP` active, and its latest probe failed or
+    /// it warms up, `IP` active but down, `IX` draining, which Kamailio lacks,
+    /// `DX` disabled.
+    pub letters: String,
+    /// Why its health is as it is, in words, where it is probed.
+    pub cause: Option<String>,
+    /// How long the response to its latest probe took, in milliseconds.
+    pub round_trip_ms: Option<f64>,
+    /// Requests sent to it.
+    pub requests: u64,
+    /// Those among them that had been sent to it before; at least so many.
+    pub retransmitted: u64,
+    /// Responses from it that were sent on, by class.
+    pub responses: BTreeMap<String, u64>,
+    /// Times that a transaction found it silent, unreachable or busy.
+    pub suspected: u64,
+    /// Seconds since a datagram came from it that was sent on, if any did.
+    pub last_seen_seconds: Option<u64>,
+    /// Seconds since a request within a dialog went to it or came from it, if
+    /// any did.
+    pub last_in_dialog_seconds: Option<u64>,
+}
+
+/// What probes have found of a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum HealthStatus {
+    /// It answers, or nobody has looked.
+    Up,
+    /// It came back, and takes a growing part of its share.
+    Warming,
+    /// It does not answer.
+    Down,
+}
+
+impl From<Health> for HealthStatus {
+    fn from(health: Health) -> Self {
+        match health {
+            Health::Up => Self::Up,
+            Health::Warming(_) => Self::Warming,
+            Health::Down => Self::Down,
+        }
+    }
+}
+
+impl Status {
+    /// What is so now.
+    #[must_use]
+    pub fn of(view: &View) -> Self {
+        let now = SystemTime::now();
+        let totals = view.totals();
+        let probed = (view.probed)();
+        // One snapshot for all of it, so that nothing in it contradicts.
+        let snapshot = view.shared.latest.load();
+        let proxy = snapshot.proxy();
+        let facts = view.facts.load();
+        let sets = proxy.dispatcher().sets().iter();
+        let listeners = facts.config.listeners.iter().map(|each| ListenerStatus {
+            name: each.name.clone(),
+            address: each.address,
+        });
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_seconds: now
+                .duration_since(view.started)
+                .map_or(0.0, |up| up.as_secs_f64()),
+            time: unix(now),
+            ready: view.is_ready(),
+            generation: proxy.generation(),
+            table_id: format!("{:016x}", proxy.table_id()),
+            last_reload: view.reload.load().as_ref().map(|last| LastReload {
+                successful: last.successful,
+                said: last.said.clone(),
+                at: unix(last.at),
+            }),
+            workers: workers(view, &totals),
+            listeners: listeners.collect(),
+            sets: sets
+                .map(|set| SetStatus::of(set, &totals, &probed))
+                .collect(),
+            totals,
+        }
+    }
+}
+
+fn workers(view: &View, totals: &Totals) -> Vec<WorkerStatus> {
+    let numbered = totals.workers.iter().zip(&*view.cores).enumerate();
+    let each = numbered.map(|(number, (worker, core))| WorkerStatus {
+        number,
+        core: *core,
+        received: worker.received,
+        overflow: worker.overflow.clone(),
+        busy_seconds: worker.busy,
+    });
+    each.collect()
+}
+
+impl SetStatus {
+    fn of(set: &Set, totals: &Totals, probed: &[ProbedFact]) -> Self {
+        let definition = set.definition();
+        let name = &definition.name;
+        let destinations = definition.destinations.iter().enumerate();
+        let destinations = destinations.map(|(index, each)| {
+            let mut counted = totals.destinations.iter();
+            let counted = counted.find(|of| of.set == *name && of.address == each.address);
+            let mut probed = probed.iter();
+            let probed = probed.find(|of| of.set == *name && of.address == each.address);
+            DestinationStatus::of(each, set.share(index), counted, probed)
+        });
+        Self {
+            name: name.clone(),
+            policy: text::policy_name(definition.policy).to_owned(),
+            hash_key: text::hash_key_name(&definition.hash_key),
+            when_all_down: text::when_all_down_name(definition.when_all_down).to_owned(),
+            open: set.is_open(),
+            destinations: destinations.collect(),
+        }
+    }
+}
+
+impl DestinationStatus {
+    fn of(
+        destination: &Destination,
+        share: f64,
+        counted: Option<&DestinationTotals>,
+        probed: Option<&ProbedFact>,
+    ) -> Self {
+        let suspect = probed.is_some_and(|probed| probed.probing);
+        let milliseconds = |trip: Duration| trip.as_secs_f64() * 1000.0;
+        let count = |field: fn(&DestinationTotals) -> u64| counted.map_or(0, field);
+        Self {
+            address: destination.address,
+            uri: destination.uri.clone(),
+            weight: destination.weight,
+            share,
+            priority: destination.priority,
+            state: destination.state,
+            health: destination.health.into(),
+            letters: letters(destination, suspect).to_owned(),
+            cause: probed.map(|probed| probed.cause.clone()),
+            round_trip_ms: probed.and_then(|probed| probed.round_trip.map(milliseconds)),
+            requests: count(|of| of.requests),
+            retransmitted: count(|of| of.retransmitted),
+            responses: counted.map(|of| of.responses.clone()).unwrap_or_default(),
+            suspected: count(|of| of.suspected),
+            last_seen_seconds: counted.and_then(|of| of.last_seen),
+            last_in_dialog_seconds: counted.and_then(|of| of.last_in_dialog),
+        }
+    }
+}
+
+/// See [`DestinationStatus::letters`].
+fn letters(destination: &Destination, suspect: bool) -> &'static str {
+    match (destination.state, destination.health) {
+        (State::Disabled, _) => "DX",
+        (State::Draining, _) => "IX",
+        (State::Active, Health::Down) => "IP",
+        (State::Active, Health::Warming(_)) => "TP",
+        (State::Active, Health::Up) if suspect => "TP",
+        (State::Active, Health::Up) if destination.probe.is_some() => "AP",
+        (State::Active, Health::Up) => "AX",
+    }
+}
+
+fn unix(time: SystemTime) -> f64 {
+    let since = time.duration_since(UNIX_EPOCH);
+    since.map_or(0.0, |since| since.as_secs_f64())
+}
