@@ -1,22 +1,16 @@
 //! `viaduct explain`: the decision on one message, laid open.
 
-use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use serde_json::{Value, json};
-use similar::{ChangeTag, TextDiff};
 
-use super::offline::Decider;
-use super::relayed::Relayed;
-use super::report::printable;
-use super::{Tunables, offline, on_path};
-use crate::config::{Config, Destination, HashKey, Policy, text};
-use crate::dispatcher::{SLOTS, kamailio_hash, slot_of};
-use crate::proxy::{Datagram, Decision, Forward, HostPort, Proxy, Selection, Way};
+use super::{Tunables, offline};
+use crate::config::{Config, text};
+use crate::control::explain::{self, Decider, Explanation};
+use crate::proxy::{Datagram, Proxy};
 
 /// Show what would be done with a message, and why.
 #[derive(Clone, Debug, Args)]
@@ -52,14 +46,12 @@ pub(super) fn explain(args: &ExplainArgs) -> io::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     };
     let (secret, known) = offline::secret(&config)?;
-    let source = args.from.unwrap_or_else(|| example_source(&config));
+    let source = args
+        .from
+        .unwrap_or_else(|| explain::example_source(&config));
     let listener = match &args.listener {
         Some(name) => offline::listener(&config, name)?,
-        None => config
-            .listeners
-            .iter()
-            .position(|each| each.address.is_ipv4() == source.is_ipv4())
-            .ok_or_else(|| io::Error::other(format!("no listener of the family of {source}")))?,
+        None => explain::listener_for(&config, source).map_err(io::Error::other)?,
     };
     let message = message(args, &config, source)?;
     let proxy = match &args.before {
@@ -77,20 +69,7 @@ pub(super) fn explain(args: &ExplainArgs) -> io::Result<ExitCode> {
         source,
         listener,
     };
-    let decision = decider.decide(&datagram);
-    // What was dropped for the header that it has or lacks, as it came.
-    let unwrapped = decider.proxy.unwrap(&datagram);
-    let (datagram, front) = unwrapped.unwrap_or((datagram, None));
-    let explanation = Explanation {
-        config: &config,
-        proxy: &decider.proxy,
-        datagram,
-        front,
-        decision,
-        wanted: decider.wanted(),
-        also: decider.also(),
-        after: decider.octets(),
-    };
+    let explanation = Explanation::of(&config, &mut decider, datagram);
     let mut out = io::BufWriter::new(io::stdout().lock());
     if args.json {
         writeln!(out, "{:#}", explanation.json(known))?;
@@ -99,16 +78,6 @@ pub(super) fn explain(args: &ExplainArgs) -> io::Result<ExitCode> {
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// An address that no real message comes from (RFC 5737, RFC 3849).
-fn example_source(config: &Config) -> SocketAddr {
-    let v4 = config.listeners.iter().any(|each| each.address.is_ipv4());
-    let ip: std::net::IpAddr = match v4 {
-        true => [192, 0, 2, 1].into(),
-        false => [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into(),
-    };
-    SocketAddr::new(ip, crate::sip::DEFAULT_PORT)
 }
 
 fn message(args: &ExplainArgs, config: &Config, source: SocketAddr) -> io::Result<Vec<u8>> {
@@ -122,350 +91,7 @@ fn message(args: &ExplainArgs, config: &Config, source: SocketAddr) -> io::Resul
             .map_err(|error| io::Error::other(format!("{}: {error}", path.display()))),
         None => {
             let call_id = args.call_id.as_deref().unwrap_or("example@example.com");
-            let host = config.listeners[0].address;
-            Ok(format!(
-                "INVITE sip:bob@{host} SIP/2.0\r\nVia: SIP/2.0/UDP {source};branch=z9hG4bKexample\
-                 \r\nMax-Forwards: 70\r\nFrom: <sip:alice@{source}>;tag=example\r\n\
-                 To: <sip:bob@{host}>\r\nCall-ID: {call_id}\r\nCSeq: 1 INVITE\r\n\
-                 Contact: <sip:alice@{source}>\r\nContent-Length: 0\r\n\r\n"
-            )
-            .into_bytes())
+            Ok(explain::invite(config, source, call_id))
         }
     }
-}
-
-struct Explanation<'a> {
-    config: &'a Config,
-    proxy: &'a Proxy,
-    /// As its sender sent it.
-    datagram: Datagram<'a>,
-    /// The front balancer that it came by.
-    front: Option<SocketAddr>,
-    decision: Decision,
-    /// The name that it asks for, if it does.
-    wanted: &'a HostPort,
-    also: &'a [SocketAddr],
-    after: &'a [u8],
-}
-
-/// A destination in the order in which the key would fall to it.
-struct Candidate<'a> {
-    destination: &'a Destination,
-    /// What the policy compared, where it compares anything.
-    score: Option<f64>,
-    chosen: bool,
-}
-
-impl Explanation<'_> {
-    fn text(&self, secret_known: bool) -> String {
-        let mut out = String::new();
-        let Datagram {
-            bytes,
-            source,
-            listener,
-        } = self.datagram;
-        let listener = &self.config.listeners[listener];
-        // Writing to a string does not fail.
-        let _ = write!(out, "message    {} octets from {source}", bytes.len());
-        if let Some(front) = self.front {
-            let _ = write!(out, " by front balancer {front}");
-        }
-        let _ = writeln!(out, " on listener {}", listener.name);
-        if let Some(direction) = on_path::direction(self.proxy, self.config, &self.datagram) {
-            let _ = writeln!(out, "direction  {direction}");
-        }
-        for cookie in on_path::came(self.proxy, self.config, bytes) {
-            let _ = writeln!(out, "came with  {cookie}");
-        }
-        if let Some(selection) = self.selection() {
-            self.write_selection(&mut out, selection);
-            if !secret_known {
-                let _ = writeln!(out, "           ({})", offline::NO_SECRET);
-            }
-        }
-        let (what, why) = self.verdict();
-        let _ = writeln!(out, "decision   {what}\nwhy        {why}");
-        if let Some(relayed) = self.relayed() {
-            let _ = write!(out, "{relayed}");
-        }
-        for cookie in on_path::added(self.proxy, self.config, bytes, self.after) {
-            let _ = writeln!(out, "adds       {cookie}");
-        }
-        for to in self.also() {
-            let _ = writeln!(
-                out,
-                "also       to {to}: the configuration of before chose it, and the call may be there"
-            );
-        }
-        if !self.after.is_empty() {
-            let _ = writeln!(out, "\nbefore and after, {} octets then:", self.after.len());
-            let (before, after) = (lossy(bytes), lossy(self.after));
-            for change in TextDiff::from_lines(&before, &after).iter_all_changes() {
-                let sign = match change.tag() {
-                    ChangeTag::Delete => '-',
-                    ChangeTag::Insert => '+',
-                    ChangeTag::Equal => ' ',
-                };
-                let line = change.value();
-                let _ = writeln!(
-                    out,
-                    "{sign} {}",
-                    printable(line.trim_end_matches(['\r', '\n']))
-                );
-            }
-        }
-        out
-    }
-
-    fn write_selection(&self, out: &mut String, selection: Selection) {
-        let set = &self.config.sets[selection.set];
-        let (name, value) = self.key(selection.set);
-        let _ = writeln!(
-            out,
-            "set        {}, policy {}",
-            set.name,
-            text::policy_name(set.policy)
-        );
-        let _ = writeln!(out, "key        {name} {value}");
-        let (hash, place) = self.place(selection);
-        let _ = writeln!(out, "hash       {hash}");
-        if let Some(place) = place {
-            let _ = writeln!(out, "slot       {place}");
-        }
-        for (rank, candidate) in self.candidates(selection).iter().enumerate() {
-            let label = if rank == 0 { "ranked" } else { "" };
-            let Destination {
-                uri,
-                weight,
-                priority,
-                ..
-            } = candidate.destination;
-            let _ = write!(out, "{label:<10} {}. {uri}  weight {weight}", rank + 1);
-            let _ = write!(out, "  priority {priority}");
-            if let Some(score) = candidate.score {
-                let _ = write!(out, "  score {score:.4}");
-            }
-            out.push_str(if candidate.chosen {
-                "  <- chosen\n"
-            } else {
-                "\n"
-            });
-        }
-    }
-
-    fn json(&self, secret_known: bool) -> Value {
-        let (what, why) = self.verdict();
-        let selection = self.selection().map(|selection| {
-            let (name, value) = self.key(selection.set);
-            let (hash, place) = self.place(selection);
-            let ranked: Vec<_> = self
-                .candidates(selection)
-                .iter()
-                .map(|candidate| {
-                    let Destination {
-                        uri,
-                        weight,
-                        priority,
-                        ..
-                    } = candidate.destination;
-                    json!({
-                        "destination": uri,
-                        "weight": weight,
-                        "priority": priority,
-                        "score": candidate.score,
-                        "chosen": candidate.chosen,
-                    })
-                })
-                .collect();
-            let set = &self.config.sets[selection.set];
-            json!({
-                "set": set.name,
-                "policy": text::policy_name(set.policy),
-                "key": { "name": name, "value": value },
-                "hash": hash,
-                "slot": place,
-                "ranked": ranked,
-                "secret_known": secret_known,
-            })
-        });
-        let (action, to) = match self.decision {
-            Decision::Forward(Forward { to, .. }) => ("forward", Some(to)),
-            Decision::Reply(reply) => ("reply", Some(reply.to)),
-            Decision::Resolve => ("resolve", None),
-            Decision::Drop(_) => ("drop", None),
-        };
-        json!({
-            "source": self.datagram.source,
-            "front": self.front,
-            "listener": self.config.listeners[self.datagram.listener].name,
-            "selection": selection,
-            "action": action,
-            "to": to,
-            "direction": on_path::direction(self.proxy, self.config, &self.datagram),
-            "cookies": on_path::came(self.proxy, self.config, self.datagram.bytes),
-            "adds": on_path::added(self.proxy, self.config, self.datagram.bytes, self.after),
-            "also": self.also(),
-            "relayed": self.relayed(),
-            "decision": what,
-            "why": why,
-            "before": lossy(self.datagram.bytes),
-            "after": lossy(self.after),
-        })
-    }
-
-    fn relayed(&self) -> Option<Relayed<'_>> {
-        Relayed::of(self.config, self.proxy, &self.datagram, self.decision)
-    }
-
-    /// Where else the request goes.
-    fn also(&self) -> &[SocketAddr] {
-        match self.decision {
-            Decision::Forward(_) => self.also,
-            Decision::Reply(_) | Decision::Resolve | Decision::Drop(_) => &[],
-        }
-    }
-
-    fn selection(&self) -> Option<Selection> {
-        match self.decision {
-            Decision::Forward(Forward {
-                way: Way::Selected(selection),
-                ..
-            }) => Some(selection),
-            _ => None,
-        }
-    }
-
-    /// The name of what is hashed, and its value.
-    fn key(&self, set: usize) -> (String, String) {
-        let hash_key = &self.config.sets[set].hash_key;
-        let (octets, followed) = self.hashed(set);
-        let (name, value) = match (followed, hash_key) {
-            (Some(header), _) => (format!("call-id in {header}"), lossy(&octets)),
-            (None, HashKey::Source) => {
-                let source = self.datagram.source.ip();
-                ("source".to_owned(), source.to_string())
-            }
-            (None, key) => (text::hash_key_name(key), lossy(&octets)),
-        };
-        (name, printable(&value))
-    }
-
-    fn hashed(&self, set: usize) -> (Vec<u8>, Option<&'static str>) {
-        self.proxy.key(&self.datagram, set).unwrap_or_default()
-    }
-
-    /// The hash, and the place among all that it leads to.
-    fn place(&self, selection: Selection) -> (String, Option<String>) {
-        let set = &self.config.sets[selection.set];
-        match set.policy {
-            Policy::Hash | Policy::Random => {
-                let slot = slot_of(selection.hash);
-                (
-                    format!("{:016x}", selection.hash),
-                    Some(format!("{slot} of {SLOTS}")),
-                )
-            }
-            Policy::Kamailio => {
-                let (call_id, _) = self.hashed(selection.set);
-                let (hash, n) = (kamailio_hash(&call_id), set.destinations.len());
-                (
-                    format!("{hash:08x}"),
-                    Some(format!("{} of {n}", hash as usize % n)),
-                )
-            }
-            Policy::RoundRobin => (format!("{:016x}", selection.hash), None),
-        }
-    }
-
-    fn candidates(&self, selection: Selection) -> Vec<Candidate<'_>> {
-        let set = &self.proxy.dispatcher().sets()[selection.set];
-        let destinations = &self.config.sets[selection.set].destinations;
-        let candidate = |index: usize, score| Candidate {
-            destination: &destinations[index],
-            score,
-            chosen: index == selection.destination,
-        };
-        match self.config.sets[selection.set].policy {
-            Policy::Hash | Policy::Random => set
-                .rank(slot_of(selection.hash))
-                .iter()
-                .map(|ranked| candidate(ranked.destination, Some(ranked.score)))
-                .collect(),
-            Policy::Kamailio | Policy::RoundRobin => vec![candidate(selection.destination, None)],
-        }
-    }
-
-    /// What is done, and the rule behind it.
-    fn verdict(&self) -> (String, String) {
-        match self.decision {
-            Decision::Forward(Forward {
-                to, listener, way, ..
-            }) => {
-                let from = &self.config.listeners[listener].name;
-                (
-                    format!("forward to {to} from listener {from}"),
-                    self.way(way),
-                )
-            }
-            Decision::Reply(reply) => (
-                format!("reply {} to {}", reply.status.text(), reply.to),
-                format!("{}: {}", reply.reason.name(), reply.reason.explanation()),
-            ),
-            Decision::Resolve => {
-                let HostPort { host, port } = self.wanted;
-                let asked = match port {
-                    Some(port) => format!("A and AAAA, port {port}"),
-                    None => format!("SRV of _sip._udp.{host}, else A and AAAA with port 5060"),
-                };
-                (
-                    format!("would resolve {host} ({asked}) and forward to what it stands for"),
-                    self.way(Way::Outbound),
-                )
-            }
-            Decision::Drop(reason) => (
-                "drop, nothing is sent".to_owned(),
-                format!("{}: {}", reason.name(), reason.explanation()),
-            ),
-        }
-    }
-
-    fn way(&self, way: Way) -> String {
-        match way {
-            Way::Selected(selection) => {
-                let set = &self.config.sets[selection.set];
-                match set.policy {
-                    Policy::Hash => "the slot of the key belongs to it".to_owned(),
-                    Policy::Kamailio => "the hash modulo the number of destinations".to_owned(),
-                    Policy::RoundRobin => "its turn, in a worker that has just started".to_owned(),
-                    Policy::Random => "the slot of key and CSeq number belongs to it".to_owned(),
-                }
-            }
-            Way::Former => "no destination takes new work, and the configuration of before chose \
-                            it: the call may be there"
-                .to_owned(),
-            Way::Dialog { set, .. } => format!(
-                "the cookie in its Route says that this member of set {} has its dialog \
-                 (RFC 3261 §16.4, §16.6 item 4)",
-                self.config.sets[set].name
-            ),
-            Way::Named { set, .. } => format!(
-                "Route or Request-URI names this member of set {} (RFC 3261 §16.4, §16.5)",
-                self.config.sets[set].name
-            ),
-            Way::Outbound => "it comes from a member: it goes where Route or Request-URI says \
-                              (RFC 3261 §16.5)"
-                .to_owned(),
-            Way::Flow => "it comes from a member: it goes to the phone whose address our URI in \
-                          Route vouches for (RFC 3327, RFC 5626 §5.3)"
-                .to_owned(),
-            Way::Allowed => "Route or Request-URI names it, and allow-next-hop holds it".to_owned(),
-            Way::Response => "our Via vouches for it: the branch verifies (RFC 3261 §18.2.2, \
-                              RFC 3581 §4)"
-                .to_owned(),
-        }
-    }
-}
-
-fn lossy(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }

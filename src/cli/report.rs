@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use clap::builder::styling::{AnsiColor, Style};
 
+use crate::config::text::printable;
 use crate::config::{Diagnostic, Location, Severity};
 
 /// Widest excerpt of a line, in characters.
@@ -72,14 +73,4 @@ fn excerpt(at: &Location) -> (String, String, String) {
         " ".repeat(indent),
         "^".repeat(at.length.min(room)),
     )
-}
-
-/// What a terminal may be sent, character for character.
-pub(super) fn printable(text: &str) -> String {
-    let plain = |c: char| match c {
-        '\t' => ' ',
-        c if c.is_control() => char::REPLACEMENT_CHARACTER,
-        c => c,
-    };
-    text.chars().map(plain).collect()
 }

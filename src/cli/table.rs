@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::report::printable;
+use crate::config::text::printable;
 
 /// Rows of cells; each column is as wide as its widest cell.
 pub(super) struct Table {

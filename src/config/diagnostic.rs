@@ -9,7 +9,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::rc::Rc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// What is wrong with one value, without a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,7 +147,7 @@ pub(super) enum Origin {
 }
 
 /// A place in a file, as people count: from 1, in characters.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Location {
     /// The file as it was named.
     pub file: String,
@@ -162,7 +163,7 @@ pub struct Location {
 }
 
 /// How bad it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// There is no configuration to run with.
@@ -172,7 +173,7 @@ pub enum Severity {
 }
 
 /// One thing to tell the operator.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Diagnostic {
     /// Error or warning.
     pub severity: Severity,
@@ -180,7 +181,7 @@ pub struct Diagnostic {
     #[serde(flatten)]
     pub location: Option<Location>,
     /// The flag, where one is concerned: `--to`.
-    pub flag: Option<&'static str>,
+    pub flag: Option<String>,
     /// What is wrong.
     pub message: String,
     /// Why that is wrong.
@@ -195,7 +196,7 @@ impl fmt::Display for Diagnostic {
         if let Some(at) = &self.location {
             write!(f, "{}:{}:{}: ", at.file, at.line, at.column)?;
         }
-        if let Some(flag) = self.flag {
+        if let Some(flag) = &self.flag {
             write!(f, "{flag}: ")?;
         }
         let severity = match self.severity {
@@ -253,7 +254,7 @@ impl Report {
         self.diagnostics.push(Diagnostic {
             severity,
             location,
-            flag,
+            flag: flag.map(str::to_owned),
             message: fault.what,
             why: fault.why,
             help: fault.help,

@@ -164,8 +164,19 @@ pub(super) fn is_host_name(host: &str) -> bool {
         && top.starts_with(|c: char| c.is_ascii_alphabetic())
 }
 
+/// What a terminal may be sent, character for character.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let plain = |c: char| match c {
+        '\t' => ' ',
+        c if c.is_control() => char::REPLACEMENT_CHARACTER,
+        c => c,
+    };
+    text.chars().map(plain).collect()
+}
+
 /// Reads a weight.
-pub(super) fn weight(text: &str) -> Result<u32, Fault> {
+pub fn weight(text: &str) -> Result<u32, Fault> {
     let weight = text.parse().ok().filter(|weight| WEIGHTS.contains(weight));
     weight.ok_or_else(|| {
         Fault::new(format!("`{text}` is not a weight"))

@@ -4,10 +4,30 @@
 //! It reads facts that are swapped whole and counters that workers write; what
 //! it changes it asks of the supervisor. No worker ever waits for it.
 
+mod api;
+pub mod explain;
+mod guard;
 mod order;
+mod problem;
+mod server;
+mod socket;
 pub mod status;
 mod view;
 
+use std::path::PathBuf;
+use std::sync::mpsc::Sender;
+
+pub use api::{Addition, LevelChange, ReloadRequest, Removal, StateChange, WeightChange};
 pub use order::{Answer, Change, Difference, Done, Moved, Order, Place, Refusal};
+pub use problem::Problem;
+pub use server::{Control, start};
 pub use status::Status;
 pub use view::{Facts, ProbedFact, Reload, View};
+
+/// What answers requests.
+struct App {
+    view: View,
+    orders: Sender<Order>,
+    /// The file with the token for changes over TCP.
+    token_file: Option<PathBuf>,
+}

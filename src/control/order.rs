@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::config::{Destination, Diagnostic, LogLevel, State};
@@ -12,8 +12,15 @@ use crate::config::{Destination, Diagnostic, LogLevel, State};
 pub enum Order {
     /// A signal came in.
     Signal(i32),
-    /// An operator wants a change; what came of it goes back.
-    Change(Change, Answer),
+    /// An operator wants a change.
+    Change {
+        /// What is to change.
+        change: Change,
+        /// Who asks, in words, for the log.
+        by: String,
+        /// What came of it goes back.
+        answer: Answer,
+    },
 }
 
 /// The way back to who asked.
@@ -54,7 +61,7 @@ pub struct Place {
 }
 
 /// What a change has done, or would do.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Done {
     /// In words, as in the log.
     pub said: String,
@@ -66,12 +73,11 @@ pub struct Done {
     /// (0 to 1).
     pub moved: Vec<Moved>,
     /// What there is to say of the configuration beside errors.
-    #[schema(value_type = Vec<Object>)]
     pub warnings: Vec<Diagnostic>,
 }
 
 /// A destination that comes, goes, or gets something else.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Difference {
     /// The name of its set.
     pub set: String,
@@ -85,7 +91,7 @@ pub struct Difference {
 }
 
 /// How many new calls of a set go elsewhere.
-#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Moved {
     /// The name of the set.
     pub set: String,

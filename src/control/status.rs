@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::view::{ProbedFact, View};
+use super::view::{Facts, ProbedFact, View};
 use crate::config::{Destination, Health, State, text};
 use crate::dispatcher::Set;
 use crate::worker::{DestinationTotals, Totals};
@@ -169,11 +169,7 @@ impl Status {
         let now = SystemTime::now();
         let totals = view.totals();
         let probed = (view.probed)();
-        // One snapshot for all of it, so that nothing in it contradicts.
-        let snapshot = view.shared.latest.load();
-        let proxy = snapshot.proxy();
         let facts = view.facts.load();
-        let sets = proxy.dispatcher().sets().iter();
         let listeners = facts.config.listeners.iter().map(|each| ListenerStatus {
             name: each.name.clone(),
             address: each.address,
@@ -186,8 +182,8 @@ impl Status {
                 .map_or(0.0, |up| up.as_secs_f64()),
             time: unix(now),
             ready: view.is_ready(),
-            generation: proxy.generation(),
-            table_id: format!("{:016x}", proxy.table_id()),
+            generation: facts.generation,
+            table_id: format!("{:016x}", facts.table_id),
             last_reload: view.reload.load().as_ref().map(|last| LastReload {
                 successful: last.successful,
                 said: last.said.clone(),
@@ -195,12 +191,15 @@ impl Status {
             }),
             workers: workers(view, &totals),
             listeners: listeners.collect(),
-            sets: sets
-                .map(|set| SetStatus::of(set, &totals, &probed))
-                .collect(),
+            sets: sets(&facts, &totals, &probed),
             totals,
         }
     }
+}
+
+fn sets(facts: &Facts, totals: &Totals, probed: &[ProbedFact]) -> Vec<SetStatus> {
+    let sets = facts.proxy.dispatcher().sets().iter();
+    sets.map(|set| SetStatus::of(set, totals, probed)).collect()
 }
 
 fn workers(view: &View, totals: &Totals) -> Vec<WorkerStatus> {

@@ -16,6 +16,8 @@ pub struct Facts {
     /// The configuration in force: what the file says, what operators have
     /// changed, and what health checks have found.
     pub config: Arc<Config>,
+    /// What decides by it.
+    pub proxy: Proxy,
     /// The number of the generation.
     pub generation: u64,
     /// See [`Proxy::table_id`].
@@ -32,6 +34,7 @@ impl Facts {
         let sets = proxy.dispatcher().sets().iter();
         Self {
             config: Arc::new(config.clone()),
+            proxy: proxy.clone(),
             generation: proxy.generation(),
             table_id: proxy.table_id(),
             open: sets.map(|set| set.is_open()).collect(),

@@ -11,8 +11,8 @@ use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
 use super::{Instance, StartError, load};
-use crate::config::{Config, Loaded, LogLevel};
-use crate::control::{Change, Done, Order, Refusal, Reload, View};
+use crate::config::{Config, Diagnostic, Loaded, LogLevel};
+use crate::control::{self, Change, Done, Order, Refusal, Reload, View};
 use crate::worker::Totals;
 
 /// How often it looks at what nobody tells it.
@@ -41,9 +41,14 @@ pub fn run(
     say_lines(&String::from_utf8_lossy(&facts));
     say_lines(&kept.to_string());
     let (orders, received) = mpsc::channel();
-    hear_signals(signals, orders);
+    hear_signals(signals, orders.clone());
+    let view = instance.view();
+    let control = control::start(&instance.config.admin, view.clone(), orders)?;
+    if let Some(control) = &control {
+        info!("admin: {control}");
+    }
     let mut supervisor = Supervisor {
-        view: instance.view(),
+        view,
         instance,
         load_again,
         set_level,
@@ -80,12 +85,12 @@ impl Supervisor<'_> {
             match orders.recv_timeout(TICK) {
                 Ok(Order::Signal(SIGUSR1)) => say_counters(&self.instance.totals()),
                 Ok(Order::Signal(SIGHUP)) => {
-                    let _ = self.reload(false, false);
+                    let _ = self.reload(false);
                 }
                 Ok(Order::Signal(_)) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
-                Ok(Order::Change(change, answer)) => {
+                Ok(Order::Change { change, by, answer }) => {
                     // Whoever asked may have gone.
-                    let _ = answer.send(self.change(&change));
+                    let _ = answer.send(self.change(&change, &by));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -98,13 +103,17 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Does what an operator asks, and tells of it.
-    fn change(&mut self, change: &Change) -> Result<Done, Refusal> {
+    /// Does what `by` asks, and tells of it.
+    fn change(&mut self, change: &Change, by: &str) -> Result<Done, Refusal> {
         let done = match *change {
             Change::Reload {
-                dry_run,
+                dry_run: true,
                 forget_changes,
-            } => return self.reload(dry_run, forget_changes),
+            } => return self.preview(forget_changes),
+            Change::Reload { forget_changes, .. } => {
+                info!("asked by {by}: reload");
+                return self.reload(forget_changes);
+            }
             Change::LogLevel(level) => {
                 (self.set_level)(level);
                 Ok(Done {
@@ -116,42 +125,49 @@ impl Supervisor<'_> {
             ref change => self.instance.change(change),
         };
         match &done {
-            Ok(done) => info!("{}", done.said),
-            Err(refusal) => warn!("refused: {refusal}"),
+            Ok(done) => info!("asked by {by}: {}", done.said),
+            Err(refusal) => warn!("asked by {by}: refused: {refusal}"),
         }
         done
     }
 
-    /// Reloads, and tells what came of it.
-    fn reload(&mut self, dry_run: bool, forget_changes: bool) -> Result<Done, Refusal> {
-        let loaded = (self.load_again)();
-        let config = loaded.config.ok_or(Refusal::Configuration(Vec::new()));
-        if dry_run {
-            let done = self.instance.preview(&config?, forget_changes);
-            return done.map(|done| Done {
-                warnings: loaded.diagnostics,
-                ..done
-            });
+    /// The configuration as it is written now, and what there is to say of it.
+    fn read(&self) -> Result<(Config, Vec<Diagnostic>), Refusal> {
+        let Loaded {
+            config,
+            diagnostics,
+        } = (self.load_again)();
+        match config {
+            Some(config) => Ok((config, diagnostics)),
+            None => Err(Refusal::Configuration(diagnostics)),
         }
+    }
+
+    /// What a reload would do.
+    fn preview(&self, forget_changes: bool) -> Result<Done, Refusal> {
+        let (config, warnings) = self.read()?;
+        let done = self.instance.preview(&config, forget_changes)?;
+        Ok(Done { warnings, ..done })
+    }
+
+    /// Reloads, and tells what came of it.
+    fn reload(&mut self, forget_changes: bool) -> Result<Done, Refusal> {
         if let Ok(now) = NotifyState::monotonic_usec_now() {
             notify(&[NotifyState::Reloading, now]);
         }
-        let done = config.and_then(|config| self.instance.reload(config, forget_changes));
-        let done = match done {
-            Ok(done) => Ok(Done {
-                warnings: loaded.diagnostics,
-                ..done
-            }),
-            Err(Refusal::Configuration(_)) => Err(Refusal::Configuration(loaded.diagnostics)),
-            Err(refusal) => Err(refusal),
-        };
-        match &done {
-            Ok(done) => info!("{}", done.said),
-            Err(refusal) => say_lines_as_errors(&refusal.to_string()),
-        }
+        let done = self.read().and_then(|(config, warnings)| {
+            let done = self.instance.reload(config, forget_changes)?;
+            Ok(Done { warnings, ..done })
+        });
         let said = match &done {
-            Ok(done) => done.said.clone(),
-            Err(refusal) => refusal.to_string(),
+            Ok(done) => {
+                info!("{}", done.said);
+                done.said.clone()
+            }
+            Err(refusal) => {
+                say_lines_as_errors(&refusal.to_string());
+                refusal.to_string()
+            }
         };
         self.view.reload.store(Some(Arc::new(Reload {
             successful: done.is_ok(),

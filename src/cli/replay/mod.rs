@@ -12,9 +12,9 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::capture::{self, Captured};
-use super::report::printable;
 use super::{Tunables, offline};
 use crate::config::Config;
+use crate::config::text::printable;
 use crate::sip::{self, StartLine};
 
 use outcome::Outcome;

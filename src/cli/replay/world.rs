@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 
 use super::outcome::Outcome;
 use crate::cli::capture::Captured;
-use crate::cli::offline::{self, Decider};
+use crate::cli::offline;
 use crate::config::Config;
+use crate::control::explain::Decider;
 use crate::proxy::{Datagram, Proxy, Secret};
 
 /// What a datagram is to a configuration.

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::messages::{Call, Line};
 use super::moves::Moves;
-use crate::cli::offline::Decider;
 use crate::config::Config;
+use crate::control::explain::Decider;
 use crate::proxy::{Datagram, Decision, Forward, Proxy, Way};
 
 /// Calls whose first requests are all decided before what follows them: the

@@ -173,7 +173,7 @@ impl Calls {
         let Self::Keys(path, keys) = self else {
             return io::Error::other(format!("call {number}: {what}"));
         };
-        let key = super::report::printable(&keys[number as usize]);
+        let key = crate::config::text::printable(&keys[number as usize]);
         io::Error::other(format!(
             "{}:{}:1: `{key}` makes no message: {what}\n  help: give one key a line, as it stands \
              in the header",

@@ -160,7 +160,10 @@ pub enum LogFormat {
 }
 
 /// The importance of a line of the log, from the greatest on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
+)]
+#[serde(rename_all = "lowercase")]
 pub enum LogLevel {
     /// Something does not work.
     Error,

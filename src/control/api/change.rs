@@ -1,0 +1,237 @@
+//! What is changed: asked of the supervisor, who answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{FromRequest, OptionalFromRequest, Request, State};
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+use utoipa::ToSchema;
+
+use super::ChangeProblems;
+use crate::config::{LogLevel, State as DestinationState, text};
+use crate::control::guard::Asker;
+use crate::control::problem::Problem;
+use crate::control::{App, Change, Done, Order, Place};
+
+/// How long the supervisor may take.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// The state of a destination.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StateChange {
+    /// The name of its set; without one, every set that has it.
+    pub set: Option<String>,
+    /// Its address, with port 5060 unless given.
+    #[schema(example = "192.0.2.11:5060")]
+    pub destination: String,
+    /// What it is to be.
+    pub state: DestinationState,
+}
+
+/// The weight of a destination.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WeightChange {
+    /// The name of its set; without one, every set that has it.
+    pub set: Option<String>,
+    /// Its address, with port 5060 unless given.
+    #[schema(example = "192.0.2.11:5060")]
+    pub destination: String,
+    /// What it is to be.
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    pub weight: u32,
+}
+
+/// One more destination.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Addition {
+    /// The name of its set.
+    pub set: String,
+    /// As in `--to`.
+    #[schema(example = "sip:192.0.2.14:5060;weight=2")]
+    pub destination: String,
+}
+
+/// A destination that is to leave.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Removal {
+    /// The name of its set; without one, every set that has it.
+    pub set: Option<String>,
+    /// Its address, with port 5060 unless given.
+    #[schema(example = "192.0.2.11:5060")]
+    pub destination: String,
+}
+
+/// How the configuration is to be read again.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReloadRequest {
+    /// Only tell what it would do.
+    pub dry_run: bool,
+    /// Forget what operators have changed: the file alone counts.
+    pub forget_changes: bool,
+}
+
+/// What is logged.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LevelChange {
+    /// The least important lines that are written.
+    pub level: LogLevel,
+}
+
+/// What comes of a change, or why not.
+type Outcome = Result<Json<Done>, Problem>;
+
+/// A body of JSON.
+pub(super) struct Body<T>(T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let read = <Json<T> as FromRequest<S>>::from_request(request, state).await;
+        read.map(|Json(body)| Self(body)).map_err(refused)
+    }
+}
+
+impl<S: Send + Sync, T: DeserializeOwned> OptionalFromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Option<Self>, Problem> {
+        let read = <Json<T> as OptionalFromRequest<S>>::from_request(request, state).await;
+        let read = read.map_err(refused)?;
+        Ok(read.map(|Json(body)| Self(body)))
+    }
+}
+
+fn refused(rejection: JsonRejection) -> Problem {
+    match rejection {
+        // A status of its own is for errors of the configuration.
+        JsonRejection::JsonDataError(_) => Problem::bad_request(&rejection.body_text()),
+        _ => Problem::new(rejection.status(), &rejection.body_text()),
+    }
+    .help("send JSON as GET /api/v1/openapi.json describes it, with Content-Type: application/json")
+}
+
+/// Sets the state of a destination.
+#[utoipa::path(post, path = "/api/v1/destinations/state", request_body = StateChange,
+    responses((status = 200, body = Done), ChangeProblems), security(("token" = [])))]
+pub(super) async fn state(
+    State(app): State<Arc<App>>,
+    Extension(asker): Extension<Asker>,
+    Body(asked): Body<StateChange>,
+) -> Outcome {
+    let place = place(asked.set, &asked.destination)?;
+    ask(&app, asker, Change::State(place, asked.state)).await
+}
+
+/// Sets the weight of a destination.
+#[utoipa::path(post, path = "/api/v1/destinations/weight", request_body = WeightChange,
+    responses((status = 200, body = Done), ChangeProblems), security(("token" = [])))]
+pub(super) async fn weight(
+    State(app): State<Arc<App>>,
+    Extension(asker): Extension<Asker>,
+    Body(asked): Body<WeightChange>,
+) -> Outcome {
+    let place = place(asked.set, &asked.destination)?;
+    let weight = text::weight(&asked.weight.to_string())?;
+    ask(&app, asker, Change::Weight(place, weight)).await
+}
+
+/// Adds a destination to a set, until it is removed or changes are forgotten.
+#[utoipa::path(post, path = "/api/v1/destinations/add", request_body = Addition,
+    responses((status = 200, body = Done), ChangeProblems), security(("token" = [])))]
+pub(super) async fn add(
+    State(app): State<Arc<App>>,
+    Extension(asker): Extension<Asker>,
+    Body(asked): Body<Addition>,
+) -> Outcome {
+    let destination = text::destination(&asked.destination)?;
+    ask(&app, asker, Change::Add(asked.set, destination)).await
+}
+
+/// Removes a destination.
+#[utoipa::path(post, path = "/api/v1/destinations/remove", request_body = Removal,
+    responses((status = 200, body = Done), ChangeProblems), security(("token" = [])))]
+pub(super) async fn remove(
+    State(app): State<Arc<App>>,
+    Extension(asker): Extension<Asker>,
+    Body(asked): Body<Removal>,
+) -> Outcome {
+    let place = place(asked.set, &asked.destination)?;
+    ask(&app, asker, Change::Remove(place)).await
+}
+
+/// Reads the configuration again, whole or not at all.
+#[utoipa::path(post, path = "/api/v1/reload", request_body = Option<ReloadRequest>,
+    responses((status = 200, body = Done), ChangeProblems), security(("token" = [])))]
+pub(super) async fn reload(
+    State(app): State<Arc<App>>,
+    Extension(asker): Extension<Asker>,
+    asked: Option<Body<ReloadRequest>>,
+) -> Outcome {
+    let ReloadRequest {
+        dry_run,
+        forget_changes,
+    } = asked.map(|Body(asked)| asked).unwrap_or_default();
+    let change = Change::Reload {
+        dry_run,
+        forget_changes,
+    };
+    ask(&app, asker, change).await
+}
+
+/// Has the log say more or less.
+#[utoipa::path(post, path = "/api/v1/log-level", request_body = LevelChange,
+    responses((status = 200, body = Done), ChangeProblems), security(("token" = [])))]
+pub(super) async fn log_level(
+    State(app): State<Arc<App>>,
+    Extension(asker): Extension<Asker>,
+    Body(asked): Body<LevelChange>,
+) -> Outcome {
+    ask(&app, asker, Change::LogLevel(asked.level)).await
+}
+
+/// Starts the binary again with the sockets it has.
+#[utoipa::path(post, path = "/api/v1/upgrade",
+    responses((status = 200, body = Done), ChangeProblems), security(("token" = [])))]
+pub(super) async fn upgrade(
+    State(app): State<Arc<App>>,
+    Extension(asker): Extension<Asker>,
+) -> Outcome {
+    ask(&app, asker, Change::Upgrade).await
+}
+
+fn place(set: Option<String>, destination: &str) -> Result<Place, Problem> {
+    let address = text::destination(destination)?.address;
+    Ok(Place { set, address })
+}
+
+async fn ask(app: &App, asker: Asker, change: Change) -> Outcome {
+    let unavailable = |said| Problem::new(StatusCode::SERVICE_UNAVAILABLE, said);
+    let (answer, answered) = oneshot::channel();
+    let order = Order::Change {
+        change,
+        by: asker.to_string(),
+        answer,
+    };
+    let stops = || unavailable("it stops, and takes no more changes");
+    app.orders.send(order).map_err(|_| stops())?;
+    match tokio::time::timeout(ANSWER, answered).await {
+        Ok(Ok(Ok(done))) => Ok(Json(done)),
+        Ok(Ok(Err(refusal))) => Err(refusal.into()),
+        Ok(Err(_)) => Err(stops()),
+        Err(_) => Err(unavailable(
+            "no answer within 30 s; the change may still be made: see the status",
+        )),
+    }
+}

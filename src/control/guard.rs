@@ -1,0 +1,151 @@
+//! Who asks, and whether they may.
+//!
+//! On the Unix socket the rights of its file decide. Over TCP everybody reads
+//! who gets there; a change needs the token.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::extract::{Request, State};
+use axum::http::header::{AUTHORIZATION, HOST, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use subtle::ConstantTimeEq;
+use tokio::net::unix::UCred;
+
+use super::App;
+use super::problem::Problem;
+
+/// How long a request may take, its body and the supervisor's answer included.
+const LIMIT: Duration = Duration::from_secs(40);
+
+/// Whose host a request may name as it likes: probes and scrapes are sent by
+/// names, and tell little.
+const OPEN: [&str; 3] = ["/livez", "/readyz", "/metrics"];
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asker {
+    /// Over the Unix socket, with what the kernel knows of them.
+    Local(Option<UCred>),
+    /// Over TCP.
+    Remote(SocketAddr),
+}
+
+/// For the log.
+impl fmt::Display for Asker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local(Some(who)) => {
+                write!(f, "uid {}", who.uid())?;
+                who.pid().map_or(Ok(()), |pid| write!(f, ", pid {pid}"))
+            }
+            Self::Local(None) => f.write_str("the admin socket"),
+            Self::Remote(address) => address.fmt(f),
+        }
+    }
+}
+
+/// Bounds each request in time, and refuses those that a web page in an
+/// operator's browser had sent here by a name of its own.
+pub(super) async fn bounded(
+    Extension(asker): Extension<Asker>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let by_name = matches!(asker, Asker::Remote(_))
+        && !OPEN.contains(&request.uri().path())
+        && !names_address(request.headers());
+    if by_name {
+        return Problem::new(
+            StatusCode::MISDIRECTED_REQUEST,
+            "Host is neither an address nor `localhost`",
+        )
+        .help("ask by the address, as in http://127.0.0.1:8060")
+        .into_response();
+    }
+    let answer = tokio::time::timeout(LIMIT, next.run(request)).await;
+    answer.unwrap_or_else(|_| {
+        Problem::new(StatusCode::REQUEST_TIMEOUT, "the request took too long").into_response()
+    })
+}
+
+fn names_address(headers: &HeaderMap) -> bool {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    host.is_some_and(|host| {
+        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        host.parse::<SocketAddr>().is_ok()
+            || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
+            || name.eq_ignore_ascii_case("localhost")
+    })
+}
+
+/// Lets a change pass to those who may make it.
+pub(super) async fn may_change(
+    State(app): State<Arc<App>>,
+    Extension(asker): Extension<Asker>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match asker {
+        Asker::Local(_) => next.run(request).await,
+        Asker::Remote(_) => match bears_token(&app, request.headers()) {
+            Ok(()) => next.run(request).await,
+            Err(refused) => refused,
+        },
+    }
+}
+
+fn bears_token(app: &App, headers: &HeaderMap) -> Result<(), Response> {
+    let Some(path) = &app.token_file else {
+        let problem = Problem::new(
+            StatusCode::FORBIDDEN,
+            "over TCP this instance is only read: it has no token file",
+        );
+        let help = "use the Unix socket, or set admin.token-file and upgrade";
+        return Err(problem.help(help).into_response());
+    };
+    // Read each time, so that it can be changed at any time.
+    let token = token(path).map_err(|error| {
+        let said = format!("token file {}: {error}", path.display());
+        Problem::new(StatusCode::FORBIDDEN, &said).into_response()
+    })?;
+    let given = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
+    let given = given.and_then(|given| {
+        let (scheme, given) = given.split_at_checked(b"Bearer ".len())?;
+        scheme.eq_ignore_ascii_case(b"Bearer ").then_some(given)
+    });
+    match given {
+        Some(given) if given.ct_eq(token.as_bytes()).into() => Ok(()),
+        given => {
+            let said = match given {
+                Some(_) => "this is not the token",
+                None => "a change over TCP needs the token",
+            };
+            let problem = Problem::new(StatusCode::UNAUTHORIZED, said)
+                .help("send `Authorization: Bearer TOKEN` with what admin.token-file holds");
+            Err(([(WWW_AUTHENTICATE, "Bearer")], problem).into_response())
+        }
+    }
+}
+
+/// What the file holds, without the white space around it.
+///
+/// # Errors
+/// As of reading; that it is empty.
+pub(super) fn token(path: &Path) -> io::Result<String> {
+    let text = std::fs::read_to_string(path)?;
+    match text.trim() {
+        "" => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "it is empty: put the token in it",
+        )),
+        token => Ok(token.to_owned()),
+    }
+}

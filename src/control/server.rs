@@ -1,0 +1,195 @@
+//! The control thread: accepts, bounds, and serves what [`api`] answers.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use axum::{Extension, Router};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::Runtime;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use super::guard::{self, Asker};
+use super::order::Order;
+use super::socket::{self, SocketFile};
+use super::view::View;
+use super::{App, api};
+use crate::config::Admin;
+
+/// Connections served at a time, by listener; further ones wait.
+const CONNECTIONS: usize = 64;
+
+/// How long a connection may take to send a whole head, or rest between two.
+const HEAD: Duration = Duration::from_secs(15);
+
+/// Longest head of a request, in octets.
+const HEAD_MAX: usize = 16 * 1024;
+
+/// How long to wait where a connection cannot be accepted: mostly the
+/// descriptors are used up.
+const BREATH: Duration = Duration::from_millis(100);
+
+/// The control thread; it ends when this is dropped, and so does its socket.
+#[derive(Debug)]
+pub struct Control {
+    file: Option<SocketFile>,
+    addresses: Vec<SocketAddr>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Serves the admin API where `admin` says, or systemd's runtime directory;
+/// `None`: neither does. Changes are asked for by `orders`.
+///
+/// # Errors
+/// What keeps it from listening, with what can be done about it.
+pub fn start(admin: &Admin, view: View, orders: Sender<Order>) -> io::Result<Option<Control>> {
+    let place = socket::place(admin);
+    if place.is_none() && admin.listen.is_empty() {
+        return Ok(None);
+    }
+    if let Some(path) = &admin.token_file {
+        let failed = |error| io::Error::other(format!("token file {}: {error}", path.display()));
+        guard::token(path).map_err(failed)?;
+    }
+    let app = App {
+        view,
+        orders,
+        token_file: admin.token_file.clone(),
+    };
+    let router = api::router(Arc::new(app));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    // Whatever registers with the runtime does so within it.
+    let entered = runtime.enter();
+    let (mut listeners, mut file) = (Vec::new(), None);
+    if let Some(path) = place {
+        let (listener, made) = socket::listen(&path)?;
+        listeners.push(Listener::Unix(UnixListener::from_std(listener)?));
+        file = Some(made);
+    }
+    let mut addresses = Vec::new();
+    for address in &admin.listen {
+        let listener = listen(*address)?;
+        addresses.push(listener.local_addr()?);
+        listeners.push(Listener::Tcp(listener));
+    }
+    for listener in listeners {
+        runtime.spawn(listener.serve(router.clone()));
+    }
+    drop(entered);
+    let (stop, stopped) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("control".to_owned());
+    let thread = thread.spawn(move || run(&runtime, stopped))?;
+    Ok(Some(Control {
+        file,
+        addresses,
+        stop: Some(stop),
+        thread: Some(thread),
+    }))
+}
+
+fn run(runtime: &Runtime, stopped: oneshot::Receiver<()>) {
+    // An error says the same: whoever could stop it has gone.
+    let _ = runtime.block_on(stopped);
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let bind = || {
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener)
+    };
+    bind().map_err(|error| {
+        io::Error::other(format!(
+            "cannot listen on http://{address}: {error}\n  help: give another address \
+             (--admin-listen); `ss -ltnp` shows who has this one"
+        ))
+    })
+}
+
+impl Control {
+    /// The TCP addresses that are bound.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+}
+
+/// Where it is to be found.
+impl fmt::Display for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let socket = self.file.iter();
+        let socket = socket.map(|file| format!("unix:{}", file.path().display()));
+        let addresses = self.addresses.iter();
+        let addresses = addresses.map(|address| format!("http://{address}"));
+        f.write_str(&socket.chain(addresses).collect::<Vec<_>>().join(", "))
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.file = None;
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+enum Listener {
+    Unix(UnixListener),
+    Tcp(TcpListener),
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+impl Listener {
+    async fn serve(self, router: Router) {
+        let room = Arc::new(Semaphore::new(CONNECTIONS));
+        while let Ok(place) = Arc::clone(&room).acquire_owned().await {
+            match self.accept().await {
+                Ok((stream, asker)) => {
+                    let router = router.clone().layer(Extension(asker));
+                    tokio::spawn(connection(stream, router, place));
+                }
+                Err(_) => tokio::time::sleep(BREATH).await,
+            }
+        }
+    }
+
+    async fn accept(&self) -> io::Result<(Box<dyn Stream>, Asker)> {
+        match self {
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                let asker = Asker::Local(stream.peer_cred().ok());
+                Ok((Box::new(stream), asker))
+            }
+            Self::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                Ok((Box::new(stream), Asker::Remote(address)))
+            }
+        }
+    }
+}
+
+async fn connection(stream: Box<dyn Stream>, router: Router, _place: OwnedSemaphorePermit) {
+    // A connection that breaks off has nobody to tell.
+    let _ = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_header_size(HEAD_MAX)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .await;
+}

@@ -1,0 +1,117 @@
+//! The Unix socket of the admin API: nobody but its owner and its group ever
+//! gets in.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Mode;
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::config::Admin;
+
+/// The longest path of a Unix socket, in octets (unix(7)).
+const PATH_MAX: usize = 107;
+
+/// Owner and group.
+const MODE: Mode = Mode::from_raw_mode(0o660);
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+/// The file of a socket of ours, which goes with it.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    inode: (u64, u64),
+}
+
+/// Where the socket is: as configured, or else in systemd's runtime directory.
+pub(super) fn place(admin: &Admin) -> Option<PathBuf> {
+    if let Some(path) = &admin.socket {
+        return Some(path.clone());
+    }
+    // systemd separates several directories by colons.
+    let list = std::env::var("RUNTIME_DIRECTORY").ok()?;
+    let first = list.split(':').next().filter(|first| !first.is_empty())?;
+    Some(Path::new(first).join("admin.sock"))
+}
+
+/// Listens at `path`, in the place of a socket that a dead process has left.
+///
+/// # Errors
+/// With what can be done about it.
+pub(super) fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+    let failed =
+        |said: String| io::Error::other(format!("admin socket {}: {said}", path.display()));
+    let octets = path.as_os_str().len();
+    if octets > PATH_MAX {
+        return Err(failed(format!(
+            "the path has {octets} octets, and a Unix socket's has {PATH_MAX} at most\n  help: give \
+             a shorter one"
+        )));
+    }
+    make_room(path).map_err(failed)?;
+    let bind = || {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        // Before it has a name, and once more after: a umask takes rights
+        // away, but never adds any.
+        rustix::fs::fchmod(&socket, MODE)?;
+        socket.bind(&SockAddr::unix(path)?)?;
+        let made = fs::symlink_metadata(path)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(MODE.as_raw_mode()))?;
+        socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        let file = SocketFile {
+            path: path.to_owned(),
+            inode: (made.dev(), made.ino()),
+        };
+        Ok((UnixListener::from(socket), file))
+    };
+    bind().map_err(|error: io::Error| {
+        failed(format!(
+            "{error}\n  help: its folder must exist and be writable"
+        ))
+    })
+}
+
+/// Removes what a dead process has left; says what else is there.
+fn make_room(path: &Path) -> Result<(), String> {
+    let Ok(there) = fs::symlink_metadata(path) else {
+        return Ok(());
+    };
+    if !there.file_type().is_socket() {
+        return Err(
+            "there is something else at this path\n  help: remove it, or give another path".into(),
+        );
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(|error| error.to_string())
+        }
+        Err(error) => Err(error.to_string()),
+        Ok(_) => Err(
+            "another process listens there\n  help: stop it, or give this instance another path \
+             (--admin)"
+                .into(),
+        ),
+    }
+}
+
+impl SocketFile {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Unless another process has put its own there.
+        let there = fs::symlink_metadata(&self.path);
+        if there.is_ok_and(|there| (there.dev(), there.ino()) == self.inode) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
