@@ -5,6 +5,7 @@
 
 mod capture;
 mod check;
+mod client;
 mod completions;
 mod demo;
 mod explain;
@@ -18,6 +19,7 @@ mod run;
 mod simulate;
 mod stateful;
 mod table;
+mod top;
 mod tunables;
 
 use std::io::{self, Write};
@@ -50,6 +52,7 @@ enum Command {
     Simulate(SimulateArgs),
     Replay(ReplayArgs),
     Demo(DemoArgs),
+    Top(top::TopArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }
@@ -63,6 +66,7 @@ pub fn main() -> ExitCode {
         Command::Simulate(args) => simulate::simulate(&args),
         Command::Replay(args) => replay::replay(&args),
         Command::Demo(args) => demo::demo(&args),
+        Command::Top(args) => top::top(&args),
         Command::Completions(args) => completions::completions(&args),
         Command::Man(args) => man::man(&args),
     };
