@@ -5,7 +5,6 @@
 
 mod capture;
 mod check;
-mod client;
 mod completions;
 mod demo;
 mod explain;

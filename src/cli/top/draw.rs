@@ -74,6 +74,7 @@ pub(super) fn plain(screen: &Screen, width: u16) -> Vec<String> {
 fn head(screen: &Screen, width: u16) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     if let Some(trouble) = &screen.trouble {
+        let trouble = trouble.lines().next().unwrap_or_default();
         let text = format!("not reachable: {trouble}; trying again");
         lines.push(Line::from(text.fg(Color::Red).bold()));
     }
@@ -350,7 +351,7 @@ mod tests {
 
     #[test]
     fn no_row_is_wider_than_its_terminal() {
-        for width in [80, 90, 100, 110, 120, 130, 145, 160] {
+        for width in [80, 90, 100, 110, 120, 135, 155, 160] {
             for row in plain(&screen(calls), width) {
                 let columns = row.chars().count();
                 assert!(columns <= usize::from(width), "{columns} of {width}: {row}");

@@ -19,11 +19,14 @@ use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use ratatui::crossterm::terminal;
 
-use super::client::{AdminArgs, Client};
+use super::client::{Admin, Client, ClientError};
 use crate::config::text;
 use crate::control::Status;
 use rates::Rates;
 use screen::Screen;
+
+/// Where the instance is asked unless that is said.
+const SOCKET: &str = "/run/viaduct/admin.sock";
 
 /// Columns where neither a terminal nor `COLUMNS` says how many there are.
 const WIDTH: u16 = 120;
@@ -34,8 +37,9 @@ const TICK: Duration = Duration::from_millis(100);
 /// Watch a running instance: calls, shares, responses, drops, workers.
 #[derive(Clone, Debug, Args)]
 pub(super) struct TopArgs {
-    #[command(flatten)]
-    admin: AdminArgs,
+    /// The instance: the path of its admin socket, or http://ADDR:PORT
+    #[arg(long, value_name = "PATH|URL", env = "VIADUCT_ADMIN", default_value = SOCKET)]
+    admin: Admin,
     /// Time between two looks, 100ms to 1h
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = text::interval)]
     interval: Duration,
@@ -48,21 +52,22 @@ pub(super) struct TopArgs {
 }
 
 pub(super) fn top(args: &TopArgs) -> io::Result<ExitCode> {
-    let client = Client::new(&args.admin)?;
+    // To read takes no token.
+    let client = Client::new(args.admin.clone(), None)?;
     match (args.json, args.once || !io::stdout().is_terminal()) {
         (true, _) => lines(&client, args)?,
         (false, true) => once(&client, args)?,
-        (false, false) => live(client, args.interval)?,
+        (false, false) => live(client, args)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn ask(client: &Client) -> io::Result<Status> {
+fn ask(client: &Client) -> Result<Status, ClientError> {
     client.get("/api/v1/status")
 }
 
 fn once(client: &Client, args: &TopArgs) -> io::Result<()> {
-    let mut screen = Screen::new(client.to_string());
+    let mut screen = Screen::new(args.admin.to_string());
     screen.take(Ok(ask(client)?));
     thread::sleep(args.interval);
     screen.take(Ok(ask(client)?));
@@ -82,7 +87,7 @@ fn lines(client: &Client, args: &TopArgs) -> io::Result<()> {
         thread::sleep(args.interval);
         let now = match ask(client) {
             Ok(now) => now,
-            Err(error) if args.once => return Err(error),
+            Err(error) if args.once => return Err(error.into()),
             Err(error) => {
                 writeln!(
                     io::stderr(),
@@ -100,14 +105,14 @@ fn lines(client: &Client, args: &TopArgs) -> io::Result<()> {
     }
 }
 
-fn live(client: Client, interval: Duration) -> io::Result<()> {
-    let mut screen = Screen::new(client.to_string());
+fn live(client: Client, args: &TopArgs) -> io::Result<()> {
+    let interval = args.interval;
+    let mut screen = Screen::new(args.admin.to_string());
     let (sender, answers) = mpsc::channel();
     // By a thread of its own, so that keys need not wait for an answer. It
     // ends with the process.
     thread::spawn(move || {
-        let answer = || ask(&client).map_err(|error| error.to_string());
-        while sender.send(answer()).is_ok() {
+        while sender.send(ask(&client)).is_ok() {
             thread::sleep(interval);
         }
     });
@@ -120,11 +125,11 @@ fn live(client: Client, interval: Duration) -> io::Result<()> {
 fn watch(
     terminal: &mut DefaultTerminal,
     screen: &mut Screen,
-    answers: &Receiver<Result<Status, String>>,
+    answers: &Receiver<Result<Status, ClientError>>,
 ) -> io::Result<()> {
     loop {
         for answer in answers.try_iter() {
-            screen.take(answer);
+            screen.take(answer.map_err(|error| error.to_string()));
         }
         terminal.draw(|frame| draw::draw(frame, screen))?;
         if !event::poll(TICK)? {
