@@ -5,7 +5,9 @@
 
 mod capture;
 mod check;
+mod client;
 mod completions;
+mod ctl;
 mod demo;
 mod explain;
 mod log;
@@ -26,6 +28,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub use client::Admin;
+pub use ctl::CtlArgs;
 pub use demo::DemoArgs;
 pub use explain::ExplainArgs;
 pub use operation::OperationFlags;
@@ -33,6 +37,7 @@ pub use replay::ReplayArgs;
 pub use run::RunArgs;
 pub use simulate::{Changes, SimulateArgs};
 pub use stateful::StatefulFlags;
+pub use top::TopArgs;
 pub use tunables::Tunables;
 
 /// A stateless SIP load balancer for UDP that hashes Call-ID.
@@ -51,6 +56,7 @@ enum Command {
     Simulate(SimulateArgs),
     Replay(ReplayArgs),
     Demo(DemoArgs),
+    Ctl(CtlArgs),
     Top(top::TopArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -65,6 +71,7 @@ pub fn main() -> ExitCode {
         Command::Simulate(args) => simulate::simulate(&args),
         Command::Replay(args) => replay::replay(&args),
         Command::Demo(args) => demo::demo(&args),
+        Command::Ctl(args) => ctl::ctl(&args),
         Command::Top(args) => top::top(&args),
         Command::Completions(args) => completions::completions(&args),
         Command::Man(args) => man::man(&args),

@@ -14,12 +14,17 @@ const EXCERPT: usize = 100;
 /// is set.
 pub(super) fn print(diagnostics: &[Diagnostic]) -> io::Result<()> {
     let stderr = io::stderr();
-    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let colour = stderr.is_terminal() && !refused;
+    let colour = in_colour(&stderr);
     let mut out = stderr.lock();
     diagnostics
         .iter()
         .try_for_each(|diagnostic| print_one(&mut out, diagnostic, colour))
+}
+
+/// Whether `out` is to be written in colour.
+pub(super) fn in_colour(out: &impl IsTerminal) -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    out.is_terminal() && !refused
 }
 
 /// The same without colour, as text.

@@ -19,14 +19,11 @@ use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use ratatui::crossterm::terminal;
 
-use super::client::{Admin, Client, ClientError};
+use super::client::{Admin, Client, ClientError, SOCKET};
 use crate::config::text;
 use crate::control::Status;
 use rates::Rates;
 use screen::Screen;
-
-/// Where the instance is asked unless that is said.
-const SOCKET: &str = "/run/viaduct/admin.sock";
 
 /// Columns where neither a terminal nor `COLUMNS` says how many there are.
 const WIDTH: u16 = 120;
@@ -36,7 +33,7 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// Watch a running instance: calls, shares, responses, drops, workers.
 #[derive(Clone, Debug, Args)]
-pub(super) struct TopArgs {
+pub struct TopArgs {
     /// The instance: the path of its admin socket, or http://ADDR:PORT
     #[arg(long, value_name = "PATH|URL", env = "VIADUCT_ADMIN", default_value = SOCKET)]
     admin: Admin,

@@ -1,0 +1,244 @@
+//! Asks the admin API of a running instance.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::runtime::Runtime;
+
+use crate::control::Problem;
+
+/// Where an instance is asked unless that is said.
+pub(super) const SOCKET: &str = "/run/viaduct/admin.sock";
+
+/// How long an answer may take; the instance itself gives up before.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Longest answer, in octets.
+const ANSWER_MAX: usize = 64 * 1024 * 1024;
+
+/// Where an instance is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admin {
+    /// Over its Unix socket.
+    Socket(PathBuf),
+    /// Over TCP, at this host and port.
+    Http(String),
+}
+
+impl FromStr for Admin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once("://") {
+            Some(("http", host)) => Ok(Self::Http(host.trim_end_matches('/').to_owned())),
+            Some((scheme, _)) => Err(format!("`{scheme}` is not spoken: give http://ADDR:PORT")),
+            None => Ok(Self::Socket(text.into())),
+        }
+    }
+}
+
+impl fmt::Display for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(path) => path.display().fmt(f),
+            Self::Http(host) => write!(f, "http://{host}"),
+        }
+    }
+}
+
+/// Why there is no answer, or not the one that was hoped for.
+#[derive(Debug)]
+pub(super) enum ClientError {
+    /// Nobody answers as the API does.
+    Unreachable(Admin, io::Error),
+    /// It says no.
+    Refused(Box<Problem>),
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (admin, error) = match self {
+            Self::Refused(problem) => return problem.fmt(f),
+            Self::Unreachable(admin, error) => (admin, error),
+        };
+        write!(f, "{admin}: {error}")?;
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => write!(
+                f,
+                "\n  help: is it running, and is its admin API there? its line `admin:` says \
+                 where; --admin PATH or http://ADDR:PORT asks elsewhere"
+            ),
+            io::ErrorKind::PermissionDenied => write!(
+                f,
+                "\n  help: its owner and its group may (`ls -l {admin}`): join the group, or use \
+                 sudo"
+            ),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for ClientError {}
+
+impl From<ClientError> for io::Error {
+    fn from(error: ClientError) -> Self {
+        Self::other(error)
+    }
+}
+
+/// One who asks an instance.
+pub(super) struct Client {
+    admin: Admin,
+    token: Option<String>,
+    runtime: Runtime,
+}
+
+/// What is asked.
+pub(super) struct Question<'a> {
+    pub(super) method: Method,
+    pub(super) path: &'a str,
+    /// The media type of the answer that is wanted.
+    pub(super) accept: &'a str,
+    /// What is sent, and its media type.
+    pub(super) body: Option<(&'a str, Vec<u8>)>,
+}
+
+impl Client {
+    /// `token_file` holds the token for changes over TCP.
+    pub(super) fn new(admin: Admin, token_file: Option<&Path>) -> io::Result<Self> {
+        let token = token_file.map(|path| {
+            let read = std::fs::read_to_string(path);
+            let read = read.map(|text| text.trim().to_owned());
+            read.map_err(|error| io::Error::other(format!("{}: {error}", path.display())))
+        });
+        Ok(Self {
+            admin,
+            token: token.transpose()?,
+            runtime: tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?,
+        })
+    }
+
+    /// Reads.
+    pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        let answer = self.ask(&Question {
+            method: Method::GET,
+            path,
+            accept: "application/json",
+            body: None,
+        })?;
+        self.parse(&answer)
+    }
+
+    /// Changes; the answer as it came.
+    pub(super) fn post(&self, path: &str, body: &impl Serialize) -> Result<Vec<u8>, ClientError> {
+        let body = serde_json::to_vec(body).map_err(|error| self.unreachable(error.into()))?;
+        self.ask(&Question {
+            method: Method::POST,
+            path,
+            accept: "application/json",
+            body: Some(("application/json", body)),
+        })
+    }
+
+    /// An answer of JSON.
+    pub(super) fn parse<T: DeserializeOwned>(&self, answer: &[u8]) -> Result<T, ClientError> {
+        serde_json::from_slice(answer).map_err(|error| self.unreachable(error.into()))
+    }
+
+    /// Asks, and waits for the answer.
+    pub(super) fn ask(&self, question: &Question<'_>) -> Result<Vec<u8>, ClientError> {
+        let answer = self.runtime.block_on(async {
+            let answer = tokio::time::timeout(PATIENCE, self.converse(question)).await;
+            answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        });
+        let (good, body) = answer.map_err(|error| self.unreachable(error))?;
+        match good {
+            true => Ok(body),
+            false => Err(ClientError::Refused(self.parse(&body)?)),
+        }
+    }
+
+    fn unreachable(&self, error: io::Error) -> ClientError {
+        ClientError::Unreachable(self.admin.clone(), error)
+    }
+
+    async fn converse(&self, question: &Question<'_>) -> io::Result<(bool, Vec<u8>)> {
+        match &self.admin {
+            Admin::Socket(path) => {
+                let stream = UnixStream::connect(path).await?;
+                self.exchange(stream, "localhost", question).await
+            }
+            Admin::Http(host) => {
+                let stream = TcpStream::connect(host).await?;
+                // By its address, for that is what it answers to.
+                let host = stream.peer_addr()?.to_string();
+                self.exchange(stream, &host, question).await
+            }
+        }
+    }
+
+    async fn exchange(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        host: &str,
+        question: &Question<'_>,
+    ) -> io::Result<(bool, Vec<u8>)> {
+        let request = self.request(host, question).map_err(io::Error::other)?;
+        let handshake = http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.map_err(io::Error::other)?;
+        let answer = async {
+            let response = sender.send_request(request).await;
+            let response = response.map_err(io::Error::other)?;
+            let good = response.status().is_success();
+            let body = Limited::new(response.into_body(), ANSWER_MAX)
+                .collect()
+                .await;
+            Ok((good, body.map_err(io::Error::other)?.to_bytes().to_vec()))
+        };
+        tokio::pin!(answer);
+        // The answer comes while the connection is driven, and both may end.
+        tokio::select! {
+            biased;
+            answer = &mut answer => answer,
+            _ = connection => answer.await,
+        }
+    }
+
+    fn request(
+        &self,
+        host: &str,
+        question: &Question<'_>,
+    ) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
+        let mut request = Request::builder()
+            .method(question.method.clone())
+            .uri(question.path)
+            .header(HOST, host)
+            .header(ACCEPT, question.accept);
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let body = match &question.body {
+            Some((media_type, body)) => {
+                request = request.header(CONTENT_TYPE, *media_type);
+                body.clone()
+            }
+            None => Vec::new(),
+        };
+        request.body(Full::from(body))
+    }
+}

@@ -1,0 +1,74 @@
+//! Waiting until a destination has nothing more to do, as far as can be told.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::list::age;
+use super::{Ctl, CtlError, PlaceArgs, is_watched};
+use crate::config::text;
+use crate::control::Status;
+
+/// How often it looks.
+const LOOK: Duration = Duration::from_secs(1);
+
+impl Ctl {
+    /// Waits until no request within a dialog has passed between us and a
+    /// destination for `quiet`, counted from now at the earliest: calls that
+    /// are being set up have had none yet.
+    pub(super) fn wait_for_quiet(
+        &self,
+        place: &PlaceArgs,
+        quiet: Duration,
+    ) -> Result<(), CtlError> {
+        let address = text::destination(&place.destination);
+        let address = address.map_err(io::Error::other)?.address;
+        let began = Instant::now();
+        let mut err = io::stderr().lock();
+        loop {
+            let status: Status = self.client.get("/api/v1/status")?;
+            let last = last_in_dialog(&status, place.set.as_deref(), address)?;
+            let since = last.map_or(began.elapsed(), Duration::from_secs);
+            if since.min(began.elapsed()) >= quiet {
+                break;
+            }
+            if is_watched() {
+                let (last, quiet) = (age(last), age(Some(quiet.as_secs())));
+                write!(
+                    err,
+                    "\r{address}: last request within a dialog {last} ago, waiting for {quiet}  "
+                )?;
+                err.flush()?;
+            }
+            thread::sleep(LOOK.min(quiet));
+        }
+        if is_watched() {
+            writeln!(err)?;
+        }
+        if !self.json {
+            let quiet = text::time_name(quiet);
+            writeln!(
+                io::stdout(),
+                "{address}: no request within a dialog for {quiet}; a call may go on without one"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Seconds since the last request within a dialog, the latest of all sets.
+fn last_in_dialog(
+    status: &Status,
+    set: Option<&str>,
+    address: SocketAddr,
+) -> io::Result<Option<u64>> {
+    let sets = status.sets.iter();
+    let sets = sets.filter(|each| set.is_none_or(|name| name == each.name));
+    let all = sets.flat_map(|set| &set.destinations);
+    let mut all = all.filter(|each| each.address == address).peekable();
+    if all.peek().is_none() {
+        return Err(io::Error::other(format!("{address} is there no more")));
+    }
+    Ok(all.filter_map(|each| each.last_in_dialog_seconds).min())
+}

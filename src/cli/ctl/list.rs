@@ -1,0 +1,136 @@
+//! Sets and destinations as a table.
+
+use std::io::{self, Write};
+
+use clap::builder::styling::{AnsiColor, Style};
+
+use crate::cli::table::Table;
+use crate::config::State;
+use crate::config::text::state_name;
+use crate::control::Status;
+use crate::control::status::{DestinationStatus, HealthStatus, SetStatus};
+
+/// Columns that are flush right.
+const RIGHT: [bool; 9] = [false, false, false, false, true, true, true, true, true];
+
+pub(super) fn write(out: &mut dyn Write, status: &Status, colour: bool) -> io::Result<()> {
+    let Status {
+        generation,
+        table_id,
+        ..
+    } = status;
+    let ready = if status.ready { "ready" } else { "not ready" };
+    writeln!(
+        out,
+        "viaduct {}, {ready}, generation {generation}, table {table_id}",
+        status.version
+    )?;
+    for set in &status.sets {
+        writeln!(out)?;
+        write_set(out, set, colour)?;
+    }
+    Ok(())
+}
+
+fn write_set(out: &mut dyn Write, set: &SetStatus, colour: bool) -> io::Result<()> {
+    let SetStatus {
+        name,
+        policy,
+        hash_key,
+        ..
+    } = set;
+    writeln!(out, "set {name}: policy {policy}, hash key {hash_key}")?;
+    if set.open {
+        let alarm = style(AnsiColor::Red.on_default().bold(), colour);
+        writeln!(
+            out,
+            "  {alarm}all are down: new work goes to them all the same (when-all-down = forward)\
+             {alarm:#}"
+        )?;
+    }
+    let mut table = Table::new(&RIGHT);
+    table.row([
+        &"destination",
+        &"state",
+        &"",
+        &"health",
+        &"weight",
+        &"share",
+        &"requests",
+        &"seen",
+        &"in dialog",
+    ]);
+    for each in &set.destinations {
+        let health = match (each.health, each.round_trip_ms) {
+            (HealthStatus::Up, Some(trip)) => format!("up, {trip:.1} ms"),
+            (HealthStatus::Up, None) => "up".to_owned(),
+            (HealthStatus::Warming, _) => "warming".to_owned(),
+            (HealthStatus::Down, _) => "down".to_owned(),
+        };
+        let (weight, share) = (weight(set, each), share(set, each));
+        table.styled_row(
+            style(of(each), colour),
+            [
+                &each.address,
+                &state_name(each.state),
+                &each.letters,
+                &health,
+                &format!("{} ({weight:.0} %)", each.weight),
+                &format!("{share:.0} %"),
+                &each.requests,
+                &age(each.last_seen_seconds),
+                &age(each.last_in_dialog_seconds),
+            ],
+        );
+    }
+    table.write(out)?;
+    for each in &set.destinations {
+        if let (HealthStatus::Down, Some(cause)) = (each.health, &each.cause) {
+            writeln!(out, "  {}: {cause}", each.address)?;
+        }
+    }
+    Ok(())
+}
+
+fn style(style: Style, colour: bool) -> Style {
+    if colour { style } else { Style::new() }
+}
+
+fn of(destination: &DestinationStatus) -> Style {
+    match (destination.state, destination.health) {
+        (State::Disabled, _) => Style::new().dimmed(),
+        (_, HealthStatus::Down) => AnsiColor::Red.on_default(),
+        (State::Draining, _) | (_, HealthStatus::Warming) => AnsiColor::Yellow.on_default(),
+        (State::Active, HealthStatus::Up) => AnsiColor::Green.on_default(),
+    }
+}
+
+/// Its part of the weights of its priority, in percent.
+fn weight(set: &SetStatus, destination: &DestinationStatus) -> f64 {
+    let all = set.destinations.iter();
+    let same = all.filter(|each| each.priority == destination.priority);
+    let sum: f64 = same.map(|each| f64::from(each.weight)).sum();
+    100.0 * f64::from(destination.weight) / sum
+}
+
+/// Its part of new work now, in percent: 0 where its priority is not in turn.
+fn share(set: &SetStatus, destination: &DestinationStatus) -> f64 {
+    let takers = || set.destinations.iter().filter(|each| each.share > 0.0);
+    match takers().map(|each| each.priority).max() {
+        Some(turn) if turn == destination.priority => {
+            let same = takers().filter(|each| each.priority == turn);
+            100.0 * destination.share / same.map(|each| each.share).sum::<f64>()
+        }
+        _ => 0.0,
+    }
+}
+
+/// A time as people say it; `-`: never.
+pub(super) fn age(seconds: Option<u64>) -> String {
+    match seconds {
+        None => "-".to_owned(),
+        Some(seconds @ 0..120) => format!("{seconds} s"),
+        Some(seconds @ 120..7200) => format!("{} min", seconds / 60),
+        Some(seconds) => format!("{} h", seconds / 3600),
+    }
+}

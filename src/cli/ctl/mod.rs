@@ -1,0 +1,344 @@
+//! `viaduct ctl`: asks a running instance, and changes it.
+
+mod drain;
+mod list;
+
+use std::io::{self, IsTerminal, Read, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Subcommand};
+use hyper::Method;
+use serde::Serialize;
+use serde_json::json;
+
+use super::client::{Admin, Client, ClientError, Question, SOCKET};
+use super::report;
+use super::table::Table;
+use crate::config::{LogLevel, State, text};
+use crate::control::{
+    Addition, Done, LevelChange, ReloadRequest, Removal, StateChange, Status, WeightChange,
+};
+
+/// Ask a running instance, and change it without a restart.
+#[derive(Clone, Debug, Args)]
+pub struct CtlArgs {
+    /// The instance: the path of its admin socket, or http://ADDR:PORT
+    #[arg(long, global = true, value_name = "PATH|URL", env = "VIADUCT_ADMIN", default_value = SOCKET)]
+    admin: Admin,
+    /// File with the token for changes over TCP
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "VIADUCT_ADMIN_TOKEN_FILE"
+    )]
+    token_file: Option<PathBuf>,
+    /// Print JSON instead of text: the answers of the API
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Command {
+    /// Sets and destinations: state, health, weight, share, requests
+    List,
+    /// Set the administrative state of a destination
+    State {
+        #[command(flatten)]
+        place: PlaceArgs,
+        /// active takes work; draining takes no new calls; disabled takes none at all
+        #[arg(value_name = "STATE", value_parser = states())]
+        state: State,
+    },
+    /// Set the weight of a destination
+    Weight {
+        #[command(flatten)]
+        place: PlaceArgs,
+        /// 1 to 1000000
+        #[arg(value_parser = text::weight)]
+        weight: u32,
+    },
+    /// Add a destination to a set, until it is removed or changes are forgotten
+    Add {
+        /// The name of the set
+        set: String,
+        /// As in --to: "sip:host:port;weight=2;priority=1"
+        destination: String,
+    },
+    /// Remove a destination
+    Remove(PlaceArgs),
+    /// Take no new calls to a destination, so that it can be stopped
+    Drain {
+        #[command(flatten)]
+        place: PlaceArgs,
+        /// Wait until no request within a dialog has gone to it or come from it for so long; a call without session timers (RFC 4028) may be silent for longer, and is not noticed
+        #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "15m", value_parser = text::time)]
+        wait: Option<Duration>,
+    },
+    /// Read the configuration again, whole or not at all
+    Reload {
+        /// Only tell what it would do
+        #[arg(long)]
+        dry_run: bool,
+        /// Forget what operators have changed: the file alone counts
+        #[arg(long)]
+        forget_changes: bool,
+    },
+    /// All counters
+    Stats,
+    /// Where a message would go now, and why
+    Explain(ExplainArgs),
+    /// Set the least important lines that are logged
+    LogLevel {
+        #[arg(value_name = "LEVEL", value_parser = levels())]
+        level: LogLevel,
+    },
+    /// Start the binary again with the sockets it has; no datagram is lost
+    Upgrade,
+}
+
+/// A destination.
+#[derive(Clone, Debug, Args)]
+#[group(skip)]
+struct PlaceArgs {
+    /// Its address, with port 5060 unless given
+    destination: String,
+    /// The set that is meant [default: every set that has it]
+    #[arg(long, value_name = "NAME")]
+    set: Option<String>,
+}
+
+/// What is explained.
+#[derive(Clone, Debug, Args)]
+#[group(skip)]
+struct ExplainArgs {
+    /// A SIP message as it would arrive in one datagram; `-` for stdin
+    #[arg(long, value_name = "FILE", conflicts_with = "call_id")]
+    message: Option<PathBuf>,
+    /// A plain INVITE with this Call-ID
+    #[arg(long, value_name = "ID", required_unless_present = "message")]
+    call_id: Option<String>,
+    /// Where the message comes from, with port 5060 unless given [default: 192.0.2.1, or 2001:db8::1 for a listener of IPv6]
+    #[arg(long, value_name = "ADDR", value_parser = text::address)]
+    from: Option<SocketAddr>,
+    /// The listener that it comes in on [default: the first of the family of --from]
+    #[arg(long, value_name = "NAME")]
+    listener: Option<String>,
+}
+
+fn states() -> impl TypedValueParser<Value = State> {
+    PossibleValuesParser::new(["active", "draining", "disabled"]).try_map(|name| text::state(&name))
+}
+
+fn levels() -> impl TypedValueParser<Value = LogLevel> {
+    PossibleValuesParser::new(text::log_level_names()).try_map(|name| text::log_level(&name))
+}
+
+pub(super) fn ctl(args: &CtlArgs) -> io::Result<ExitCode> {
+    let client = Client::new(args.admin.clone(), args.token_file.as_deref())?;
+    let ctl = Ctl {
+        client,
+        json: args.json,
+    };
+    match ctl.run(&args.command) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        // For a program, in the form that it asked for.
+        Err(CtlError::Client(ClientError::Refused(problem))) if args.json => {
+            writeln!(io::stdout(), "{:#}", json!(problem))?;
+            Ok(ExitCode::FAILURE)
+        }
+        Err(CtlError::Client(error)) => Err(error.into()),
+        Err(CtlError::Io(error)) => Err(error),
+    }
+}
+
+/// What keeps a command from its end.
+enum CtlError {
+    Client(ClientError),
+    Io(io::Error),
+}
+
+impl From<ClientError> for CtlError {
+    fn from(error: ClientError) -> Self {
+        Self::Client(error)
+    }
+}
+
+impl From<io::Error> for CtlError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+struct Ctl {
+    client: Client,
+    json: bool,
+}
+
+impl Ctl {
+    fn run(&self, command: &Command) -> Result<(), CtlError> {
+        match command {
+            Command::List => self.list(),
+            Command::State { place, state } => self.set_state(place, *state),
+            Command::Weight { place, weight } => self.change(
+                "/api/v1/destinations/weight",
+                &WeightChange {
+                    set: place.set.clone(),
+                    destination: place.destination.clone(),
+                    weight: *weight,
+                },
+            ),
+            Command::Add { set, destination } => self.change(
+                "/api/v1/destinations/add",
+                &Addition {
+                    set: set.clone(),
+                    destination: destination.clone(),
+                },
+            ),
+            Command::Remove(place) => self.change(
+                "/api/v1/destinations/remove",
+                &Removal {
+                    set: place.set.clone(),
+                    destination: place.destination.clone(),
+                },
+            ),
+            Command::Drain { place, wait } => {
+                self.set_state(place, State::Draining)?;
+                match wait {
+                    Some(quiet) => self.wait_for_quiet(place, *quiet),
+                    None => Ok(()),
+                }
+            }
+            Command::Reload {
+                dry_run,
+                forget_changes,
+            } => self.change(
+                "/api/v1/reload",
+                &ReloadRequest {
+                    dry_run: *dry_run,
+                    forget_changes: *forget_changes,
+                },
+            ),
+            Command::Stats => self.stats(),
+            Command::Explain(args) => self.explain(args),
+            Command::LogLevel { level } => {
+                self.change("/api/v1/log-level", &LevelChange { level: *level })
+            }
+            Command::Upgrade => self.change("/api/v1/upgrade", &json!({})),
+        }
+    }
+
+    fn set_state(&self, place: &PlaceArgs, state: State) -> Result<(), CtlError> {
+        let change = StateChange {
+            set: place.set.clone(),
+            destination: place.destination.clone(),
+            state,
+        };
+        self.change("/api/v1/destinations/state", &change)
+    }
+
+    /// Asks for a change, and tells what has come of it.
+    fn change(&self, path: &str, change: &impl Serialize) -> Result<(), CtlError> {
+        let answer = self.client.post(path, change)?;
+        let mut out = io::stdout().lock();
+        if self.json {
+            return Ok(writeln!(out, "{}", String::from_utf8_lossy(&answer))?);
+        }
+        let done: Done = self.client.parse(&answer)?;
+        writeln!(out, "{}", done.said)?;
+        // Of one destination, the words above say it.
+        if done.differences.len() > 1 {
+            for difference in &done.differences {
+                writeln!(out, "  {difference}")?;
+            }
+        }
+        for moved in done.moved.iter().filter(|moved| moved.share > 0.0) {
+            let percent = moved.share * 100.0;
+            writeln!(
+                out,
+                "  set {}: {percent:.1} % of new calls go elsewhere than before",
+                moved.set
+            )?;
+        }
+        Ok(report::print(&done.warnings)?)
+    }
+
+    fn list(&self) -> Result<(), CtlError> {
+        if self.json {
+            return self.print_json("/api/v1/sets");
+        }
+        let status: Status = self.client.get("/api/v1/status")?;
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        list::write(&mut out, &status, report::in_colour(&io::stdout()))?;
+        Ok(out.flush()?)
+    }
+
+    fn stats(&self) -> Result<(), CtlError> {
+        if self.json {
+            return self.print_json("/api/v1/status");
+        }
+        let status: Status = self.client.get("/api/v1/status")?;
+        let mut table = Table::new(&[false, true]);
+        for (name, value) in status.totals.lines() {
+            table.row([&name, &value]);
+        }
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        table.write(&mut out)?;
+        Ok(out.flush()?)
+    }
+
+    fn print_json(&self, path: &str) -> Result<(), CtlError> {
+        let answer: serde_json::Value = self.client.get(path)?;
+        Ok(writeln!(io::stdout(), "{answer:#}")?)
+    }
+
+    fn explain(&self, args: &ExplainArgs) -> Result<(), CtlError> {
+        let body = match &args.message {
+            Some(path) => Some(("application/octet-stream", message(path)?)),
+            None => None,
+        };
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        let given = [
+            ("call_id", args.call_id.clone()),
+            ("from", args.from.map(|from| from.to_string())),
+            ("listener", args.listener.clone()),
+        ];
+        for (name, value) in given {
+            query.extend_pairs(value.map(|value| (name, value)));
+        }
+        let answer = self.client.ask(&Question {
+            method: match body {
+                Some(_) => Method::POST,
+                None => Method::GET,
+            },
+            path: &format!("/api/v1/explain?{}", query.finish()),
+            accept: match self.json {
+                true => "application/json",
+                false => "text/plain",
+            },
+            body,
+        })?;
+        Ok(io::stdout().write_all(&answer)?)
+    }
+}
+
+fn message(path: &Path) -> io::Result<Vec<u8>> {
+    if path != Path::new("-") {
+        return std::fs::read(path)
+            .map_err(|error| io::Error::other(format!("{}: {error}", path.display())));
+    }
+    let mut message = Vec::new();
+    io::stdin().read_to_end(&mut message)?;
+    Ok(message)
+}
+
+/// Whether somebody watches the progress of something.
+fn is_watched() -> bool {
+    io::stderr().is_terminal()
+}
