@@ -8,6 +8,7 @@ mod api;
 pub mod explain;
 mod guard;
 mod order;
+mod page;
 mod problem;
 mod server;
 mod socket;

@@ -21,6 +21,7 @@ pub use change::{Addition, LevelChange, ReloadRequest, Removal, StateChange, Wei
 
 use super::App;
 use super::guard;
+use super::page;
 use super::problem::{PROBLEM_JSON, Problem};
 
 /// Longest body of a request, in octets: as long as a datagram.
@@ -30,8 +31,9 @@ const BODY_MAX: usize = 64 * 1024;
 type Path = (&'static str, MethodRouter<Arc<App>>);
 
 /// What everybody may ask.
-fn reads() -> [Path; 10] {
+fn reads() -> [Path; 11] {
     [
+        ("/", get(page::page)),
         ("/livez", get(read::livez)),
         ("/readyz", get(read::readyz)),
         ("/api/v1/version", get(read::version)),
