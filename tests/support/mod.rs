@@ -9,6 +9,7 @@
 // The harness shows what a child said when a test fails.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod admin;
 pub mod capture;
 pub mod dialog;
 pub mod dns;

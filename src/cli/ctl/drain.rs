@@ -34,10 +34,14 @@ impl Ctl {
                 break;
             }
             if is_watched() {
-                let (last, quiet) = (age(last), age(Some(quiet.as_secs())));
+                let last = match last {
+                    Some(_) => format!("{} ago", age(last)),
+                    None => "never".to_owned(),
+                };
+                let quiet = text::time_name(quiet);
                 write!(
                     err,
-                    "\r{address}: last request within a dialog {last} ago, waiting for {quiet}  "
+                    "\r{address}: last request within a dialog: {last}; until {quiet} ago  "
                 )?;
                 err.flush()?;
             }
