@@ -19,7 +19,7 @@ use sd_notify::NotifyState;
 use signal_hook::consts::SIGPIPE;
 use tracing::{error, info};
 
-use super::inheritance::{FORMAT, Inheritance, Inherited, VARIABLE};
+use super::inheritance::{FORMAT, Inheritance, Inherited, VARIABLE, now};
 use super::run::{Failure, Supervisor, notify, say_counters};
 use super::signals::Ear;
 use super::{Instance, StartError, load};
@@ -278,12 +278,13 @@ impl Instance {
     /// Stops the workers and has `successor` executed with their sockets. Where
     /// that fails it goes on, and says why.
     fn give_way(&mut self, successor: &Successor) -> Result<io::Error, Failure> {
+        let stopped = now();
         let sockets = self.pause()?;
         if let Some(ledger) = &self.ledger {
             ledger.flush(LEDGER);
         }
         say_counters(&self.totals());
-        let inheritance = self.inheritance(sockets);
+        let inheritance = self.inheritance(sockets, stopped);
         let error = successor.execute(&inheritance);
         let mut sockets: Vec<_> = self.counters.iter().map(|_| Vec::new()).collect();
         for each in inheritance.sockets {
@@ -294,7 +295,7 @@ impl Instance {
     }
 
     /// What the next program inherits.
-    fn inheritance(&self, sockets: Vec<Vec<Socket>>) -> Inheritance {
+    fn inheritance(&self, sockets: Vec<Vec<Socket>>, stopped: Duration) -> Inheritance {
         let listeners = self.asked.listeners.iter().zip(&self.config.listeners);
         let listeners: Vec<_> = listeners.map(|(a, b)| (a.address, b.address)).collect();
         let mut inherited = Vec::new();
@@ -310,6 +311,7 @@ impl Instance {
         }
         Inheritance {
             upgrades: self.upgrades + 1,
+            stopped,
             secret: self.unkept_secret.clone(),
             overlay: self.overlay.clone(),
             sockets: inherited,
