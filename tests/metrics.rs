@@ -14,17 +14,18 @@ mod fixture;
 #[path = "support/monitoring.rs"]
 mod monitoring;
 mod support;
-use monitoring::{dashboard, queries};
+use monitoring::{dashboard, probed, queries};
 use support::exposition::Exposition;
 use support::repository;
 use viaduct::config::{Config, Health, State};
 use viaduct::control::Facts;
-use viaduct::control::metrics::{self, Input, Probes};
+use viaduct::control::metrics::{self, Input};
 use viaduct::health::Prober;
+use viaduct::mirror;
 use viaduct::proxy::{Proxy, Reason, Status};
 use viaduct::sip::Method;
 use viaduct::supervisor::Instance;
-use viaduct::worker::{Distribution, Totals};
+use viaduct::worker::Totals;
 
 fn config(destinations: &[SocketAddr]) -> Config {
     let mut config = fixture::config();
@@ -40,23 +41,13 @@ fn config(destinations: &[SocketAddr]) -> Config {
 
 /// What a scrape of these gives, one destination of which is probed.
 fn scrape(totals: &Totals, config: &Config) -> String {
-    let probed = config.sets[0].destinations[0].address;
+    let address = config.sets[0].destinations[0].address;
     let mut facts = Facts::of(config, &Proxy::new(config, fixture::secret()));
     (facts.generation, facts.table_id) = (7, u64::MAX);
     metrics::text(&Input {
         totals,
         facts: &facts,
-        probes: &[Probes {
-            set: "farm".to_owned(),
-            address: probed,
-            answered: 3,
-            failed: 1,
-            round_trips: Distribution {
-                bounds: vec![0.001, 0.1],
-                counts: vec![2, 1, 0],
-                sum: 0.0125,
-            },
-        }],
+        probes: &[probed("farm", address)],
         reload_taken: false,
         reloaded: SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000),
         ready: true,
@@ -74,11 +65,12 @@ fn fresh() -> String {
     let config = config(&[fixture::destination(0), fixture::destination(1)]);
     let instance = Instance::start(config.clone(), fixture::secret()).expect("an instance");
     let mut totals = instance.totals();
-    totals.mirror = Some(viaduct::mirror::Counts {
+    totals.mirror = Some(mirror::Counts {
         sent: 5,
         dropped: 2,
         failed: 1,
     });
+    // While its workers run: the process is measured too.
     let text = scrape(&totals, &config);
     instance.stop().expect("a clean end");
     text
@@ -179,17 +171,17 @@ fn facts_are_told_as_they_are() {
     ] {
         assert_eq!(found.value(sample), value, "{sample}");
     }
-    let probed = |name: &str, more: &str| {
+    let of = |name: &str, more: &str| {
         let address = fixture::destination(0);
         found.value(&format!(
             "viaduct_destination_{name}{{set=\"farm\",destination=\"{address}\"{more}}}"
         ))
     };
-    assert_eq!(probed("probes_total", ",outcome=\"answered\""), 3.0);
-    assert_eq!(probed("probes_total", ",outcome=\"failed\""), 1.0);
-    assert_eq!(probed("probe_seconds_bucket", ",le=\"0.001\""), 2.0);
-    assert_eq!(probed("probe_seconds_bucket", ",le=\"0.1\""), 3.0);
-    assert_eq!(probed("probe_seconds_sum", ""), 0.0125);
+    assert_eq!(of("probes_total", ",outcome=\"answered\""), 3.0);
+    assert_eq!(of("probes_total", ",outcome=\"failed\""), 1.0);
+    assert_eq!(of("probe_seconds_bucket", ",le=\"0.001\""), 2.0);
+    assert_eq!(of("probe_seconds_bucket", ",le=\"0.1\""), 3.0);
+    assert_eq!(of("probe_seconds_sum", ""), 0.0125);
     assert!(found.value("process_resident_memory_bytes") > 1e6);
     assert!(found.value("process_open_fds") > 2.0);
     assert!(found.value("process_max_fds") >= found.value("process_open_fds"));

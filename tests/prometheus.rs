@@ -3,23 +3,21 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-#[path = "support/fixture.rs"]
-mod fixture;
 #[path = "support/monitoring.rs"]
 mod monitoring;
 mod support;
+use support::dialog::{Peer, Request};
+use support::net::V4;
 use support::process::Process;
 use support::repository;
-use viaduct::control::View;
-use viaduct::control::metrics::{self, Input, Probes};
-use viaduct::supervisor::Instance;
-use viaduct::worker::Distribution;
+use support::servers::Server;
+use support::viaduct::Viaduct;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -93,99 +91,25 @@ fn get(address: SocketAddr, path: &str) -> String {
     body.to_owned()
 }
 
-/// Serves what `text` gives, one scrape after the other, as long as the test
-/// runs.
-fn serve(text: impl Fn() -> String + Send + 'static) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
-    let address = listener.local_addr().expect("an address");
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.expect("a connection");
-            let mut request = [0; 4096];
-            let _ = stream.read(&mut request);
-            let text = text();
-            let head = format!(
-                "HTTP/1.1 200 OK\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-                metrics::CONTENT_TYPE,
-                text.len()
-            );
-            let _ = stream.write_all((head + &text).as_bytes());
-        }
-    });
-    address
-}
-
-fn scrape(view: &View) -> String {
-    let facts = view.facts.load();
-    let set = &facts.config.sets[0];
-    let probes = set.destinations.iter().map(|each| Probes {
-        set: set.name.clone(),
-        address: each.address,
-        answered: 9,
-        failed: 1,
-        round_trips: Distribution {
-            bounds: vec![0.001, 0.1],
-            counts: vec![8, 1, 0],
-            sum: 0.0125,
-        },
-    });
-    metrics::text(&Input {
-        totals: &view.totals(),
-        facts: &facts,
-        probes: &probes.collect::<Vec<_>>(),
-        reload_taken: true,
-        reloaded: view.started,
-        ready: true,
-        started: view.started,
-    })
-}
-
-/// A phone and a server at the two ends of Viaduct.
-struct Ends {
-    phone: UdpSocket,
-    server: UdpSocket,
-}
-
-impl Ends {
-    fn new() -> Self {
-        let socket = || {
-            let socket = UdpSocket::bind("127.0.0.1:0").expect("a loopback socket");
-            socket.set_read_timeout(Some(PATIENCE)).expect("a limit");
-            socket
-        };
-        Self {
-            phone: socket(),
-            server: socket(),
-        }
-    }
-
-    /// Sends a request of this number, and has it answered.
-    #[track_caller]
-    fn call(&self, balancer: SocketAddr, number: usize) {
-        let request = String::from_utf8(fixture::invite()).expect("text");
-        let request = request.replace("Call-ID: ", &format!("Call-ID: {number}-"));
-        let mut buffer = [0; 4096];
-        self.phone
-            .send_to(request.as_bytes(), balancer)
-            .expect("sent");
-        let length = self.server.recv(&mut buffer).expect("a request");
-        let response = fixture::answer(&buffer[..length], "SIP/2.0 200 OK");
-        self.server.send_to(&response, balancer).expect("sent");
-        self.phone.recv(&mut buffer).expect("a response");
-    }
-}
-
 #[test]
 fn prometheus_scrapes_it_and_the_dashboard_shows_something_everywhere() {
-    let ends = Ends::new();
-    let mut config = fixture::config();
-    config.listeners[0].address = SocketAddr::from(([127, 0, 0, 1], 0));
-    config.sets[0].destinations.truncate(1);
-    config.sets[0].destinations[0].address = ends.server.local_addr().expect("an address");
-    let instance = Instance::start(config, fixture::secret()).expect("an instance");
-    let prober = viaduct::health::Prober::start(|_| {}).expect("a prober");
-    let view = instance.view(std::sync::Arc::new(prober));
-    let prometheus = Prometheus::scraping(serve(move || scrape(&view)));
+    let (server, caller) = (Server::start(), Peer::new(V4));
+    let to = server.address().to_string();
+    let mut viaduct = Viaduct::start(&[
+        "--listen",
+        "127.0.0.1:0",
+        "--to",
+        &to,
+        "--health",
+        "on",
+        "--admin-listen",
+        "127.0.0.1:0",
+    ]);
+    let admin = viaduct.wait_for("its admin address", |output| {
+        let (_, rest) = output.split_once("admin: http://")?;
+        rest.lines().next()?.trim_end_matches('/').parse().ok()
+    });
+    let prometheus = Prometheus::scraping(admin);
     prometheus.wait_for("up == 1");
     // A rate needs two scrapes that differ.
     let end = Instant::now() + PATIENCE;
@@ -195,7 +119,9 @@ fn prometheus_scrapes_it_and_the_dashboard_shows_something_everywhere() {
         .is_empty()
     {
         assert!(Instant::now() < end, "no rate after {calls} calls");
-        ends.call(instance.address(0), calls);
+        let request = Request::new("OPTIONS", caller.address());
+        caller.send(viaduct.address(0), request.text());
+        caller.receive();
         calls += 1;
     }
     let counted = |query: &str| {
@@ -217,5 +143,5 @@ fn prometheus_scrapes_it_and_the_dashboard_shows_something_everywhere() {
         }
     }
     assert_eq!(prometheus.query("ALERTS"), [] as [Value; 0]);
-    instance.stop().expect("a clean end");
+    viaduct.stop();
 }

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
-use super::metrics::{self, Probes};
+use super::metrics;
 use crate::config::Config;
 use crate::health::Prober;
 use crate::proxy::Proxy;
@@ -95,11 +95,10 @@ impl View {
     #[must_use]
     pub fn metrics(&self) -> String {
         let reload = self.reload.load();
-        let probes: Vec<_> = self.prober.states().iter().map(Probes::from).collect();
         metrics::text(&metrics::Input {
             totals: &self.totals(),
             facts: &self.facts.load(),
-            probes: &probes,
+            probes: &self.prober.states(),
             reload_taken: reload.as_ref().is_none_or(|last| last.successful),
             reloaded: reload.as_ref().map_or(self.started, |last| last.taken),
             ready: self.is_ready(),

@@ -73,7 +73,8 @@ enum Failure {
 
 impl Machine {
     /// A destination that nobody has looked at, or that was found to be
-    /// `known` before.
+    /// `known` before. The times of `probe`, but for its slow start, are
+    /// greater than 0.
     #[must_use]
     pub fn new(probe: Arc<Probe>, known: Health, now: Duration, chance: f64) -> Self {
         let first = probe.interval.min(FIRST).mul_f64(chance);

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -127,12 +127,9 @@ impl Shared {
         let mut buffer = vec![0; MAX_DATAGRAM];
         let mut is_drained = true;
         while !self.stop.load(Ordering::Acquire) {
-            let next = self.lock().next();
-            let wait = next.map(|next| next.saturating_sub(self.now()));
-            let wait = if is_drained {
-                wait
-            } else {
-                Some(Duration::ZERO)
+            let wait = match self.lock().next() {
+                _ if !is_drained => Some(Duration::ZERO),
+                next => next.map(|next| next.saturating_sub(self.now())),
             };
             // Interrupted, it looks around once more.
             let _ = poll.poll(&mut events, wait);
@@ -191,25 +188,15 @@ impl Sockets {
     /// work of the destination is.
     ///
     /// # Errors
-    /// There is no socket to send from: its address is not on this machine
-    /// (as on a stand-by without the virtual address), or nothing is left.
+    /// The address to send from is not on this machine (as on a stand-by
+    /// without the virtual address), or no descriptor is left.
     fn send(&mut self, target: &Target, token: u64) -> io::Result<()> {
+        let source = source(target)?;
         let socket = self.socket(target.from)?;
-        let port = socket.local_addr()?.port();
-        let local = SocketAddr::new(source(target), port);
+        let local = SocketAddr::new(source, socket.local_addr()?.port());
         let request = probe::request(target, local, token);
-        match socket.send_to(&request, target.address) {
-            // Linux says the latter where the address was taken away.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::AddrNotAvailable | ErrorKind::InvalidInput
-                ) =>
-            {
-                Err(error)
-            }
-            _ => Ok(()),
-        }
+        let _ = socket.send_to(&request, target.address);
+        Ok(())
     }
 
     fn socket(&mut self, from: IpAddr) -> io::Result<&mio::net::UdpSocket> {
@@ -228,23 +215,20 @@ impl Sockets {
     }
 }
 
-/// The address that the probes of `target` leave from, for its Via: where the
+/// The address that a probe of `target` leaves from, for its Via: where the
 /// kernel chooses, whichever it chooses by now.
-fn source(target: &Target) -> IpAddr {
-    let chosen = || {
-        let any = match target.address {
-            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        };
-        let socket = UdpSocket::bind((any, 0))?;
-        // Sends nothing: it only looks up the route.
-        socket.connect(target.address)?;
-        Ok::<_, io::Error>(socket.local_addr()?.ip())
-    };
-    if target.from.is_unspecified() {
-        // Without a route the probe goes nowhere either.
-        chosen().unwrap_or(target.from)
-    } else {
-        target.from
+///
+/// # Errors
+/// As of `bind`. A socket that was bound while the address was here would
+/// send on in silence, so each probe asks anew.
+fn source(target: &Target) -> io::Result<IpAddr> {
+    let socket = UdpSocket::bind((target.from, 0))?;
+    if !target.from.is_unspecified() {
+        return Ok(target.from);
     }
+    // Sends nothing, but looks up the route. Without one the probe goes
+    // nowhere either.
+    let chosen = socket.connect(target.address);
+    let chosen = chosen.and_then(|()| socket.local_addr());
+    Ok(chosen.map_or(target.from, |local| local.ip()))
 }

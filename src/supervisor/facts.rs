@@ -56,13 +56,20 @@ impl Instance {
             config.workers, config.batch
         )?;
         write_steering(out, &self.steering)?;
-        if config.resolve {
+        let by_name = config.sets.iter().any(|set| !set.named.is_empty());
+        let whom = match (config.resolve, by_name) {
+            (true, true) => Some("members and destinations"),
+            (true, false) => Some("members"),
+            (false, true) => Some("destinations"),
+            (false, false) => None,
+        };
+        if let Some(whom) = whom {
             let servers: Vec<_> = config.resolvers.iter().map(ToString::to_string).collect();
             let servers = match servers.is_empty() {
                 true => "the name servers of /etc/resolv.conf".to_owned(),
                 false => servers.join(", "),
             };
-            writeln!(out, "names: resolved by {servers}, for members")?;
+            writeln!(out, "names: resolved by {servers}, for {whom}")?;
         }
         for fact in config.stateful.facts() {
             writeln!(out, "{fact}")?;

@@ -6,6 +6,8 @@ mod ending;
 mod facts;
 mod health;
 mod inheritance;
+mod losses;
+mod names;
 mod overlay;
 mod run;
 mod secret_file;
@@ -32,7 +34,9 @@ use crate::mirror::Mirror;
 use crate::net::{Granted, Socket};
 use crate::proxy::{Proxy, ReplyLimiter, Secret};
 use crate::resolver::{self, Held, Questions};
-use crate::worker::{self, Counters, Handovers, Pending, Shared, Snapshot, Totals, Worker};
+use crate::worker::{
+    self, Counters, Handovers, Pending, Samples, Shared, Snapshot, Totals, Worker,
+};
 use inheritance::Inheritance;
 use overlay::Overlay;
 use sockets::{Origins, Steering};
@@ -187,6 +191,7 @@ impl Instance {
             started,
             handovers: Handovers::new(config.workers),
             accounting: ledger.as_ref().map(Ledger::handle),
+            samples: Samples::default(),
             mirror: mirror.as_ref().map(Mirror::handle),
         };
         let facts = Facts::of(&config, snapshot.proxy());

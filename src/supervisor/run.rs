@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant, SystemTime};
 
 use sd_notify::NotifyState;
@@ -13,12 +13,15 @@ use tracing::{error, info, warn};
 use super::ending::Ending;
 use super::health::Watch;
 use super::inheritance::Inheritance;
+use super::losses::Losses;
+use super::names::Names;
 use super::signals::{self, Ear};
 use super::{Instance, Kept, StartError, load};
 use crate::config::{Config, Diagnostic, Health, Loaded, LogLevel, WhenAllDown};
 use crate::control::{self, Change, Done, Order, Refusal, Reload, View};
 use crate::health::Report;
 use crate::proxy::Secret;
+use crate::resolver::Looked;
 use crate::worker::Totals;
 
 /// How often it looks at what nobody tells it.
@@ -42,13 +45,15 @@ pub fn run(
     signals::hold()?;
     let mut inheritance = Inheritance::take();
     let (secret, kept) = secret(&config, &mut inheritance)?;
+    let (orders, received) = mpsc::channel();
+    let ear = Ear::start(orders.clone())?;
+    let mut names = Names::new(orders.clone());
+    names.follow(&config, &mut inheritance.overlay, &received);
     let instance = Instance::take_over(config, secret, inheritance)?;
     let mut facts = Vec::new();
     instance.write_facts(&mut facts)?;
     say_lines(&String::from_utf8_lossy(&facts));
     say_lines(&kept.to_string());
-    let (orders, received) = mpsc::channel();
-    let ear = Ear::start(orders.clone())?;
     let watch = Watch::start(orders.clone())?;
     watch.follow(&instance);
     let view = instance.view(watch.prober());
@@ -59,7 +64,10 @@ pub fn run(
     let mut supervisor = Supervisor {
         view,
         instance,
+        received,
+        names,
         watch,
+        losses: Losses::default(),
         load_again,
         set_level,
         orders,
@@ -69,7 +77,7 @@ pub fn run(
     supervisor.view.ready.store(true, Ordering::Relaxed);
     info!("ready: SIGTERM ends, SIGHUP reloads, SIGUSR1 prints counters, SIGUSR2 upgrades");
     notify(&[NotifyState::Ready]);
-    supervisor.work(&received)?;
+    supervisor.work()?;
     say_counters(&supervisor.instance.stop()?);
     Ok(())
 }
@@ -90,8 +98,11 @@ fn secret(config: &Config, inheritance: &mut Inheritance) -> Result<(Secret, Kep
 
 pub(super) struct Supervisor<'a> {
     pub(super) instance: Instance,
+    pub(super) received: Receiver<Order>,
+    names: Names,
     view: View,
     watch: Watch,
+    losses: Losses,
     load_again: &'a dyn Fn() -> Loaded,
     set_level: &'a dyn Fn(LogLevel),
     pub(super) orders: Sender<Order>,
@@ -102,22 +113,23 @@ pub(super) struct Supervisor<'a> {
 
 impl Supervisor<'_> {
     /// Does what comes until it is to end.
-    fn work(&mut self, orders: &mpsc::Receiver<Order>) -> Result<(), Failure> {
-        let mut looked = Instant::now();
+    fn work(&mut self) -> Result<(), Failure> {
+        let started = Instant::now();
+        let mut looked = started;
         loop {
-            match orders.recv_timeout(TICK) {
+            match self.received.recv_timeout(TICK) {
                 Ok(Order::Signal(SIGUSR1)) => say_counters(&self.instance.totals()),
                 Ok(Order::Signal(SIGHUP)) => {
                     let _ = self.reload(false);
                 }
-                Ok(Order::Signal(SIGUSR2)) => self.upgrade(orders, None)?,
+                Ok(Order::Signal(SIGUSR2)) => self.upgrade(None)?,
                 Ok(Order::Change {
                     change: Change::Upgrade,
                     by,
                     answer,
                 }) => {
                     info!("asked by {by}: upgrade");
-                    self.upgrade(orders, Some(answer))?;
+                    self.upgrade(Some(answer))?;
                 }
                 Ok(Order::Signal(_)) if self.ending.is_none() => self.begin_to_end()?,
                 Ok(Order::Signal(_)) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
@@ -125,6 +137,7 @@ impl Supervisor<'_> {
                     // Whoever asked may have gone.
                     let _ = answer.send(self.change(&change, &by));
                 }
+                Ok(Order::Names(looked)) => self.note_name(looked),
                 Ok(Order::Health(reports)) => self.note_health(&reports),
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -136,7 +149,9 @@ impl Supervisor<'_> {
                 continue;
             }
             looked = Instant::now();
-            self.watch.look(&self.instance.totals().destinations);
+            let totals = self.instance.totals();
+            self.watch.look(&totals.destinations);
+            self.losses.say(started.elapsed(), &totals);
             self.instance.forget_former();
             if self.instance.has_lost_a_worker() {
                 error!("a worker has ended");
@@ -211,6 +226,21 @@ impl Supervisor<'_> {
         say_idle_sets(&before, &self.instance.idle_sets());
     }
 
+    /// Takes in what a name stands for.
+    fn note_name(&mut self, looked: Looked) {
+        let instance = &mut self.instance;
+        let news = (self.names).take(looked, &instance.config, &mut instance.overlay);
+        if news.changed {
+            let before = instance.idle_sets();
+            instance.adopt();
+            self.watch.follow(instance);
+            news.say();
+            say_idle_sets(&before, &instance.idle_sets());
+        } else {
+            news.say();
+        }
+    }
+
     /// The configuration as it is written now, and what there is to say of it.
     fn read(&self) -> Result<(Config, Vec<Diagnostic>), Refusal> {
         let Loaded {
@@ -236,7 +266,7 @@ impl Supervisor<'_> {
             notify(&[NotifyState::Reloading, now]);
         }
         let done = self.read().and_then(|(config, warnings)| {
-            let done = self.instance.reload(config, forget_changes)?;
+            let done = self.take_config(config, forget_changes)?;
             Ok(Done { warnings, ..done })
         });
         self.watch.follow(&self.instance);
@@ -260,6 +290,24 @@ impl Supervisor<'_> {
             taken: if done.is_ok() { now } else { before },
         })));
         notify(&[NotifyState::Ready]);
+        done
+    }
+
+    /// Takes a configuration, once what is new among its names is resolved.
+    fn take_config(&mut self, config: Config, forget_changes: bool) -> Result<Done, Refusal> {
+        let Self {
+            instance,
+            names,
+            received,
+            ..
+        } = self;
+        let changed = names.follow(&config, &mut instance.overlay, received);
+        let done = instance.reload(config, forget_changes);
+        if done.is_err()
+            && (names.follow(&instance.asked, &mut instance.overlay, received) | changed)
+        {
+            instance.adopt();
+        }
         done
     }
 }

@@ -10,7 +10,6 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::MemfdFlags;
@@ -180,11 +179,7 @@ impl Supervisor<'_> {
     ///
     /// # Errors
     /// What keeps it from going on after a failure.
-    pub(super) fn upgrade(
-        &mut self,
-        orders: &mpsc::Receiver<Order>,
-        answer: Option<Answer>,
-    ) -> Result<(), Failure> {
+    pub(super) fn upgrade(&mut self, answer: Option<Answer>) -> Result<(), Failure> {
         let successor = match self.successor() {
             Ok(successor) => successor,
             Err(refusal) => {
@@ -210,7 +205,7 @@ impl Supervisor<'_> {
             }));
             std::thread::sleep(ANSWERED_AFTER);
         }
-        self.hear_no_more(orders)?;
+        self.hear_no_more()?;
         let error = self.instance.give_way(&successor)?;
         error!("upgrade failed, all goes on as before: {error}");
         self.ear = Some(Ear::start(self.orders.clone())?);
@@ -232,11 +227,11 @@ impl Supervisor<'_> {
     }
 
     /// Leaves to the next program what has been heard and not been obeyed.
-    fn hear_no_more(&mut self, orders: &mpsc::Receiver<Order>) -> io::Result<()> {
+    fn hear_no_more(&mut self) -> io::Result<()> {
         if let Some(ear) = self.ear.take() {
             ear.close();
         }
-        for order in orders.try_iter() {
+        for order in self.received.try_iter() {
             match order {
                 Order::Signal(signal) => {
                     let signal = Signal::from_named_raw(signal);
@@ -248,7 +243,7 @@ impl Supervisor<'_> {
                     let _ = answer.send(Err(Refusal::Conflict(said)));
                 }
                 // It is found out again.
-                Order::Health(_) => {}
+                Order::Health(_) | Order::Names(_) => {}
             }
         }
         Ok(())

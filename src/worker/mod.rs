@@ -16,6 +16,7 @@ mod outlet;
 mod pace;
 mod relay;
 mod repeats;
+mod samples;
 mod snapshot;
 mod totals;
 
@@ -45,6 +46,7 @@ use outlet::Trouble;
 use pace::{Next, Pace};
 use relay::{Relaying, Step};
 use repeats::Repeats;
+pub use samples::{MOST_SAMPLES, Sample, Samples};
 pub use snapshot::Snapshot;
 pub use totals::{AccountingTotals, DestinationTotals, Totals, TransactionTotals, WorkerTotals};
 
@@ -98,6 +100,8 @@ pub struct Shared {
     pub handovers: Handovers,
     /// Where finished transactions are written down.
     pub accounting: Option<accounting::Handle>,
+    /// Copies of what was dropped, where an operator asks for some.
+    pub samples: Samples,
     /// Where copies of messages go.
     pub mirror: Option<mirror::Handle>,
 }
@@ -426,13 +430,20 @@ impl Worker {
                     }
                     out.push(reply.length, reply.to, datagram.listener, None, None);
                     self.counters.replied(&reply);
+                    self.shared.samples.offer(reply.reason, datagram);
                 } else {
-                    self.counters.dropped(Reason::ReplyLimit);
+                    self.dropped(Reason::ReplyLimit, datagram);
                 }
             }
             Decision::Resolve => self.hold(datagram, step.scratch.names_mut().hold()),
-            Decision::Drop(reason) => self.counters.dropped(reason),
+            Decision::Drop(reason) => self.dropped(reason, datagram),
         }
+    }
+
+    #[cold]
+    fn dropped(&self, reason: Reason, datagram: &Datagram<'_>) {
+        self.counters.dropped(reason);
+        self.shared.samples.offer(reason, datagram);
     }
 
     /// Hands a request over to the resolver, to be decided when it comes back.
@@ -447,7 +458,7 @@ impl Worker {
         if resolver.is_some_and(|resolver| resolver.ask(name, held)) {
             self.counters.held();
         } else {
-            self.counters.dropped(Reason::Unresolved);
+            self.dropped(Reason::Unresolved, datagram);
         }
     }
 

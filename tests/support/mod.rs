@@ -9,6 +9,8 @@
 // The harness shows what a child said when a test fails.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod admin;
+pub mod bench;
 pub mod capture;
 pub mod dialog;
 pub mod dns;
@@ -16,6 +18,7 @@ pub mod exposition;
 pub mod farm;
 pub mod hep;
 pub mod kamailio;
+pub mod neighbour;
 pub mod net;
 pub mod packets;
 pub mod process;

@@ -3,10 +3,46 @@
 #![allow(dead_code, reason = "each user takes its own part")]
 
 use std::fs;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use viaduct::config::Health;
+use viaduct::health::{Counts, Probed, RoundTrips};
 
 use crate::support::repository;
+
+/// A destination that has answered three probes, two of them within 1 ms, and
+/// missed one.
+pub fn probed(set: &str, address: SocketAddr) -> Probed {
+    let mut round_trips = RoundTrips {
+        sum: Duration::from_micros(12_500),
+        ..RoundTrips::default()
+    };
+    for (bound, n) in [
+        (Duration::from_millis(1), 2),
+        (Duration::from_millis(25), 1),
+    ] {
+        let bucket = RoundTrips::BOUNDS.iter().position(|each| *each == bound);
+        round_trips.buckets[bucket.expect("a bound")] = n;
+    }
+    Probed {
+        set: set.to_owned(),
+        address,
+        health: Health::Up,
+        since: Instant::now(),
+        probing: true,
+        failures: 1,
+        counts: Counts {
+            sent: 4,
+            answered: 3,
+            failed: 1,
+        },
+        round_trip: None,
+        round_trips,
+        cause: String::new(),
+    }
+}
 
 /// The queries of the alerts and of the dashboard, with where they stand.
 pub fn queries() -> Vec<(String, String)> {

@@ -1,47 +1,12 @@
 //! The farm: what each destination gets, gives, and how it is.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use super::Input;
-use super::page::{Page, Value};
+use super::page::Page;
+use super::{Facts, Input};
 use crate::config::{self, Health, State};
-use crate::control::Facts;
-use crate::health::{Probed, RoundTrips};
-use crate::worker::{DestinationTotals, Distribution};
-
-/// What probes have found of one destination.
-#[derive(Clone, Debug)]
-pub struct Probes {
-    /// The name of its set.
-    pub set: String,
-    /// Its address.
-    pub address: SocketAddr,
-    /// Probes that an accepted response came to in time.
-    pub answered: u64,
-    /// Probes that had none in time, or one that is not accepted.
-    pub failed: u64,
-    /// Seconds from each probe to its response.
-    pub round_trips: Distribution,
-}
-
-impl From<&Probed> for Probes {
-    fn from(probed: &Probed) -> Self {
-        let RoundTrips { buckets, sum } = &probed.round_trips;
-        let bounds = RoundTrips::BOUNDS.iter();
-        Self {
-            set: probed.set.clone(),
-            address: probed.address,
-            answered: probed.counts.answered,
-            failed: probed.counts.failed,
-            round_trips: Distribution {
-                bounds: bounds.map(Duration::as_secs_f64).collect(),
-                counts: buckets.to_vec(),
-                sum: sum.as_secs_f64(),
-            },
-        }
-    }
-}
+use crate::health::Probed;
+use crate::worker::DestinationTotals;
 
 /// The label of each state.
 const STATES: [(State, &str); 3] = [
@@ -175,13 +140,16 @@ fn add_traffic(page: &mut Page, all: &[DestinationTotals]) {
     );
 }
 
-fn add_probes(page: &mut Page, all: &[Probes]) {
+fn add_probes(page: &mut Page, all: &[Probed]) {
     let outcomes = all.iter().flat_map(|each| {
         let [set, address] = labels(&each.set, each.address);
-        let outcomes = [("answered", each.answered), ("failed", each.failed)];
+        let outcomes = [
+            ("answered", each.counts.answered),
+            ("failed", each.counts.failed),
+        ];
         outcomes.map(|(name, n)| {
             let labels = [set.clone(), address.clone(), name.to_owned()];
-            (labels, Value::from(n))
+            (labels, n)
         })
     });
     page.counter(
@@ -195,6 +163,6 @@ fn add_probes(page: &mut Page, all: &[Probes]) {
         "viaduct_destination_probe_seconds",
         "Time from a probe to its response.",
         LABELS,
-        round_trips.map(|each| (labels(&each.set, each.address), each.round_trips.clone())),
+        round_trips.map(|each| (labels(&each.set, each.address), &each.round_trips)),
     );
 }

@@ -20,7 +20,7 @@ pub(super) const KNOWN: [(Errno, &str); 13] = [
 ];
 
 /// The name of an error number, or else its digits.
-pub(super) fn name(number: i32) -> String {
+pub fn name(number: i32) -> String {
     let known = KNOWN
         .iter()
         .find(|(errno, _)| errno.raw_os_error() == number);

@@ -12,9 +12,10 @@ mod traffic;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-pub use destinations::Probes;
+pub use errno::name as errno_name;
 
 use super::Facts;
+use crate::health::Probed;
 use crate::worker::Totals;
 use page::{Page, one};
 
@@ -29,7 +30,7 @@ pub struct Input<'a> {
     /// What decides now.
     pub facts: &'a Facts,
     /// What probes have found, of each destination that is probed.
-    pub probes: &'a [Probes],
+    pub probes: &'a [Probed],
     /// Whether the last reload was taken; true before the first.
     pub reload_taken: bool,
     /// When a configuration was last taken from the file.

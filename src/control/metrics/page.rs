@@ -7,6 +7,7 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, 
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use crate::health::RoundTrips;
 use crate::worker::Distribution;
 
 /// Metrics in the order in which they are written.
@@ -32,8 +33,9 @@ pub(super) enum Value {
     Count(u64),
     /// Any number.
     Number(f64),
-    /// How often there was how much.
-    Spread(Distribution),
+    /// How often there was how much: for each bucket its upper bound and how
+    /// many fell into it; and all values added up.
+    Spread(Vec<(f64, u64)>, f64),
 }
 
 impl From<u64> for Value {
@@ -54,9 +56,19 @@ impl From<f64> for Value {
     }
 }
 
-impl From<Distribution> for Value {
-    fn from(spread: Distribution) -> Self {
-        Self::Spread(spread)
+impl From<&Distribution> for Value {
+    fn from(all: &Distribution) -> Self {
+        let bounds = all.bounds.iter().copied().chain([f64::INFINITY]);
+        Self::Spread(bounds.zip(all.counts.iter().copied()).collect(), all.sum)
+    }
+}
+
+/// In seconds.
+impl From<&RoundTrips> for Value {
+    fn from(all: &RoundTrips) -> Self {
+        let bounds = RoundTrips::BOUNDS.map(|bound| bound.as_secs_f64());
+        let bounds = bounds.into_iter().chain([f64::INFINITY]);
+        Self::Spread(bounds.zip(all.buckets).collect(), all.sum.as_secs_f64())
     }
 }
 
@@ -89,12 +101,12 @@ impl Page {
     }
 
     /// Adds how often there was how much.
-    pub(super) fn histogram<const N: usize>(
+    pub(super) fn histogram<const N: usize, V: Into<Value>>(
         &mut self,
         name: &'static str,
         help: &'static str,
         labels: [&'static str; N],
-        samples: impl IntoIterator<Item = ([String; N], Distribution)>,
+        samples: impl IntoIterator<Item = ([String; N], V)>,
     ) {
         self.add(MetricType::Histogram, name, help, labels, samples);
     }
@@ -151,10 +163,9 @@ impl Value {
             Self::Number(n) if counter => metric.encode_counter::<NoLabelSet, _, f64>(n, None),
             Self::Count(n) => metric.encode_gauge(n),
             Self::Number(n) => metric.encode_gauge(n),
-            Self::Spread(spread) => {
-                let bounds = spread.bounds.iter().copied().chain([f64::INFINITY]);
-                let buckets: Vec<_> = bounds.zip(spread.counts.iter().copied()).collect();
-                metric.encode_histogram::<NoLabelSet>(spread.sum, spread.count(), &buckets, None)
+            Self::Spread(buckets, sum) => {
+                let count = buckets.iter().map(|(_, n)| n).sum();
+                metric.encode_histogram::<NoLabelSet>(*sum, count, buckets, None)
             }
         }
     }

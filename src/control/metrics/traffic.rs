@@ -73,19 +73,19 @@ fn add_messages(page: &mut Page, totals: &Totals) {
         "The longest that a datagram of each batch can have been here: from when its socket was \
          last empty, or its worker woke up, until all of the batch was sent.",
         [],
-        one(totals.time_in_balancer.clone()),
+        one(&totals.time_in_balancer),
     );
     page.histogram(
         "viaduct_batch_datagrams",
         "Datagrams that were received together.",
         [],
-        one(totals.batches.clone()),
+        one(&totals.batches),
     );
     page.histogram(
         "viaduct_run_datagrams",
         "Datagrams that left together in one run (UDP GSO).",
         [],
-        one(totals.runs.clone()),
+        one(&totals.runs),
     );
 }
 
