@@ -23,7 +23,7 @@ use super::run::{Failure, Supervisor, notify, say_counters};
 use super::signals::Ear;
 use super::{Instance, StartError, load};
 use crate::config::Config;
-use crate::control::{Answer, Done, Order, Refusal};
+use crate::control::{self, Answer, Done, Order, Refusal};
 use crate::net::Socket;
 use crate::resolver;
 
@@ -49,7 +49,8 @@ fn consent() -> String {
 }
 
 /// Whether this binary could take over, by this configuration, from one that
-/// hands over in `format` and listens on `held`; what it says to that.
+/// hands over in `format` and listens on `held`, to calls or to operators; what
+/// it says to that.
 ///
 /// # Errors
 /// What would keep it from starting.
@@ -74,6 +75,7 @@ pub fn rehearse(config: &Config, format: u32, held: &[SocketAddr]) -> Result<Str
         resolver::start(config).map_err(StartError::Resolver)?;
     }
     super::start_ledger(config, Instant::now())?;
+    control::rehearse(&config.admin, held)?;
     Ok(consent())
 }
 
@@ -221,7 +223,10 @@ impl Supervisor<'_> {
         }
         let successor = Successor::find()?;
         let listeners = self.instance.config.listeners.iter();
-        let held: Vec<_> = listeners.map(|each| each.address).collect();
+        let held = listeners.map(|each| each.address);
+        let held: Vec<_> = held
+            .chain(self.instance.config.admin.listen.clone())
+            .collect();
         successor.check(&held)?;
         Ok(successor)
     }
