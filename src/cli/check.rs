@@ -1,6 +1,7 @@
 //! `viaduct check`.
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -11,6 +12,7 @@ use serde_json::json;
 use super::system::{self, SystemArgs};
 use super::{Cli, Tunables, report};
 use crate::config::{self, Config, Diagnostic, Policy, Set, State, text};
+use crate::supervisor;
 
 /// Check a configuration, a dispatcher.list or the machine and say what is wrong with it.
 #[derive(Debug, Args)]
@@ -23,6 +25,12 @@ pub(super) struct CheckArgs {
     /// Print as JSON on stdout what is found, instead of as text
     #[arg(long)]
     json: bool,
+    /// Also say whether this binary could take over what a running instance hands over in this format, which asks that before an upgrade
+    #[arg(long, value_name = "FORMAT", hide = true)]
+    inherits: Option<u32>,
+    /// The addresses that the running instance listens on
+    #[arg(long, value_name = "ADDR:PORT", hide = true, value_delimiter = ',')]
+    held: Vec<SocketAddr>,
     #[command(flatten)]
     system: SystemArgs,
 }
@@ -31,10 +39,16 @@ pub(super) fn check(args: &CheckArgs) -> io::Result<ExitCode> {
     if args.system.system {
         return system::check(&args.system, &args.tunables, args.json);
     }
-    if let Some(list) = list_alone(&args.tunables) {
+    if let (None, Some(list)) = (args.inherits, list_alone(&args.tunables)) {
         return check_list(args, list);
     }
     let loaded = config::load(args.tunables.config.as_deref(), &args.tunables.overrides());
+    if let (Some(format), Some(config)) = (args.inherits, &loaded.config) {
+        report::print(&loaded.diagnostics)?;
+        let said = supervisor::rehearse(config, format, &args.held).map_err(io::Error::other)?;
+        writeln!(io::stdout(), "{said}")?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let good = |out: &mut dyn Write, config: &Config| {
         if args.print_effective {
             write!(out, "{}", config::to_toml(config))

@@ -9,6 +9,7 @@ pub mod explain;
 mod guard;
 pub mod metrics;
 mod order;
+mod page;
 mod problem;
 mod server;
 mod socket;

@@ -23,7 +23,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::config::Config;
-use crate::proxy::{HostPort, MAX_HELD, Server};
+use crate::proxy::{Datagram, HostPort, MAX_HELD, Server};
 use lookup::Lookup;
 
 pub use follow::{Followed, Looked, Name, Target};
@@ -46,6 +46,18 @@ pub struct Held {
     pub source: SocketAddr,
     /// The listener it arrived on.
     pub listener: usize,
+}
+
+impl Held {
+    /// The request as it came.
+    #[must_use]
+    pub fn datagram(&self) -> Datagram<'_> {
+        Datagram {
+            bytes: &self.bytes,
+            source: self.source,
+            listener: self.listener,
+        }
+    }
 }
 
 /// What a name stands for, and the request that asked for it.

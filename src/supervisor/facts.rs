@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::Instance;
-use super::sockets::Steering;
+use super::sockets::{Origins, Steering};
 use crate::config::text::policy_name;
 use crate::net::steer;
 
@@ -14,6 +14,16 @@ impl Instance {
     /// As of writing.
     pub fn write_facts(&self, out: &mut dyn Write) -> io::Result<()> {
         let config = &self.config;
+        if self.upgrades > 0 {
+            let Origins { kept, new, closed } = self.origins;
+            writeln!(
+                out,
+                "upgraded: version {}, upgrade {} of this process; sockets: {kept} kept, {new} \
+                 new, {closed} closed",
+                env!("CARGO_PKG_VERSION"),
+                self.upgrades
+            )?;
+        }
         for (listener, granted) in config.listeners.iter().zip(&self.granted) {
             write!(out, "listening on udp:{}", listener.address)?;
             if let Some(advertise) = &listener.advertise {

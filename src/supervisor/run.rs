@@ -1,23 +1,26 @@
 //! The supervisor's own loop: one order after another, until the end.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant, SystemTime};
 
 use sd_notify::NotifyState;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
-use signal_hook::iterator::Signals;
+use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
 use tracing::{error, info, warn};
 
+use super::ending::Ending;
 use super::health::Watch;
+use super::inheritance::Inheritance;
 use super::losses::Losses;
 use super::names::Names;
-use super::overlay::Overlay;
-use super::{Instance, StartError, load};
+use super::signals::{self, Ear};
+use super::{Instance, Kept, StartError, load};
 use crate::config::{Config, Diagnostic, Health, Loaded, LogLevel, WhenAllDown};
 use crate::control::{self, Change, Done, Order, Refusal, Reload, View};
 use crate::health::Report;
+use crate::proxy::Secret;
 use crate::resolver::Looked;
 use crate::worker::Totals;
 
@@ -25,11 +28,11 @@ use crate::worker::Totals;
 const TICK: Duration = Duration::from_millis(200);
 
 /// Something that ends the run.
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Runs until SIGTERM or SIGINT. SIGUSR1 prints the counters, SIGHUP takes the
-/// configuration that `load_again` gives, unless that has errors. `set_level`
-/// has the log say more or less.
+/// configuration that `load_again` gives, unless that has errors, SIGUSR2
+/// executes the program anew. `set_level` has the log say more or less.
 ///
 /// # Errors
 /// What kept it from starting, or ended a worker.
@@ -39,14 +42,14 @@ pub fn run(
     set_level: &dyn Fn(LogLevel),
 ) -> Result<(), Failure> {
     // Before anything else, so that no signal finds its default action.
-    let signals = Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGHUP])?;
-    let (secret, kept) = load(config.secret_file.as_deref()).map_err(StartError::Secret)?;
+    signals::hold()?;
+    let mut inheritance = Inheritance::take();
+    let (secret, kept) = secret(&config, &mut inheritance)?;
     let (orders, received) = mpsc::channel();
-    hear_signals(signals, orders.clone());
+    let ear = Ear::start(orders.clone())?;
     let mut names = Names::new(orders.clone());
-    let mut overlay = Overlay::default();
-    names.follow(&config, &mut overlay, &received);
-    let instance = Instance::start_under(overlay, config, secret)?;
+    names.follow(&config, &mut inheritance.overlay, &received);
+    let instance = Instance::take_over(config, secret, inheritance)?;
     let mut facts = Vec::new();
     instance.write_facts(&mut facts)?;
     say_lines(&String::from_utf8_lossy(&facts));
@@ -54,7 +57,7 @@ pub fn run(
     let watch = Watch::start(orders.clone())?;
     watch.follow(&instance);
     let view = instance.view(watch.prober());
-    let control = control::start(&instance.config.admin, view.clone(), orders)?;
+    let control = control::start(&instance.config.admin, view.clone(), orders.clone())?;
     if let Some(control) = &control {
         info!("admin: {control}");
     }
@@ -67,34 +70,45 @@ pub fn run(
         losses: Losses::default(),
         load_again,
         set_level,
+        orders,
+        ear: Some(ear),
+        ending: None,
     };
     supervisor.view.ready.store(true, Ordering::Relaxed);
-    info!("ready: SIGTERM ends, SIGHUP reloads, SIGUSR1 prints counters");
+    info!("ready: SIGTERM ends, SIGHUP reloads, SIGUSR1 prints counters, SIGUSR2 upgrades");
     notify(&[NotifyState::Ready]);
     supervisor.work()?;
-    supervisor.view.ready.store(false, Ordering::Relaxed);
-    notify(&[NotifyState::Stopping]);
     say_counters(&supervisor.instance.stop()?);
     Ok(())
 }
 
-/// A thread waits for signals, for only a channel can be waited for in time.
-fn hear_signals(mut signals: Signals, orders: Sender<Order>) {
-    std::thread::spawn(move || {
-        let mut signals = signals.forever().map(Order::Signal);
-        signals.try_for_each(|order| orders.send(order))
-    });
+/// The secret, from its file or from the program before; the latter is also
+/// for the next one.
+fn secret(config: &Config, inheritance: &mut Inheritance) -> Result<(Secret, Kept), Failure> {
+    let (mut secret, mut kept) = load(config.secret_file.as_deref()).map_err(StartError::Secret)?;
+    let inherited = inheritance.secret.take();
+    if kept == Kept::Nowhere {
+        if let Some(text) = inherited {
+            (secret, kept) = (Secret::from_text(&text)?, Kept::Inherited);
+        }
+        inheritance.secret = Some(secret.to_text());
+    }
+    Ok((secret, kept))
 }
 
-struct Supervisor<'a> {
-    instance: Instance,
-    received: Receiver<Order>,
+pub(super) struct Supervisor<'a> {
+    pub(super) instance: Instance,
+    pub(super) received: Receiver<Order>,
     names: Names,
     view: View,
     watch: Watch,
     losses: Losses,
     load_again: &'a dyn Fn() -> Loaded,
     set_level: &'a dyn Fn(LogLevel),
+    pub(super) orders: Sender<Order>,
+    pub(super) ear: Option<Ear>,
+    /// Once it is to end.
+    pub(super) ending: Option<Ending>,
 }
 
 impl Supervisor<'_> {
@@ -108,6 +122,16 @@ impl Supervisor<'_> {
                 Ok(Order::Signal(SIGHUP)) => {
                     let _ = self.reload(false);
                 }
+                Ok(Order::Signal(SIGUSR2)) => self.upgrade(None)?,
+                Ok(Order::Change {
+                    change: Change::Upgrade,
+                    by,
+                    answer,
+                }) => {
+                    info!("asked by {by}: upgrade");
+                    self.upgrade(Some(answer))?;
+                }
+                Ok(Order::Signal(_)) if self.ending.is_none() => self.begin_to_end()?,
                 Ok(Order::Signal(_)) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 Ok(Order::Change { change, by, answer }) => {
                     // Whoever asked may have gone.
@@ -116,6 +140,10 @@ impl Supervisor<'_> {
                 Ok(Order::Names(looked)) => self.note_name(looked),
                 Ok(Order::Health(reports)) => self.note_health(&reports),
                 Err(RecvTimeoutError::Timeout) => {}
+            }
+            let ending = self.ending.as_ref();
+            if ending.is_some_and(|ending| ending.is_over(&self.instance)) {
+                return Ok(());
             }
             if looked.elapsed() < TICK {
                 continue;
@@ -131,6 +159,14 @@ impl Supervisor<'_> {
             }
             notify(&[NotifyState::Watchdog]);
         }
+    }
+
+    /// From now on it takes no new work but what comes all the same.
+    fn begin_to_end(&mut self) -> io::Result<()> {
+        self.view.ready.store(false, Ordering::Relaxed);
+        notify(&[NotifyState::Stopping]);
+        self.ending = Some(Ending::begin(&self.instance)?);
+        Ok(())
     }
 
     /// Does what `by` asks, and tells of it.
@@ -277,7 +313,7 @@ impl Supervisor<'_> {
 }
 
 /// Tells systemd; where there is none, there is nobody to tell.
-fn notify(states: &[NotifyState<'_>]) {
+pub(super) fn notify(states: &[NotifyState<'_>]) {
     let _ = sd_notify::notify(states);
 }
 
@@ -305,13 +341,13 @@ fn say_idle_sets(before: &[(String, WhenAllDown)], now: &[(String, WhenAllDown)]
     }
 }
 
-fn say_lines_as_errors(text: &str) {
+pub(super) fn say_lines_as_errors(text: &str) {
     for line in text.lines() {
         error!("{line}");
     }
 }
 
-fn say_counters(totals: &Totals) {
+pub(super) fn say_counters(totals: &Totals) {
     for (name, value) in totals.lines() {
         info!("counter {name} {value}");
     }

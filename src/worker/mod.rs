@@ -23,8 +23,8 @@ mod totals;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Cache};
 use mio::unix::SourceFd;
@@ -39,7 +39,7 @@ use crate::resolver::{Answer, Client, Held, Questions};
 use crate::transaction::AttemptId;
 
 use copies::Copies;
-pub use counters::Counters;
+pub use counters::{Counters, Pending};
 pub use handover::{Handed, Handovers};
 pub use histogram::Distribution;
 use outlet::Trouble;
@@ -62,6 +62,10 @@ pub struct Worker {
     repeats: Repeats,
     /// Where names are resolved.
     resolver: Option<Client>,
+    /// What is decided before anything else.
+    inherited: Vec<Held>,
+    /// That it may still receive; other workers wait for the end of that.
+    receiving: Option<Receiving>,
     /// What is copied; `None`: nothing is.
     copies: Option<Copies>,
     /// The transactions; `None`: nothing is relayed with one.
@@ -85,6 +89,11 @@ pub struct Shared {
     pub latest: Arc<ArcSwap<Snapshot>>,
     /// Whether to end.
     pub stop: AtomicBool,
+    /// Whether no transaction begins any more; what would have had one goes on
+    /// statelessly.
+    pub finishing: AtomicBool,
+    /// Workers that may still hand something over.
+    pub receiving: AtomicUsize,
     /// When time began.
     pub started: Instant,
     /// From worker to worker.
@@ -97,8 +106,27 @@ pub struct Shared {
     pub mirror: Option<mirror::Handle>,
 }
 
+/// Counts a worker in [`Shared::receiving`] until it is dropped.
+struct Receiving(Arc<Shared>);
+
+impl Receiving {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.receiving.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Receiving {
+    fn drop(&mut self) {
+        self.0.receiving.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// The token of the waker; sockets have their listener's number.
 const WAKER: Token = Token(usize::MAX);
+
+/// How often a worker at its end looks whether the others are there too.
+const LAST_LOOK: Duration = Duration::from_micros(50);
 
 /// Datagrams in a batch from which on it pays to take the socket from epoll.
 const WORTH_UNWATCHING: usize = 8;
@@ -134,10 +162,11 @@ impl Worker {
         };
         let mirror = shared.mirror.clone();
         let stateful = &config.stateful;
-        let relaying = if stateful.methods.is_empty() {
+        let is_stateful = !stateful.methods.is_empty();
+        (sockets.iter()).try_for_each(|socket| socket.hear_errors(is_stateful))?;
+        let relaying = if !is_stateful {
             None
         } else {
-            sockets.iter().try_for_each(Socket::hear_errors)?;
             shared.handovers.woken_by(number, Arc::clone(&waker))?;
             Some(Relaying::new(stateful, number, config.workers))
         };
@@ -149,6 +178,8 @@ impl Worker {
             limiter,
             repeats: Repeats::new(),
             resolver: questions.map(client),
+            inherited: Vec::new(),
+            receiving: Some(Receiving::new(&shared)),
             copies: mirror.map(|mirror| Copies::new(mirror, config)),
             relaying,
             poll,
@@ -161,15 +192,22 @@ impl Worker {
         Ok((worker, waker))
     }
 
-    /// Runs until it is told to stop.
+    /// Has it decide these first of all.
+    #[must_use]
+    pub fn beginning_with(self, inherited: Vec<Held>) -> Self {
+        Self { inherited, ..self }
+    }
+
+    /// Runs until it is told to stop, and gives its sockets back then. Of what
+    /// it or another worker has taken from them, nothing is left undone.
     ///
     /// # Errors
     /// As of `epoll_wait` and `epoll_ctl`. Errors of single sockets are counted, not returned.
-    pub fn run(mut self) -> io::Result<()> {
+    pub fn run(mut self) -> io::Result<Vec<Socket>> {
         self.counters.gauges.run_by_this_thread();
         let result = self.serve();
         self.counters.gauges.end();
-        result
+        result.map(|()| self.sockets)
     }
 
     fn serve(&mut self) -> io::Result<()> {
@@ -205,7 +243,7 @@ impl Worker {
                 scratch: &mut scratch,
                 noted: None,
             };
-            self.take_answers(&mut step);
+            self.look_around(&mut step);
             for (listener, ready) in ready.iter_mut().enumerate().filter(|(_, ready)| **ready) {
                 step.noted = None;
                 *ready = self.batch(listener, &mut received, &mut step)?;
@@ -214,7 +252,43 @@ impl Worker {
                 self.see_to_transactions(&mut step, ready.contains(&true));
             }
         }
+        let mut step = Step {
+            snapshot: latest.load(),
+            out: &mut out,
+            scratch: &mut scratch,
+            noted: None,
+        };
+        self.finish(&mut step);
         Ok(())
+    }
+
+    /// Does what is to be done in each turn before the sockets are read.
+    fn look_around(&mut self, step: &mut Step<'_>) {
+        if !self.inherited.is_empty() {
+            for held in std::mem::take(&mut self.inherited) {
+                self.take(step, &held.datagram());
+            }
+            self.flush(step);
+        }
+        if let Some(relaying) = &mut self.relaying {
+            relaying.begin_none(self.shared.finishing.load(Ordering::Relaxed));
+        }
+        self.take_answers(step);
+    }
+
+    /// Takes nothing from the sockets any more, and does what is left: answers
+    /// that are there, and what other workers hand over until they are this
+    /// far too.
+    fn finish(&mut self, step: &mut Step<'_>) {
+        self.take_answers(step);
+        self.counters.given_up();
+        self.receiving = None;
+        while self.shared.receiving.load(Ordering::Acquire) > 0 {
+            self.take_handed(step);
+            std::thread::sleep(LAST_LOOK);
+        }
+        self.take_handed(step);
+        self.flush(step);
     }
 
     /// Sleeps until a datagram comes, and notes where.
@@ -408,12 +482,8 @@ impl Worker {
             if step.scratch.names_mut().learn(name, servers, until) {
                 self.counters.answered(resolved);
             }
-            let datagram = Datagram {
-                bytes: &held.bytes,
-                source: held.source,
-                listener: held.listener,
-            };
-            self.take(step, &datagram);
+            self.counters.released();
+            self.take(step, &held.datagram());
         }
         self.flush(step);
     }

@@ -71,11 +71,13 @@ pub struct Totals {
     /// Copies of messages; `None`: there is no mirror.
     pub mirror: Option<mirror::Counts>,
     /// Replies of our own, by status, all that there may be.
+    #[schema(value_type = BTreeMap<String, u64>)]
     pub replies: BTreeMap<u16, u64>,
     /// Datagrams dropped, by reason, all that there are.
     pub dropped: BTreeMap<String, u64>,
     /// Datagrams that the kernel did not take, by error number, where there
     /// were any.
+    #[schema(value_type = BTreeMap<String, u64>)]
     pub send_errors: BTreeMap<i32, u64>,
     /// Receives that failed.
     pub receive_errors: u64,

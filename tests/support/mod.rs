@@ -9,6 +9,8 @@
 // The harness shows what a child said when a test fails.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod admin;
+pub mod bench;
 pub mod capture;
 pub mod dialog;
 pub mod dns;
@@ -23,6 +25,7 @@ pub mod process;
 pub mod servers;
 pub mod sipp;
 pub mod stateful;
+pub mod steady;
 pub mod twin;
 pub mod viaduct;
 

@@ -29,15 +29,19 @@ impl Ctl {
         loop {
             let status: Status = self.client.get("/api/v1/status")?;
             let last = last_in_dialog(&status, place.set.as_deref(), address)?;
-            let since = last.map_or(began.elapsed(), Duration::from_secs);
+            let since = last.map_or_else(|| began.elapsed(), Duration::from_secs);
             if since.min(began.elapsed()) >= quiet {
                 break;
             }
             if is_watched() {
-                let (last, quiet) = (age(last), age(Some(quiet.as_secs())));
+                let last = match last {
+                    Some(_) => format!("{} ago", age(last)),
+                    None => "never".to_owned(),
+                };
+                let quiet = text::time_name(quiet);
                 write!(
                     err,
-                    "\r{address}: last request within a dialog {last} ago, waiting for {quiet}  "
+                    "\r{address}: last request within a dialog: {last}; until {quiet} ago  "
                 )?;
                 err.flush()?;
             }

@@ -16,7 +16,7 @@ use hyper::Method;
 use serde::Serialize;
 use serde_json::json;
 
-use super::client::{Admin, Client, ClientError, Question};
+use super::client::{Admin, Client, ClientError, Question, SOCKET};
 use super::report;
 use super::table::Table;
 use crate::config::{LogLevel, State, text};
@@ -24,9 +24,6 @@ use crate::control::{
     Addition, Done, LevelChange, ReloadRequest, Removal, StateChange, Status, WeightChange,
 };
 use crate::proxy::Reason;
-
-/// Where the instance is asked unless that is said.
-const SOCKET: &str = "/run/viaduct/admin.sock";
 
 /// Ask a running instance, and change it without a restart.
 #[derive(Clone, Debug, Args)]

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{FromRequest, OptionalFromRequest, Request, State};
+use axum::extract::{FromRequest, Request, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
@@ -26,6 +26,7 @@ const ANSWER: Duration = Duration::from_secs(30);
 #[serde(deny_unknown_fields)]
 pub struct StateChange {
     /// The name of its set; without one, every set that has it.
+    #[schema(example = "farm")]
     pub set: Option<String>,
     /// Its address, with port 5060 unless given.
     #[schema(example = "192.0.2.11:5060")]
@@ -39,6 +40,7 @@ pub struct StateChange {
 #[serde(deny_unknown_fields)]
 pub struct WeightChange {
     /// The name of its set; without one, every set that has it.
+    #[schema(example = "farm")]
     pub set: Option<String>,
     /// Its address, with port 5060 unless given.
     #[schema(example = "192.0.2.11:5060")]
@@ -53,6 +55,7 @@ pub struct WeightChange {
 #[serde(deny_unknown_fields)]
 pub struct Addition {
     /// The name of its set.
+    #[schema(example = "farm")]
     pub set: String,
     /// As in `--to`.
     #[schema(example = "sip:192.0.2.14:5060;weight=2")]
@@ -64,6 +67,7 @@ pub struct Addition {
 #[serde(deny_unknown_fields)]
 pub struct Removal {
     /// The name of its set; without one, every set that has it.
+    #[schema(example = "farm")]
     pub set: Option<String>,
     /// Its address, with port 5060 unless given.
     #[schema(example = "192.0.2.11:5060")]
@@ -98,28 +102,23 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let read = <Json<T> as FromRequest<S>>::from_request(request, state).await;
-        read.map(|Json(body)| Self(body)).map_err(refused)
+        // An object first: serde would also take a list, in the order of the fields.
+        let read = Json::<Map<String, Value>>::from_request(request, state).await;
+        let Json(object) = read.map_err(|error| wrong(error.status(), &error.body_text()))?;
+        let read = serde_json::from_value(Value::Object(object));
+        read.map(Self)
+            .map_err(|error| wrong(StatusCode::BAD_REQUEST, &error.to_string()))
     }
 }
 
-impl<S: Send + Sync, T: DeserializeOwned> OptionalFromRequest<S> for Body<T> {
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, state: &S) -> Result<Option<Self>, Problem> {
-        let read = <Json<T> as OptionalFromRequest<S>>::from_request(request, state).await;
-        let read = read.map_err(refused)?;
-        Ok(read.map(|Json(body)| Self(body)))
-    }
-}
-
-fn refused(rejection: JsonRejection) -> Problem {
-    match rejection {
-        // A status of its own is for errors of the configuration.
-        JsonRejection::JsonDataError(_) => Problem::bad_request(&rejection.body_text()),
-        _ => Problem::new(rejection.status(), &rejection.body_text()),
-    }
-    .help("send JSON as GET /api/v1/openapi.json describes it, with Content-Type: application/json")
+fn wrong(status: StatusCode, said: &str) -> Problem {
+    // That status is kept for errors of the configuration.
+    let status = match status {
+        StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
+        status => status,
+    };
+    Problem::new(status, said)
+        .help("send the JSON that GET /api/v1/openapi.json describes, as application/json")
 }
 
 /// Sets the state of a destination.
@@ -172,20 +171,16 @@ pub(super) async fn remove(
 }
 
 /// Reads the configuration again, whole or not at all.
-#[utoipa::path(post, path = "/api/v1/reload", request_body = Option<ReloadRequest>,
+#[utoipa::path(post, path = "/api/v1/reload", request_body = ReloadRequest,
     responses((status = 200, body = Done), ChangeProblems), security(("token" = [])))]
 pub(super) async fn reload(
     State(app): State<Arc<App>>,
     Extension(asker): Extension<Asker>,
-    asked: Option<Body<ReloadRequest>>,
+    Body(asked): Body<ReloadRequest>,
 ) -> Outcome {
-    let ReloadRequest {
-        dry_run,
-        forget_changes,
-    } = asked.map(|Body(asked)| asked).unwrap_or_default();
     let change = Change::Reload {
-        dry_run,
-        forget_changes,
+        dry_run: asked.dry_run,
+        forget_changes: asked.forget_changes,
     };
     ask(&app, asker, change).await
 }

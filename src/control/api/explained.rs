@@ -69,7 +69,7 @@ pub(super) async fn call_id(
 
 /// What would be done with this message, and why. Nothing is sent or changed.
 #[utoipa::path(post, path = "/api/v1/explain", params(Arrival),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream",
+    request_body(content(("application/octet-stream")),
         description = "The message as it would arrive in one datagram"),
     responses((status = 200, body = Object), ReadProblems))]
 pub(super) async fn message(

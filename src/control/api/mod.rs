@@ -23,6 +23,7 @@ pub use change::{Addition, LevelChange, ReloadRequest, Removal, StateChange, Wei
 
 use super::App;
 use super::guard;
+use super::page;
 use super::problem::{PROBLEM_JSON, Problem};
 
 /// Longest body of a request, in octets: as long as a datagram.
@@ -34,6 +35,7 @@ type Path = (&'static str, MethodRouter<Arc<App>>);
 /// What everybody may ask.
 fn reads() -> [Path; 11] {
     [
+        ("/", get(page::page)),
         ("/livez", get(read::livez)),
         ("/metrics", get(read::scrape)),
         ("/readyz", get(read::readyz)),

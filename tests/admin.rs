@@ -1,0 +1,606 @@
+//! The admin API over real sockets: who gets in, what is told, and that what
+//! is changed is so for real calls.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+mod support;
+use support::admin::Admin;
+use support::farm::{Farm, text};
+use support::process::{Process, Signal};
+use support::viaduct::Viaduct;
+
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// What `viaduct run ARGS…` says that does not start.
+fn refusal(args: &[&str]) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_viaduct"));
+    let always = ["--listen", "127.0.0.1:0", "--to", "127.0.0.1:9"];
+    command.arg("run").args(always).args(args);
+    let mut process = Process::start(command, folder);
+    assert_eq!(process.wait(PATIENCE).code(), Some(1));
+    process.output()
+}
+
+#[test]
+fn the_socket_is_for_its_owner_and_group_and_goes_at_the_end() {
+    let (farm, admin) = Farm::with_admin(&[""], "", &[]);
+    let path = admin.path().to_owned();
+    let mode = fs::metadata(&path).expect("a socket").permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+    assert_eq!(admin.get("/livez").status, 200);
+    farm.scene.viaduct.stop();
+    assert!(!path.exists());
+}
+
+#[test]
+fn under_systemd_the_socket_is_in_the_runtime_directory() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let runtime = folder.path().join("run");
+    fs::create_dir(&runtime).expect("a folder");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_viaduct"));
+    command.args(["run", "--listen", "127.0.0.1:0", "--to", "127.0.0.1:9"]);
+    command.env("RUNTIME_DIRECTORY", format!("{}:/nix", runtime.display()));
+    let mut process = Process::start(command, folder);
+    process.wait_for("line `ready:`", PATIENCE, |output| {
+        output.contains("\nready:").then_some(())
+    });
+    let admin = Admin::Socket(runtime.join("admin.sock"));
+    assert_eq!(admin.get("/readyz").status, 200);
+}
+
+#[test]
+fn what_a_dead_process_left_is_replaced_and_anything_else_is_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a.sock");
+    let path = path.to_str().expect("text");
+    drop(UnixListener::bind(path).expect("a socket"));
+    let args = ["--listen", "127.0.0.1:0", "--to", "127.0.0.1:9"];
+    let first = Viaduct::start(&[&args[..], &["--admin", path]].concat());
+    assert_eq!(Admin::of(&first).get("/livez").status, 200);
+    let said = refusal(&["--admin", path]);
+    let remedy = "help: stop it, or give this instance another path";
+    assert!(
+        said.contains("another process listens there") && said.contains(remedy),
+        "{said}"
+    );
+    assert_eq!(Admin::of(&first).get("/livez").status, 200);
+    first.stop();
+    fs::write(path, "precious").expect("a file");
+    let said = refusal(&["--admin", path]);
+    assert!(
+        said.contains("there is something else at this path"),
+        "{said}"
+    );
+    assert_eq!(fs::read_to_string(path).expect("the file"), "precious");
+}
+
+#[test]
+fn what_cannot_be_listened_on_says_why() {
+    let long = format!("/tmp/{}", "l".repeat(103));
+    let said = refusal(&["--admin", &long]);
+    assert!(
+        said.contains("has 108 octets") && said.contains("107 at most"),
+        "{said}"
+    );
+    let said = refusal(&["--admin", "/nix/admin.sock"]);
+    assert!(said.contains("help: its folder must exist"), "{said}");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = listener.local_addr().expect("its address").to_string();
+    let said = refusal(&["--admin-listen", &taken]);
+    assert!(
+        said.contains(&format!("http://{taken}")) && said.contains("help:"),
+        "{said}"
+    );
+    let said = refusal(&[
+        "--admin-listen",
+        "127.0.0.1:0",
+        "--admin-token-file",
+        "/nix",
+    ]);
+    assert!(said.contains("token file /nix"), "{said}");
+}
+
+#[test]
+fn every_described_path_answers_as_described() {
+    let (_farm, admin) = Farm::with_admin(&["", ";weight=3"], "", &[]);
+    let document = admin.get("/api/v1/openapi.json").assert_done();
+    assert!(
+        document["openapi"]
+            .as_str()
+            .is_some_and(|version| version.starts_with("3.1"))
+    );
+    let paths = document["paths"].as_object().expect("paths");
+    let mut methods = BTreeSet::new();
+    for (path, does) in paths {
+        for method in does.as_object().expect("methods").keys() {
+            methods.insert(method.clone());
+            let query = if path.ends_with("explain") {
+                "?call_id=a"
+            } else {
+                ""
+            };
+            let asked = path.replace("{set}", "farm") + query;
+            if method == "get" {
+                let answer = admin.get(&asked);
+                assert_eq!(answer.status, 200, "{path}: {answer:?}");
+                let described = &does["get"]["responses"]["200"]["content"];
+                let media_type = answer.header("content-type").expect("a media type");
+                let plain = media_type.split(';').next().expect("its beginning");
+                assert!(
+                    described.get(plain).is_some(),
+                    "{path}: {plain}, {described}"
+                );
+            }
+            // A method that nobody described.
+            let other = admin.ask("PATCH", &asked, &[], b"");
+            other.assert_problem(405, "method");
+            let allowed = other.header("allow").expect("Allow").to_lowercase();
+            assert!(allowed.contains(method.as_str()), "{path}: {allowed}");
+        }
+    }
+    assert_eq!(methods.len(), 2, "GET reads, POST changes: {methods:?}");
+    assert!(paths.len() >= 17, "{}", paths.len());
+}
+
+#[test]
+fn the_status_tells_what_passed() {
+    let (farm, admin) =
+        Farm::with_admin(&["", ";weight=3;state=draining"], "", &["--workers", "2"]);
+    farm.shares(20);
+    let status = admin.get("/api/v1/status").assert_done();
+    assert_eq!(status["ready"], true);
+    assert_eq!(status["generation"], 1);
+    assert_eq!(status["table_id"].as_str().map(str::len), Some(16));
+    assert_eq!(status["totals"]["requests"]["INVITE"], 20);
+    let workers = status["workers"].as_array().expect("workers");
+    let received = workers.iter().map(|worker| worker["received"].as_u64());
+    assert_eq!(received.sum::<Option<u64>>(), Some(20));
+    assert_eq!(
+        status["listeners"][0]["address"],
+        farm.scene.front().to_string()
+    );
+    let set = &admin.get("/api/v1/sets/farm").assert_done();
+    assert_eq!(*set, status["sets"][0]);
+    assert_eq!(
+        (&set["policy"], &set["hash_key"]),
+        (&json!("hash"), &json!("call-id"))
+    );
+    let [first, second] = [0, 1].map(|n: usize| &set["destinations"][n]);
+    assert_eq!(first["address"], farm.member(0));
+    assert_eq!(
+        (&first["requests"], &first["share"]),
+        (&json!(20), &json!(1.0))
+    );
+    assert_eq!(
+        (&first["state"], &first["letters"]),
+        (&json!("active"), &json!("AX"))
+    );
+    assert_eq!(
+        (&second["requests"], &second["share"]),
+        (&json!(0), &json!(0.0))
+    );
+    assert_eq!(
+        (&second["state"], &second["letters"]),
+        (&json!("draining"), &json!("IX"))
+    );
+    admin
+        .get("/api/v1/sets/nix")
+        .assert_problem(404, "there are: farm");
+}
+
+#[test]
+fn changes_are_so_for_calls_and_logged_with_who_asked() {
+    let (farm, admin) = Farm::with_admin(&["", "", "-"], "", &[]);
+    let change = |what: &str, body: Value| {
+        let path = format!("/api/v1/destinations/{what}");
+        admin.post(&path, &body).assert_done()
+    };
+    let [first, second, third] = [0, 1, 2].map(|n| farm.member(n));
+    let done = change("state", json!({"destination": first, "state": "draining"}));
+    assert_eq!(done["generation"], 2);
+    assert!(
+        done["moved"][0]["share"]
+            .as_f64()
+            .is_some_and(|share| (0.4..0.6).contains(&share))
+    );
+    assert_eq!(farm.shares(20), [0, 20, 0]);
+    change(
+        "add",
+        json!({"set": "farm", "destination": format!("sip:{third};weight=9")}),
+    );
+    change(
+        "weight",
+        json!({"set": "farm", "destination": second, "weight": 1}),
+    );
+    let shares = farm.shares(200);
+    assert!(
+        shares[0] == 0 && shares[1] > 0 && shares[2] > 140,
+        "{shares:?}"
+    );
+    change("remove", json!({"destination": second}));
+    assert_eq!(farm.shares(20), [0, 0, 20]);
+    change("state", json!({"destination": first, "state": "active"}));
+    change("state", json!({"destination": third, "state": "disabled"}));
+    assert_eq!(farm.shares(20), [20, 0, 0]);
+    let uid = fs::metadata(admin.path()).map(|socket| std::os::unix::fs::MetadataExt::uid(&socket));
+    let wanted = format!(
+        "asked by uid {}, pid {}: set farm: {first} changed: draining",
+        { uid.expect("the socket") },
+        std::process::id()
+    );
+    let said = farm.scene.viaduct.output();
+    assert!(said.contains(&wanted), "{wanted}? {said}");
+}
+
+#[test]
+fn what_makes_no_sense_changes_nothing() {
+    let (farm, admin) = Farm::with_admin(&["", ""], "", &[]);
+    let before = admin.get("/api/v1/sets").body;
+    let change =
+        |what: &str, body: Value| admin.post(&format!("/api/v1/destinations/{what}"), &body);
+    let member = farm.member(0);
+    let state = |destination: &str| json!({"destination": destination, "state": "draining"});
+    change("state", state("192.0.2.77")).assert_problem(404, "no destination 192.0.2.77:5060");
+    change("state", state("host.example")).assert_problem(400, "give an IPv4 address");
+    let there = json!({"set": "nix", "destination": member, "weight": 2});
+    change("weight", there).assert_problem(404, "there is no set `nix`; there are: farm");
+    let heavy = json!({"destination": member, "weight": 1_000_001});
+    change("weight", heavy).assert_problem(400, "give 1 to 1000000");
+    let twice = json!({"set": "farm", "destination": member});
+    change("add", twice).assert_problem(409, "already");
+    let own = json!({"set": "farm", "destination": farm.scene.front().to_string()});
+    change("add", own).assert_problem(409, "in a circle");
+    let unknown = json!({"destination": member, "state": "idle"});
+    change("state", unknown).assert_problem(400, "`draining`");
+    let more = json!({"destination": member, "state": "active", "why": "so"});
+    change("state", more).assert_problem(400, "`why`");
+    change("state", json!([])).assert_problem(400, "application/json");
+    let as_text = [("Content-Type", "text/plain")];
+    let path = "/api/v1/destinations/state";
+    admin
+        .ask("POST", path, &as_text, b"{}")
+        .assert_problem(415, "application/json");
+    let long = vec![b' '; 65 * 1024];
+    let json = [("Content-Type", "application/json")];
+    admin
+        .ask("POST", path, &json, &long)
+        .assert_problem(413, "length limit");
+    admin.get("/nix").assert_problem(404, "openapi.json");
+    assert_eq!(admin.get("/api/v1/sets").body, before);
+}
+
+#[test]
+fn over_tcp_anybody_reads_and_the_token_changes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let token = folder.path().join("token");
+    fs::write(&token, "first token\n").expect("the file");
+    let token_file = token.to_str().expect("text");
+    let tcp = [
+        "--admin-listen",
+        "127.0.0.1:0",
+        "--admin-token-file",
+        token_file,
+    ];
+    let (farm, _) = Farm::with_admin(&["", ""], "", &tcp);
+    let admin = Admin::all(&farm.scene.viaduct).swap_remove(1);
+    assert_eq!(admin.get("/api/v1/status").status, 200);
+    let body = json!({"destination": farm.member(0), "state": "draining"}).to_string();
+    let change = |credentials: Option<&str>| {
+        let mut headers = vec![("Content-Type", "application/json")];
+        headers.extend(credentials.map(|given| ("Authorization", given)));
+        admin.ask(
+            "POST",
+            "/api/v1/destinations/state",
+            &headers,
+            body.as_bytes(),
+        )
+    };
+    for wrong in [
+        None,
+        Some("Bearer second token"),
+        Some("Bearer "),
+        Some("first token"),
+        Some("B"),
+    ] {
+        let answer = change(wrong);
+        answer.assert_problem(401, "token-file");
+        assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
+    }
+    assert_eq!(admin.get("/api/v1/status").json()["generation"], 1);
+    change(Some("Bearer first token")).assert_done();
+    assert_eq!(farm.shares(20), [0, 20]);
+    assert!(farm.scene.viaduct.output().contains("asked by 127.0.0.1:"));
+    // The token can be changed at any time.
+    fs::write(&token, "second token").expect("the file");
+    change(Some("Bearer first token")).assert_problem(401, "not the token");
+    change(Some("bearer second token")).assert_done();
+    fs::write(&token, "\n").expect("the file");
+    change(Some("Bearer ")).assert_problem(403, "empty");
+}
+
+#[test]
+fn without_a_token_file_tcp_only_reads() {
+    let (farm, _) = Farm::with_admin(&["", ""], "", &["--admin-listen", "127.0.0.1:0"]);
+    let admin = Admin::all(&farm.scene.viaduct).swap_remove(1);
+    let remove = json!({"destination": farm.member(0)});
+    let answer = admin.post("/api/v1/destinations/remove", &remove);
+    answer.assert_problem(403, "admin.token-file");
+    // To ask where a message would go changes nothing.
+    let message = farm.scene.request("INVITE").text();
+    let answer = admin.ask("POST", "/api/v1/explain", &[], message.as_bytes());
+    assert_eq!(answer.json()["action"], "forward", "{answer:?}");
+    for host in [
+        "evil.example",
+        "evil.example:80",
+        "127.0.0.1.evil.example",
+        "",
+    ] {
+        let answer = admin.ask("GET", "/api/v1/status", &[("Host", host)], b"");
+        answer.assert_problem(421, "ask by the address");
+        let scrape = admin.ask("GET", "/livez", &[("Host", host)], b"");
+        assert_eq!(scrape.status, 200);
+    }
+    for host in [
+        "localhost:8060",
+        "127.0.0.1",
+        "192.0.2.1:80",
+        "[::1]:8060",
+        "[::1]",
+    ] {
+        assert_eq!(
+            admin
+                .ask("GET", "/api/v1/status", &[("Host", host)], b"")
+                .status,
+            200,
+            "{host}"
+        );
+    }
+}
+
+#[test]
+fn a_hundred_reloads_at_once_are_neither_lost_nor_torn() {
+    let (mut farm, admin) = Farm::with_admin(&["", ""], "", &[]);
+    let texts = [";weight=2", ";weight=7"].map(|both| text(&farm.scene.farm, &[both, both], ""));
+    let draft = farm.path().with_extension("draft");
+    let reloads: Vec<_> = (0..100)
+        .map(|n: usize| {
+            let admin = admin.clone();
+            (
+                n,
+                thread::spawn(move || {
+                    admin
+                        .post("/api/v1/reload", &json!({"dry_run": false}))
+                        .assert_done()
+                }),
+            )
+        })
+        .collect();
+    let mut answers = Vec::new();
+    for (n, reload) in reloads {
+        // The file appears whole, whichever it is.
+        fs::write(&draft, &texts[n % 2]).expect("a file");
+        fs::rename(&draft, farm.path()).expect("the file");
+        let sets = admin.get("/api/v1/sets").json();
+        let weight = |n: usize| {
+            sets[0]["destinations"][n]["weight"]
+                .as_u64()
+                .expect("a weight")
+        };
+        assert_eq!(weight(0), weight(1), "torn: {sets}");
+        answers.push(reload.join().expect("an answer"));
+    }
+    let said = farm.scene.viaduct.output();
+    assert_eq!(said.matches("\nreloaded: ").count(), 100, "{said}");
+    for answer in &answers {
+        let generation = answer["generation"].as_u64().expect("a number");
+        let differs = answer["differences"].as_array().expect("a list").len();
+        assert!(generation <= 101 && [0, 2].contains(&differs), "{answer}");
+    }
+    let done = farm.change(&[";weight=5", ";weight=5"]);
+    assert!(done.contains("2 changed"), "{done}");
+    assert!(farm.shares(40).iter().all(|share| *share > 5));
+}
+
+#[test]
+fn a_refused_reload_says_where_and_a_dry_run_only_tells() {
+    let (farm, admin) = Farm::with_admin(&["", ""], "", &[]);
+    let reload = |dry_run| admin.post("/api/v1/reload", &json!({"dry_run": dry_run}));
+    let good = text(&farm.scene.farm, &["", ";state=draining"], "");
+    fs::write(farm.path(), good.replace("farm'", "farm'\npolice = 'hash'")).expect("the file");
+    for dry_run in [true, false] {
+        let answer = reload(dry_run);
+        answer.assert_problem(422, "the configuration of before stays");
+        let wrong = &answer.json()["diagnostics"][0];
+        assert_eq!(wrong["file"], farm.path().display().to_string());
+        assert_eq!((&wrong["line"], &wrong["column"]), (&json!(4), &json!(1)));
+        assert_eq!(wrong["help"], "did you mean `policy`?");
+    }
+    let shares = farm.shares(40);
+    assert!(shares.iter().all(|share| *share > 5), "{shares:?}");
+    let last = &admin.get("/api/v1/status").json()["last_reload"];
+    assert_eq!(last["successful"], false);
+    fs::write(
+        farm.path(),
+        text(&farm.scene.farm, &["", ""], "batch = 7\n"),
+    )
+    .expect("the file");
+    reload(false).assert_problem(409, "upgrade");
+    fs::write(farm.path(), good).expect("the file");
+    let done = reload(true).assert_done();
+    assert_eq!(done["differences"][0]["address"], farm.member(1));
+    let share = done["moved"][0]["share"].as_f64().expect("a share");
+    assert!((0.4..0.6).contains(&share), "{done}");
+    assert_eq!(admin.get("/api/v1/status").json()["generation"], 1);
+    let shares = farm.shares(40);
+    assert!(shares.iter().all(|share| *share > 5), "{shares:?}");
+    let done = reload(false).assert_done();
+    assert_eq!(done["generation"], 2);
+    assert_eq!(farm.shares(20), [20, 0]);
+    assert_eq!(
+        admin.get("/api/v1/status").json()["last_reload"]["successful"],
+        true
+    );
+}
+
+#[test]
+fn what_operators_changed_outlives_a_reload_until_it_is_forgotten() {
+    let (farm, admin) = Farm::with_admin(&["", ""], "", &[]);
+    let state = json!({"destination": farm.member(1), "state": "draining"});
+    admin
+        .post("/api/v1/destinations/state", &state)
+        .assert_done();
+    admin.post("/api/v1/reload", &json!({})).assert_done();
+    assert_eq!(farm.shares(20), [20, 0]);
+    let config = admin.get("/api/v1/config").body;
+    assert!(config.contains("draining"), "{config}");
+    admin
+        .post("/api/v1/reload", &json!({"forget_changes": true}))
+        .assert_done();
+    assert!(farm.shares(40).iter().all(|share| *share > 5));
+}
+
+#[test]
+fn instances_that_agree_have_one_table_id() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let secret = folder.path().join("secret");
+    let secret = secret.to_str().expect("text");
+    let instance = |secret: &str, name: &str| {
+        let path = folder.path().join(name);
+        let args = [
+            "--listen",
+            "127.0.0.1:0",
+            "--secret-file",
+            secret,
+            "--health",
+            "off",
+        ];
+        let to = [
+            "--to",
+            "192.0.2.1,192.0.2.2",
+            "--admin",
+            path.to_str().expect("text"),
+        ];
+        Viaduct::start(&[&args[..], &to].concat())
+    };
+    let [a, b] = ["a", "b"].map(|name| instance(secret, name));
+    let other = folder.path().join("other");
+    let c = instance(other.to_str().expect("text"), "c");
+    let [a, b, c] = [&a, &b, &c].map(Admin::of);
+    let id = |admin: &Admin| admin.get("/api/v1/status").json()["table_id"].clone();
+    let set = |admin: &Admin, state: &str| {
+        let body = json!({"destination": "192.0.2.1", "state": state});
+        admin
+            .post("/api/v1/destinations/state", &body)
+            .assert_done();
+    };
+    assert_eq!(id(&a), id(&b));
+    assert_ne!(id(&a), id(&c), "another secret chooses otherwise");
+    let before = id(&a);
+    set(&a, "draining");
+    assert_ne!(id(&a), id(&b));
+    set(&b, "draining");
+    assert_eq!(id(&a), id(&b));
+    set(&a, "active");
+    assert_eq!(id(&a), before);
+}
+
+#[test]
+fn what_is_explained_is_what_is_done() {
+    let (farm, admin) = Farm::with_admin(&["", "", ""], "", &[]);
+    let arrival = format!("/api/v1/explain?from={}", farm.scene.caller.address());
+    for _ in 0..20 {
+        let invite = farm.scene.request("INVITE").text();
+        let told = admin
+            .ask("POST", &arrival, &[], invite.as_bytes())
+            .assert_done();
+        let (member, got) = farm.scene.pass(&invite);
+        assert_eq!(told["to"], farm.member(member));
+        assert_eq!(told["after"], String::from_utf8_lossy(&got).as_ref());
+    }
+    let by_id = admin.get("/api/v1/explain?call_id=a%40b").assert_done();
+    assert_eq!(by_id["selection"]["key"]["value"], "a@b");
+    assert_eq!(by_id["selection"]["secret_known"], true);
+    let as_text = [("Accept", "text/plain")];
+    let lines = admin
+        .ask("GET", "/api/v1/explain?call_id=a", &as_text, b"")
+        .body;
+    assert!(lines.contains("\nkey        call-id a\n"), "{lines}");
+    admin.get("/api/v1/explain").assert_problem(400, "call_id");
+    admin
+        .get("/api/v1/explain?call_id=a%0Db")
+        .assert_problem(400, "control characters");
+    admin
+        .get("/api/v1/explain?call_id=a&from=nix")
+        .assert_problem(400, "nix");
+    admin
+        .get("/api/v1/explain?call_id=a&listener=nix")
+        .assert_problem(400, "there are 127.0.0.1");
+    let nonsense = admin
+        .ask("POST", "/api/v1/explain", &[], b"\0")
+        .assert_done();
+    assert_eq!(nonsense["action"], "drop");
+    assert_eq!(admin.get("/api/v1/status").json()["totals"]["received"], 20);
+}
+
+#[test]
+fn keys_are_kept_back() {
+    let mirror = "[mirror]\nto = '127.0.0.1:9'\nkey = 'geheim'\n";
+    let (_farm, admin) = Farm::with_admin(&[""], mirror, &[]);
+    let config = admin.get("/api/v1/config").body;
+    assert!(
+        config.contains("[mirror]") && !config.contains("geheim"),
+        "{config}"
+    );
+    let secret = fs::read_to_string(admin.path().with_file_name("secret")).expect("a secret");
+    for path in ["/api/v1/config", "/api/v1/status", "/api/v1/sets"] {
+        assert!(!admin.get(path).body.contains(secret.trim()));
+    }
+}
+
+#[test]
+fn the_log_says_more_when_it_is_told_to() {
+    let (mut farm, admin) = Farm::with_admin(&["", ""], "", &[]);
+    let level = |level: &str| {
+        let body = json!({"level": level});
+        admin.post("/api/v1/log-level", &body).assert_done();
+    };
+    level("error");
+    let quiet = farm.scene.viaduct.output().len();
+    admin.post("/api/v1/reload", &json!({})).assert_done();
+    assert_eq!(farm.scene.viaduct.output().len(), quiet);
+    level("info");
+    admin.post("/api/v1/reload", &json!({})).assert_done();
+    assert!(farm.scene.viaduct.output()[quiet..].contains("reloaded: "));
+    farm.scene.viaduct.signal(Signal::USR1);
+    farm.scene.viaduct.wait_for("counters", |output| {
+        output.contains("counter received").then_some(())
+    });
+}
+
+#[test]
+fn idle_connections_keep_nobody_out() {
+    let (farm, admin) = Farm::with_admin(&[""], "", &[]);
+    // Fewer than are served at a time, each with half a request.
+    let half: Vec<_> = (0..60)
+        .map(|_| {
+            let mut stream =
+                std::os::unix::net::UnixStream::connect(admin.path()).expect("a connection");
+            std::io::Write::write_all(&mut stream, b"GET /livez HTTP/1.1\r\nHost:")
+                .expect("a beginning");
+            stream
+        })
+        .collect();
+    assert_eq!(admin.get("/livez").status, 200);
+    farm.shares(5);
+    drop(half);
+    assert_eq!(admin.get("/livez").status, 200);
+}

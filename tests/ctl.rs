@@ -1,0 +1,314 @@
+//! `viaduct ctl` against a running instance: what it prints, what it does, and
+//! how it ends.
+
+use std::fs;
+use std::process::{Command, Output};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+mod support;
+use support::admin::Admin;
+use support::farm::{Farm, text};
+
+/// `viaduct ctl ARGS…` for the instance at `admin`.
+fn ctl(admin: &str, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_viaduct"));
+    command
+        .env_remove("VIADUCT_ADMIN")
+        .env_remove("VIADUCT_ADMIN_TOKEN_FILE");
+    command.args(["ctl", "--admin", admin]).args(args);
+    command.output().expect("viaduct ctl")
+}
+
+struct Operator {
+    farm: Farm,
+    admin: String,
+}
+
+impl Operator {
+    fn new(states: &[&str], args: &[&str]) -> Self {
+        let (farm, admin) = Farm::with_admin(states, "", args);
+        let admin = admin.path().display().to_string();
+        Self { farm, admin }
+    }
+
+    /// What it prints when it is done.
+    #[track_caller]
+    fn does(&self, args: &[&str]) -> String {
+        let output = ctl(&self.admin, args);
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    #[track_caller]
+    fn json(&self, args: &[&str]) -> Value {
+        let printed = self.does(&[args, &["--json"]].concat());
+        serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"))
+    }
+
+    /// What it says when it cannot.
+    #[track_caller]
+    fn fails(&self, args: &[&str], code: i32) -> String {
+        let output = ctl(&self.admin, args);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {output:?}");
+        String::from_utf8(output.stderr).expect("text")
+    }
+}
+
+#[test]
+fn the_list_shows_states_in_words_and_letters_and_share_against_weight() {
+    let operator = Operator::new(
+        &["", ";weight=3", ";state=draining", ";state=disabled"],
+        &[],
+    );
+    operator.farm.shares(8);
+    let list = operator.does(&["list"]);
+    assert!(
+        list.starts_with("viaduct ") && list.contains(", ready, generation 1, table "),
+        "{list}"
+    );
+    assert!(
+        list.contains("\nset farm: policy hash, hash key call-id\n"),
+        "{list}"
+    );
+    assert!(!list.contains('\u{1b}'), "no colour but on a terminal");
+    let row = |member: usize| {
+        let address = operator.farm.member(member);
+        let mut lines = list.lines().map(str::split_whitespace);
+        let found = lines
+            .find_map(|mut words| (words.next()? == address).then(|| words.collect::<Vec<_>>()));
+        found
+            .unwrap_or_else(|| panic!("no {address} in {list}"))
+            .join(" ")
+    };
+    assert!(
+        row(0).starts_with("active AX up 1 (17 %) 25 % "),
+        "{}",
+        row(0)
+    );
+    assert!(
+        row(1).starts_with("active AX up 3 (50 %) 75 % "),
+        "{}",
+        row(1)
+    );
+    assert_eq!(row(2), "draining IX up 1 (17 %) 0 % 0 - -");
+    assert_eq!(row(3), "disabled DX up 1 (17 %) 0 % 0 - -");
+    let sets = Admin::Socket(operator.admin.clone().into())
+        .get("/api/v1/sets")
+        .json();
+    assert_eq!(
+        operator.json(&["list"])[0]["destinations"][2],
+        sets[0]["destinations"][2]
+    );
+}
+
+#[test]
+fn what_is_changed_is_so_for_calls() {
+    let operator = Operator::new(&["", "", "-"], &[]);
+    let [first, second, third] = [0, 1, 2].map(|n| operator.farm.member(n));
+    let said = operator.does(&["state", &first, "draining"]);
+    assert!(
+        said.starts_with(&format!("set farm: {first} changed: draining")),
+        "{said}"
+    );
+    assert!(
+        said.contains(" % of new calls go elsewhere than before\n"),
+        "{said}"
+    );
+    assert_eq!(operator.farm.shares(20), [0, 20, 0]);
+    operator.does(&["add", "farm", &format!("sip:{third};weight=2")]);
+    operator.does(&["weight", &second, "18", "--set", "farm"]);
+    let shares = operator.farm.shares(100);
+    assert!(
+        shares[0] == 0 && shares[1] > 70 && shares[2] > 0,
+        "{shares:?}"
+    );
+    operator.does(&["remove", &second]);
+    assert_eq!(operator.farm.shares(20), [0, 0, 20]);
+    operator.does(&["drain", &third]);
+    let done = operator.json(&["state", &first, "active"]);
+    assert_eq!(
+        done["differences"][0]["after"],
+        "active, weight 1, priority 0"
+    );
+    assert_eq!(operator.farm.shares(20), [20, 0, 0]);
+    let counters = operator.does(&["stats"]);
+    let invites = counters
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("method-INVITE"));
+    assert_eq!(invites.map(str::trim), Some("160"), "{counters}");
+    assert_eq!(
+        operator.json(&["stats"])["totals"]["requests"]["INVITE"],
+        160
+    );
+}
+
+#[test]
+fn a_reload_tells_what_it_does_and_where_it_cannot() {
+    let operator = Operator::new(&["", ""], &[]);
+    let file = operator.farm.path();
+    let write = |text: String| fs::write(&file, text).expect("the file");
+    let members = &operator.farm.scene.farm;
+    write(text(members, &[";weight=4", ";state=draining"], ""));
+    let told = operator.does(&["reload", "--dry-run"]);
+    assert!(told.starts_with("would be reloaded"), "{told}");
+    let line = format!(
+        "  set farm: {} changed: active, weight 4",
+        operator.farm.member(0)
+    );
+    assert!(told.contains(&line), "{told}");
+    assert!(
+        operator.farm.shares(40).iter().all(|share| *share > 5),
+        "only told"
+    );
+    assert!(
+        operator
+            .does(&["reload"])
+            .starts_with("reloaded: generation 2")
+    );
+    assert_eq!(operator.farm.shares(20), [20, 0]);
+    write(text(members, &["", ""], "").replace("farm'", "farm'\npolice = 'hash'"));
+    let said = operator.fails(&["reload"], 1);
+    let place = format!("{}:4:1: error: unknown key `police`", file.display());
+    assert!(
+        said.contains(&place) && said.contains("help: did you mean `policy`?"),
+        "{said}"
+    );
+    let output = ctl(&operator.admin, &["reload", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let problem: Value = serde_json::from_slice(&output.stdout).expect("a problem");
+    assert_eq!(problem["diagnostics"][0]["line"], 4);
+    write(text(members, &["", ""], "batch = 7\n"));
+    let said = operator.fails(&["reload"], 1);
+    assert!(
+        said.contains("help: upgrade (`viaduct ctl upgrade`"),
+        "{said}"
+    );
+    write(text(members, &["", ""], ""));
+    operator.does(&["state", &operator.farm.member(0), "disabled"]);
+    operator.does(&["reload", "--forget-changes"]);
+    assert!(operator.farm.shares(40).iter().all(|share| *share > 5));
+}
+
+#[test]
+fn a_message_is_explained_by_what_runs() {
+    let operator = Operator::new(&["", ""], &[]);
+    operator.does(&["state", &operator.farm.member(0), "draining"]);
+    let told = operator.does(&["explain", "--call-id", "a+b&c@d", "--from", "192.0.2.9"]);
+    assert!(
+        told.contains("from 192.0.2.9:5060") && told.contains("call-id a+b&c@d\n"),
+        "{told}"
+    );
+    assert!(
+        told.contains(&format!(
+            "decision   forward to {}",
+            operator.farm.member(1)
+        )),
+        "{told}"
+    );
+    let file = operator.farm.path().with_file_name("m.sip");
+    fs::write(&file, operator.farm.scene.request("OPTIONS").text()).expect("a file");
+    let told = operator.json(&["explain", "--message", file.to_str().expect("text")]);
+    assert_eq!(told["to"], operator.farm.member(1));
+    let said = operator.fails(&["explain", "--call-id", "a", "--listener", "nix"], 1);
+    assert!(said.contains("help: there are 127.0.0.1:"), "{said}");
+}
+
+#[test]
+fn a_drain_waits_until_nothing_of_a_dialog_was_seen_for_so_long() {
+    let operator = Operator::new(&["", ""], &[]);
+    let member = operator.farm.member(0);
+    let quiet = Duration::from_secs(3);
+    let (done, end) = mpsc::channel();
+    let drain = {
+        let (admin, member) = (operator.admin.clone(), member.clone());
+        thread::spawn(move || {
+            let output = ctl(&admin, &["drain", &member, "--wait", "3s"]);
+            done.send(Instant::now()).expect("who waits");
+            output
+        })
+    };
+    let admin = Admin::Socket(operator.admin.clone().into());
+    admin.wait_for("/api/v1/sets", |sets| {
+        (sets[0]["destinations"][0]["state"] == "draining").then_some(())
+    });
+    // A call is still there, and shows itself for longer than the wait.
+    let until = Instant::now() + quiet + Duration::from_secs(1);
+    let mut last = Instant::now();
+    while Instant::now() < until {
+        let info = operator
+            .farm
+            .scene
+            .request("INFO")
+            .to("<sip:desk@farm.example>;tag=t");
+        let (at, _) = operator
+            .farm
+            .scene
+            .pass(info.uri(format!("sip:desk@{member}")).text());
+        assert_eq!(at, 0);
+        last = Instant::now();
+        assert!(
+            end.recv_timeout(Duration::from_millis(300)).is_err(),
+            "it did not wait"
+        );
+    }
+    let ended = end.recv_timeout(Duration::from_secs(15)).expect("an end");
+    // Ages are told in whole seconds.
+    assert!(ended - last >= quiet - Duration::from_secs(1));
+    let output = drain.join().expect("the drain");
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        said.contains("no request within a dialog for 3s; a call may go on without one"),
+        "{said}"
+    );
+    assert_eq!(operator.farm.shares(20), [0, 20]);
+}
+
+#[test]
+fn over_tcp_it_bears_the_token() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let token = folder.path().join("token");
+    fs::write(&token, "open sesame\n").expect("the file");
+    let token = token.to_str().expect("text");
+    let tcp = ["--admin-listen", "127.0.0.1:0", "--admin-token-file", token];
+    let operator = Operator::new(&["", ""], &tcp);
+    let Admin::Tcp(address) = Admin::all(&operator.farm.scene.viaduct).swap_remove(1) else {
+        panic!("no address");
+    };
+    let operator = Operator {
+        admin: format!("http://{address}"),
+        ..operator
+    };
+    assert!(operator.does(&["list"]).contains("set farm"));
+    let member = operator.farm.member(0);
+    let said = operator.fails(&["drain", &member], 1);
+    assert!(said.contains("needs the token\n  help: "), "{said}");
+    operator.does(&["--token-file", token, "drain", &member]);
+    assert_eq!(operator.farm.shares(20), [0, 20]);
+}
+
+#[test]
+fn who_cannot_is_told_what_to_do() {
+    let operator = Operator::new(&["", ""], &[]);
+    let nobody = Operator {
+        admin: "/nix/admin.sock".to_owned(),
+        ..operator
+    };
+    let said = nobody.fails(&["list"], 1);
+    assert!(
+        said.contains("/nix/admin.sock: ") && said.contains("help: is it running"),
+        "{said}"
+    );
+    let secure = Operator {
+        admin: "https://127.0.0.1:1".to_owned(),
+        ..nobody
+    };
+    assert!(secure.fails(&["list"], 2).contains("give http://ADDR:PORT"));
+    let said = secure.fails(&["state", "192.0.2.1", "asleep"], 2);
+    assert!(said.contains("active, draining, disabled"), "{said}");
+    assert!(secure.fails(&["explain"], 2).contains("--call-id"));
+}
