@@ -207,3 +207,39 @@ fn nothing_is_probed_where_health_is_off() {
     std::thread::sleep(Duration::from_millis(1500));
     assert_eq!(stage.servers[0].probes(), 0);
 }
+
+#[test]
+fn one_that_is_not_probed_any_more_is_not_held_down() {
+    let server = Server::start();
+    server.silence();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("v.toml");
+    let write = |health: &str| {
+        let (gone, alive) = (server.address(), "127.0.0.1:9");
+        let text = format!(
+            "listen = ['127.0.0.1:0']\n[[set]]\nname = 'farm'\nwhen-all-down = 'reply'\n\
+             destinations = [{{ uri = 'sip:{gone}', health = {health} }}, \
+             {{ uri = 'sip:{alive}', state = 'disabled' }}]\n"
+        );
+        std::fs::write(&path, text).expect("the file");
+    };
+    write("{ interval = '200ms' }");
+    let file = path.display().to_string();
+    let mut viaduct = Viaduct::start(&["--health", "on", "--config", &file]);
+    viaduct.wait_for("its death", |output| {
+        output.contains("is down").then_some(())
+    });
+    write("'off'");
+    viaduct.signal(support::process::Signal::HUP);
+    viaduct.wait_for("the reload", |output| {
+        output.contains("reloaded").then_some(())
+    });
+    let caller = Peer::new(V4);
+    let request = Request::new("MESSAGE", caller.address());
+    caller.send(viaduct.address(0), request.text());
+    let end = Instant::now() + Duration::from_secs(5);
+    while server.take_calls() == 0 {
+        assert!(Instant::now() < end, "{}", viaduct.output());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}

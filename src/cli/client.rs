@@ -20,6 +20,9 @@ use tokio::runtime::Runtime;
 
 use crate::control::Problem;
 
+/// Where an instance is asked unless that is said.
+pub(super) const SOCKET: &str = "/run/viaduct/admin.sock";
+
 /// How long an answer may take; the instance itself gives up before.
 const PATIENCE: Duration = Duration::from_secs(60);
 

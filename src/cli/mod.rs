@@ -22,6 +22,7 @@ mod simulate;
 mod stateful;
 mod system;
 mod table;
+mod top;
 mod tunables;
 
 use std::io::{self, Write};
@@ -38,6 +39,7 @@ pub use replay::ReplayArgs;
 pub use run::RunArgs;
 pub use simulate::{Changes, SimulateArgs};
 pub use stateful::StatefulFlags;
+pub use top::TopArgs;
 pub use tunables::Tunables;
 
 /// A stateless SIP load balancer for UDP that hashes Call-ID.
@@ -57,6 +59,7 @@ enum Command {
     Replay(ReplayArgs),
     Demo(DemoArgs),
     Ctl(CtlArgs),
+    Top(top::TopArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }
@@ -71,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::replay(&args),
         Command::Demo(args) => demo::demo(&args),
         Command::Ctl(args) => ctl::ctl(&args),
+        Command::Top(args) => top::top(&args),
         Command::Completions(args) => completions::completions(&args),
         Command::Man(args) => man::man(&args),
     };

@@ -9,6 +9,7 @@ pub mod explain;
 mod guard;
 pub mod metrics;
 mod order;
+mod page;
 mod problem;
 mod server;
 mod socket;
@@ -18,7 +19,10 @@ mod view;
 use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 
-pub use api::{Addition, LevelChange, ReloadRequest, Removal, StateChange, WeightChange};
+pub use api::{
+    Addition, BadPacket, BadPackets, BadPacketsRequest, LevelChange, ReloadRequest, Removal,
+    StateChange, WeightChange,
+};
 pub use order::{Answer, Change, Difference, Done, Moved, Order, Place, Refusal};
 pub use problem::Problem;
 pub use server::{Control, start};

@@ -159,12 +159,18 @@ fn draw_server(frame: &mut Frame<'_>, row: Rect, scene: &Scene, server: usize) {
     for (area, (_, _, text)) in [a, w, s, r].into_iter().zip(columns) {
         frame.render_widget(text, area);
     }
-    frame.render_widget(bar_line(bar.width, share, due, colour), bar);
+    frame.render_widget(share_bar(bar.width, share, due, FULL, colour), bar);
 }
 
-/// A bar of `share`, with a mark where `due` is.
-fn bar_line(width: u16, share: f64, due: f64, colour: Color) -> Line<'static> {
-    let cells = f64::from(width) / FULL;
+/// A bar of `share`, with a mark where `due` is; a share of `full` fills it.
+pub(crate) fn share_bar(
+    width: u16,
+    share: f64,
+    due: f64,
+    full: f64,
+    colour: Color,
+) -> Line<'static> {
+    let cells = f64::from(width) / full;
     let eighths = (share * cells * 8.0).round() as usize;
     let mark = (due * cells) as usize;
     let cell = |i: usize| {

@@ -25,12 +25,12 @@ impl Ending {
     /// As of writing to an eventfd.
     pub(super) fn begin(instance: &Instance) -> io::Result<Self> {
         let limit = instance.config.stop_timeout;
-        if instance.is_stateful() {
+        if instance.is_stateful() && !limit.is_zero() {
             instance.begin_none()?;
             let unfinished = instance.pending().unfinished;
             info!(
-                "ending: waits for {unfinished} transactions for {limit:?} at most; a second \
-                 signal ends at once"
+                "ending: unfinished transactions are waited for, {unfinished} now, {limit:?} at \
+                 most; a second signal ends at once"
             );
         }
         Ok(Self {
@@ -47,7 +47,7 @@ impl Ending {
         let unfinished = instance.pending().unfinished;
         let time = self.since.elapsed();
         if time >= self.limit && unfinished > 0 {
-            info!("ending: {unfinished} transactions are left unfinished");
+            info!("ending: transactions left unfinished: {unfinished}");
         }
         time >= self.limit || (time >= HEARD_AFTER && unfinished == 0)
     }

@@ -200,7 +200,10 @@ impl Entry {
         if let Some(each) = destinations.find(|each| each.address == self.address) {
             each.state = self.state.unwrap_or(each.state);
             each.weight = self.weight.unwrap_or(each.weight);
-            each.health = self.health;
+            // What is not probed any more is not found out any more.
+            if each.probe.is_some() {
+                each.health = self.health;
+            }
         }
     }
 }

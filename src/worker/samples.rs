@@ -54,10 +54,8 @@ impl Default for Samples {
 impl Samples {
     /// Asks for the next `count`, [`MOST_SAMPLES`] at most, that go no further
     /// for this reason; without one, for any but the
-    /// [usual](Reason::is_usual). What was taken before is forgotten.
+    /// [usual](Reason::is_usual).
     pub fn want(&self, count: u32, reason: Option<Reason>) {
-        self.wanted.store(0, Ordering::Relaxed);
-        while self.taken.pop().is_some() {}
         let reason = reason.map_or(ANY, |reason| reason as u8);
         self.reason.store(reason, Ordering::Relaxed);
         self.wanted
@@ -70,7 +68,8 @@ impl Samples {
         self.wanted.load(Ordering::Relaxed)
     }
 
-    /// Those that were taken since somebody asked, in order; no more are.
+    /// Those that were taken since somebody asked, in order; no more are until
+    /// they are wanted.
     #[must_use]
     pub fn take(&self) -> Vec<Sample> {
         self.wanted.store(0, Ordering::Relaxed);

@@ -10,6 +10,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod admin;
+pub mod bench;
 pub mod capture;
 pub mod dialog;
 pub mod dns;
@@ -24,6 +25,7 @@ pub mod process;
 pub mod servers;
 pub mod sipp;
 pub mod stateful;
+pub mod steady;
 pub mod twin;
 pub mod viaduct;
 

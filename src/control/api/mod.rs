@@ -1,5 +1,6 @@
 //! The admin API: which path does what, and its description.
 
+mod bad_packets;
 mod change;
 mod explained;
 mod read;
@@ -17,10 +18,12 @@ use utoipa::openapi::{
 };
 use utoipa::{IntoResponses, Modify, OpenApi, ToSchema};
 
+pub use bad_packets::{BadPacket, BadPackets, BadPacketsRequest};
 pub use change::{Addition, LevelChange, ReloadRequest, Removal, StateChange, WeightChange};
 
 use super::App;
 use super::guard;
+use super::page;
 use super::problem::{PROBLEM_JSON, Problem};
 
 /// Longest body of a request, in octets: as long as a datagram.
@@ -32,6 +35,7 @@ type Path = (&'static str, MethodRouter<Arc<App>>);
 /// What everybody may ask.
 fn reads() -> [Path; 11] {
     [
+        ("/", get(page::page)),
         ("/livez", get(read::livez)),
         ("/metrics", get(read::scrape)),
         ("/readyz", get(read::readyz)),
@@ -48,8 +52,8 @@ fn reads() -> [Path; 11] {
     ]
 }
 
-/// What changes something.
-fn changes() -> [Path; 7] {
+/// What changes something, or tells more than everybody may know.
+fn changes() -> [Path; 8] {
     [
         ("/api/v1/destinations/state", post(change::state)),
         ("/api/v1/destinations/weight", post(change::weight)),
@@ -58,6 +62,7 @@ fn changes() -> [Path; 7] {
         ("/api/v1/reload", post(change::reload)),
         ("/api/v1/log-level", post(change::log_level)),
         ("/api/v1/upgrade", post(change::upgrade)),
+        ("/api/v1/bad-packets", post(bad_packets::bad_packets)),
     ]
 }
 
@@ -123,6 +128,7 @@ async fn description() -> Json<Document> {
         change::reload,
         change::log_level,
         change::upgrade,
+        bad_packets::bad_packets,
     ),
     components(schemas(Problem)),
     modifiers(&Token)
