@@ -5,6 +5,8 @@ pub mod config;
 pub mod control;
 pub mod demo;
 pub mod dispatcher;
+pub mod health;
+pub mod mirror;
 pub mod net;
 pub mod proxy;
 pub mod resolver;

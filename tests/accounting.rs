@@ -629,6 +629,12 @@ fn an_outage_of_the_file_is_told_once_and_costs_no_line() {
 #[test]
 #[ignore = "runs in a process of its own, started by the test above"]
 fn has_a_full_disk() {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_level(false)
+        .with_target(false)
+        .init();
     let path = path_of_child();
     symlink("/dev/full", &path).expect("a link");
     let ledger = ledger(AccountingTarget::File(path.clone()), &[]);

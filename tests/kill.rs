@@ -1,36 +1,15 @@
 //! What `scripts/kill` shows at length, shortly: a destination that is killed,
 //! one that stalls and one that answers 503 cost no call.
 
-use std::path::PathBuf;
 use std::process::Command;
 
 mod support;
-use support::{load_lock, repository};
-
-/// The program beside the product, built by the same cargo with the same
-/// profile, so that it finds the product beside itself.
-fn bench() -> PathBuf {
-    let release: &[_] = if cfg!(debug_assertions) {
-        &[]
-    } else {
-        &["--release"]
-    };
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--locked", "-p", "viaduct-bench"])
-        .args(release)
-        .current_dir(repository())
-        .output()
-        .expect("cargo");
-    let told = String::from_utf8_lossy(&built.stderr);
-    assert!(built.status.success(), "{told}");
-    let viaduct = PathBuf::from(env!("CARGO_BIN_EXE_viaduct"));
-    viaduct.with_file_name("viaduct-bench")
-}
+use support::{bench, load_lock};
 
 #[test]
 fn destinations_that_die_stall_and_refuse_cost_no_call() {
     let _load = load_lock();
-    let program = bench();
+    let program = bench::build();
     let folder = tempfile::tempdir().expect("a folder");
     let output = Command::new(program)
         .args(["kill", "--seconds", "12", "--rate", "100", "--json"])

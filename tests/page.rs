@@ -329,18 +329,20 @@ fn farm_at_work() -> (Viaduct, Vec<Sipp>, TempDir) {
     let (folder, token) = token_file();
     let servers: [SocketAddr; 4] =
         [2, 3, 4, 5].map(|host| SocketAddr::from(([127, 0, 5, host], 5060)));
-    let text = "listen = ['127.0.5.1:5060']\nworkers = 2\nstateful = ['INVITE']\nhealth = { up = 1 }\n\
+    let text = "listen = ['127.0.5.1:5060']\nworkers = 2\nstateful = ['INVITE']\n\
         [[set]]\nname = 'phones'\ndestinations = ['sip:127.0.5.2;weight=2', 'sip:127.0.5.3', \
         'sip:127.0.5.4', 'sip:127.0.5.5;weight=2']\n[[set]]\nname = 'voicemail'\n\
         destinations = ['sip:127.0.5.6']\n[[route]]\nset = 'voicemail'\nuser-prefix = ['mailbox']\n";
     let file = folder.path().join("viaduct.toml");
     fs::write(&file, text).expect("the configuration");
     let mut sipps: Vec<_> = servers
-        .map(|at| Sipp::server(Scenario::BuiltIn("uas"), at))
+        .map(|at| Sipp::server(Scenario::Ours("probed_uas.xml"), at))
         .into();
     let viaduct = Viaduct::start(&[
         "--config",
         &file.to_string_lossy(),
+        "--health",
+        "on",
         "--admin-listen",
         "127.0.5.1:0",
         "--admin-token-file",

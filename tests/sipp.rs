@@ -62,7 +62,7 @@ impl<const FARM: usize> Setting<FARM> {
         }));
         assert_eq!(
             shares.iter().sum::<u64>(),
-            load.calls.into(),
+            u64::from(load.calls),
             "calls of each: {shares:?}"
         );
         let counters = self.viaduct.stop();

@@ -41,17 +41,21 @@ fn play(uac: Scenario, uas: Scenario) {
     let servers = farm.map(|address| Sipp::server(uas, address));
     Sipp::caller(uac, caller, viaduct.address(0), LOAD)
         .finish(LIMIT)
-        .assert_clean("caller", LOAD.calls.into());
+        .assert_clean("caller", u64::from(LOAD.calls));
     let shares = servers.map(|server| {
         let stats = server.stop();
         stats.assert_clean("server", stats.calls());
         stats.calls()
     });
-    assert_eq!(shares.iter().sum::<u64>(), LOAD.calls.into(), "{shares:?}");
+    assert_eq!(
+        shares.iter().sum::<u64>(),
+        u64::from(LOAD.calls),
+        "{shares:?}"
+    );
     assert!(shares.iter().all(|share| *share > 0), "{shares:?}");
     let counters = viaduct.stop();
     let begun = counters.get("transactions-begun");
-    assert!(begun >= LOAD.calls.into(), "{begun} transactions");
+    assert!(begun >= u64::from(LOAD.calls), "{begun} transactions");
 }
 
 #[test]
@@ -92,7 +96,7 @@ fn a_server_that_is_killed_costs_no_call() {
     servers.remove(0).kill();
     caller
         .finish(LIMIT)
-        .assert_clean("caller", LOAD.calls.into());
+        .assert_clean("caller", u64::from(LOAD.calls));
     let taken = servers.into_iter().map(|server| {
         let stats = server.stop();
         stats.assert_clean("server", stats.calls());
@@ -101,7 +105,7 @@ fn a_server_that_is_killed_costs_no_call() {
     let taken: u64 = taken.sum();
     // A quarter of the calls of 4 s had gone to the other one; with two
     // seconds of leeway, for it may take a while to start.
-    assert!(taken < LOAD.calls.into() && taken > 8_000, "{taken}");
+    assert!(taken < u64::from(LOAD.calls) && taken > 8_000, "{taken}");
     let counters = viaduct.stop();
     assert!(counters.get("failed-over") > 0, "{counters:?}");
 }

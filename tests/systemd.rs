@@ -66,6 +66,46 @@ fn a_fault_in_the_unit_would_be_seen() {
     );
 }
 
+/// An upgrade executes the new program in the same process.
+#[test]
+fn the_unit_lets_the_program_execute_itself_anew() {
+    let unit = unit();
+    let values = |key: &str| {
+        let rows = unit.lines().filter_map(|row| row.split_once('='));
+        let rows = rows.filter(|(name, _)| *name == key);
+        rows.map(|(_, value)| value).collect::<Vec<_>>()
+    };
+    assert!(values("NoExecPaths").is_empty() && values("InaccessiblePaths").is_empty());
+    let calls = |group: &str| {
+        let output = systemd_analyze(&["syscall-filter", "--no-pager", group]);
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let filters = values("SystemCallFilter");
+    assert_eq!(filters, ["@system-service", "~@privileged"]);
+    // What may always be called, unless it is taken away.
+    assert!(
+        calls("@default")
+            .lines()
+            .any(|call| call.trim() == "execve")
+    );
+    assert!(!calls("@privileged").contains("execve"));
+}
+
+/// Timer B is 32 s (RFC 3261 §17.1.1.2); and operators reach the admin socket.
+#[test]
+fn the_unit_waits_for_transactions_and_has_a_place_for_the_admin_socket() {
+    let unit = unit();
+    for row in [
+        "TimeoutStopSec=40",
+        "KillMode=mixed",
+        "WatchdogSec=10",
+        "RuntimeDirectory=viaduct",
+        "RuntimeDirectoryMode=0750",
+    ] {
+        assert!(unit.lines().any(|line| line == row), "no {row}");
+    }
+}
+
 #[test]
 fn the_unit_is_closed() {
     let path = support::repository().join("config/viaduct.service");

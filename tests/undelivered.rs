@@ -20,7 +20,7 @@ fn any(ip: &str) -> SocketAddr {
 /// Our socket, which hears errors.
 fn hearing(ip: &str) -> Socket {
     let socket = Socket::bind(any(ip), 1 << 20, 1 << 20).expect("a socket");
-    socket.hear_errors().expect("errors are heard");
+    socket.hear_errors(true).expect("errors are heard");
     socket
 }
 

@@ -147,7 +147,7 @@ impl Balancer {
                     .arg(folder.join("secret"))
                     .args(["--listen", &listen.to_string()])
                     .args(["--advertise", &advertised.to_string()])
-                    .args(["--workers", "2", "--health", "off"]);
+                    .args(["--workers", "2"]);
             }
             Program::Kamailio { script, define } => {
                 let path = folder.join("kamailio.cfg");
@@ -231,8 +231,12 @@ impl Balancer {
         }
     }
 
-    /// Writes the configuration beside and moves it there, whole.
-    fn write(&self, farm: &[Destination]) -> Result<()> {
+    /// Writes the configuration beside and moves it there, whole; nobody is
+    /// told.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn write(&self, farm: &[Destination]) -> Result<()> {
         let text = match self.program {
             Program::Viaduct { settings } => settings.to_owned() + &viaduct_toml(farm),
             Program::Kamailio { .. } => dispatcher_list(farm),
@@ -242,6 +246,16 @@ impl Balancer {
         fs::write(&beside, text)
             .and_then(|()| fs::rename(&beside, &path))
             .with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// The first instance.
+    pub(crate) fn first(&mut self) -> &mut Running {
+        &mut self.instances[0]
+    }
+
+    /// Where it keeps its files.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Kills the last instance.

@@ -6,7 +6,9 @@ mod check;
 mod churn;
 mod compare;
 mod document;
+mod farm;
 mod forward;
+mod hour;
 mod kill;
 mod ledger;
 mod load;
@@ -53,9 +55,11 @@ enum Command {
     Churn(churn::Options),
     /// Kill, stall and make refuse destinations of Viaduct and of Kamailio under calls
     Kill(kill::Options),
-    /// Play one destination of that, until the standard input ends
+    /// Drain, kill, add, remove, reload and upgrade under calls, as an operator does
+    Hour(hour::Options),
+    /// Play one destination of these, until the standard input ends
     #[command(hide = true)]
-    Destination(kill::DestinationOptions),
+    Destination(farm::destination::Options),
     /// Forward datagrams without parsing them, for one upstream peer
     Forward {
         #[command(flatten)]
@@ -97,7 +101,8 @@ fn run(command: Command) -> Result<()> {
         Command::Compare(options) => compare::run(&options),
         Command::Churn(options) => churn::run(&options),
         Command::Kill(options) => kill::run(&options),
-        Command::Destination(options) => kill::play_destination(&options),
+        Command::Hour(options) => hour::run(&options),
+        Command::Destination(options) => farm::destination::run(&options),
         Command::Forward { options, core } => {
             core.map_or(Ok(()), |core| pin(&[core]))?;
             forward::run(&options)

@@ -125,15 +125,22 @@ impl Running {
         Ok(())
     }
 
+    /// What it has said so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
     /// How many lines of its log begin with `words`.
     pub(crate) fn said(&self, words: &str) -> usize {
-        let log = fs::read_to_string(&self.log).unwrap_or_default();
-        log.lines().filter(|line| line.starts_with(words)).count()
+        self.log()
+            .lines()
+            .filter(|line| line.starts_with(words))
+            .count()
     }
 
     /// The last lines of its log.
     pub(crate) fn last_words(&self) -> String {
-        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let log = self.log();
         let lines: Vec<_> = log.lines().collect();
         let last = lines[lines.len().saturating_sub(5)..].join("\n  ");
         format!("; its last words in {}:\n  {last}", self.log.display())

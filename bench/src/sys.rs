@@ -277,6 +277,7 @@ const ADDRESS_LENGTH: libc::socklen_t = mem::size_of::<libc::sockaddr_in>() as _
 pub(crate) enum Signal {
     End = libc::SIGTERM as isize,
     HangUp = libc::SIGHUP as isize,
+    Upgrade = libc::SIGUSR2 as isize,
     Kill = libc::SIGKILL as isize,
     Stop = libc::SIGSTOP as isize,
     GoOn = libc::SIGCONT as isize,

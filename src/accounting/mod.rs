@@ -9,7 +9,7 @@ mod line;
 mod record;
 mod target;
 
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -63,6 +63,8 @@ struct Shared {
     octets: AtomicUsize,
     written: AtomicU64,
     dropped: AtomicU64,
+    /// Whether somebody waits for all to be written.
+    flush: AtomicBool,
     stop: AtomicBool,
 }
 
@@ -83,6 +85,7 @@ impl Ledger {
             octets: AtomicUsize::new(0),
             written: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
+            flush: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
         let writer = Writer {
@@ -111,6 +114,20 @@ impl Ledger {
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.handle().counts()
+    }
+
+    /// Has what waits written, unless the target takes nothing; waits no longer
+    /// than `limit` for it.
+    pub fn flush(&self, limit: Duration) {
+        let Some(thread) = &self.thread else {
+            return;
+        };
+        self.shared.flush.store(true, Ordering::Release);
+        thread.thread().unpark();
+        let end = Instant::now() + limit;
+        while self.shared.flush.load(Ordering::Acquire) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Has what waits written, and ends; what cannot be within three seconds
@@ -207,8 +224,12 @@ impl<Now: Fn() -> u64> Writer<Now> {
         loop {
             // Read first, for what was recorded before a stop is written.
             let is_last = self.shared.stop.load(Ordering::Acquire);
+            let is_flushed = self.shared.flush.load(Ordering::Acquire);
             let result = self.write();
             self.tell(result.err());
+            if is_flushed {
+                self.shared.flush.store(false, Ordering::Release);
+            }
             if is_last {
                 let waiting = memchr::memchr_iter(b'\n', &self.lines).count();
                 self.shared.lose(waiting + self.shared.queue.len());
@@ -258,17 +279,14 @@ impl<Now: Fn() -> u64> Writer<Now> {
         }
         let target = &self.target.target;
         let lost = self.shared.dropped.load(Ordering::Relaxed);
-        // Where nobody reads it, there is nobody to tell.
-        let _ = match error {
-            Some(error) => writeln!(
-                io::stderr(),
+        match error {
+            Some(error) => tracing::error!(
                 "accounting: {target} takes no lines: {error}\n  help: {}; up to {QUEUE} lines wait, more are lost and counted",
                 self.target.help()
             ),
-            None => writeln!(
-                io::stderr(),
-                "accounting: {target} takes lines again, {lost} were lost so far"
-            ),
-        };
+            None => {
+                tracing::warn!("accounting: {target} takes lines again, {lost} were lost so far")
+            }
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! `viaduct check`.
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -8,10 +9,12 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory};
 use serde_json::json;
 
+use super::system::{self, SystemArgs};
 use super::{Cli, Tunables, report};
 use crate::config::{self, Config, Diagnostic, Policy, Set, State, text};
+use crate::supervisor;
 
-/// Check a configuration or a dispatcher.list and say what is wrong with it.
+/// Check a configuration, a dispatcher.list or the machine and say what is wrong with it.
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
     #[command(flatten)]
@@ -19,16 +22,33 @@ pub(super) struct CheckArgs {
     /// Print the effective configuration as TOML: file, environment, flags and defaults
     #[arg(long, conflicts_with = "json")]
     print_effective: bool,
-    /// Print the diagnostics as JSON on stdout instead of as text on stderr
+    /// Print as JSON on stdout what is found, instead of as text
     #[arg(long)]
     json: bool,
+    /// Also say whether this binary could take over what a running instance hands over in this format, which asks that before an upgrade
+    #[arg(long, value_name = "FORMAT", hide = true)]
+    inherits: Option<u32>,
+    /// The addresses that the running instance listens on
+    #[arg(long, value_name = "ADDR:PORT", hide = true, value_delimiter = ',')]
+    held: Vec<SocketAddr>,
+    #[command(flatten)]
+    system: SystemArgs,
 }
 
 pub(super) fn check(args: &CheckArgs) -> io::Result<ExitCode> {
-    if let Some(list) = list_alone(&args.tunables) {
+    if args.system.system {
+        return system::check(&args.system, &args.tunables, args.json);
+    }
+    if let (None, Some(list)) = (args.inherits, list_alone(&args.tunables)) {
         return check_list(args, list);
     }
     let loaded = config::load(args.tunables.config.as_deref(), &args.tunables.overrides());
+    if let (Some(format), Some(config)) = (args.inherits, &loaded.config) {
+        report::print(&loaded.diagnostics)?;
+        let said = supervisor::rehearse(config, format, &args.held).map_err(io::Error::other)?;
+        writeln!(io::stdout(), "{said}")?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let good = |out: &mut dyn Write, config: &Config| {
         if args.print_effective {
             write!(out, "{}", config::to_toml(config))

@@ -21,7 +21,7 @@ pub mod text;
 mod validate;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -155,6 +155,26 @@ pub struct Listener {
     pub egress: Vec<IpNet>,
 }
 
+impl Listener {
+    /// Whether a datagram to `address` would surely arrive here.
+    #[must_use]
+    pub fn receives(&self, address: SocketAddr) -> bool {
+        let bound = self.address;
+        let host = |ip: IpAddr| match ip {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        };
+        let everywhere = bound.ip().is_unspecified() && bound.is_ipv4() == address.is_ipv4();
+        let advertised = self.advertise.as_ref().is_some_and(|advertise| {
+            advertise.host == host(address.ip())
+                && advertise.port.unwrap_or_else(|| bound.port()) == address.port()
+        });
+        bound == address
+            || advertised
+            || (everywhere && address.ip().is_loopback() && bound.port() == address.port())
+    }
+}
+
 /// The sent-by that a listener writes instead of its own address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Advertise {
@@ -265,6 +285,16 @@ pub struct Named {
     pub state: State,
     /// How each of them is probed; `None`: not at all.
     pub probe: Option<Arc<Probe>>,
+}
+
+/// `host` or `host:port`.
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => write!(f, "{}:{port}", self.host),
+            None => f.write_str(&self.host),
+        }
+    }
 }
 
 /// Administrative state of a destination.

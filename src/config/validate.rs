@@ -1,7 +1,7 @@
 //! What values say of each other: names, addresses, policies.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use ipnet::IpNet;
 
@@ -209,7 +209,7 @@ pub(super) fn members(
 
 /// Checks that a destination is not ourselves and that we can send to it.
 fn reachable(address: SocketAddr, origin: &Origin, listeners: &[Listener], report: &mut Report) {
-    if let Some(own) = listeners.iter().find(|listener| is_own(listener, address)) {
+    if let Some(own) = listeners.iter().find(|own| own.receives(address)) {
         let fault = Fault::new(format!("`{address}` is our own listener `{}`", own.name))
             .why("requests would come back to us until Max-Forwards ends them")
             .help("name a SIP server behind us");
@@ -245,23 +245,6 @@ fn no_front_balancer(
         .help("name the front balancers alone in `proxy-protocol`");
         report.warning(origin, fault);
     }
-}
-
-/// Whether a datagram to `address` would surely arrive at `listener`.
-pub(super) fn is_own(listener: &Listener, address: SocketAddr) -> bool {
-    let bound = listener.address;
-    let host = |ip: IpAddr| match ip {
-        IpAddr::V4(ip) => ip.to_string(),
-        IpAddr::V6(ip) => format!("[{ip}]"),
-    };
-    let everywhere = bound.ip().is_unspecified() && bound.is_ipv4() == address.is_ipv4();
-    let advertised = listener.advertise.as_ref().is_some_and(|advertise| {
-        advertise.host == host(address.ip())
-            && advertise.port.unwrap_or_else(|| bound.port()) == address.port()
-    });
-    bound == address
-        || advertised
-        || (everywhere && address.ip().is_loopback() && bound.port() == address.port())
 }
 
 /// Turns the names in routes into indices.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, HOST, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, HOST};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -97,24 +97,24 @@ pub(super) async fn may_change(
         Asker::Local(_) => next.run(request).await,
         Asker::Remote(_) => match bears_token(&app, request.headers()) {
             Ok(()) => next.run(request).await,
-            Err(refused) => refused,
+            Err(problem) => problem.into_response(),
         },
     }
 }
 
-fn bears_token(app: &App, headers: &HeaderMap) -> Result<(), Response> {
+fn bears_token(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
     let Some(path) = &app.token_file else {
         let problem = Problem::new(
             StatusCode::FORBIDDEN,
             "over TCP this instance is only read: it has no token file",
         );
         let help = "use the Unix socket, or set admin.token-file and upgrade";
-        return Err(problem.help(help).into_response());
+        return Err(problem.help(help));
     };
     // Read each time, so that it can be changed at any time.
     let token = token(path).map_err(|error| {
         let said = format!("token file {}: {error}", path.display());
-        Problem::new(StatusCode::FORBIDDEN, &said).into_response()
+        Problem::new(StatusCode::FORBIDDEN, &said)
     })?;
     let given = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
     let given = given.and_then(|given| {
@@ -128,9 +128,8 @@ fn bears_token(app: &App, headers: &HeaderMap) -> Result<(), Response> {
                 Some(_) => "this is not the token",
                 None => "a change over TCP needs the token",
             };
-            let problem = Problem::new(StatusCode::UNAUTHORIZED, said)
-                .help("send `Authorization: Bearer TOKEN` with what admin.token-file holds");
-            Err(([(WWW_AUTHENTICATE, "Bearer")], problem).into_response())
+            Err(Problem::new(StatusCode::UNAUTHORIZED, said)
+                .help("send `Authorization: Bearer TOKEN` with what admin.token-file holds"))
         }
     }
 }

@@ -7,6 +7,7 @@
 mod api;
 pub mod explain;
 mod guard;
+pub mod metrics;
 mod order;
 mod page;
 mod problem;
@@ -18,12 +19,15 @@ mod view;
 use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 
-pub use api::{Addition, LevelChange, ReloadRequest, Removal, StateChange, WeightChange};
+pub use api::{
+    Addition, BadPacket, BadPackets, BadPacketsRequest, LevelChange, ReloadRequest, Removal,
+    StateChange, WeightChange,
+};
 pub use order::{Answer, Change, Difference, Done, Moved, Order, Place, Refusal};
 pub use problem::Problem;
 pub use server::{Control, start};
 pub use status::Status;
-pub use view::{Facts, ProbedFact, Reload, View};
+pub use view::{Facts, Reload, View};
 
 /// What answers requests.
 struct App {

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::config::{Destination, Diagnostic, LogLevel, State};
+use crate::health::Report;
+use crate::resolver::Looked;
 
 /// Something to do, on the one queue that the supervisor works through.
 pub enum Order {
@@ -21,6 +23,10 @@ pub enum Order {
         /// What came of it goes back.
         answer: Answer,
     },
+    /// What health checks have found is another than before.
+    Health(Vec<Report>),
+    /// What a name of destinations stands for has changed, or cannot be found out.
+    Names(Looked),
 }
 
 /// The way back to who asked.

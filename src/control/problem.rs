@@ -3,7 +3,7 @@
 use std::fmt;
 
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -17,12 +17,10 @@ pub(super) const PROBLEM_JSON: &str = "application/problem+json";
 /// What stands between what is wrong and how to mend it, where both are told.
 const HELP: &str = "\n  help: ";
 
-/// Why something was not done.
+/// Why something was not done. It has no `type`: the status says which kind it
+/// is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
-    /// `about:blank`: the status says which kind it is.
-    #[serde(rename = "type")]
-    pub kind: String,
     /// The status in words.
     pub title: String,
     /// The status.
@@ -43,7 +41,6 @@ impl Problem {
             None => (said, None),
         };
         Self {
-            kind: "about:blank".to_owned(),
             title: status.canonical_reason().unwrap_or_default().to_owned(),
             status: status.as_u16(),
             detail: detail.to_owned(),
@@ -113,6 +110,10 @@ impl IntoResponse for Problem {
         let status = StatusCode::from_u16(self.status);
         let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let text = serde_json::to_string(&self).unwrap_or_default();
-        (status, [(CONTENT_TYPE, PROBLEM_JSON)], text).into_response()
+        let response = (status, [(CONTENT_TYPE, PROBLEM_JSON)], text);
+        match status {
+            StatusCode::UNAUTHORIZED => ([(WWW_AUTHENTICATE, "Bearer")], response).into_response(),
+            _ => response.into_response(),
+        }
     }
 }

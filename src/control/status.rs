@@ -8,9 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::view::{Facts, ProbedFact, View};
+use super::view::{Facts, View};
 use crate::config::{Destination, Health, State, text};
 use crate::dispatcher::Set;
+use crate::health::Probed;
 use crate::worker::{DestinationTotals, Totals};
 
 /// A running instance.
@@ -168,7 +169,7 @@ impl Status {
     pub fn of(view: &View) -> Self {
         let now = SystemTime::now();
         let totals = view.totals();
-        let probed = (view.probed)();
+        let probed = view.prober.states();
         let facts = view.facts.load();
         let listeners = facts.config.listeners.iter().map(|each| ListenerStatus {
             name: each.name.clone(),
@@ -197,7 +198,7 @@ impl Status {
     }
 }
 
-fn sets(facts: &Facts, totals: &Totals, probed: &[ProbedFact]) -> Vec<SetStatus> {
+fn sets(facts: &Facts, totals: &Totals, probed: &[Probed]) -> Vec<SetStatus> {
     let sets = facts.proxy.dispatcher().sets().iter();
     sets.map(|set| SetStatus::of(set, totals, probed)).collect()
 }
@@ -215,7 +216,7 @@ fn workers(view: &View, totals: &Totals) -> Vec<WorkerStatus> {
 }
 
 impl SetStatus {
-    fn of(set: &Set, totals: &Totals, probed: &[ProbedFact]) -> Self {
+    fn of(set: &Set, totals: &Totals, probed: &[Probed]) -> Self {
         let definition = set.definition();
         let name = &definition.name;
         let destinations = definition.destinations.iter().enumerate();
@@ -242,7 +243,7 @@ impl DestinationStatus {
         destination: &Destination,
         share: f64,
         counted: Option<&DestinationTotals>,
-        probed: Option<&ProbedFact>,
+        probed: Option<&Probed>,
     ) -> Self {
         let suspect = probed.is_some_and(|probed| probed.probing);
         let milliseconds = |trip: Duration| trip.as_secs_f64() * 1000.0;

@@ -1,13 +1,14 @@
 //! What the control thread reads.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
+use super::metrics;
 use crate::config::Config;
+use crate::health::Prober;
 use crate::proxy::Proxy;
 use crate::worker::{Counters, Shared, Totals};
 
@@ -51,21 +52,8 @@ pub struct Reload {
     pub said: String,
     /// When.
     pub at: SystemTime,
-}
-
-/// What probes have found of one destination.
-#[derive(Clone, Debug)]
-pub struct ProbedFact {
-    /// The name of its set.
-    pub set: String,
-    /// Its address.
-    pub address: SocketAddr,
-    /// Why its health is as it is, in words.
-    pub cause: String,
-    /// Whether it takes work although its latest probe failed.
-    pub probing: bool,
-    /// How long the latest response took.
-    pub round_trip: Option<Duration>,
+    /// When one was last taken, or the start.
+    pub taken: SystemTime,
 }
 
 /// A running instance, as it is seen from outside. Cheap to clone.
@@ -86,9 +74,8 @@ pub struct View {
     pub ready: Arc<AtomicBool>,
     /// What came of the last reload, if there was one.
     pub reload: Arc<ArcSwapOption<Reload>>,
-    /// Tells what probes have found so far, of each destination that is
-    /// probed.
-    pub probed: Arc<dyn Fn() -> Vec<ProbedFact> + Send + Sync>,
+    /// Who probes destinations.
+    pub prober: Arc<Prober>,
 }
 
 impl View {
@@ -102,5 +89,20 @@ impl View {
     #[must_use]
     pub fn totals(&self) -> Totals {
         Totals::of(&self.counters, &self.shared)
+    }
+
+    /// The page that Prometheus reads.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        let reload = self.reload.load();
+        metrics::text(&metrics::Input {
+            totals: &self.totals(),
+            facts: &self.facts.load(),
+            probes: &self.prober.states(),
+            reload_taken: reload.as_ref().is_none_or(|last| last.successful),
+            reloaded: reload.as_ref().map_or(self.started, |last| last.taken),
+            ready: self.is_ready(),
+            started: self.started,
+        })
     }
 }

@@ -65,7 +65,8 @@ impl Control {
 }
 
 impl Socket {
-    /// Has the kernel keep ICMP errors for [`Socket::take_undelivered`].
+    /// Has the kernel keep ICMP errors for [`Socket::take_undelivered`], or no
+    /// longer, whereupon those that it has are gone.
     ///
     /// From then on an error that arrives also fails the next send or receive,
     /// whatever that is for. [`SendBatch`](super::SendBatch) repeats a send
@@ -91,19 +92,19 @@ impl Socket {
     ///
     /// # Errors
     /// As of `setsockopt`.
-    pub fn hear_errors(&self) -> io::Result<()> {
+    pub fn hear_errors(&self, hear: bool) -> io::Result<()> {
         let (level, name) = match self.address()? {
             SocketAddr::V4(_) => (libc::SOL_IP, libc::IP_RECVERR),
             SocketAddr::V6(_) => (libc::SOL_IPV6, libc::IPV6_RECVERR),
         };
-        let on: libc::c_int = 1;
-        // SAFETY: the kernel reads one int, that of `on`.
+        let hear = libc::c_int::from(hear);
+        // SAFETY: the kernel reads one int, that of `hear`.
         let result = unsafe {
             libc::setsockopt(
                 self.as_raw_fd(),
                 level,
                 name,
-                (&raw const on).cast(),
+                (&raw const hear).cast(),
                 size_of::<libc::c_int>() as libc::socklen_t,
             )
         };

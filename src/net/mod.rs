@@ -2,25 +2,30 @@
 //!
 //! A socket is bound with `SO_REUSEPORT`, so that each worker has its own for
 //! each listener. Datagrams come and go in batches, one system call each, and
-//! those for one destination go together ([`Limits`]).
+//! those for one destination go together ([`Limits`]). Sockets outlive the
+//! program: the next one that the process executes inherits them.
 
 #![allow(
     unsafe_code,
-    reason = "recvmmsg, sendmmsg and what steers have no safe binding"
+    reason = "recvmmsg, sendmmsg, what steers and what is inherited have no safe binding"
 )]
 
 mod errors;
+mod inherited;
 mod name;
 mod outgoing;
 mod receive;
 mod refusals;
 mod runs;
 mod send;
+mod signals;
 mod socket;
 pub mod steer;
 
 pub use errors::{RETURNED_MAX, Undelivered};
+pub use inherited::{hand_over, inherited_memory, inherited_socket, memory_to_hand_over};
 pub use receive::ReceiveBatch;
 pub use runs::Limits;
 pub use send::{InRun, SendBatch, Sent};
+pub use signals::{block_signals, unblock_signals};
 pub use socket::{Granted, Socket, SocketHandle};

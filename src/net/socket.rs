@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use socket2::{Domain, Protocol, SockAddr, Type};
 
@@ -41,11 +41,21 @@ impl Socket {
         }
         socket.set_reuse_port(true)?;
         socket.set_nonblocking(true)?;
-        // The kernel clips what is over its limit; `granted` tells.
+        let socket = Self(socket.into());
+        socket.resize(receive, send)?;
+        socket2::SockRef::from(&socket.0).bind(&SockAddr::from(address))?;
+        Ok(socket)
+    }
+
+    /// Asks for buffers of these sizes, in octets.
+    ///
+    /// # Errors
+    /// As of `setsockopt`. That the kernel clips what is over its limit is
+    /// none; [`Socket::granted`] tells.
+    pub fn resize(&self, receive: usize, send: usize) -> io::Result<()> {
+        let socket = socket2::SockRef::from(&self.0);
         socket.set_recv_buffer_size(receive)?;
-        socket.set_send_buffer_size(send)?;
-        socket.bind(&SockAddr::from(address))?;
-        Ok(Self(socket.into()))
+        socket.set_send_buffer_size(send)
     }
 
     /// Has `program` choose the socket of each datagram among those that share
@@ -163,6 +173,18 @@ impl SocketHandle {
             0 => Ok(info[MEMINFO_DROPS]),
             _ => Err(io::Error::last_os_error()),
         }
+    }
+}
+
+impl From<OwnedFd> for Socket {
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd.into())
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

@@ -111,6 +111,31 @@ pub fn by_call_id(socket: &Socket, workers: usize) -> io::Result<usize> {
     }
 }
 
+/// Has the kernel choose by addresses and ports again among the sockets that
+/// share the address of this one.
+///
+/// # Errors
+/// As of `setsockopt`.
+pub fn by_addresses(socket: &Socket) -> io::Result<()> {
+    socket.steer(&constant(NOBODY))
+}
+
+/// Steers all datagrams to the first of the sockets that share the address of
+/// this one.
+///
+/// # Errors
+/// As of `setsockopt`.
+pub fn to_first(socket: &Socket) -> io::Result<()> {
+    socket.steer(&constant(0))
+}
+
+/// The program that returns one number.
+fn constant(number: u32) -> Vec<Instruction> {
+    let mut program = Program(Vec::new());
+    program.op(BPF_RET | BPF_K, number);
+    program.0
+}
+
 /// The program for `workers` sockets (1 to 65,535) that looks for the Call-ID
 /// in `blocks` blocks from [`SEARCH_START`] on, at most [`BLOCKS_MAX`].
 #[must_use]

@@ -118,13 +118,34 @@ pub struct Forward {
     /// What our branch is made from: of two requests with one method, the same
     /// only where the second one is a retransmission.
     pub branch: u64,
-    /// The destination that it comes from, as set and index in it.
-    pub from: Option<(usize, usize)>,
+    /// The destination that it comes from.
+    pub from: Option<Place>,
     /// The destination that a request within a dialog (one whose To has a tag)
-    /// goes to or comes from, as set and index in it.
-    pub dialog: Option<(usize, usize)>,
+    /// goes to or comes from.
+    pub dialog: Option<Place>,
     /// What came of the cookie in its Route.
     pub cookie: CookieUse,
+}
+
+/// A destination: the index of its set, and its own in it. Short, for what is
+/// decided is handed from one to the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Index of the set.
+    pub set: u16,
+    /// Index of the destination in it.
+    pub destination: u16,
+}
+
+impl Place {
+    /// The dispatcher has no more than 65,536 of either.
+    #[inline]
+    fn new((set, destination): (usize, usize)) -> Self {
+        Self {
+            set: set as u16,
+            destination: destination as u16,
+        }
+    }
 }
 
 /// A request or a response.
@@ -392,6 +413,13 @@ impl Proxy {
             part: None,
             trying: Trying::new(),
         }
+    }
+
+    /// The listener by which what is for `to` leaves, of requests that come in
+    /// on the first one; `None`: none has its address family.
+    #[must_use]
+    pub fn leaves_by(&self, to: SocketAddr) -> Option<usize> {
+        self.locals.egress(0, to)
     }
 
     /// The sets and their tables.

@@ -203,6 +203,15 @@ impl Reason {
         }
     }
 
+    /// Whether such datagrams are there where all is well.
+    #[must_use]
+    pub const fn is_usual(self) -> bool {
+        matches!(
+            self,
+            Self::KeepAlive | Self::ReplyAck | Self::StrangersAnswer
+        )
+    }
+
     /// What a request is answered with; `None`: it is dropped in silence.
     #[must_use]
     pub const fn status(self) -> Option<Status> {

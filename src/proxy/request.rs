@@ -9,7 +9,9 @@ use super::reason::Reason;
 use super::repair::Repairs;
 use super::stateful::{Among, Attempt, Found, Part, Role};
 use super::target::{is_forbidden, respond_to};
-use super::{Datagram, Decision, Forward, Kind, Proxy, Reply, Scratch, Status, Way, call, reply};
+use super::{
+    Datagram, Decision, Forward, Kind, Place, Proxy, Reply, Scratch, Status, Way, call, reply,
+};
 use crate::dispatcher::Sender;
 use crate::sip::{
     self, Address, Fault, MAX_DATAGRAM, Message, Method, Scheme, Span, TooManyEdits, Uri, Via,
@@ -144,6 +146,7 @@ impl<'a> Request<'a> {
         let dispatcher = self.proxy.dispatcher();
         let from = sender.and_then(|sender| dispatcher.with_id(sender.id));
         let dialog = in_dialog.then(|| way.destination().or(from)).flatten();
+        let (from, dialog) = (from.map(Place::new), dialog.map(Place::new));
         let attempt = self.attempt.map_or(0, |attempt| attempt.number);
         if let Some(role @ Role::Request { invite, .. }) = role {
             scratch.part = Some(Part {

@@ -8,7 +8,7 @@ use super::request::fault_reason;
 use super::stateful::{Among, Found, Part, Role};
 use super::target::{is_forbidden, responds_to};
 use super::{
-    CookieUse, Datagram, Decision, Forward, Kind, Proxy, Scratch, Way, call, second_chance,
+    CookieUse, Datagram, Decision, Forward, Kind, Place, Proxy, Scratch, Way, call, second_chance,
 };
 use crate::sip::{Message, Row, Span, StartLine, Via, via};
 
@@ -71,7 +71,7 @@ pub(super) fn decide(
         way: Way::Response,
         kind: Kind::Response(status),
         branch: to.identity.key,
-        from: proxy.dispatcher().member(datagram.source),
+        from: proxy.dispatcher().member(datagram.source).map(Place::new),
         dialog: None,
         cookie: CookieUse::None,
     })))

@@ -58,6 +58,13 @@ impl Secret {
         Ok(Self::from_octets(octets))
     }
 
+    /// The text of a secret file, to be kept where nobody else reads it.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let octets = self.selection.iter().chain(&self.mac);
+        octets.map(|octet| format!("{octet:02x}")).collect()
+    }
+
     /// The key that turns a Call-ID into a slot.
     pub(super) fn selection_key(&self) -> [u8; 16] {
         self.selection

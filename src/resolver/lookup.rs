@@ -1,35 +1,99 @@
 //! From a name to addresses (RFC 3263 §4.2, as far as UDP goes).
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use hickory_resolver::config::{
-    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig,
-};
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
+use hickory_resolver::lookup::Lookup as Found;
+use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::proto::rr::rdata::SRV;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::{TokioResolver, system_conf};
 
 use super::TIME_LIMIT;
 use crate::config::Config;
-use crate::proxy::{HostPort, MAX_NAMES, Server};
+use crate::proxy::{HostPort, MAX_NAMES};
 use crate::sip::DEFAULT_PORT;
 
-/// Bounds of how long an answer holds, whatever its TTL says.
-const TTL_MIN: Duration = Duration::from_secs(5);
-const TTL_MAX: Duration = Duration::from_secs(3600);
-/// How long it holds that there is no answer.
-pub(super) const FAILURE_TTL: Duration = Duration::from_secs(5);
-/// Hosts of one service, and addresses of one host, that are used at most.
-const MAX_RECORDS: usize = 16;
+/// The longest that an answer holds, whatever its TTL says.
+pub(super) const TTL_MAX: Duration = Duration::from_secs(3600);
 
 /// Asks name servers, and keeps what they say.
-pub(super) struct Lookup(TokioResolver);
+pub(super) struct Lookup {
+    resolver: TokioResolver,
+    /// The families of the listeners.
+    kinds: Vec<RecordType>,
+    max_records: usize,
+}
+
+/// A host that a name stands for (RFC 2782).
+pub(super) struct Host {
+    pub(super) name: Name,
+    pub(super) port: u16,
+    pub(super) priority: u16,
+    pub(super) weight: u16,
+}
+
+/// What is known of the addresses of one host.
+pub(super) struct Addresses {
+    pub(super) all: Vec<SocketAddr>,
+    /// How long that holds.
+    pub(super) until: Instant,
+    /// Why there are none, or perhaps not all.
+    pub(super) trouble: Option<Trouble>,
+}
+
+/// Why there are no addresses.
+pub(super) enum Trouble {
+    /// There are none.
+    Nothing(&'static str),
+    /// Nobody said.
+    NoAnswer(String),
+}
+
+impl From<NetError> for Trouble {
+    fn from(error: NetError) -> Self {
+        if error.is_nx_domain() {
+            Self::Nothing("there is no such name")
+        } else if error.is_no_records_found() {
+            Self::Nothing("it has no address")
+        } else {
+            Self::NoAnswer(error.to_string())
+        }
+    }
+}
+
+impl Trouble {
+    /// Whether the same question may find more in a moment.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(self, Self::NoAnswer(_))
+    }
+
+    /// The one of both that says more.
+    pub(super) fn or(self, other: Option<Self>) -> Self {
+        match other {
+            Some(other) if other.may_pass() || !self.may_pass() => other,
+            _ => self,
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing(why) => f.write_str(why),
+            Self::NoAnswer(why) => f.write_str(why),
+        }
+    }
+}
 
 impl Lookup {
-    pub(super) fn new(config: &Config) -> io::Result<Self> {
+    /// For the families of the listeners. An answer holds for `ttl_min` at
+    /// least, one that there is nothing for as long at most; hosts of one
+    /// service, and addresses of one host, are `max_records` at most.
+    pub(super) fn new(config: &Config, ttl_min: Duration, max_records: usize) -> io::Result<Self> {
         let servers = match config.resolvers.as_slice() {
             [] => {
                 let named = |error| io::Error::other(format!("/etc/resolv.conf: {error}"));
@@ -47,92 +111,109 @@ impl Lookup {
         options.timeout = TIME_LIMIT;
         options.attempts = 0;
         options.cache_size = MAX_NAMES as u64;
-        options.positive_min_ttl = Some(TTL_MIN);
+        options.positive_min_ttl = Some(ttl_min);
         options.positive_max_ttl = Some(TTL_MAX);
-        options.negative_max_ttl = Some(FAILURE_TTL);
-        let ours = |v4| {
-            config
-                .listeners
-                .iter()
-                .any(|own| own.address.is_ipv4() == v4)
+        options.negative_max_ttl = Some(ttl_min);
+        let ours = |kind: &RecordType| {
+            let mut listeners = config.listeners.iter();
+            listeners.any(|own| own.address.is_ipv4() == (*kind == RecordType::A))
         };
-        options.ip_strategy = match (ours(true), ours(false)) {
-            (true, false) => LookupIpStrategy::Ipv4Only,
-            (false, true) => LookupIpStrategy::Ipv6Only,
-            _ => LookupIpStrategy::Ipv4AndIpv6,
-        };
-        builder.build().map(Self).map_err(io::Error::other)
+        let kinds = [RecordType::A, RecordType::AAAA].into_iter().filter(ours);
+        Ok(Self {
+            resolver: builder.build().map_err(io::Error::other)?,
+            kinds: kinds.collect(),
+            max_records,
+        })
     }
 
-    /// What `name` stands for, and how long that holds; `None`: nothing.
-    pub(super) async fn servers(&self, name: &HostPort) -> Option<(Vec<Server>, Duration)> {
-        let host = whole_name(&name.host)?;
-        if let Some(port) = name.port {
-            return self.host(host, port).await;
-        }
-        let service = whole_name(&format!("_sip._udp.{}", name.host));
-        let found = match service {
-            Some(service) => self.0.lookup(service, RecordType::SRV).await,
-            // Too long for a name.
-            None => return self.host(host, DEFAULT_PORT).await,
+    /// The hosts that `name` stands for, those of the lowest priority first,
+    /// and until when that holds.
+    pub(super) async fn hosts(&self, name: &HostPort) -> Result<(Vec<Host>, Instant), Trouble> {
+        let whole = whole_name(&name.host).ok_or(Trouble::Nothing("it is no name of DNS"))?;
+        let alone = |port| Host {
+            name: whole.clone(),
+            port,
+            priority: 0,
+            weight: 0,
         };
-        match found {
-            Ok(found) => {
-                let records = found.answers().iter();
-                let hosts = records.filter_map(|record| match &record.data {
-                    RData::SRV(srv) => Some(srv.clone()),
-                    _ => None,
-                });
-                let (servers, ttl) = self.service(hosts.collect()).await?;
-                Some((servers, ttl.min(left(found.valid_until()))))
-            }
-            Err(error) if error.is_no_records_found() => self.host(host, DEFAULT_PORT).await,
-            Err(_) => None,
+        let service = match name.port {
+            None => whole_name(&format!("_sip._udp.{}", name.host)),
+            Some(_) => None,
+        };
+        let forever = Instant::now() + TTL_MAX;
+        let Some(service) = service else {
+            // A name that is too long for a service is one of a host still.
+            let port = name.port.unwrap_or(DEFAULT_PORT);
+            return Ok((vec![alone(port)], forever));
+        };
+        match self.resolver.lookup(service, RecordType::SRV).await {
+            Ok(found) => Ok((self.offered(&found), found.valid_until())),
+            Err(error) if error.is_no_records_found() => Ok((vec![alone(DEFAULT_PORT)], forever)),
+            Err(error) => Err(error.into()),
         }
     }
 
-    /// The hosts of the lowest priority of which one has an address. Those
-    /// behind them would take over where one does not answer, which nobody
-    /// knows who remembers nothing.
-    async fn service(&self, mut hosts: Vec<SRV>) -> Option<(Vec<Server>, Duration)> {
-        // In one order, so that always the same are left out.
-        hosts.sort_by(|a, b| (a.priority, &a.target, a.port).cmp(&(b.priority, &b.target, b.port)));
-        hosts.truncate(MAX_RECORDS);
-        for equals in hosts.chunk_by(|a, b| a.priority == b.priority) {
-            let mut servers = Vec::new();
-            let mut ttl = TTL_MAX;
-            for srv in equals {
-                if let Some((found, for_so_long)) = self.host(srv.target.clone(), srv.port).await {
-                    ttl = ttl.min(for_so_long);
-                    servers.extend(found.into_iter().map(|server| Server {
-                        weight: srv.weight,
-                        ..server
-                    }));
+    /// In one order, so that always the same are left out.
+    fn offered(&self, found: &Found) -> Vec<Host> {
+        let records = found.answers().iter();
+        let hosts = records.filter_map(|record| match &record.data {
+            RData::SRV(srv) => Some(Host {
+                name: srv.target.clone(),
+                port: srv.port,
+                priority: srv.priority,
+                weight: srv.weight,
+            }),
+            _ => None,
+        });
+        let mut hosts: Vec<_> = hosts.collect();
+        hosts.sort_by(|a, b| (a.priority, &a.name, a.port).cmp(&(b.priority, &b.name, b.port)));
+        hosts.truncate(self.max_records);
+        hosts
+    }
+
+    /// The addresses of one host, in order.
+    pub(super) async fn addresses(&self, host: &Host) -> Addresses {
+        let mut found = Addresses {
+            all: Vec::new(),
+            until: Instant::now() + TTL_MAX,
+            trouble: None,
+        };
+        // "." is no host (RFC 2782).
+        if host.name.is_root() {
+            found.trouble = Some(Trouble::Nothing("it does not offer SIP over UDP"));
+            return found;
+        }
+        let (four, six) = tokio::join!(
+            self.of_kind(host, RecordType::A),
+            self.of_kind(host, RecordType::AAAA)
+        );
+        for answer in [four, six].into_iter().flatten() {
+            match answer {
+                Ok(answer) => {
+                    let records = answer.answers().iter();
+                    let ips = records.filter_map(|each| each.data.ip_addr());
+                    let addresses = ips.map(|ip| SocketAddr::new(ip, host.port));
+                    found.all.extend(addresses);
+                    found.until = found.until.min(answer.valid_until());
                 }
-            }
-            if !servers.is_empty() {
-                return Some((servers, ttl));
+                Err(error) => found.trouble = Some(Trouble::from(error).or(found.trouble.take())),
             }
         }
-        None
+        if !found.all.is_empty() {
+            // A host need not have addresses of both families.
+            found.trouble = found.trouble.filter(Trouble::may_pass);
+        }
+        found.all.sort_unstable();
+        found.all.truncate(self.max_records);
+        found
     }
 
-    /// The addresses of one host.
-    async fn host(&self, host: Name, port: u16) -> Option<(Vec<Server>, Duration)> {
-        // "." is no host: the service is not offered (RFC 2782).
-        if host.is_root() {
+    /// `None`: no listener could send there.
+    async fn of_kind(&self, host: &Host, kind: RecordType) -> Option<Result<Found, NetError>> {
+        if !self.kinds.contains(&kind) {
             return None;
         }
-        let found = self.0.lookup_ip(host).await.ok()?;
-        let mut addresses: Vec<_> = found.iter().map(|ip| SocketAddr::new(ip, port)).collect();
-        addresses.sort_unstable();
-        addresses.truncate(MAX_RECORDS);
-        let server = Server {
-            weight: 0,
-            addresses,
-        };
-        let ttl = left(found.valid_until());
-        (!server.addresses.is_empty()).then(|| (vec![server], ttl))
+        Some(self.resolver.lookup(host.name.clone(), kind).await)
     }
 }
 
@@ -148,8 +229,4 @@ fn whole_name(text: &str) -> Option<Name> {
     let mut name = Name::from_ascii(text).ok()?;
     name.set_fqdn(true);
     Some(name)
-}
-
-fn left(valid_until: Instant) -> Duration {
-    valid_until.saturating_duration_since(Instant::now())
 }

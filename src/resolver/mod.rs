@@ -1,4 +1,5 @@
-//! Resolves the names of next hops for the workers, in a thread of its own.
+//! Resolves names: those of next hops for the workers, and those of
+//! destinations for the supervisor, each in a thread of its own.
 //!
 //! A worker hands over each request whose next hop is a name it does not
 //! know, and gets it back with the answer. It never waits: both ways are
@@ -6,7 +7,9 @@
 //! each name once at a time, whoever waits for it, and ends with the last
 //! worker.
 
+mod follow;
 mod lookup;
+mod next_hop;
 
 use std::collections::HashMap;
 use std::io;
@@ -20,9 +23,15 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::config::Config;
-use crate::proxy::{HostPort, MAX_HELD, Server};
+use crate::proxy::{Datagram, HostPort, MAX_HELD, Server};
 use lookup::Lookup;
 
+pub use follow::{Followed, Looked, Name, Target};
+
+/// How long an answer holds at least, and that there is none.
+const TTL: Duration = Duration::from_secs(5);
+/// Hosts of one service, and addresses of one host, that are used at most.
+const MAX_RECORDS: usize = 16;
 /// How long a request is held at most.
 const TIME_LIMIT: Duration = Duration::from_secs(2);
 /// Names that are asked for at once; each takes a few sockets.
@@ -37,6 +46,18 @@ pub struct Held {
     pub source: SocketAddr,
     /// The listener it arrived on.
     pub listener: usize,
+}
+
+impl Held {
+    /// The request as it came.
+    #[must_use]
+    pub fn datagram(&self) -> Datagram<'_> {
+        Datagram {
+            bytes: &self.bytes,
+            source: self.source,
+            listener: self.listener,
+        }
+    }
 }
 
 /// What a name stands for, and the request that asked for it.
@@ -111,7 +132,7 @@ impl Client {
 /// # Errors
 /// What is wrong with the name servers of the system, or kept it from starting.
 pub fn start(config: &Config) -> io::Result<Questions> {
-    let lookup = Lookup::new(config)?;
+    let lookup = Lookup::new(config, TTL, MAX_RECORDS)?;
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_io().enable_time().build()?;
     let (sender, questions) = mpsc::channel(config.workers * MAX_HELD);
@@ -139,7 +160,7 @@ async fn serve(lookup: Lookup, mut questions: mpsc::Receiver<Question>) {
                     lookups.spawn(async move {
                         let found = async {
                             let _permit = permits.acquire().await.ok()?;
-                            lookup.servers(&name).await
+                            next_hop::servers(&lookup, &name).await
                         };
                         let found = tokio::time::timeout(TIME_LIMIT, found).await;
                         (name, found.ok().flatten())
@@ -148,7 +169,7 @@ async fn serve(lookup: Lookup, mut questions: mpsc::Receiver<Question>) {
                 others.push(one);
             }
             Some(Ok((name, found))) = lookups.join_next() => {
-                let (servers, ttl) = found.unwrap_or((Vec::new(), lookup::FAILURE_TTL));
+                let (servers, ttl) = found.unwrap_or((Vec::new(), TTL));
                 for one in waiting.remove(&name).unwrap_or_default() {
                     one.answer(name.clone(), servers.clone(), ttl);
                 }

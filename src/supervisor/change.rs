@@ -161,9 +161,13 @@ impl Instance {
     }
 
     /// Notes what health checks have found of a destination; whether that is
-    /// new. [`Instance::adopt`] brings it into effect.
+    /// new, and it is still there. [`Instance::adopt`] brings it into effect.
     pub fn found(&mut self, set: &str, address: SocketAddr, health: Health) -> bool {
-        self.overlay.found(set, address, health)
+        let place = Place {
+            set: Some(set.to_owned()),
+            address,
+        };
+        !sets_with(&self.config, &place).is_empty() && self.overlay.found(set, address, health)
     }
 
     /// Decides by what is so now.

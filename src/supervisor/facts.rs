@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::Instance;
-use super::sockets::Steering;
+use super::sockets::{Origins, Steering};
 use crate::config::text::policy_name;
 use crate::net::steer;
 
@@ -14,6 +14,16 @@ impl Instance {
     /// As of writing.
     pub fn write_facts(&self, out: &mut dyn Write) -> io::Result<()> {
         let config = &self.config;
+        if self.upgrades > 0 {
+            let Origins { kept, new, closed } = self.origins;
+            writeln!(
+                out,
+                "upgraded: version {}, upgrade {} of this process; sockets: {kept} kept, {new} \
+                 new, {closed} closed",
+                env!("CARGO_PKG_VERSION"),
+                self.upgrades
+            )?;
+        }
         for (listener, granted) in config.listeners.iter().zip(&self.granted) {
             write!(out, "listening on udp:{}", listener.address)?;
             if let Some(advertise) = &listener.advertise {
@@ -45,13 +55,20 @@ impl Instance {
             config.workers, config.batch
         )?;
         write_steering(out, &self.steering)?;
-        if config.resolve {
+        let by_name = config.sets.iter().any(|set| !set.named.is_empty());
+        let whom = match (config.resolve, by_name) {
+            (true, true) => Some("members and destinations"),
+            (true, false) => Some("members"),
+            (false, true) => Some("destinations"),
+            (false, false) => None,
+        };
+        if let Some(whom) = whom {
             let servers: Vec<_> = config.resolvers.iter().map(ToString::to_string).collect();
             let servers = match servers.is_empty() {
                 true => "the name servers of /etc/resolv.conf".to_owned(),
                 false => servers.join(", "),
             };
-            writeln!(out, "names: resolved by {servers}, for members")?;
+            writeln!(out, "names: resolved by {servers}, for {whom}")?;
         }
         for fact in config.stateful.facts() {
             writeln!(out, "{fact}")?;

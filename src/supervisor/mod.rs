@@ -1,18 +1,25 @@
 //! Starts and pins the workers, tells the operator what is so, reloads the
-//! configuration and ends it all on a signal.
+//! configuration, gives way to another binary and ends it all on a signal.
 
 mod change;
+mod ending;
 mod facts;
+mod health;
+mod inheritance;
+mod losses;
+mod names;
 mod overlay;
 mod run;
 mod secret_file;
+mod signals;
 mod sockets;
+mod upgrade;
 
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
 
@@ -22,15 +29,21 @@ use mio::Waker;
 use crate::accounting::Ledger;
 use crate::config::{AccountingTarget, Config};
 use crate::control::{Facts, View};
+use crate::health::Prober;
+use crate::mirror::Mirror;
 use crate::net::{Granted, Socket};
 use crate::proxy::{Proxy, ReplyLimiter, Secret};
-use crate::resolver::{self, Questions};
-use crate::worker::{self, Counters, Handovers, Shared, Snapshot, Totals, Worker};
+use crate::resolver::{self, Held, Questions};
+use crate::worker::{
+    self, Counters, Handovers, Pending, Samples, Shared, Snapshot, Totals, Worker,
+};
+use inheritance::Inheritance;
 use overlay::Overlay;
-use sockets::Steering;
+use sockets::{Origins, Steering};
 
 pub use run::run;
 pub use secret_file::{Kept, SecretFileError, load, place};
+pub use upgrade::rehearse;
 
 /// A running load balancer.
 pub struct Instance {
@@ -47,13 +60,20 @@ pub struct Instance {
     /// the time of second chances, and since when.
     retired: VecDeque<(u64, Instant)>,
     granted: Vec<Granted>,
+    origins: Origins,
+    /// Times that this process has executed a new program.
+    upgrades: u64,
+    /// The secret, where no file keeps it and the next program needs it.
+    unkept_secret: Option<String>,
     steering: Steering,
     cores: Vec<Option<usize>>,
     counters: Vec<Arc<Counters>>,
     shared: Arc<Shared>,
-    threads: Vec<(JoinHandle<io::Result<()>>, Arc<Waker>)>,
+    threads: Vec<(JoinHandle<io::Result<Vec<Socket>>>, Arc<Waker>)>,
     /// The writer of accounting.
     ledger: Option<Ledger>,
+    /// The sender of copies.
+    mirror: Option<Mirror>,
 }
 
 /// Why an instance did not start.
@@ -111,37 +131,62 @@ impl std::fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
+/// Starts the writer of accounting, where there is to be one.
+fn start_ledger(config: &Config, started: Instant) -> Result<Option<Ledger>, StartError> {
+    let accounting = config.stateful.accounting.as_ref();
+    let ledger = accounting.map(|accounting| {
+        Ledger::start(accounting, move || worker::now(started))
+            .map_err(|error| StartError::Accounting(accounting.target.clone(), error))
+    });
+    ledger.transpose()
+}
+
 impl Instance {
     /// Binds all sockets and starts the workers.
     ///
     /// # Errors
     /// [`StartError`]; nothing keeps running then.
     pub fn start(asked: Config, secret: Secret) -> Result<Self, StartError> {
-        let mut config = asked.clone();
-        let sockets = sockets::bind(&mut config)?;
-        let of_last = sockets.iter().last().into_iter().flatten();
+        Self::take_over(asked, secret, Inheritance::default())
+    }
+
+    /// The same, with what the program of before has handed over.
+    fn take_over(
+        asked: Config,
+        secret: Secret,
+        inheritance: Inheritance,
+    ) -> Result<Self, StartError> {
+        let Inheritance {
+            upgrades,
+            secret: unkept_secret,
+            mut overlay,
+            sockets,
+        } = inheritance;
+        // What is no longer in the file is no longer in its way.
+        overlay.settle(&asked, &asked);
+        let mut config = overlay.over(&asked);
+        let bound = sockets::bind(&mut config, sockets)?;
+        let of_last = bound.sockets.iter().last().into_iter().flatten();
         let granted: Result<_, _> = of_last.map(Socket::granted).collect();
         let granted = granted.map_err(|error| StartError::System("getsockopt", error))?;
-        let steering = sockets::steering(&config, &sockets);
-        let questions = config.resolve.then(|| resolver::start(&config)).transpose();
-        let questions = questions.map_err(StartError::Resolver)?;
-        let limiter_key =
-            secret_file::random().map_err(|error| StartError::System("getrandom", error))?;
+        let steering = sockets::steering(&config, &bound);
         let snapshot = Snapshot::new(Proxy::new(&config, secret), config.workers);
         let snapshot = Arc::new(snapshot);
         let started = Instant::now();
-        let accounting = config.stateful.accounting.as_ref();
-        let ledger = accounting.map(|accounting| {
-            Ledger::start(accounting, move || worker::now(started))
-                .map_err(|error| StartError::Accounting(accounting.target.clone(), error))
-        });
-        let ledger = ledger.transpose()?;
+        let ledger = start_ledger(&config, started)?;
+        let mirror = config.mirror.as_ref().map(Mirror::start).transpose();
+        let mirror =
+            mirror.map_err(|error| StartError::System("cannot start the mirror", error))?;
         let shared = Shared {
             latest: Arc::new(ArcSwap::new(Arc::clone(&snapshot))),
             stop: AtomicBool::new(false),
+            finishing: AtomicBool::new(false),
+            receiving: AtomicUsize::new(0),
             started,
             handovers: Handovers::new(config.workers),
             accounting: ledger.as_ref().map(Ledger::handle),
+            samples: Samples::default(),
+            mirror: mirror.as_ref().map(Mirror::handle),
         };
         let facts = Facts::of(&config, snapshot.proxy());
         let mut instance = Self {
@@ -149,33 +194,58 @@ impl Instance {
             snapshot,
             retired: VecDeque::new(),
             granted,
+            origins: bound.origins,
+            upgrades,
+            unkept_secret,
             steering,
-            counters: Vec::new(),
+            counters: (0..config.workers).map(|_| Arc::default()).collect(),
             shared: Arc::new(shared),
             threads: Vec::new(),
             ledger,
+            mirror,
             facts: Arc::new(ArcSwap::from_pointee(facts)),
             asked,
-            overlay: Overlay::default(),
+            overlay,
             config,
         };
-        for sockets in sockets {
-            if let Err(error) = instance.spawn(sockets, limiter_key, questions.clone()) {
+        match instance.resume(bound.sockets, bound.waiting) {
+            Ok(()) => Ok(instance),
+            Err(error) => {
                 // The first error is the one to tell.
                 let _ = instance.stop();
-                return Err(error);
+                Err(error)
             }
         }
-        Ok(instance)
+    }
+
+    /// Starts the workers with these sockets; the first one decides `waiting`
+    /// before anything else.
+    fn resume(
+        &mut self,
+        sockets: Vec<Vec<Socket>>,
+        mut waiting: Vec<Held>,
+    ) -> Result<(), StartError> {
+        let config = &self.config;
+        let questions = config.resolve.then(|| resolver::start(config)).transpose();
+        let questions = questions.map_err(StartError::Resolver)?;
+        let limiter_key =
+            secret_file::random().map_err(|error| StartError::System("getrandom", error))?;
+        self.shared.stop.store(false, Ordering::Relaxed);
+        self.shared.finishing.store(false, Ordering::Relaxed);
+        for sockets in sockets {
+            let waiting = std::mem::take(&mut waiting);
+            self.spawn(sockets, waiting, limiter_key, questions.clone())?;
+        }
+        Ok(())
     }
 
     fn spawn(
         &mut self,
         sockets: Vec<Socket>,
+        waiting: Vec<Held>,
         limiter_key: [u8; 16],
         questions: Option<Questions>,
     ) -> Result<(), StartError> {
-        let counters = Arc::new(Counters::default());
         let number = self.threads.len();
         // Each worker gives out its share of the allowance.
         let rate = self.config.reply_rate.div_ceil(self.config.workers as u32);
@@ -183,12 +253,13 @@ impl Instance {
             number,
             sockets,
             Arc::clone(&self.shared),
-            Arc::clone(&counters),
+            Arc::clone(&self.counters[number]),
             ReplyLimiter::new(rate, limiter_key),
             questions,
             &self.config,
         )
         .map_err(|error| StartError::System("epoll", error))?;
+        let worker = worker.beginning_with(waiting);
         let core = self.cores[number];
         let thread = std::thread::Builder::new()
             .name(format!("worker-{number}"))
@@ -200,7 +271,6 @@ impl Instance {
             })
             .map_err(|error| StartError::System("cannot start a thread", error))?;
         self.threads.push((thread, waker));
-        self.counters.push(counters);
         Ok(())
     }
 
@@ -222,9 +292,9 @@ impl Instance {
         Totals::of(&self.counters, &self.shared)
     }
 
-    /// What the control thread sees of it.
+    /// What the control thread sees of it, whose destinations `prober` probes.
     #[must_use]
-    pub fn view(&self) -> View {
+    pub fn view(&self, prober: Arc<Prober>) -> View {
         View {
             facts: Arc::clone(&self.facts),
             shared: Arc::clone(&self.shared),
@@ -233,7 +303,7 @@ impl Instance {
             started: SystemTime::now(),
             ready: Arc::new(AtomicBool::new(false)),
             reload: Arc::new(ArcSwapOption::empty()),
-            probed: Arc::new(Vec::new),
+            prober,
         }
     }
 
@@ -242,20 +312,45 @@ impl Instance {
         self.threads.iter().any(|(thread, _)| thread.is_finished())
     }
 
+    /// Has no transaction begin any more: what would have had one goes on
+    /// statelessly.
+    fn begin_none(&self) -> io::Result<()> {
+        self.shared.finishing.store(true, Ordering::Relaxed);
+        self.threads.iter().try_for_each(|(_, waker)| waker.wake())
+    }
+
+    /// What has been begun and not brought to an end.
+    fn pending(&self) -> Pending {
+        self.counters
+            .iter()
+            .map(|worker| worker.pending())
+            .fold(Pending::default(), |sum, each| sum + each)
+    }
+
+    /// Stops the workers, and returns their sockets.
+    fn pause(&mut self) -> io::Result<Vec<Vec<Socket>>> {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        // All of them before the first is waited for: they end together.
+        self.threads
+            .iter()
+            .try_for_each(|(_, waker)| waker.wake())?;
+        let ended = self.threads.drain(..).map(|(thread, _)| {
+            let panicked = |_| io::Error::other("a worker panicked");
+            thread.join().map_err(panicked)?
+        });
+        ended.collect()
+    }
+
     /// Stops the workers, and returns what they have counted.
     ///
     /// # Errors
     /// What ended a worker before its time.
     pub fn stop(mut self) -> io::Result<Totals> {
-        self.shared.stop.store(true, Ordering::Relaxed);
-        for (thread, waker) in self.threads.drain(..) {
-            waker.wake()?;
-            thread
-                .join()
-                .map_err(|_| io::Error::other("a worker panicked"))??;
-        }
-        // What the workers have told is written before the end.
+        self.pause()?;
+        // What the workers have told is written before the end, and what they
+        // have copied is sent.
         drop(self.ledger.take());
+        drop(self.mirror.take());
         Ok(self.totals())
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::text;
 use crate::config::{Config, Destination, Health, Set, State};
 use crate::control::{Change, Place};
+use crate::resolver::{Name, Target};
 
 /// All of it. Written down and read again where the binary is started anew.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -29,30 +30,11 @@ struct Entry {
     health: Health,
 }
 
-/// The addresses that a name stands for.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Name {
-    pub(super) host: String,
-    pub(super) port: Option<u16>,
-    pub(super) servers: Vec<Server>,
-}
-
-/// One of them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Server {
-    pub(super) address: SocketAddr,
-    /// As SRV gives it; at least 1.
-    pub(super) weight: u32,
-    /// How far it ranks below the first: 0, 1, …
-    pub(super) rank: i32,
-}
-
 impl Overlay {
     /// What `config` becomes under it.
     pub(super) fn over(&self, config: &Config) -> Config {
-        let mut config = config.clone();
+        let mut config = self.with_names(config);
         for set in &mut config.sets {
-            self.add_named(set);
             for entry in &self.entries {
                 if entry.set == set.name {
                     entry.apply(set);
@@ -62,18 +44,25 @@ impl Overlay {
         config
     }
 
+    /// What `config` becomes by names alone.
+    fn with_names(&self, config: &Config) -> Config {
+        let mut config = config.clone();
+        for set in &mut config.sets {
+            self.add_named(set);
+        }
+        config
+    }
+
     fn add_named(&self, set: &mut Set) {
         for named in &set.named {
-            let same = |name: &&Name| name.host == named.host && name.port == named.port;
-            let servers = self.names.iter().find(same).map(|name| &name.servers);
-            for server in servers.into_iter().flatten() {
-                let known = set.destinations.iter();
-                if known.clone().all(|each| each.address != server.address) {
+            for target in self.targets(&named.host, named.port).into_iter().flatten() {
+                let mut known = set.destinations.iter();
+                if known.all(|each| each.address != target.address) {
                     set.destinations.push(Destination {
                         uri: named.uri.clone(),
-                        address: server.address,
-                        weight: named.weight.unwrap_or(server.weight),
-                        priority: named.priority.saturating_sub(server.rank),
+                        address: target.address,
+                        weight: named.weight.unwrap_or(target.weight),
+                        priority: named.priority.saturating_sub(target.rank),
                         state: named.state,
                         probe: named.probe.clone(),
                         health: Health::Up,
@@ -81,6 +70,13 @@ impl Overlay {
                 }
             }
         }
+    }
+
+    /// What a name stands for; `None`: nobody has said yet.
+    pub(super) fn targets(&self, host: &str, port: Option<u16>) -> Option<&[Target]> {
+        let mut names = self.names.iter();
+        let name = names.find(|name| name.host == host && name.port == port)?;
+        Some(&name.targets)
     }
 
     /// Notes a change to `set`, which has been found to be possible.
@@ -121,6 +117,7 @@ impl Overlay {
     /// Takes another file in: where it says something else of a destination
     /// than the one before, the operator's change of that has had its time.
     pub(super) fn settle(&mut self, before: &Config, now: &Config) {
+        let (before, now) = (&self.with_names(before), &self.with_names(now));
         self.entries.retain_mut(|entry| {
             let (was, is) = (entry.written(before), entry.written(now));
             let differs = |field: fn(&Destination) -> u64| was.map(field) != is.map(field);
@@ -180,7 +177,7 @@ impl Overlay {
 }
 
 impl Entry {
-    /// What a file says of it.
+    /// What a file says of it, with what its names stand for.
     fn written<'c>(&self, config: &'c Config) -> Option<&'c Destination> {
         let set = config.sets.iter().find(|set| set.name == self.set)?;
         let mut destinations = set.destinations.iter();
@@ -203,7 +200,10 @@ impl Entry {
         if let Some(each) = destinations.find(|each| each.address == self.address) {
             each.state = self.state.unwrap_or(each.state);
             each.weight = self.weight.unwrap_or(each.weight);
-            each.health = self.health;
+            // What is not probed any more is not found out any more.
+            if each.probe.is_some() {
+                each.health = self.health;
+            }
         }
     }
 }
@@ -217,4 +217,102 @@ pub(super) fn sets_with(config: &Config, place: &Place) -> Vec<String> {
         destinations.any(|each| each.address == place.address)
     });
     sets.map(|set| set.name.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Overrides, load_with};
+
+    /// A configuration with one set of these destinations.
+    fn config(destinations: &str) -> Config {
+        let text = format!(
+            "listen = ['127.0.0.1:5060']\n[[set]]\nname = 'farm'\ndestinations = [{destinations}]\n"
+        );
+        let path = std::path::Path::new("v.toml");
+        let loaded = load_with(Some(path), &Overrides::default(), 1, &|_| {
+            Ok(text.clone().into())
+        });
+        loaded.config.expect("a configuration")
+    }
+
+    fn address(last: u8) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, last], 5060))
+    }
+
+    /// That `farm.test` stands for these.
+    fn name(lasts: &[u8]) -> Name {
+        let target = |last: &u8| Target {
+            address: address(*last),
+            weight: 1,
+            rank: 0,
+        };
+        Name {
+            host: "farm.test".to_owned(),
+            port: None,
+            targets: lasts.iter().map(target).collect(),
+        }
+    }
+
+    fn drain(last: u8) -> Change {
+        let place = Place {
+            set: None,
+            address: address(last),
+        };
+        Change::State(place, State::Draining)
+    }
+
+    /// Each destination, those that are not active with their state.
+    fn states(overlay: &Overlay, config: &Config) -> Vec<String> {
+        let set = &overlay.over(config).sets[0];
+        let each = set.destinations.iter().map(|each| match each.state {
+            State::Active => each.address.to_string(),
+            state => format!("{} {}", each.address, text::state_name(state)),
+        });
+        each.collect()
+    }
+
+    #[test]
+    fn what_is_so_of_an_address_stays_while_its_name_is_followed() {
+        let by_name = config("'farm.test', '10.0.0.9'");
+        let mut overlay = Overlay::default();
+        assert!(overlay.resolved(name(&[1, 2])));
+        overlay.note("farm", address(1), &drain(1));
+        overlay.found("farm", address(2), Health::Down);
+        let drained = ["10.0.0.9:5060", "10.0.0.1:5060 draining", "10.0.0.2:5060"];
+        assert_eq!(states(&overlay, &by_name), drained);
+        // It goes and comes again.
+        assert!(overlay.resolved(name(&[2])));
+        assert!(overlay.resolved(name(&[1, 2])));
+        assert!(!overlay.resolved(name(&[1, 2])));
+        assert_eq!(states(&overlay, &by_name), drained);
+        let health = |overlay: &Overlay, config: &Config| {
+            overlay.over(config).sets[0].destinations[2].health
+        };
+        assert_eq!(health(&overlay, &by_name), Health::Down);
+        // A file that says the same of it changes nothing.
+        let other = config("'10.0.0.9', 'farm.test', '10.0.0.8'");
+        overlay.settle(&by_name, &other);
+        let drained = [
+            "10.0.0.9:5060",
+            "10.0.0.8:5060",
+            "10.0.0.1:5060 draining",
+            "10.0.0.2:5060",
+        ];
+        assert_eq!(states(&overlay, &other), drained);
+        // One that says something else goes before what an operator said.
+        let disabled = config("'10.0.0.9', 'farm.test;state=disabled'");
+        overlay.settle(&other, &disabled);
+        let all = [
+            "10.0.0.9:5060",
+            "10.0.0.1:5060 disabled",
+            "10.0.0.2:5060 disabled",
+        ];
+        assert_eq!(states(&overlay, &disabled), all);
+        // What is not named any more is forgotten.
+        let without = config("'10.0.0.9'");
+        overlay.settle(&disabled, &without);
+        assert_eq!(overlay.targets("farm.test", None), None);
+        assert_eq!(states(&overlay, &without), ["10.0.0.9:5060"]);
+    }
 }

@@ -1,29 +1,38 @@
 //! The supervisor's own loop: one order after another, until the end.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::time::{Duration, SystemTime};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant, SystemTime};
 
 use sd_notify::NotifyState;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
-use signal_hook::iterator::Signals;
+use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
 use tracing::{error, info, warn};
 
-use super::{Instance, StartError, load};
-use crate::config::{Config, Diagnostic, Loaded, LogLevel};
+use super::ending::Ending;
+use super::health::Watch;
+use super::inheritance::Inheritance;
+use super::losses::Losses;
+use super::names::Names;
+use super::signals::{self, Ear};
+use super::{Instance, Kept, StartError, load};
+use crate::config::{Config, Diagnostic, Health, Loaded, LogLevel, WhenAllDown};
 use crate::control::{self, Change, Done, Order, Refusal, Reload, View};
+use crate::health::Report;
+use crate::proxy::Secret;
+use crate::resolver::Looked;
 use crate::worker::Totals;
 
 /// How often it looks at what nobody tells it.
 const TICK: Duration = Duration::from_millis(200);
 
 /// Something that ends the run.
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Runs until SIGTERM or SIGINT. SIGUSR1 prints the counters, SIGHUP takes the
-/// configuration that `load_again` gives, unless that has errors. `set_level`
-/// has the log say more or less.
+/// configuration that `load_again` gives, unless that has errors, SIGUSR2
+/// executes the program anew. `set_level` has the log say more or less.
 ///
 /// # Errors
 /// What kept it from starting, or ended a worker.
@@ -33,67 +42,116 @@ pub fn run(
     set_level: &dyn Fn(LogLevel),
 ) -> Result<(), Failure> {
     // Before anything else, so that no signal finds its default action.
-    let signals = Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGHUP])?;
-    let (secret, kept) = load(config.secret_file.as_deref()).map_err(StartError::Secret)?;
-    let instance = Instance::start(config, secret)?;
+    signals::hold()?;
+    let mut inheritance = Inheritance::take();
+    let (secret, kept) = secret(&config, &mut inheritance)?;
+    let (orders, received) = mpsc::channel();
+    let ear = Ear::start(orders.clone())?;
+    let mut names = Names::new(orders.clone());
+    names.follow(&config, &mut inheritance.overlay, &received);
+    let instance = Instance::take_over(config, secret, inheritance)?;
     let mut facts = Vec::new();
     instance.write_facts(&mut facts)?;
     say_lines(&String::from_utf8_lossy(&facts));
     say_lines(&kept.to_string());
-    let (orders, received) = mpsc::channel();
-    hear_signals(signals, orders.clone());
-    let view = instance.view();
-    let control = control::start(&instance.config.admin, view.clone(), orders)?;
+    let watch = Watch::start(orders.clone())?;
+    watch.follow(&instance);
+    let view = instance.view(watch.prober());
+    let control = control::start(&instance.config.admin, view.clone(), orders.clone())?;
     if let Some(control) = &control {
         info!("admin: {control}");
     }
     let mut supervisor = Supervisor {
         view,
         instance,
+        received,
+        names,
+        watch,
+        losses: Losses::default(),
         load_again,
         set_level,
+        orders,
+        ear: Some(ear),
+        ending: None,
     };
     supervisor.view.ready.store(true, Ordering::Relaxed);
-    info!("ready: SIGTERM ends, SIGHUP reloads, SIGUSR1 prints counters");
+    info!("ready: SIGTERM ends, SIGHUP reloads, SIGUSR1 prints counters, SIGUSR2 upgrades");
     notify(&[NotifyState::Ready]);
-    supervisor.work(&received)?;
-    supervisor.view.ready.store(false, Ordering::Relaxed);
-    notify(&[NotifyState::Stopping]);
+    supervisor.work()?;
     say_counters(&supervisor.instance.stop()?);
     Ok(())
 }
 
-/// A thread waits for signals, for only a channel can be waited for in time.
-fn hear_signals(mut signals: Signals, orders: Sender<Order>) {
-    std::thread::spawn(move || {
-        let mut signals = signals.forever().map(Order::Signal);
-        signals.try_for_each(|order| orders.send(order))
-    });
+/// The secret, from its file or from the program before; the latter is also
+/// for the next one.
+fn secret(config: &Config, inheritance: &mut Inheritance) -> Result<(Secret, Kept), Failure> {
+    let (mut secret, mut kept) = load(config.secret_file.as_deref()).map_err(StartError::Secret)?;
+    let inherited = inheritance.secret.take();
+    if kept == Kept::Nowhere {
+        if let Some(text) = inherited {
+            (secret, kept) = (Secret::from_text(&text)?, Kept::Inherited);
+        }
+        inheritance.secret = Some(secret.to_text());
+    }
+    Ok((secret, kept))
 }
 
-struct Supervisor<'a> {
-    instance: Instance,
+pub(super) struct Supervisor<'a> {
+    pub(super) instance: Instance,
+    pub(super) received: Receiver<Order>,
+    names: Names,
     view: View,
+    watch: Watch,
+    losses: Losses,
     load_again: &'a dyn Fn() -> Loaded,
     set_level: &'a dyn Fn(LogLevel),
+    pub(super) orders: Sender<Order>,
+    pub(super) ear: Option<Ear>,
+    /// Once it is to end.
+    pub(super) ending: Option<Ending>,
 }
 
 impl Supervisor<'_> {
     /// Does what comes until it is to end.
-    fn work(&mut self, orders: &mpsc::Receiver<Order>) -> Result<(), Failure> {
+    fn work(&mut self) -> Result<(), Failure> {
+        let started = Instant::now();
+        let mut looked = started;
         loop {
-            match orders.recv_timeout(TICK) {
+            match self.received.recv_timeout(TICK) {
                 Ok(Order::Signal(SIGUSR1)) => say_counters(&self.instance.totals()),
                 Ok(Order::Signal(SIGHUP)) => {
                     let _ = self.reload(false);
                 }
+                Ok(Order::Signal(SIGUSR2)) => self.upgrade(None)?,
+                Ok(Order::Change {
+                    change: Change::Upgrade,
+                    by,
+                    answer,
+                }) => {
+                    info!("asked by {by}: upgrade");
+                    self.upgrade(Some(answer))?;
+                }
+                Ok(Order::Signal(_)) if self.ending.is_none() => self.begin_to_end()?,
                 Ok(Order::Signal(_)) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 Ok(Order::Change { change, by, answer }) => {
                     // Whoever asked may have gone.
                     let _ = answer.send(self.change(&change, &by));
                 }
+                Ok(Order::Names(looked)) => self.note_name(looked),
+                Ok(Order::Health(reports)) => self.note_health(&reports),
                 Err(RecvTimeoutError::Timeout) => {}
             }
+            let ending = self.ending.as_ref();
+            if ending.is_some_and(|ending| ending.is_over(&self.instance)) {
+                return Ok(());
+            }
+            if looked.elapsed() < TICK {
+                continue;
+            }
+            looked = Instant::now();
+            let totals = self.instance.totals();
+            self.watch.look(&totals.destinations);
+            self.losses.say(started.elapsed(), &totals);
             self.instance.forget_former();
             if self.instance.has_lost_a_worker() {
                 error!("a worker has ended");
@@ -101,6 +159,14 @@ impl Supervisor<'_> {
             }
             notify(&[NotifyState::Watchdog]);
         }
+    }
+
+    /// From now on it takes no new work but what comes all the same.
+    fn begin_to_end(&mut self) -> io::Result<()> {
+        self.view.ready.store(false, Ordering::Relaxed);
+        notify(&[NotifyState::Stopping]);
+        self.ending = Some(Ending::begin(&self.instance)?);
+        Ok(())
     }
 
     /// Does what `by` asks, and tells of it.
@@ -128,7 +194,51 @@ impl Supervisor<'_> {
             Ok(done) => info!("asked by {by}: {}", done.said),
             Err(refusal) => warn!("asked by {by}: refused: {refusal}"),
         }
+        self.watch.follow(&self.instance);
         done
+    }
+
+    /// Takes in what health checks have found.
+    fn note_health(&mut self, reports: &[Report]) {
+        let mut news = reports.to_vec();
+        news.retain(|each| {
+            let (set, address) = (&each.set, each.address);
+            self.instance.found(set, address, each.health)
+        });
+        if news.is_empty() {
+            return;
+        }
+        let before = self.instance.idle_sets();
+        self.instance.adopt();
+        for report in &news {
+            let Report {
+                set,
+                address,
+                health,
+                cause,
+            } = report;
+            match health {
+                Health::Down => warn!("set {set}: {address} is down: {cause}"),
+                Health::Warming(share) => info!("set {set}: {address} comes back: {share} %"),
+                Health::Up => info!("set {set}: {address} is up: {cause}"),
+            }
+        }
+        say_idle_sets(&before, &self.instance.idle_sets());
+    }
+
+    /// Takes in what a name stands for.
+    fn note_name(&mut self, looked: Looked) {
+        let instance = &mut self.instance;
+        let news = (self.names).take(looked, &instance.config, &mut instance.overlay);
+        if news.changed {
+            let before = instance.idle_sets();
+            instance.adopt();
+            self.watch.follow(instance);
+            news.say();
+            say_idle_sets(&before, &instance.idle_sets());
+        } else {
+            news.say();
+        }
     }
 
     /// The configuration as it is written now, and what there is to say of it.
@@ -156,9 +266,10 @@ impl Supervisor<'_> {
             notify(&[NotifyState::Reloading, now]);
         }
         let done = self.read().and_then(|(config, warnings)| {
-            let done = self.instance.reload(config, forget_changes)?;
+            let done = self.take_config(config, forget_changes)?;
             Ok(Done { warnings, ..done })
         });
+        self.watch.follow(&self.instance);
         let said = match &done {
             Ok(done) => {
                 info!("{}", done.said);
@@ -169,18 +280,40 @@ impl Supervisor<'_> {
                 refusal.to_string()
             }
         };
+        let now = SystemTime::now();
+        let before = self.view.reload.load();
+        let before = before.as_ref().map_or(self.view.started, |last| last.taken);
         self.view.reload.store(Some(Arc::new(Reload {
             successful: done.is_ok(),
             said,
-            at: SystemTime::now(),
+            at: now,
+            taken: if done.is_ok() { now } else { before },
         })));
         notify(&[NotifyState::Ready]);
+        done
+    }
+
+    /// Takes a configuration, once what is new among its names is resolved.
+    fn take_config(&mut self, config: Config, forget_changes: bool) -> Result<Done, Refusal> {
+        let Self {
+            instance,
+            names,
+            received,
+            ..
+        } = self;
+        let changed = names.follow(&config, &mut instance.overlay, received);
+        let done = instance.reload(config, forget_changes);
+        if done.is_err()
+            && (names.follow(&instance.asked, &mut instance.overlay, received) | changed)
+        {
+            instance.adopt();
+        }
         done
     }
 }
 
 /// Tells systemd; where there is none, there is nobody to tell.
-fn notify(states: &[NotifyState<'_>]) {
+pub(super) fn notify(states: &[NotifyState<'_>]) {
     let _ = sd_notify::notify(states);
 }
 
@@ -194,13 +327,27 @@ fn say_lines(text: &str) {
     }
 }
 
-fn say_lines_as_errors(text: &str) {
+/// The alarm when every active destination of a set is down, and its end.
+fn say_idle_sets(before: &[(String, WhenAllDown)], now: &[(String, WhenAllDown)]) {
+    for (set, what) in now.iter().filter(|each| !before.contains(each)) {
+        let what = match what {
+            WhenAllDown::Forward => "calls go to them all the same (when-all-down = forward)",
+            WhenAllDown::Reply => "calls are answered 503 (when-all-down = reply)",
+        };
+        error!("set {set}: every active destination is down; {what}");
+    }
+    for (set, _) in before.iter().filter(|each| !now.contains(each)) {
+        warn!("set {set}: a destination takes calls again");
+    }
+}
+
+pub(super) fn say_lines_as_errors(text: &str) {
     for line in text.lines() {
         error!("{line}");
     }
 }
 
-fn say_counters(totals: &Totals) {
+pub(super) fn say_counters(totals: &Totals) {
     for (name, value) in totals.lines() {
         info!("counter {name} {value}");
     }

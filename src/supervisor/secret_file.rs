@@ -17,6 +17,8 @@ pub enum Kept {
     Made(PathBuf),
     /// Made, and gone with the process.
     Nowhere,
+    /// Made by the program that this process executed before, and gone with it.
+    Inherited,
 }
 
 /// A secret file that cannot be used.
@@ -40,11 +42,17 @@ impl fmt::Display for Kept {
                 Ok(())
             }
             Self::Made(path) => write!(f, "secret: made and kept in {}", path.display()),
-            Self::Nowhere => write!(
-                f,
-                "secret: made for this run\n  warning: calls in set-up break at a restart, and \
-                 instances side by side disagree; mend: --secret-file PATH"
-            ),
+            Self::Nowhere | Self::Inherited => {
+                let how = match self {
+                    Self::Inherited => "taken over",
+                    _ => "made for this run",
+                };
+                write!(
+                    f,
+                    "secret: {how}\n  warning: calls in set-up break at a restart, and \
+                     instances side by side disagree; mend: --secret-file PATH"
+                )
+            }
         }
     }
 }
@@ -113,10 +121,7 @@ fn read(path: &Path) -> io::Result<(String, bool)> {
 /// Makes the file; false where another instance was faster. It appears whole
 /// or not at all: written under another name, then linked.
 fn make(path: &Path) -> io::Result<bool> {
-    let mut text: String = random::<{ Secret::OCTETS }>()?
-        .iter()
-        .map(|octet| format!("{octet:02x}"))
-        .collect();
+    let mut text = Secret::from_octets(random()?).to_text();
     text.push('\n');
     let draft = path.with_extension(format!("new-{}", std::process::id()));
     let mut file = OpenOptions::new()

@@ -3,10 +3,16 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::StartError;
+use super::inheritance::Inherited;
 use crate::config::{Config, Listener, Steer};
-use crate::net::{Socket, steer};
+use crate::net::{ReceiveBatch, Socket, steer};
+use crate::resolver::Held;
+
+/// Datagrams taken at once from a socket that is to be closed.
+const BATCH: usize = 64;
 
 /// What decides which worker a datagram goes to.
 #[derive(Debug)]
@@ -21,33 +27,138 @@ pub(super) enum Steering {
     Refused(io::Error),
 }
 
-/// One socket for each listener for each worker. A port 0 in `config` becomes
-/// the real one.
-pub(super) fn bind(config: &mut Config) -> Result<Vec<Vec<Socket>>, StartError> {
-    let mut sockets: Vec<Vec<Socket>> = (0..config.workers).map(|_| Vec::new()).collect();
-    let (receive, send) = (config.receive_buffer, config.send_buffer);
+/// How long datagrams may be on their way to a socket that they are no longer
+/// steered to.
+const ON_THE_WAY: Duration = Duration::from_millis(10);
+
+/// The sockets of an instance.
+#[derive(Default)]
+pub(super) struct Bound {
+    /// By worker and listener.
+    pub(super) sockets: Vec<Vec<Socket>>,
+    /// What waited in sockets that no worker has any more.
+    pub(super) waiting: Vec<Held>,
+    /// Where they come from.
+    pub(super) origins: Origins,
+}
+
+/// Where the sockets of an instance come from.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Origins {
+    /// How many are inherited.
+    pub(super) kept: usize,
+    /// How many are bound anew.
+    pub(super) new: usize,
+    /// How many were inherited in vain.
+    pub(super) closed: usize,
+}
+
+/// One socket for each listener for each worker, inherited where there is one.
+/// A port 0 in `config` becomes the real one.
+pub(super) fn bind(
+    config: &mut Config,
+    mut inherited: Vec<Inherited>,
+) -> Result<Bound, StartError> {
+    let mut bound = Bound {
+        sockets: (0..config.workers).map(|_| Vec::new()).collect(),
+        ..Bound::default()
+    };
+    let sizes = (config.receive_buffer, config.send_buffer);
+    let mut surplus = Vec::new();
     let mut taken = Vec::new();
-    for listener in &mut config.listeners {
-        for worker in &mut sockets {
-            let bind = || {
-                let failed = |error| StartError::Bind(listener.address, error);
-                let socket = Socket::bind(listener.address, receive, send).map_err(failed)?;
-                let failed = |error| StartError::System("getsockname", error);
-                let bound = socket.address().map_err(failed)?;
-                Ok((socket, bound))
+    for (number, listener) in config.listeners.iter_mut().enumerate() {
+        let mut own = belonging_to(listener, &mut inherited);
+        for (worker, sockets) in bound.sockets.iter_mut().enumerate() {
+            let socket = match own.iter().position(|each| each.worker == worker) {
+                Some(at) => {
+                    bound.origins.kept += 1;
+                    resized(own.swap_remove(at), listener, sizes)?
+                }
+                None => {
+                    bound.origins.new += 1;
+                    newly_bound(listener, &taken, sizes)?
+                }
             };
-            let (mut socket, mut bound) = bind()?;
-            // For port 0, a socket that shares its port may be given that of
-            // another listener.
-            while listener.address.port() == 0 && taken.contains(&bound) {
-                (socket, bound) = bind()?;
-            }
-            settle(listener, bound);
-            worker.push(socket);
+            sockets.push(socket);
+        }
+        if let (false, Some(first)) = (own.is_empty(), bound.sockets[0].last()) {
+            // Where the kernel takes no program, a datagram may come too late.
+            let _ = steer::to_first(first);
+            surplus.extend(own.into_iter().map(|each| (number, each.socket)));
         }
         taken.push(listener.address);
     }
-    Ok(sockets)
+    bound.origins.closed = surplus.len() + inherited.len();
+    if !surplus.is_empty() {
+        std::thread::sleep(ON_THE_WAY);
+        bound.waiting = emptied(&surplus);
+    }
+    Ok(bound)
+}
+
+/// Takes the sockets of a listener out of those inherited.
+fn belonging_to(listener: &Listener, inherited: &mut Vec<Inherited>) -> Vec<Inherited> {
+    let asked = listener.address;
+    let is_it = |each: &Inherited| match asked.port() {
+        0 => each.asked == asked,
+        _ => each.bound == asked,
+    };
+    // Of several that asked for any port, each has its own.
+    let bound = inherited.iter().find(|each| is_it(each));
+    let bound = bound.map(|each| each.bound);
+    inherited
+        .extract_if(.., |each| Some(each.bound) == bound)
+        .collect()
+}
+
+fn resized(
+    inherited: Inherited,
+    listener: &mut Listener,
+    (receive, send): (usize, usize),
+) -> Result<Socket, StartError> {
+    let failed = |error| StartError::System("setsockopt", error);
+    inherited.socket.resize(receive, send).map_err(failed)?;
+    settle(listener, inherited.bound);
+    Ok(inherited.socket)
+}
+
+/// Binds a socket of a listener; `taken` are the addresses of others.
+fn newly_bound(
+    listener: &mut Listener,
+    taken: &[SocketAddr],
+    (receive, send): (usize, usize),
+) -> Result<Socket, StartError> {
+    loop {
+        let failed = |error| StartError::Bind(listener.address, error);
+        let socket = Socket::bind(listener.address, receive, send).map_err(failed)?;
+        let failed = |error| StartError::System("getsockname", error);
+        let bound = socket.address().map_err(failed)?;
+        // For port 0, a socket that shares its port may be given that of
+        // another listener.
+        if listener.address.port() != 0 || !taken.contains(&bound) {
+            settle(listener, bound);
+            return Ok(socket);
+        }
+    }
+}
+
+/// What waits in sockets that are about to be closed.
+fn emptied(surplus: &[(usize, Socket)]) -> Vec<Held> {
+    let mut waiting = Vec::new();
+    let mut batch = ReceiveBatch::new(BATCH);
+    for (listener, socket) in surplus {
+        // An error of an earlier send leaves what is queued there; from here
+        // on there is one at most.
+        let _ = socket.hear_errors(false);
+        while let Ok(1..) = (batch.receive(socket)).or_else(|_| batch.receive(socket)) {
+            waiting.extend(batch.datagrams().map(|(bytes, source)| Held {
+                bytes: bytes.into(),
+                source,
+                listener: *listener,
+            }));
+        }
+    }
+    waiting
 }
 
 /// A socket that was bound to port 0 has a real one, and so have those of
@@ -66,16 +177,23 @@ fn settle(listener: &mut Listener, bound: SocketAddr) {
 /// workers' are bound one after another. So a call has the same worker on all
 /// listeners. Beside an older instance, whose sockets come first, and after
 /// its end, the numbers mean others, but still one for each call.
-pub(super) fn steering(config: &Config, sockets: &[Vec<Socket>]) -> Steering {
+///
+/// Inherited sockets have the program of before until they get another one.
+pub(super) fn steering(config: &Config, bound: &Bound) -> Steering {
     if config.workers == 1 {
         return Steering::One;
     }
+    // One socket attaches the program for its whole group.
+    let each = bound.sockets.iter().take(1).flatten();
     if config.steer == Steer::Source {
+        for socket in each.filter(|_| bound.origins.kept > 0) {
+            // A kernel that takes no program has none to replace.
+            let _ = steer::by_addresses(socket);
+        }
         return Steering::Source;
     }
     let mut searched = usize::MAX;
-    // One socket attaches the program for its whole group.
-    for socket in sockets.iter().take(1).flatten() {
+    for socket in each {
         match steer::by_call_id(socket, config.workers) {
             Ok(octets) => searched = searched.min(octets),
             Err(error) => return Steering::Refused(error),

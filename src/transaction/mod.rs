@@ -44,6 +44,19 @@ pub struct Relay {
     /// The same for the head of an attempt.
     head: Vec<u8>,
     due: Vec<u32>,
+    /// Whether no transaction begins any more.
+    begins_none: bool,
+}
+
+/// How many transactions are remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Population {
+    /// All of them.
+    pub all: usize,
+    /// Those that are there for more than retransmissions.
+    pub unfinished: usize,
+    /// Those that no destination has responded to.
+    pub unanswered: usize,
 }
 
 /// What a relay works with.
@@ -177,7 +190,14 @@ impl Relay {
             message: Vec::with_capacity(crate::sip::MAX_DATAGRAM),
             head: Vec::with_capacity(crate::sip::MAX_DATAGRAM),
             due: Vec::new(),
+            begins_none: false,
         }
+    }
+
+    /// Says whether transactions no longer begin: what would have had one goes
+    /// on statelessly then.
+    pub fn begin_none(&mut self, none: bool) {
+        self.begins_none = none;
     }
 
     /// Decides one datagram. What belongs to a transaction is done; what does
@@ -288,6 +308,17 @@ impl Relay {
     #[must_use]
     pub fn len(&self) -> usize {
         self.table.records.len()
+    }
+
+    /// The same in more detail.
+    #[must_use]
+    pub fn population(&self) -> Population {
+        let all = self.len();
+        Population {
+            all,
+            unfinished: all - self.table.count(Queue::Lingering),
+            unanswered: self.table.count(Queue::Unanswered),
+        }
     }
 
     /// Whether none is.

@@ -27,6 +27,9 @@ impl Relay {
         else {
             return Received::Decision(Decision::Forward(*forward));
         };
+        if self.begins_none {
+            return Received::Decision(Decision::Forward(*forward));
+        }
         let chosen = matches!(forward.way, Way::Selected(_));
         let facts = Facts {
             method,

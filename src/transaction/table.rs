@@ -236,17 +236,25 @@ pub(super) struct Table {
     pub(super) wheel: Wheel,
     /// By the low bits of the key: the first record.
     buckets: Box<[u32]>,
-    /// The first and last of each queue: the oldest and the youngest.
-    unanswered: Links,
-    lingering: Links,
+    unanswered: Line,
+    lingering: Line,
+}
+
+/// The transactions of a queue.
+#[derive(Clone, Copy)]
+struct Line {
+    oldest: u32,
+    youngest: u32,
+    count: usize,
 }
 
 impl Table {
     /// Room for `most` transactions.
     pub(super) fn new(most: usize) -> Self {
-        let none = Links {
-            before: NONE,
-            behind: NONE,
+        let none = Line {
+            oldest: NONE,
+            youngest: NONE,
+            count: 0,
         };
         Self {
             records: Slab::new(most),
@@ -363,24 +371,26 @@ impl Table {
 
     /// The oldest of a queue.
     pub(super) fn oldest(&self, queue: Queue) -> Option<u32> {
-        let at = match queue {
-            Queue::None => NONE,
-            Queue::Unanswered => self.unanswered.before,
-            Queue::Lingering => self.lingering.before,
-        };
-        (at != NONE).then_some(at)
+        let oldest = self.line(queue)?.oldest;
+        (oldest != NONE).then_some(oldest)
+    }
+
+    /// How many are in a queue.
+    pub(super) fn count(&self, queue: Queue) -> usize {
+        self.line(queue).map_or(0, |line| line.count)
     }
 
     /// Moves a transaction to the end of `queue`.
     pub(super) fn queue(&mut self, at: u32, queue: Queue) {
         let was = std::mem::replace(&mut self.records[at].queue, queue);
         let Links { before, behind } = self.records[at].order;
-        if let Some(ends) = self.ends(was) {
+        if let Some(line) = self.line_mut(was) {
+            line.count -= 1;
             if before == NONE {
-                ends.before = behind;
+                line.oldest = behind;
             }
             if behind == NONE {
-                ends.behind = before;
+                line.youngest = before;
             }
             if before != NONE {
                 self.records[before].order.behind = behind;
@@ -389,10 +399,11 @@ impl Table {
                 self.records[behind].order.before = before;
             }
         }
-        if let Some(ends) = self.ends(queue) {
-            let last = std::mem::replace(&mut ends.behind, at);
+        if let Some(line) = self.line_mut(queue) {
+            line.count += 1;
+            let last = std::mem::replace(&mut line.youngest, at);
             match last {
-                NONE => ends.before = at,
+                NONE => line.oldest = at,
                 last => self.records[last].order.behind = at,
             }
             self.records[at].order = Links {
@@ -402,7 +413,15 @@ impl Table {
         }
     }
 
-    fn ends(&mut self, queue: Queue) -> Option<&mut Links> {
+    fn line(&self, queue: Queue) -> Option<&Line> {
+        match queue {
+            Queue::None => None,
+            Queue::Unanswered => Some(&self.unanswered),
+            Queue::Lingering => Some(&self.lingering),
+        }
+    }
+
+    fn line_mut(&mut self, queue: Queue) -> Option<&mut Line> {
         match queue {
             Queue::None => None,
             Queue::Unanswered => Some(&mut self.unanswered),

@@ -1,15 +1,14 @@
 //! Counters of one worker: written by it alone, read by anybody.
 
 use std::io;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::gauges::Gauges;
 use super::histogram::{Sizes, Times};
-use crate::net::{Socket, SocketHandle};
 use crate::proxy::{CookieUse, Forward, Kind, Reason, Reply, Status};
 use crate::sip::Method;
-use crate::transaction::Event;
+use crate::transaction::{Event, Population};
 
 /// Error numbers that are told apart; Linux has none above.
 pub(super) const ERRNOS: usize = 134;
@@ -42,8 +41,12 @@ pub struct Counters {
     pub(super) not_held: AtomicU64,
     pub(super) names_resolved: AtomicU64,
     pub(super) names_failed: AtomicU64,
+    /// Requests that wait for a name now.
+    holding: AtomicU64,
     /// How many there are.
     pub(super) transactions: AtomicU64,
+    unfinished: AtomicU64,
+    unanswered: AtomicU64,
     pub(super) begun: AtomicU64,
     pub(super) full: AtomicU64,
     pub(super) evicted: AtomicU64,
@@ -57,14 +60,27 @@ pub struct Counters {
     pub(super) came_back: AtomicU64,
 }
 
-/// What the control side reads of a worker by itself, so that it costs the
-/// worker nothing.
-#[derive(Default)]
-pub(super) struct Gauges {
-    /// By listener.
-    sockets: OnceLock<Vec<SocketHandle>>,
-    /// The thread, as the kernel numbers it.
-    thread: OnceLock<i32>,
+/// What has been begun and not brought to an end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pending {
+    /// Transactions that are there for more than retransmissions.
+    pub unfinished: u64,
+    /// Those among them that no destination has responded to.
+    pub unanswered: u64,
+    /// Requests that wait for the name of their next hop.
+    pub held: u64,
+}
+
+impl std::ops::Add for Pending {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            unfinished: self.unfinished + other.unfinished,
+            unanswered: self.unanswered + other.unanswered,
+            held: self.held + other.held,
+        }
+    }
 }
 
 /// A load and a store cost less than an atomic addition, and are enough for
@@ -105,48 +121,6 @@ impl<const N: usize> Each<N> {
             }
         }
         sums
-    }
-}
-
-impl Gauges {
-    /// Lets the sockets be looked at.
-    ///
-    /// # Errors
-    /// As of `fcntl`.
-    pub(super) fn watch(&self, sockets: &[Socket]) -> io::Result<()> {
-        let handles = sockets
-            .iter()
-            .map(Socket::handle)
-            .collect::<Result<_, _>>()?;
-        let _ = self.sockets.set(handles);
-        Ok(())
-    }
-
-    /// The calling thread is the worker's.
-    pub(super) fn run_by_this_thread(&self) {
-        let _ = self.thread.set(rustix::thread::gettid().as_raw_pid());
-    }
-
-    /// Datagrams for which each listener's socket had no room.
-    pub(super) fn overflow(&self) -> Vec<u64> {
-        let sockets = self.sockets.get().into_iter().flatten();
-        sockets
-            .map(|socket| socket.overflow().unwrap_or(0).into())
-            .collect()
-    }
-
-    /// The time that the thread was on a processor; none where it has ended.
-    pub(super) fn busy(&self) -> Duration {
-        let of = |thread: &i32| {
-            // Nanoseconds, and two other numbers.
-            let path = format!("/proc/self/task/{thread}/schedstat");
-            let text = std::fs::read_to_string(path).ok()?;
-            text.split(' ').next()?.parse().ok()
-        };
-        self.thread
-            .get()
-            .and_then(of)
-            .map_or(Duration::ZERO, Duration::from_nanos)
     }
 }
 
@@ -218,8 +192,26 @@ impl Counters {
     }
 
     /// How many transactions there are.
-    pub(super) fn transactions(&self, n: usize) {
-        self.transactions.store(n as u64, Ordering::Relaxed);
+    #[inline]
+    pub(super) fn transactions(&self, population: Population) {
+        let Population {
+            all,
+            unfinished,
+            unanswered,
+        } = population;
+        self.transactions.store(all as u64, Ordering::Relaxed);
+        self.unfinished.store(unfinished as u64, Ordering::Relaxed);
+        self.unanswered.store(unanswered as u64, Ordering::Relaxed);
+    }
+
+    /// What the worker has begun and not brought to an end.
+    #[must_use]
+    pub fn pending(&self) -> Pending {
+        Pending {
+            unfinished: self.unfinished.load(Ordering::Relaxed),
+            unanswered: self.unanswered.load(Ordering::Relaxed),
+            held: self.holding.load(Ordering::Relaxed),
+        }
     }
 
     /// A datagram was given to another worker, or could not be.
@@ -243,6 +235,22 @@ impl Counters {
     #[cold]
     pub(super) fn held(&self) {
         add(&self.held, 1);
+        add(&self.holding, 1);
+    }
+
+    /// It waits no longer.
+    #[cold]
+    pub(super) fn released(&self) {
+        let held = self.holding.load(Ordering::Relaxed);
+        self.holding
+            .store(held.saturating_sub(1), Ordering::Relaxed);
+    }
+
+    /// The worker ends before what still waits has an answer.
+    #[cold]
+    pub(super) fn given_up(&self) {
+        let held = self.holding.swap(0, Ordering::Relaxed);
+        add(&self.dropped.0[Reason::Unresolved as usize], held);
     }
 
     /// A name has become known, or that there is none.

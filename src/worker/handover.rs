@@ -4,9 +4,10 @@
 //! What one posts arrives in order.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 
+use arc_swap::ArcSwapOption;
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
 use mio::Waker;
@@ -44,7 +45,7 @@ struct Inbox {
     queue: ArrayQueue<Handed>,
     /// Whether the worker is awake for it, or about to be.
     roused: AtomicBool,
-    waker: OnceLock<Arc<Waker>>,
+    waker: ArcSwapOption<Waker>,
 }
 
 impl Handovers {
@@ -54,7 +55,7 @@ impl Handovers {
         let inbox = || Inbox {
             queue: ArrayQueue::new(INBOX),
             roused: AtomicBool::new(false),
-            waker: OnceLock::new(),
+            waker: ArcSwapOption::empty(),
         };
         Self((0..workers).map(|_| CachePadded::new(inbox())).collect())
     }
@@ -71,7 +72,8 @@ impl Handovers {
     /// # Errors
     /// As of writing to an eventfd.
     pub fn woken_by(&self, number: usize, waker: Arc<Waker>) -> std::io::Result<()> {
-        self.0[number].waker.get_or_init(|| waker).wake()
+        self.0[number].waker.store(Some(Arc::clone(&waker)));
+        waker.wake()
     }
 
     /// Posts to worker `number`, and wakes it unless it has been woken since
@@ -82,7 +84,7 @@ impl Handovers {
             return false;
         }
         if !inbox.roused.swap(true, Ordering::AcqRel)
-            && let Some(waker) = inbox.waker.get()
+            && let Some(waker) = &*inbox.waker.load()
         {
             // It fails only where the worker has ended.
             let _ = waker.wake();

@@ -71,6 +71,7 @@ impl Totals {
             attempts_cancelled,
         } = self.transactions;
         let accounting = self.accounting;
+        let mirror = self.mirror.unwrap_or_default();
         [
             ("runs-sent", self.runs.count()),
             ("sent-in-runs", self.runs.sum as u64),
@@ -95,6 +96,9 @@ impl Totals {
                 "accounting-dropped",
                 accounting.map_or(0, |lines| lines.dropped),
             ),
+            ("mirror-sent", mirror.sent),
+            ("mirror-dropped", mirror.dropped),
+            ("mirror-failed", mirror.failed),
             ("transactions-begun", begun),
             ("transactions-full", full),
             ("transactions-evicted", evicted),

@@ -6,7 +6,9 @@
 //! it waits, before it reads the sockets, and when all is sent; and once for the
 //! times that it notes of destinations.
 
+mod copies;
 mod counters;
+mod gauges;
 mod handover;
 mod histogram;
 mod lines;
@@ -14,14 +16,15 @@ mod outlet;
 mod pace;
 mod relay;
 mod repeats;
+mod samples;
 mod snapshot;
 mod totals;
 
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Cache};
 use mio::unix::SourceFd;
@@ -29,20 +32,23 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::accounting;
 use crate::config::{Config, Gso};
+use crate::mirror;
 use crate::net::{InRun, Limits, ReceiveBatch, SendBatch, Sent, Socket};
 use crate::proxy::{Also, Datagram, Decision, HostPort, Reason, ReplyLimiter};
 use crate::resolver::{Answer, Client, Held, Questions};
 use crate::transaction::AttemptId;
 
-pub use counters::Counters;
+use copies::Copies;
+pub use counters::{Counters, Pending};
 pub use handover::{Handed, Handovers};
 pub use histogram::Distribution;
 use outlet::Trouble;
 use pace::{Next, Pace};
 use relay::{Relaying, Step};
 use repeats::Repeats;
+pub use samples::{MOST_SAMPLES, Sample, Samples};
 pub use snapshot::Snapshot;
-pub use totals::{DestinationTotals, Totals, WorkerTotals};
+pub use totals::{AccountingTotals, DestinationTotals, Totals, TransactionTotals, WorkerTotals};
 
 /// What one worker needs to run.
 pub struct Worker {
@@ -56,6 +62,12 @@ pub struct Worker {
     repeats: Repeats,
     /// Where names are resolved.
     resolver: Option<Client>,
+    /// What is decided before anything else.
+    inherited: Vec<Held>,
+    /// That it may still receive; other workers wait for the end of that.
+    receiving: Option<Receiving>,
+    /// What is copied; `None`: nothing is.
+    copies: Option<Copies>,
     /// The transactions; `None`: nothing is relayed with one.
     relaying: Option<Relaying>,
     shared: Arc<Shared>,
@@ -77,16 +89,44 @@ pub struct Shared {
     pub latest: Arc<ArcSwap<Snapshot>>,
     /// Whether to end.
     pub stop: AtomicBool,
+    /// Whether no transaction begins any more; what would have had one goes on
+    /// statelessly.
+    pub finishing: AtomicBool,
+    /// Workers that may still hand something over.
+    pub receiving: AtomicUsize,
     /// When time began.
     pub started: Instant,
     /// From worker to worker.
     pub handovers: Handovers,
     /// Where finished transactions are written down.
     pub accounting: Option<accounting::Handle>,
+    /// Copies of what was dropped, where an operator asks for some.
+    pub samples: Samples,
+    /// Where copies of messages go.
+    pub mirror: Option<mirror::Handle>,
+}
+
+/// Counts a worker in [`Shared::receiving`] until it is dropped.
+struct Receiving(Arc<Shared>);
+
+impl Receiving {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.receiving.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Receiving {
+    fn drop(&mut self) {
+        self.0.receiving.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// The token of the waker; sockets have their listener's number.
 const WAKER: Token = Token(usize::MAX);
+
+/// How often a worker at its end looks whether the others are there too.
+const LAST_LOOK: Duration = Duration::from_micros(50);
 
 /// Datagrams in a batch from which on it pays to take the socket from epoll.
 const WORTH_UNWATCHING: usize = 8;
@@ -109,7 +149,7 @@ impl Worker {
         questions: Option<Questions>,
         config: &Config,
     ) -> io::Result<(Self, Arc<Waker>)> {
-        counters.gauges.watch(&sockets)?;
+        counters.gauges.begin(&sockets)?;
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let client = |questions| Client::new(questions, Arc::clone(&waker));
@@ -120,11 +160,13 @@ impl Worker {
             Gso::Exact => Limits::EXACT,
             Gso::Off => Limits::OFF,
         };
+        let mirror = shared.mirror.clone();
         let stateful = &config.stateful;
-        let relaying = if stateful.methods.is_empty() {
+        let is_stateful = !stateful.methods.is_empty();
+        (sockets.iter()).try_for_each(|socket| socket.hear_errors(is_stateful))?;
+        let relaying = if !is_stateful {
             None
         } else {
-            sockets.iter().try_for_each(Socket::hear_errors)?;
             shared.handovers.woken_by(number, Arc::clone(&waker))?;
             Some(Relaying::new(stateful, number, config.workers))
         };
@@ -136,6 +178,9 @@ impl Worker {
             limiter,
             repeats: Repeats::new(),
             resolver: questions.map(client),
+            inherited: Vec::new(),
+            receiving: Some(Receiving::new(&shared)),
+            copies: mirror.map(|mirror| Copies::new(mirror, config)),
             relaying,
             poll,
             batch: config.batch,
@@ -147,12 +192,25 @@ impl Worker {
         Ok((worker, waker))
     }
 
-    /// Runs until it is told to stop.
+    /// Has it decide these first of all.
+    #[must_use]
+    pub fn beginning_with(self, inherited: Vec<Held>) -> Self {
+        Self { inherited, ..self }
+    }
+
+    /// Runs until it is told to stop, and gives its sockets back then. Of what
+    /// it or another worker has taken from them, nothing is left undone.
     ///
     /// # Errors
     /// As of `epoll_wait` and `epoll_ctl`. Errors of single sockets are counted, not returned.
-    pub fn run(mut self) -> io::Result<()> {
+    pub fn run(mut self) -> io::Result<Vec<Socket>> {
         self.counters.gauges.run_by_this_thread();
+        let result = self.serve();
+        self.counters.gauges.end();
+        result.map(|()| self.sockets)
+    }
+
+    fn serve(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(self.sockets.len() + 1);
         let mut ready = vec![false; self.sockets.len()];
         let mut received = ReceiveBatch::new(self.batch);
@@ -185,7 +243,7 @@ impl Worker {
                 scratch: &mut scratch,
                 noted: None,
             };
-            self.take_answers(&mut step);
+            self.look_around(&mut step);
             for (listener, ready) in ready.iter_mut().enumerate().filter(|(_, ready)| **ready) {
                 step.noted = None;
                 *ready = self.batch(listener, &mut received, &mut step)?;
@@ -194,7 +252,43 @@ impl Worker {
                 self.see_to_transactions(&mut step, ready.contains(&true));
             }
         }
+        let mut step = Step {
+            snapshot: latest.load(),
+            out: &mut out,
+            scratch: &mut scratch,
+            noted: None,
+        };
+        self.finish(&mut step);
         Ok(())
+    }
+
+    /// Does what is to be done in each turn before the sockets are read.
+    fn look_around(&mut self, step: &mut Step<'_>) {
+        if !self.inherited.is_empty() {
+            for held in std::mem::take(&mut self.inherited) {
+                self.take(step, &held.datagram());
+            }
+            self.flush(step);
+        }
+        if let Some(relaying) = &mut self.relaying {
+            relaying.begin_none(self.shared.finishing.load(Ordering::Relaxed));
+        }
+        self.take_answers(step);
+    }
+
+    /// Takes nothing from the sockets any more, and does what is left: answers
+    /// that are there, and what other workers hand over until they are this
+    /// far too.
+    fn finish(&mut self, step: &mut Step<'_>) {
+        self.take_answers(step);
+        self.counters.given_up();
+        self.receiving = None;
+        while self.shared.receiving.load(Ordering::Acquire) > 0 {
+            self.take_handed(step);
+            std::thread::sleep(LAST_LOOK);
+        }
+        self.take_handed(step);
+        self.flush(step);
     }
 
     /// Sleeps until a datagram comes, and notes where.
@@ -272,6 +366,9 @@ impl Worker {
                 source,
                 listener,
             };
+            if let Some(copies) = &self.copies {
+                copies.received(step.snapshot.proxy(), &datagram);
+            }
             self.take(step, &datagram);
         }
         self.flush(step);
@@ -302,6 +399,12 @@ impl Worker {
                     call: forward.call,
                 };
                 let out = &mut *step.out;
+                if let Some(copies) = &self.copies {
+                    for to in [&forward.to].into_iter().chain(step.scratch.also()) {
+                        let octets = &out.space()[..forward.length];
+                        copies.sent(octets, forward.listener, *to);
+                    }
+                }
                 out.push(
                     forward.length,
                     forward.to,
@@ -320,16 +423,27 @@ impl Worker {
             }
             Decision::Reply(reply) => {
                 if self.limiter.allow(reply.sender, now(self.shared.started)) {
-                    step.out
-                        .push(reply.length, reply.to, datagram.listener, None, None);
+                    let out = &mut *step.out;
+                    if let Some(copies) = &self.copies {
+                        let octets = &out.space()[..reply.length];
+                        copies.sent(octets, datagram.listener, reply.to);
+                    }
+                    out.push(reply.length, reply.to, datagram.listener, None, None);
                     self.counters.replied(&reply);
+                    self.shared.samples.offer(reply.reason, datagram);
                 } else {
-                    self.counters.dropped(Reason::ReplyLimit);
+                    self.dropped(Reason::ReplyLimit, datagram);
                 }
             }
             Decision::Resolve => self.hold(datagram, step.scratch.names_mut().hold()),
-            Decision::Drop(reason) => self.counters.dropped(reason),
+            Decision::Drop(reason) => self.dropped(reason, datagram),
         }
+    }
+
+    #[cold]
+    fn dropped(&self, reason: Reason, datagram: &Datagram<'_>) {
+        self.counters.dropped(reason);
+        self.shared.samples.offer(reason, datagram);
     }
 
     /// Hands a request over to the resolver, to be decided when it comes back.
@@ -344,7 +458,7 @@ impl Worker {
         if resolver.is_some_and(|resolver| resolver.ask(name, held)) {
             self.counters.held();
         } else {
-            self.counters.dropped(Reason::Unresolved);
+            self.dropped(Reason::Unresolved, datagram);
         }
     }
 
@@ -368,12 +482,8 @@ impl Worker {
             if step.scratch.names_mut().learn(name, servers, until) {
                 self.counters.answered(resolved);
             }
-            let datagram = Datagram {
-                bytes: &held.bytes,
-                source: held.source,
-                listener: held.listener,
-            };
-            self.take(step, &datagram);
+            self.counters.released();
+            self.take(step, &held.datagram());
         }
         self.flush(step);
     }

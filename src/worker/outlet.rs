@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::copies::Copies;
 use super::counters::Counters;
 use super::repeats::Repeats;
 use super::snapshot::{Snapshot, Tallies};
@@ -21,6 +22,7 @@ pub(super) struct Outlet<'a> {
     pub(super) repeats: &'a mut Repeats,
     pub(super) trouble: &'a mut Trouble,
     pub(super) accounting: Option<&'a Handle>,
+    pub(super) copies: Option<&'a Copies>,
     /// The time, for the tallies.
     pub(super) now: u64,
 }
@@ -55,6 +57,9 @@ impl Outbox for Outlet<'_> {
             padding_at: run.padding_at,
             call: run.call,
         });
+        if let Some(copies) = self.copies {
+            copies.sent(&self.batch.space()[..length], listener, to);
+        }
         self.batch.push(length, to, listener, run, attempt);
         if let Some(forward) = forward {
             let now = self.now;

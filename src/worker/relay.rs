@@ -38,6 +38,11 @@ impl Relaying {
         }
     }
 
+    /// Says whether transactions no longer begin.
+    pub(super) fn begin_none(&mut self, none: bool) {
+        self.relay.begin_none(none);
+    }
+
     /// How long may be slept.
     pub(super) fn patience(&self, now: u64) -> Option<Duration> {
         // Not before the timers are looked at again: it would wake in vain.
@@ -91,6 +96,7 @@ impl Worker {
             repeats: &mut self.repeats,
             trouble: &mut relaying.trouble,
             accounting: self.shared.accounting.as_ref(),
+            copies: self.copies.as_ref(),
             now,
         };
         let mut around = Around {
@@ -118,6 +124,30 @@ impl Worker {
     /// a stall they hold the responses that were waited for. `more` says whether
     /// some of them may still be in the sockets.
     pub(super) fn see_to_transactions(&mut self, step: &mut Step<'_>, more: bool) {
+        self.take_handed(step);
+        let Some(relaying) = &self.relaying else {
+            return;
+        };
+        let time = *step.noted.get_or_insert_with(|| now(self.shared.started));
+        let patience = if more { LATEST } else { 0 };
+        let look = relaying.look_at + patience <= time;
+        if look || relaying.trouble.disturbed {
+            self.take_undelivered(step);
+        }
+        if look {
+            self.with_relay(step, |relay, around| relay.expire(around));
+        }
+        self.flush(step);
+        if let Some(relaying) = &mut self.relaying {
+            if look {
+                relaying.look_at = time + LATE;
+            }
+            self.counters.transactions(relaying.relay.population());
+        }
+    }
+
+    /// Takes what other workers have handed over.
+    pub(super) fn take_handed(&mut self, step: &mut Step<'_>) {
         let number = self.number;
         while let Some(handed) = self.shared.handovers.take(number) {
             match handed {
@@ -141,24 +171,6 @@ impl Worker {
                 }
             }
         }
-        let Some(relaying) = &self.relaying else {
-            return;
-        };
-        let time = *step.noted.get_or_insert_with(|| now(self.shared.started));
-        let patience = if more { LATEST } else { 0 };
-        let look = relaying.look_at + patience <= time;
-        if look || relaying.trouble.disturbed {
-            self.take_undelivered(step);
-        }
-        if look {
-            self.with_relay(step, |relay, around| relay.expire(around));
-            let held = self.relaying.as_mut().map(|relaying| {
-                relaying.look_at = time + LATE;
-                relaying.relay.len()
-            });
-            self.counters.transactions(held.unwrap_or_default());
-        }
-        self.flush(step);
     }
 
     /// Sends what is queued; attempts that the kernel refuses go on.

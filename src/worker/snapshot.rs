@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::counters::{CLASSES, Each, add, class};
 use super::totals::{DestinationTotals, by_class};
-use crate::proxy::{Forward, Kind, Proxy};
+use crate::proxy::{Forward, Kind, Place, Proxy};
 
 /// One state of the configuration. A worker asks for the latest once for each
 /// batch.
@@ -56,7 +56,7 @@ impl Snapshot {
     /// same name and itself the same address.
     #[must_use]
     pub fn successor(&self, proxy: Proxy) -> Self {
-        let places: HashMap<Place<'_>, (usize, usize)> = places(&self.proxy).collect();
+        let places: HashMap<Name<'_>, (usize, usize)> = places(&self.proxy).collect();
         let tallies = self.tallies.iter().map(|tallies| {
             Tallies::new(&proxy, |place| match places.get(&place) {
                 Some((set, destination)) => Arc::clone(&tallies.0[*set][*destination]),
@@ -115,10 +115,10 @@ impl Snapshot {
 }
 
 /// What a destination is known by: the name of its set, and its address.
-type Place<'a> = (&'a str, std::net::SocketAddr);
+type Name<'a> = (&'a str, std::net::SocketAddr);
 
 /// Each destination and its indices.
-fn places(proxy: &Proxy) -> impl Iterator<Item = (Place<'_>, (usize, usize))> {
+fn places(proxy: &Proxy) -> impl Iterator<Item = (Name<'_>, (usize, usize))> {
     let sets = proxy.dispatcher().sets().iter().enumerate();
     sets.flat_map(|(s, set)| {
         let set = set.definition();
@@ -128,7 +128,7 @@ fn places(proxy: &Proxy) -> impl Iterator<Item = (Place<'_>, (usize, usize))> {
 }
 
 impl Tallies {
-    fn new(proxy: &Proxy, tally: impl Fn(Place<'_>) -> Arc<Tally>) -> Self {
+    fn new(proxy: &Proxy, tally: impl Fn(Name<'_>) -> Arc<Tally>) -> Self {
         let mut sets: Vec<_> = proxy
             .dispatcher()
             .sets()
@@ -143,6 +143,10 @@ impl Tallies {
 
     fn at(&self, (set, destination): (usize, usize)) -> &Tally {
         &self.0[set][destination]
+    }
+
+    fn of(&self, Place { set, destination }: Place) -> &Tally {
+        self.at((set.into(), destination.into()))
     }
 
     /// Counts a lesson about a destination.
@@ -164,14 +168,14 @@ impl Tallies {
         }
         let now = now();
         if let Some(place) = forward.from {
-            let tally = self.at(place);
+            let tally = self.of(place);
             tally.last_seen.store(now, Ordering::Relaxed);
             if let Kind::Response(status) = forward.kind {
                 tally.responses.add(class(status));
             }
         }
         if let Some(place) = forward.dialog {
-            let last = &self.at(place).last_in_dialog;
+            let last = &self.of(place).last_in_dialog;
             last.store(now, Ordering::Relaxed);
         }
     }

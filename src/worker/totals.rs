@@ -12,6 +12,7 @@ use super::Shared;
 use super::counters::{CLASSES, Counters, Each};
 use super::histogram::Distribution;
 use crate::accounting::Counts;
+use crate::mirror;
 use crate::proxy::{Reason, Status};
 use crate::sip::Method;
 
@@ -67,6 +68,8 @@ pub struct Totals {
     pub came_back: u64,
     /// Lines of accounting; `None`: there is no accounting.
     pub accounting: Option<AccountingTotals>,
+    /// Copies of messages; `None`: there is no mirror.
+    pub mirror: Option<mirror::Counts>,
     /// Replies of our own, by status, all that there may be.
     #[schema(value_type = BTreeMap<String, u64>)]
     pub replies: BTreeMap<u16, u64>,
@@ -112,7 +115,7 @@ pub struct WorkerTotals {
     pub received: u64,
     /// Datagrams that the kernel dropped before it, by listener.
     pub overflow: Vec<u64>,
-    /// Seconds that it was on a processor; 0 where it has ended.
+    /// Seconds that it was on a processor.
     pub busy: f64,
 }
 
@@ -209,6 +212,7 @@ impl Totals {
                 let Counts { written, dropped } = accounting.counts();
                 AccountingTotals { written, dropped }
             }),
+            mirror: shared.mirror.as_ref().map(mirror::Handle::counts),
             replies: statuses
                 .zip(Each::sums(all().map(|each| &each.replies)))
                 .collect(),

@@ -18,6 +18,8 @@ const TICK: Duration = Duration::from_millis(20);
 /// A name server; it ends when dropped.
 pub struct NameServer {
     address: SocketAddr,
+    records: Arc<Mutex<Vec<Record>>>,
+    fails: Arc<AtomicBool>,
     asked: Arc<Mutex<Vec<String>>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -31,10 +33,12 @@ impl NameServer {
         let socket = UdpSocket::bind((V4, 0)).expect("a socket of the test");
         socket.set_read_timeout(Some(TICK)).expect("a limit");
         let address = socket.local_addr().expect("an address");
-        let records: Vec<Record> = zone.lines().filter_map(record).collect();
+        let records = Arc::new(Mutex::new(read(zone)));
+        let fails = Arc::new(AtomicBool::new(false));
         let asked = Arc::new(Mutex::new(Vec::new()));
         let stop = Arc::new(AtomicBool::new(false));
         let (noted, stopped) = (Arc::clone(&asked), Arc::clone(&stop));
+        let (known, failing) = (Arc::clone(&records), Arc::clone(&fails));
         let serve = move || {
             let mut buffer = vec![0; 4096];
             while !stopped.load(Ordering::Relaxed) {
@@ -47,13 +51,20 @@ impl NameServer {
                 let text = format!("{} {kind}", name.trim_end_matches('.'));
                 noted.lock().expect("a list").push(text);
                 if !name.ends_with("silent.test.") {
-                    let answer = answer(query, &records).to_vec().expect("an answer");
+                    let mut answer = answer(query, &known.lock().expect("a list"));
+                    if failing.load(Ordering::Relaxed) {
+                        answer.answers.clear();
+                        answer.metadata.response_code = ResponseCode::ServFail;
+                    }
+                    let answer = answer.to_vec().expect("an answer");
                     socket.send_to(&answer, from).expect("sent");
                 }
             }
         };
         Self {
             address,
+            records,
+            fails,
             asked,
             stop,
             thread: Some(std::thread::spawn(serve)),
@@ -62,6 +73,16 @@ impl NameServer {
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Has these records from now on.
+    pub fn change(&self, zone: &str) {
+        *self.records.lock().expect("a list") = read(zone);
+    }
+
+    /// Whether it says SERVFAIL to everything.
+    pub fn fail(&self, fails: bool) {
+        self.fails.store(fails, Ordering::Relaxed);
     }
 
     /// What was asked so far, such as `a.test A`, in order.
@@ -77,6 +98,10 @@ impl Drop for NameServer {
         // A panic of its own says more than one that it causes.
         assert!(ended.is_none_or(|ended| ended.is_ok()) || std::thread::panicking());
     }
+}
+
+fn read(zone: &str) -> Vec<Record> {
+    zone.lines().filter_map(record).collect()
 }
 
 fn record(line: &str) -> Option<Record> {

@@ -10,16 +10,22 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod admin;
+pub mod bench;
 pub mod capture;
 pub mod dialog;
 pub mod dns;
+pub mod exposition;
 pub mod farm;
+pub mod hep;
 pub mod kamailio;
+pub mod neighbour;
 pub mod net;
 pub mod packets;
 pub mod process;
+pub mod servers;
 pub mod sipp;
 pub mod stateful;
+pub mod steady;
 pub mod twin;
 pub mod viaduct;
 

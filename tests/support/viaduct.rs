@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -75,11 +76,17 @@ impl Counters {
 
 impl Viaduct {
     /// Runs `viaduct run ARGS…` and waits until it is ready. Its secret and
-    /// whatever else it keeps go to a folder of its own, and nothing is probed,
-    /// for most peers of tests would be surprised, unless `args` say otherwise.
+    /// whatever else it keeps go to a folder of its own, nothing is probed, for
+    /// most peers of tests would be surprised, and the end waits for nothing,
+    /// unless `args` say otherwise.
     pub fn start<S: AsRef<str>>(args: &[S]) -> Self {
+        Self::start_program(Path::new(env!("CARGO_BIN_EXE_viaduct")), args)
+    }
+
+    /// The same with a copy of the program.
+    pub fn start_program<S: AsRef<str>>(program: &Path, args: &[S]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_viaduct"));
+        let mut command = Command::new(program);
         command.arg("run").args(args.iter().map(AsRef::as_ref));
         if !args.iter().any(|arg| arg.as_ref() == "--secret-file") {
             command
@@ -87,6 +94,7 @@ impl Viaduct {
                 .arg(folder.path().join("secret"));
         }
         command.env("VIADUCT_HEALTH", "off");
+        command.env("VIADUCT_STOP_TIMEOUT", "0s");
         let mut process = Process::start(command, folder);
         let addresses = process.wait_for("line `ready:`", PATIENCE, |output| {
             complete_lines(output)
@@ -104,6 +112,18 @@ impl Viaduct {
     /// The address that listener `index` (in the order of the facts) is bound to.
     pub fn address(&self, index: usize) -> SocketAddr {
         self.addresses[index]
+    }
+
+    /// The id of its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Demands that it ends by itself with exit status 0; all that it wrote.
+    pub fn ended(mut self) -> String {
+        let status = self.process.wait(PATIENCE);
+        assert!(status.success(), "viaduct ended with {status}");
+        self.output()
     }
 
     /// Everything written so far to standard output and standard error.

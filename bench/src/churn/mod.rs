@@ -78,7 +78,7 @@ enum Fate {
 }
 
 const RECORDING: Program = Program::Viaduct {
-    settings: "record-route = \"on\"\n",
+    settings: "health = \"off\"\nrecord-route = \"on\"\n",
 };
 const KAMAILIO: Program = Program::Kamailio {
     script: DISPATCHER,
@@ -96,7 +96,9 @@ const CONTENDERS: [Contender; 5] = [
     },
     Contender {
         name: "no-record-route",
-        program: Program::Viaduct { settings: "" },
+        program: Program::Viaduct {
+            settings: "health = \"off\"\n",
+        },
         contact: Contact::Balancer,
         fate: Fate::Churn,
         aim: Aim::Misrouted,

@@ -1,34 +1,26 @@
 //! A destination that is killed, one that stalls and one that answers 503,
 //! one after the other at full load, before Viaduct and before Kamailio with
 //! stateful INVITE: what do callers notice?
-//!
-//! Destinations are processes of their own: [`destination`] is what each of
-//! them runs. They are not sipps, for one has to change over to 503 and back
-//! while its calls go on, and says with which branch a call came to it.
 
-mod caller;
-mod destination;
-mod farm;
 mod table;
 
 use std::fs;
 use std::io::{IsTerminal, stderr};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use crate::balancer::{self, Balancer, Program, machine};
 use crate::document::{aligned, write};
+use crate::farm::caller::Callers;
+use crate::farm::destination::{BUSY, NORMAL};
+use crate::farm::{self, Farm};
 use crate::running::{chosen, free_port};
-use crate::schedule::Schedule;
 use crate::sip::SECOND;
-use caller::Callers;
-pub(crate) use destination::{Options as DestinationOptions, run as play_destination};
-use farm::{Blow, Farm};
+use crate::sys::Signal;
 use table::{Document, Row};
 
 /// What to run and for how long.
@@ -68,7 +60,7 @@ const CONTENDERS: [Contender; 2] = [
     Contender {
         name: "viaduct",
         program: Program::Viaduct {
-            settings: "record-route = \"on\"\nstateful = [\"INVITE\"]\nfailover-after = \"1s\"\n",
+            settings: "health = \"off\"\nrecord-route = \"on\"\nstateful = [\"INVITE\"]\nfailover-after = \"1s\"\n",
         },
         is_first: |branch| branch.starts_with("z9hG4bKs"),
         must_hold: true,
@@ -88,6 +80,34 @@ const CONTENDERS: [Contender; 2] = [
 /// Destinations.
 const FARM: usize = 4;
 
+/// What happens to the farm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Blow {
+    /// SIGKILL to the first.
+    Kill,
+    /// SIGSTOP to the second.
+    Stall,
+    /// The third answers 503.
+    Busy,
+    /// All are as at the start.
+    BringBack,
+}
+
+impl Blow {
+    fn strike(self, farm: &mut Farm) -> Result<()> {
+        match self {
+            Self::Kill => farm.kill(0),
+            Self::Stall => farm.signal(1, Signal::Stop),
+            Self::Busy => farm.tell(2, BUSY),
+            Self::BringBack => {
+                farm.bring_back(0)?;
+                farm.signal(1, Signal::GoOn)?;
+                farm.tell(2, NORMAL)
+            }
+        }
+    }
+}
+
 /// What happens, and when: of sixty seconds.
 const BLOWS: [(u64, Blow); 4] = [
     (15, Blow::Kill),
@@ -95,9 +115,6 @@ const BLOWS: [(u64, Blow); 4] = [
     (35, Blow::Busy),
     (45, Blow::BringBack),
 ];
-
-/// How long to sleep when nothing has come.
-const NAP: Duration = Duration::from_micros(500);
 
 /// Runs every contender, prints the table.
 ///
@@ -155,45 +172,33 @@ fn play(contender: &Contender, options: &Options) -> Result<Row> {
         .into_iter()
         .map(|(at, blow)| (until / 60 * at, blow))
         .peekable();
-    let mut schedule = Schedule::new(f64::from(options.rate));
     let before = balancer.usage()?;
     let mut after = before;
     let mut second = 0;
-    let mut now = 0;
-    let begin = Instant::now();
-    loop {
-        let last = now;
-        now = begin.elapsed().as_nanos() as u64;
-        callers.held_up((now - last) / 1_000_000);
-        if let Some((_, blow)) = blows.next_if(|(at, _)| now >= *at) {
-            farm.strike(blow)?;
-            match blow {
-                Blow::Kill => callers.killed(destinations[0]),
-                Blow::BringBack => callers.back(),
-                Blow::Stall | Blow::Busy => {}
+    farm::play(
+        &mut callers,
+        options.rate,
+        Instant::now(),
+        |now, callers| {
+            if let Some((_, blow)) = blows.next_if(|(at, _)| now >= *at) {
+                blow.strike(&mut farm)?;
+                match blow {
+                    Blow::Kill => callers.killed(destinations[0]),
+                    Blow::BringBack => callers.back(),
+                    Blow::Stall | Blow::Busy => {}
+                }
             }
-        }
-        if now >= second * SECOND {
-            if now < until {
-                after = balancer.usage()?;
+            if now >= second * SECOND {
+                if now < until {
+                    after = balancer.usage()?;
+                }
+                farm.check()?;
+                progress(contender, second, callers);
+                second += 1;
             }
-            farm.check()?;
-            progress(contender, second, &callers);
-            second += 1;
-        }
-        while now < until && schedule.take(now).is_some() {
-            callers.start(now)?;
-        }
-        // What has come goes first: it may be what a timer waits for.
-        let moved = callers.receive(now)?;
-        callers.timers(now)?;
-        if now >= until && callers.going_on == 0 {
-            break;
-        }
-        if moved == 0 {
-            sleep(NAP);
-        }
-    }
+            Ok(now < until)
+        },
+    )?;
     balancer.check()?;
     let percent = |ns: u64| 100.0 * ns as f64 / until as f64;
     Ok(Row {

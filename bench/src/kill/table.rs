@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::caller::Figures;
 use crate::document::{Machine, page, side_by_side};
+use crate::farm::caller::Figures;
 
 /// One contender's figures.
 #[derive(Clone, Debug, Serialize)]
@@ -28,7 +28,7 @@ impl Row {
             figures.failures().to_string(),
             figures.completed.to_string(),
             figures.lost_with_it.to_string(),
-            figures.not_ended.values().sum::<u64>().to_string(),
+            figures.cut().to_string(),
             figures.moved.to_string(),
             figures.answered_twice.to_string(),
             figures.retransmissions.to_string(),

@@ -29,7 +29,7 @@ impl Ctl {
         loop {
             let status: Status = self.client.get("/api/v1/status")?;
             let last = last_in_dialog(&status, place.set.as_deref(), address)?;
-            let since = last.map_or(began.elapsed(), Duration::from_secs);
+            let since = last.map_or_else(|| began.elapsed(), Duration::from_secs);
             if since.min(began.elapsed()) >= quiet {
                 break;
             }

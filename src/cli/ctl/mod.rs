@@ -1,5 +1,6 @@
 //! `viaduct ctl`: asks a running instance, and changes it.
 
+mod bad_packets;
 mod drain;
 mod list;
 
@@ -22,6 +23,7 @@ use crate::config::{LogLevel, State, text};
 use crate::control::{
     Addition, Done, LevelChange, ReloadRequest, Removal, StateChange, Status, WeightChange,
 };
+use crate::proxy::Reason;
 
 /// Ask a running instance, and change it without a restart.
 #[derive(Clone, Debug, Args)]
@@ -94,6 +96,18 @@ enum Command {
     Stats,
     /// Where a message would go now, and why
     Explain(ExplainArgs),
+    /// The next datagrams that are dropped or answered by ourselves, with their octets
+    BadPackets {
+        /// How many at most
+        #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        count: u32,
+        /// Only those of this reason [default: any but those that are there where all is well]
+        #[arg(long, value_name = "REASON", value_parser = PossibleValuesParser::new(Reason::ALL.map(Reason::name)), hide_possible_values = true)]
+        reason: Option<String>,
+        /// How long to wait for them at most
+        #[arg(long, value_name = "TIME", default_value = "10s", value_parser = text::time)]
+        wait: Duration,
+    },
     /// Set the least important lines that are logged
     LogLevel {
         #[arg(value_name = "LEVEL", value_parser = levels())]
@@ -227,6 +241,11 @@ impl Ctl {
             ),
             Command::Stats => self.stats(),
             Command::Explain(args) => self.explain(args),
+            Command::BadPackets {
+                count,
+                reason,
+                wait,
+            } => self.bad_packets(*count, reason.as_deref(), *wait),
             Command::LogLevel { level } => {
                 self.change("/api/v1/log-level", &LevelChange { level: *level })
             }

@@ -13,7 +13,6 @@ use crate::config::diagnostic::{Fault, Origin, Report};
 use crate::config::member::Member;
 use crate::config::table::Placed;
 use crate::config::text::time_name;
-use crate::config::validate::is_own;
 
 /// As long as a transaction may take that nobody answers: Timer B (RFC 3261
 /// §17.1.1.2).
@@ -239,7 +238,7 @@ impl OperationDraft {
             }
             return None;
         };
-        if let Some(own) = listeners.iter().find(|each| is_own(each, to.value)) {
+        if let Some(own) = listeners.iter().find(|each| each.receives(to.value)) {
             let fault = Fault::new(format!("`{}` is our own listener `{}`", to.value, own.name))
                 .why("copies would come back to us")
                 .help("name a collector that reads HEP version 3");

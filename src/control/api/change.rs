@@ -96,7 +96,7 @@ pub struct LevelChange {
 type Outcome = Result<Json<Done>, Problem>;
 
 /// A body of JSON.
-pub(super) struct Body<T>(T);
+pub(super) struct Body<T>(pub(super) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Problem;

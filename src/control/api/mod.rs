@@ -1,5 +1,6 @@
 //! The admin API: which path does what, and its description.
 
+mod bad_packets;
 mod change;
 mod explained;
 mod read;
@@ -17,6 +18,7 @@ use utoipa::openapi::{
 };
 use utoipa::{IntoResponses, Modify, OpenApi, ToSchema};
 
+pub use bad_packets::{BadPacket, BadPackets, BadPacketsRequest};
 pub use change::{Addition, LevelChange, ReloadRequest, Removal, StateChange, WeightChange};
 
 use super::App;
@@ -35,6 +37,7 @@ fn reads() -> [Path; 11] {
     [
         ("/", get(page::page)),
         ("/livez", get(read::livez)),
+        ("/metrics", get(read::scrape)),
         ("/readyz", get(read::readyz)),
         ("/api/v1/version", get(read::version)),
         ("/api/v1/status", get(read::status)),
@@ -49,8 +52,8 @@ fn reads() -> [Path; 11] {
     ]
 }
 
-/// What changes something.
-fn changes() -> [Path; 7] {
+/// What changes something, or tells more than everybody may know.
+fn changes() -> [Path; 8] {
     [
         ("/api/v1/destinations/state", post(change::state)),
         ("/api/v1/destinations/weight", post(change::weight)),
@@ -59,6 +62,7 @@ fn changes() -> [Path; 7] {
         ("/api/v1/reload", post(change::reload)),
         ("/api/v1/log-level", post(change::log_level)),
         ("/api/v1/upgrade", post(change::upgrade)),
+        ("/api/v1/bad-packets", post(bad_packets::bad_packets)),
     ]
 }
 
@@ -106,6 +110,7 @@ async fn description() -> Json<Document> {
     ),
     paths(
         read::livez,
+        read::scrape,
         read::readyz,
         read::version,
         read::status,
@@ -123,6 +128,7 @@ async fn description() -> Json<Document> {
         change::reload,
         change::log_level,
         change::upgrade,
+        bad_packets::bad_packets,
     ),
     components(schemas(Problem)),
     modifiers(&Token)

@@ -12,9 +12,9 @@ use utoipa::ToSchema;
 
 use super::ReadProblems;
 use crate::config;
-use crate::control::App;
 use crate::control::problem::Problem;
 use crate::control::status::{SetStatus, Status, WorkerStatus};
+use crate::control::{App, metrics};
 
 /// What a masked secret is told as.
 const MASKED: &str = "(kept back)";
@@ -39,6 +39,16 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> (StatusCode, &'static
             "not ready: it is starting, or it stops after SIGTERM\n",
         ),
     }
+}
+
+/// All metrics, in the text format of Prometheus.
+#[utoipa::path(get, path = "/metrics", responses(
+    (status = 200, body = String, content_type = "text/plain"),
+    ReadProblems
+))]
+pub(super) async fn scrape(State(app): State<Arc<App>>) -> impl IntoResponse {
+    let kind = [(CONTENT_TYPE, metrics::CONTENT_TYPE)];
+    (kind, app.view.metrics())
 }
 
 /// Which program this is.

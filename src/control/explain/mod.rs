@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use similar::{ChangeTag, TextDiff};
 
-use crate::config::{Config, Destination, HashKey, Policy, text};
+use crate::config::{Config, Destination, HashKey, Named, Policy, text};
 use crate::dispatcher::{SLOTS, kamailio_hash, slot_of};
 use crate::proxy::{Datagram, Decision, Forward, HostPort, Proxy, Selection, Way};
 
@@ -143,6 +143,13 @@ impl<'a> Explanation<'a> {
                 let _ = writeln!(out, "           ({NO_SECRET})");
             }
         }
+        if let names @ [_, ..] = &*self.unresolved() {
+            let _ = writeln!(
+                out,
+                "by name    {}: not resolved here; where it is, the decision may be another",
+                names.join(", ")
+            );
+        }
         let (what, why) = self.verdict();
         let _ = writeln!(out, "decision   {what}\nwhy        {why}");
         if let Some(relayed) = self.relayed() {
@@ -264,6 +271,7 @@ impl<'a> Explanation<'a> {
             "front": self.front,
             "listener": self.config.listeners[self.datagram.listener].name,
             "selection": selection,
+            "unresolved": self.unresolved(),
             "action": action,
             "to": to,
             "direction": on_path::direction(self.proxy, self.config, &self.datagram),
@@ -276,6 +284,15 @@ impl<'a> Explanation<'a> {
             "before": lossy(self.datagram.bytes),
             "after": lossy(self.after),
         })
+    }
+
+    /// The names whose addresses are not among the destinations.
+    fn unresolved(&self) -> Vec<String> {
+        let names = self.config.sets.iter().flat_map(|set| {
+            let unresolved = |named: &&Named| set.destinations.iter().all(|to| to.uri != named.uri);
+            set.named.iter().filter(unresolved)
+        });
+        names.map(ToString::to_string).collect()
     }
 
     fn relayed(&self) -> Option<Relayed<'_>> {

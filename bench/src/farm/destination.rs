@@ -22,15 +22,15 @@ use crate::sys::bound;
 const NAP: Duration = Duration::from_millis(2);
 
 /// What it is told.
-pub(super) const BUSY: &str = "answer 503";
-pub(super) const NORMAL: &str = "answer calls";
+pub(crate) const BUSY: &str = "answer 503";
+pub(crate) const NORMAL: &str = "answer calls";
 
 /// What it says when it is ready.
-pub(super) const READY: &str = "ready";
+pub(crate) const READY: &str = "ready";
 
 /// Where the branch is told that the INVITE came with, so that a caller can
 /// tell at which attempt it was answered.
-pub(super) const BRANCH: &str = "X-Branch";
+pub(crate) const BRANCH: &str = "X-Branch";
 
 /// Which destination to play.
 #[derive(Args, Debug)]
@@ -148,6 +148,8 @@ impl Destination {
                 };
                 self.answer(&message, status, "none")
             }
+            // A probe (§11.2).
+            ("OPTIONS", _) => self.answer(&message, "200 OK", "none"),
             _ => self.answer(&message, "481 No Such Transaction", "none"),
         }
     }

@@ -31,34 +31,39 @@ const CALLER: Ipv4Addr = Ipv4Addr::new(127, 2, 0, 1);
 
 /// What was counted.
 #[derive(Clone, Debug, Default, Serialize)]
-pub(super) struct Figures {
-    pub(super) calls: u64,
+pub(crate) struct Figures {
+    pub(crate) calls: u64,
     /// Calls without a 2xx, by what the caller got instead.
-    pub(super) failed: BTreeMap<String, u64>,
+    pub(crate) failed: BTreeMap<String, u64>,
     /// Answered, held and ended.
-    pub(super) completed: u64,
+    pub(crate) completed: u64,
     /// Answered by a destination that was killed before their end.
-    pub(super) lost_with_it: u64,
+    pub(crate) lost_with_it: u64,
     /// BYEs of other calls that were not answered 2xx, by what came instead.
-    pub(super) not_ended: BTreeMap<String, u64>,
+    pub(crate) not_ended: BTreeMap<String, u64>,
     /// Answered by another destination than the first that was chosen.
-    pub(super) moved: u64,
+    pub(crate) moved: u64,
     /// Calls that a second destination answered too; the caller hung up there.
-    pub(super) answered_twice: u64,
+    pub(crate) answered_twice: u64,
     /// INVITEs that callers sent again because nothing came in time.
-    pub(super) retransmissions: u64,
+    pub(crate) retransmissions: u64,
     /// From the INVITE to the 2xx, in milliseconds.
-    pub(super) setup_p50_ms: f64,
-    pub(super) setup_p99_ms: f64,
-    pub(super) setup_max_ms: f64,
+    pub(crate) setup_p50_ms: f64,
+    pub(crate) setup_p99_ms: f64,
+    pub(crate) setup_max_ms: f64,
     /// The longest time in which the callers did nothing, for something else
     /// had the cores.
-    pub(super) held_up_ms: u64,
+    pub(crate) held_up_ms: u64,
 }
 
 impl Figures {
-    pub(super) fn failures(&self) -> u64 {
+    pub(crate) fn failures(&self) -> u64 {
         self.failed.values().sum()
+    }
+
+    /// Calls that could not be ended although their destination lived.
+    pub(crate) fn cut(&self) -> u64 {
+        self.not_ended.values().sum()
     }
 }
 
@@ -79,6 +84,18 @@ struct Call {
     home: Option<SocketAddrV4>,
     /// That one was killed.
     orphaned: bool,
+    /// That one was not the first that was chosen.
+    moved: bool,
+}
+
+/// When a call began, and who took it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record {
+    pub(crate) started: u64,
+    /// `None`: nobody.
+    pub(crate) home: Option<SocketAddrV4>,
+    /// Another destination was chosen first.
+    pub(crate) moved: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,7 +106,7 @@ enum Event {
     Expire,
 }
 
-pub(super) struct Callers {
+pub(crate) struct Callers {
     socket: UdpSocket,
     receiver: Receiver,
     own: SocketAddrV4,
@@ -102,7 +119,7 @@ pub(super) struct Callers {
     serial: u32,
     /// The destination that is dead.
     dead: Option<SocketAddrV4>,
-    pub(super) going_on: u64,
+    pub(crate) going_on: u64,
     setup: Histogram<u64>,
     figures: Figures,
 }
@@ -110,7 +127,7 @@ pub(super) struct Callers {
 impl Callers {
     /// # Errors
     /// No socket.
-    pub(super) fn new(balancer: SocketAddrV4, is_first: fn(&str) -> bool) -> Result<Self> {
+    pub(crate) fn new(balancer: SocketAddrV4, is_first: fn(&str) -> bool) -> Result<Self> {
         let socket = bound(SocketAddrV4::new(CALLER, 0))?;
         let port = socket.local_addr()?.port();
         Ok(Self {
@@ -134,7 +151,7 @@ impl Callers {
     ///
     /// # Errors
     /// As of every method here: the socket does not send or receive.
-    pub(super) fn start(&mut self, now: u64) -> Result<()> {
+    pub(crate) fn start(&mut self, now: u64) -> Result<()> {
         let number = self.calls.len();
         let Self {
             run, own, balancer, ..
@@ -155,6 +172,7 @@ impl Callers {
             pending: None,
             home: None,
             orphaned: false,
+            moved: false,
         });
         self.figures.calls += 1;
         self.going_on += 1;
@@ -165,7 +183,7 @@ impl Callers {
     }
 
     /// A destination was killed: the dialogs that it had are lost with it.
-    pub(super) fn killed(&mut self, destination: SocketAddrV4) {
+    pub(crate) fn killed(&mut self, destination: SocketAddrV4) {
         self.dead = Some(destination);
         for call in &mut self.calls {
             call.orphaned |= call.home == self.dead;
@@ -173,16 +191,16 @@ impl Callers {
     }
 
     /// It is there again, and knows nothing.
-    pub(super) fn back(&mut self) {
+    pub(crate) fn back(&mut self) {
         self.dead = None;
     }
 
-    pub(super) fn held_up(&mut self, milliseconds: u64) {
+    pub(crate) fn held_up(&mut self, milliseconds: u64) {
         self.figures.held_up_ms = self.figures.held_up_ms.max(milliseconds);
     }
 
     /// Does what is due.
-    pub(super) fn timers(&mut self, now: u64) -> Result<()> {
+    pub(crate) fn timers(&mut self, now: u64) -> Result<()> {
         while let Some(&Reverse((at, number, event))) = self.timers.peek() {
             if at > now {
                 break;
@@ -227,7 +245,7 @@ impl Callers {
     }
 
     /// Takes what has come. Returns how many datagrams that was.
-    pub(super) fn receive(&mut self, now: u64) -> Result<usize> {
+    pub(crate) fn receive(&mut self, now: u64) -> Result<usize> {
         let taken = match self.receiver.receive(&self.socket, false) {
             Ok(taken) => taken,
             Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
@@ -285,7 +303,8 @@ impl Callers {
         call.orphaned = call.home.is_some() && call.home == self.dead;
         let took = (now - call.started) / 1000;
         self.setup.saturating_record(took);
-        self.figures.moved += u64::from(!(self.is_first)(answer.row(BRANCH)));
+        call.moved = !(self.is_first)(answer.row(BRANCH));
+        self.figures.moved += u64::from(call.moved);
         self.timers
             .push(Reverse((now + HELD, number, Event::HangUp)));
         self.acknowledge(number, "a")
@@ -381,7 +400,17 @@ impl Callers {
         }
     }
 
-    pub(super) fn figures(&self) -> Figures {
+    /// All calls so far, in the order in which they began.
+    pub(crate) fn records(&self) -> Vec<Record> {
+        let record = |call: &Call| Record {
+            started: call.started,
+            home: call.home,
+            moved: call.moved,
+        };
+        self.calls.iter().map(record).collect()
+    }
+
+    pub(crate) fn figures(&self) -> Figures {
         let milliseconds = |microseconds: u64| microseconds as f64 / 1000.0;
         Figures {
             setup_p50_ms: milliseconds(self.setup.value_at_quantile(0.5)),

@@ -1,0 +1,172 @@
+//! A farm that can be killed, and callers that notice.
+//!
+//! Destinations are processes of their own: [`destination`] is what each of
+//! them runs. They are not sipps, for one has to change over to 503 and back
+//! while its calls go on, and says with which branch a call came to it.
+
+pub(crate) mod caller;
+pub(crate) mod destination;
+
+use std::env;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::running::Running;
+use crate::schedule::Schedule;
+use crate::sys::{self, Signal};
+use caller::Callers;
+use destination::READY;
+
+/// How long a destination may take to start.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long to sleep when nothing has come.
+const NAP: Duration = Duration::from_micros(500);
+
+pub(crate) struct Farm {
+    port: u16,
+    folder: PathBuf,
+    /// `None`: it was killed.
+    processes: Vec<Option<Running>>,
+}
+
+impl Farm {
+    /// `count` destinations on `port` of addresses in a row.
+    ///
+    /// # Errors
+    /// One does not start.
+    pub(crate) fn start(count: usize, port: u16, folder: &Path) -> Result<Self> {
+        let mut farm = Self {
+            port,
+            folder: folder.to_owned(),
+            processes: Vec::new(),
+        };
+        for number in 0..count {
+            let process = farm.destination(number)?;
+            farm.processes.push(Some(process));
+        }
+        Ok(farm)
+    }
+
+    /// The address of destination `number`.
+    pub(crate) fn address(&self, number: usize) -> SocketAddrV4 {
+        SocketAddrV4::new(Ipv4Addr::new(127, 1, 0, 1 + number as u8), self.port)
+    }
+
+    pub(crate) fn addresses(&self) -> Vec<SocketAddrV4> {
+        let numbers = 0..self.processes.len();
+        numbers.map(|number| self.address(number)).collect()
+    }
+
+    fn destination(&self, number: usize) -> Result<Running> {
+        let mut command = Command::new(env::current_exe()?);
+        command.args(["destination", "--listen", &self.address(number).to_string()]);
+        let name = format!("destination-{}", number + 1);
+        let mut running = Running::start(&name, command, &self.folder)?;
+        let begin = Instant::now();
+        while running.said(READY) == 0 {
+            running.check()?;
+            ensure!(begin.elapsed() < PATIENCE, "{name} is not ready");
+            sleep(Duration::from_millis(5));
+        }
+        Ok(running)
+    }
+
+    /// Sends a signal to destination `number`.
+    ///
+    /// # Errors
+    /// It is dead.
+    pub(crate) fn signal(&self, number: usize, signal: Signal) -> Result<()> {
+        let running = self.processes[number].as_ref().context("it is dead")?;
+        Ok(sys::signal(running.id(), signal)?)
+    }
+
+    /// Writes a line to the standard input of destination `number`.
+    ///
+    /// # Errors
+    /// It is dead.
+    pub(crate) fn tell(&mut self, number: usize, line: &str) -> Result<()> {
+        let running = self.processes[number].as_mut();
+        running.context("it is dead")?.tell(line)
+    }
+
+    /// SIGKILL to destination `number`.
+    ///
+    /// # Errors
+    /// It is dead already.
+    pub(crate) fn kill(&mut self, number: usize) -> Result<()> {
+        self.signal(number, Signal::Kill)?;
+        self.processes[number] = None;
+        Ok(())
+    }
+
+    /// Ends destination `number`, as an operator does who takes it away.
+    pub(crate) fn end(&mut self, number: usize) {
+        self.processes[number] = None;
+    }
+
+    /// Starts destination `number` anew.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(crate) fn bring_back(&mut self, number: usize) -> Result<()> {
+        self.processes[number] = Some(self.destination(number)?);
+        Ok(())
+    }
+
+    /// Fails unless all are there.
+    ///
+    /// # Errors
+    /// One has ended.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        let mut all = self.processes.iter_mut().flatten();
+        all.try_for_each(Running::check)
+    }
+}
+
+impl Drop for Farm {
+    fn drop(&mut self) {
+        // One that is stopped would not end when asked to.
+        for running in self.processes.iter().flatten() {
+            let _ = sys::signal(running.id(), Signal::GoOn);
+        }
+    }
+}
+
+/// Plays calls: `rate` a second begin as long as `meanwhile`, which is given
+/// the time since `begin` in nanoseconds, says so; then until all have ended.
+///
+/// # Errors
+/// Those of `meanwhile` and of the callers' socket.
+pub(crate) fn play(
+    callers: &mut Callers,
+    rate: u32,
+    begin: Instant,
+    mut meanwhile: impl FnMut(u64, &mut Callers) -> Result<bool>,
+) -> Result<()> {
+    let mut schedule = Schedule::new(f64::from(rate));
+    let mut now = 0;
+    loop {
+        let last = now;
+        now = begin.elapsed().as_nanos() as u64;
+        callers.held_up((now - last) / 1_000_000);
+        let more = meanwhile(now, callers)?;
+        while more && schedule.take(now).is_some() {
+            callers.start(now)?;
+        }
+        // What has come goes first: it may be what a timer waits for.
+        let moved = callers.receive(now)?;
+        callers.timers(now)?;
+        if !more && callers.going_on == 0 {
+            return Ok(());
+        }
+        if moved == 0 {
+            sleep(NAP);
+        }
+    }
+}

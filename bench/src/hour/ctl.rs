@@ -1,0 +1,135 @@
+//! What an operator has in hand: `viaduct ctl`, and the metrics.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+
+use crate::running::viaduct_beside;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The admin socket of one instance.
+pub(super) struct Ctl {
+    program: PathBuf,
+    socket: PathBuf,
+}
+
+impl Ctl {
+    pub(super) fn new(socket: &Path) -> Result<Self> {
+        Ok(Self {
+            program: viaduct_beside()?,
+            socket: socket.to_owned(),
+        })
+    }
+
+    /// Runs `viaduct ctl` with these words. Returns what it prints.
+    ///
+    /// # Errors
+    /// It fails; with its words.
+    pub(super) fn run(&self, words: &[&str]) -> Result<String> {
+        let output = self.output(words)?;
+        ensure!(
+            output.status.success(),
+            "viaduct ctl {} fails: {}",
+            words.join(" "),
+            said(&output)
+        );
+        Ok(said(&output))
+    }
+
+    /// Runs it where it must be refused. Returns what it says to that.
+    ///
+    /// # Errors
+    /// It does not fail.
+    pub(super) fn refused(&self, words: &[&str]) -> Result<String> {
+        let output = self.output(words)?;
+        ensure!(
+            !output.status.success(),
+            "viaduct ctl {} is not refused: {}",
+            words.join(" "),
+            said(&output)
+        );
+        Ok(said(&output))
+    }
+
+    fn output(&self, words: &[&str]) -> Result<Output> {
+        Command::new(&self.program)
+            .args(["ctl", "--admin"])
+            .arg(&self.socket)
+            .args(words)
+            .output()
+            .with_context(|| format!("{} cannot be run", self.program.display()))
+    }
+
+    /// What Prometheus would get.
+    ///
+    /// # Errors
+    /// Nobody answers, or not with metrics.
+    pub(super) fn metrics(&self) -> Result<Metrics> {
+        let mut stream = UnixStream::connect(&self.socket)
+            .with_context(|| format!("nobody answers at {}", self.socket.display()))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        let (head, body) = text.split_once("\r\n\r\n").context("no answer of HTTP")?;
+        let first = head.lines().next().unwrap_or_default();
+        ensure!(first.contains(" 200 "), "/metrics is answered {first}");
+        Ok(Metrics::read(body))
+    }
+}
+
+fn said(output: &Output) -> String {
+    let both = [&*output.stdout, &*output.stderr].concat();
+    String::from_utf8_lossy(&both).trim().to_owned()
+}
+
+/// One scrape: values by sample.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(super) struct Metrics(BTreeMap<String, f64>);
+
+impl Metrics {
+    fn read(text: &str) -> Self {
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let sample = |line: &str| {
+            let (name, value) = line.rsplit_once(' ')?;
+            Some((name.to_owned(), value.parse().ok()?))
+        };
+        Self(lines.filter_map(sample).collect())
+    }
+
+    pub(super) fn value(&self, sample: &str) -> Option<f64> {
+        self.0.get(sample).copied()
+    }
+
+    /// Those samples that begin with `name`.
+    pub(super) fn of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, f64)> {
+        let samples = self.0.iter().map(|(sample, value)| (&**sample, *value));
+        samples.filter(move |(sample, _)| sample.starts_with(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_are_found_by_name_and_labels() {
+        let metrics = Metrics::read(
+            "# TYPE a_total counter\na_total{of=\"x y\"} 3\na_total{of=\"z\"} 4.5\nb 1\n# EOF\n",
+        );
+        assert_eq!(metrics.value("a_total{of=\"x y\"}"), Some(3.0));
+        assert_eq!(metrics.value("a_total"), None);
+        assert_eq!(
+            metrics.of("a_total").map(|(_, value)| value).sum::<f64>(),
+            7.5
+        );
+    }
+}

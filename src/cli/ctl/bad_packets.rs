@@ -1,0 +1,81 @@
+//! Bad packets as they come.
+
+use std::io::{self, Write};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::{Ctl, CtlError};
+use crate::control::{BadPacket, BadPackets, BadPacketsRequest};
+use crate::worker::MOST_SAMPLES;
+
+/// How often it asks.
+const LOOK: Duration = Duration::from_millis(100);
+
+impl Ctl {
+    /// Prints the next `count` that go no further for `reason`, or those that
+    /// come within `time`.
+    pub(super) fn bad_packets(
+        &self,
+        count: u32,
+        reason: Option<&str>,
+        time: Duration,
+    ) -> Result<(), CtlError> {
+        let end = Instant::now() + time;
+        let mut left = count;
+        let mut all = Vec::new();
+        // What others have left there is not of now.
+        self.ask_for(left, reason)?;
+        while left > 0 && Instant::now() < end {
+            thread::sleep(LOOK.min(time));
+            let mut packets = self.ask_for(left, reason)?;
+            packets.truncate(left as usize);
+            left -= packets.len() as u32;
+            if self.json {
+                all.extend(packets);
+            } else {
+                let mut out = io::stdout().lock();
+                packets.iter().try_for_each(|each| write(&mut out, each))?;
+            }
+        }
+        self.ask_for(0, None)?;
+        if self.json {
+            writeln!(io::stdout(), "{:#}", json!({ "packets": all }))?;
+        } else if left == count {
+            writeln!(io::stdout(), "no such packet came")?;
+        }
+        Ok(())
+    }
+
+    fn ask_for(&self, count: u32, reason: Option<&str>) -> Result<Vec<BadPacket>, CtlError> {
+        let request = BadPacketsRequest {
+            count: count.min(MOST_SAMPLES),
+            reason: reason.map(str::to_owned),
+        };
+        let answer = self.client.post("/api/v1/bad-packets", &request)?;
+        let BadPackets { packets } = self.client.parse(&answer)?;
+        Ok(packets)
+    }
+}
+
+/// Its rows one below the other; they are safe for a terminal already.
+fn write(out: &mut impl Write, packet: &BadPacket) -> io::Result<()> {
+    let BadPacket {
+        at,
+        reason,
+        explanation,
+        source,
+        listener,
+        length,
+        octets,
+    } = packet;
+    writeln!(
+        out,
+        "{at} from {source} on listener {listener}, {length} octets: {reason} ({explanation})"
+    )?;
+    for row in octets.split_inclusive(r"\r\n") {
+        writeln!(out, "  {row}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! `viaduct check --system`.
+
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZero;
+use std::process::ExitCode;
+
+use clap::Args;
+use rustix::process::{Resource, getrlimit};
+use serde_json::json;
+
+use super::limits::{self, Facts, Finding};
+use super::tunables::within;
+use super::{Tunables, report};
+use crate::config::{self, Config, text};
+use crate::net::Socket;
+
+/// What is asked of the machine.
+#[derive(Debug, Args)]
+pub(super) struct SystemArgs {
+    /// Say instead which limits of this machine are too small for --rate, why, and what mends them; exit code 1 where one is
+    #[arg(long, conflicts_with = "print_effective")]
+    pub(super) system: bool,
+    /// Messages a second that --system is about, requests and responses, 1 to 10000000
+    #[arg(long, value_name = "MESSAGES", requires = "system", default_value = "50000", value_parser = within(1..=10_000_000_u64))]
+    rate: u64,
+}
+
+/// Checks the machine against `tunables`, or the defaults of what they leave
+/// out.
+pub(super) fn check(args: &SystemArgs, tunables: &Tunables, as_json: bool) -> io::Result<ExitCode> {
+    let Some(config) = load(tunables)? else {
+        return Ok(ExitCode::FAILURE);
+    };
+    let findings = limits::find(&facts(&config), &config, args.rate);
+    let good = findings.iter().all(|finding| finding.good);
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    if as_json {
+        let told = json!({ "ok": good, "rate": args.rate, "limits": findings });
+        writeln!(out, "{told:#}")?;
+    } else {
+        findings
+            .iter()
+            .try_for_each(|finding| write(&mut out, finding))?;
+        let few = findings.iter().filter(|finding| !finding.good).count();
+        match few {
+            0 => writeln!(out, "good for {} messages a second", args.rate)?,
+            _ => writeln!(out, "{few} too small for {} messages a second", args.rate)?,
+        }
+    }
+    out.flush()?;
+    Ok(match good {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+/// The configuration; with stand-ins for a listener and a destination that are
+/// not given, for no limit depends on which they are.
+fn load(tunables: &Tunables) -> io::Result<Option<Config>> {
+    let mut overrides = tunables.overrides();
+    let file = tunables
+        .config
+        .as_deref()
+        .filter(|file| !config::is_list(file));
+    if file.is_none() {
+        if overrides.listen.is_empty() {
+            overrides.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 5060))];
+        }
+        if overrides.to.is_empty() && overrides.dispatcher_list.is_none() {
+            overrides.to.extend(text::member("127.0.0.1:5062"));
+        }
+    }
+    let loaded = config::load(file, &overrides);
+    report::print(&loaded.diagnostics)?;
+    Ok(loaded.config)
+}
+
+fn facts(config: &Config) -> Facts {
+    let core = |name: &str| number(&format!("net/core/{name}"));
+    let tracking = |name: &str| number(&format!("net/netfilter/nf_conntrack_{name}"));
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let socket = Socket::bind(any, config.receive_buffer, config.send_buffer);
+    Facts {
+        rmem_max: core("rmem_max"),
+        wmem_max: core("wmem_max"),
+        netdev_max_backlog: core("netdev_max_backlog"),
+        optmem_max: core("optmem_max"),
+        // No number is no limit.
+        files: Some(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)),
+        cores: std::thread::available_parallelism()
+            .ok()
+            .map(|cores| NonZero::get(cores) as u64),
+        segments: socket.ok().map(|socket| socket.segments()),
+        tracked: tracking("count").zip(tracking("max")),
+    }
+}
+
+/// A setting of the kernel, where it is there.
+fn number(path: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/sys/{path}"));
+    text.ok()?.trim().parse().ok()
+}
+
+fn write(out: &mut dyn Write, finding: &Finding) -> io::Result<()> {
+    let Finding {
+        what,
+        value,
+        wanted,
+        unit,
+        good,
+        why,
+        mend,
+    } = finding;
+    let verdict = match (good, value) {
+        (false, _) => "too small",
+        (true, None) => "unknown",
+        (true, Some(_)) => "good",
+    };
+    let value = value.map_or("not to be read here".to_owned(), |value| value.to_string());
+    writeln!(out, "{verdict:<9}  {what}: {value}, wanted {wanted} {unit}")?;
+    if !good {
+        writeln!(out, "           why: {why}")?;
+        writeln!(out, "           mend: {mend}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,168 @@
+//! The farm: what each destination gets, gives, and how it is.
+
+use std::net::SocketAddr;
+
+use super::page::Page;
+use super::{Facts, Input};
+use crate::config::{self, Health, State};
+use crate::health::Probed;
+use crate::worker::DestinationTotals;
+
+/// The label of each state.
+const STATES: [(State, &str); 3] = [
+    (State::Active, "active"),
+    (State::Draining, "draining"),
+    (State::Disabled, "disabled"),
+];
+
+pub(super) fn add(page: &mut Page, input: &Input<'_>) {
+    add_sets(page, input.facts);
+    add_state(page, input);
+    add_traffic(page, &input.totals.destinations);
+    add_probes(page, input.probes);
+}
+
+fn add_sets(page: &mut Page, facts: &Facts) {
+    let sets = facts.config.sets.iter().zip(&facts.open);
+    page.gauge(
+        "viaduct_set_open",
+        "1 while all active destinations of a set are down and it sends new work to them all the \
+         same (when-all-down).",
+        ["set"],
+        sets.map(|(set, open)| ([set.name.clone()], *open)),
+    );
+}
+
+/// The labels of a destination.
+fn labels(set: &str, address: SocketAddr) -> [String; 2] {
+    [set.to_owned(), address.to_string()]
+}
+
+const LABELS: [&str; 2] = ["set", "destination"];
+
+fn add_state(page: &mut Page, input: &Input<'_>) {
+    let sets = input.facts.config.sets.iter();
+    let all = sets.flat_map(|set| {
+        let destinations = set.destinations.iter();
+        destinations.map(|each| (labels(&set.name, each.address), each))
+    });
+    let all: Vec<_> = all.collect();
+    let of = |value: fn(&config::Destination) -> f64| {
+        all.iter()
+            .map(move |(labels, each)| (labels.clone(), value(each)))
+    };
+    page.gauge(
+        "viaduct_destination_up",
+        "0 where probes have found it down; 1 where it is up, or not probed.",
+        LABELS,
+        of(|each| f64::from(u8::from(each.health != Health::Down))),
+    );
+    page.gauge(
+        "viaduct_destination_weight",
+        "Its weight for new work as it is now: a part of it while it warms up, 0 where it takes \
+         none.",
+        LABELS,
+        of(weight),
+    );
+    let states = all.iter().flat_map(|([set, address], each)| {
+        STATES.map(|(state, name)| {
+            let labels = [set.clone(), address.clone(), name.to_owned()];
+            (labels, each.state == state)
+        })
+    });
+    page.gauge(
+        "viaduct_destination_state",
+        "1 for the state that an operator has given it, 0 for the others.",
+        ["set", "destination", "state"],
+        states,
+    );
+}
+
+/// What counts against the others of its priority.
+fn weight(destination: &config::Destination) -> f64 {
+    let full = f64::from(destination.weight);
+    match (destination.state, destination.health) {
+        (State::Active, Health::Up) => full,
+        (State::Active, Health::Warming(percent)) => full * f64::from(percent) / 100.0,
+        (State::Draining | State::Disabled, _) | (State::Active, Health::Down) => 0.0,
+    }
+}
+
+fn add_traffic(page: &mut Page, all: &[DestinationTotals]) {
+    let of = |value: fn(&DestinationTotals) -> u64| {
+        all.iter()
+            .map(move |each| (labels(&each.set, each.address), value(each)))
+    };
+    page.counter(
+        "viaduct_destination_requests",
+        "Requests sent to it.",
+        LABELS,
+        of(|each| each.requests),
+    );
+    page.counter(
+        "viaduct_destination_retransmissions",
+        "Requests sent to it once more, at least; what is remembered is bounded.",
+        LABELS,
+        of(|each| each.retransmitted),
+    );
+    let responses = all.iter().flat_map(|each| {
+        let [set, address] = labels(&each.set, each.address);
+        let classes = each.responses.iter();
+        classes.map(move |(class, n)| ([set.clone(), address.clone(), (*class).to_owned()], *n))
+    });
+    page.counter(
+        "viaduct_destination_responses",
+        "Responses from it that were sent on, by class.",
+        ["set", "destination", "class"],
+        responses,
+    );
+    page.counter(
+        "viaduct_destination_suspected",
+        "Times that a transaction found it silent, unreachable or busy.",
+        LABELS,
+        of(|each| each.suspected),
+    );
+    let ages = |value: fn(&DestinationTotals) -> Option<u64>| {
+        all.iter()
+            .filter_map(move |each| Some((labels(&each.set, each.address), value(each)?)))
+    };
+    page.gauge(
+        "viaduct_destination_last_seen_age_seconds",
+        "Time since a message came from it that was sent on; absent before the first.",
+        LABELS,
+        ages(|each| each.last_seen),
+    );
+    page.gauge(
+        "viaduct_destination_last_in_dialog_age_seconds",
+        "Time since a request within a dialog went to it or came from it; absent before the first.",
+        LABELS,
+        ages(|each| each.last_in_dialog),
+    );
+}
+
+fn add_probes(page: &mut Page, all: &[Probed]) {
+    let outcomes = all.iter().flat_map(|each| {
+        let [set, address] = labels(&each.set, each.address);
+        let outcomes = [
+            ("answered", each.counts.answered),
+            ("failed", each.counts.failed),
+        ];
+        outcomes.map(|(name, n)| {
+            let labels = [set.clone(), address.clone(), name.to_owned()];
+            (labels, n)
+        })
+    });
+    page.counter(
+        "viaduct_destination_probes",
+        "Probes of it that have ended, by outcome.",
+        ["set", "destination", "outcome"],
+        outcomes,
+    );
+    let round_trips = all.iter();
+    page.histogram(
+        "viaduct_destination_probe_seconds",
+        "Time from a probe to its response.",
+        LABELS,
+        round_trips.map(|each| (labels(&each.set, each.address), &each.round_trips)),
+    );
+}

@@ -1,0 +1,263 @@
+//! What passes, what does not, and what it costs.
+
+use super::page::{Page, one};
+use super::{Input, errno};
+use crate::config::Config;
+use crate::worker::{Totals, TransactionTotals, WorkerTotals};
+
+pub(super) fn add(page: &mut Page, input: &Input<'_>) {
+    let totals = input.totals;
+    add_workers(page, &totals.workers, &input.facts.config);
+    add_messages(page, totals);
+    add_losses(page, totals);
+    add_paths(page, totals);
+    add_transactions(page, &totals.transactions, totals);
+    add_records(page, input);
+}
+
+fn add_workers(page: &mut Page, workers: &[WorkerTotals], config: &Config) {
+    let numbered = || {
+        let workers = workers.iter().enumerate();
+        workers.map(|(number, worker)| (number.to_string(), worker))
+    };
+    page.counter(
+        "viaduct_datagrams_received",
+        "Datagrams received.",
+        ["worker"],
+        numbered().map(|(number, worker)| ([number], worker.received)),
+    );
+    page.counter(
+        "viaduct_worker_busy_seconds",
+        "Time that a worker was on a processor; one that looks at its sockets without pause \
+         (spin) always is.",
+        ["worker"],
+        numbered().map(|(number, worker)| ([number], worker.busy)),
+    );
+    let overflow = numbered().flat_map(|(number, worker)| {
+        let sockets = config.listeners.iter().zip(&worker.overflow);
+        sockets.map(move |(listener, n)| ([listener.name.clone(), number.clone()], *n))
+    });
+    page.counter(
+        "viaduct_socket_overflow",
+        "Datagrams that the kernel dropped before a worker could take them: the receive buffer \
+         was full.",
+        ["listener", "worker"],
+        overflow,
+    );
+}
+
+fn add_messages(page: &mut Page, totals: &Totals) {
+    let requests = totals.requests.iter();
+    page.counter(
+        "viaduct_requests",
+        "Requests sent on, by method; `other` for all that no RFC defines.",
+        ["method"],
+        requests.map(|(method, n)| ([(*method).to_owned()], *n)),
+    );
+    let responses = totals.responses.iter();
+    page.counter(
+        "viaduct_responses",
+        "Responses sent on, by class.",
+        ["class"],
+        responses.map(|(class, n)| ([(*class).to_owned()], *n)),
+    );
+    let replies = totals.replies.iter();
+    page.counter(
+        "viaduct_replies",
+        "Replies of our own, by status.",
+        ["status"],
+        replies.map(|(status, n)| ([status.to_string()], *n)),
+    );
+    page.histogram(
+        "viaduct_time_in_balancer_seconds",
+        "The longest that a datagram of each batch can have been here: from when its socket was \
+         last empty, or its worker woke up, until all of the batch was sent.",
+        [],
+        one(&totals.time_in_balancer),
+    );
+    page.histogram(
+        "viaduct_batch_datagrams",
+        "Datagrams that were received together.",
+        [],
+        one(&totals.batches),
+    );
+    page.histogram(
+        "viaduct_run_datagrams",
+        "Datagrams that left together in one run (UDP GSO).",
+        [],
+        one(&totals.runs),
+    );
+}
+
+fn add_losses(page: &mut Page, totals: &Totals) {
+    let dropped = totals.dropped.iter();
+    page.counter(
+        "viaduct_dropped",
+        "Datagrams dropped, by reason; docs/metrics.md explains each.",
+        ["reason"],
+        dropped.map(|(reason, n)| ([(*reason).to_owned()], *n)),
+    );
+    let usual = errno::KNOWN.map(|(errno, _)| errno.raw_os_error());
+    let others = totals.send_errors.keys().copied();
+    let others = others.filter(|number| !usual.contains(number));
+    let count = |number: &i32| totals.send_errors.get(number).copied().unwrap_or(0);
+    page.counter(
+        "viaduct_send_errors",
+        "Datagrams that the kernel did not take, by its error.",
+        ["errno"],
+        usual
+            .into_iter()
+            .chain(others)
+            .map(|number| ([errno::name(number)], count(&number))),
+    );
+    page.counter(
+        "viaduct_receive_errors",
+        "Receives that failed.",
+        [],
+        one(totals.receive_errors),
+    );
+    page.counter(
+        "viaduct_runs_refused",
+        "Runs that the kernel did not take as such; their datagrams went one by one.",
+        [],
+        one(totals.runs_refused),
+    );
+    page.counter(
+        "viaduct_undelivered",
+        "Datagrams of ours that ICMP brought back.",
+        [],
+        one(totals.came_back),
+    );
+}
+
+fn add_paths(page: &mut Page, totals: &Totals) {
+    let cookies = [
+        ("followed", totals.cookies_followed),
+        ("gone", totals.cookies_gone),
+        ("forged", totals.cookies_forged),
+    ];
+    page.counter(
+        "viaduct_cookies",
+        "Cookies that requests brought back in a Route, by what came of them.",
+        ["outcome"],
+        cookies.map(|(outcome, n)| ([outcome.to_owned()], n)),
+    );
+    page.counter(
+        "viaduct_second_chances",
+        "Copies of CANCEL and ACK sent to who may have had the call before a change.",
+        [],
+        one(totals.second_chances),
+    );
+    let held = [
+        ("held", totals.requests_held),
+        ("refused", totals.requests_not_held),
+    ];
+    page.counter(
+        "viaduct_name_waits",
+        "Requests whose next hop is a name that was not known, by whether there was room to wait.",
+        ["outcome"],
+        held.map(|(outcome, n)| ([outcome.to_owned()], n)),
+    );
+    let names = [
+        ("resolved", totals.names_resolved),
+        ("failed", totals.names_failed),
+    ];
+    page.counter(
+        "viaduct_names",
+        "Names of next hops that were asked for, by outcome.",
+        ["outcome"],
+        names.map(|(outcome, n)| ([outcome.to_owned()], n)),
+    );
+}
+
+fn add_transactions(page: &mut Page, transactions: &TransactionTotals, totals: &Totals) {
+    page.gauge(
+        "viaduct_transactions",
+        "Transactions that are remembered.",
+        [],
+        one(transactions.held),
+    );
+    for (name, help, n) in [
+        (
+            "viaduct_transactions_begun",
+            "Transactions that began.",
+            transactions.begun,
+        ),
+        (
+            "viaduct_transactions_full",
+            "Requests relayed without a transaction, for the table was full.",
+            transactions.full,
+        ),
+        (
+            "viaduct_transactions_evicted",
+            "Transactions forgotten early to make room for new ones.",
+            transactions.evicted,
+        ),
+        (
+            "viaduct_retransmissions_absorbed",
+            "Messages that transactions kept from going further.",
+            transactions.absorbed,
+        ),
+        (
+            "viaduct_retransmissions_sent",
+            "Retransmissions of our own.",
+            transactions.retransmitted,
+        ),
+        (
+            "viaduct_failovers",
+            "Times that a request was tried at another destination.",
+            transactions.failed_over,
+        ),
+        (
+            "viaduct_failure_rules_applied",
+            "Times that a failure rule sent a call on to another set.",
+            transactions.failure_rules_applied,
+        ),
+        (
+            "viaduct_attempts_cancelled",
+            "Attempts that we cancelled.",
+            transactions.attempts_cancelled,
+        ),
+    ] {
+        page.counter(name, help, [], one(n));
+    }
+    let handed = [
+        ("taken", totals.handed_over),
+        ("refused", totals.not_handed_over),
+    ];
+    page.counter(
+        "viaduct_handovers",
+        "Datagrams handed to the worker that has their transaction, by whether it had room.",
+        ["outcome"],
+        handed.map(|(outcome, n)| ([outcome.to_owned()], n)),
+    );
+}
+
+/// What is written down elsewhere; all at zero where it is switched off.
+fn add_records(page: &mut Page, input: &Input<'_>) {
+    let accounting = input.totals.accounting;
+    page.counter(
+        "viaduct_accounting_written",
+        "Lines of accounting that were written.",
+        [],
+        one(accounting.map_or(0, |lines| lines.written)),
+    );
+    page.counter(
+        "viaduct_accounting_dropped",
+        "Lines of accounting that are lost.",
+        [],
+        one(accounting.map_or(0, |lines| lines.dropped)),
+    );
+    let mirror = input.totals.mirror.unwrap_or_default();
+    let copies = [
+        ("sent", mirror.sent),
+        ("dropped", mirror.dropped),
+        ("failed", mirror.failed),
+    ];
+    page.counter(
+        "viaduct_mirror_copies",
+        "Copies of messages for the collector, by outcome.",
+        ["outcome"],
+        copies.map(|(outcome, n)| ([outcome.to_owned()], n)),
+    );
+}

@@ -1,0 +1,274 @@
+//! All destinations that are probed, and what is due of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use siphasher::sip::SipHasher13;
+
+use super::probe::final_response;
+use super::{Machine, Probed, Report, RoundTrips, Target};
+use crate::config::Health;
+
+/// Health that was learnt before: of a set's destination.
+pub(super) type Known = (String, SocketAddr, Health);
+
+/// The destinations in the order that they were given in; each is known by
+/// its place there.
+pub(super) struct Field {
+    destinations: Vec<Destination>,
+    /// When each is to be polled.
+    agenda: BTreeSet<(Duration, usize)>,
+    /// Whose latest probe has this token.
+    tokens: BTreeMap<u64, usize>,
+    chance: Chance,
+    /// What the supervisor has not heard yet.
+    reports: Vec<Report>,
+}
+
+struct Destination {
+    target: Target,
+    machine: Machine,
+    /// Where it stands in the agenda.
+    noted: Duration,
+    /// The token of its latest probe.
+    token: Option<u64>,
+    /// What kept the latest probe from being sent.
+    obstacle: Option<String>,
+    round_trip: Option<Duration>,
+    round_trips: RoundTrips,
+}
+
+impl Field {
+    pub(super) fn new(chance: Chance) -> Self {
+        Self {
+            destinations: Vec::new(),
+            agenda: BTreeSet::new(),
+            tokens: BTreeMap::new(),
+            chance,
+            reports: Vec::new(),
+        }
+    }
+
+    /// Replaces the destinations; those that stay keep what is known of them.
+    pub(super) fn watch(&mut self, targets: Vec<Target>, known: &[Known], now: Duration) {
+        let known: BTreeMap<_, _> = known
+            .iter()
+            .map(|(set, address, health)| ((set.as_str(), *address), *health))
+            .collect();
+        let mut before: BTreeMap<_, _> = std::mem::take(&mut self.destinations)
+            .into_iter()
+            .map(|old| ((old.target.set.clone(), old.target.address), old))
+            .collect();
+        for target in targets {
+            let chance = self.chance.fraction();
+            let destination = match before.remove(&(target.set.clone(), target.address)) {
+                Some(old) => old.retargeted(target, now, chance),
+                None => {
+                    let health = known.get(&(target.set.as_str(), target.address));
+                    let health = health.copied().unwrap_or_default();
+                    Destination::new(target, health, now, chance)
+                }
+            };
+            self.destinations.push(destination);
+        }
+        let placed = || self.destinations.iter().enumerate();
+        self.agenda = placed().map(|(place, it)| (it.noted, place)).collect();
+        self.tokens = placed()
+            .filter_map(|(place, it)| Some((it.token?, place)))
+            .collect();
+    }
+
+    /// Something makes a destination look dead.
+    pub(super) fn suspect(
+        &mut self,
+        set: &str,
+        address: SocketAddr,
+        cause: &'static str,
+        now: Duration,
+    ) {
+        let is_meant = |it: &Destination| it.target.address == address && it.target.set == set;
+        if let Some(place) = self.destinations.iter().position(is_meant) {
+            self.step(place, |it, _| it.machine.suspected(cause, now));
+        }
+    }
+
+    /// When [`Self::poll`] is to be called, if ever.
+    pub(super) fn next(&self) -> Option<Duration> {
+        self.agenda.first().map(|(next, _)| *next)
+    }
+
+    /// Does what is due of one destination, and sends the probe with `send`,
+    /// which fails where the obstacle is ours. Returns whether there was
+    /// anything due.
+    pub(super) fn poll(
+        &mut self,
+        now: Duration,
+        send: impl FnOnce(&Target, u64) -> io::Result<()>,
+    ) -> bool {
+        let Some(&(_, place)) = self.agenda.first().filter(|(next, _)| *next <= now) else {
+            return false;
+        };
+        let token = self.chance.token();
+        self.step(place, |it, chance| it.poll(token, now, chance, send));
+        true
+    }
+
+    /// Takes a datagram that came to one of the sockets. All but the response
+    /// to the latest probe of a destination, from its own address, is ignored.
+    pub(super) fn receive(&mut self, datagram: &[u8], source: SocketAddr, now: Duration) {
+        let Some((token, status)) = final_response(datagram) else {
+            return;
+        };
+        let Some(&place) = self.tokens.get(&token) else {
+            return;
+        };
+        if self.destinations[place].target.address == source {
+            self.step(place, |it, chance| it.answered(status, now, chance));
+        }
+    }
+
+    /// The reports since this was called last.
+    pub(super) fn reports(&mut self) -> Vec<Report> {
+        std::mem::take(&mut self.reports)
+    }
+
+    /// Whether probes leave from a local address.
+    pub(super) fn uses(&self, from: IpAddr) -> bool {
+        self.destinations.iter().any(|it| it.target.from == from)
+    }
+
+    /// What is known of each, with times that count from `start`.
+    pub(super) fn states(&self, start: Instant) -> Vec<Probed> {
+        let states = self.destinations.iter().map(|it| it.state(start));
+        states.collect()
+    }
+
+    /// Does something with one destination, and notes what has become of it:
+    /// its health, its latest probe, and when it is to be polled next.
+    fn step(&mut self, place: usize, act: impl FnOnce(&mut Destination, f64)) {
+        let destination = &mut self.destinations[place];
+        let (health, token) = (destination.machine.health(), destination.token);
+        act(destination, self.chance.fraction());
+        if destination.machine.health() != health {
+            self.reports.push(destination.report());
+        }
+        if destination.token != token {
+            token.map(|old| self.tokens.remove(&old));
+            destination.token.map(|new| self.tokens.insert(new, place));
+        }
+        let next = destination.machine.next();
+        self.agenda.remove(&(destination.noted, place));
+        self.agenda.insert((next, place));
+        destination.noted = next;
+    }
+}
+
+impl Destination {
+    fn new(target: Target, health: Health, now: Duration, chance: f64) -> Self {
+        let machine = Machine::new(target.probe.clone(), health, now, chance);
+        Self {
+            target,
+            noted: machine.next(),
+            machine,
+            token: None,
+            obstacle: None,
+            round_trip: None,
+            round_trips: RoundTrips::default(),
+        }
+    }
+
+    /// The same in a new configuration.
+    fn retargeted(mut self, target: Target, now: Duration, chance: f64) -> Self {
+        if self.target.probe != target.probe {
+            self.machine.reconfigured(target.probe.clone(), now, chance);
+            self.noted = self.machine.next();
+        }
+        self.target = target;
+        self
+    }
+
+    fn poll(
+        &mut self,
+        token: u64,
+        now: Duration,
+        chance: f64,
+        send: impl FnOnce(&Target, u64) -> io::Result<()>,
+    ) {
+        if !self.machine.poll(now, chance) {
+            return;
+        }
+        match send(&self.target, token) {
+            Ok(()) => {
+                self.machine.sent(now);
+                self.token = Some(token);
+                self.obstacle = None;
+            }
+            Err(error) => {
+                self.machine.unsent(now, chance);
+                self.obstacle = Some(format!("no probe can be sent: {error}"));
+            }
+        }
+    }
+
+    fn answered(&mut self, status: u16, now: Duration, chance: f64) {
+        let round_trip = self.machine.answered(status, now, chance);
+        if let Some(round_trip) = round_trip {
+            self.round_trip = Some(round_trip);
+            self.round_trips.add(round_trip);
+        }
+    }
+
+    fn report(&self) -> Report {
+        Report {
+            set: self.target.set.clone(),
+            address: self.target.address,
+            health: self.machine.health(),
+            cause: self.machine.cause().to_string(),
+        }
+    }
+
+    fn state(&self, start: Instant) -> Probed {
+        let machine = &self.machine;
+        let obstacle = self.obstacle.clone();
+        Probed {
+            set: self.target.set.clone(),
+            address: self.target.address,
+            health: machine.health(),
+            since: start + machine.since(),
+            probing: machine.probing(),
+            failures: machine.failures(),
+            counts: machine.counts(),
+            round_trip: self.round_trip,
+            round_trips: self.round_trips,
+            cause: obstacle.unwrap_or_else(|| machine.cause().to_string()),
+        }
+    }
+}
+
+/// Numbers that nobody can foresee without the key.
+pub(super) struct Chance {
+    key: SipHasher13,
+    drawn: u64,
+}
+
+impl Chance {
+    pub(super) fn new(key: &[u8; 16]) -> Self {
+        Self {
+            key: SipHasher13::new_with_key(key),
+            drawn: 0,
+        }
+    }
+
+    /// One that no forger guesses.
+    fn token(&mut self) -> u64 {
+        self.drawn += 1;
+        self.key.hash(&self.drawn.to_ne_bytes())
+    }
+
+    /// At least 0 and less than 1.
+    fn fraction(&mut self) -> f64 {
+        f64::from(self.token() as u32) / 2_f64.powi(32)
+    }
+}

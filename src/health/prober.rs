@@ -1,0 +1,234 @@
+//! The thread that probes: its sockets, its clock, its chance.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
+
+use super::field::{Chance, Field, Known};
+use super::{Probed, Report, Target, probe};
+use crate::sip::MAX_DATAGRAM;
+
+/// Datagrams taken from one socket before something else is done: what a
+/// thousand destinations answer while the thread is kept from running. More
+/// must not keep probes from being sent and from timing out.
+const DATAGRAMS: usize = 1024;
+
+/// Destinations polled before something else is done.
+const POLLED: usize = 256;
+
+/// Octets of a receive buffer, for the same thousand answers.
+const BUFFER: usize = 1 << 20;
+
+/// The token that wakes the thread; that of all sockets, each of which is
+/// looked at whenever it wakes.
+const WAKE: Token = Token(0);
+const SOCKET: Token = Token(1);
+
+/// Probes destinations in a thread of its own, which ends when this is
+/// dropped.
+pub struct Prober {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    field: Mutex<Field>,
+    /// Where the times of the field count from.
+    start: Instant,
+    waker: Waker,
+    stop: AtomicBool,
+}
+
+impl Prober {
+    /// Starts the thread, which calls `report` with what has changed.
+    ///
+    /// # Errors
+    /// The system has no descriptor, no random number or no thread to give.
+    pub fn start(report: impl Fn(Vec<Report>) + Send + 'static) -> io::Result<Self> {
+        let mut key = [0; 16];
+        getrandom::fill(&mut key).map_err(|error| io::Error::other(error.to_string()))?;
+        let poll = Poll::new()?;
+        let shared = Arc::new(Shared {
+            field: Mutex::new(Field::new(Chance::new(&key))),
+            start: Instant::now(),
+            waker: Waker::new(poll.registry(), WAKE)?,
+            stop: AtomicBool::new(false),
+        });
+        let sockets = Sockets {
+            registry: poll.registry().try_clone()?,
+            open: BTreeMap::new(),
+        };
+        let own = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("prober".to_owned())
+            .spawn(move || own.run(poll, sockets, report))?;
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
+    }
+
+    /// Replaces what is probed. Whatever stays, by set and address, keeps its
+    /// state; of the others, `known` is what was learnt before, and those that
+    /// it does not name begin up. Nothing is reported of what is left out.
+    pub fn watch(&self, targets: Vec<Target>, known: &[Known]) {
+        let now = self.shared.now();
+        self.shared.lock().watch(targets, known, now);
+        self.wake();
+    }
+
+    /// Has a destination probed at once, where that was not done just now.
+    pub fn suspect(&self, set: &str, address: SocketAddr, cause: &'static str) {
+        let now = self.shared.now();
+        self.shared.lock().suspect(set, address, cause, now);
+        self.wake();
+    }
+
+    /// What is known of each destination, in the order of the targets.
+    #[must_use]
+    pub fn states(&self) -> Vec<Probed> {
+        self.shared.lock().states(self.shared.start)
+    }
+
+    fn wake(&self) {
+        // It fails only where the thread is gone.
+        let _ = self.shared.waker.wake();
+    }
+}
+
+impl Drop for Prober {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        self.wake();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Field> {
+        self.field.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self, mut poll: Poll, mut sockets: Sockets, report: impl Fn(Vec<Report>)) {
+        let mut events = Events::with_capacity(64);
+        let mut buffer = vec![0; MAX_DATAGRAM];
+        let mut is_drained = true;
+        while !self.stop.load(Ordering::Acquire) {
+            let wait = match self.lock().next() {
+                _ if !is_drained => Some(Duration::ZERO),
+                next => next.map(|next| next.saturating_sub(self.now())),
+            };
+            // Interrupted, it looks around once more.
+            let _ = poll.poll(&mut events, wait);
+            let reports = {
+                let mut field = self.lock();
+                sockets.keep(|from| field.uses(from));
+                // Answers first: one that waits is no silence.
+                is_drained = sockets.receive(&mut buffer, |datagram, source| {
+                    field.receive(datagram, source, self.now());
+                });
+                for _ in 0..POLLED {
+                    if !field.poll(self.now(), |target, token| sockets.send(target, token)) {
+                        break;
+                    }
+                }
+                field.reports()
+            };
+            if !reports.is_empty() {
+                report(reports);
+            }
+        }
+    }
+}
+
+/// The sockets that probes leave from, by the local address that was asked
+/// for. ICMP errors never reach them, for they are not connected: whoever
+/// forged one would take a destination down.
+struct Sockets {
+    registry: Registry,
+    open: BTreeMap<IpAddr, mio::net::UdpSocket>,
+}
+
+impl Sockets {
+    /// Closes those that are not used any more.
+    fn keep(&mut self, uses: impl Fn(IpAddr) -> bool) {
+        self.open.retain(|from, _| uses(*from));
+    }
+
+    /// Takes what has come in. Returns whether that was all.
+    fn receive(&self, buffer: &mut [u8], mut take: impl FnMut(&[u8], SocketAddr)) -> bool {
+        let mut is_all = true;
+        for socket in self.open.values() {
+            let mut left = DATAGRAMS;
+            while left > 0
+                && let Ok((length, source)) = socket.recv_from(buffer)
+            {
+                take(&buffer[..length], source);
+                left -= 1;
+            }
+            is_all &= left > 0;
+        }
+        is_all
+    }
+
+    /// Sends a probe. What the network refuses is met with silence, as the
+    /// work of the destination is.
+    ///
+    /// # Errors
+    /// The address to send from is not on this machine (as on a stand-by
+    /// without the virtual address), or no descriptor is left.
+    fn send(&mut self, target: &Target, token: u64) -> io::Result<()> {
+        let source = source(target)?;
+        let socket = self.socket(target.from)?;
+        let local = SocketAddr::new(source, socket.local_addr()?.port());
+        let request = probe::request(target, local, token);
+        let _ = socket.send_to(&request, target.address);
+        Ok(())
+    }
+
+    fn socket(&mut self, from: IpAddr) -> io::Result<&mio::net::UdpSocket> {
+        match self.open.entry(from) {
+            Entry::Occupied(open) => Ok(open.into_mut()),
+            Entry::Vacant(place) => {
+                let socket = UdpSocket::bind((from, 0))?;
+                socket.set_nonblocking(true)?;
+                socket2::SockRef::from(&socket).set_recv_buffer_size(BUFFER)?;
+                let mut socket = mio::net::UdpSocket::from_std(socket);
+                self.registry
+                    .register(&mut socket, SOCKET, Interest::READABLE)?;
+                Ok(place.insert(socket))
+            }
+        }
+    }
+}
+
+/// The address that a probe of `target` leaves from, for its Via: where the
+/// kernel chooses, whichever it chooses by now.
+///
+/// # Errors
+/// As of `bind`. A socket that was bound while the address was here would
+/// send on in silence, so each probe asks anew.
+fn source(target: &Target) -> io::Result<IpAddr> {
+    let socket = UdpSocket::bind((target.from, 0))?;
+    if !target.from.is_unspecified() {
+        return Ok(target.from);
+    }
+    // Sends nothing, but looks up the route. Without one the probe goes
+    // nowhere either.
+    let chosen = socket.connect(target.address);
+    let chosen = chosen.and_then(|()| socket.local_addr());
+    Ok(chosen.map_or(target.from, |local| local.ip()))
+}

@@ -1,0 +1,242 @@
+//! Copies of messages for a capture server such as Homer, by HEP.
+//!
+//! A worker copies a message into a bounded queue and goes on; a thread of its
+//! own makes packets of the copies and sends them. What finds the queue full is
+//! dropped and counted: a call never waits for its mirror.
+
+mod hep;
+
+use std::hash::Hasher;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crossbeam::queue::ArrayQueue;
+use serde::{Deserialize, Serialize};
+use siphasher::sip::SipHasher13;
+
+use crate::{config, sip};
+
+pub use hep::Packet;
+
+/// Copies that wait at most.
+const QUEUE: usize = 16_384;
+/// Octets of messages that they hold at most.
+const QUEUE_OCTETS: usize = 32 << 20;
+/// How often the thread looks for copies. To wake it would cost a worker a
+/// system call for each; half of the queue holds what comes in this time at
+/// 400,000 a second.
+const LOOK: Duration = Duration::from_millis(20);
+/// What [`config::Mirror::sample`] counts in.
+const WHOLE: u64 = 1000;
+
+/// The sender of copies. Dropped, it sends what waits, and ends.
+pub struct Mirror {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A worker's way to the sender.
+#[derive(Clone)]
+pub struct Handle(Arc<Shared>);
+
+/// What has become of copies so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Counts {
+    /// Packets that have left.
+    pub sent: u64,
+    /// Copies that found the queue full.
+    pub dropped: u64,
+    /// Packets that could not be sent: the kernel refused them, the collector
+    /// was not there (as ICMP said), or they were too long for HEP.
+    pub failed: u64,
+}
+
+struct Shared {
+    /// Calls that are copied, of each [`WHOLE`].
+    sample: u64,
+    queue: ArrayQueue<Copied>,
+    octets: AtomicUsize,
+    sent: AtomicU64,
+    dropped: AtomicU64,
+    failed: AtomicU64,
+    stop: AtomicBool,
+}
+
+/// A message on its way.
+struct Copied {
+    octets: Box<[u8]>,
+    call_id: sip::Span,
+    from: SocketAddr,
+    to: SocketAddr,
+    time: SystemTime,
+}
+
+impl Mirror {
+    /// Starts the sender.
+    ///
+    /// # Errors
+    /// No socket can be made, or no thread started. A collector that cannot
+    /// be reached is none.
+    pub fn start(mirror: &config::Mirror) -> io::Result<Self> {
+        let any: IpAddr = match mirror.to {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let socket = UdpSocket::bind((any, 0))?;
+        let shared = Arc::new(Shared {
+            sample: mirror.sample.into(),
+            queue: ArrayQueue::new(QUEUE),
+            octets: AtomicUsize::new(0),
+            sent: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+        });
+        let sender = Sender {
+            shared: Arc::clone(&shared),
+            socket,
+            mirror: mirror.clone(),
+            packet: Vec::new(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("mirror".to_owned())
+            .spawn(move || sender.run())?;
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
+    }
+
+    /// The way to the sender, for a worker.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle(Arc::clone(&self.shared))
+    }
+
+    /// What has become of copies so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.handle().counts()
+    }
+}
+
+impl Drop for Mirror {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // It cannot fail but by a panic, which has been told.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Handle {
+    /// What has become of copies so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        Counts {
+            sent: self.0.sent.load(Ordering::Relaxed),
+            dropped: self.0.dropped.load(Ordering::Relaxed),
+            failed: self.0.failed.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Whether the messages of a call are copied. The same on all instances
+    /// of one sample, so that each sees whole calls.
+    #[must_use]
+    pub fn wants(&self, call_id: &[u8]) -> bool {
+        if self.0.sample >= WHOLE {
+            return true;
+        }
+        let mut hasher = SipHasher13::new();
+        hasher.write(call_id);
+        hasher.finish() % WHOLE < self.0.sample
+    }
+
+    /// Has a SIP message copied to the collector where its call is wanted;
+    /// whatever else `bytes` are is not. Never waits; what is lost is counted.
+    #[cold]
+    pub fn copy(&self, bytes: &[u8], from: SocketAddr, to: SocketAddr) {
+        let Ok(message) = sip::scan(bytes) else {
+            return;
+        };
+        let call_id = message.call_id.value;
+        if !self.wants(call_id.of(message.bytes)) {
+            return;
+        }
+        let shared = &*self.0;
+        let length = message.bytes.len();
+        let before = shared.octets.fetch_add(length, Ordering::Relaxed);
+        let has_room = before + length <= QUEUE_OCTETS && !shared.queue.is_full();
+        let copied = || Copied {
+            octets: message.bytes.into(),
+            call_id,
+            from,
+            to,
+            time: SystemTime::now(),
+        };
+        if !has_room || shared.queue.push(copied()).is_err() {
+            shared.octets.fetch_sub(length, Ordering::Relaxed);
+            shared.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What the thread works with.
+struct Sender {
+    shared: Arc<Shared>,
+    socket: UdpSocket,
+    mirror: config::Mirror,
+    packet: Vec<u8>,
+}
+
+impl Sender {
+    fn run(mut self) {
+        self.connect();
+        loop {
+            // Read first, for what was copied before a stop is sent.
+            let is_last = self.shared.stop.load(Ordering::Acquire);
+            while let Some(copied) = self.shared.queue.pop() {
+                let octets = copied.octets.len();
+                self.shared.octets.fetch_sub(octets, Ordering::Relaxed);
+                self.send(&copied);
+            }
+            if is_last {
+                return;
+            }
+            std::thread::park_timeout(LOOK);
+        }
+    }
+
+    /// A socket that is connected hears that the collector is not there.
+    fn connect(&self) {
+        // Where there is no way yet, the next send fails, and this is tried again.
+        let _ = self.socket.connect(self.mirror.to);
+    }
+
+    fn send(&mut self, copied: &Copied) {
+        let packet = Packet {
+            from: copied.from,
+            to: copied.to,
+            time: copied.time.duration_since(UNIX_EPOCH).unwrap_or_default(),
+            agent: self.mirror.id,
+            key: self.mirror.key.as_deref(),
+            correlation: copied.call_id.of(&copied.octets),
+            payload: &copied.octets,
+        };
+        let counter = if !packet.write(&mut self.packet) {
+            &self.shared.failed
+        } else if self.socket.send(&self.packet).is_ok() {
+            &self.shared.sent
+        } else {
+            self.connect();
+            &self.shared.failed
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}

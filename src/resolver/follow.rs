@@ -1,0 +1,426 @@
+//! Follows what the names of destinations stand for, in a thread of its own:
+//! each is looked up again when its TTL is over.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::LOOKUPS;
+use super::lookup::{Addresses, Host, Lookup, TTL_MAX, Trouble};
+use crate::config::Config;
+use crate::proxy::HostPort;
+
+/// The shortest that an answer holds, and the first pause after a failure.
+const TTL_MIN: Duration = Duration::from_secs(1);
+/// The longest pause after a failure.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Hosts of one service, and addresses of one host, that are used at most.
+const MAX_RECORDS: usize = 256;
+/// Addresses of one name that are used at most.
+const MAX_TARGETS: usize = 1024;
+
+/// What a name of destinations stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Name {
+    /// As the configuration has it.
+    pub host: String,
+    /// The port, where it is given.
+    pub port: Option<u16>,
+    /// In order of rank and address.
+    pub targets: Vec<Target>,
+}
+
+/// One address that a name stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// Where datagrams are sent.
+    pub address: SocketAddr,
+    /// As SRV gives it; at least 1.
+    pub weight: u32,
+    /// How far its priority ranks below the first: 0, 1, …
+    pub rank: i32,
+}
+
+/// What came of looking a name up, where that is news.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Looked {
+    /// What it stands for; where it could not be looked up, what it stood for.
+    pub name: Name,
+    /// Why it could not be looked up, or not whole.
+    pub trouble: Option<String>,
+}
+
+/// The way to the thread, which ends with it.
+pub struct Followed(watch::Sender<Vec<HostPort>>);
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            address,
+            weight,
+            rank,
+        } = self;
+        match (weight, rank) {
+            (1, 0) => write!(f, "{address}"),
+            (_, 0) => write!(f, "{address} (weight {weight})"),
+            _ => write!(f, "{address} (weight {weight}, rank {rank})"),
+        }
+    }
+}
+
+impl Followed {
+    /// Starts the thread; `report` is told of each name that `config` has, and
+    /// then of what changes.
+    ///
+    /// # Errors
+    /// What is wrong with the name servers of the system, or kept it from starting.
+    pub fn start(
+        config: &Config,
+        report: impl Fn(Looked) + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        let around = Around {
+            lookup: Lookup::new(config, TTL_MIN, MAX_RECORDS)?,
+            permits: Semaphore::new(LOOKUPS),
+            report: Box::new(report),
+        };
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_io().enable_time().build()?;
+        let (sender, wanted) = watch::channel(names(config));
+        std::thread::Builder::new()
+            .name("names".to_owned())
+            .spawn(move || runtime.block_on(follow(Arc::new(around), wanted)))?;
+        Ok(Self(sender))
+    }
+
+    /// Follows the names of `config` from now on.
+    pub fn follow(&self, config: &Config) {
+        self.0.send_replace(names(config));
+    }
+}
+
+/// Each name of destinations once.
+fn names(config: &Config) -> Vec<HostPort> {
+    let named = config.sets.iter().flat_map(|set| &set.named);
+    let mut seen = HashSet::new();
+    let names = named.map(|named| HostPort {
+        host: named.host.clone(),
+        port: named.port,
+    });
+    names.filter(|name| seen.insert(name.clone())).collect()
+}
+
+/// What all look-ups share.
+struct Around {
+    lookup: Lookup,
+    permits: Semaphore,
+    report: Box<dyn Fn(Looked) + Send + Sync>,
+}
+
+/// A task for each name that is wanted.
+async fn follow(around: Arc<Around>, mut wanted: watch::Receiver<Vec<HostPort>>) {
+    let mut tasks: HashMap<HostPort, AbortHandle> = HashMap::new();
+    loop {
+        let names = wanted.borrow_and_update().clone();
+        tasks.retain(|name, task| {
+            let stays = names.contains(name);
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        for name in names {
+            let around = Arc::clone(&around);
+            let start =
+                |name: &HostPort| tokio::spawn(follow_one(around, name.clone())).abort_handle();
+            tasks.entry(name).or_insert_with_key(start);
+        }
+        if wanted.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn follow_one(around: Arc<Around>, name: HostPort) {
+    let mut known = Known::default();
+    loop {
+        let found = look_up(&around, &name).await;
+        let (news, pause) = known.take(found);
+        if let Some(trouble) = news {
+            let name = Name {
+                host: name.host.clone(),
+                port: name.port,
+                targets: known.targets.clone(),
+            };
+            (around.report)(Looked { name, trouble });
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// What one look-up has found.
+#[derive(Default)]
+struct Found {
+    targets: Vec<Target>,
+    /// How long that holds.
+    ttl: Duration,
+    /// Why it is nothing, or perhaps not all.
+    trouble: Option<String>,
+}
+
+async fn look_up(around: &Arc<Around>, name: &HostPort) -> Found {
+    let (hosts, mut until) = match around.lookup.hosts(name).await {
+        Ok(found) => found,
+        Err(trouble) => {
+            return Found {
+                trouble: Some(trouble.to_string()),
+                ..Found::default()
+            };
+        }
+    };
+    let mut lookups = JoinSet::new();
+    for host in hosts {
+        let around = Arc::clone(around);
+        lookups.spawn(async move {
+            // It is never closed.
+            let _permit = around.permits.acquire().await;
+            let found = around.lookup.addresses(&host).await;
+            (host, found)
+        });
+    }
+    let found = lookups.join_all().await;
+    until = found
+        .iter()
+        .map(|(_, of)| of.until)
+        .fold(until, Instant::min);
+    Found {
+        targets: targets(&found),
+        ttl: until.saturating_duration_since(Instant::now()),
+        trouble: trouble(found).map(|trouble| trouble.to_string()),
+    }
+}
+
+/// The addresses of all hosts, each once.
+fn targets(hosts: &[(Host, Addresses)]) -> Vec<Target> {
+    let priorities: BTreeSet<_> = hosts.iter().map(|(host, _)| host.priority).collect();
+    let of_host = |(host, addresses): &(Host, Addresses)| {
+        let rank = priorities.range(..host.priority).count() as i32;
+        // Where others have more, 0 is next to nothing (RFC 2782).
+        let weight = u32::from(host.weight).max(1);
+        let target = move |address| Target {
+            address,
+            weight,
+            rank,
+        };
+        let addresses = addresses.all.clone();
+        addresses.into_iter().filter(can_be_sent_to).map(target)
+    };
+    let mut targets: Vec<_> = hosts.iter().flat_map(of_host).collect();
+    targets.sort_unstable_by_key(|to| (to.rank, to.address, Reverse(to.weight)));
+    let mut seen = HashSet::new();
+    targets.retain(|to| seen.insert(to.address));
+    targets.truncate(MAX_TARGETS);
+    targets
+}
+
+/// Whether an address names one host.
+fn can_be_sent_to(address: &SocketAddr) -> bool {
+    let ip = address.ip();
+    let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
+    !ip.is_unspecified() && !ip.is_multicast() && !broadcast && address.port() != 0
+}
+
+/// What there is to say: that something was not answered, or that there is
+/// nothing at all.
+fn trouble(hosts: Vec<(Host, Addresses)>) -> Option<Trouble> {
+    let nothing = targets(&hosts).is_empty();
+    let troubles = hosts.into_iter().filter_map(|(_, found)| found.trouble);
+    let all = troubles.filter(|trouble| nothing || trouble.may_pass());
+    let first = all.fold(None, |first, next| Some(next.or(first)));
+    match (nothing, first) {
+        (true, None) => Some(Trouble::Nothing("it has no address that can be sent to")),
+        (_, first) => first,
+    }
+}
+
+/// What is known of one name.
+#[derive(Default)]
+struct Known {
+    targets: Vec<Target>,
+    /// Whether they were found without trouble once: then trouble changes
+    /// nothing of them.
+    whole: bool,
+    /// How often in a row there was trouble.
+    failures: u32,
+    told: bool,
+}
+
+impl Known {
+    /// Takes what a look-up has found. Returns the trouble that there is,
+    /// where there is news, and when to look again.
+    fn take(&mut self, found: Found) -> (Option<Option<String>>, Duration) {
+        let was_failing = self.failures > 0;
+        let before = self.targets.clone();
+        let pause = match found.trouble {
+            None => {
+                self.failures = 0;
+                found.ttl.clamp(TTL_MIN, TTL_MAX)
+            }
+            Some(_) => {
+                self.failures += 1;
+                let doubled = TTL_MIN * 2_u32.pow(self.failures.min(7) - 1);
+                doubled.min(PAUSE_MAX)
+            }
+        };
+        if found.trouble.is_none() || !self.whole && !found.targets.is_empty() {
+            self.targets = found.targets;
+        }
+        self.whole |= found.trouble.is_none();
+        let failing = found.trouble.is_some();
+        let news = !self.told || failing != was_failing || before != self.targets;
+        self.told = true;
+        (news.then_some(found.trouble), pause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hickory_resolver::proto::rr;
+
+    use super::*;
+
+    fn host(priority: u16, weight: u16, ips: &[u8]) -> (Host, Addresses) {
+        let host = Host {
+            name: rr::Name::root(),
+            port: 5060,
+            priority,
+            weight,
+        };
+        let all = ips.iter().map(|last| address(*last)).collect();
+        let until = Instant::now();
+        let trouble = None;
+        (
+            host,
+            Addresses {
+                all,
+                until,
+                trouble,
+            },
+        )
+    }
+
+    fn address(last: u8) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, last], 5060))
+    }
+
+    fn found(ips: &[u8], seconds: u64, trouble: Option<&str>) -> Found {
+        Found {
+            targets: targets(&[host(0, 0, ips)]),
+            ttl: Duration::from_secs(seconds),
+            trouble: trouble.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn all_priorities_rank_each_address_is_there_once_and_weighs_something() {
+        let hosts = [
+            host(30, 5, &[3]),
+            host(10, 0, &[2, 1]),
+            host(20, 7, &[]),
+            host(10, 4, &[1, 9]),
+            host(30, 1, &[9]),
+        ];
+        let said: Vec<_> = targets(&hosts).iter().map(ToString::to_string).collect();
+        let wanted = [
+            "10.0.0.1:5060 (weight 4)",
+            "10.0.0.2:5060",
+            "10.0.0.9:5060 (weight 4)",
+            "10.0.0.3:5060 (weight 5, rank 2)",
+        ];
+        assert_eq!(said, wanted);
+    }
+
+    #[test]
+    fn what_names_no_one_host_is_no_target() {
+        let mut hosts = [host(0, 0, &[1])];
+        for bad in [
+            "0.0.0.0:5060",
+            "224.0.0.1:5060",
+            "255.255.255.255:1",
+            "10.0.0.2:0",
+            "[ff02::1]:5060",
+        ] {
+            hosts[0].1.all.push(bad.parse().expect("an address"));
+        }
+        assert_eq!(targets(&hosts).len(), 1);
+    }
+
+    #[test]
+    fn trouble_with_one_host_counts_only_where_it_may_pass_or_nothing_is_left() {
+        let with = |ips: &[u8], trouble| {
+            let mut other = host(0, 0, ips);
+            other.1.trouble = Some(trouble);
+            vec![other]
+        };
+        let none = || Trouble::Nothing("there is no such name");
+        let late = || Trouble::NoAnswer("timed out".to_owned());
+        let said = |hosts: Vec<Vec<_>>| {
+            let hosts = hosts.into_iter().flatten().collect();
+            trouble(hosts).map(|trouble| trouble.to_string())
+        };
+        let there = || vec![host(0, 0, &[1])];
+        assert_eq!(said(vec![there()]), None);
+        assert_eq!(said(vec![there(), with(&[], none())]), None);
+        let both = said(vec![there(), with(&[], late())]);
+        assert_eq!(both.as_deref(), Some("timed out"));
+        let both = said(vec![with(&[], late()), with(&[], none())]);
+        assert_eq!(both.as_deref(), Some("timed out"));
+        let one = said(vec![with(&[], none())]);
+        assert_eq!(one.as_deref(), Some("there is no such name"));
+        assert!(said(vec![vec![host(0, 0, &[])]]).is_some());
+    }
+
+    #[test]
+    fn only_news_is_told_and_trouble_changes_nothing_of_what_was_whole() {
+        let mut known = Known::default();
+        // Not whole yet: half is better than nothing.
+        let (news, _) = known.take(found(&[1], 60, Some("half")));
+        assert_eq!(
+            (news, known.targets.len()),
+            (Some(Some("half".to_owned())), 1)
+        );
+        assert_eq!(known.take(found(&[], 60, Some("none"))).0, None);
+        assert_eq!(known.targets.len(), 1);
+        assert_eq!(known.take(found(&[1, 2], 60, None)).0, Some(None));
+        assert_eq!(known.take(found(&[1, 2], 60, None)).0, None);
+        assert!(known.take(found(&[1], 60, Some("half"))).0.is_some());
+        assert_eq!(known.targets.len(), 2);
+        assert_eq!(known.take(found(&[], 60, Some("none"))).0, None);
+        assert_eq!(known.take(found(&[1, 2], 60, None)).0, Some(None));
+        assert_eq!(known.take(found(&[3], 60, None)).0, Some(None));
+        assert_eq!(known.targets, targets(&[host(0, 0, &[3])]));
+        // The first word comes even where there is nothing to say but that.
+        let (news, _) = Known::default().take(found(&[], 0, Some("none")));
+        assert_eq!(news, Some(Some("none".to_owned())));
+    }
+
+    #[test]
+    fn it_looks_again_by_the_ttl_within_bounds_and_more_slowly_after_failures() {
+        let mut known = Known::default();
+        let mut pause = |seconds, trouble| known.take(found(&[1], seconds, trouble)).1.as_secs();
+        assert_eq!(pause(0, None), 1);
+        assert_eq!(pause(30, None), 30);
+        assert_eq!(pause(1_000_000, None), 3600);
+        let pauses: Vec<_> = (0..9).map(|_| pause(30, Some("none"))).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(pause(30, None), 30);
+        assert_eq!(pause(30, Some("none")), 1);
+    }
+}

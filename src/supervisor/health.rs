@@ -1,0 +1,121 @@
+//! Health of a running instance: who is probed, from where, and which signs
+//! in the traffic have one probed at once.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Instant;
+
+use super::Instance;
+use crate::config::{Health, Set, State, WhenAllDown};
+use crate::control::Order;
+use crate::health::{Judge, Prober, Sample, Target};
+use crate::worker::DestinationTotals;
+
+/// The prober, and who judges the traffic of each destination.
+pub(super) struct Watch {
+    prober: Arc<Prober>,
+    /// By address: a server that is in several sets has its responses counted
+    /// in one of them.
+    judges: BTreeMap<SocketAddr, Judge>,
+    started: Instant,
+}
+
+impl Watch {
+    /// Starts the prober, which reports by `orders`.
+    ///
+    /// # Errors
+    /// As of [`Prober::start`].
+    pub(super) fn start(orders: Sender<Order>) -> io::Result<Self> {
+        let prober = Prober::start(move |reports| {
+            // Nobody works through them any more at the end.
+            let _ = orders.send(Order::Health(reports));
+        })?;
+        Ok(Self {
+            prober: Arc::new(prober),
+            judges: BTreeMap::new(),
+            started: Instant::now(),
+        })
+    }
+
+    /// The prober, to be asked what it knows.
+    pub(super) fn prober(&self) -> Arc<Prober> {
+        Arc::clone(&self.prober)
+    }
+
+    /// Probes what `instance` has now.
+    pub(super) fn follow(&self, instance: &Instance) {
+        let (mut targets, mut known) = (Vec::new(), Vec::new());
+        for set in &instance.config.sets {
+            for each in &set.destinations {
+                let Some(probe) = &each.probe else {
+                    continue;
+                };
+                targets.push(Target {
+                    set: set.name.clone(),
+                    address: each.address,
+                    uri: each.uri.clone(),
+                    probe: Arc::clone(probe),
+                    from: instance.leaves_from(each.address),
+                });
+                if each.health != Health::Up {
+                    known.push((set.name.clone(), each.address, each.health));
+                }
+            }
+        }
+        self.prober.watch(targets, &known);
+    }
+
+    /// Looks for signs of death in what has been counted.
+    pub(super) fn look(&mut self, totals: &[DestinationTotals]) {
+        let now = self.started.elapsed();
+        let mut samples: BTreeMap<SocketAddr, Sample> = BTreeMap::new();
+        for each in totals {
+            let sample = samples.entry(each.address).or_default();
+            sample.requests += each.requests;
+            sample.responses += each.responses.values().sum::<u64>();
+            sample.suspected += each.suspected;
+        }
+        self.judges
+            .retain(|address, _| samples.contains_key(address));
+        for (address, sample) in samples {
+            let judge = self.judges.entry(address);
+            let judge = judge.or_insert_with(|| Judge::new(sample, now));
+            if let Some(cause) = judge.look(sample, now) {
+                for each in totals.iter().filter(|each| each.address == address) {
+                    self.prober.suspect(&each.set, address, cause);
+                }
+            }
+        }
+    }
+}
+
+impl Instance {
+    /// The sets whose active destinations are all down, and what becomes of
+    /// their calls.
+    pub(super) fn idle_sets(&self) -> Vec<(String, WhenAllDown)> {
+        let idle = |set: &&Set| {
+            let all = set.destinations.iter();
+            let mut active = all.filter(|each| each.state == State::Active).peekable();
+            active.peek().is_some() && active.all(|each| each.health == Health::Down)
+        };
+        let idle = self.config.sets.iter().filter(idle);
+        idle.map(|set| (set.name.clone(), set.when_all_down))
+            .collect()
+    }
+
+    /// The local address that what goes to `to` leaves from.
+    fn leaves_from(&self, to: SocketAddr) -> IpAddr {
+        let listener = self.proxy().leaves_by(to);
+        match (
+            listener.map(|at| self.config.listeners[at].address.ip()),
+            to,
+        ) {
+            (Some(ip), _) => ip,
+            (None, SocketAddr::V4(_)) => Ipv4Addr::UNSPECIFIED.into(),
+            (None, SocketAddr::V6(_)) => Ipv6Addr::UNSPECIFIED.into(),
+        }
+    }
+}

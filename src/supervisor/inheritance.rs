@@ -1,0 +1,175 @@
+//! What one program hands over to the next one that the process executes: its
+//! sockets, what operators have changed, what has been learnt.
+//!
+//! JSON in sealed memory whose descriptor an environment variable tells. What
+//! does not fit the format is not read: `viaduct check` of the next program
+//! says beforehand which one it reads.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
+
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use super::overlay::Overlay;
+use crate::net::{self, Socket};
+
+/// The version of what is handed over; another one for each change that the
+/// program of before would not understand.
+pub(super) const FORMAT: u32 = 1;
+/// Names the descriptor.
+pub(super) const VARIABLE: &str = "VIADUCT_INHERITED";
+/// Octets that are read at most.
+const LONGEST: u64 = 64 << 20;
+
+/// What was handed over; by default, nothing.
+#[derive(Default)]
+pub(super) struct Inheritance {
+    /// Times that this process has executed a new program.
+    pub(super) upgrades: u64,
+    /// The secret, where no file keeps it.
+    pub(super) secret: Option<String>,
+    pub(super) overlay: Overlay,
+    pub(super) sockets: Vec<Inherited>,
+}
+
+/// A socket that was handed over.
+pub(super) struct Inherited {
+    /// The address that was asked for; its port may be 0.
+    pub(super) asked: SocketAddr,
+    /// The address that it is bound to.
+    pub(super) bound: SocketAddr,
+    /// The number of the worker that had it.
+    pub(super) worker: usize,
+    pub(super) socket: Socket,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Format {
+    format: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Will {
+    #[serde(flatten)]
+    format: Format,
+    upgrades: u64,
+    secret: Option<String>,
+    overlay: Overlay,
+    sockets: Vec<Bequest>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Bequest {
+    asked: SocketAddr,
+    bound: SocketAddr,
+    worker: usize,
+    fd: RawFd,
+}
+
+impl Inheritance {
+    /// What the program of before has handed over to this one. Nothing, where
+    /// there was none, or where the variable lies, which is warned of.
+    pub(super) fn take() -> Self {
+        let Some(value) = std::env::var_os(VARIABLE) else {
+            return Self::default();
+        };
+        let fd = value.to_str().and_then(|text| text.parse().ok());
+        let read = fd.ok_or_else(|| io::Error::other("this is no descriptor"));
+        read.and_then(Self::read).unwrap_or_else(|error| {
+            warn!("{VARIABLE}={}: {error}; all starts anew", value.display());
+            Self::default()
+        })
+    }
+
+    fn read(fd: RawFd) -> io::Result<Self> {
+        let mut text = String::new();
+        net::inherited_memory(fd)?
+            .take(LONGEST)
+            .read_to_string(&mut text)?;
+        let Format { format } = serde_json::from_str(&text)?;
+        if format != FORMAT {
+            let said = format!("format {format} was handed over, and {FORMAT} can be read");
+            return Err(io::Error::other(said));
+        }
+        let will: Will = serde_json::from_str(&text)?;
+        let mut sockets = Vec::new();
+        for Bequest {
+            asked,
+            bound,
+            worker,
+            fd,
+        } in will.sockets
+        {
+            match net::inherited_socket(fd, bound) {
+                Ok(socket) => sockets.push(Inherited {
+                    asked,
+                    bound,
+                    worker,
+                    socket,
+                }),
+                Err(error) => warn!("{VARIABLE}: the socket of udp:{bound}: {error}"),
+            }
+        }
+        Ok(Self {
+            upgrades: will.upgrades,
+            secret: will.secret,
+            overlay: will.overlay,
+            sockets,
+        })
+    }
+
+    /// Writes it down for the program that is executed next, and has its
+    /// descriptors survive that, as long as the [`Bequeathed`] lives.
+    pub(super) fn bequeath(&self) -> io::Result<Bequeathed<'_>> {
+        let sockets = self.sockets.iter();
+        let will = Will {
+            format: Format { format: FORMAT },
+            upgrades: self.upgrades,
+            secret: self.secret.clone(),
+            overlay: self.overlay.clone(),
+            sockets: sockets
+                .map(|each| Bequest {
+                    asked: each.asked,
+                    bound: each.bound,
+                    worker: each.worker,
+                    fd: each.socket.as_raw_fd(),
+                })
+                .collect(),
+        };
+        let bequeathed = Bequeathed {
+            memory: net::memory_to_hand_over(&serde_json::to_vec(&will)?)?,
+            sockets: &self.sockets,
+        };
+        bequeathed.hand_over(true)?;
+        Ok(bequeathed)
+    }
+}
+
+/// Descriptors that survive the execution of another program.
+pub(super) struct Bequeathed<'a> {
+    memory: File,
+    sockets: &'a [Inherited],
+}
+
+impl Bequeathed<'_> {
+    /// The value of [`VARIABLE`].
+    pub(super) fn value(&self) -> String {
+        self.memory.as_raw_fd().to_string()
+    }
+
+    fn hand_over(&self, hand_over: bool) -> io::Result<()> {
+        net::hand_over(&self.memory, hand_over)?;
+        let mut sockets = self.sockets.iter();
+        sockets.try_for_each(|each| net::hand_over(&each.socket, hand_over))
+    }
+}
+
+impl Drop for Bequeathed<'_> {
+    fn drop(&mut self) {
+        // It cannot fail for descriptors that are open.
+        let _ = self.hand_over(false);
+    }
+}

@@ -1,0 +1,313 @@
+//! Another binary, or the same one with what only a start can change: the
+//! process executes it in its own place, and it inherits the sockets, in which
+//! the kernel keeps what comes meanwhile.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use rustix::fs::MemfdFlags;
+use rustix::process::{Signal, getpid, kill_process};
+use sd_notify::NotifyState;
+use signal_hook::consts::SIGPIPE;
+use tracing::{error, info};
+
+use super::inheritance::{FORMAT, Inheritance, Inherited, VARIABLE};
+use super::run::{Failure, Supervisor, notify, say_counters};
+use super::signals::Ear;
+use super::{Instance, StartError, load};
+use crate::config::Config;
+use crate::control::{Answer, Done, Order, Refusal};
+use crate::net::Socket;
+use crate::resolver;
+
+/// How long the check by the next binary may take.
+const CHECK: Duration = Duration::from_secs(10);
+/// How long transactions that nobody has answered are waited for, and requests
+/// whose next hop is being resolved.
+const SETTLE: Duration = Duration::from_secs(1);
+/// How long workers may take to hear that no transaction begins any more.
+const HEARD_AFTER: Duration = Duration::from_millis(20);
+/// How long the control thread has to send the answer to an order.
+const ANSWERED_AFTER: Duration = Duration::from_millis(100);
+/// How long the end of a child or of a wait may go unnoticed.
+const POLL: Duration = Duration::from_millis(5);
+/// How long lines of accounting may keep calls waiting.
+const LEDGER: Duration = Duration::from_millis(100);
+/// Octets of what a check says that are told.
+const SAID: u64 = 16 << 10;
+
+/// What `viaduct check` of a binary says that can take over from this one.
+fn consent() -> String {
+    format!("takes over: format {FORMAT}")
+}
+
+/// Whether this binary could take over, by this configuration, from one that
+/// hands over in `format` and listens on `held`; what it says to that.
+///
+/// # Errors
+/// What would keep it from starting.
+pub fn rehearse(config: &Config, format: u32, held: &[SocketAddr]) -> Result<String, Failure> {
+    if format != FORMAT {
+        return Err(format!(
+            "the running instance hands over in format {format}, and this binary reads {FORMAT}\n  \
+             help: restart it instead"
+        )
+        .into());
+    }
+    load(config.secret_file.as_deref())?;
+    for listener in &config.listeners {
+        let address = listener.address;
+        // A second socket beside a live one would take datagrams from it.
+        if !held.contains(&address) {
+            Socket::bind(address, config.receive_buffer, config.send_buffer)
+                .map_err(|error| StartError::Bind(address, error))?;
+        }
+    }
+    if config.resolve {
+        resolver::start(config).map_err(StartError::Resolver)?;
+    }
+    super::start_ledger(config, Instant::now())?;
+    Ok(consent())
+}
+
+/// The program that this process was started by, as it is found now.
+struct Successor {
+    program: OsString,
+    /// Those behind `run`.
+    args: Vec<OsString>,
+}
+
+impl Successor {
+    fn find() -> Result<Self, Refusal> {
+        let mut args = std::env::args_os();
+        match (args.next(), args.next()) {
+            (Some(program), Some(run)) if run == "run" => Ok(Self {
+                program,
+                args: args.collect(),
+            }),
+            _ => Err(Refusal::Failed(
+                "upgrade refused: this process was not started by `viaduct run`".to_owned(),
+            )),
+        }
+    }
+
+    /// Has it check whether it could take over from an instance that listens
+    /// on `held`.
+    fn check(&self, held: &[SocketAddr]) -> Result<(), Refusal> {
+        let refused = |said: &str| {
+            let program = self.program.display();
+            let why = said.trim_end();
+            Refusal::Failed(format!(
+                "upgrade refused, all stays as it is: `{program} check` says:\n{why}"
+            ))
+        };
+        let (status, said) = self
+            .run_check(held)
+            .map_err(|error| refused(&error.to_string()))?;
+        if !status.success() {
+            return Err(refused(&said));
+        }
+        match said.lines().any(|line| line == consent()) {
+            true => Ok(()),
+            false => Err(refused("not that it can take over")),
+        }
+    }
+
+    /// What the check says, and how it ends.
+    fn run_check(&self, held: &[SocketAddr]) -> io::Result<(ExitStatus, String)> {
+        let held: Vec<_> = held.iter().map(ToString::to_string).collect();
+        // No pipe: one that nobody empties would keep it from ending.
+        let mut said = File::from(rustix::fs::memfd_create("said", MemfdFlags::CLOEXEC)?);
+        let mut child = Command::new(&self.program)
+            .arg("check")
+            .args(&self.args)
+            .args(["--inherits", &FORMAT.to_string()])
+            .args(["--held", &held.join(",")])
+            .env_remove(VARIABLE)
+            .stdin(Stdio::null())
+            .stdout(said.try_clone()?)
+            .stderr(said.try_clone()?)
+            .spawn()?;
+        let end = Instant::now() + CHECK;
+        let status = loop {
+            match child.try_wait()? {
+                Some(status) => break status,
+                None if Instant::now() > end => {
+                    child.kill()?;
+                    child.wait()?;
+                    return Err(io::Error::other(format!("nothing within {CHECK:?}")));
+                }
+                None => std::thread::sleep(POLL),
+            }
+        };
+        said.rewind()?;
+        let mut octets = Vec::new();
+        said.take(SAID).read_to_end(&mut octets)?;
+        Ok((status, String::from_utf8_lossy(&octets).into_owned()))
+    }
+
+    /// Executes it in the place of this program; returns only where that
+    /// failed.
+    fn execute(&self, inheritance: &Inheritance) -> io::Error {
+        let bequeathed = match inheritance.bequeath() {
+            Ok(bequeathed) => bequeathed,
+            Err(error) => return error,
+        };
+        let error = Command::new(&self.program)
+            .arg("run")
+            .args(&self.args)
+            .env(VARIABLE, bequeathed.value())
+            .exec();
+        // It has restored the default action, by which a reader that goes away
+        // would end the process.
+        match signal_hook::flag::register(SIGPIPE, Arc::new(AtomicBool::new(false))) {
+            Ok(_) => error,
+            Err(worse) => worse,
+        }
+    }
+}
+
+impl Supervisor<'_> {
+    /// Executes the program anew. On success it does not return.
+    ///
+    /// # Errors
+    /// What keeps it from going on after a failure.
+    pub(super) fn upgrade(&mut self, answer: Option<Answer>) -> Result<(), Failure> {
+        let successor = match self.successor() {
+            Ok(successor) => successor,
+            Err(refusal) => {
+                super::run::say_lines_as_errors(&refusal.to_string());
+                if let Some(answer) = answer {
+                    // Whoever asked may have gone.
+                    let _ = answer.send(Err(refusal));
+                }
+                return Ok(());
+            }
+        };
+        if let Ok(now) = NotifyState::monotonic_usec_now() {
+            notify(&[NotifyState::Reloading, now]);
+        }
+        self.instance.settle()?;
+        let said = format!("upgrading: executes {}", successor.program.display());
+        info!("{said}");
+        if let Some(answer) = answer {
+            let _ = answer.send(Ok(Done {
+                said,
+                generation: self.instance.proxy().generation(),
+                ..Done::default()
+            }));
+            std::thread::sleep(ANSWERED_AFTER);
+        }
+        self.hear_no_more()?;
+        let error = self.instance.give_way(&successor)?;
+        error!("upgrade failed, all goes on as before: {error}");
+        self.ear = Some(Ear::start(self.orders.clone())?);
+        notify(&[NotifyState::Ready]);
+        Ok(())
+    }
+
+    /// The program to execute, once it has found that it can take over.
+    fn successor(&self) -> Result<Successor, Refusal> {
+        if self.ending.is_some() {
+            let said = "upgrade refused: it is about to end".to_owned();
+            return Err(Refusal::Conflict(said));
+        }
+        let successor = Successor::find()?;
+        let listeners = self.instance.config.listeners.iter();
+        let held: Vec<_> = listeners.map(|each| each.address).collect();
+        successor.check(&held)?;
+        Ok(successor)
+    }
+
+    /// Leaves to the next program what has been heard and not been obeyed.
+    fn hear_no_more(&mut self) -> io::Result<()> {
+        if let Some(ear) = self.ear.take() {
+            ear.close();
+        }
+        for order in self.received.try_iter() {
+            match order {
+                Order::Signal(signal) => {
+                    let signal = Signal::from_named_raw(signal);
+                    let sent = signal.map(|signal| kill_process(getpid(), signal));
+                    sent.transpose()?;
+                }
+                Order::Change { answer, .. } => {
+                    let said = "an upgrade is under way: ask again".to_owned();
+                    let _ = answer.send(Err(Refusal::Conflict(said)));
+                }
+                // It is found out again.
+                Order::Health(_) | Order::Names(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Instance {
+    /// Waits a moment for what would be lost otherwise. No transaction begins
+    /// any more.
+    fn settle(&self) -> io::Result<()> {
+        if !self.is_stateful() && !self.config.resolve {
+            return Ok(());
+        }
+        self.begin_none()?;
+        let since = Instant::now();
+        loop {
+            std::thread::sleep(POLL);
+            let pending = self.pending();
+            let settled = pending.unanswered == 0 && pending.held == 0;
+            let time = since.elapsed();
+            if time >= SETTLE || (settled && time >= HEARD_AFTER) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Stops the workers and has `successor` executed with their sockets. Where
+    /// that fails it goes on, and says why.
+    fn give_way(&mut self, successor: &Successor) -> Result<io::Error, Failure> {
+        let sockets = self.pause()?;
+        if let Some(ledger) = &self.ledger {
+            ledger.flush(LEDGER);
+        }
+        say_counters(&self.totals());
+        let inheritance = self.inheritance(sockets);
+        let error = successor.execute(&inheritance);
+        let mut sockets: Vec<_> = self.counters.iter().map(|_| Vec::new()).collect();
+        for each in inheritance.sockets {
+            sockets[each.worker].push(each.socket);
+        }
+        self.resume(sockets, Vec::new())?;
+        Ok(error)
+    }
+
+    /// What the next program inherits.
+    fn inheritance(&self, sockets: Vec<Vec<Socket>>) -> Inheritance {
+        let listeners = self.asked.listeners.iter().zip(&self.config.listeners);
+        let listeners: Vec<_> = listeners.map(|(a, b)| (a.address, b.address)).collect();
+        let mut inherited = Vec::new();
+        for (worker, sockets) in sockets.into_iter().enumerate() {
+            for (socket, (asked, bound)) in sockets.into_iter().zip(&listeners) {
+                inherited.push(Inherited {
+                    asked: *asked,
+                    bound: *bound,
+                    worker,
+                    socket,
+                });
+            }
+        }
+        Inheritance {
+            upgrades: self.upgrades + 1,
+            secret: self.unkept_secret.clone(),
+            overlay: self.overlay.clone(),
+            sockets: inherited,
+        }
+    }
+}

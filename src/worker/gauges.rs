@@ -1,0 +1,94 @@
+//! What the control side reads of a worker by itself, so that it costs the
+//! worker nothing.
+
+use std::io;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use crate::net::{Socket, SocketHandle};
+
+/// Of one worker.
+pub(super) struct Gauges(ArcSwap<Worker>);
+
+enum Worker {
+    Running {
+        /// By listener.
+        sockets: Vec<SocketHandle>,
+        /// The thread, as the kernel numbers it.
+        thread: OnceLock<i32>,
+    },
+    /// It has ended, or not begun; what there was to read at last.
+    Ended { overflow: Vec<u64>, busy: Duration },
+}
+
+impl Default for Gauges {
+    fn default() -> Self {
+        Self(ArcSwap::from_pointee(Worker::Ended {
+            overflow: Vec::new(),
+            busy: Duration::ZERO,
+        }))
+    }
+}
+
+impl Gauges {
+    /// Lets the sockets be looked at until the end.
+    ///
+    /// # Errors
+    /// As of `fcntl`.
+    pub(super) fn begin(&self, sockets: &[Socket]) -> io::Result<()> {
+        let sockets = sockets.iter().map(Socket::handle);
+        let running = Worker::Running {
+            sockets: sockets.collect::<Result<_, _>>()?,
+            thread: OnceLock::new(),
+        };
+        self.0.store(running.into());
+        Ok(())
+    }
+
+    /// The calling thread is the worker's.
+    pub(super) fn run_by_this_thread(&self) {
+        if let Worker::Running { thread, .. } = &**self.0.load() {
+            let _ = thread.set(rustix::thread::gettid().as_raw_pid());
+        }
+    }
+
+    /// Keeps what can be read, and lets go of the sockets: they must close with
+    /// the worker, or they would go on taking datagrams.
+    pub(super) fn end(&self) {
+        let ended = Worker::Ended {
+            overflow: self.overflow(),
+            busy: self.busy(),
+        };
+        self.0.store(ended.into());
+    }
+
+    /// Datagrams for which each listener's socket had no room.
+    pub(super) fn overflow(&self) -> Vec<u64> {
+        match &**self.0.load() {
+            Worker::Running { sockets, .. } => {
+                let overflow = |socket: &SocketHandle| socket.overflow().unwrap_or(0).into();
+                sockets.iter().map(overflow).collect()
+            }
+            Worker::Ended { overflow, .. } => overflow.clone(),
+        }
+    }
+
+    /// The time that the thread was on a processor.
+    pub(super) fn busy(&self) -> Duration {
+        let on_processor = |thread: &i32| {
+            // Nanoseconds, and two other numbers.
+            let path = format!("/proc/self/task/{thread}/schedstat");
+            let text = std::fs::read_to_string(path).ok()?;
+            text.split(' ').next()?.parse().ok()
+        };
+        match &**self.0.load() {
+            Worker::Running { thread, .. } => {
+                let time = thread.get().and_then(on_processor);
+                Duration::from_nanos(time.unwrap_or(0))
+            }
+            Worker::Ended { busy, .. } => *busy,
+        }
+    }
+}

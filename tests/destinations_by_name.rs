@@ -1,0 +1,469 @@
+//! Destinations that are given by a name (RFC 3263 §4.2): each address that it
+//! stands for is one, for as long as DNS says so, and for longer where DNS
+//! says nothing.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use assert_cmd::Command;
+
+mod support;
+use support::dialog::{Peer, Scene, read, status};
+use support::dns::NameServer;
+use support::net::{V4, V6, free_addresses};
+use support::process::Signal;
+
+/// Members of a farm at different addresses with one port.
+fn members<const N: usize>() -> (Vec<Peer>, u16) {
+    let first = Peer::at(SocketAddr::from(([127, 0, 0, 71], 0)));
+    let port = first.address().port();
+    let others = (1..N).map(|n| Peer::at(SocketAddr::from(([127, 0, 0, 71 + n as u8], port))));
+    let others: Vec<_> = others.collect();
+    (std::iter::once(first).chain(others).collect(), port)
+}
+
+/// These members, of which Viaduct is told by `args` and by `server`.
+fn scene(farm: Vec<Peer>, server: &NameServer, args: &[&str]) -> Scene {
+    let resolver = server.address().to_string();
+    let first = ["--resolver".to_owned(), resolver];
+    Scene::with(farm, &first, args)
+}
+
+/// The same behind one listener of IPv4.
+fn listening(farm: Vec<Peer>, server: &NameServer, to: &[&str]) -> Scene {
+    let to = to.iter().flat_map(|to| ["--to", to]);
+    let args: Vec<_> = ["--listen", "127.0.0.1:0"].into_iter().chain(to).collect();
+    scene(farm, server, &args)
+}
+
+/// Sends new calls; how many came to each member that any came to.
+fn shares(scene: &Scene, calls: usize) -> BTreeMap<String, usize> {
+    let mut shares = BTreeMap::new();
+    for _ in 0..calls {
+        let (number, _) = scene.pass(scene.request("INVITE").text());
+        let ip = scene.farm[number].address().ip();
+        *shares.entry(ip.to_string()).or_insert(0) += 1;
+    }
+    shares
+}
+
+/// Those that calls come to.
+fn reached(scene: &Scene) -> Vec<String> {
+    shares(scene, 30).into_keys().collect()
+}
+
+/// Waits for a line that holds `part`, behind `from` in the output.
+fn line(scene: &mut Scene, from: usize, part: &str) -> String {
+    scene.viaduct.wait_for(part, |output| {
+        let found = output[from..].split_inclusive('\n');
+        let mut found = found.filter(|line| line.ends_with('\n') && line.contains(part));
+        found.next().map(|line| line.trim_end().to_owned())
+    })
+}
+
+/// Waits until `server` was asked for something `more` times from now on.
+fn asked_again(server: &NameServer, more: usize) {
+    let wanted = server.asked().len() + more;
+    let end = Instant::now() + Duration::from_secs(20);
+    while server.asked().len() < wanted {
+        assert!(Instant::now() < end, "{:?}", server.asked());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn each_address_of_a_name_is_a_destination_before_it_is_ready() {
+    let (farm, port) = members::<3>();
+    let server = NameServer::start(
+        "farm.test 3600 A 127.0.0.73
+         farm.test 3600 A 127.0.0.71
+         farm.test 3600 A 127.0.0.72",
+    );
+    let name = format!("Farm.TEST:{port}");
+    // One of them is listed too, and is no more for it.
+    let listed = farm[0].address().to_string();
+    let scene = listening(farm, &server, &[&listed, &name]);
+    let output = scene.viaduct.output();
+    let said = format!(
+        "set default: farm.test:{port} is 127.0.0.71:{port}, 127.0.0.72:{port}, 127.0.0.73:{port}\n"
+    );
+    let at = |part: &str| {
+        output
+            .find(part)
+            .unwrap_or_else(|| panic!("{part} in {output}"))
+    };
+    assert!(at(&said) < at("ready:"));
+    assert!(at("set default: 3 destinations, policy hash") < at("ready:"));
+    let resolved = format!(
+        "names: resolved by {}, for destinations\n",
+        server.address()
+    );
+    assert!(at(&resolved) < at("ready:"));
+    let shares = shares(&scene, 300);
+    assert_eq!(shares.len(), 3);
+    // 100 expected, with a standard deviation of 8.
+    assert!(shares.values().all(|n| (50..150).contains(n)), "{shares:?}");
+    // With a port, SRV is not asked for; nor a family that nobody can send to.
+    assert_eq!(server.asked(), ["farm.test A"]);
+    // What a member sends is known to be a member's.
+    let request = support::dialog::Request::new("BYE", scene.farm[2].address());
+    let phone = Peer::new(V4);
+    let request = request.uri(format!("sip:ann@{}", phone.address()));
+    scene.farm[2].send(scene.front(), request.text());
+    assert_eq!(read(phone.receive()).call_id, request.call_id.into_bytes());
+}
+
+#[test]
+fn when_the_ttl_is_over_another_answer_takes_effect() {
+    let (farm, port) = members::<3>();
+    let server = NameServer::start("farm.test 1 A 127.0.0.71\nfarm.test 1 A 127.0.0.72");
+    let mut scene = listening(farm, &server, &[&format!("farm.test:{port}")]);
+    assert_eq!(reached(&scene), ["127.0.0.71", "127.0.0.72"]);
+    let from = scene.viaduct.output().len();
+    // The same in another order is nothing new.
+    server.change("farm.test 1 A 127.0.0.72\nfarm.test 1 A 127.0.0.71");
+    asked_again(&server, 2);
+    server.change("farm.test 1 A 127.0.0.73\nfarm.test 1 A 127.0.0.72");
+    assert_eq!(
+        line(&mut scene, from, "set default:"),
+        format!(
+            "set default: farm.test:{port} is now 127.0.0.72:{port}, 127.0.0.73:{port} \
+             (was 127.0.0.71:{port}, 127.0.0.72:{port})"
+        )
+    );
+    assert_eq!(reached(&scene), ["127.0.0.72", "127.0.0.73"]);
+}
+
+#[test]
+fn srv_names_hosts_ports_weights_and_priorities_and_all_of_them_count() {
+    let (farm, port) = members::<4>();
+    let others = "never.test 1 A 127.0.0.74\nlast.test 1 A 127.0.0.73";
+    let server = NameServer::start(&format!(
+        "_sip._udp.farm.test 1 SRV 20 9 {port} last.test
+         _sip._udp.farm.test 1 SRV 10 1 {port} little.test
+         _sip._udp.farm.test 1 SRV 10 3 {port} much.test
+         _sip._udp.farm.test 1 SRV 5 0 0 never.test
+         _sip._udp.farm.test 1 SRV 30 0 {port} never.test
+         little.test 1 A 127.0.0.71
+         much.test 1 A 127.0.0.72
+         {others}"
+    ));
+    let mut scene = listening(farm, &server, &["farm.test"]);
+    line(
+        &mut scene,
+        0,
+        &format!(
+            "set default: farm.test is 127.0.0.71:{port} (weight 1, rank 1), \
+             127.0.0.72:{port} (weight 3, rank 1), 127.0.0.73:{port} (weight 9, rank 2), \
+             127.0.0.74:{port} (weight 1, rank 3)"
+        ),
+    );
+    let met = shares(&scene, 400);
+    assert_eq!(met.keys().collect::<Vec<_>>(), ["127.0.0.71", "127.0.0.72"]);
+    // 100 expected, with a standard deviation of 9.
+    let little = met["127.0.0.71"];
+    assert!((50..150).contains(&little), "{little} of 400");
+    let from = scene.viaduct.output().len();
+    // Behind the first come those of the next priority.
+    server.change(&format!(
+        "_sip._udp.farm.test 1 SRV 20 9 {port} last.test
+         _sip._udp.farm.test 1 SRV 10 3 {port} gone.test\n{others}"
+    ));
+    line(&mut scene, from, "is now");
+    assert_eq!(reached(&scene), ["127.0.0.73"]);
+    // Without SRV it is the host itself.
+    assert_eq!(server.asked()[0], "_sip._udp.farm.test SRV");
+}
+
+#[test]
+fn without_srv_a_name_without_a_port_is_a_host_at_5060() {
+    let [high, low] = (std::process::id() as u16).to_be_bytes();
+    let member = Peer::at(SocketAddr::from(([127, 97, high, low.max(1)], 5060)));
+    let server = NameServer::start(&format!("farm.test 60 A {}", member.address().ip()));
+    let scene = listening(vec![member], &server, &["farm.test"]);
+    assert_eq!(scene.pass(scene.request("INVITE").text()).0, 0);
+}
+
+#[test]
+fn a_weight_and_a_priority_of_the_configuration_go_before_those_of_srv() {
+    let (farm, port) = members::<3>();
+    let server = NameServer::start(&format!(
+        "_sip._udp.farm.test 60 SRV 10 50 {port} one.test
+         one.test 60 A 127.0.0.71
+         one.test 60 A 127.0.0.72"
+    ));
+    let listed = format!("127.0.0.73:{port};weight=6");
+    let scene = listening(farm, &server, &["farm.test;weight=1", &listed]);
+    let met = shares(&scene, 400);
+    // 300 expected, with a standard deviation of 9.
+    assert!((250..350).contains(&met["127.0.0.73"]), "{met:?}");
+    let (farm, _) = members::<1>();
+    let listed = farm[0].address().to_string();
+    let server = NameServer::start("far.test 60 A 127.0.0.99");
+    let scene = listening(farm, &server, &["far.test:9;priority=-1", &listed]);
+    assert_eq!(reached(&scene), ["127.0.0.71"]);
+}
+
+#[test]
+fn a_failed_look_up_keeps_what_was_there_and_says_so_once() {
+    let (farm, port) = members::<2>();
+    let zone = "farm.test 1 A 127.0.0.71\nfarm.test 1 A 127.0.0.72";
+    let server = NameServer::start(zone);
+    let mut scene = listening(farm, &server, &[&format!("farm.test:{port}")]);
+    let from = scene.viaduct.output().len();
+    let stays = format!("it stays 127.0.0.71:{port}, 127.0.0.72:{port}");
+    server.fail(true);
+    let said = line(&mut scene, from, "cannot be resolved");
+    let start = format!("warning: set default: farm.test:{port} cannot be resolved: ");
+    assert!(said.starts_with(&start) && said.ends_with(&stays), "{said}");
+    asked_again(&server, 2);
+    assert_eq!(reached(&scene).len(), 2);
+    server.fail(false);
+    assert_eq!(
+        line(&mut scene, from, "is resolved again"),
+        format!("set default: farm.test:{port} is resolved again")
+    );
+    assert_eq!(
+        scene.viaduct.output()[from..].matches("cannot be").count(),
+        1
+    );
+    // That there is no such name any more is no reason to send calls nowhere.
+    let from = scene.viaduct.output().len();
+    server.change("");
+    let said = line(&mut scene, from, "cannot be resolved");
+    assert!(
+        said.contains(": there is no such name; it stays "),
+        "{said}"
+    );
+    assert_eq!(reached(&scene).len(), 2);
+    // Nor is a half.
+    server.change("farm.test 1 A 127.0.0.72");
+    line(&mut scene, from, &format!("is now 127.0.0.72:{port} (was"));
+    assert_eq!(reached(&scene), ["127.0.0.72"]);
+}
+
+#[test]
+fn a_name_that_is_not_there_at_the_start_is_told_and_found_later() {
+    let (farm, port) = members::<1>();
+    let server = NameServer::start("");
+    let mut scene = listening(farm, &server, &[&format!("farm.test:{port}")]);
+    let output = scene.viaduct.output();
+    let said = format!(
+        "warning: set default: farm.test:{port} cannot be resolved: there is no such name; \
+         it has no destination until it is\n"
+    );
+    let at = |part: &str| {
+        output
+            .find(part)
+            .unwrap_or_else(|| panic!("{part} in {output}"))
+    };
+    assert!(at(&said) < at("ready:"), "{output}");
+    assert!(output.contains("set default: 0 destinations"), "{output}");
+    let answer = scene.answer(scene.request("INVITE").text());
+    assert_eq!(status(&answer), 503);
+    server.change("farm.test 60 A 127.0.0.71");
+    line(
+        &mut scene,
+        0,
+        &format!("farm.test:{port} is 127.0.0.71:{port}"),
+    );
+    assert_eq!(reached(&scene), ["127.0.0.71"]);
+    let output = scene.viaduct.output();
+    assert_eq!(output.matches("cannot be resolved").count(), 1);
+}
+
+#[test]
+fn a_silent_name_server_delays_a_start_and_does_not_prevent_it() {
+    let (farm, port) = members::<1>();
+    let server = NameServer::start("farm.test 60 A 127.0.0.71");
+    let names = [
+        format!("farm.silent.test:{port}"),
+        format!("farm.test:{port}"),
+    ];
+    let began = Instant::now();
+    let scene = listening(farm, &server, &[&names[0], &names[1]]);
+    assert!(began.elapsed() < Duration::from_secs(10));
+    let output = scene.viaduct.output();
+    assert_eq!(output.matches("farm.silent.test").count(), 1, "{output}");
+    assert!(
+        output.contains("it has no destination until it is"),
+        "{output}"
+    );
+    assert_eq!(reached(&scene), ["127.0.0.71"]);
+}
+
+#[test]
+fn an_end_is_not_waited_for_where_a_start_waits() {
+    let server = NameServer::start("");
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_viaduct"));
+    command.args([
+        "run",
+        "--listen",
+        "127.0.0.1:0",
+        "--to",
+        "a.silent.test:5070",
+    ]);
+    command.args(["--resolver", &server.address().to_string()]);
+    let mut process = support::process::Process::start(command, folder);
+    while server.asked().is_empty() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    process.signal(Signal::TERM);
+    assert!(process.wait(Duration::from_secs(10)).success());
+    assert!(process.output().contains("ready:"));
+}
+
+#[test]
+fn the_families_of_the_listeners_are_asked_for() {
+    let (four, six) = (Peer::new(V4), Peer::at(SocketAddr::from((V6, 0))));
+    let (port, six_port) = (four.address().port(), six.address().port());
+    let server = NameServer::start("farm.test 60 A 127.0.0.1\nfarm.test 60 AAAA ::1");
+    let name = format!("farm.test:{six_port}");
+    let scene_of_six = scene(vec![six], &server, &["--listen", "[::1]:0", "--to", &name]);
+    let said = format!("set default: farm.test:{six_port} is [::1]:{six_port}\n");
+    assert!(scene_of_six.viaduct.output().contains(&said));
+    let caller = Peer::new(V6);
+    let request = support::dialog::Request::new("INVITE", caller.address());
+    caller.send(scene_of_six.front(), request.text());
+    assert_eq!(
+        read(scene_of_six.farm[0].receive()).call_id,
+        request.call_id.into_bytes()
+    );
+    assert_eq!(server.asked(), ["farm.test AAAA"]);
+    let name = format!("farm.test:{port}");
+    let listen = [
+        "--listen",
+        "127.0.0.1:0",
+        "--listen",
+        "[::1]:0",
+        "--to",
+        &name,
+    ];
+    let scene_of_both = scene(vec![four], &server, &listen);
+    let said = format!("farm.test:{port} is 127.0.0.1:{port}, [::1]:{port}\n");
+    assert!(scene_of_both.viaduct.output().contains(&said));
+}
+
+#[test]
+fn an_address_that_is_our_own_is_left_out() {
+    let (farm, _) = members::<1>();
+    let [own] = free_addresses::<1>(V4);
+    let server = NameServer::start("farm.test 60 A 127.0.0.1");
+    let name = format!("farm.test:{}", own.port());
+    let (own, member) = (own.to_string(), farm[0].address().to_string());
+    let scene = scene(
+        farm,
+        &server,
+        &["--listen", &own, "--to", &name, "--to", &member],
+    );
+    let said = format!("warning: farm.test is {own} among others, a listener of ours");
+    let output = scene.viaduct.output();
+    assert!(output.contains(&said), "{output}");
+    assert_eq!(reached(&scene), ["127.0.0.71"]);
+}
+
+/// A configuration file with these destinations.
+struct File {
+    folder: tempfile::TempDir,
+}
+
+impl File {
+    fn new(destinations: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = Self { folder };
+        file.write(destinations);
+        file
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("v.toml")
+    }
+
+    fn write(&self, destinations: &str) {
+        let text = format!(
+            "listen = ['127.0.0.1:0']\n[[set]]\nname = 'farm'\ndestinations = {destinations}\n"
+        );
+        fs::write(self.path(), text).expect("the file");
+    }
+}
+
+#[test]
+fn after_a_reload_other_names_are_followed_and_no_call_is_lost_between() {
+    let (farm, port) = members::<3>();
+    let server = NameServer::start(
+        "one.test 1 A 127.0.0.71\ntwo.test 1 A 127.0.0.72\nthree.test 1 A 127.0.0.73",
+    );
+    let file = File::new(&format!("['127.0.0.71:{port}']"));
+    let path = file.path().display().to_string();
+    let mut scene = scene(farm, &server, &["--config", &path]);
+    assert!(server.asked().is_empty());
+    let reload = |scene: &mut Scene, destinations: &str| {
+        let from = scene.viaduct.output().len();
+        file.write(destinations);
+        scene.viaduct.signal(Signal::HUP);
+        line(scene, from, "reload")
+    };
+    let said = reload(
+        &mut scene,
+        &format!("['one.test:{port}', 'two.test:{port}']"),
+    );
+    assert!(said.contains("1 added, 0 removed"), "{said}");
+    assert_eq!(reached(&scene), ["127.0.0.71", "127.0.0.72"]);
+    let said = reload(
+        &mut scene,
+        &format!("['three.test:{port}', 'two.test:{port}']"),
+    );
+    assert!(said.contains("1 added, 1 removed"), "{said}");
+    assert_eq!(reached(&scene), ["127.0.0.72", "127.0.0.73"]);
+    // What is no longer there is no longer asked for.
+    asked_again(&server, 4);
+    let before = server.asked().len();
+    asked_again(&server, 4);
+    let asked = server.asked().split_off(before);
+    assert!(!asked.contains(&"one.test A".to_owned()), "{asked:?}");
+    assert!(asked.contains(&"two.test A".to_owned()), "{asked:?}");
+    // A refused one changes nothing of what is followed.
+    let said = reload(&mut scene, "['one.test:5070']\n[[set]]\nname = 'farm'");
+    assert!(said.contains("refused"), "{said}");
+    let from = scene.viaduct.output().len();
+    server.change("three.test 1 A 127.0.0.71\ntwo.test 1 A 127.0.0.71");
+    line(&mut scene, from, "three.test");
+    line(&mut scene, from, "two.test");
+    assert_eq!(reached(&scene), ["127.0.0.71"]);
+}
+
+#[test]
+fn explain_says_which_names_it_does_not_know() {
+    let explain = |to: &[&str], more: &[&str]| {
+        let to = to.iter().flat_map(|to| ["--to", to]);
+        let output = Command::new(env!("CARGO_BIN_EXE_viaduct"))
+            .args(["explain", "--listen", "127.0.0.1:5060"])
+            .args(to)
+            .args(more)
+            .output()
+            .expect("an explanation");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let names = ["farm.test", "10.0.0.1", "other.test:5070"];
+    let note = "by name    farm.test, other.test:5070: not resolved here; where it is, the \
+                decision may be another\n";
+    let said = explain(&names, &[]);
+    assert!(said.contains(note), "{said}");
+    let said = explain(&["farm.test"], &[]);
+    assert!(
+        said.contains("503") && said.contains("by name    farm.test: "),
+        "{said}"
+    );
+    assert!(!explain(&["10.0.0.1"], &[]).contains("by name"));
+    let json: serde_json::Value =
+        serde_json::from_str(&explain(&names, &["--json"])).expect("JSON");
+    assert_eq!(
+        json["unresolved"],
+        serde_json::json!(["farm.test", "other.test:5070"])
+    );
+}

@@ -1,0 +1,245 @@
+//! What becomes of calls when destinations die and come back: found out by
+//! probes, confirmed where the traffic makes suspicious, by the running program.
+#![allow(missing_docs, reason = "a test binary has no readers of its API")]
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+mod support;
+use support::dialog::{Peer, Request, status};
+use support::net::V4;
+use support::servers::Server;
+use support::viaduct::Viaduct;
+
+/// What docs/health.md promises with the defaults.
+const DETECTION: Duration = Duration::from_secs(3);
+
+struct Stage {
+    servers: Vec<Server>,
+    viaduct: Viaduct,
+    caller: Peer,
+}
+
+impl Stage {
+    /// As many servers, probed, and further arguments.
+    fn new(servers: usize, args: &[&str]) -> Self {
+        let servers: Vec<_> = (0..servers).map(|_| Server::start()).collect();
+        let mut all = vec!["--listen".to_owned(), "127.0.0.1:0".to_owned()];
+        all.extend(["--workers", "1"].map(str::to_owned));
+        if !args.contains(&"--health") {
+            all.extend(["--health", "on"].map(str::to_owned));
+        }
+        for server in &servers {
+            all.extend(["--to".to_owned(), server.address().to_string()]);
+        }
+        all.extend(args.iter().map(|&arg| arg.to_owned()));
+        Self {
+            servers,
+            viaduct: Viaduct::start(&all),
+            caller: Peer::new(V4),
+        }
+    }
+
+    /// Waits for a line of the log with all of `parts`, after `offset`.
+    fn until(&mut self, offset: usize, parts: &[&str]) {
+        self.viaduct.wait_for(&parts.join(" … "), |output| {
+            let mut lines = output[offset..].lines();
+            let all = |line: &str| parts.iter().all(|part| line.contains(part));
+            lines.any(all).then_some(())
+        });
+    }
+
+    fn said(&self) -> usize {
+        self.viaduct.output().len()
+    }
+
+    fn request(&self, method: &str) -> Request {
+        Request::new(method, self.caller.address())
+    }
+
+    /// Makes `count` new calls, answered or not; how many came to each.
+    fn shares(&self, count: usize) -> Vec<usize> {
+        let end = Instant::now() + Duration::from_secs(10);
+        let mut shares = vec![0; self.servers.len()];
+        for sent in 1..=count {
+            let text = self.request("MESSAGE").text();
+            self.caller.send(self.viaduct.address(0), text);
+            // No more on their way than the buffers of the servers hold.
+            while shares.iter().sum::<usize>() + 20 < sent || sent == count {
+                for (share, server) in shares.iter_mut().zip(&self.servers) {
+                    *share += server.take_calls();
+                }
+                if shares.iter().sum::<usize>() == count {
+                    break;
+                }
+                assert!(Instant::now() < end, "{shares:?} of {count}");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        shares
+    }
+
+    fn address(&self, server: usize) -> SocketAddr {
+        self.servers[server].address()
+    }
+}
+
+#[test]
+fn a_dead_destination_takes_no_new_call_after_three_seconds() {
+    let stage = Stage::new(3, &[]);
+    assert!(stage.shares(90).iter().all(|share| *share > 10));
+    stage.servers[1].silence();
+    let died = Instant::now();
+    std::thread::sleep(DETECTION);
+    let shares = stage.shares(90);
+    assert_eq!(shares[1], 0, "{:?} after its death", died.elapsed());
+    assert!(shares[0] > 20 && shares[2] > 20, "{shares:?}");
+}
+
+#[test]
+fn one_that_was_dead_at_the_start_is_found_out_too() {
+    let mut stage = Stage::new(2, &["--to", "127.0.0.1:9"]);
+    stage.until(0, &["127.0.0.1:9 is down", "no answer"]);
+    assert_eq!(stage.shares(60).iter().sum::<usize>(), 60);
+}
+
+#[test]
+fn one_that_comes_back_takes_its_share_in_steps() {
+    let mut stage = Stage::new(2, &["--slow-start", "2s", "--health-interval", "200ms"]);
+    stage.servers[0].silence();
+    let address = stage.address(0).to_string();
+    stage.until(0, &[&address, "is down"]);
+    let before = stage.said();
+    stage.servers[0].revive();
+    stage.until(before, &[&address, "comes back: 20 %"]);
+    let shares = stage.shares(300);
+    // A sixth; a twelfth by chance is five standard deviations away.
+    assert!((10..110).contains(&shares[0]), "{shares:?}");
+    for step in ["40 %", "60 %", "80 %", "is up"] {
+        stage.until(before, &[&address, step]);
+    }
+    let shares = stage.shares(200);
+    assert!(shares[0] > 60, "{shares:?}");
+}
+
+#[test]
+fn where_all_are_down_calls_go_on_and_an_alarm_is_raised() {
+    let mut stage = Stage::new(2, &["--health-interval", "200ms"]);
+    stage
+        .servers
+        .iter()
+        .for_each(|server| server.answer_probes(503));
+    stage.until(0, &["every active destination is down", "forward"]);
+    let shares = stage.shares(60);
+    assert!(shares.iter().all(|share| *share > 10), "{shares:?}");
+    stage.servers[0].answer_probes(200);
+    stage.until(0, &["a destination takes calls again"]);
+    assert_eq!(stage.shares(30), [30, 0]);
+}
+
+#[test]
+fn or_they_are_answered_503() {
+    let args = ["--health-interval", "200ms", "--when-all-down", "reply"];
+    let mut stage = Stage::new(1, &args);
+    stage.servers[0].silence();
+    stage.until(0, &["every active destination is down", "503"]);
+    let text = stage.request("INVITE").text();
+    stage.caller.send(stage.viaduct.address(0), text);
+    assert_eq!(status(stage.caller.receive()), 503);
+}
+
+#[test]
+fn requests_within_a_dialog_still_go_to_one_that_is_down() {
+    let mut stage = Stage::new(2, &["--health-interval", "200ms"]);
+    stage.servers[0].silence();
+    let address = stage.address(0).to_string();
+    stage.until(0, &[&address, "is down"]);
+    let request = stage.request("BYE").uri(format!("sip:desk@{address}"));
+    let text = request.to("<sip:desk@example.com>;tag=theirs").text();
+    stage.caller.send(stage.viaduct.address(0), text);
+    let end = Instant::now() + Duration::from_secs(5);
+    while stage.servers[0].take_calls() == 0 {
+        assert!(Instant::now() < end, "the BYE went astray");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn traffic_without_an_answer_has_a_destination_probed_at_once() {
+    // Probes alone would take a minute to find out.
+    let mut stage = Stage::new(2, &["--health-interval", "1m"]);
+    stage.servers[0].silence();
+    let address = stage.address(0).to_string();
+    let end = Instant::now() + Duration::from_secs(15);
+    while !stage
+        .viaduct
+        .output()
+        .contains(&format!("{address} is down"))
+    {
+        assert!(Instant::now() < end, "{}", stage.viaduct.output());
+        stage.shares(20);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    stage.until(0, &[&address, "is down"]);
+    assert_eq!(stage.shares(30)[0], 0);
+}
+
+#[test]
+fn silence_in_the_traffic_alone_takes_nobody_down() {
+    let stage = Stage::new(2, &["--health-interval", "1m"]);
+    // Requests whose responses nobody can send: they look unanswered.
+    let probes = stage.servers[0].probes() + stage.servers[1].probes();
+    for _ in 0..30 {
+        for _ in 0..10 {
+            let text = stage.request("ACK").text();
+            stage.caller.send(stage.viaduct.address(0), text);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let now = stage.servers[0].probes() + stage.servers[1].probes();
+    assert!(now > probes, "they were made sure of");
+    assert!(!stage.viaduct.output().contains("is down"));
+}
+
+#[test]
+fn nothing_is_probed_where_health_is_off() {
+    let stage = Stage::new(1, &["--health", "off"]);
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(stage.servers[0].probes(), 0);
+}
+
+#[test]
+fn one_that_is_not_probed_any_more_is_not_held_down() {
+    let server = Server::start();
+    server.silence();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("v.toml");
+    let write = |health: &str| {
+        let (gone, alive) = (server.address(), "127.0.0.1:9");
+        let text = format!(
+            "listen = ['127.0.0.1:0']\n[[set]]\nname = 'farm'\nwhen-all-down = 'reply'\n\
+             destinations = [{{ uri = 'sip:{gone}', health = {health} }}, \
+             {{ uri = 'sip:{alive}', state = 'disabled' }}]\n"
+        );
+        std::fs::write(&path, text).expect("the file");
+    };
+    write("{ interval = '200ms' }");
+    let file = path.display().to_string();
+    let mut viaduct = Viaduct::start(&["--health", "on", "--config", &file]);
+    viaduct.wait_for("its death", |output| {
+        output.contains("is down").then_some(())
+    });
+    write("'off'");
+    viaduct.signal(support::process::Signal::HUP);
+    viaduct.wait_for("the reload", |output| {
+        output.contains("reloaded").then_some(())
+    });
+    let caller = Peer::new(V4);
+    let request = Request::new("MESSAGE", caller.address());
+    caller.send(viaduct.address(0), request.text());
+    let end = Instant::now() + Duration::from_secs(5);
+    while server.take_calls() == 0 {
+        assert!(Instant::now() < end, "{}", viaduct.output());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}

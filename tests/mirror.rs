@@ -1,0 +1,435 @@
+//! The mirror: what passes is copied to a collector, each message once, whole
+//! calls or none of their messages; and no call pays for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use viaduct::config::{self, Config};
+use viaduct::mirror;
+use viaduct::supervisor::Instance;
+
+#[path = "support/fixture.rs"]
+mod fixture;
+mod support;
+use support::dialog::{Peer, Request, Scene, response, status, values};
+use support::hep::{self, Hep};
+use support::net::{V4, wait_until_bound};
+use support::process::{Process, Signal};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(2);
+
+/// One mirror at a time: its thread is found by its name.
+static ONE: Mutex<()> = Mutex::new(());
+
+/// Viaduct with one destination and a collector.
+struct Run {
+    instance: Instance,
+    caller: Peer,
+    server: Peer,
+    collector: Peer,
+    _one: MutexGuard<'static, ()>,
+}
+
+/// What passed on the wire: who sent it, who got it, and what it was.
+type Passed = (SocketAddr, SocketAddr, Vec<u8>);
+
+fn to_collector(to: SocketAddr, sample: u32) -> config::Mirror {
+    config::Mirror {
+        to,
+        sample,
+        id: 2001,
+        key: Some("a key".to_owned()),
+    }
+}
+
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < end, "not {what} after {PATIENCE:?}");
+        std::thread::sleep(POLL);
+    }
+}
+
+impl Run {
+    fn new(change: impl FnOnce(&mut Config)) -> Self {
+        Self::with(Peer::new(V4), change)
+    }
+
+    fn with(collector: Peer, change: impl FnOnce(&mut Config)) -> Self {
+        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let (caller, server) = (Peer::new(V4), Peer::new(V4));
+        let mut config = fixture::config();
+        config.listeners[0].address = SocketAddr::new(V4, 0);
+        config.sets[0].destinations.truncate(1);
+        config.sets[0].destinations[0].address = server.address();
+        config.mirror = Some(to_collector(collector.address(), 1000));
+        change(&mut config);
+        Self {
+            instance: Instance::start(config, fixture::secret()).expect("an instance"),
+            caller,
+            server,
+            collector,
+            _one: one,
+        }
+    }
+
+    fn front(&self) -> SocketAddr {
+        self.instance.address(0)
+    }
+
+    /// A request and its response, and what of them was on the wire.
+    fn exchange(&self, request: &Request) -> [Passed; 4] {
+        let (caller, server, front) = (self.caller.address(), self.server.address(), self.front());
+        let sent = request.text().into_bytes();
+        self.caller.send(front, &sent);
+        let came = self.server.receive();
+        let answer = response(&came, "200 OK", "there").into_bytes();
+        self.server.send(front, &answer);
+        let mut answered = self.caller.receive();
+        while status(&answered) == 100 {
+            answered = self.caller.receive();
+        }
+        [
+            (caller, front, sent),
+            (front, server, came),
+            (server, front, answer),
+            (front, caller, answered),
+        ]
+    }
+
+    /// The next `count` copies.
+    fn copies(&self, count: usize) -> Vec<Hep> {
+        (0..count)
+            .map(|_| hep::read(&self.collector.receive()))
+            .collect()
+    }
+
+    fn counts(&self) -> mirror::Counts {
+        self.instance.totals().mirror.expect("a mirror")
+    }
+
+    /// Ends it; the collector has all that was copied then.
+    fn stop(self) -> (Peer, mirror::Counts) {
+        let totals = self.instance.stop().expect("a clean end");
+        (self.collector, totals.mirror.expect("a mirror"))
+    }
+}
+
+fn passed(copy: &Hep) -> Passed {
+    (copy.from, copy.to, copy.payload.clone())
+}
+
+#[test]
+fn every_message_is_copied_as_it_passes() {
+    let run = Run::new(|_| {});
+    let before = SystemTime::now();
+    for method in ["INVITE", "ACK", "BYE", "REGISTER"] {
+        let request = Request::new(method, run.caller.address());
+        let wanted: Vec<_> = if method == "ACK" {
+            let sent = request.text().into_bytes();
+            run.caller.send(run.front(), &sent);
+            let came = run.server.receive();
+            let caller = (run.caller.address(), run.front(), sent);
+            vec![caller, (run.front(), run.server.address(), came)]
+        } else {
+            run.exchange(&request).to_vec()
+        };
+        let copies = run.copies(wanted.len());
+        assert_eq!(copies.iter().map(passed).collect::<Vec<_>>(), wanted);
+        for copy in &copies {
+            let call_id = request.call_id.as_bytes().to_vec();
+            assert_eq!(copy.correlation, Some(call_id));
+            assert_eq!((copy.protocol, copy.kind, copy.agent), (17, 1, 2001));
+            assert_eq!(copy.key.as_deref(), Some(&b"a key"[..]));
+        }
+        let time = |copy: &Hep| {
+            let time = Duration::new(copy.seconds.into(), copy.microseconds * 1000);
+            UNIX_EPOCH + time
+        };
+        assert!(copies.is_sorted_by_key(time), "in the order of passing");
+        assert!(time(&copies[0]) + Duration::from_micros(1) > before);
+        assert!(time(&copies[copies.len() - 1]) <= SystemTime::now());
+    }
+    let (_, counts) = run.stop();
+    assert_eq!(counts.sent, 14);
+    assert_eq!(counts.dropped, 0);
+    assert_eq!(counts.failed, 0);
+}
+
+#[test]
+fn what_is_answered_or_dropped_here_is_copied_and_what_is_no_sip_is_not() {
+    let run = Run::new(|_| {});
+    run.caller.send(run.front(), b"\r\n\r\n");
+    run.caller.send(run.front(), b"GET / HTTP/1.1\r\n\r\n");
+    let lost = Request::new("OPTIONS", run.caller.address()).max_forwards("Max-Forwards: 0");
+    run.caller.send(run.front(), lost.text());
+    let reply = run.caller.receive();
+    assert_eq!(status(&reply), 483);
+    let forged = response(lost.text(), "200 OK", "x");
+    run.caller.send(run.front(), &forged);
+    let (caller, front) = (run.caller.address(), run.front());
+    let wanted = [
+        (caller, front, lost.text().into_bytes()),
+        (front, caller, reply),
+        (caller, front, forged.into_bytes()),
+    ];
+    assert_eq!(run.copies(3).iter().map(passed).collect::<Vec<_>>(), wanted);
+    let (collector, counts) = run.stop();
+    collector.assert_silent();
+    assert_eq!(counts.sent, 3);
+}
+
+#[test]
+fn what_a_transaction_sends_is_copied_too() {
+    let run = Run::new(|config| config.stateful.methods = vec!["INVITE".to_owned()]);
+    let call = Request::new("INVITE", run.caller.address());
+    let passed_by = run.exchange(&call);
+    let copies = run.copies(5);
+    let (trying, others): (Vec<_>, Vec<_>) = copies
+        .iter()
+        .map(passed)
+        .partition(|(_, _, payload)| payload.starts_with(b"SIP/2.0 100 "));
+    assert_eq!(others, passed_by);
+    let [(from, to, _)] = trying[..] else {
+        panic!("{trying:?}");
+    };
+    assert_eq!((from, to), (run.front(), run.caller.address()));
+}
+
+/// The message is what the client sent, and from it.
+#[test]
+fn behind_a_front_balancer_the_client_is_copied() {
+    let run = Run::new(|config| {
+        config.listeners[0].proxy_protocol = vec!["127.0.0.1/32".parse().expect("a network")];
+    });
+    let client = SocketAddr::from(([203, 0, 113, 9], 5070));
+    let request = Request::new("OPTIONS", client).text();
+    let header = b"\r\n\r\n\0\r\nQUIT\n\x21\x12\0\x0c\xcb\0\x71\x09\x7f\0\0\x01\x13\xce\x13\xc4";
+    let datagram = [&header[..], request.as_bytes()].concat();
+    run.caller.send(run.front(), &datagram);
+    let came = run.server.receive();
+    let wanted = [
+        (client, run.front(), request.into_bytes()),
+        (run.front(), run.server.address(), came),
+    ];
+    assert_eq!(run.copies(2).iter().map(passed).collect::<Vec<_>>(), wanted);
+}
+
+#[test]
+fn a_sample_has_whole_calls_and_the_same_on_each_instance() {
+    const CALLS: usize = 200;
+    let run = Run::new(|config| {
+        config.mirror.as_mut().expect("a mirror").sample = 300;
+        config.workers = 2;
+    });
+    let mut copied = BTreeMap::new();
+    // In between, for its buffer does not hold all.
+    let mut take = |collector: &Peer| {
+        while let Some((packet, _)) = collector.poll() {
+            let id = hep::read(&packet).correlation.expect("a Call-ID");
+            let id = String::from_utf8(id).expect("text");
+            *copied.entry(id).or_insert(0) += 1;
+        }
+    };
+    let mut calls = BTreeSet::new();
+    for _ in 0..CALLS {
+        let invite = Request::new("INVITE", run.caller.address());
+        run.exchange(&invite);
+        run.exchange(&invite.method("BYE"));
+        calls.insert(invite.call_id);
+        take(&run.collector);
+    }
+    let (collector, counts) = run.stop();
+    take(&collector);
+    assert!(copied.values().all(|copies| *copies == 8), "{copied:?}");
+    // 60 of 200, give or take more than five deviations.
+    assert!((25..=95).contains(&copied.len()), "{} calls", copied.len());
+    assert_eq!(counts.sent, 8 * copied.len() as u64);
+
+    let beside = mirror::Mirror::start(&to_collector(collector.address(), 300));
+    let beside = beside.expect("a mirror").handle();
+    for call_id in calls {
+        let wanted = beside.wants(call_id.as_bytes());
+        assert_eq!(wanted, copied.contains_key(&call_id), "{call_id}");
+    }
+}
+
+#[test]
+fn a_collector_that_is_not_there_costs_no_call() {
+    let collector = Peer::new(V4);
+    let gone = collector.address();
+    drop(collector);
+    let run = Run::new(|config| config.mirror = Some(to_collector(gone, 1000)));
+    wait_until("refused", || {
+        run.exchange(&Request::new("INVITE", run.caller.address()));
+        run.counts().failed > 0
+    });
+    // One that comes later gets what passes from then on.
+    let collector = Peer::at(gone);
+    wait_until("heard", || {
+        run.exchange(&Request::new("INVITE", run.caller.address()));
+        collector.poll().is_some()
+    });
+}
+
+/// From the command line to the dump of the counters.
+#[test]
+fn a_flag_has_a_process_copy_what_passes() {
+    let collector = Peer::new(V4);
+    let address = collector.address().to_string();
+    let mut scene = Scene::new(1, &["--mirror", &address]);
+    let request = scene.request("OPTIONS");
+    let (_, came) = scene.pass(request.text());
+    let copies = [collector.receive(), collector.receive()].map(|packet| hep::read(&packet));
+    let wanted = [
+        (scene.caller.address(), scene.front(), request.text().into()),
+        (scene.front(), scene.farm[0].address(), came),
+    ];
+    assert_eq!(copies.each_ref().map(passed), wanted);
+    assert_eq!(scene.viaduct.counter("mirror-sent"), 2);
+}
+
+/// The thread of the mirror that runs, once it has its name.
+fn mirror_thread() -> Option<String> {
+    let threads = fs::read_dir("/proc/self/task").expect("our threads");
+    let mut named = threads.filter_map(|thread| {
+        let path = thread.expect("a thread").path();
+        let name = fs::read_to_string(path.join("comm")).ok()?;
+        (name.trim() == "mirror").then(|| path.file_name()?.to_str().map(str::to_owned))?
+    });
+    named.next()
+}
+
+/// A tracer has each send of the mirror's thread take a minute.
+fn stall(thread: &str) -> Process {
+    let mut command = Command::new("strace");
+    command.args(["-qq", "-p", thread, "-e", "trace=sendto"]);
+    command.args(["-e", "inject=sendto:delay_enter=60s"]);
+    let process = Process::start(command, tempfile::tempdir().expect("a folder"));
+    let state = format!("/proc/self/task/{thread}/status");
+    wait_until("traced", || {
+        let state = fs::read_to_string(&state).expect("the state of a thread");
+        !state.lines().any(|line| line == "TracerPid:\t0")
+    });
+    process
+}
+
+#[test]
+fn a_full_queue_drops_and_counts_and_no_call_suffers() {
+    const WINDOW: usize = 50;
+    let run = Run::new(|_| {});
+    let mut thread = None;
+    wait_until("named", || {
+        thread = mirror_thread();
+        thread.is_some()
+    });
+    let tracer = stall(&thread.expect("a thread"));
+    let mut calls = 0;
+    wait_until("full", || {
+        for _ in 0..WINDOW {
+            run.exchange(&Request::new("INVITE", run.caller.address()));
+            calls += 1;
+        }
+        run.counts().dropped > 0
+    });
+    assert!(run.counts().sent <= 1, "it does not stall");
+    for _ in 0..WINDOW {
+        run.exchange(&Request::new("INVITE", run.caller.address()));
+        calls += 1;
+    }
+    assert_eq!(run.instance.totals().received, 2 * calls);
+    tracer.signal(Signal::TERM);
+    drop(tracer);
+    let (_, counts) = run.stop();
+    let dropped = counts.dropped;
+    assert!(dropped >= 4 * WINDOW as u64, "{dropped} dropped");
+    assert_eq!(counts.sent + dropped, 4 * calls);
+}
+
+/// sngrep takes the mirror in, and what it writes down then is read by tshark.
+#[test]
+fn sngrep_and_tshark_understand_the_copies() {
+    const CALLS: usize = 20;
+    let collector = Peer::new(V4);
+    let address = collector.address();
+    // Its port is sngrep's now.
+    drop(collector);
+    let mut command = Command::new("sngrep");
+    command.args(["-F", "-N", "-q", "-O", "calls.pcap", "-L"]);
+    command.arg(format!("udp:{address}"));
+    let mut sngrep = Process::start(command, tempfile::tempdir().expect("a folder"));
+    assert!(
+        wait_until_bound(address, PATIENCE),
+        "sngrep does not listen"
+    );
+    let run = Run::new(|config| {
+        let mirror = to_collector(address, 1000);
+        config.mirror = Some(config::Mirror {
+            key: None,
+            ..mirror
+        });
+    });
+    let mut wanted = Vec::new();
+    for _ in 0..CALLS {
+        let call = Request::new("INVITE", run.caller.address());
+        for (from, to, payload) in run.exchange(&call) {
+            let call_id = values(&payload, "call-id").remove(0);
+            wanted.push(vec![from.to_string(), to.to_string(), call_id]);
+        }
+    }
+    let ports = [run.caller.address(), run.server.address(), run.front()].map(|a| a.port());
+    run.stop();
+    // It says nothing when it has written a packet, so its file is watched.
+    let file = sngrep.file("calls.pcap");
+    let mut found = Vec::new();
+    wait_until("all read", || {
+        found = read_capture(&file, &ports);
+        found.len() >= wanted.len()
+    });
+    sngrep.signal(Signal::TERM);
+    sngrep.wait(PATIENCE);
+    found.sort();
+    wanted.sort();
+    assert_eq!(found, wanted);
+}
+
+/// Source, destination and Call-ID of each SIP message in a capture; demands
+/// that tshark finds no fault with any.
+fn read_capture(file: &std::path::Path, ports: &[u16]) -> Vec<Vec<String>> {
+    let mut command = Command::new("tshark");
+    command.arg("-r").arg(file).args(["-n", "-T", "fields"]);
+    for port in ports {
+        command.args(["-d", &format!("udp.port=={port},sip")]);
+    }
+    let fields = [
+        "ip.src",
+        "udp.srcport",
+        "ip.dst",
+        "udp.dstport",
+        "sip.Call-ID",
+        "_ws.malformed",
+    ];
+    for field in fields {
+        command.args(["-e", field]);
+    }
+    let output = command.output().expect("tshark runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let rows = text.lines().map(|line| {
+        let row: Vec<_> = line.split('\t').collect();
+        let [from, from_port, to, to_port, call_id, malformed] = row[..] else {
+            panic!("{line}");
+        };
+        assert_eq!(malformed, "", "{line}");
+        vec![
+            format!("{from}:{from_port}"),
+            format!("{to}:{to_port}"),
+            call_id.to_owned(),
+        ]
+    });
+    rows.collect()
+}

@@ -1,0 +1,27 @@
+//! The benchmark's program, which plays long loads.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::repository;
+
+/// viaduct-bench, the program beside the product, built by the same cargo with the same
+/// profile, so that it finds the product beside itself.
+#[must_use]
+pub fn build() -> PathBuf {
+    let release: &[_] = if cfg!(debug_assertions) {
+        &[]
+    } else {
+        &["--release"]
+    };
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--locked", "-p", "viaduct-bench"])
+        .args(release)
+        .current_dir(repository())
+        .output()
+        .expect("cargo");
+    let told = String::from_utf8_lossy(&built.stderr);
+    assert!(built.status.success(), "{told}");
+    let viaduct = PathBuf::from(env!("CARGO_BIN_EXE_viaduct"));
+    viaduct.with_file_name("viaduct-bench")
+}

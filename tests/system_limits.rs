@@ -1,0 +1,266 @@
+//! `viaduct check --system`: which limits of a machine are too small for a
+//! rate, and what mends them.
+
+#[path = "support/fixture.rs"]
+pub mod fixture;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::{Command, Output};
+
+use proptest::prelude::*;
+use serde_json::Value;
+use viaduct::cli::limits::{Facts, Finding, find};
+use viaduct::config::{Config, Gso, Steer};
+
+const DEFAULT_RATE: u64 = 50_000;
+
+/// Two workers, and all else as it comes.
+fn config() -> Config {
+    let mut config = fixture::config();
+    config.workers = 2;
+    (config.receive_buffer, config.send_buffer) = (4 << 20, 4 << 20);
+    config
+}
+
+/// A machine of two cores as Debian 11 sets it up.
+fn plain() -> Facts {
+    Facts {
+        rmem_max: Some(212_992),
+        wmem_max: Some(212_992),
+        netdev_max_backlog: Some(1000),
+        optmem_max: Some(20_480),
+        files: Some(1024),
+        cores: Some(2),
+        segments: Some(true),
+        tracked: None,
+    }
+}
+
+fn too_small(findings: &[Finding]) -> Vec<&str> {
+    let bad = findings.iter().filter(|finding| !finding.good);
+    bad.map(|finding| finding.what).collect()
+}
+
+/// `facts` where `what` is `value`.
+fn with(mut facts: Facts, what: &str, value: u64) -> Facts {
+    let value = Some(value);
+    match what {
+        "net.core.rmem_max" => facts.rmem_max = value,
+        "net.core.wmem_max" => facts.wmem_max = value,
+        "net.core.netdev_max_backlog" => facts.netdev_max_backlog = value,
+        "net.core.optmem_max" => facts.optmem_max = value,
+        "open files" => facts.files = value,
+        "cores" => facts.cores = value,
+        "UDP GSO" => facts.segments = Some(true),
+        "net.netfilter.nf_conntrack_max" => {
+            facts.tracked = facts.tracked.map(|(n, _)| n).zip(value)
+        }
+        other => panic!("no fact: {other}"),
+    }
+    facts
+}
+
+#[test]
+fn a_plain_machine_has_too_small_buffers_and_is_told_how_to_mend_them() {
+    let findings = find(&plain(), &config(), DEFAULT_RATE);
+    assert_eq!(
+        too_small(&findings),
+        [
+            "net.core.rmem_max",
+            "net.core.wmem_max",
+            "receive-buffer",
+            "net.core.optmem_max"
+        ]
+    );
+    let mends: Vec<_> = findings.iter().map(|finding| &*finding.mend).collect();
+    assert!(mends.contains(&"sysctl -w net.core.rmem_max=4194304"));
+    assert!(mends.contains(&"sysctl -w net.core.optmem_max=131072"));
+    // 184 messages of 1,000 octets, 25,000 a second of them.
+    assert!(findings[2].why.contains("for 7 ms"), "{}", findings[2].why);
+}
+
+/// What is in `config/` is what is asked for.
+#[test]
+fn the_sysctl_file_is_good_for_the_default_rate() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/config/99-viaduct-sysctl.conf");
+    let text = fs::read_to_string(path).expect("the file");
+    let rows = text.lines().filter(|row| !row.starts_with('#'));
+    let rows: Vec<_> = rows.filter_map(|row| row.split_once('=')).collect();
+    assert!(rows.len() >= 3, "{rows:?}");
+    let facts = rows.iter().fold(plain(), |facts, (key, value)| {
+        with(facts, key.trim(), value.trim().parse().expect("a number"))
+    });
+    for workers in [1, 2] {
+        let config = Config {
+            workers,
+            ..config()
+        };
+        let findings = find(&facts, &config, DEFAULT_RATE);
+        assert_eq!(too_small(&findings), [""; 0]);
+    }
+}
+
+#[test]
+fn what_is_not_used_is_not_asked_for() {
+    let facts = Facts {
+        segments: Some(false),
+        ..plain()
+    };
+    let named = |config: &Config, what: &str| {
+        let findings = find(&facts, config, DEFAULT_RATE);
+        findings.iter().any(|finding| finding.what == what)
+    };
+    let mut config = config();
+    assert!(named(&config, "UDP GSO") && named(&config, "net.core.optmem_max"));
+    assert!(!named(&config, "net.netfilter.nf_conntrack_max"));
+    config.gso = Gso::Off;
+    config.steer = Steer::Source;
+    assert!(!named(&config, "UDP GSO") && !named(&config, "net.core.optmem_max"));
+}
+
+#[test]
+fn a_full_connection_tracking_is_seen() {
+    let tracked = |entries| Facts {
+        tracked: Some((entries, 65_536)),
+        ..plain()
+    };
+    let is_seen = |entries| {
+        let findings = find(&tracked(entries), &config(), DEFAULT_RATE);
+        too_small(&findings).contains(&"net.netfilter.nf_conntrack_max")
+    };
+    assert!(!is_seen(32_768) && is_seen(32_769));
+}
+
+#[test]
+fn what_nobody_says_is_not_called_too_small() {
+    let findings = find(&Facts::default(), &config(), DEFAULT_RATE);
+    assert_eq!(too_small(&findings), [""; 0]);
+}
+
+fn number() -> impl Strategy<Value = Option<u64>> {
+    prop::option::of(0..10_000_000_u64)
+}
+
+prop_compose! {
+    fn machines()(
+        (rmem_max, wmem_max, netdev_max_backlog, optmem_max) in
+            (number(), number(), number(), number()),
+        (files, cores) in (number(), number()),
+        segments: Option<bool>,
+        tracked in prop::option::of((0..1_000_000_u64, 0..1_000_000_u64)),
+    ) -> Facts {
+        Facts {
+            rmem_max,
+            wmem_max,
+            netdev_max_backlog,
+            optmem_max,
+            files,
+            cores,
+            segments,
+            tracked,
+        }
+    }
+}
+
+proptest! {
+    /// Who does what is said has a machine that is good for the rate, and for
+    /// each lower one.
+    #[test]
+    fn what_is_mended_is_good(
+        machine in machines(),
+        rate in 1..10_000_000_u64,
+        less in 1..10_000_000_u64,
+        workers in 1..200_usize,
+        by_source: bool,
+    ) {
+        let mut config = Config { workers, ..config() };
+        config.steer = if by_source { Steer::Source } else { Steer::CallId };
+        let mut facts = machine;
+        // The number of workers decides what else is wanted.
+        let workers = find(&facts, &config, rate).into_iter();
+        let mut workers = workers.filter(|finding| finding.what == "workers" && !finding.good);
+        if let Some(finding) = workers.next() {
+            config.workers = finding.wanted as usize;
+        }
+        for finding in find(&facts, &config, rate).iter().filter(|finding| !finding.good) {
+            match finding.what {
+                "receive-buffer" => config.receive_buffer = config.receive_buffer.max(finding.wanted as usize),
+                what => facts = with(facts, what, finding.wanted),
+            }
+        }
+        for rate in [rate, rate.min(less)] {
+            let findings = find(&facts, &config, rate);
+            prop_assert_eq!(too_small(&findings), [""; 0]);
+        }
+    }
+}
+
+fn check(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_viaduct"));
+    command.arg("check").args(args).output().expect("an end")
+}
+
+fn text(octets: &[u8]) -> String {
+    String::from_utf8_lossy(octets).into_owned()
+}
+
+#[test]
+fn this_machine_is_read() {
+    let output = check(&["--system", "--json"]);
+    let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(told["ok"], output.status.success());
+    assert_eq!(told["rate"], DEFAULT_RATE);
+    let limits = told["limits"].as_array().expect("limits");
+    let limits: BTreeMap<_, _> = limits
+        .iter()
+        .map(|limit| (limit["what"].as_str().expect("a name"), limit))
+        .collect();
+    for name in ["rmem_max", "wmem_max", "netdev_max_backlog"] {
+        let there = fs::read_to_string(format!("/proc/sys/net/core/{name}")).expect("a setting");
+        let there: u64 = there.trim().parse().expect("a number");
+        let limit = limits[format!("net.core.{name}").as_str()];
+        assert_eq!(limit["value"], there);
+        assert_eq!(limit["good"], limit["wanted"].as_u64() <= Some(there));
+    }
+    assert_eq!(limits["UDP GSO"]["value"], 1);
+    let cores = std::thread::available_parallelism().expect("cores").get();
+    assert_eq!(limits["cores"]["value"], cores);
+}
+
+/// The configuration says what is wanted, in a file or by flags.
+#[test]
+fn what_is_too_small_is_said_with_its_mend() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("viaduct.toml");
+    let written = "workers = 1\nreceive-buffer = '900MiB'\nlisten = ['127.0.0.1']\n\
+                [[set]]\nname = 'a'\ndestinations = ['192.0.2.1']\n";
+    fs::write(&file, written).expect("a file");
+    let file = file.to_str().expect("text");
+    for args in [
+        &["--config", file][..],
+        &["--workers", "1", "--receive-buffer", "900MiB"],
+    ] {
+        let output = check(&[args, &["--system", "--rate", "300000"]].concat());
+        let said = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        for line in [
+            "mend: sysctl -w net.core.rmem_max=943718400\n",
+            "mend: sysctl -w net.core.netdev_max_backlog=6000\n",
+            "workers: 1, wanted 6 workers\n",
+            "too small for 300000 messages a second\n",
+        ] {
+            assert!(said.contains(line), "no {line} in\n{said}");
+        }
+    }
+}
+
+#[test]
+fn a_rate_needs_the_system_and_a_fault_of_the_file_is_told() {
+    let output = check(&["--rate", "1000"]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+    let output = check(&["--system", "--config", "/nowhere/viaduct.toml"]);
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("/nowhere/viaduct.toml"), "{told}");
+}

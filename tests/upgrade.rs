@@ -1,0 +1,427 @@
+//! SIGUSR2 and `viaduct ctl upgrade`: the program is executed anew, in the
+//! same process and with the same sockets, and no datagram notices.
+#![allow(missing_docs, reason = "a test binary has no readers of its API")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+mod support;
+use support::dialog::{Peer, Request, Scene, response, status};
+use support::net::{V4, free_addresses};
+use support::process::{Process, Signal};
+use support::stateful::only;
+use support::steady::{self, Steady};
+use support::viaduct::Viaduct;
+
+const PATIENCE: Duration = Duration::from_secs(15);
+const PROGRAM: &str = env!("CARGO_BIN_EXE_viaduct");
+/// What an upgrade says that does not take place.
+const REFUSED: &str = "upgrade refused, all stays as it is";
+
+/// A configuration in a file.
+struct File {
+    folder: TempDir,
+}
+
+impl File {
+    fn new(text: &str) -> Self {
+        let file = Self {
+            folder: tempfile::tempdir().expect("a folder"),
+        };
+        file.write(text);
+        file
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("v.toml")
+    }
+
+    fn write(&self, text: &str) {
+        fs::write(self.path(), text).expect("the file");
+    }
+
+    fn args(&self) -> [String; 2] {
+        ["--config".to_owned(), self.path().display().to_string()]
+    }
+}
+
+fn config(listen: &[SocketAddr], workers: usize, to: &[SocketAddr]) -> String {
+    let list = |all: &[SocketAddr], start: &str| {
+        let each = all.iter().map(|each| format!("'{start}{each}'"));
+        each.collect::<Vec<_>>().join(", ")
+    };
+    format!(
+        "listen = [{}]\nworkers = {workers}\n[[set]]\nname = 'farm'\ndestinations = [{}]\n",
+        list(listen, ""),
+        list(to, "sip:")
+    )
+}
+
+fn addresses(farm: &[std::net::UdpSocket]) -> Vec<SocketAddr> {
+    let address = |socket: &std::net::UdpSocket| socket.local_addr().expect("an address");
+    farm.iter().map(address).collect()
+}
+
+/// The lines that begin so, of all that it wrote.
+fn lines<'o>(output: &'o str, start: &str) -> Vec<&'o str> {
+    let lines = output.split_inclusive('\n');
+    lines
+        .filter(|line| line.starts_with(start) && line.ends_with('\n'))
+        .map(str::trim_end)
+        .collect()
+}
+
+/// Waits for one more such line.
+fn next_line(viaduct: &mut Viaduct, start: &str, act: impl FnOnce(&Viaduct)) -> String {
+    let before = lines(&viaduct.output(), start).len();
+    act(viaduct);
+    viaduct.wait_for(start, |output| {
+        lines(output, start)
+            .get(before)
+            .map(|line| (*line).to_owned())
+    })
+}
+
+/// Upgrades by SIGUSR2, and waits until it is ready again; what is said of it.
+fn upgrade(viaduct: &mut Viaduct) -> String {
+    next_line(viaduct, "ready:", |viaduct| viaduct.signal(Signal::USR2));
+    let output = viaduct.output();
+    lines(&output, "upgraded:")
+        .pop()
+        .expect("it says so")
+        .to_owned()
+}
+
+/// Has an upgrade refused or fail, and waits for the words of that.
+fn no_upgrade(viaduct: &mut Viaduct, start: &str) -> String {
+    let before = viaduct.output().len();
+    let line = next_line(viaduct, start, |viaduct| viaduct.signal(Signal::USR2));
+    let after = viaduct.output()[before..].to_owned();
+    assert!(!after.contains("upgraded:"), "{line}\n{after}");
+    after
+}
+
+/// The sockets of the process that are bound to UDP ports.
+fn udp_sockets(viaduct: &Viaduct) -> BTreeSet<String> {
+    let folder = format!("/proc/{}", viaduct.id());
+    let table = fs::read_to_string(format!("{folder}/net/udp")).expect("the kernel's table");
+    let inodes: BTreeSet<_> = table
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_whitespace().nth(9))
+        .map(|inode| format!("socket:[{inode}]"))
+        .collect();
+    let fds = fs::read_dir(format!("{folder}/fd")).expect("its descriptors");
+    fds.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok())
+        .map(|link| link.display().to_string())
+        .filter(|link| inodes.contains(link))
+        .collect()
+}
+
+/// A script in the place of a program.
+fn write_script(path: &Path, text: &str) {
+    let draft = path.with_extension("draft");
+    fs::write(&draft, format!("#!/bin/sh\n{text}\n")).expect("a script");
+    fs::set_permissions(&draft, fs::Permissions::from_mode(0o755)).expect("a mode");
+    fs::rename(&draft, path).expect("another file in its place");
+}
+
+#[test]
+fn twenty_upgrades_and_a_hundred_reloads_lose_nothing() {
+    let _lock = support::load_lock();
+    let farm = steady::farm(3);
+    let listen = "127.0.0.1:0".parse().expect("an address");
+    let file = File::new(&config(&[listen], 2, &addresses(&farm)));
+    let mut viaduct = Viaduct::start(&file.args());
+    let (id, sockets) = (viaduct.id(), udp_sockets(&viaduct));
+    assert_eq!(sockets.len(), 2, "{sockets:?}");
+    let load = Steady::start(farm, vec![viaduct.address(0)]);
+    for number in 1..=20 {
+        // The reload waits for the upgrade, wherever that is.
+        next_line(&mut viaduct, "reloaded:", |viaduct| {
+            viaduct.signal(Signal::USR2);
+            viaduct.signal(Signal::HUP);
+        });
+        for _ in 1..5 {
+            next_line(&mut viaduct, "reloaded:", |viaduct| {
+                viaduct.signal(Signal::HUP)
+            });
+        }
+        let said = viaduct.wait_for("the upgrade", |output| {
+            let said = lines(output, "upgraded:");
+            (said.len() == number).then(|| said.last().map(ToString::to_string))
+        });
+        let wanted = format!("upgrade {number} of this process; sockets: 2 kept, 0 new, 0 closed");
+        assert!(said.is_some_and(|said| said.ends_with(&wanted)));
+    }
+    let sent = load.assert_nothing_lost();
+    assert!(sent >= 5_000, "only {sent} requests");
+    assert_eq!(viaduct.id(), id);
+    assert_eq!(udp_sockets(&viaduct), sockets, "the very same sockets");
+    let output = viaduct.output();
+    assert_eq!(lines(&output, "reloaded:").len(), 100);
+    let listening: BTreeSet<_> = lines(&output, "listening on").into_iter().collect();
+    assert_eq!(listening.len(), 1, "{listening:?}");
+    viaduct.stop();
+}
+
+#[test]
+fn workers_and_listeners_come_and_go_without_loss() {
+    let _lock = support::load_lock();
+    let farm = steady::farm(2);
+    let to = addresses(&farm);
+    let [front, second] = free_addresses(V4);
+    let file = File::new(&config(&[front], 1, &to));
+    let mut viaduct = Viaduct::start(&file.args());
+    let load = Steady::start(farm, vec![front]);
+    let steps: [(usize, &[SocketAddr], &str); 5] = [
+        (2, &[front], "1 kept, 1 new, 0 closed"),
+        (3, &[second, front], "2 kept, 4 new, 0 closed"),
+        (2, &[front, second], "4 kept, 0 new, 2 closed"),
+        (1, &[front], "1 kept, 0 new, 3 closed"),
+        (2, &[front], "1 kept, 1 new, 0 closed"),
+    ];
+    for (workers, listen, wanted) in steps {
+        file.write(&config(listen, workers, &to));
+        let refused = next_line(&mut viaduct, "reload refused", |viaduct| {
+            viaduct.signal(Signal::HUP);
+        });
+        assert!(refused.contains("a start alone can change"), "{refused}");
+        let said = upgrade(&mut viaduct);
+        assert!(said.ends_with(wanted), "{said}, not {wanted}");
+        if listen.contains(&second) {
+            let caller = Peer::new(V4);
+            let request = Request::new("OPTIONS", caller.address());
+            // It does not go anywhere, which it is told.
+            caller.send(second, request.max_forwards("Max-Forwards: 0").text());
+            assert_eq!(status(caller.receive()), 483);
+        }
+    }
+    load.assert_nothing_lost();
+    viaduct.stop();
+}
+
+#[test]
+fn the_program_is_the_one_that_is_there_by_now() {
+    let farm = steady::farm(1);
+    let [front] = free_addresses(V4);
+    let file = File::new(&config(&[front], 1, &addresses(&farm)));
+    let program = file.folder.path().join("viaduct");
+    fs::copy(PROGRAM, &program).expect("a copy");
+    let mut viaduct = Viaduct::start_program(&program, &file.args());
+    let load = Steady::start(farm, vec![front]);
+    let running = || fs::read_link(format!("/proc/{}/exe", viaduct.id())).expect("a program");
+    assert_eq!(running(), program);
+    let next = file.folder.path().join("next");
+    fs::copy(PROGRAM, &next).expect("a copy");
+    fs::rename(&next, &program).expect("another file in its place");
+    assert_ne!(running(), program, "that one has been deleted");
+    upgrade(&mut viaduct);
+    let running = fs::read_link(format!("/proc/{}/exe", viaduct.id())).expect("a program");
+    assert_eq!(running, program);
+    // One that cannot even check.
+    write_script(&program, "echo 'it is broken' >&2; exit 1");
+    let said = no_upgrade(&mut viaduct, REFUSED);
+    assert!(said.contains("it is broken"), "{said}");
+    // One that is no Viaduct, and one that knows no upgrade.
+    write_script(&program, "exit 0");
+    let said = no_upgrade(&mut viaduct, REFUSED);
+    assert!(said.contains("not that it can take over"), "{said}");
+    write_script(
+        &program,
+        &format!("shift; exec {PROGRAM} check --inherited \"$@\""),
+    );
+    let said = no_upgrade(&mut viaduct, REFUSED);
+    assert!(said.contains("unexpected argument"), "{said}");
+    // One that goes away between the check and the start.
+    write_script(&program, "rm \"$0\"; echo 'takes over: format 1'");
+    let said = no_upgrade(&mut viaduct, "upgrade failed, all goes on as before");
+    assert!(said.contains("No such file"), "{said}");
+    // And all is as it was: counters, the sockets, the way to upgrade.
+    fs::copy(PROGRAM, &program).expect("a copy");
+    let said = upgrade(&mut viaduct);
+    assert!(said.contains("upgrade 2 of this process"), "{said}");
+    load.assert_nothing_lost();
+    viaduct.stop();
+}
+
+#[test]
+fn what_would_not_start_is_refused_beforehand() {
+    let [front] = free_addresses(V4);
+    let peer = Peer::new(V4);
+    let good = config(&[front], 1, &[peer.address()]);
+    let file = File::new(&good);
+    let mut viaduct = Viaduct::start(&file.args());
+    let elsewhere = "192.0.2.1:5060".parse().expect("an address");
+    let unwritable = format!("stateful = ['INVITE']\naccounting = '/nowhere/at/all'\n{good}");
+    for (text, wanted) in [
+        ("workers = 'many'".to_owned(), "v.toml:1:"),
+        (
+            config(&[front, elsewhere], 1, &[peer.address()]),
+            "no interface has this address",
+        ),
+        (unwritable, "cannot write accounting"),
+    ] {
+        file.write(&text);
+        let said = no_upgrade(&mut viaduct, REFUSED);
+        assert!(said.contains(wanted), "no `{wanted}` in {said}");
+        let caller = Peer::new(V4);
+        caller.send(front, Request::new("OPTIONS", caller.address()).text());
+        peer.receive();
+    }
+    file.write(&good);
+    upgrade(&mut viaduct);
+    viaduct.stop();
+}
+
+#[test]
+fn what_an_operator_has_changed_stays() {
+    let farm = [Peer::new(V4), Peer::new(V4)];
+    let [front] = free_addresses(V4);
+    let to = farm.each_ref().map(Peer::address);
+    let file = File::new(&config(&[front], 1, &to));
+    let admin = file.folder.path().join("admin.sock").display().to_string();
+    let [flag, path] = file.args();
+    let mut viaduct = Viaduct::start(&[flag.as_str(), &path, "--admin", &admin]);
+    let ctl = |args: &[&str]| {
+        let mut command = Command::new(PROGRAM);
+        let output = command.args(["ctl", "--admin", &admin]).args(args).output();
+        let output = output.expect("an answer");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}{errors}");
+        said
+    };
+    ctl(&["drain", &to[0].to_string()]);
+    for _ in 0..2 {
+        let mut said = String::new();
+        next_line(&mut viaduct, "ready:", |_| said = ctl(&["upgrade"]));
+        assert!(said.contains("upgrading"), "{said}");
+        let caller = Peer::new(V4);
+        for _ in 0..20 {
+            caller.send(front, Request::new("INVITE", caller.address()).text());
+            farm[1].receive();
+        }
+        farm[0].assert_silent();
+    }
+    assert!(ctl(&["list"]).contains("draining"));
+    viaduct.stop();
+}
+
+#[test]
+fn a_response_finds_its_way_without_a_secret_file() {
+    let [front] = free_addresses(V4);
+    let peer = Peer::new(V4);
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = Command::new(PROGRAM);
+    command
+        .args(["run", "--listen", &front.to_string()])
+        .args(["--to", &peer.address().to_string(), "--health", "off"])
+        .env_remove("STATE_DIRECTORY");
+    let mut process = Process::start(command, folder);
+    let ready = |times| move |output: &str| (lines(output, "ready:").len() == times).then_some(());
+    process.wait_for("line `ready:`", PATIENCE, ready(1));
+    let caller = Peer::new(V4);
+    caller.send(front, Request::new("OPTIONS", caller.address()).text());
+    let request = peer.receive();
+    for number in 2..4 {
+        process.signal(Signal::USR2);
+        process.wait_for("line `ready:`", PATIENCE, ready(number));
+    }
+    peer.send(front, response(&request, "200 OK", "t"));
+    assert_eq!(status(caller.receive()), 200);
+    assert!(process.output().contains("secret: taken over"));
+}
+
+#[test]
+fn a_call_that_rings_is_answered_after_an_upgrade() {
+    let mut scene = Scene::still(2, &[]);
+    let call = scene.request("INVITE");
+    let leg = scene.begin(&call);
+    scene.says(&leg, "180 Ringing");
+    scene.hears(180);
+    upgrade(&mut scene.viaduct);
+    scene.says(&leg, "200 OK");
+    let answer = scene.hears(200);
+    let ack = Request::new("ACK", scene.caller.address())
+        .call_id(&call.call_id)
+        .from(&call.from)
+        .to(only(&answer, "to"))
+        .uri(format!("sip:desk@{}", scene.farm[leg.member].address()));
+    scene.send(ack.text());
+    scene.gets(&leg, "ACK");
+    // One that is cancelled reaches the same member.
+    let call = scene.request("INVITE");
+    let leg = scene.begin(&call);
+    scene.says(&leg, "180 Ringing");
+    scene.hears(180);
+    upgrade(&mut scene.viaduct);
+    scene.send(call.method("CANCEL").text());
+    let cancel = scene.gets(&leg, "CANCEL");
+    scene.says(&cancel, "200 OK");
+    scene.hears(200);
+    scene.says(&leg, "487 Request Terminated");
+    let failure = scene.hears(487);
+    scene.acknowledge(&call, &failure);
+    scene.gets(&leg, "ACK");
+}
+
+#[test]
+fn a_call_that_nobody_has_answered_is_waited_for() {
+    let mut scene = Scene::still(1, &[]);
+    let call = scene.request("INVITE");
+    let leg = scene.begin(&call);
+    scene.viaduct.signal(Signal::USR2);
+    // Until it has been answered, new calls go on without a transaction: no
+    // 100 is heard.
+    loop {
+        let other = scene.request("INVITE");
+        scene.send(other.text());
+        let at_member = scene.next_leg();
+        scene.sync();
+        if scene.caller.poll().is_none() {
+            break;
+        }
+        scene.fails_at(&other, &at_member, "486 Busy Here", 486);
+    }
+    assert!(!scene.viaduct.output().contains("upgrading:"));
+    scene.says(&leg, "180 Ringing");
+    scene.hears(180);
+    let ready = |output: &str| (lines(output, "ready:").len() == 2).then_some(());
+    scene.viaduct.wait_for("line `ready:`", ready);
+    scene.says(&leg, "200 OK");
+    scene.hears(200);
+}
+
+#[test]
+fn a_variable_that_lies_is_warned_of() {
+    for value in [
+        "", "nonsense", "-1", "0", "1", "2", "3", "4", "5", "6", "7", "999",
+    ] {
+        let mut command = Command::new(PROGRAM);
+        command
+            .args(["run", "--listen", "127.0.0.1:0", "--to", "127.0.0.1:9"])
+            .args(["--health", "off"])
+            .env("VIADUCT_INHERITED", value)
+            .env_remove("STATE_DIRECTORY");
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut process = Process::start(command, folder);
+        let warning = format!("warning: VIADUCT_INHERITED={value}: ");
+        process.wait_for("line `ready:`", PATIENCE, |output| {
+            (lines(output, "ready:").len() == 1).then_some(())
+        });
+        let output = process.output();
+        let said = lines(&output, &warning);
+        assert!(
+            said.len() == 1 && said[0].ends_with("all starts anew"),
+            "{output}"
+        );
+    }
+}
