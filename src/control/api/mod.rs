@@ -33,7 +33,7 @@ const BODY_MAX: usize = 64 * 1024;
 type Path = (&'static str, MethodRouter<Arc<App>>);
 
 /// What everybody may ask.
-fn reads() -> [Path; 11] {
+fn reads() -> [Path; 12] {
     [
         ("/", get(page::page)),
         ("/livez", get(read::livez)),
