@@ -370,8 +370,8 @@ fn pictures() {
     let (viaduct, _sipps, _folder) = farm_at_work();
     let docs = support::repository().join("docs");
     let sizes = [
-        ("status-page.png", (1280, 1130)),
-        ("status-page-phone.png", (390, 1500)),
+        ("status-page.png", (1280, 1170)),
+        ("status-page-phone.png", (390, 1570)),
     ];
     let browsers = sizes.map(|(name, size)| (name, Browser::start(size)));
     for (_, browser) in &browsers {
@@ -380,12 +380,12 @@ fn pictures() {
     let (_, desktop) = &browsers[0];
     desktop.type_into("#token", TOKEN);
     desktop.click("#token-form button[type=submit]");
-    desktop.wait("line of a minute", |page| {
-        page.value("calls.length >= 40") == true
+    desktop.wait("half a line", |page| {
+        page.value("calls.length >= 25") == true
     });
     desktop.click("#sets tbody tr:nth-child(3) button:nth-child(2)");
     desktop.click("#yes");
-    desktop.wait("minute", |page| page.value("calls.length >= 60") == true);
+    desktop.wait("line", |page| page.value("calls.length >= 50") == true);
     for (name, browser) in &browsers {
         browser.screenshot(&docs.join(name));
     }

@@ -1,4 +1,5 @@
 //! Chromium without a window, driven by WebDriver.
+#![allow(unreachable_pub)]
 
 use std::path::Path;
 use std::process::Command;
