@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -370,7 +370,7 @@ fn pictures() {
     let (viaduct, _sipps, _folder) = farm_at_work();
     let docs = support::repository().join("docs");
     let sizes = [
-        ("status-page.png", (1280, 1170)),
+        ("status-page.png", (1280, 1200)),
         ("status-page-phone.png", (390, 1570)),
     ];
     let browsers = sizes.map(|(name, size)| (name, Browser::start(size)));
@@ -394,5 +394,18 @@ fn pictures() {
         .args(["top", "--once", "--admin", at.trim_end_matches('/')])
         .env("COLUMNS", "130")
         .output();
-    fs::write(docs.join("top.txt"), top.expect("viaduct top").stdout).expect("the text");
+    let top = top.expect("viaduct top").stdout;
+    write_between(
+        &docs.join("watching.md"),
+        ["<!-- top begin -->", "<!-- top end -->"],
+        &format!("\n```\n{}```\n", String::from_utf8_lossy(&top)),
+    );
+}
+
+/// Puts `text` between two marks of a file.
+fn write_between(path: &Path, [begin, end]: [&str; 2], text: &str) {
+    let old = fs::read_to_string(path).expect("the file");
+    let (before, rest) = old.split_once(begin).expect("the first mark");
+    let (_, after) = rest.split_once(end).expect("the second mark");
+    fs::write(path, format!("{before}{begin}{text}{end}{after}")).expect("the file");
 }
