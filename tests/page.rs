@@ -295,6 +295,15 @@ fn a_phone_has_one_column_large_buttons_and_nothing_beyond_its_edge() {
 }
 
 #[test]
+fn no_width_leaves_anything_beyond_the_edge() {
+    for width in [320, 700, 1100, 1280] {
+        let watch = Watch::at((width, 900), &[]);
+        let beyond = "[document.documentElement, ...document.querySelectorAll('section')].filter(s => s.scrollWidth > s.clientWidth).length";
+        assert_eq!(watch.browser.value(beyond), 0, "at {width}");
+    }
+}
+
+#[test]
 fn an_instance_that_has_gone_is_told_and_found_again() {
     let [admin, listener] = free_addresses(V4);
     let run = || {
