@@ -11,6 +11,7 @@ use serde_json::json;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
@@ -42,24 +43,27 @@ pub(super) fn start(log: Log) -> impl Fn(LogLevel) + Send + Sync + 'static {
     }
 }
 
-/// Says what there is to say of a configuration, a line each.
+/// Says what there is to say of a configuration.
 pub(super) fn say(diagnostics: &[Diagnostic]) {
     for diagnostic in diagnostics {
         let text = report::plain(diagnostic);
+        let text = text.trim_end();
         match diagnostic.severity {
-            Severity::Error => text.lines().for_each(|line| tracing::error!("{line}")),
-            Severity::Warning => text.lines().for_each(|line| tracing::info!("{line}")),
+            Severity::Error => tracing::error!("{text}"),
+            Severity::Warning => tracing::warn!("{text}"),
         }
     }
 }
 
-fn filter(level: LogLevel) -> LevelFilter {
-    match level {
+/// What libraries say is left out.
+fn filter(level: LogLevel) -> Targets {
+    let level = match level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
-    }
+    };
+    Targets::new().with_target(env!("CARGO_PKG_NAME"), level)
 }
 
 /// Whether stderr goes to the journal (systemd.exec(5), `JOURNAL_STREAM`).
@@ -101,12 +105,17 @@ where
         match self {
             Self::Json => {
                 let time = humantime::format_rfc3339_millis(std::time::SystemTime::now());
+                // The level says it.
+                let message = said.0.trim_start().trim_start_matches("error: ");
                 let line = json!({
-                    "time": time.to_string(), "level": name, "message": said.0.trim_start(),
+                    "time": time.to_string(), "level": name, "message": message,
                 });
                 writeln!(out, "{line}")
             }
-            Self::Journal => writeln!(out, "<{priority}>{}", said.0),
+            // Each line is an entry of its own.
+            Self::Journal => {
+                (said.0.lines()).try_for_each(|line| writeln!(out, "<{priority}>{line}"))
+            }
             // Those of a configuration say so themselves, behind their place.
             Self::Text if priority == 4 && !said.0.contains("warning: ") => {
                 writeln!(out, "warning: {}", said.0)

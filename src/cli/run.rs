@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Tunables, log};
+use super::{Tunables, log, report};
 use crate::supervisor;
 
 /// Run the load balancer until SIGTERM or SIGINT; SIGHUP reloads its configuration.
@@ -20,15 +20,23 @@ pub struct RunArgs {
 }
 
 pub(super) fn run(args: &RunArgs) -> io::Result<ExitCode> {
-    let Some(config) = args.tunables.load()? else {
+    let loaded = args.tunables.load_all();
+    let Some(config) = loaded.config else {
+        report::print(&loaded.diagnostics)?;
         return Ok(ExitCode::FAILURE);
     };
     let set_level = log::start(config.log);
+    log::say(&loaded.diagnostics);
     let load_again = || {
         let loaded = args.tunables.load_all();
         log::say(&loaded.diagnostics);
         loaded
     };
-    supervisor::run(config, &load_again, &set_level).map_err(io::Error::other)?;
-    Ok(ExitCode::SUCCESS)
+    match supervisor::run(config, &load_again, &set_level) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => {
+            tracing::error!("error: {error}");
+            Ok(ExitCode::FAILURE)
+        }
+    }
 }
