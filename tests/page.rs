@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -295,6 +295,15 @@ fn a_phone_has_one_column_large_buttons_and_nothing_beyond_its_edge() {
 }
 
 #[test]
+fn no_width_leaves_anything_beyond_the_edge() {
+    for width in [320, 700, 1100, 1280] {
+        let watch = Watch::at((width, 900), &[]);
+        let beyond = "[document.documentElement, ...document.querySelectorAll('section')].filter(s => s.scrollWidth > s.clientWidth).length";
+        assert_eq!(watch.browser.value(beyond), 0, "at {width}");
+    }
+}
+
+#[test]
 fn an_instance_that_has_gone_is_told_and_found_again() {
     let [admin, listener] = free_addresses(V4);
     let run = || {
@@ -370,7 +379,7 @@ fn pictures() {
     let (viaduct, _sipps, _folder) = farm_at_work();
     let docs = support::repository().join("docs");
     let sizes = [
-        ("status-page.png", (1280, 1170)),
+        ("status-page.png", (1280, 1200)),
         ("status-page-phone.png", (390, 1570)),
     ];
     let browsers = sizes.map(|(name, size)| (name, Browser::start(size)));
@@ -394,5 +403,18 @@ fn pictures() {
         .args(["top", "--once", "--admin", at.trim_end_matches('/')])
         .env("COLUMNS", "130")
         .output();
-    fs::write(docs.join("top.txt"), top.expect("viaduct top").stdout).expect("the text");
+    let top = top.expect("viaduct top").stdout;
+    write_between(
+        &docs.join("watching.md"),
+        ["<!-- top begin -->", "<!-- top end -->"],
+        &format!("\n```\n{}```\n", String::from_utf8_lossy(&top)),
+    );
+}
+
+/// Puts `text` between two marks of a file.
+fn write_between(path: &Path, [begin, end]: [&str; 2], text: &str) {
+    let old = fs::read_to_string(path).expect("the file");
+    let (before, rest) = old.split_once(begin).expect("the first mark");
+    let (_, after) = rest.split_once(end).expect("the second mark");
+    fs::write(path, format!("{before}{begin}{text}{end}{after}")).expect("the file");
 }

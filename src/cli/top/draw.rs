@@ -245,8 +245,8 @@ mod tests {
     use ratatui::backend::TestBackend;
     use ratatui::crossterm::event::KeyCode;
 
-    use super::super::sample;
     use super::*;
+    use crate::cli::top::sample;
 
     /// The screen a second after the sample, in which this has happened.
     fn screen(change: impl Fn(&mut Status)) -> Screen {

@@ -260,8 +260,8 @@ fn find<'a>(status: &'a Status, set: &str, address: SocketAddr) -> Option<&'a De
 
 #[cfg(test)]
 mod tests {
-    use super::super::sample;
     use super::*;
+    use crate::cli::top::sample;
 
     fn later() -> (Status, Status) {
         let before = sample::status();

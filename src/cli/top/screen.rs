@@ -136,8 +136,8 @@ impl Screen {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sample;
     use super::*;
+    use crate::cli::top::sample;
 
     #[test]
     fn while_paused_nothing_new_is_taken() {

@@ -26,15 +26,18 @@ pub(super) fn count(count: u64) -> String {
 
 /// A part of a whole.
 pub(super) fn percent(part: Option<f64>) -> String {
-    part.map_or("-".to_owned(), |part| match part * 100.0 {
-        percent if percent > 0.0 && percent < 9.95 => format!("{percent:.1} %"),
-        percent => format!("{percent:.0} %"),
-    })
+    part.map_or_else(
+        || "-".to_owned(),
+        |part| match part * 100.0 {
+            percent if percent > 0.0 && percent < 9.95 => format!("{percent:.1} %"),
+            percent => format!("{percent:.0} %"),
+        },
+    )
 }
 
 /// A time in milliseconds.
 pub(super) fn milliseconds(time: Option<f64>) -> String {
-    time.map_or("-".to_owned(), |time| format!("{time:.2} ms"))
+    time.map_or_else(|| "-".to_owned(), |time| format!("{time:.2} ms"))
 }
 
 /// How long ago, or for how long, in the unit that suits.
