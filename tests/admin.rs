@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -603,4 +603,23 @@ fn idle_connections_keep_nobody_out() {
     farm.shares(5);
     drop(half);
     assert_eq!(admin.get("/livez").status, 200);
+}
+
+#[test]
+fn after_sigterm_traffic_is_no_more_wanted_while_calls_go_on() {
+    let args = ["--stateful", "INVITE", "--stop-timeout", "1m"];
+    let (farm, admin) = Farm::with_admin(&[""], "", &args);
+    assert_eq!(admin.get("/readyz").status, 200);
+    // It waits for an answer that does not come.
+    farm.scene.pass(farm.scene.request("INVITE").text());
+    farm.scene.viaduct.signal(Signal::TERM);
+    let end = Instant::now() + PATIENCE;
+    while admin.get("/readyz").status == 200 {
+        assert!(Instant::now() < end, "it is still ready");
+    }
+    let answer = admin.get("/readyz");
+    assert_eq!(answer.status, 503);
+    assert!(answer.body.contains("SIGTERM"), "{answer:?}");
+    assert_eq!(admin.get("/livez").status, 200);
+    assert_eq!(admin.get("/api/v1/status").json()["ready"], false);
 }

@@ -78,7 +78,11 @@ fn no_call_notices_that_servers_are_added_drained_and_weighted_anew() {
         stats.assert_clean("server", stats.calls());
         stats.calls()
     });
-    assert_eq!(shares.iter().sum::<u64>(), u64::from(load.calls), "{shares:?}");
+    assert_eq!(
+        shares.iter().sum::<u64>(),
+        u64::from(load.calls),
+        "{shares:?}"
+    );
     assert!(shares.iter().all(|share| *share > 0), "{shares:?}");
     // ACK and BYE of each call.
     let counters = viaduct.stop();

@@ -47,7 +47,11 @@ fn play(uac: Scenario, uas: Scenario) {
         stats.assert_clean("server", stats.calls());
         stats.calls()
     });
-    assert_eq!(shares.iter().sum::<u64>(), u64::from(LOAD.calls), "{shares:?}");
+    assert_eq!(
+        shares.iter().sum::<u64>(),
+        u64::from(LOAD.calls),
+        "{shares:?}"
+    );
     assert!(shares.iter().all(|share| *share > 0), "{shares:?}");
     let counters = viaduct.stop();
     let begun = counters.get("transactions-begun");

@@ -26,6 +26,7 @@ use crate::offer::{Mix, Options};
 use crate::players::{Callers, Farm, request_index, response_index};
 use crate::report::{Latencies, LoadReport, Messages};
 use crate::schedule::Schedule;
+use crate::sip::Message;
 use crate::sys::{Receiver, Route, Sender, Signal, signal};
 
 /// `SO_RCVBUF` that is asked for, in octets; the kernel grants up to
@@ -331,6 +332,10 @@ impl<'a> Load<'a> {
     /// A destination takes a request and answers it.
     fn at_farm(&mut self, receiver: &Receiver, datagram: usize, now: u64) {
         let message = receiver.datagram(datagram);
+        if message.starts_with(b"OPTIONS ") && read(message, self.run).is_none() {
+            self.answer_probe(receiver, datagram);
+            return;
+        }
         let Some((number, pass)) = self.arrived(message, now, true) else {
             return;
         };
@@ -357,6 +362,22 @@ impl<'a> Load<'a> {
         for &answer in answers {
             self.send_response(number, answer, Route { to, from: None }, message, now);
         }
+    }
+
+    /// A request that is none of ours, and wants to know whether the
+    /// destination is there.
+    fn answer_probe(&mut self, receiver: &Receiver, datagram: usize) {
+        let Some(probe) = Message::read(receiver.datagram(datagram)) else {
+            self.foreign += 1;
+            return;
+        };
+        let answer = probe.answer("200 OK", "there", "");
+        let route = Route {
+            to: receiver.source(datagram),
+            from: receiver.destination(datagram),
+        };
+        let outbox = &mut self.farm.outbox;
+        outbox.push(0, route, |out| out.extend_from_slice(answer.as_bytes()));
     }
 
     fn send_response(&mut self, number: u64, pass: Pass, route: Route, request: &[u8], now: u64) {

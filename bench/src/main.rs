@@ -1,6 +1,7 @@
 //! Load generator, bare forwarders and side-by-side comparison for Viaduct.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // it prints what it measures
 
+mod admin;
 mod balancer;
 mod check;
 mod churn;

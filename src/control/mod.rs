@@ -25,7 +25,7 @@ pub use api::{
 };
 pub use order::{Answer, Change, Difference, Done, Moved, Order, Place, Refusal};
 pub use problem::Problem;
-pub use server::{Control, start};
+pub use server::{Control, rehearse, start};
 pub use status::Status;
 pub use view::{Facts, Reload, View};
 

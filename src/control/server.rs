@@ -56,10 +56,7 @@ pub fn start(admin: &Admin, view: View, orders: Sender<Order>) -> io::Result<Opt
     if place.is_none() && admin.listen.is_empty() {
         return Ok(None);
     }
-    if let Some(path) = &admin.token_file {
-        let failed = |error| io::Error::other(format!("token file {}: {error}", path.display()));
-        guard::token(path).map_err(failed)?;
-    }
+    check_token(admin)?;
     let app = App {
         view,
         orders,
@@ -103,13 +100,33 @@ fn run(runtime: &Runtime, stopped: oneshot::Receiver<()>) {
     let _ = runtime.block_on(stopped);
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let bind = || {
-        let listener = std::net::TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        TcpListener::from_std(listener)
+/// Whether the API could be served where `admin` says, beside an instance that
+/// listens on `held`.
+///
+/// # Errors
+/// As of [`start`].
+pub fn rehearse(admin: &Admin, held: &[SocketAddr]) -> io::Result<()> {
+    check_token(admin)?;
+    let mut new = admin.listen.iter().filter(|each| !held.contains(each));
+    new.try_for_each(|address| bind(*address).map(drop))
+}
+
+fn check_token(admin: &Admin) -> io::Result<()> {
+    let Some(path) = &admin.token_file else {
+        return Ok(());
     };
-    bind().map_err(|error| {
+    let failed = |error| io::Error::other(format!("token file {}: {error}", path.display()));
+    guard::token(path).map(drop).map_err(failed)
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = bind(address)?;
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    std::net::TcpListener::bind(address).map_err(|error| {
         io::Error::other(format!(
             "cannot listen on http://{address}: {error}\n  help: give another address \
              (--admin-listen); `ss -ltnp` shows who has this one"

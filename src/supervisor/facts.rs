@@ -19,9 +19,10 @@ impl Instance {
             writeln!(
                 out,
                 "upgraded: version {}, upgrade {} of this process; sockets: {kept} kept, {new} \
-                 new, {closed} closed",
+                 new, {closed} closed; what came waited for {} ms at most",
                 env!("CARGO_PKG_VERSION"),
-                self.upgrades
+                self.upgrades,
+                self.waited.as_millis()
             )?;
         }
         for (listener, granted) in config.listeners.iter().zip(&self.granted) {

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tracing::warn;
@@ -24,11 +25,19 @@ pub(super) const VARIABLE: &str = "VIADUCT_INHERITED";
 /// Octets that are read at most.
 const LONGEST: u64 = 64 << 20;
 
+/// The time by a clock that all programs of this machine share.
+pub(super) fn now() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.try_into().unwrap_or_default()
+}
+
 /// What was handed over; by default, nothing.
 #[derive(Default)]
 pub(super) struct Inheritance {
     /// Times that this process has executed a new program.
     pub(super) upgrades: u64,
+    /// When the workers stopped, by [`now`].
+    pub(super) stopped: Duration,
     /// The secret, where no file keeps it.
     pub(super) secret: Option<String>,
     pub(super) overlay: Overlay,
@@ -56,6 +65,7 @@ struct Will {
     #[serde(flatten)]
     format: Format,
     upgrades: u64,
+    stopped: Duration,
     secret: Option<String>,
     overlay: Overlay,
     sockets: Vec<Bequest>,
@@ -115,6 +125,7 @@ impl Inheritance {
         }
         Ok(Self {
             upgrades: will.upgrades,
+            stopped: will.stopped,
             secret: will.secret,
             overlay: will.overlay,
             sockets,
@@ -128,6 +139,7 @@ impl Inheritance {
         let will = Will {
             format: Format { format: FORMAT },
             upgrades: self.upgrades,
+            stopped: self.stopped,
             secret: self.secret.clone(),
             overlay: self.overlay.clone(),
             sockets: sockets

@@ -21,7 +21,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use mio::Waker;
@@ -45,6 +45,9 @@ pub use run::run;
 pub use secret_file::{Kept, SecretFileError, load, place};
 pub use upgrade::rehearse;
 
+/// A running worker, which gives its sockets back at its end, and what wakes it.
+type Running = (JoinHandle<io::Result<Vec<Socket>>>, Arc<Waker>);
+
 /// A running load balancer.
 pub struct Instance {
     /// As loaded.
@@ -63,13 +66,15 @@ pub struct Instance {
     origins: Origins,
     /// Times that this process has executed a new program.
     upgrades: u64,
+    /// How long the kernel kept what came, at the last one.
+    waited: Duration,
     /// The secret, where no file keeps it and the next program needs it.
     unkept_secret: Option<String>,
     steering: Steering,
     cores: Vec<Option<usize>>,
     counters: Vec<Arc<Counters>>,
     shared: Arc<Shared>,
-    threads: Vec<(JoinHandle<io::Result<Vec<Socket>>>, Arc<Waker>)>,
+    threads: Vec<Running>,
     /// The writer of accounting.
     ledger: Option<Ledger>,
     /// The sender of copies.
@@ -158,6 +163,7 @@ impl Instance {
     ) -> Result<Self, StartError> {
         let Inheritance {
             upgrades,
+            stopped,
             secret: unkept_secret,
             mut overlay,
             sockets,
@@ -196,6 +202,7 @@ impl Instance {
             granted,
             origins: bound.origins,
             upgrades,
+            waited: Duration::ZERO,
             unkept_secret,
             steering,
             counters: (0..config.workers).map(|_| Arc::default()).collect(),
@@ -209,7 +216,10 @@ impl Instance {
             config,
         };
         match instance.resume(bound.sockets, bound.waiting) {
-            Ok(()) => Ok(instance),
+            Ok(()) => {
+                instance.waited = inheritance::now().saturating_sub(stopped);
+                Ok(instance)
+            }
             Err(error) => {
                 // The first error is the one to tell.
                 let _ = instance.stop();

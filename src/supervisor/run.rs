@@ -48,8 +48,15 @@ pub fn run(
     let (orders, received) = mpsc::channel();
     let ear = Ear::start(orders.clone())?;
     let mut names = Names::new(orders.clone());
-    names.follow(&config, &mut inheritance.overlay, &received);
-    let instance = Instance::take_over(config, secret, inheritance)?;
+    // While calls wait in inherited sockets, nothing waits for names.
+    let is_start = inheritance.upgrades == 0;
+    if is_start {
+        names.follow(&config, &mut inheritance.overlay, &received);
+    }
+    let mut instance = Instance::take_over(config, secret, inheritance)?;
+    if !is_start && names.follow(&instance.asked, &mut instance.overlay, &received) {
+        instance.adopt();
+    }
     let mut facts = Vec::new();
     instance.write_facts(&mut facts)?;
     say_lines(&String::from_utf8_lossy(&facts));

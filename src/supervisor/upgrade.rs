@@ -18,12 +18,12 @@ use sd_notify::NotifyState;
 use signal_hook::consts::SIGPIPE;
 use tracing::{error, info};
 
-use super::inheritance::{FORMAT, Inheritance, Inherited, VARIABLE};
+use super::inheritance::{FORMAT, Inheritance, Inherited, VARIABLE, now};
 use super::run::{Failure, Supervisor, notify, say_counters};
 use super::signals::Ear;
 use super::{Instance, StartError, load};
 use crate::config::Config;
-use crate::control::{Answer, Done, Order, Refusal};
+use crate::control::{self, Answer, Done, Order, Refusal};
 use crate::net::Socket;
 use crate::resolver;
 
@@ -49,7 +49,8 @@ fn consent() -> String {
 }
 
 /// Whether this binary could take over, by this configuration, from one that
-/// hands over in `format` and listens on `held`; what it says to that.
+/// hands over in `format` and listens on `held`, to calls or to operators; what
+/// it says to that.
 ///
 /// # Errors
 /// What would keep it from starting.
@@ -74,6 +75,7 @@ pub fn rehearse(config: &Config, format: u32, held: &[SocketAddr]) -> Result<Str
         resolver::start(config).map_err(StartError::Resolver)?;
     }
     super::start_ledger(config, Instant::now())?;
+    control::rehearse(&config.admin, held)?;
     Ok(consent())
 }
 
@@ -221,7 +223,10 @@ impl Supervisor<'_> {
         }
         let successor = Successor::find()?;
         let listeners = self.instance.config.listeners.iter();
-        let held: Vec<_> = listeners.map(|each| each.address).collect();
+        let held = listeners.map(|each| each.address);
+        let held: Vec<_> = held
+            .chain(self.instance.config.admin.listen.clone())
+            .collect();
         successor.check(&held)?;
         Ok(successor)
     }
@@ -273,12 +278,13 @@ impl Instance {
     /// Stops the workers and has `successor` executed with their sockets. Where
     /// that fails it goes on, and says why.
     fn give_way(&mut self, successor: &Successor) -> Result<io::Error, Failure> {
+        let stopped = now();
         let sockets = self.pause()?;
         if let Some(ledger) = &self.ledger {
             ledger.flush(LEDGER);
         }
         say_counters(&self.totals());
-        let inheritance = self.inheritance(sockets);
+        let inheritance = self.inheritance(sockets, stopped);
         let error = successor.execute(&inheritance);
         let mut sockets: Vec<_> = self.counters.iter().map(|_| Vec::new()).collect();
         for each in inheritance.sockets {
@@ -289,7 +295,7 @@ impl Instance {
     }
 
     /// What the next program inherits.
-    fn inheritance(&self, sockets: Vec<Vec<Socket>>) -> Inheritance {
+    fn inheritance(&self, sockets: Vec<Vec<Socket>>, stopped: Duration) -> Inheritance {
         let listeners = self.asked.listeners.iter().zip(&self.config.listeners);
         let listeners: Vec<_> = listeners.map(|(a, b)| (a.address, b.address)).collect();
         let mut inherited = Vec::new();
@@ -305,6 +311,7 @@ impl Instance {
         }
         Inheritance {
             upgrades: self.upgrades + 1,
+            stopped,
             secret: self.unkept_secret.clone(),
             overlay: self.overlay.clone(),
             sockets: inherited,

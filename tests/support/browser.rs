@@ -1,4 +1,5 @@
 //! Chromium without a window, driven by WebDriver.
+#![allow(unreachable_pub)]
 
 use std::path::Path;
 use std::process::Command;
@@ -34,7 +35,7 @@ const FLAGS: [&str; 8] = [
 pub struct Browser {
     runtime: Runtime,
     client: Client,
-    driver: Process,
+    _driver: Process,
     _profile: TempDir,
 }
 
@@ -44,10 +45,7 @@ struct Console;
 
 impl WebDriverCompatibleCommand for Console {
     fn endpoint(&self, base: &Url, session: Option<&str>) -> Result<Url, ParseError> {
-        base.join(&format!(
-            "session/{}/se/log",
-            session.expect("a session")
-        ))
+        base.join(&format!("session/{}/se/log", session.expect("a session")))
     }
 
     fn method_and_body(&self, _: &Url) -> (Method, Option<String>) {
@@ -90,7 +88,7 @@ impl Browser {
         Self {
             runtime,
             client: client.expect("a session of chromium"),
-            driver,
+            _driver: driver,
             _profile: profile,
         }
     }
@@ -150,10 +148,6 @@ impl Browser {
         let lines = lines.expect("the lines of the console");
         let lines = lines.as_array().expect("a list").iter();
         lines.map(ToString::to_string).collect()
-    }
-
-    pub fn dark(&self) -> bool {
-        self.value("matchMedia('(prefers-color-scheme: dark)').matches") == true
     }
 
     /// Keeps what is seen as a picture.

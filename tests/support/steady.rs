@@ -16,6 +16,9 @@ const PACE: Duration = Duration::from_millis(2);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How soon a thread hears of the end.
 const LOOK: Duration = Duration::from_millis(50);
+/// Requests that are on their way at most. Any buffer holds more, so that none
+/// is lost where the machine has no time for us.
+const ON_THE_WAY: usize = 4_000;
 /// Octets of a buffer that loses nothing by itself.
 const BUFFER: usize = 4 << 20;
 
@@ -65,8 +68,8 @@ impl Steady {
                 count.fetch_add(1, Ordering::Relaxed);
             })
         });
-        let is_enough = Arc::clone(&enough);
-        let sender = std::thread::spawn(move || send(&sending, &fronts, &is_enough));
+        let (is_enough, count) = (Arc::clone(&enough), Arc::clone(&answered));
+        let sender = std::thread::spawn(move || send(&sending, &fronts, &is_enough, &count));
         Self {
             enough,
             over,
@@ -98,8 +101,9 @@ impl Steady {
             let not_once: Vec<_> = (0..sent).filter(|number| times[*number] != 1).collect();
             assert!(
                 not_once.is_empty(),
-                "of {sent} {what}, {} did not come once: {not_once:?}",
-                not_once.len()
+                "of {sent} {what}, {} did not come once: {:?}…",
+                not_once.len(),
+                &not_once[..not_once.len().min(10)]
             );
         }
         sent
@@ -107,7 +111,12 @@ impl Steady {
 }
 
 /// Sends until there is enough; how many.
-fn send(socket: &UdpSocket, fronts: &[SocketAddr], enough: &AtomicBool) -> usize {
+fn send(
+    socket: &UdpSocket,
+    fronts: &[SocketAddr],
+    enough: &AtomicBool,
+    answered: &AtomicUsize,
+) -> usize {
     let own = socket.local_addr().expect("its address");
     let start = Instant::now();
     let mut sent = 0;
@@ -134,6 +143,11 @@ fn send(socket: &UdpSocket, fronts: &[SocketAddr], enough: &AtomicBool) -> usize
         }
         let due = PACE * (sent / AT_ONCE) as u32;
         std::thread::sleep(due.saturating_sub(start.elapsed()));
+        while sent - answered.load(Ordering::Relaxed) > ON_THE_WAY
+            && !enough.load(Ordering::Relaxed)
+        {
+            std::thread::sleep(PACE);
+        }
     }
     sent
 }

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -18,6 +19,9 @@ const KAMAILIO_STATEFUL: &str = include_str!("../../kamailio/stateful.cfg");
 /// Transactions that stateful Viaduct may remember: 60,000 a second for the
 /// 32 s of Timer L, and some more.
 const TRANSACTIONS: &str = "2097152";
+
+/// Where copies of messages go.
+pub(crate) const COLLECTOR: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(127, 3, 0, 1), 9060);
 
 /// A program between callers and farm.
 #[derive(Clone, Debug)]
@@ -36,7 +40,20 @@ pub(crate) enum Program {
         workers: usize,
         /// `--stateful INVITE`.
         stateful: bool,
+        observed: Observed,
     },
+}
+
+/// How closely operators look at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Observed {
+    /// Nobody looks, nor does it look at its destinations.
+    No,
+    /// Its destinations are probed, and each second somebody asks for metrics
+    /// and status.
+    Watched,
+    /// Each message is copied to a collector besides.
+    Mirrored,
 }
 
 /// One line of a comparison: a program and what it is given.
@@ -59,6 +76,14 @@ pub(crate) fn all(others: &[PathBuf]) -> Result<Vec<Contender>> {
         gso,
         workers,
         stateful,
+        observed: Observed::No,
+    };
+    let observed = |observed| Program::Viaduct {
+        binary: binary.clone(),
+        gso: None,
+        workers: 1,
+        stateful: false,
+        observed,
     };
     let kamailio = |stateful| Program::Kamailio { stateful };
     let rows = [
@@ -76,6 +101,8 @@ pub(crate) fn all(others: &[PathBuf]) -> Result<Vec<Contender>> {
         ("viaduct-pad-equal", viaduct(None, 1, false), true),
         (TWO_WORKERS, viaduct(None, 2, false), false),
         (STATEFUL, viaduct(None, 1, true), false),
+        (WATCHED, observed(Observed::Watched), false),
+        (MIRRORED, observed(Observed::Mirrored), false),
     ];
     let rows = rows.map(|(name, program, equal)| Contender {
         name: name.to_owned(),
@@ -89,6 +116,7 @@ pub(crate) fn all(others: &[PathBuf]) -> Result<Vec<Contender>> {
             gso: None,
             workers: 1,
             stateful: false,
+            observed: Observed::No,
         },
         equal: false,
     });
@@ -101,6 +129,10 @@ pub(crate) const STATELESS: &str = "viaduct-pad";
 /// The same with transactions for INVITE, and what it is held against.
 pub(crate) const STATEFUL: &str = "viaduct-stateful";
 pub(crate) const KAMAILIO_TM: &str = "kamailio-tm";
+
+/// The same, observed.
+pub(crate) const WATCHED: &str = "viaduct-watched";
+pub(crate) const MIRRORED: &str = "viaduct-mirrored";
 
 /// The contender that has the generator's core as well.
 pub(crate) const TWO_WORKERS: &str = "viaduct-pad-2w";
@@ -117,6 +149,19 @@ impl Contender {
             Program::Direct | Program::Bare(_) => false,
             Program::Kamailio { stateful } | Program::Viaduct { stateful, .. } => stateful,
         }
+    }
+
+    /// How closely it is looked at.
+    pub(crate) fn observed(&self) -> Observed {
+        match self.program {
+            Program::Viaduct { observed, .. } => observed,
+            _ => Observed::No,
+        }
+    }
+
+    /// Where its admin API is, with the files of the folder `out`.
+    pub(crate) fn admin(&self, out: &Path) -> PathBuf {
+        out.join(&self.name).with_extension("sock")
     }
 
     /// The first line that the program says of its version.
@@ -218,11 +263,24 @@ impl Contender {
                 gso,
                 workers,
                 stateful,
+                observed,
             } => {
                 command = Command::new(binary);
-                // What plays the farm answers no probes.
-                command.env("VIADUCT_HEALTH", "off");
+                // Binaries of before know no such option.
+                let health = if *observed == Observed::No {
+                    "off"
+                } else {
+                    "on"
+                };
+                command.env("VIADUCT_HEALTH", health);
                 command.args(["run", "--listen", &listen]);
+                if *observed != Observed::No {
+                    command.arg("--admin").arg(self.admin(out));
+                    command.args(["--admin-listen", "127.0.0.1:0"]);
+                }
+                if *observed == Observed::Mirrored {
+                    command.args(["--mirror", &COLLECTOR.to_string()]);
+                }
                 command.args(["--workers", &workers.to_string()]);
                 if let Some(gso) = gso {
                     command.args(["--gso", gso]);

@@ -5,15 +5,17 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
-use super::contender::{Contender, Cores};
+use super::contender::{COLLECTOR, Contender, Cores, Observed};
 use super::network::Network;
 use super::part::{Load, Setup};
+use crate::admin::Watcher;
 use crate::document::cores;
 use crate::load;
 use crate::offer::{Mix, Options};
 use crate::process;
 use crate::report::{LoadReport, Percentiles};
 use crate::running::Running;
+use crate::sys::bound;
 
 /// Calls whose messages are of one length and follow each other where the
 /// generator is in a hurry: what it needs so as not to be the limit.
@@ -138,6 +140,17 @@ impl Bench<'_> {
             trying: contender.is_stateful(),
         };
         wait_for_traffic(running.as_mut(), &base)?;
+        // A collector that takes nothing: what sending costs is the same.
+        let _collector = match contender.observed() {
+            Observed::Mirrored => Some(bound(COLLECTOR)?),
+            Observed::Watched | Observed::No => None,
+        };
+        let watcher = match contender.observed() {
+            Observed::No => None,
+            Observed::Watched | Observed::Mirrored => {
+                Some(Watcher::start(contender.admin(self.out)))
+            }
+        };
         let mut peak = 0.0;
         let mut samples = Vec::new();
         for &load in loads {
@@ -176,6 +189,7 @@ impl Bench<'_> {
             }
             samples.push(sample);
         }
+        watcher.map_or(Ok(()), Watcher::end)?;
         Ok(samples)
     }
 }

@@ -6,9 +6,9 @@ use std::fmt;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::contender::{KAMAILIO_TM, STATEFUL, STATELESS};
+use super::contender::{KAMAILIO_TM, MIRRORED, STATEFUL, STATELESS, WATCHED};
 use super::network::Path;
-use super::summary::{Columns, MEMORY, MESSAGES, SUSTAINED, TRANSACTIONS};
+use super::summary::{Columns, MEMORY, MESSAGES, OBSERVED, SUSTAINED, TRANSACTIONS};
 use crate::offer::Mix;
 
 /// One way to send.
@@ -107,6 +107,8 @@ pub(crate) enum Axis {
     Stateful,
     /// 60,000 INVITE transactions a second for a minute
     Sustained,
+    /// Probes, metrics and status asked for each second; and copies of all messages
+    Watched,
     /// What a transaction takes that has been answered, and one that rings
     Memory,
 }
@@ -261,6 +263,15 @@ pub(crate) fn axis(axis: Axis) -> Part {
             loads: vec![Load::Full, Load::Saturated, HALF, FIXED],
             rounds: 7,
             columns: TRANSACTIONS,
+        },
+        Axis::Watched => Part {
+            name: "watched",
+            title: "Observed by its operators, and not",
+            contenders: &[STATELESS, WATCHED, MIRRORED],
+            setups: vec![Setup::default()],
+            loads: vec![Load::Full, Load::Saturated, HALF, FIXED],
+            rounds: 7,
+            columns: OBSERVED,
         },
         Axis::Sustained => Part {
             name: "sustained",

@@ -83,6 +83,11 @@ pub(crate) const MESSAGES: Columns = Columns {
     others: &USUAL,
 };
 
+pub(crate) const OBSERVED: Columns = Columns {
+    references: &[STATELESS],
+    ..MESSAGES
+};
+
 pub(crate) const TRANSACTIONS: Columns = Columns {
     costs: &[TRANSACTION, WIRE],
     references: &[STATELESS, KAMAILIO_TM],

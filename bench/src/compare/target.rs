@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::contender::{KAMAILIO_TM, STATEFUL, STATELESS, TWO_WORKERS};
+use super::contender::{KAMAILIO_TM, STATEFUL, STATELESS, TWO_WORKERS, WATCHED};
 use super::part::{FILLING, FIXED, HALF, IN_PROGRESS, LINGERING, Load, MINUTE, TWICE};
 use super::summary::{
     BEGUN, CPU, Cell, GROWTH, LOST, Metric, OCTETS, P50, P99, P999, RATE, RESIDENT, Results,
@@ -168,6 +168,20 @@ pub(crate) fn all(parts: &[Results]) -> Vec<Target> {
         resident,
     ));
     targets.extend(stateful(measured));
+    let watched = |load| {
+        let of = |contender| measured.cell("watched", None, contender, load);
+        of(WATCHED)?.ratio(of(STATELESS)?, &CPU)
+    };
+    targets.push(target(
+        "CPU a message with a full queue, watched by operators, times unwatched",
+        Aim::AtMost(1.03),
+        watched(full),
+    ));
+    targets.push(target(
+        "the same at 50,000 messages/s",
+        Aim::AtMost(1.03),
+        watched(FIXED),
+    ));
     targets
 }
 

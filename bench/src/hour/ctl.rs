@@ -1,19 +1,14 @@
 //! What an operator has in hand: `viaduct ctl`, and the metrics.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
+use crate::admin::get;
 use crate::running::viaduct_beside;
-
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The admin socket of one instance.
 pub(super) struct Ctl {
@@ -73,16 +68,8 @@ impl Ctl {
     /// # Errors
     /// Nobody answers, or not with metrics.
     pub(super) fn metrics(&self) -> Result<Metrics> {
-        let mut stream = UnixStream::connect(&self.socket)
-            .with_context(|| format!("nobody answers at {}", self.socket.display()))?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        let (head, body) = text.split_once("\r\n\r\n").context("no answer of HTTP")?;
-        let first = head.lines().next().unwrap_or_default();
-        ensure!(first.contains(" 200 "), "/metrics is answered {first}");
-        Ok(Metrics::read(body))
+        let body = get(&self.socket, "/metrics")?;
+        Ok(Metrics::read(&body))
     }
 }
 

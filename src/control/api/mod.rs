@@ -33,8 +33,8 @@ const BODY_MAX: usize = 64 * 1024;
 type Path = (&'static str, MethodRouter<Arc<App>>);
 
 /// What everybody may ask.
-fn reads() -> [Path; 12] {
-    [
+fn reads() -> Vec<Path> {
+    vec![
         ("/", get(page::page)),
         ("/livez", get(read::livez)),
         ("/metrics", get(read::scrape)),
@@ -53,8 +53,8 @@ fn reads() -> [Path; 12] {
 }
 
 /// What changes something, or tells more than everybody may know.
-fn changes() -> [Path; 8] {
-    [
+fn changes() -> Vec<Path> {
+    vec![
         ("/api/v1/destinations/state", post(change::state)),
         ("/api/v1/destinations/weight", post(change::weight)),
         ("/api/v1/destinations/add", post(change::add)),

@@ -1,0 +1,201 @@
+//! `viaduct top` before a running instance: as text, as JSON, and live on a
+//! terminal.
+
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+mod support;
+use support::dialog::{Peer, Request, Scene};
+use support::viaduct::Viaduct;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A farm of two with an admin socket.
+fn scene() -> (Scene, String, TempDir) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("admin.sock").display().to_string();
+    let scene = Scene::new(2, &["--admin", &socket]);
+    (scene, socket, folder)
+}
+
+fn top(admin: &str, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_viaduct"));
+    command.args(["top", "--admin", admin, "--interval", "1s"]);
+    command.args(args).env("COLUMNS", "160");
+    command.output().expect("viaduct top")
+}
+
+/// What it prints while calls are made.
+fn top_of_calls(scene: &Scene, admin: &str, args: &[&str]) -> String {
+    let output = std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| top(admin, args));
+        while !watcher.is_finished() {
+            scene.pass(scene.request("INVITE").text());
+        }
+        watcher.join().expect("the watcher")
+    });
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn one_look_is_plain_text_with_every_destination_and_worker() {
+    let (scene, admin, _folder) = scene();
+    // Something that is dropped, and that was seen.
+    scene.send("no SIP at all\r\n\r\n");
+    let text = top_of_calls(&scene, &admin, &["--once"]);
+    let address = |member: &Peer| member.address().to_string();
+    for fact in [
+        "ready",
+        "set default",
+        "workers",
+        "not-sip",
+        &address(&scene.farm[1]),
+    ] {
+        assert!(text.contains(fact), "no {fact} in\n{text}");
+    }
+    let line = text
+        .lines()
+        .find(|line| line.contains(&address(&scene.farm[0])));
+    let line = line.unwrap_or_else(|| panic!("{text}"));
+    assert!(
+        line.contains("AX active") && line.contains("50 %"),
+        "{text}"
+    );
+    assert!(!text.contains("calls       0 INVITE/s"), "{text}");
+    assert!(
+        !text.contains('\u{1b}'),
+        "no codes for a terminal: {text:?}"
+    );
+}
+
+#[test]
+fn a_line_of_json_has_the_rates_of_an_interval() {
+    let (scene, admin, _folder) = scene();
+    let text = top_of_calls(&scene, &admin, &["--once", "--json"]);
+    assert_eq!(text.lines().count(), 1, "{text}");
+    let rates: Value = serde_json::from_str(&text).expect("JSON");
+    let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{rates:#}"));
+    assert!(number(&rates["seconds"]) >= 0.9, "{rates:#}");
+    assert!(number(&rates["calls_per_second"]) > 0.0, "{rates:#}");
+    let destinations = rates["sets"][0]["destinations"].as_array().expect("a list");
+    let shares = destinations.iter().map(|of| number(&of["share"]));
+    assert!((shares.sum::<f64>() - 1.0).abs() < 1e-6, "{rates:#}");
+    assert_eq!(destinations[0]["due"], 0.5, "{rates:#}");
+}
+
+#[test]
+fn who_is_not_there_is_told_with_what_to_do() {
+    let output = top("/nonexistent/admin.sock", &["--once"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("/nonexistent/admin.sock") && said.contains("help: "),
+        "{said}"
+    );
+}
+
+/// A terminal of 80 by 24 that a program runs in.
+struct Terminal(TempDir);
+
+impl Terminal {
+    fn run(program: &str) -> Self {
+        let terminal = Self(tempfile::tempdir().expect("a folder"));
+        terminal.tmux(&[
+            "new-session",
+            "-d",
+            "-x",
+            "80",
+            "-y",
+            "24",
+            "-s",
+            "top",
+            program,
+        ]);
+        terminal
+    }
+
+    /// With a server of its own, whose socket is in our folder.
+    fn tmux(&self, args: &[&str]) -> Output {
+        let socket = self.0.path().join("tmux");
+        let output = Command::new("tmux")
+            .arg("-S")
+            .arg(socket)
+            .args(["-f", "/dev/null"])
+            .args(args)
+            .output();
+        output.expect("tmux runs (scripts/install-tools installs it)")
+    }
+
+    fn press(&self, key: &str) {
+        assert!(self.tmux(&["send-keys", "-t", "top", key]).status.success());
+    }
+
+    /// Waits until the screen has this.
+    #[track_caller]
+    fn wait_for(&self, text: &str) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let screen = self.tmux(&["capture-pane", "-p", "-t", "top"]);
+            let screen = String::from_utf8_lossy(&screen.stdout).into_owned();
+            if screen.contains(text) {
+                return;
+            }
+            assert!(Instant::now() < end, "no {text} on\n{screen}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        self.tmux(&["kill-server"]);
+    }
+}
+
+#[test]
+fn on_a_terminal_it_lives_listens_to_keys_and_outlives_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("admin.sock").display().to_string();
+    let farm = Peer::new(support::net::V4);
+    let to = farm.address().to_string();
+    let run = || Viaduct::start(&["--listen", "127.0.0.1:0", "--to", &to, "--admin", &socket]);
+    let viaduct = run();
+    let program = env!("CARGO_BIN_EXE_viaduct");
+    let terminal = Terminal::run(&format!("{program} top --admin {socket} --interval 200ms"));
+    terminal.wait_for(&to);
+
+    let caller = Peer::new(support::net::V4);
+    caller.send(viaduct.address(0), "no SIP at all\r\n\r\n");
+    terminal.wait_for("not-sip");
+    let request = Request::new("INVITE", caller.address());
+    caller.send(viaduct.address(0), request.text());
+    farm.receive();
+
+    terminal.press("s");
+    terminal.wait_for("sort: requests");
+    terminal.press("?");
+    terminal.wait_for("keys and words");
+    terminal.press("p");
+    terminal.wait_for("paused");
+    terminal.press("p");
+
+    viaduct.stop();
+    terminal.wait_for("not reachable");
+    let viaduct = run();
+    terminal.wait_for("dropped                       nothing");
+    terminal.press("q");
+    let end = Instant::now() + PATIENCE;
+    while terminal
+        .tmux(&["has-session", "-t", "top"])
+        .status
+        .success()
+    {
+        assert!(Instant::now() < end, "q does not end it");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    viaduct.stop();
+}
