@@ -72,10 +72,10 @@ impl Names {
                 Err(_) => break,
             }
         }
-        // It cannot fail: who receives is here.
-        let _ = later
-            .into_iter()
-            .try_for_each(|order| self.orders.send(order));
+        for order in later {
+            // It cannot fail: who receives is here.
+            let _ = self.orders.send(order);
+        }
         for name in unknown {
             for (set, named) in named(config).filter(|(_, named)| is(named, &name.0, name.1)) {
                 warn!("{set}: {named} is not resolved yet: no answer so far; {NOBODY}");
