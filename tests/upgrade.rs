@@ -15,7 +15,7 @@ mod support;
 use support::dialog::{Peer, Request, Scene, response, status};
 use support::net::{V4, free_addresses};
 use support::process::{Process, Signal};
-use support::stateful::only;
+use support::stateful::{STILL, only};
 use support::steady::{self, Steady};
 use support::viaduct::Viaduct;
 
@@ -182,6 +182,29 @@ fn twenty_upgrades_and_a_hundred_reloads_lose_nothing() {
     assert_eq!(lines(&output, "reloaded:").len(), 100);
     let listening: BTreeSet<_> = lines(&output, "listening on").into_iter().collect();
     assert_eq!(listening.len(), 1, "{listening:?}");
+    viaduct.stop();
+}
+
+/// Two workers, and what a call has comes to either: half of it is handed
+/// over, and has a transaction that is lost.
+#[test]
+fn what_workers_hand_over_and_what_is_stateful_is_not_lost_either() {
+    let _lock = support::load_lock();
+    let farm = steady::farm(2);
+    let [front] = free_addresses(V4);
+    let file = File::new(&config(&[front], 2, &addresses(&farm)));
+    let [flag, path] = file.args();
+    let stateful = ["--stateful", "OPTIONS", "--steer", "source"];
+    let args = [&[flag.as_str(), &path], &stateful[..], &STILL].concat();
+    let mut viaduct = Viaduct::start(&args);
+    let load = Steady::start(farm, vec![front]);
+    for _ in 0..8 {
+        upgrade(&mut viaduct);
+    }
+    load.assert_nothing_lost();
+    let counters = viaduct.counters();
+    assert!(counters.get("handed-over") > 0, "{counters:?}");
+    assert!(counters.get("transactions-begun") > 0, "{counters:?}");
     viaduct.stop();
 }
 
