@@ -83,7 +83,8 @@ fn said(output: &Output) -> String {
 pub(super) struct Metrics(BTreeMap<String, f64>);
 
 impl Metrics {
-    fn read(text: &str) -> Self {
+    /// Reads the text format of Prometheus.
+    pub(super) fn read(text: &str) -> Self {
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         let sample = |line: &str| {
             let (name, value) = line.rsplit_once(' ')?;

@@ -6,9 +6,10 @@ use std::ops::Range;
 
 use serde::Serialize;
 
+use super::ctl::Metrics;
 use super::operator::Story;
 use crate::document::{Machine, page};
-use crate::farm::caller::{Figures, Record};
+use crate::farm::caller::{Figures, Record as Call};
 use crate::sip::SECOND;
 
 /// What was played and what came of it.
@@ -17,7 +18,7 @@ pub(super) struct Found {
     pub(super) story: Story,
     pub(super) figures: Figures,
     #[serde(skip)]
-    pub(super) records: Vec<Record>,
+    pub(super) records: Vec<Call>,
     /// Of one core.
     pub(super) cpu_percent: f64,
 }
@@ -27,8 +28,8 @@ pub(super) struct Found {
 enum Limit {
     AtMost(f64),
     AtLeast(f64),
-    /// For the record.
-    None,
+    /// None: it is for the record.
+    Record,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -51,7 +52,7 @@ impl Figure {
         match self.limit {
             Limit::AtMost(most) => self.value <= most,
             Limit::AtLeast(least) => self.value >= least,
-            Limit::None => true,
+            Limit::Record => true,
         }
     }
 
@@ -59,10 +60,10 @@ impl Figure {
         let limit = match self.limit {
             Limit::AtMost(most) => format!("at most {}", number(most)),
             Limit::AtLeast(least) => format!("at least {}", number(least)),
-            Limit::None => String::new(),
+            Limit::Record => String::new(),
         };
         let verdict = match (self.limit, self.holds()) {
-            (Limit::None, _) => "",
+            (Limit::Record, _) => "",
             (_, true) => "holds",
             (_, false) => "FALLS SHORT",
         };
@@ -93,37 +94,37 @@ impl Found {
 
     /// What the callers say.
     fn calls(&self) -> Vec<Figure> {
-        use Limit::{AtMost, None};
+        use Limit::{AtMost, Record};
         let figures = &self.figures;
         let one = |name: &str, value: u64, limit| Figure::new(name, value as f64, limit);
         vec![
-            one("calls", figures.calls, None),
+            one("calls", figures.calls, Record),
             one("failed calls", figures.failures(), AtMost(0.0)),
             one("calls cut", figures.cut(), AtMost(0.0)),
             one(
                 "calls lost with the destination that was killed",
                 figures.lost_with_it,
-                None,
+                Record,
             ),
             one(
                 "INVITEs that callers sent again",
                 figures.retransmissions,
-                None,
+                Record,
             ),
-            Figure::new("INVITE to 200, p99, ms", figures.setup_p99_ms, None),
+            Figure::new("INVITE to 200, p99, ms", figures.setup_p99_ms, Record),
             Figure::new(
                 "INVITE to 200, longest, ms",
                 figures.setup_max_ms,
                 AtMost(2500.0),
             ),
-            one("callers held up, longest, ms", figures.held_up_ms, None),
-            Figure::new("CPU, % of a core", self.cpu_percent, None),
+            one("callers held up, longest, ms", figures.held_up_ms, Record),
+            Figure::new("CPU, % of a core", self.cpu_percent, Record),
         ]
     }
 
     /// What the operator's steps came to.
     fn steps(&self) -> Vec<Figure> {
-        use Limit::{AtLeast, AtMost, None};
+        use Limit::{AtLeast, AtMost, Record};
         let story = &self.story;
         let strays: usize = story
             .closed
@@ -174,14 +175,14 @@ impl Found {
             Figure::new(
                 "reloads in a row that were taken",
                 story.reloads_in_burst.into(),
-                None,
+                Record,
             ),
         ]
     }
 
     /// What Viaduct says of itself.
     fn metrics(&self) -> Vec<Figure> {
-        use Limit::{AtLeast, AtMost, None};
+        use Limit::{AtLeast, AtMost, Record};
         let made = self.figures.calls as f64;
         let failovers = self.counted("viaduct_failovers_total", "failed-over");
         let invites = self.counted("viaduct_requests_total{method=\"INVITE\"}", "method-INVITE");
@@ -191,10 +192,10 @@ impl Found {
         let again = resent + self.figures.retransmissions as f64;
         let sent_on = invites - failovers;
         let mut all = vec![
-            Figure::new("metrics: INVITEs sent on", invites, None),
+            Figure::new("metrics: INVITEs sent on", invites, Record),
             Figure::new("metrics: failovers", failovers, AtLeast(1.0)),
-            Figure::new("metrics: retransmissions absorbed", absorbed, None),
-            Figure::new("metrics: retransmissions of its own", resent, None),
+            Figure::new("metrics: retransmissions absorbed", absorbed, Record),
+            Figure::new("metrics: retransmissions of its own", resent, Record),
             Figure::new(
                 "metrics: calls less, INVITEs lost",
                 (made - sent_on).max(0.0),
@@ -215,7 +216,7 @@ impl Found {
             all.push(Figure::new(
                 format!("metrics: dropped, {reason}"),
                 count,
-                None,
+                Record,
             ));
         }
         let generation = self.story.after.value("viaduct_config_generation");
@@ -311,14 +312,18 @@ impl Found {
     }
 
     /// A counter's growth in all programs that the process has been: the last
-    /// one's metrics, and what those before said at their ends.
+    /// one's metrics, and what those before said at their ends, of `line` or,
+    /// where that ends in a dash, of all that begins so.
     fn counted(&self, metric: &str, line: &str) -> f64 {
-        let sum = |metrics: &super::ctl::Metrics| metrics.of(metric).map(|(_, n)| n).sum::<f64>();
-        let said = self.said(line).map(|(_, n)| n).sum::<f64>();
+        let sum = |metrics: &Metrics| metrics.of(metric).map(|(_, n)| n).sum::<f64>();
+        let said = self.said(line);
+        let said = said.filter(|(rest, _)| rest.is_empty() || line.ends_with('-'));
+        let said: f64 = said.map(|(_, n)| n).sum();
         said + sum(&self.story.after) - sum(&self.story.before)
     }
 
-    /// The lines `counter NAME VALUE` of the log whose names begin so.
+    /// The lines `counter NAME VALUE` of the log whose names begin so, each
+    /// with the rest of its name.
     fn said<'a>(&'a self, line: &'a str) -> impl Iterator<Item = (&'a str, f64)> {
         self.story.log.lines().filter_map(move |text| {
             let (name, value) = text.strip_prefix("counter ")?.split_once(' ')?;
@@ -408,5 +413,105 @@ impl<'a> Document<'a> {
             head += &format!("{number}. {seconds:.0} s: {}\n", step.what);
         }
         page(&head, self.machine, &self.table(), &self.short())
+    }
+}
+
+#[cfg(test)]
+fn address(number: u8) -> SocketAddrV4 {
+    SocketAddrV4::new([127, 1, 0, number].into(), 5060)
+}
+
+/// Calls, one each second, taken by .1 and .2 in turn.
+#[cfg(test)]
+pub(super) fn example(calls: u64) -> Found {
+    let record = |second: u64| Call {
+        started: second * SECOND,
+        home: Some(address(1 + (second % 2) as u8)),
+        moved: second == 3,
+    };
+    Found {
+        story: Story {
+            farm: vec![address(1), address(2)],
+            weights: vec![1, 1],
+            killed: Some(address(2)),
+            settled: 0..calls * SECOND,
+            ..Story::default()
+        },
+        figures: Figures {
+            calls,
+            ..Figures::default()
+        },
+        records: (0..calls).map(record).collect(),
+        cpu_percent: 1.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figure(found: &Found, name: &str) -> Figure {
+        let all = found.figures();
+        let one = all.into_iter().find(|figure| figure.name.contains(name));
+        one.expect("a figure")
+    }
+
+    #[test]
+    fn calls_where_none_belong_and_late_attempts_at_the_dead_fall_short() {
+        let mut found = example(100);
+        let strays = "new calls at";
+        found.story.closed = vec![(address(1), 1..2 * SECOND)];
+        assert!(figure(&found, strays).holds());
+        found.story.closed = vec![(address(1), 1..3 * SECOND)];
+        assert!(!figure(&found, strays).holds());
+        let detection = "the last call that was tried";
+        found.story.dead = SECOND..9 * SECOND;
+        assert_eq!(figure(&found, detection).value, 2.0);
+        found.story.dead.start = 0;
+        assert!(figure(&found, detection).holds());
+        found.records[4].moved = true;
+        assert!(!figure(&found, detection).holds());
+    }
+
+    #[test]
+    fn shares_are_held_against_weights_and_chance() {
+        let mut found = example(10_000);
+        let name = "farthest from the weights";
+        assert_eq!(figure(&found, name).value, 0.0);
+        found.story.weights = vec![1, 2];
+        let off = figure(&found, name);
+        assert!((16.0..17.0).contains(&off.value) && !off.holds(), "{off:?}");
+    }
+
+    #[test]
+    fn counters_go_on_over_the_ends_of_programs() {
+        let mut found = example(12);
+        found.story.log = "counter method-INVITE 5\ncounter method-INVITED 90\n\
+            ready: so\ncounter method-INVITE 4\ncounter drop-malformed 2\n"
+            .to_owned();
+        let metrics = |text| Metrics::read(text);
+        found.story.before = metrics("viaduct_requests_total{method=\"INVITE\"} 1\n");
+        found.story.after = metrics(
+            "viaduct_requests_total{method=\"INVITE\"} 3\n\
+             viaduct_dropped_total{reason=\"malformed\"} 1\n",
+        );
+        assert_eq!(figure(&found, "INVITEs sent on").value, 11.0);
+        assert_eq!(figure(&found, "dropped, malformed").value, 3.0);
+        let lost = figure(&found, "INVITEs lost");
+        assert_eq!((lost.value, lost.holds()), (1.0, false));
+        found.figures.calls = 10;
+        assert!(!figure(&found, "calls more").holds());
+        found.figures.retransmissions = 1;
+        assert!(figure(&found, "calls more").holds());
+    }
+
+    #[test]
+    fn a_place_is_a_file_a_line_and_a_column() {
+        assert!(has_place(
+            "error: no weight\n  --> /etc/viaduct.toml:12:7\n"
+        ));
+        assert!(has_place("/etc/viaduct.toml:12:7: no weight"));
+        assert!(!has_place("/etc/viaduct.toml:12: no weight"));
+        assert!(!has_place("127.0.0.1:5060:1"));
     }
 }

@@ -83,3 +83,24 @@ fn counts(found: &Found) -> Vec<Vec<u32>> {
     }
     counts
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hour::findings::example;
+    use crate::hour::operator::Step;
+
+    #[test]
+    fn the_drawing_names_destinations_and_numbers_steps() {
+        let mut found = example(20);
+        found.story.steps = vec![Step {
+            at: 7 * SECOND,
+            what: "drain".to_owned(),
+        }];
+        assert_eq!(counts(&found)[2..4], [[1, 0], [0, 1]]);
+        let svg = svg(&found).expect("svg");
+        for text in ["127.1.0.1", "127.1.0.2", "\n1\n"] {
+            assert!(svg.contains(text), "{text:?} is missing");
+        }
+    }
+}
