@@ -6,6 +6,7 @@ use axum::http::header::{
 };
 use axum::response::{IntoResponse, Response};
 
+use super::api::ReadProblems;
 use super::problem::Problem;
 
 const PAGE: &str = include_str!("page.html");
@@ -15,6 +16,10 @@ const PLACE: &str = "NONCE";
 
 /// The page. It runs the script and the style that it has itself, told by a
 /// nonce of its own, and speaks to nobody but this instance.
+#[utoipa::path(get, path = "/", responses(
+    (status = 200, description = "The status page", body = String, content_type = "text/html"),
+    ReadProblems
+))]
 pub(super) async fn page() -> Result<Response, Problem> {
     let mut octets = [0; 16];
     getrandom::fill(&mut octets)

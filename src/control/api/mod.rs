@@ -109,6 +109,7 @@ async fn description() -> Json<Document> {
         description = "What a running Viaduct tells, and what can be changed of it."
     ),
     paths(
+        page::page,
         read::livez,
         read::scrape,
         read::readyz,
@@ -148,7 +149,7 @@ impl Modify for Token {
 }
 
 /// How any request can fail.
-struct ReadProblems;
+pub(super) struct ReadProblems;
 
 /// How a change can fail.
 struct ChangeProblems;
