@@ -173,9 +173,10 @@ fn twenty_upgrades_and_a_hundred_reloads_lose_nothing() {
         });
         let wanted = format!("upgrade {number} of this process; sockets: 2 kept, 0 new, 0 closed;");
         assert!(said.is_some_and(|said| said.contains(&wanted)));
+        // So that the load is there before, while and after each.
+        load.wait_for(number * 400);
     }
-    let sent = load.assert_nothing_lost();
-    assert!(sent >= 5_000, "only {sent} requests");
+    load.assert_nothing_lost();
     assert_eq!(viaduct.id(), id);
     assert_eq!(udp_sockets(&viaduct), sockets, "the very same sockets");
     let output = viaduct.output();

@@ -80,6 +80,16 @@ impl Steady {
         }
     }
 
+    /// Waits until so many requests have been answered.
+    #[track_caller]
+    pub fn wait_for(&self, answered: usize) {
+        let end = Instant::now() + PATIENCE;
+        while self.answered.load(Ordering::Relaxed) < answered {
+            assert!(Instant::now() < end, "no {answered} requests are answered");
+            std::thread::sleep(PACE);
+        }
+    }
+
     /// Ends it and demands that each request came to the farm once, and its
     /// response to the caller once. Returns how many requests there were.
     #[track_caller]
