@@ -27,7 +27,7 @@ use crate::players::{Callers, Farm, request_index, response_index};
 use crate::report::{Latencies, LoadReport, Messages};
 use crate::schedule::Schedule;
 use crate::sip::Message;
-use crate::sys::{Receiver, Route, Sender, Signal, signal};
+use crate::sys::{Receiver, Route, Run, Sender, Signal, signal};
 
 /// `SO_RCVBUF` that is asked for, in octets; the kernel grants up to
 /// `net.core.rmem_max`.
@@ -333,8 +333,7 @@ impl<'a> Load<'a> {
     fn at_farm(&mut self, receiver: &Receiver, datagram: usize, now: u64) {
         let message = receiver.datagram(datagram);
         if message.starts_with(b"OPTIONS ") && read(message, self.run).is_none() {
-            self.answer_probe(receiver, datagram);
-            return;
+            return self.answer_probe(receiver, datagram);
         }
         let Some((number, pass)) = self.arrived(message, now, true) else {
             return;
@@ -365,19 +364,24 @@ impl<'a> Load<'a> {
     }
 
     /// A request that is none of ours, and wants to know whether the
-    /// destination is there.
+    /// destination is there. It is answered at once, for nothing comes of it
+    /// that would be waited for.
     fn answer_probe(&mut self, receiver: &Receiver, datagram: usize) {
         let Some(probe) = Message::read(receiver.datagram(datagram)) else {
             self.foreign += 1;
             return;
         };
         let answer = probe.answer("200 OK", "there", "");
-        let route = Route {
-            to: receiver.source(datagram),
-            from: receiver.destination(datagram),
+        let run = Run {
+            octets: answer.as_bytes(),
+            segment: answer.len(),
+            route: Route {
+                to: receiver.source(datagram),
+                from: receiver.destination(datagram),
+            },
         };
-        let outbox = &mut self.farm.outbox;
-        outbox.push(0, route, |out| out.extend_from_slice(answer.as_bytes()));
+        // One that does not leave is a probe that fails.
+        let _ = self.sender.send(&self.farm.socket, &[run]);
     }
 
     fn send_response(&mut self, number: u64, pass: Pass, route: Route, request: &[u8], now: u64) {
