@@ -135,10 +135,10 @@ impl Summary {
 
     fn lesson(&self) -> String {
         format!(
-            "Server {} was stopped after {} s. Viaduct keeps no state and has no health checks:\n\
-             it went on sending that server's Call-IDs to it, and those calls were lost.\n\
-             The others went on as before. Its Call-IDs spread over them by weight once\n\
-             the configuration no longer names it.",
+            "Server {} was stopped after {} s. This demo probes nobody, to show what that does:\n\
+             its Call-IDs went on to it, and those calls were lost. The others went on as\n\
+             before. `viaduct run` finds out by probes within 3 s; its Call-IDs spread over\n\
+             the others by weight then, and with --stateful INVITE no new call is lost.",
             STOPPED + 1,
             self.plan.stop_at().as_secs_f64()
         )
