@@ -11,6 +11,9 @@ use anyhow::{Context, Result};
 pub(crate) struct Usage {
     /// Time on a CPU, in ns.
     pub(crate) cpu: u64,
+    /// Of that, the time of the threads that carry datagrams, known by their
+    /// name; 0 for a program whose threads have no such names.
+    pub(crate) workers: u64,
     /// Time ready to run while something else had the CPU, in ns.
     pub(crate) waited: u64,
 }
@@ -18,6 +21,7 @@ pub(crate) struct Usage {
 impl AddAssign for Usage {
     fn add_assign(&mut self, other: Self) {
         self.cpu += other.cpu;
+        self.workers += other.workers;
         self.waited += other.waited;
     }
 }
@@ -38,7 +42,11 @@ pub(crate) fn usage(process: u32) -> Result<Usage> {
                 .and_then(Result::ok)
                 .context("an odd schedstat")
         };
-        usage.cpu += next()?;
+        let cpu = next()?;
+        usage.cpu += cpu;
+        if name(&task)?.starts_with("worker-") {
+            usage.workers += cpu;
+        }
         usage.waited += next()?;
     }
     Ok(usage)
@@ -131,6 +139,11 @@ fn tasks(process: u32) -> Result<Vec<String>> {
     Ok(tasks?.concat())
 }
 
+/// The name of the thread with this folder.
+fn name(task: &str) -> Result<String> {
+    fs::read_to_string(format!("{task}/comm")).context("the kernel does not tell a thread's name")
+}
+
 fn own_tasks(process: u32) -> Result<Vec<String>> {
     fs::read_dir(format!("/proc/{process}/task"))
         .with_context(|| format!("process {process} is gone"))?
@@ -174,6 +187,26 @@ mod tests {
         let worked = eventually(|| usage(child.id()).expect("accounting").cpu > 20_000_000);
         end(child);
         assert!(worked);
+    }
+
+    #[test]
+    fn the_work_of_workers_is_told_apart() {
+        let work = || {
+            let begin = Instant::now();
+            while begin.elapsed() < Duration::from_millis(50) {}
+            usage(std::process::id()).expect("accounting")
+        };
+        let thread = |name: &str| {
+            let named = std::thread::Builder::new().name(name.to_owned());
+            named
+                .spawn(work)
+                .and_then(|thread| thread.join().map_err(|_| std::io::Error::other("a panic")))
+        };
+        let other = thread("another-0").expect("a thread");
+        assert!(other.cpu > 0);
+        assert_eq!(other.workers, 0);
+        let worker = thread("worker-0").expect("a thread");
+        assert!(worker.workers > 0);
     }
 
     #[test]

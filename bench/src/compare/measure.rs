@@ -48,6 +48,9 @@ pub(crate) struct Sample {
     pub(crate) loss_percent: f64,
     /// Of one core; two workers may have up to 200.
     pub(crate) busy_percent: f64,
+    /// Of that CPU time, what the contender's other threads took than those
+    /// that carry datagrams; 0 where they cannot be told apart.
+    pub(crate) beside_percent: f64,
     pub(crate) generator_busy_percent: f64,
     /// `None` in a closed loop.
     pub(crate) latency_us: Option<Percentiles>,
@@ -240,6 +243,8 @@ fn take(mut running: Option<&mut Running>, load: &Options) -> Result<Sample> {
     let elapsed = (after.at - before.at).as_nanos() as f64;
     let percent = |ns: u64| 100.0 * ns as f64 / elapsed;
     let cpu = after.contender.cpu - before.contender.cpu;
+    let workers = after.contender.workers - before.contender.workers;
+    let beside = if workers > 0 { cpu - workers } else { 0 };
     let stolen = (after.stolen - before.stolen) as f64 / TICKS;
     let cpu_us = cpu as f64 / 1000.0;
     let through = report.rate * report.seconds;
@@ -250,6 +255,7 @@ fn take(mut running: Option<&mut Running>, load: &Options) -> Result<Sample> {
         offered: load.rate,
         loss_percent: report.messages.lost_percent(),
         busy_percent: percent(cpu),
+        beside_percent: 100.0 * beside as f64 / cpu as f64,
         generator_busy_percent: report.generator_busy_percent,
         latency_us: Some(report.latency.all),
         memory_mib: memory.proportional,

@@ -47,6 +47,7 @@ pub(crate) const P99: Metric = metric("p99 us", 0, |s| latency(s, |l| l.p99));
 pub(crate) const P999: Metric = metric("p99.9 us", 0, |s| latency(s, |l| l.p999));
 pub(crate) const RESIDENT: Metric = metric("resident MiB", 1, |s| s.resident_mib);
 const BUSY: Metric = metric("core busy %", 0, |s| s.busy_percent);
+pub(crate) const BESIDE: Metric = metric("beside workers %", 2, |s| s.beside_percent);
 const GENERATOR: Metric = metric("generator busy %", 0, |s| s.generator_busy_percent);
 const LOSS: Metric = amiss("loss %", 2, |s| s.loss_percent);
 const HELD: Metric = metric("memory MiB", 1, |s| s.memory_mib);
@@ -85,6 +86,7 @@ pub(crate) const MESSAGES: Columns = Columns {
 
 pub(crate) const OBSERVED: Columns = Columns {
     references: &[STATELESS],
+    others: &[BUSY, BESIDE, GENERATOR, LOSS, P50, P99, P999, HELD],
     ..MESSAGES
 };
 
