@@ -460,7 +460,10 @@ impl Proxy {
             Ok(unwrapped) => unwrapped,
             Err(reason) => return dropped(reason),
         };
-        let message = match scan(datagram.bytes) {
+        // It stays where the scanner has left it: copying it takes longer than
+        // its octets let expect, for they have only just been written.
+        let scanned = scan(datagram.bytes);
+        let message = match &scanned {
             Ok(message) => message,
             Err(NotSip::KeepAlive) => return dropped(Reason::KeepAlive),
             Err(NotSip::Garbage) => return dropped(Reason::NotSip),
@@ -468,11 +471,11 @@ impl Proxy {
         scratch.start(&self.current);
         let decided = match message.start {
             StartLine::Request { method, uri } => {
-                let request = Request::new(self, &datagram, front, &message, method, uri);
+                let request = Request::new(self, &datagram, front, message, method, uri);
                 request.decide(find, scratch, out)
             }
             StartLine::Response { status } => {
-                response::decide(self, &datagram, &message, status, find, scratch, out)
+                response::decide(self, &datagram, message, status, find, scratch, out)
             }
         };
         decided.unwrap_or_else(dropped)

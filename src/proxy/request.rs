@@ -255,6 +255,7 @@ impl<'a> Request<'a> {
         Ok((uri, !to.tag.is_empty()))
     }
 
+    #[inline(always)]
     fn address(&self, value: Span) -> Result<Address, Reason> {
         address(self.message.bytes, value).ok_or(Reason::HeaderValue)
     }

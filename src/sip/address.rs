@@ -125,17 +125,37 @@ fn open_bracket(text: Text<'_>, start: usize, listed: bool) -> Option<Option<usi
     }
 }
 
+/// How nearly all write it.
+const TAG: &[u8] = b";tag=";
+
 impl Address {
     #[inline]
     fn params(&mut self, text: Text<'_>, mut at: usize, listed: bool) -> Option<()> {
+        // Nearly every From ends like this, and To within a dialog.
+        if !listed && text.has_at(at, TAG) {
+            let tag = at + TAG.len();
+            let end = text.skip_token(tag);
+            if end > tag && end == text.end() {
+                self.tag = Span::new(tag, end);
+                self.value.end = end as u32;
+                return Some(());
+            }
+        }
         loop {
             self.value.end = at as u32;
             match next_param(text, at)? {
-                Next::Param(name, Param { whole, value }) => {
+                Next::Param(
+                    name,
+                    Param {
+                        whole,
+                        value,
+                        token,
+                    },
+                ) => {
                     at = whole.end as usize;
                     // In Route it is a parameter like any other.
                     if !listed && text.is_word(name, b"tag") {
-                        if !self.tag.is_empty() || !text.is_token(value) {
+                        if !self.tag.is_empty() || !token {
                             return None;
                         }
                         self.tag = value;

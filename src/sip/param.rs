@@ -10,6 +10,8 @@ pub struct Param {
     pub whole: Span,
     /// Behind the `=`; empty for a parameter without a value.
     pub value: Span,
+    /// Whether the value is a token.
+    pub token: bool,
 }
 
 /// What follows a value or a parameter of it.
@@ -38,25 +40,30 @@ pub(super) fn next_param(text: Text<'_>, at: usize) -> Option<Next> {
     if end == start {
         return None;
     }
-    let value = value(text, end)?;
+    let (value, token) = value(text, end)?;
     // White space goes with it: two folds in a row would be one too many.
     let whole = Span::new(at, value.end as usize);
-    Some(Next::Param(Span::new(start, end), Param { whole, value }))
+    let param = Param {
+        whole,
+        value,
+        token,
+    };
+    Some(Next::Param(Span::new(start, end), param))
 }
 
 /// `[LWS "=" LWS (token / host / quoted-string)]` behind a name that ends at
-/// `at`: the value, or an empty span there.
+/// `at`: the value, or an empty span there, and whether it is a token.
 #[inline]
-fn value(text: Text<'_>, at: usize) -> Option<Span> {
+fn value(text: Text<'_>, at: usize) -> Option<(Span, bool)> {
     let equals = text.skip_lws(at);
     if text.get(equals) != Some(b'=') {
-        return Some(Span::new(at, at));
+        return Some((Span::new(at, at), false));
     }
     let start = text.skip_lws(equals + 1);
-    let end = if text.get(start) == Some(b'"') {
-        text.skip_quoted(start)?
+    let (end, token) = if text.get(start) == Some(b'"') {
+        (text.skip_quoted(start)?, false)
     } else {
         text.skip_param(start)
     };
-    (end > start).then(|| Span::new(start, end))
+    (end > start).then(|| (Span::new(start, end), token))
 }

@@ -426,8 +426,10 @@ fn row_end(bytes: &[u8], ends: &mut LineEnds<'_>) -> Option<usize> {
 fn cseq(bytes: &[u8], row: Row) -> Option<CSeq> {
     let (start, end) = (row.value.start as usize, row.value.end as usize);
     let text = Text::new(bytes, end);
-    let digits = text.skip_token(start);
-    let number = decimal(text.slice(start, digits), u64::from(u32::MAX))? as u32;
+    let number = text.slice(start, end);
+    let behind = number.iter().position(|b| !b.is_ascii_digit())?;
+    let number = decimal(&number[..behind], u64::from(u32::MAX))? as u32;
+    let digits = start + behind;
     let method = text.skip_lws(digits);
     if method == digits || text.skip_token(method) < end {
         return None;

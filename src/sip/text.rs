@@ -95,30 +95,30 @@ impl<'a> Text<'a> {
         self.skip(at, is_host)
     }
 
-    /// The offset behind a header parameter's value without quotes.
+    /// The offset behind the header parameter's value without quotes that
+    /// starts at `at`, and whether all of it may stand in a token.
     #[inline]
-    pub(super) fn skip_param(self, at: usize) -> usize {
-        self.skip(at, is_param)
+    pub(super) fn skip_param(self, at: usize) -> (usize, bool) {
+        let mut token = true;
+        let end = self.skip(at, |b| {
+            let is = is_param(b);
+            token &= is_token(b) | !is;
+            is
+        });
+        (end, token)
     }
 
     /// The offset behind the octets of a class that start at `at`. It holds
     /// all that host names do: those are most, and passed sixteen at a time.
     #[inline]
-    fn skip(self, mut at: usize, class: impl Fn(u8) -> bool) -> usize {
+    fn skip(self, mut at: usize, mut class: impl FnMut(u8) -> bool) -> usize {
         loop {
             at = self.find(at, |lanes| !lanes.host_name());
-            if !self.get(at).is_some_and(&class) {
+            if !self.get(at).is_some_and(&mut class) {
                 return at;
             }
             at += 1;
         }
-    }
-
-    /// Whether `span` is a token.
-    #[inline]
-    pub(super) fn is_token(self, span: Span) -> bool {
-        let (start, end) = (span.start as usize, span.end as usize);
-        start < end && self.upto(end).skip_token(start) == end
     }
 
     /// The offset behind a quoted string that opens at `at`; `None` where it
@@ -174,7 +174,9 @@ mod tests {
             }
             prop_assert_eq!(text.skip_token(at), plain(&bytes, at, end, |b| !is_token(b)));
             prop_assert_eq!(text.skip_host(at), plain(&bytes, at, end, |b| !is_host(b)));
-            prop_assert_eq!(text.skip_param(at), plain(&bytes, at, end, |b| !is_param(b)));
+            let behind = plain(&bytes, at, end, |b| !is_param(b));
+            let token = bytes[at..behind].iter().all(|&b| is_token(b));
+            prop_assert_eq!(text.skip_param(at), (behind, token));
             prop_assert_eq!(text.skip_lws(at), plain(&bytes, at, end, |b| !is_lws(b)));
         }
 

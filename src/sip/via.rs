@@ -80,7 +80,7 @@ pub fn via(bytes: &[u8], span: Span) -> Option<Via> {
         next: None,
     };
     via.params(text, at)?;
-    let branch_is_token = via.branch.is_none_or(|branch| text.is_token(branch.value));
+    let branch_is_token = via.branch.is_none_or(|branch| branch.token);
     branch_is_token.then_some(via)
 }
 
