@@ -82,7 +82,8 @@ impl Request<'_> {
             own: 0,
         };
         let Some(first) = self.message.route else {
-            return self.by_target(routes, scratch);
+            self.by_target(&mut routes, scratch)?;
+            return Ok(routes);
         };
         self.undo_strict_sender(&mut routes, first, scratch)?;
         // A strict router brings the first in the Request-URI.
@@ -120,12 +121,13 @@ impl Request<'_> {
             routes.strict_next = !route.loose;
             return Ok(routes);
         }
-        self.by_target(routes, scratch)
+        self.by_target(&mut routes, scratch)?;
+        Ok(routes)
     }
 
     /// No Route is left: the target names the next hop. What of it led to us
     /// would lead the next element back to us, so it goes (§16.4).
-    fn by_target(&self, mut routes: Routes, scratch: &mut Scratch) -> Result<Routes, Reason> {
+    fn by_target(&self, routes: &mut Routes, scratch: &mut Scratch) -> Result<(), Reason> {
         let bytes = self.message.bytes;
         let uri = &routes.target.uri;
         routes.named = named(&self.proxy.locals, bytes, uri);
@@ -160,7 +162,7 @@ impl Request<'_> {
                 cut(scratch, part)?;
             }
         }
-        Ok(routes)
+        Ok(())
     }
 
     fn claim(&self, user: &[u8], scratch: &mut Scratch) -> Claim {
