@@ -56,9 +56,11 @@ impl<'a> Text<'a> {
     /// and `span` a token.
     #[inline]
     pub(super) fn is_word<const N: usize>(self, span: Span, word: &[u8; N]) -> bool {
-        let lanes = Lanes::load(self.bytes, span.start as usize).folded();
-        let same = lanes.same(Lanes::from(padded(word))).bits();
-        span.len() == N && same.trailing_ones() as usize >= N
+        let same = || {
+            let lanes = Lanes::load(self.bytes, span.start as usize).folded();
+            lanes.same(Lanes::from(padded(word))).bits()
+        };
+        span.len() == N && same().trailing_ones() as usize >= N
     }
 
     /// The offset of the first octet from `at` on that is of a class, or the end.
