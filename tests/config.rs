@@ -227,6 +227,13 @@ fn values_of_the_wrong_kind_or_out_of_range_are_refused() {
         "set = 3\n",
         &["v.toml:1:7: error: expected a list, found integer"],
     );
+    refused(
+        "workers = '2'\n",
+        &[
+            "v.toml:1:11: error: expected an integer, found string",
+            "help: leave out the quotes: 2",
+        ],
+    );
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod checking;
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -290,6 +291,9 @@ fn the_admin_api_is_served_where_the_file_or_the_flags_say() {
     let listen = ["127.0.0.1:8060", "[::1]:9000"].map(|text| text.parse().expect("an address"));
     assert_eq!(admin.listen, listen);
     assert_eq!(admin.token_file.as_deref(), Some(Path::new("/run/token")));
+    let one = good_and("[admin]\nlisten = '127.0.0.1:9001'\ntoken-file = 'token'\n");
+    let listen: [SocketAddr; 1] = ["127.0.0.1:9001".parse().expect("an address")];
+    assert_eq!(load(&one).admin.listen, listen);
     assert_eq!(load(&good_and("")).admin, viaduct::config::Admin::default());
 
     let place = Place::with(&[("v.toml", &toml)]);

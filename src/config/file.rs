@@ -248,7 +248,7 @@ pub(super) fn list<T>(
     parser: impl Fn(&str) -> Result<T, Fault>,
     report: &mut Report,
 ) -> Vec<Placed<T>> {
-    let items = item.list(report).into_iter();
+    let items = item.any_number(report).into_iter();
     items
         .filter_map(|item| item.parse_number_or_string(&parser, report))
         .collect()

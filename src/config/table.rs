@@ -214,16 +214,21 @@ impl<'i> Item<'i> {
     }
 
     /// The elements of an array, or the one string or number that stands for
-    /// it; an empty array is an error.
-    pub(super) fn one_or_many(self, report: &mut Report) -> Vec<Self> {
-        if self.value.is_str() || self.value.is_integer() {
-            return vec![self];
+    /// it.
+    pub(super) fn any_number(self, report: &mut Report) -> Vec<Self> {
+        match self.value.is_str() || self.value.is_integer() {
+            true => vec![self],
+            false => self.list(report),
         }
+    }
+
+    /// The same; an empty array is an error.
+    pub(super) fn one_or_many(self, report: &mut Report) -> Vec<Self> {
         if self.value.as_array().is_some_and(|array| array.is_empty()) {
             let fault = Fault::new("the list is empty").help("leave the key out, or give a value");
             report.error(&self.origin, fault);
         }
-        self.list(report)
+        self.any_number(report)
     }
 
     /// Each element of a list, or the one string, read by `parser`.
@@ -254,10 +259,14 @@ impl<'i> Item<'i> {
 
     fn wrong_kind<T>(&self, wanted: &str, report: &mut Report) -> Option<T> {
         let found = self.value.type_str();
-        report.error(
-            &self.origin,
-            Fault::new(format!("expected {wanted}, found {found}")),
-        );
+        let fault = Fault::new(format!("expected {wanted}, found {found}"));
+        let fault = match (wanted, &self.value) {
+            ("an integer", DeValue::String(digits)) if digits.parse::<i64>().is_ok() => {
+                fault.help(format!("leave out the quotes: {digits}"))
+            }
+            _ => fault,
+        };
+        report.error(&self.origin, fault);
         None
     }
 }
