@@ -287,6 +287,9 @@ fn the_figures_of_a_load_add_up() {
     let time = found.value("viaduct_time_in_balancer_seconds_sum") / times;
     assert!(time > 0.0 && time < 10.0, "{time} s a batch");
     assert!(found.sum("viaduct_worker_busy_seconds_total") > 0.0);
+    // It was woken up for most of them.
+    let waiting = found.sum("viaduct_worker_runnable_wait_seconds_total");
+    assert!(waiting > 0.0 && waiting < 60.0, "{waiting} s");
 }
 
 #[test]
@@ -312,7 +315,7 @@ fn after_the_end_the_figures_stay_and_the_port_is_free() {
     assert!(
         workers
             .iter()
-            .all(|worker| worker.busy > 0.0 && worker.overflow == [0])
+            .all(|worker| worker.busy > 0.0 && worker.waiting > 0.0 && worker.overflow == [0])
     );
 }
 
