@@ -313,6 +313,7 @@ impl Instance {
             started: SystemTime::now(),
             ready: Arc::new(AtomicBool::new(false)),
             reload: Arc::new(ArcSwapOption::empty()),
+            unresolved: Arc::default(),
             prober,
         }
     }

@@ -63,7 +63,10 @@ pub fn run(
     say_lines(&kept.to_string());
     let watch = Watch::start(orders.clone())?;
     watch.follow(&instance);
-    let view = instance.view(watch.prober());
+    let view = View {
+        unresolved: Arc::clone(&names.unresolved),
+        ..instance.view(watch.prober())
+    };
     let control = control::start(&instance.config.admin, view.clone(), orders.clone())?;
     if let Some(control) = &control {
         info!("admin: {control}");
