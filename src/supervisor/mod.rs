@@ -41,6 +41,7 @@ use inheritance::Inheritance;
 use overlay::Overlay;
 use sockets::{Origins, Steering};
 
+pub use health::Watch;
 pub use run::run;
 pub use secret_file::{Kept, SecretFileError, load, place};
 pub use upgrade::rehearse;
