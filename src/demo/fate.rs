@@ -40,7 +40,7 @@ impl Fate {
 
     /// The calls that were begun while it took none, by number.
     pub(super) fn without(self, plan: Plan) -> std::ops::Range<usize> {
-        let number = |at: Option<Duration>| at.map_or(plan.calls(), |at| plan.begun_by(at));
+        let number = |at: Option<Duration>| at.map_or_else(|| plan.calls(), |at| plan.begun_by(at));
         number(self.out)..number(self.back)
     }
 
