@@ -45,24 +45,23 @@ impl Fate {
     }
 
     pub(super) fn checks(self) -> Vec<Check> {
-        let took = |from: Option<Duration>, to: Option<Duration>| to?.checked_sub(from?);
-        let check = |took: Option<Duration>, what: &str| Check {
-            holds: took.is_some_and(|took| took <= PATIENCE),
-            text: match took {
-                Some(took) => format!("probes found {what} {:.1} s later", took.as_secs_f64()),
-                None => format!("probes did not find {what}"),
-            },
-        };
         let server = STOPPED + 1;
+        let check = |from: Option<Duration>, to: Option<Duration>, what: &str, since: &str| {
+            let took = to.zip(from).and_then(|(to, from)| to.checked_sub(from));
+            Check {
+                holds: took.is_some_and(|took| took <= PATIENCE),
+                text: match took {
+                    Some(took) => format!(
+                        "probes found server {server} {what} {:.1} s after its {since}",
+                        took.as_secs_f64()
+                    ),
+                    None => format!("probes did not find server {server} {what}"),
+                },
+            }
+        };
         vec![
-            check(
-                took(self.stopped, self.out),
-                &format!("the stop of server {server}"),
-            ),
-            check(
-                took(self.started, self.back),
-                &format!("the new start of server {server}"),
-            ),
+            check(self.stopped, self.out, "dead", "stop"),
+            check(self.started, self.back, "alive", "new start"),
         ]
     }
 }
