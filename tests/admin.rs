@@ -6,14 +6,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::process::Command;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 mod support;
 use support::admin::Admin;
-use support::farm::{Farm, text};
+use support::farm::Farm;
 use support::process::{Process, Signal};
 use support::viaduct::Viaduct;
 
@@ -364,108 +363,6 @@ fn without_a_token_file_tcp_only_reads() {
             "{host}"
         );
     }
-}
-
-#[test]
-fn a_hundred_reloads_at_once_are_neither_lost_nor_torn() {
-    let (mut farm, admin) = Farm::with_admin(&["", ""], "", &[]);
-    let texts = [";weight=2", ";weight=7"].map(|both| text(&farm.scene.farm, &[both, both], ""));
-    let draft = farm.path().with_extension("draft");
-    let reloads: Vec<_> = (0..100)
-        .map(|n: usize| {
-            let admin = admin.clone();
-            (
-                n,
-                thread::spawn(move || {
-                    admin
-                        .post("/api/v1/reload", &json!({"dry_run": false}))
-                        .assert_done()
-                }),
-            )
-        })
-        .collect();
-    let mut answers = Vec::new();
-    for (n, reload) in reloads {
-        // The file appears whole, whichever it is.
-        fs::write(&draft, &texts[n % 2]).expect("a file");
-        fs::rename(&draft, farm.path()).expect("the file");
-        let sets = admin.get("/api/v1/sets").json();
-        let weight = |n: usize| {
-            sets[0]["destinations"][n]["weight"]
-                .as_u64()
-                .expect("a weight")
-        };
-        assert_eq!(weight(0), weight(1), "torn: {sets}");
-        answers.push(reload.join().expect("an answer"));
-    }
-    let said = farm.scene.viaduct.output();
-    assert_eq!(said.matches("\nreloaded: ").count(), 100, "{said}");
-    for answer in &answers {
-        let generation = answer["generation"].as_u64().expect("a number");
-        let differs = answer["differences"].as_array().expect("a list").len();
-        assert!(generation <= 101 && [0, 2].contains(&differs), "{answer}");
-    }
-    let done = farm.change(&[";weight=5", ";weight=5"]);
-    assert!(done.contains("2 changed"), "{done}");
-    assert!(farm.shares(40).iter().all(|share| *share > 5));
-}
-
-#[test]
-fn a_refused_reload_says_where_and_a_dry_run_only_tells() {
-    let (farm, admin) = Farm::with_admin(&["", ""], "", &[]);
-    let reload = |dry_run| admin.post("/api/v1/reload", &json!({"dry_run": dry_run}));
-    let good = text(&farm.scene.farm, &["", ";state=draining"], "");
-    fs::write(farm.path(), good.replace("farm'", "farm'\npolice = 'hash'")).expect("the file");
-    for dry_run in [true, false] {
-        let answer = reload(dry_run);
-        answer.assert_problem(422, "the configuration of before stays");
-        let wrong = &answer.json()["diagnostics"][0];
-        assert_eq!(wrong["file"], farm.path().display().to_string());
-        assert_eq!((&wrong["line"], &wrong["column"]), (&json!(4), &json!(1)));
-        assert_eq!(wrong["help"], "did you mean `policy`?");
-    }
-    let shares = farm.shares(40);
-    assert!(shares.iter().all(|share| *share > 5), "{shares:?}");
-    let last = &admin.get("/api/v1/status").json()["last_reload"];
-    assert_eq!(last["successful"], false);
-    fs::write(
-        farm.path(),
-        text(&farm.scene.farm, &["", ""], "batch = 7\n"),
-    )
-    .expect("the file");
-    reload(false).assert_problem(409, "upgrade");
-    fs::write(farm.path(), good).expect("the file");
-    let done = reload(true).assert_done();
-    assert_eq!(done["differences"][0]["address"], farm.member(1));
-    let share = done["moved"][0]["share"].as_f64().expect("a share");
-    assert!((0.4..0.6).contains(&share), "{done}");
-    assert_eq!(admin.get("/api/v1/status").json()["generation"], 1);
-    let shares = farm.shares(40);
-    assert!(shares.iter().all(|share| *share > 5), "{shares:?}");
-    let done = reload(false).assert_done();
-    assert_eq!(done["generation"], 2);
-    assert_eq!(farm.shares(20), [20, 0]);
-    assert_eq!(
-        admin.get("/api/v1/status").json()["last_reload"]["successful"],
-        true
-    );
-}
-
-#[test]
-fn what_operators_changed_outlives_a_reload_until_it_is_forgotten() {
-    let (farm, admin) = Farm::with_admin(&["", ""], "", &[]);
-    let state = json!({"destination": farm.member(1), "state": "draining"});
-    admin
-        .post("/api/v1/destinations/state", &state)
-        .assert_done();
-    admin.post("/api/v1/reload", &json!({})).assert_done();
-    assert_eq!(farm.shares(20), [20, 0]);
-    let config = admin.get("/api/v1/config").body;
-    assert!(config.contains("draining"), "{config}");
-    admin
-        .post("/api/v1/reload", &json!({"forget_changes": true}))
-        .assert_done();
-    assert!(farm.shares(40).iter().all(|share| *share > 5));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! how it ends.
 
 use std::fs;
+use std::os::unix::net::UnixListener;
 use std::process::{Command, Output};
 use std::sync::mpsc;
 use std::thread;
@@ -12,6 +13,7 @@ use serde_json::Value;
 mod support;
 use support::admin::Admin;
 use support::farm::{Farm, text};
+use support::viaduct::Viaduct;
 
 /// `viaduct ctl ARGS…` for the instance at `admin`.
 fn ctl(admin: &str, args: &[&str]) -> Output {
@@ -266,6 +268,55 @@ fn a_drain_waits_until_nothing_of_a_dialog_was_seen_for_so_long() {
         "{said}"
     );
     assert_eq!(operator.farm.shares(20), [0, 20]);
+}
+
+#[test]
+fn a_drain_waits_on_while_nobody_answers_and_not_for_long() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("admin.sock");
+    let admin = socket.display().to_string();
+    let run = || {
+        Viaduct::start(&[
+            "--listen",
+            "127.0.0.1:0",
+            "--to",
+            "10.0.0.1",
+            "--admin",
+            &admin,
+        ])
+    };
+    let quiet = Duration::from_secs(3);
+    let drain = || {
+        let admin = admin.clone();
+        thread::spawn(move || {
+            let output = ctl(&admin, &["drain", "10.0.0.1", "--wait", "3s"]);
+            (Instant::now(), output)
+        })
+    };
+    let viaduct = run();
+    let draining = |sets: &Value| (sets[0]["destinations"][0]["state"] == "draining").then_some(());
+    let wait_for_drain = || Admin::Socket(socket.clone()).wait_for("/api/v1/sets", draining);
+    let drained = drain();
+    wait_for_drain();
+    viaduct.stop();
+    // It has asked, and nobody answered.
+    let deaf = UnixListener::bind(&socket).expect("a socket");
+    drop(deaf.accept().expect("a question"));
+    fs::remove_file(&socket).expect("the socket");
+    let began = Instant::now();
+    let viaduct = run();
+    let (ended, output) = drained.join().expect("the drain");
+    assert!(output.status.success(), "{output:?}");
+    assert!(ended - began >= quiet, "the one of before was counted");
+
+    let drained = drain();
+    wait_for_drain();
+    viaduct.stop();
+    let (_, output) = drained.join().expect("the drain");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    let wanted = "nobody has answered for 10s, so 10.0.0.1:5060 may have calls: ";
+    assert!(said.contains(wanted), "{said}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use assert_cmd::Command;
 
 mod support;
+use support::admin::Admin;
 use support::dialog::{Peer, Scene, read, status};
 use support::dns::NameServer;
 use support::net::{V4, V6, free_addresses};
@@ -212,13 +213,25 @@ fn a_failed_look_up_keeps_what_was_there_and_says_so_once() {
     let (farm, port) = members::<2>();
     let zone = "farm.test 1 A 127.0.0.71\nfarm.test 1 A 127.0.0.72";
     let server = NameServer::start(zone);
-    let mut scene = listening(farm, &server, &[&format!("farm.test:{port}")]);
+    let name = format!("farm.test:{port}");
+    let args = ["--listen", "127.0.0.1:0", "--to", &name];
+    let with_admin = [&args[..], &["--admin-listen", "127.0.0.1:0"]].concat();
+    let mut scene = scene(farm, &server, &with_admin);
+    let admin = Admin::of(&scene.viaduct);
+    let resolved = |expected: bool| {
+        let sample = format!("viaduct_name_resolved{{set=\"default\",name=\"{name}\"}}");
+        let wanted = format!("\n{sample} {}\n", u8::from(expected));
+        let metrics = admin.get("/metrics").body;
+        assert!(metrics.contains(&wanted), "{wanted} in {metrics}");
+    };
+    resolved(true);
     let from = scene.viaduct.output().len();
     let stays = format!("it stays 127.0.0.71:{port}, 127.0.0.72:{port}");
     server.fail(true);
     let said = line(&mut scene, from, "cannot be resolved");
     let start = format!("warning: set default: farm.test:{port} cannot be resolved: ");
     assert!(said.starts_with(&start) && said.ends_with(&stays), "{said}");
+    resolved(false);
     asked_again(&server, 2);
     assert_eq!(reached(&scene).len(), 2);
     server.fail(false);
@@ -226,6 +239,7 @@ fn a_failed_look_up_keeps_what_was_there_and_says_so_once() {
         line(&mut scene, from, "is resolved again"),
         format!("set default: farm.test:{port} is resolved again")
     );
+    resolved(true);
     assert_eq!(
         scene.viaduct.output()[from..].matches("cannot be").count(),
         1

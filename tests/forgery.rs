@@ -1,10 +1,12 @@
 //! Responses that nobody asked for: whatever is changed in a true one, it goes
-//! nowhere, is answered by nothing, and is counted under its reason.
+//! nowhere, is answered by nothing, and is counted under its reason. Nor can
+//! anybody choose where calls go by Call-IDs or by errors.
 
 use std::net::SocketAddr;
 
 mod support;
-use support::dialog::{Peer, Scene, branch, response};
+use support::dialog::{Peer, Request, Scene, branch, response, status};
+use support::net::V4;
 
 /// A call whose client asked for its port: Vias with everything in them.
 struct Call {
@@ -244,4 +246,103 @@ fn an_answer_to_another_instance() {
     let other = Call::set_up();
     let forged = call.with_branch(&other.branch);
     call.assert_dropped(&[forged], "forged-response");
+}
+
+#[test]
+fn call_ids_that_all_meet_one_member_do_so_by_one_secret_alone() {
+    const CALLS: usize = 120;
+    let folder = tempfile::tempdir().expect("a folder");
+    let start = |secret: &str, farm: Vec<Peer>| {
+        let mut args = vec!["--listen".to_owned(), "127.0.0.1:0".to_owned()];
+        for member in &farm {
+            args.extend(["--to".to_owned(), member.address().to_string()]);
+        }
+        let secret = folder.path().join(secret).display().to_string();
+        Scene::with(farm, &args, &["--secret-file", &secret])
+    };
+    let shares = |scene: &Scene, calls: &[String]| {
+        let mut shares = [0; 4];
+        for call in calls {
+            let request = scene.request("INVITE").call_id(call);
+            shares[scene.pass(request.text()).0] += 1;
+        }
+        shares
+    };
+    // What an attacker would gather who could see where calls go.
+    let scene = start("one", (0..4).map(|_| Peer::new(V4)).collect());
+    let mut calls = Vec::new();
+    while calls.len() < CALLS {
+        let request = scene.request("INVITE");
+        if scene.pass(request.text()).0 == 0 {
+            calls.push(request.call_id);
+        }
+    }
+    let again = |secret: &str, scene: Scene| {
+        let Scene { viaduct, farm, .. } = scene;
+        viaduct.stop();
+        start(secret, farm)
+    };
+    let scene = again("one", scene);
+    assert_eq!(shares(&scene, &calls), [CALLS, 0, 0, 0]);
+    let scene = again("two", scene);
+    let spread = shares(&scene, &calls);
+    // 30 each; 5 standard deviations are 24.
+    assert!(
+        spread.iter().all(|share| (6..=54).contains(share)),
+        "{spread:?}"
+    );
+}
+
+#[test]
+fn no_error_from_the_network_true_or_forged_changes_where_calls_go() {
+    let mut scene = Scene::new(3, &[]);
+    let own = scene.front();
+    let requests: Vec<Request> = (0..60).map(|_| scene.request("INVITE")).collect();
+    let places = |scene: &Scene| -> Vec<usize> {
+        let place = |request: &Request| scene.pass(request.text()).0;
+        requests.iter().map(place).collect()
+    };
+    let before = places(&scene);
+    // Failures in the name of a member, from everybody, and one true one.
+    let outsider = Peer::at(SocketAddr::from(([127, 0, 0, 78], 0)));
+    for (number, request) in requests.iter().enumerate() {
+        let (member, got) = scene.pass(request.text());
+        for failure in ["503 Service Unavailable", "408 Request Timeout"] {
+            let true_one = response(&got, failure, "t")
+                .replace("Content-Length", "Retry-After: 3600\r\nContent-Length");
+            let forged = true_one.replace(&branch(&got), &format!("z9hG4bKs00{number:016x}"));
+            outsider.send(own, &forged);
+            scene.farm[member].send(own, &forged);
+            scene.farm[member].send(own, &true_one);
+            assert_eq!(
+                status(scene.caller.receive()),
+                if failure.starts_with('5') { 503 } else { 408 }
+            );
+        }
+    }
+    assert_eq!(places(&scene), before);
+    // A member that is gone has the kernel answer each request by a true ICMP
+    // error, which a forged one could only imitate.
+    let gone = scene.farm.remove(2);
+    let address = gone.address();
+    drop(gone);
+    let name = format!("to-default-{address}");
+    for _ in 0..3 {
+        let sent = scene.viaduct.counter(&name);
+        let mut calls_of_it = 0;
+        for (request, &member) in requests.iter().zip(&before) {
+            scene.send(request.text());
+            if member == 2 {
+                calls_of_it += 1;
+            } else {
+                assert_eq!(scene.at_farm().0, member);
+            }
+        }
+        assert!(calls_of_it > 0);
+        scene.assert_counter(&name, sent + calls_of_it);
+    }
+    scene.caller.assert_silent();
+    scene.farm.iter().for_each(Peer::assert_silent);
+    scene.farm.push(Peer::at(address));
+    assert_eq!(places(&scene), before);
 }

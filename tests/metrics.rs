@@ -17,7 +17,7 @@ mod support;
 use monitoring::{dashboard, probed, queries};
 use support::exposition::Exposition;
 use support::repository;
-use viaduct::config::{Config, Health, State};
+use viaduct::config::{Config, Health, Named, State};
 use viaduct::control::Facts;
 use viaduct::control::metrics::{self, Input};
 use viaduct::health::Prober;
@@ -36,10 +36,25 @@ fn config(destinations: &[SocketAddr]) -> Config {
     for (destination, address) in all.iter_mut().zip(destinations) {
         destination.address = *address;
     }
+    config.sets[0].named = ["one.example", "two.example"].map(named).into();
     config
 }
 
-/// What a scrape of these gives, one destination of which is probed.
+/// A name of destinations, without a port.
+fn named(host: &str) -> Named {
+    Named {
+        uri: format!("sip:{host}"),
+        host: host.to_owned(),
+        port: None,
+        weight: None,
+        priority: 0,
+        state: State::Active,
+        probe: None,
+    }
+}
+
+/// What a scrape of these gives, one destination of which is probed, and one
+/// name of which cannot be resolved.
 fn scrape(totals: &Totals, config: &Config) -> String {
     let address = config.sets[0].destinations[0].address;
     let mut facts = Facts::of(config, &Proxy::new(config, fixture::secret()));
@@ -48,6 +63,7 @@ fn scrape(totals: &Totals, config: &Config) -> String {
         totals,
         facts: &facts,
         probes: &[probed("farm", address)],
+        unresolved: &BTreeSet::from([("two.example".to_owned(), None)]),
         reload_taken: false,
         reloaded: SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000),
         ready: true,
@@ -165,6 +181,14 @@ fn facts_are_told_as_they_are() {
         ),
         ("viaduct_table_id", u64::MAX as f64),
         ("viaduct_set_open{set=\"farm\"}", 0.0),
+        (
+            "viaduct_name_resolved{set=\"farm\",name=\"one.example\"}",
+            1.0,
+        ),
+        (
+            "viaduct_name_resolved{set=\"farm\",name=\"two.example\"}",
+            0.0,
+        ),
         ("viaduct_mirror_copies_total{outcome=\"sent\"}", 5.0),
         ("viaduct_mirror_copies_total{outcome=\"dropped\"}", 2.0),
         ("viaduct_mirror_copies_total{outcome=\"failed\"}", 1.0),
@@ -287,6 +311,9 @@ fn the_figures_of_a_load_add_up() {
     let time = found.value("viaduct_time_in_balancer_seconds_sum") / times;
     assert!(time > 0.0 && time < 10.0, "{time} s a batch");
     assert!(found.sum("viaduct_worker_busy_seconds_total") > 0.0);
+    // It was woken up for most of them.
+    let waiting = found.sum("viaduct_worker_runnable_wait_seconds_total");
+    assert!(waiting > 0.0 && waiting < 60.0, "{waiting} s");
 }
 
 #[test]
@@ -312,7 +339,7 @@ fn after_the_end_the_figures_stay_and_the_port_is_free() {
     assert!(
         workers
             .iter()
-            .all(|worker| worker.busy > 0.0 && worker.overflow == [0])
+            .all(|worker| worker.busy > 0.0 && worker.waiting > 0.0 && worker.overflow == [0])
     );
 }
 

@@ -8,7 +8,8 @@ use std::net::SocketAddr;
 
 mod support;
 use support::dialog::{Peer, Request, Scene, read, response, status};
-use support::net::{V4, V6};
+use support::net::{V4, V6, free_addresses};
+use support::viaduct::Viaduct;
 
 const CALLS: usize = 40;
 
@@ -400,4 +401,39 @@ fn rules_choose_by_source_and_listener() {
         chosen.insert(set);
     }
     assert_eq!(chosen.len(), 4);
+}
+
+#[test]
+fn a_ring_of_balancers_ends_by_max_forwards_and_multiplies_nothing() {
+    const HOPS: u64 = 23;
+    let [first, second, third] = free_addresses(V4);
+    // To each the next is a member, and the one before nobody.
+    let ring = [(first, second), (second, third), (third, first)].map(|(own, next)| {
+        let args = ["--listen", "OWN", "--to", "NEXT", "--workers", "1"];
+        let args = args.map(|arg| arg.replace("OWN", &own.to_string()));
+        Viaduct::start(&args.map(|arg| arg.replace("NEXT", &next.to_string())))
+    });
+    let caller = Peer::new(V4);
+    for uri in [
+        "sip:desk@farm.example".to_owned(),
+        format!("sip:desk@{first}"),
+    ] {
+        let request = Request::new("INVITE", caller.address()).uri(uri);
+        let hops = format!("Max-Forwards: {HOPS}");
+        caller.send(first, request.max_forwards(&hops).text());
+        let (answer, source) = caller.receive_from();
+        assert_eq!(source, first);
+        assert_eq!(status(&answer), 483);
+    }
+    caller.assert_silent();
+    let mut requests = 0;
+    for viaduct in ring {
+        let counters = viaduct.stop();
+        requests += counters.get("requests-forwarded");
+        // Each passed on as many responses as requests.
+        let responses = counters.get("responses-forwarded");
+        assert_eq!(responses, counters.get("requests-forwarded"));
+    }
+    assert_eq!(requests, 2 * HOPS);
+    caller.assert_silent();
 }

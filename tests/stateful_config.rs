@@ -7,38 +7,9 @@ use std::path::Path;
 
 use viaduct::config::{Overrides, load_with, needs_restart};
 
-use checking::{LISTEN, Place, SET, good_and, said, stderr, stdout};
+use checking::{Place, file, good, good_and, refused, said, stderr, stdout, warned};
 
 const VOICEMAIL: &str = "[[set]]\nname = 'voicemail'\ndestinations = ['10.0.0.9']\n";
-
-/// A good file with `top` as its first line and `tables` as its last ones.
-fn file(top: &str, tables: &str) -> String {
-    format!("{top}\n{LISTEN}{SET}{tables}")
-}
-
-#[track_caller]
-fn check(toml: &str, code: i32, wanted: &[&str]) {
-    let output = Place::with(&[("v.toml", toml)]).check(&["--config", "v.toml"]);
-    said(&output, code, wanted);
-    if code == 0 && wanted.is_empty() {
-        assert_eq!(stderr(&output), "");
-    }
-}
-
-#[track_caller]
-fn good(toml: &str) {
-    check(toml, 0, &[]);
-}
-
-#[track_caller]
-fn warned(toml: &str, wanted: &[&str]) {
-    check(toml, 0, wanted);
-}
-
-#[track_caller]
-fn refused(toml: &str, wanted: &[&str]) {
-    check(toml, 1, wanted);
-}
 
 /// The effective configuration of `toml` with `args`.
 #[track_caller]

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 mod support;
 use support::dialog::{Peer, Request, Scene};
+use support::process::Signal;
 use support::viaduct::Viaduct;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -183,6 +184,11 @@ fn on_a_terminal_it_lives_listens_to_keys_and_outlives_a_restart() {
     terminal.wait_for("paused");
     terminal.press("p");
 
+    // It is there, and answers nobody.
+    viaduct.signal(Signal::STOP);
+    terminal.wait_for(" s old: not reachable: ");
+    terminal.wait_for(": timed out");
+    viaduct.signal(Signal::CONT);
     viaduct.stop();
     terminal.wait_for("not reachable");
     let viaduct = run();

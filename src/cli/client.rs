@@ -23,9 +23,6 @@ use crate::control::Problem;
 /// Where an instance is asked unless that is said.
 pub(super) const SOCKET: &str = "/run/viaduct/admin.sock";
 
-/// How long an answer may take; the instance itself gives up before.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// Longest answer, in octets.
 const ANSWER_MAX: usize = 64 * 1024 * 1024;
 
@@ -103,6 +100,8 @@ impl From<ClientError> for io::Error {
 pub(super) struct Client {
     admin: Admin,
     token: Option<String>,
+    /// How long an answer may take.
+    patience: Duration,
     runtime: Runtime,
 }
 
@@ -118,7 +117,11 @@ pub(super) struct Question<'a> {
 
 impl Client {
     /// `token_file` holds the token for changes over TCP.
-    pub(super) fn new(admin: Admin, token_file: Option<&Path>) -> io::Result<Self> {
+    pub(super) fn new(
+        admin: Admin,
+        token_file: Option<&Path>,
+        patience: Duration,
+    ) -> io::Result<Self> {
         let token = token_file.map(|path| {
             let read = std::fs::read_to_string(path);
             let read = read.map(|text| text.trim().to_owned());
@@ -127,6 +130,7 @@ impl Client {
         Ok(Self {
             admin,
             token: token.transpose()?,
+            patience,
             runtime: tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?,
@@ -163,7 +167,7 @@ impl Client {
     /// Asks, and waits for the answer.
     pub(super) fn ask(&self, question: &Question<'_>) -> Result<Vec<u8>, ClientError> {
         let answer = self.runtime.block_on(async {
-            let answer = tokio::time::timeout(PATIENCE, self.converse(question)).await;
+            let answer = tokio::time::timeout(self.patience, self.converse(question)).await;
             answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         });
         let (good, body) = answer.map_err(|error| self.unreachable(error))?;

@@ -10,8 +10,8 @@ use crate::demo::{self, Plan, View};
 /// Run calls through a load balancer and three SIP servers on loopback.
 #[derive(Clone, Debug, Args)]
 pub struct DemoArgs {
-    /// How long calls are made, in seconds, 2 to 600
-    #[arg(long, value_name = "SECONDS", default_value_t = 12, value_parser = value_parser!(u64).range(2..=600))]
+    /// How long calls are made, in seconds, 10 to 600
+    #[arg(long, value_name = "SECONDS", default_value_t = 12, value_parser = value_parser!(u64).range(10..=600))]
     pub seconds: u64,
     /// New calls a second, 20 to 2000
     #[arg(long, value_name = "CALLS", default_value_t = 200, value_parser = value_parser!(u32).range(20..=2000))]

@@ -3,24 +3,7 @@
 use super::diagnostic::{Fault, Report};
 use super::table::Placed;
 use super::text::is_token;
-
-/// Methods in common use, to notice the wrong case.
-const METHODS: [&str; 14] = [
-    "INVITE",
-    "ACK",
-    "BYE",
-    "CANCEL",
-    "REGISTER",
-    "OPTIONS",
-    "PRACK",
-    "SUBSCRIBE",
-    "NOTIFY",
-    "PUBLISH",
-    "INFO",
-    "REFER",
-    "MESSAGE",
-    "UPDATE",
-];
+use crate::sip::Method;
 
 /// Reads a method; its case is that of the wire.
 pub fn method(text: &str) -> Result<String, Fault> {
@@ -43,11 +26,11 @@ pub fn stateful_method(text: &str) -> Result<String, Fault> {
     method(text)
 }
 
-/// Warns of methods in common use that are written in the wrong case.
+/// Warns of methods that an RFC defines and that are written in the wrong case.
 pub(super) fn notice_case(methods: &[Placed<String>], report: &mut Report) {
     for written in methods {
         let upper = written.value.to_ascii_uppercase();
-        if upper != written.value && METHODS.contains(&upper.as_str()) {
+        if upper != written.value && Method::of(upper.as_bytes()) != Method::Other {
             let fault = Fault::new(format!("no request has the method `{}`", written.value))
                 .why("methods are case-sensitive (RFC 3261 §7.1)")
                 .help(format!("write `{upper}`"));

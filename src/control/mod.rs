@@ -27,7 +27,7 @@ pub use order::{Answer, Change, Difference, Done, Moved, Order, Place, Refusal};
 pub use problem::Problem;
 pub use server::{Control, rehearse, start};
 pub use status::Status;
-pub use view::{Facts, Reload, View};
+pub use view::{Facts, Reload, Unresolved, View};
 
 /// What answers requests.
 struct App {

@@ -1,7 +1,8 @@
 //! What the control thread reads.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -56,6 +57,10 @@ pub struct Reload {
     pub taken: SystemTime,
 }
 
+/// Names of destinations, by host and port, that the last look-up has not
+/// resolved.
+pub type Unresolved = Mutex<BTreeSet<(String, Option<u16>)>>;
+
 /// A running instance, as it is seen from outside. Cheap to clone.
 #[derive(Clone)]
 pub struct View {
@@ -74,6 +79,8 @@ pub struct View {
     pub ready: Arc<AtomicBool>,
     /// What came of the last reload, if there was one.
     pub reload: Arc<ArcSwapOption<Reload>>,
+    /// The names that are in trouble.
+    pub unresolved: Arc<Unresolved>,
     /// Who probes destinations.
     pub prober: Arc<Prober>,
 }
@@ -95,10 +102,12 @@ impl View {
     #[must_use]
     pub fn metrics(&self) -> String {
         let reload = self.reload.load();
+        let unresolved = self.unresolved.lock();
         metrics::text(&metrics::Input {
             totals: &self.totals(),
             facts: &self.facts.load(),
             probes: &self.prober.states(),
+            unresolved: &unresolved.unwrap_or_else(PoisonError::into_inner),
             reload_taken: reload.as_ref().is_none_or(|last| last.successful),
             reloaded: reload.as_ref().map_or(self.started, |last| last.taken),
             ready: self.is_ready(),

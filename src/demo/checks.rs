@@ -1,13 +1,16 @@
 //! Whether what has happened is what should.
 //!
 //! Whose a call was is asked of the same pure code that decided it on the
-//! wire, with fresh working memory; nothing the demo noted is believed.
+//! wire, with fresh working memory; nothing the demo noted is believed. That
+//! changes with what probes find: there is an owner by each table in turn.
 
 use std::net::SocketAddr;
 
 use super::caller::{Ended, Outcome};
+use super::fate::Fate;
 use super::message::Caller;
 use super::{Plan, STOPPED, WEIGHTS};
+
 use crate::proxy::{Datagram, Decision, Forward, Proxy, Way};
 use crate::sip::MAX_DATAGRAM;
 use crate::worker::Totals;
@@ -28,7 +31,11 @@ pub(super) struct Outcomes {
     pub(super) refused: usize,
     /// Those lost that belong to the stopped server.
     pub(super) lost_to_stop: usize,
-    /// Those answered by another server than theirs.
+    /// Those begun while it took none.
+    pub(super) without: usize,
+    /// Those lost among them.
+    pub(super) lost_without: usize,
+    /// Those answered by a server that never was theirs.
     pub(super) astray: usize,
 }
 
@@ -43,8 +50,8 @@ pub(super) struct Share {
     pub(super) tolerance: f64,
 }
 
-/// The server that each call belongs to; `None` where the decision on its
-/// INVITE is another than to send it to one of them.
+/// The server that each call belongs to by one table; `None` where the decision
+/// on its INVITE is another than to send it to one of them.
 pub(super) fn owners(proxy: &Proxy, caller: &Caller, calls: usize) -> Vec<Option<usize>> {
     let mut scratch = proxy.scratch();
     let mut out = vec![0; MAX_DATAGRAM];
@@ -66,21 +73,30 @@ pub(super) fn owners(proxy: &Proxy, caller: &Caller, calls: usize) -> Vec<Option
 }
 
 impl Outcomes {
-    pub(super) fn new(ended: &[Ended], owners: &[Option<usize>]) -> Self {
+    pub(super) fn new(
+        plan: Plan,
+        fate: Fate,
+        ended: &[Ended],
+        owners: &[Vec<Option<usize>>],
+    ) -> Self {
+        let lost = |call: &Ended| call.outcome == Outcome::Lost;
         let count = |outcome| ended.iter().filter(|call| call.outcome == outcome).count();
-        let calls = || ended.iter().zip(owners);
-        let to_stop = |(call, owner): &(&Ended, &Option<usize>)| {
-            call.outcome == Outcome::Lost && **owner == Some(STOPPED)
+        let calls = || ended.iter().enumerate();
+        let had = |number: usize, server| owners.iter().any(|table| table[number] == server);
+        let to_stop = |(number, call): &(usize, &Ended)| lost(call) && had(*number, Some(STOPPED));
+        let astray = |(number, call): &(usize, &Ended)| {
+            call.answered_by.is_some() && !had(*number, call.answered_by)
         };
-        let astray = |(call, owner): &(&Ended, &Option<usize>)| {
-            call.answered_by.is_some() && call.answered_by != **owner
-        };
+        let out = fate.without(plan);
+        let without = || calls().filter(|(number, _)| out.contains(number));
         Self {
             calls: ended.len(),
             completed: count(Outcome::Completed),
             lost: count(Outcome::Lost),
             refused: count(Outcome::Refused),
             lost_to_stop: calls().filter(to_stop).count(),
+            without: without().count(),
+            lost_without: without().filter(|(_, call)| lost(call)).count(),
             astray: calls().filter(astray).count(),
         }
     }
@@ -92,6 +108,8 @@ impl Outcomes {
             lost,
             refused,
             lost_to_stop,
+            without,
+            lost_without,
             astray,
         } = *self;
         let server = STOPPED + 1;
@@ -112,9 +130,16 @@ impl Outcomes {
                 ),
             },
             Check {
+                holds: without > 0 && lost_without == 0,
+                text: format!(
+                    "none lost of those begun while server {server} was out: {lost_without} of \
+                     {without}"
+                ),
+            },
+            Check {
                 holds: astray == 0,
                 text: format!(
-                    "each answered by the server that its Call-ID belongs to, {astray} by another"
+                    "each answered by the server that its Call-ID belonged to, {astray} by another"
                 ),
             },
         ]
@@ -122,8 +147,8 @@ impl Outcomes {
 }
 
 impl Share {
-    /// Of the calls that a server has answered, or that were lost on the way
-    /// to it.
+    /// Of the calls that were begun while all were up: those that a server has
+    /// answered, or that were lost on the way to it.
     pub(super) fn new(
         server: usize,
         address: SocketAddr,
@@ -153,7 +178,7 @@ impl Share {
         Check {
             holds: (self.share - self.due).abs() <= self.tolerance,
             text: format!(
-                "server {} had {:.1} % of the calls; weight {} says {:.1} %, tolerance {:.1}",
+                "server {} had {:.1} % of the calls before the stop; weight {} says {:.1} %, tolerance {:.1}",
                 server + 1,
                 100.0 * self.share,
                 self.weight,
@@ -205,6 +230,8 @@ pub(super) fn check_counters(totals: &Totals) -> Check {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const PLAN: Plan = Plan {
@@ -220,32 +247,36 @@ mod tests {
     }
 
     /// Which of the checks of outcomes hold where the fourth call is `last`
-    /// and belongs to `owner`; the other three are as they should be.
+    /// and belongs to `owner`; the other three are as they should be, and the
+    /// stopped server was found dead after the second one.
     fn holding(last: Option<Ended>, owner: usize) -> Vec<bool> {
+        let fate = Fate {
+            out: Some(Duration::from_secs(1)),
+            ..Fate::default()
+        };
         let mut calls = vec![
             ended(Outcome::Completed, Some(0)),
-            ended(Outcome::Completed, Some(1)),
             ended(Outcome::Lost, None),
+            ended(Outcome::Completed, Some(1)),
         ];
         calls.extend(last);
-        let owners = [Some(0), Some(1), Some(STOPPED), Some(owner)];
-        let checks = Outcomes::new(&calls, &owners[..calls.len()]).checks(PLAN);
+        let before = [Some(0), Some(STOPPED), Some(STOPPED), Some(owner)];
+        let without = [Some(0), Some(1), Some(1), Some(owner)];
+        let owners = [before, without].map(Vec::from);
+        let checks = Outcomes::new(PLAN, fate, &calls, &owners).checks(PLAN);
         checks.iter().map(|check| check.holds).collect()
     }
 
     #[test]
     fn each_fault_fails_its_own_check() {
         use Outcome::{Completed, Lost, Refused};
-        let all = [true, true, true];
-        assert_eq!(holding(Some(ended(Completed, Some(1))), 1), all);
-        assert_eq!(holding(Some(ended(Lost, Some(STOPPED))), STOPPED), all);
-        assert_eq!(holding(None, 0), [false, true, true]);
-        assert_eq!(holding(Some(ended(Lost, None)), 1), [true, false, true]);
-        assert_eq!(holding(Some(ended(Refused, None)), 2), [true, false, true]);
-        assert_eq!(
-            holding(Some(ended(Completed, Some(0))), 1),
-            [true, true, false]
-        );
+        let call = |outcome, answered_by, owner| holding(Some(ended(outcome, answered_by)), owner);
+        assert_eq!(call(Completed, Some(1), 1), [true, true, true, true]);
+        assert_eq!(holding(None, 0), [false, true, true, true]);
+        assert_eq!(call(Refused, None, 2), [true, false, true, true]);
+        assert_eq!(call(Lost, None, STOPPED), [true, true, false, true]);
+        assert_eq!(call(Lost, None, 1), [true, false, false, true]);
+        assert_eq!(call(Completed, Some(0), 1), [true, true, true, false]);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use ratatui::crossterm::style::Print;
 use ratatui::crossterm::{execute, terminal};
 use ratatui::{DefaultTerminal, Terminal, TerminalOptions, Viewport, backend::CrosstermBackend};
 
+use super::fate::Fate;
 use super::tally::{Counts, Rates, Window};
 use super::{Plan, SERVERS, STOPPED, Stage, WEIGHTS, frame};
 
@@ -35,7 +36,7 @@ pub(super) struct Scene {
     pub(super) proxy: SocketAddr,
     pub(super) servers: [SocketAddr; SERVERS],
     pub(super) elapsed: Duration,
-    pub(super) stopped: bool,
+    pub(super) fate: Fate,
     pub(super) counts: Counts,
     pub(super) rates: Rates,
     /// Milliseconds from a request to its first response: the median, the
@@ -57,7 +58,7 @@ impl Scene {
             proxy: stage.instance.address(0),
             servers: stage.addresses(),
             elapsed,
-            stopped: stage.stopped,
+            fate: stage.fate,
             counts: tally.counts,
             rates: window.rates(),
             latency: tally.latencies(),
@@ -84,14 +85,31 @@ impl Scene {
                 1 => "no new calls; the last one ends or is given up".to_owned(),
                 n => format!("no new calls; the last {n} end or are given up"),
             }
-        } else if self.stopped {
-            format!("server {server} stopped: its calls are lost, the others do not notice")
         } else {
-            let left = self.plan.stop_at().saturating_sub(self.elapsed);
-            format!(
-                "server {server} stops in {:.0} s",
-                left.as_secs_f64().ceil()
-            )
+            let Fate {
+                stopped,
+                out,
+                started,
+                back,
+            } = self.fate;
+            let left = |at: Duration| at.saturating_sub(self.elapsed).as_secs_f64().ceil();
+            match (stopped, out, started, back) {
+                (None, ..) => {
+                    format!(
+                        "server {server} stops in {:.0} s",
+                        left(self.plan.stop_at())
+                    )
+                }
+                (_, None, ..) => {
+                    format!("server {server} stopped: its calls are lost, the others do not notice")
+                }
+                (_, _, None, _) => format!(
+                    "server {server} is out, its calls go to others; it starts again in {:.0} s",
+                    left(self.plan.start_at())
+                ),
+                (.., None) => format!("server {server} runs again, and has to answer two probes"),
+                _ => format!("server {server} is back, with a growing part of its calls"),
+            }
         }
     }
 

@@ -40,7 +40,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, scene: &Scene) {
     draw_items(frame, legend, "".into(), texts);
     draw_items(frame, responses, "responses".dim(), response_items(scene));
     draw_items(frame, latency, "latency".dim(), latency_items(scene));
-    let colour = if scene.stopped {
+    let colour = if scene.fate.is_dead() {
         Color::Yellow
     } else {
         Color::Cyan
@@ -124,7 +124,7 @@ fn latency_items(scene: &Scene) -> Vec<Line<'static>> {
 
 /// Name, address, weight, bar, share and rate, as far as there is room.
 fn draw_server(frame: &mut Frame<'_>, row: Rect, scene: &Scene, server: usize) {
-    let down = scene.stopped && server == STOPPED;
+    let down = scene.fate.is_dead() && server == STOPPED;
     let colour = if down { Color::Red } else { Color::Green };
     let (share, due) = scene.share(server);
     let address = match down {

@@ -1,14 +1,16 @@
 //! A farm, a caller and a load balancer in one process, on loopback.
 //!
 //! The load balancer is a whole [`Instance`] with the default configuration;
-//! the servers and the caller speak to it through real sockets. In the middle
-//! one server is stopped, and at the end every call is accounted for. The
-//! servers and the caller are for showing: they are no SIP stack, and follow
-//! RFC 3261 as far as their own calls need.
+//! the servers and the caller speak to it through real sockets, and probes find
+//! out which servers are alive. After a third of the time one is stopped, and
+//! after another third started again; at the end every call is accounted for.
+//! The servers and the caller are for showing: they are no SIP stack, and
+//! follow RFC 3261 as far as their own calls need.
 
 mod caller;
 mod checks;
 mod display;
+mod fate;
 mod frame;
 mod message;
 mod server;
@@ -20,14 +22,17 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::config::{self, Config, Overrides, Settings, text};
-use crate::proxy::Secret;
-use crate::supervisor::Instance;
+use crate::config::{self, Config, HealthSettings, OperationSettings, Overrides, Settings, text};
+use crate::health::Report;
+use crate::proxy::{Proxy, Secret};
+use crate::supervisor::{Instance, Watch};
 use display::{Display, Scene};
+use fate::Fate;
 use server::Server;
 use tally::{Shared, Window};
 
@@ -40,10 +45,12 @@ pub use summary::Summary;
 const SERVERS: usize = 3;
 /// Their weights.
 const WEIGHTS: [u32; SERVERS] = [2, 1, 1];
-/// The one that is stopped.
+/// The one that is stopped and started again.
 const STOPPED: usize = 2;
 /// Enough to share the port between two threads.
 const WORKERS: usize = 2;
+/// Short enough to be seen to the end.
+const SLOW_START: Duration = Duration::from_secs(1);
 
 /// How much is to be shown.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +72,18 @@ impl Plan {
 
     /// When the server is stopped.
     fn stop_at(self) -> Duration {
-        self.calling() / 2
+        self.calling() / 3
+    }
+
+    /// When it is started again.
+    fn start_at(self) -> Duration {
+        2 * self.stop_at()
+    }
+
+    /// How many calls have been begun by then.
+    fn begun_by(self, at: Duration) -> usize {
+        let begun = (at.as_secs_f64() * f64::from(self.rate)).ceil() as usize;
+        begun.min(self.calls())
     }
 
     /// When the last call has ended at the latest, but for its last moments.
@@ -90,7 +108,8 @@ pub fn run(plan: Plan, view: View) -> io::Result<Option<Summary>> {
     let mut window = Window::default();
     loop {
         let finished = stage.calls.is_finished();
-        stage.stop_server_in_time()?;
+        stage.play()?;
+        stage.note_health();
         display.show(&Scene::of(&stage, &mut window), finished)?;
         if finished {
             break;
@@ -108,8 +127,12 @@ struct Stage {
     plan: Plan,
     start: Instant,
     servers: [Server; SERVERS],
-    stopped: bool,
+    fate: Fate,
     instance: Instance,
+    watch: Watch,
+    found: Receiver<Vec<Report>>,
+    /// What decided, one after the other.
+    tables: Vec<Proxy>,
     caller: Arc<message::Caller>,
     calls: caller::Running,
     tally: Arc<Shared>,
@@ -118,9 +141,14 @@ struct Stage {
 impl Stage {
     /// Starts it all.
     fn set(plan: Plan) -> io::Result<Self> {
-        let servers = [Server::start()?, Server::start()?, Server::start()?];
+        let start = || Server::start(wire::bind()?);
+        let servers = [start()?, start()?, start()?];
         let addresses = servers.each_ref().map(|server| server.address);
         let instance = start_instance(addresses)?;
+        let (reports, found) = mpsc::channel();
+        // At the end nobody hears of it any more.
+        let watch = Watch::start(move |found| drop(reports.send(found)))?;
+        watch.follow(&instance);
         let (socket, address) = wire::bind()?;
         let caller = Arc::new(message::Caller {
             address,
@@ -133,8 +161,11 @@ impl Stage {
             plan,
             start: Instant::now(),
             servers,
-            stopped: false,
+            fate: Fate::default(),
+            tables: vec![instance.proxy().clone()],
             instance,
+            watch,
+            found,
             caller,
             calls: caller::start(socket, who, addresses, plan, counts)?,
             tally,
@@ -145,29 +176,51 @@ impl Stage {
         self.servers.each_ref().map(|server| server.address)
     }
 
-    fn stop_server_in_time(&mut self) -> io::Result<()> {
-        if !self.stopped && self.start.elapsed() >= self.plan.stop_at() {
-            self.servers[STOPPED].stop()?;
-            self.stopped = true;
+    /// Stops the server, and starts it again, when it is time to.
+    fn play(&mut self) -> io::Result<()> {
+        let (now, server) = (self.start.elapsed(), &mut self.servers[STOPPED]);
+        if self.fate.stopped.is_none() && now >= self.plan.stop_at() {
+            server.stop()?;
+            self.fate.stopped = Some(now);
+        }
+        if self.fate.started.is_none() && now >= self.plan.start_at() {
+            *server = Server::start(wire::bind_to(server.address)?)?;
+            self.fate.started = Some(now);
         }
         Ok(())
+    }
+
+    /// Takes in what probes have found, as the supervisor does.
+    fn note_health(&mut self) {
+        let mut news: Vec<_> = self.found.try_iter().flatten().collect();
+        news.retain(|each| (self.instance).found(&each.set, each.address, each.health));
+        if !news.is_empty() {
+            self.instance.adopt();
+            self.tables.push(self.instance.proxy().clone());
+        }
+        let (now, server) = (self.start.elapsed(), self.servers[STOPPED].address);
+        for report in news.iter().filter(|each| each.address == server) {
+            self.fate.note(report.health, now);
+        }
+        self.watch.look(&self.instance.totals().destinations);
     }
 
     /// Takes stock when all calls have ended.
     fn end(self) -> io::Result<Summary> {
         let addresses = self.addresses();
         let ended = self.calls.join()?;
-        let owners = checks::owners(self.instance.proxy(), &self.caller, ended.len());
+        let owners = |table| checks::owners(table, &self.caller, ended.len());
+        let owners: Vec<_> = self.tables.iter().map(owners).collect();
         let totals = self.instance.stop()?;
         let tally = self.tally.lock();
         Ok(Summary::new(
-            self.plan, addresses, &ended, &owners, &tally, totals,
+            self.plan, self.fate, addresses, &ended, &owners, &tally, totals,
         ))
     }
 }
 
-/// The default configuration, but for its addresses, with few threads that
-/// are pinned nowhere: the demo is a guest on its machine.
+/// The default configuration, but for its addresses and a short slow start,
+/// with few threads that are pinned nowhere: the demo is a guest on its machine.
 fn start_instance(servers: [SocketAddr; SERVERS]) -> io::Result<Instance> {
     let destination = |(address, weight): (&SocketAddr, u32)| {
         text::member(&format!("sip:{address};weight={weight}"))
@@ -180,6 +233,13 @@ fn start_instance(servers: [SocketAddr; SERVERS]) -> io::Result<Instance> {
             workers: Some(WORKERS),
             pin: Some(false),
             ..Settings::default()
+        },
+        operation: OperationSettings {
+            health: HealthSettings {
+                slow_start: Some(SLOW_START),
+                ..HealthSettings::default()
+            },
+            ..OperationSettings::default()
         },
         ..Overrides::default()
     };

@@ -1,4 +1,5 @@
-//! A small SIP server in a thread: it rings, answers, and takes a BYE.
+//! A small SIP server in a thread: it rings, answers, and takes a BYE; and it
+//! answers probes.
 
 use std::collections::HashMap;
 use std::io;
@@ -23,8 +24,8 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn start() -> io::Result<Self> {
-        let (socket, address) = wire::bind()?;
+    /// Serves at a socket, whose address is given with it.
+    pub(super) fn start((socket, address): (UdpSocket, SocketAddr)) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let mut legs = Legs {
@@ -126,7 +127,7 @@ impl Legs {
             if let Some(leg) = self.legs.get_mut(&call_id) {
                 leg.due = None;
             }
-        } else if is_method(message, b"BYE") {
+        } else if is_method(message, b"BYE") || is_method(message, b"OPTIONS") {
             self.legs.remove(&call_id);
             let answer = response(message, "200 OK", self.address);
             self.socket.send_to(&answer, peer)?;

@@ -2,11 +2,13 @@
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
 use super::caller::Ended;
 use super::checks::{Check, Outcomes, Share, check_counters};
+use super::fate::Fate;
 use super::tally::Tally;
 use super::{Plan, SERVERS, STOPPED};
 use crate::worker::Totals;
@@ -14,6 +16,7 @@ use crate::worker::Totals;
 /// What has happened, and what was checked of it.
 pub struct Summary {
     plan: Plan,
+    fate: Fate,
     outcomes: Outcomes,
     servers: Vec<Share>,
     checks: Vec<Check>,
@@ -25,26 +28,27 @@ pub struct Summary {
 impl Summary {
     pub(super) fn new(
         plan: Plan,
+        fate: Fate,
         servers: [SocketAddr; SERVERS],
         ended: &[Ended],
-        owners: &[Option<usize>],
+        owners: &[Vec<Option<usize>>],
         tally: &Tally,
         totals: Totals,
     ) -> Self {
-        let outcomes = Outcomes::new(ended, owners);
+        let outcomes = Outcomes::new(plan, fate, ended, owners);
+        // Weights can be seen in full while all servers are there.
+        let whole = plan.begun_by(plan.stop_at()).min(ended.len());
         let servers: Vec<_> = (0..SERVERS)
-            .map(|i| Share::new(i, servers[i], ended, owners))
+            .map(|i| Share::new(i, servers[i], &ended[..whole], &owners[0]))
             .collect();
-        let mut checks = outcomes.checks(plan);
-        checks.extend(
-            servers
-                .iter()
-                .enumerate()
-                .map(|(i, server)| server.check(i)),
-        );
+        let shares = servers.iter().enumerate();
+        let mut checks: Vec<_> = shares.map(|(i, server)| server.check(i)).collect();
+        checks.extend(fate.checks());
+        checks.extend(outcomes.checks(plan));
         checks.push(check_counters(&totals));
         Self {
             plan,
+            fate,
             outcomes,
             servers,
             checks,
@@ -92,6 +96,8 @@ impl Summary {
             lost,
             refused,
             lost_to_stop,
+            without,
+            lost_without,
             astray,
         } = self.outcomes;
         let [p50, p90, p99, max] = self.latency;
@@ -116,13 +122,18 @@ impl Summary {
                 "lost": lost,
                 "refused": refused,
                 "lost_that_belong_to_the_stopped_server": lost_to_stop,
+                "begun_while_it_was_out": without,
+                "lost_of_those": lost_without,
                 "answered_by_another_server_than_theirs": astray,
             },
-            "servers": servers,
+            "servers_before_the_stop": servers,
             "stopped": {
                 "server": STOPPED + 1,
                 "address": self.servers[STOPPED].address,
-                "after_seconds": self.plan.stop_at().as_secs_f64(),
+                "after_seconds": seconds(self.fate.stopped),
+                "out_after_seconds": seconds(self.fate.out),
+                "started_after_seconds": seconds(self.fate.started),
+                "back_after_seconds": seconds(self.fate.back),
             },
             "responses": responses,
             "latency_ms": { "p50": p50, "p90": p90, "p99": p99, "max": max },
@@ -135,14 +146,17 @@ impl Summary {
 
     fn lesson(&self) -> String {
         format!(
-            "Server {} was stopped after {} s. This demo probes nobody, to show what that does:\n\
-             its Call-IDs went on to it, and those calls were lost. The others went on as\n\
-             before. `viaduct run` finds out by probes within 3 s; its Call-IDs spread over\n\
-             the others by weight then, and with --stateful INVITE no new call is lost.",
-            STOPPED + 1,
-            self.plan.stop_at().as_secs_f64()
+            "Server {} was stopped: its Call-IDs went on to it, and those calls were lost, until\n\
+             probes had found that out. Then they spread over the others by weight, whose own\n\
+             calls noticed nothing, and came back with the server. With --stateful INVITE\n\
+             those first ones are not lost either: each tries another server in its turn.",
+            STOPPED + 1
         )
     }
+}
+
+fn seconds(at: Option<Duration>) -> Option<f64> {
+    at.map(|at| at.as_secs_f64())
 }
 
 fn share_json(share: &Share) -> Value {

@@ -24,7 +24,12 @@ const BUFFER: usize = 1 << 20;
 
 /// A socket on a free port of the loopback interface, and its address.
 pub(super) fn bind() -> io::Result<(UdpSocket, SocketAddr)> {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    bind_to((Ipv4Addr::LOCALHOST, 0).into())
+}
+
+/// The same at an address.
+pub(super) fn bind_to(address: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)> {
+    let socket = UdpSocket::bind(address)?;
     socket2::SockRef::from(&socket).set_recv_buffer_size(BUFFER)?;
     let address = socket.local_addr()?;
     Ok((socket, address))

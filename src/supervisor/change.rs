@@ -13,6 +13,12 @@ use crate::control::{Change, Difference, Done, Facts, Moved, Place, Refusal};
 use crate::dispatcher::{Dispatcher, SLOTS};
 use crate::proxy::Proxy;
 
+/// A configuration to decide by, and what does.
+struct Next {
+    config: Config,
+    proxy: Proxy,
+}
+
 impl Instance {
     /// Decides by `asked` from the next batch of each worker on. What was
     /// decided before is remembered for its second chance; what operators have
@@ -21,10 +27,10 @@ impl Instance {
     /// # Errors
     /// [`Refusal::NeedsUpgrade`], and nothing has changed then.
     pub fn reload(&mut self, asked: Config, forget_changes: bool) -> Result<Done, Refusal> {
-        let (overlay, done) = self.prepare(&asked, forget_changes)?;
+        let (overlay, next, done) = self.prepare(&asked, forget_changes)?;
         self.asked = asked;
         self.overlay = overlay;
-        self.adopt();
+        self.enact(next);
         let said = self.told(&done);
         Ok(Done {
             said,
@@ -38,7 +44,7 @@ impl Instance {
     /// # Errors
     /// As of it.
     pub fn preview(&self, asked: &Config, forget_changes: bool) -> Result<Done, Refusal> {
-        let (_, done) = self.prepare(asked, forget_changes)?;
+        let (.., done) = self.prepare(asked, forget_changes)?;
         let said = format!("would be {}", self.told(&done));
         Ok(Done { said, ..done })
     }
@@ -55,7 +61,7 @@ impl Instance {
         )
     }
 
-    fn prepare(&self, asked: &Config, forget: bool) -> Result<(Overlay, Done), Refusal> {
+    fn prepare(&self, asked: &Config, forget: bool) -> Result<(Overlay, Next, Done), Refusal> {
         let differs = needs_restart(&self.asked, asked);
         if !differs.is_empty() {
             return Err(Refusal::NeedsUpgrade(differs));
@@ -65,15 +71,14 @@ impl Instance {
             false => self.overlay.clone(),
         };
         overlay.settle(&self.asked, asked);
-        let config = overlay.over(asked);
-        let next = self.proxy().dispatcher().successor(&config.sets);
+        let next = self.next(asked, &overlay);
         let done = Done {
             generation: self.proxy().generation(),
-            differences: differences(&self.config, &config),
-            moved: moved(self.proxy().dispatcher(), &next),
+            differences: differences(&self.config, &next.config),
+            moved: moved(self.proxy().dispatcher(), next.proxy.dispatcher()),
             ..Done::default()
         };
-        Ok((overlay, done))
+        Ok((overlay, next, done))
     }
 
     /// Does what an operator asks of one destination.
@@ -172,14 +177,23 @@ impl Instance {
 
     /// Decides by what is so now.
     pub fn adopt(&mut self) {
-        let mut config = self.overlay.over(&self.asked);
+        self.enact(self.next(&self.asked, &self.overlay));
+    }
+
+    /// What comes of `asked` under `overlay`.
+    fn next(&self, asked: &Config, overlay: &Overlay) -> Next {
+        let mut config = overlay.over(asked);
         // A port 0 was bound to a real one.
         for (listener, bound) in config.listeners.iter_mut().zip(&self.config.listeners) {
             listener.name.clone_from(&bound.name);
             listener.address = bound.address;
         }
-        let before = self.proxy().generation();
         let proxy = self.proxy().successor(&config);
+        Next { config, proxy }
+    }
+
+    fn enact(&mut self, Next { config, proxy }: Next) {
+        let before = self.proxy().generation();
         if proxy.generation() != before {
             self.retired.push_back((proxy.generation(), Instant::now()));
         }

@@ -5,17 +5,15 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 use std::time::Instant;
 
 use super::Instance;
 use crate::config::{Health, Set, State, WhenAllDown};
-use crate::control::Order;
-use crate::health::{Judge, Prober, Sample, Target};
+use crate::health::{Judge, Prober, Report, Sample, Target};
 use crate::worker::DestinationTotals;
 
 /// The prober, and who judges the traffic of each destination.
-pub(super) struct Watch {
+pub struct Watch {
     prober: Arc<Prober>,
     /// By address: a server that is in several sets has its responses counted
     /// in one of them.
@@ -24,17 +22,14 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Starts the prober, which reports by `orders`.
+    /// Starts the prober, which calls `report` with what has changed:
+    /// [`Instance::found`] takes it in.
     ///
     /// # Errors
     /// As of [`Prober::start`].
-    pub(super) fn start(orders: Sender<Order>) -> io::Result<Self> {
-        let prober = Prober::start(move |reports| {
-            // Nobody works through them any more at the end.
-            let _ = orders.send(Order::Health(reports));
-        })?;
+    pub fn start(report: impl Fn(Vec<Report>) + Send + 'static) -> io::Result<Self> {
         Ok(Self {
-            prober: Arc::new(prober),
+            prober: Arc::new(Prober::start(report)?),
             judges: BTreeMap::new(),
             started: Instant::now(),
         })
@@ -46,7 +41,7 @@ impl Watch {
     }
 
     /// Probes what `instance` has now.
-    pub(super) fn follow(&self, instance: &Instance) {
+    pub fn follow(&self, instance: &Instance) {
         let (mut targets, mut known) = (Vec::new(), Vec::new());
         for set in &instance.config.sets {
             for each in &set.destinations {
@@ -69,7 +64,7 @@ impl Watch {
     }
 
     /// Looks for signs of death in what has been counted.
-    pub(super) fn look(&mut self, totals: &[DestinationTotals]) {
+    pub fn look(&mut self, totals: &[DestinationTotals]) {
         let now = self.started.elapsed();
         let mut samples: BTreeMap<SocketAddr, Sample> = BTreeMap::new();
         for each in totals {

@@ -41,6 +41,7 @@ use inheritance::Inheritance;
 use overlay::Overlay;
 use sockets::{Origins, Steering};
 
+pub use health::Watch;
 pub use run::run;
 pub use secret_file::{Kept, SecretFileError, load, place};
 pub use upgrade::rehearse;
@@ -313,6 +314,7 @@ impl Instance {
             started: SystemTime::now(),
             ready: Arc::new(AtomicBool::new(false)),
             reload: Arc::new(ArcSwapOption::empty()),
+            unresolved: Arc::default(),
             prober,
         }
     }

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
 use super::overlay::Overlay;
 use crate::config::{Config, Named};
-use crate::control::Order;
+use crate::control::{Order, Unresolved};
 use crate::resolver::{Followed, Looked, Target};
 
 /// How long a start or a reload waits for names at most.
@@ -20,8 +21,8 @@ pub(super) struct Names {
     orders: Sender<Order>,
     /// Not before there is a name.
     followed: Option<Followed>,
-    /// Those that are not resolved now, by host and port.
-    troubled: BTreeSet<(String, Option<u16>)>,
+    /// Those that are not resolved now.
+    pub(super) unresolved: Arc<Unresolved>,
 }
 
 impl Names {
@@ -30,7 +31,7 @@ impl Names {
         Self {
             orders,
             followed: None,
-            troubled: BTreeSet::new(),
+            unresolved: Arc::default(),
         }
     }
 
@@ -46,9 +47,9 @@ impl Names {
         self.start(config);
         let names = named(config).map(|(_, named)| (named.host.clone(), named.port));
         let mut unknown: BTreeSet<_> = names.collect();
-        self.troubled.retain(|name| unknown.contains(name));
+        self.unresolved().retain(|name| unknown.contains(name));
         // Of those in trouble nothing new will come so soon.
-        unknown.retain(|name| !self.troubled.contains(name));
+        unknown.retain(|name| !self.unresolved().contains(name));
         unknown.retain(|(host, port)| overlay.targets(host, *port).is_none());
         let mut changed = false;
         let mut later = Vec::new();
@@ -80,9 +81,14 @@ impl Names {
             for (set, named) in named(config).filter(|(_, named)| is(named, &name.0, name.1)) {
                 warn!("{set}: {named} is not resolved yet: no answer so far; {NOBODY}");
             }
-            self.troubled.insert(name);
+            self.unresolved().insert(name);
         }
         changed
+    }
+
+    fn unresolved(&self) -> MutexGuard<'_, BTreeSet<(String, Option<u16>)>> {
+        let unresolved = self.unresolved.lock();
+        unresolved.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn start(&mut self, config: &Config) {
@@ -125,8 +131,8 @@ impl Names {
         news.changed = !name.targets.is_empty() && overlay.resolved(name);
         let key = (host, port);
         let was_troubled = match trouble {
-            Some(_) => !self.troubled.insert(key),
-            None => self.troubled.remove(&key),
+            Some(_) => !self.unresolved().insert(key),
+            None => self.unresolved().remove(&key),
         };
         for (set, named) in sets {
             match &before {

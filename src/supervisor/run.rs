@@ -61,9 +61,14 @@ pub fn run(
     instance.write_facts(&mut facts)?;
     say_lines(&String::from_utf8_lossy(&facts));
     say_lines(&kept.to_string());
-    let watch = Watch::start(orders.clone())?;
+    let found = orders.clone();
+    // Nobody works through them any more at the end.
+    let watch = Watch::start(move |reports| drop(found.send(Order::Health(reports))))?;
     watch.follow(&instance);
-    let view = instance.view(watch.prober());
+    let view = View {
+        unresolved: Arc::clone(&names.unresolved),
+        ..instance.view(watch.prober())
+    };
     let control = control::start(&instance.config.admin, view.clone(), orders.clone())?;
     if let Some(control) = &control {
         info!("admin: {control}");

@@ -20,14 +20,26 @@ enum Worker {
         thread: OnceLock<i32>,
     },
     /// It has ended, or not begun; what there was to read at last.
-    Ended { overflow: Vec<u64>, busy: Duration },
+    Ended {
+        overflow: Vec<u64>,
+        scheduled: Scheduled,
+    },
+}
+
+/// What became of a thread that had something to do.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Scheduled {
+    /// The time that it was on a processor.
+    pub(super) busy: Duration,
+    /// The time that it waited for one.
+    pub(super) waiting: Duration,
 }
 
 impl Default for Gauges {
     fn default() -> Self {
         Self(ArcSwap::from_pointee(Worker::Ended {
             overflow: Vec::new(),
-            busy: Duration::ZERO,
+            scheduled: Scheduled::default(),
         }))
     }
 }
@@ -59,7 +71,7 @@ impl Gauges {
     pub(super) fn end(&self) {
         let ended = Worker::Ended {
             overflow: self.overflow(),
-            busy: self.busy(),
+            scheduled: self.scheduled(),
         };
         self.0.store(ended.into());
     }
@@ -75,20 +87,28 @@ impl Gauges {
         }
     }
 
-    /// The time that the thread was on a processor.
-    pub(super) fn busy(&self) -> Duration {
-        let on_processor = |thread: &i32| {
-            // Nanoseconds, and two other numbers.
-            let path = format!("/proc/self/task/{thread}/schedstat");
-            let text = std::fs::read_to_string(path).ok()?;
-            text.split(' ').next()?.parse().ok()
-        };
+    /// What became of the thread so far.
+    pub(super) fn scheduled(&self) -> Scheduled {
         match &**self.0.load() {
             Worker::Running { thread, .. } => {
-                let time = thread.get().and_then(on_processor);
-                Duration::from_nanos(time.unwrap_or(0))
+                let scheduled = thread.get().and_then(Scheduled::of);
+                scheduled.unwrap_or_default()
             }
-            Worker::Ended { busy, .. } => *busy,
+            Worker::Ended { scheduled, .. } => *scheduled,
         }
+    }
+}
+
+impl Scheduled {
+    fn of(thread: &i32) -> Option<Self> {
+        // Nanoseconds both, and the number of turns.
+        let path = format!("/proc/self/task/{thread}/schedstat");
+        let text = std::fs::read_to_string(path).ok()?;
+        let mut numbers = text.split(' ').map_while(|number| number.parse().ok());
+        let mut next = || numbers.next().map(Duration::from_nanos);
+        Some(Self {
+            busy: next()?,
+            waiting: next()?,
+        })
     }
 }

@@ -117,6 +117,8 @@ pub struct WorkerTotals {
     pub overflow: Vec<u64>,
     /// Seconds that it was on a processor.
     pub busy: f64,
+    /// Seconds that it had something to do and waited for a processor.
+    pub waiting: f64,
 }
 
 /// What transactions did.
@@ -240,10 +242,12 @@ impl Totals {
 
 impl WorkerTotals {
     fn of(counters: &Counters) -> Self {
+        let scheduled = counters.gauges.scheduled();
         Self {
             received: counters.batches.sum(),
             overflow: counters.gauges.overflow(),
-            busy: counters.gauges.busy().as_secs_f64(),
+            busy: scheduled.busy.as_secs_f64(),
+            waiting: scheduled.waiting.as_secs_f64(),
         }
     }
 }

@@ -1,10 +1,13 @@
 //! Running `viaduct check` in a directory of its own.
+#![allow(dead_code, reason = "each user takes its own part")]
 
 use std::fs;
+use std::path::Path;
 use std::process::Output;
 
 use assert_cmd::Command;
 use tempfile::TempDir;
+use viaduct::config::{Config, Overrides, load_with};
 
 /// A directory with files, in which commands run.
 pub(crate) struct Place(pub(crate) TempDir);
@@ -57,4 +60,48 @@ pub(crate) const SET: &str = "[[set]]\nname = 'a'\ndestinations = ['10.0.0.1']\n
 /// A good file followed by `more`.
 pub(crate) fn good_and(more: &str) -> String {
     format!("{LISTEN}{SET}{more}")
+}
+
+/// A good file with `top` as its first line and `tables` as its last ones.
+pub(crate) fn file(top: &str, tables: &str) -> String {
+    format!("{top}\n{LISTEN}{SET}{tables}")
+}
+
+#[track_caller]
+pub(crate) fn check(toml: &str, args: &[&str], code: i32, wanted: &[&str]) {
+    let output = Place::with(&[("v.toml", toml)]).check(&[&["--config", "v.toml"], args].concat());
+    said(&output, code, wanted);
+    if wanted.is_empty() {
+        assert_eq!(stderr(&output), "");
+    }
+}
+
+#[track_caller]
+pub(crate) fn good(toml: &str) {
+    check(toml, &[], 0, &[]);
+}
+
+#[track_caller]
+pub(crate) fn warned(toml: &str, wanted: &[&str]) {
+    check(toml, &[], 0, wanted);
+}
+
+#[track_caller]
+pub(crate) fn refused(toml: &str, wanted: &[&str]) {
+    check(toml, &[], 1, wanted);
+}
+
+/// What the file `/etc/v.toml` and flags come to.
+#[track_caller]
+pub(crate) fn load_over(toml: &str, overrides: &Overrides) -> Config {
+    let reader = |_: &Path| Ok(toml.as_bytes().to_vec());
+    let loaded = load_with(Some(Path::new("/etc/v.toml")), overrides, 1, &reader);
+    loaded
+        .config
+        .unwrap_or_else(|| panic!("{:#?}", loaded.diagnostics))
+}
+
+#[track_caller]
+pub(crate) fn load(toml: &str) -> Config {
+    load_over(toml, &Overrides::default())
 }

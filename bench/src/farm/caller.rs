@@ -27,7 +27,7 @@ const HELD: u64 = SECOND;
 const EXPIRES: u64 = TRANSACTION + 8 * SECOND;
 
 /// Where the callers are.
-const CALLER: Ipv4Addr = Ipv4Addr::new(127, 2, 0, 1);
+pub(crate) const CALLER: Ipv4Addr = Ipv4Addr::new(127, 2, 0, 1);
 
 /// What was counted.
 #[derive(Clone, Debug, Default, Serialize)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
@@ -54,13 +54,23 @@ impl Ctl {
         Ok(said(&output))
     }
 
-    fn output(&self, words: &[&str]) -> Result<Output> {
+    /// Starts it. What it prints is to be read at its end.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(super) fn start(&self, words: &[&str]) -> Result<Child> {
         Command::new(&self.program)
             .args(["ctl", "--admin"])
             .arg(&self.socket)
             .args(words)
-            .output()
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
             .with_context(|| format!("{} cannot be run", self.program.display()))
+    }
+
+    fn output(&self, words: &[&str]) -> Result<Output> {
+        Ok(self.start(words)?.wait_with_output()?)
     }
 
     /// What Prometheus would get.

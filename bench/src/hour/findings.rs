@@ -7,7 +7,7 @@ use std::ops::Range;
 use serde::Serialize;
 
 use super::ctl::Metrics;
-use super::operator::Story;
+use super::operator::{SHOWN, Story};
 use crate::document::{Machine, page};
 use crate::farm::caller::{Figures, Record as Call};
 use crate::sip::SECOND;
@@ -88,6 +88,7 @@ impl Found {
     fn figures(&self) -> Vec<Figure> {
         let mut all = self.calls();
         all.extend(self.steps());
+        all.extend(self.bad_packets());
         all.extend(self.metrics());
         all
     }
@@ -176,6 +177,30 @@ impl Found {
                 "reloads in a row that were taken",
                 story.reloads_in_burst.into(),
                 Record,
+            ),
+        ]
+    }
+
+    /// What is seen of packets that go no further.
+    fn bad_packets(&self) -> Vec<Figure> {
+        use Limit::{AtLeast, AtMost, Record};
+        let bad = &self.story.bad;
+        let of =
+            |name: &str, value: f64, limit| Figure::new(format!("bad packets{name}"), value, limit);
+        let miscounted = bad.miscounted.iter().map(|(_, by)| by.abs()).sum();
+        vec![
+            of("", bad.sent as f64, Record),
+            of(
+                " that ctl showed, escaped",
+                bad.shown as f64,
+                AtLeast(SHOWN as f64),
+            ),
+            of(": drops more or less by reason", miscounted, AtMost(0.0)),
+            // A few for each reason and for other things, and not one for each.
+            of(
+                ": lines of the log meanwhile",
+                bad.lines as f64,
+                AtMost(bad.sent as f64 / 10.0),
             ),
         ]
     }
@@ -449,6 +474,7 @@ pub(super) fn example(calls: u64) -> Found {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hour::operator::BadPackets;
 
     fn figure(found: &Found, name: &str) -> Figure {
         let all = found.figures();
@@ -481,6 +507,25 @@ mod tests {
         found.story.weights = vec![1, 2];
         let off = figure(&found, name);
         assert!((16.0..17.0).contains(&off.value) && !off.holds(), "{off:?}");
+    }
+
+    #[test]
+    fn bad_packets_are_shown_counted_and_hardly_told() {
+        let mut found = example(1);
+        let bad = |sent, shown, by, lines| BadPackets {
+            sent,
+            shown,
+            miscounted: vec![("not-sip", by), ("top-via", -by)],
+            lines,
+        };
+        let mut holds = |bad| {
+            found.story.bad = bad;
+            found.bad_packets().iter().all(Figure::holds)
+        };
+        assert!(holds(bad(200, SHOWN, 0.0, 20)));
+        assert!(!holds(bad(200, SHOWN - 1, 0.0, 20)));
+        assert!(!holds(bad(200, SHOWN, 1.0, 20)));
+        assert!(!holds(bad(200, SHOWN, 0.0, 21)));
     }
 
     #[test]

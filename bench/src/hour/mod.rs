@@ -2,6 +2,7 @@
 //! added and removed, Viaduct is reloaded and upgraded, and calls go on. What
 //! came of it is held against limits, and the metrics against the calls.
 
+mod bad;
 mod ctl;
 mod findings;
 mod operator;

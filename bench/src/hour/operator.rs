@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 use serde::Serialize;
 
+use super::bad;
 use super::ctl::{Ctl, Metrics};
 use crate::balancer::{Balancer, Destination, Program, State};
 use crate::farm::Farm;
@@ -35,6 +36,9 @@ const BURST: u32 = 20;
 /// How long a destination has to have heard nothing before it is taken away:
 /// for longer than a call is held.
 const QUIET: &str = "3s";
+
+/// Bad packets that are looked at.
+pub(super) const SHOWN: usize = 10;
 
 /// How long whatever is waited for may take.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -92,6 +96,7 @@ pub(super) struct Story {
     /// Whether that file changed nothing, nor the dry run.
     pub(super) unchanged: bool,
     pub(super) reloads_in_burst: u32,
+    pub(super) bad: BadPackets,
     pub(super) before: Metrics,
     pub(super) after: Metrics,
     /// What was said at the end of the programs before the last.
@@ -99,9 +104,22 @@ pub(super) struct Story {
     pub(super) log: String,
 }
 
+/// What came of packets that go no further.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(super) struct BadPackets {
+    pub(super) sent: u64,
+    /// Those that `ctl bad-packets` showed.
+    pub(super) shown: usize,
+    /// By reason, how many more or fewer were counted than sent.
+    pub(super) miscounted: Vec<(&'static str, f64)>,
+    /// Lines of the log that came meanwhile.
+    pub(super) lines: usize,
+}
+
 pub(super) struct Operator {
     /// What all times count from.
     pub(super) begin: Instant,
+    listen: SocketAddrV4,
     rest: Duration,
     tell: Sender<Told>,
     farm: Farm,
@@ -136,6 +154,7 @@ impl Operator {
         };
         Ok(Self {
             begin: Instant::now(),
+            listen,
             rest,
             tell,
             farm,
@@ -177,6 +196,7 @@ impl Operator {
             )?)
         })?;
         self.reload()?;
+        self.bad_packets()?;
         self.kill()?;
         self.add()?;
         self.burst()?;
@@ -257,6 +277,28 @@ impl Operator {
         self.ctl.run(&["reload"])?;
         self.until("the new destination is there", is_new)?;
         self.rest();
+        Ok(())
+    }
+
+    fn bad_packets(&mut self) -> Result<()> {
+        self.step("bad packets")?;
+        let (before, said) = (self.ctl.metrics()?, self.balancer.first().said(""));
+        let words = ["bad-packets", "--count", &SHOWN.to_string()];
+        let (rounds, printed) = bad::send(self.listen, self.ctl.start(&words)?)?;
+        self.rest();
+        let after = self.ctl.metrics()?;
+        let reasons = bad::reasons();
+        let miscounted = reasons.map(|reason| {
+            let sample = format!("viaduct_dropped_total{{reason=\"{reason}\"}}");
+            let counted = |metrics: &Metrics| metrics.value(&sample).unwrap_or(0.0);
+            (reason, counted(&after) - counted(&before) - rounds as f64)
+        });
+        self.story.bad = BadPackets {
+            sent: rounds * reasons.len() as u64,
+            shown: bad::shown(&printed),
+            miscounted: miscounted.into(),
+            lines: self.balancer.first().said("") - said,
+        };
         Ok(())
     }
 

@@ -28,8 +28,8 @@ fn draw(found: &Found, text: &mut String) -> Result<(), Box<dyn std::error::Erro
         .margin(12)
         .x_label_area_size(40)
         .y_label_area_size(50)
-        // Room for the numbers of the steps above.
-        .build_cartesian_2d(0.0..counts.len() as f64, 0..highest * 5 / 4)?;
+        // Room for the numbers of the steps above, and on the right for the legend.
+        .build_cartesian_2d(0.0..1.1 * counts.len() as f64, 0..highest * 5 / 4)?;
     chart
         .configure_mesh()
         .disable_x_mesh()

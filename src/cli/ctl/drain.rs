@@ -7,16 +7,21 @@ use std::time::{Duration, Instant};
 
 use super::list::age;
 use super::{Ctl, CtlError, PlaceArgs, is_watched};
+use crate::cli::client::ClientError;
 use crate::config::text;
 use crate::control::Status;
 
 /// How often it looks.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How long nobody may answer: an upgrade or a restart takes less.
+const AWAY: Duration = Duration::from_secs(10);
+
 impl Ctl {
     /// Waits until no request within a dialog has passed between us and a
-    /// destination for `quiet`, counted from now at the earliest: calls that
-    /// are being set up have had none yet.
+    /// destination for `quiet`, counted from now at the earliest, for calls that
+    /// are being set up have had none yet, and from the start of the program,
+    /// which knows of none before.
     pub(super) fn wait_for_quiet(
         &self,
         place: &PlaceArgs,
@@ -25,12 +30,29 @@ impl Ctl {
         let address = text::destination(&place.destination);
         let address = address.map_err(io::Error::other)?.address;
         let began = Instant::now();
+        let mut heard = began;
         let mut err = io::stderr().lock();
         loop {
-            let status: Status = self.client.get("/api/v1/status")?;
+            let status: Status = match self.client.get("/api/v1/status") {
+                Err(ClientError::Unreachable(..)) if heard.elapsed() < AWAY => {
+                    thread::sleep(LOOK);
+                    continue;
+                }
+                Err(error @ ClientError::Unreachable(..)) => {
+                    let away = text::time_name(AWAY);
+                    let said = format!(
+                        "nobody has answered for {away}, so {address} may have calls: {error}"
+                    );
+                    return Err(io::Error::other(said).into());
+                }
+                answer => answer?,
+            };
+            heard = Instant::now();
+            let known = began
+                .elapsed()
+                .min(Duration::from_secs_f64(status.uptime_seconds));
             let last = last_in_dialog(&status, place.set.as_deref(), address)?;
-            let since = last.map_or_else(|| began.elapsed(), Duration::from_secs);
-            if since.min(began.elapsed()) >= quiet {
+            if last.map_or(known, Duration::from_secs).min(known) >= quiet {
                 break;
             }
             if is_watched() {

@@ -25,6 +25,9 @@ use crate::control::{
 };
 use crate::proxy::Reason;
 
+/// How long an answer may take; the instance itself gives up before.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Ask a running instance, and change it without a restart.
 #[derive(Clone, Debug, Args)]
 pub struct CtlArgs {
@@ -155,7 +158,7 @@ fn levels() -> impl TypedValueParser<Value = LogLevel> {
 }
 
 pub(super) fn ctl(args: &CtlArgs) -> io::Result<ExitCode> {
-    let client = Client::new(args.admin.clone(), args.token_file.as_deref())?;
+    let client = Client::new(args.admin.clone(), args.token_file.as_deref(), PATIENCE)?;
     let ctl = Ctl {
         client,
         json: args.json,

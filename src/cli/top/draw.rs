@@ -75,7 +75,12 @@ fn head(screen: &Screen, width: u16) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     if let Some(trouble) = &screen.trouble {
         let trouble = trouble.lines().next().unwrap_or_default();
-        let text = format!("not reachable: {trouble}; trying again");
+        let old = screen.latest.as_ref().map(|_| {
+            let seconds = screen.taken.elapsed().as_secs();
+            format!("figures are {} old: ", age(Some(seconds)))
+        });
+        let old = old.unwrap_or_default();
+        let text = format!("{old}not reachable: {trouble}; trying again");
         lines.push(Line::from(text.fg(Color::Red).bold()));
     }
     let Some((status, rates)) = &screen.latest else {
@@ -383,7 +388,7 @@ mod tests {
         assert_shows(
             &text,
             &[
-                "not reachable: connection refused; trying again",
+                "figures are 0 s old: not reachable: connection refused; trying again",
                 "set default",
             ],
         );

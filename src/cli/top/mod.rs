@@ -31,6 +31,10 @@ const WIDTH: u16 = 120;
 /// How long a key waits at most until it is looked at.
 const TICK: Duration = Duration::from_millis(100);
 
+/// How long an answer may take, so that no figure is older without being said
+/// to be.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// Watch a running instance: calls, shares, responses, drops, workers.
 #[derive(Clone, Debug, Args)]
 pub struct TopArgs {
@@ -50,7 +54,7 @@ pub struct TopArgs {
 
 pub(super) fn top(args: &TopArgs) -> io::Result<ExitCode> {
     // To read takes no token.
-    let client = Client::new(args.admin.clone(), None)?;
+    let client = Client::new(args.admin.clone(), None, PATIENCE)?;
     match (args.json, args.once || !io::stdout().is_terminal()) {
         (true, _) => lines(&client, args)?,
         (false, true) => once(&client, args)?,

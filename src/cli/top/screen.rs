@@ -1,5 +1,7 @@
 //! What is on the screen, and what the keys do with it.
 
+use std::time::Instant;
+
 use ratatui::crossterm::event::KeyCode;
 
 use super::rates::{DestinationRates, Rates, SetRates};
@@ -12,6 +14,8 @@ pub(super) struct Screen {
     pub(super) place: String,
     /// The latest one, with the rates since the one before.
     pub(super) latest: Option<(Status, Rates)>,
+    /// When that came.
+    pub(super) taken: Instant,
     /// Why there is no newer one.
     pub(super) trouble: Option<String>,
     pub(super) sort: Sort,
@@ -87,6 +91,7 @@ impl Screen {
         Self {
             place,
             latest: None,
+            taken: Instant::now(),
             trouble: None,
             sort: Sort::Configured,
             scroll: 0,
@@ -106,6 +111,7 @@ impl Screen {
                 let before = self.latest.as_ref().map(|(status, _)| status);
                 let rates = Rates::between(before, &now);
                 self.latest = Some((now, rates));
+                self.taken = Instant::now();
                 self.trouble = None;
             }
             Err(error) => self.trouble = Some(error),

@@ -17,6 +17,7 @@ const STATES: [(State, &str); 3] = [
 
 pub(super) fn add(page: &mut Page, input: &Input<'_>) {
     add_sets(page, input.facts);
+    add_names(page, input);
     add_state(page, input);
     add_traffic(page, &input.totals.destinations);
     add_probes(page, input.probes);
@@ -30,6 +31,24 @@ fn add_sets(page: &mut Page, facts: &Facts) {
          same (when-all-down).",
         ["set"],
         sets.map(|(set, open)| ([set.name.clone()], *open)),
+    );
+}
+
+fn add_names(page: &mut Page, input: &Input<'_>) {
+    let sets = input.facts.config.sets.iter();
+    let names = sets.flat_map(|set| {
+        set.named.iter().map(|named| {
+            let key = (named.host.clone(), named.port);
+            let resolved = !input.unresolved.contains(&key);
+            ([set.name.clone(), named.to_string()], resolved)
+        })
+    });
+    page.gauge(
+        "viaduct_name_resolved",
+        "0 where the last look-up of a name of destinations failed, so that it stays what it was; \
+         1 otherwise.",
+        ["set", "name"],
+        names,
     );
 }
 

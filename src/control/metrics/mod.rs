@@ -10,6 +10,7 @@ mod page;
 mod process;
 mod traffic;
 
+use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use errno::name as errno_name;
@@ -31,6 +32,8 @@ pub struct Input<'a> {
     pub facts: &'a Facts,
     /// What probes have found, of each destination that is probed.
     pub probes: &'a [Probed],
+    /// Names of destinations that are not resolved now.
+    pub unresolved: &'a BTreeSet<(String, Option<u16>)>,
     /// Whether the last reload was taken; true before the first.
     pub reload_taken: bool,
     /// When a configuration was last taken from the file.

@@ -33,6 +33,13 @@ fn add_workers(page: &mut Page, workers: &[WorkerTotals], config: &Config) {
         ["worker"],
         numbered().map(|(number, worker)| ([number], worker.busy)),
     );
+    page.counter(
+        "viaduct_worker_runnable_wait_seconds",
+        "Time that a worker had something to do and waited for a processor: after it was woken \
+         up, or when another thread had taken its place.",
+        ["worker"],
+        numbered().map(|(number, worker)| ([number], worker.waiting)),
+    );
     let overflow = numbered().flat_map(|(number, worker)| {
         let sockets = config.listeners.iter().zip(&worker.overflow);
         sockets.map(move |(listener, n)| ([listener.name.clone(), number.clone()], *n))
