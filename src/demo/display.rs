@@ -69,10 +69,10 @@ impl Scene {
     /// that its weight gives it.
     pub(super) fn share(&self, server: usize) -> (f64, f64) {
         let due = f64::from(WEIGHTS[server]) / f64::from(WEIGHTS.iter().sum::<u32>());
-        (
-            self.rates.answered[server] / self.rates.begun.max(0.001),
-            due,
-        )
+        let answered = &self.rates.answered;
+        // More than begin now, where some of before are sent again to another.
+        let all = answered.iter().sum::<f64>().max(self.rates.begun);
+        (answered[server] / all.max(0.001), due)
     }
 
     /// What is happening.
