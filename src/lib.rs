@@ -1,16 +1,26 @@
 //! Viaduct: a SIP load balancer for UDP, stateless by default.
+#[cfg(feature = "program")]
 pub mod accounting;
+#[cfg(feature = "program")]
 pub mod cli;
 pub mod config;
+#[cfg(feature = "program")]
 pub mod control;
+#[cfg(feature = "program")]
 pub mod demo;
 pub mod dispatcher;
+#[cfg(feature = "program")]
 pub mod health;
+#[cfg(feature = "program")]
 pub mod mirror;
+#[cfg(feature = "program")]
 pub mod net;
 pub mod proxy;
+#[cfg(feature = "program")]
 pub mod resolver;
 pub mod sip;
+#[cfg(feature = "program")]
 pub mod supervisor;
 pub mod transaction;
+#[cfg(feature = "program")]
 pub mod worker;

@@ -6,7 +6,8 @@ use std::process::Command;
 use super::repository;
 
 /// viaduct-bench, the program beside the product, built by the same cargo with the same
-/// profile, so that it finds the product beside itself.
+/// profile, so that it finds the product beside itself. As a test of its own has it built:
+/// where that of the whole workspace were built, this builds nothing.
 #[must_use]
 pub fn build() -> PathBuf {
     let release: &[_] = if cfg!(debug_assertions) {
@@ -15,7 +16,8 @@ pub fn build() -> PathBuf {
         &["--release"]
     };
     let built = Command::new(env!("CARGO"))
-        .args(["build", "--locked", "-p", "viaduct-bench"])
+        .args(["test", "--no-run", "--locked", "--workspace"])
+        .args(["--test", "through_forwarders"])
         .args(release)
         .current_dir(repository())
         .output()

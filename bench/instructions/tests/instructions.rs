@@ -3,7 +3,7 @@
 //! counts are the same on a busy machine.
 #![allow(missing_docs, reason = "a test binary has no readers of its API")]
 
-#[path = "../../tests/support/worst.rs"]
+#[path = "../../../tests/support/worst.rs"]
 mod worst;
 
 use std::collections::BTreeMap;
@@ -23,11 +23,17 @@ const DOUBLED: f64 = 2.3;
 /// Sizes for the growth; four times the first is below a datagram's most.
 const SIZE: usize = 16_000;
 
-/// The release build of `examples/replay.rs`, by the same cargo.
-static REPLAY: LazyLock<PathBuf> = LazyLock::new(|| {
+/// The release build of `src/main.rs`, by the same cargo.
+static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let built = Command::new(env!("CARGO"))
-        .args(["build", "--release", "--locked", "--example", "replay"])
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "--bin",
+            "viaduct-instructions",
+        ])
         .args(["--message-format", "json-render-diagnostics"])
         .current_dir(root)
         .output()
@@ -40,19 +46,19 @@ static REPLAY: LazyLock<PathBuf> = LazyLock::new(|| {
     let messages = String::from_utf8_lossy(&built.stdout);
     let path = messages.lines().find_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        let is_it = message["target"]["name"] == "replay";
+        let is_it = message["target"]["name"] == "viaduct-instructions";
         let path = message["executable"].as_str().map(PathBuf::from);
         path.filter(|_| is_it)
     });
-    path.expect("the path of the example")
+    path.expect("the path of the program")
 });
 
-/// Instructions inside `counted` of the example with these arguments.
+/// Instructions inside `counted` of the program with these arguments.
 fn instructions(arguments: &[&str]) -> u64 {
     let run = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .arg("--toggle-collect=*replay*counted*")
-        .arg(&*REPLAY)
+        .arg("--toggle-collect=*viaduct_instructions*counted*")
+        .arg(&*PROGRAM)
         .args(arguments)
         .output()
         .expect("valgrind: scripts/install-tools installs it");

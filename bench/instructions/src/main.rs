@@ -1,18 +1,18 @@
 //! Decides one canned message some times and ends: to be run under
 //! callgrind, which counts the instructions inside [`counted`] and its like.
 //!
-//! - `replay MESSAGE TIMES`, with a message of [`messages`]
-//! - `replay transaction TIMES`: INVITE, 180, 200 with transactions, and that
+//! - `MESSAGE TIMES`, with a message of [`messages`]
+//! - `transaction TIMES`: INVITE, 180, 200 with transactions, and that
 //!   they are forgotten
-//! - `replay retransmission TIMES`: the INVITE of one that rings, once more
-//! - `replay worst NUMBER SIZE`, with one that is costly for its size
+//! - `retransmission TIMES`: the INVITE of one that rings, once more
+//! - `worst NUMBER SIZE`, with one that is costly for its size
 #![allow(missing_docs, reason = "a program has no readers of its API")]
 
-#[path = "../../tests/support/fixture.rs"]
+#[path = "../../../tests/support/fixture.rs"]
 mod fixture;
-#[path = "../../tests/support/relaying.rs"]
+#[path = "../../../tests/support/relaying.rs"]
 mod relaying;
-#[path = "../../tests/support/worst.rs"]
+#[path = "../../../tests/support/worst.rs"]
 mod worst;
 
 use std::env::args;
@@ -152,7 +152,9 @@ fn main() -> anyhow::Result<()> {
                 counted(&mut bench, &message.octets, message.source);
             }
         }
-        _ => bail!("usage: replay MESSAGE TIMES | replay worst NUMBER SIZE"),
+        _ => bail!(
+            "usage: viaduct-instructions MESSAGE TIMES | viaduct-instructions worst NUMBER SIZE"
+        ),
     }
     Ok(())
 }
