@@ -2,8 +2,9 @@
 //! how it ends.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixListener;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,12 +18,16 @@ use support::viaduct::Viaduct;
 
 /// `viaduct ctl ARGS…` for the instance at `admin`.
 fn ctl(admin: &str, args: &[&str]) -> Output {
+    command(admin, args).output().expect("viaduct ctl")
+}
+
+fn command(admin: &str, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_viaduct"));
     command
         .env_remove("VIADUCT_ADMIN")
         .env_remove("VIADUCT_ADMIN_TOKEN_FILE");
     command.args(["ctl", "--admin", admin]).args(args);
-    command.output().expect("viaduct ctl")
+    command
 }
 
 struct Operator {
@@ -286,33 +291,41 @@ fn a_drain_waits_on_while_nobody_answers_and_not_for_long() {
         ])
     };
     let quiet = Duration::from_secs(3);
+    // It waits from when it says that the destination drains.
     let drain = || {
-        let admin = admin.clone();
-        thread::spawn(move || {
-            let output = ctl(&admin, &["drain", "10.0.0.1", "--wait", "3s"]);
-            (Instant::now(), output)
-        })
+        let mut command = command(&admin, &["drain", "10.0.0.1", "--wait", "3s"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("viaduct ctl");
+        let mut said = String::new();
+        let printed = child.stdout.as_mut().expect("a pipe");
+        BufReader::new(printed)
+            .read_line(&mut said)
+            .expect("a line");
+        assert!(said.contains("changed: draining"), "{said}");
+        child
     };
     let viaduct = run();
-    let draining = |sets: &Value| (sets[0]["destinations"][0]["state"] == "draining").then_some(());
-    let wait_for_drain = || Admin::Socket(socket.clone()).wait_for("/api/v1/sets", draining);
     let drained = drain();
-    wait_for_drain();
     viaduct.stop();
-    // It has asked, and nobody answered.
+    // It asks, and nobody answers.
     let deaf = UnixListener::bind(&socket).expect("a socket");
-    drop(deaf.accept().expect("a question"));
+    deaf.set_nonblocking(true)
+        .expect("a socket that does not block");
+    let end = Instant::now() + Duration::from_secs(10);
+    while deaf.accept().is_err() {
+        assert!(Instant::now() < end, "it does not ask");
+        thread::sleep(Duration::from_millis(5));
+    }
     fs::remove_file(&socket).expect("the socket");
     let began = Instant::now();
     let viaduct = run();
-    let (ended, output) = drained.join().expect("the drain");
+    let output = drained.wait_with_output().expect("the drain");
     assert!(output.status.success(), "{output:?}");
-    assert!(ended - began >= quiet, "the one of before was counted");
+    assert!(began.elapsed() >= quiet, "the one of before was counted");
 
     let drained = drain();
-    wait_for_drain();
     viaduct.stop();
-    let (_, output) = drained.join().expect("the drain");
+    let output = drained.wait_with_output().expect("the drain");
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let said = String::from_utf8_lossy(&output.stderr);
     let wanted = "nobody has answered for 10s, so 10.0.0.1:5060 may have calls: ";
