@@ -168,10 +168,11 @@ pub(crate) fn all(parts: &[Results]) -> Vec<Target> {
         resident,
     ));
     targets.extend(stateful(measured));
-    let watched = |load| {
+    let observed = |load| {
         let of = |contender| measured.cell("watched", None, contender, load);
-        of(WATCHED)?.ratio(of(STATELESS)?, &CPU)
+        of(WATCHED).zip(of(STATELESS))
     };
+    let watched = |load| observed(load).and_then(|(own, other)| own.ratio(other, &CPU));
     targets.push(target(
         "CPU a message with a full queue, watched by operators, times unwatched",
         Aim::AtMost(1.03),
@@ -184,10 +185,7 @@ pub(crate) fn all(parts: &[Results]) -> Vec<Target> {
     ));
     // What watching takes by itself: it varies less than the ratios, which
     // have in them all that differs between two runs of a program.
-    let beside = |load| {
-        let of = |contender| measured.cell("watched", None, contender, load);
-        of(WATCHED)?.beyond(of(STATELESS)?, &BESIDE)
-    };
+    let beside = |load| observed(load).and_then(|(own, other)| own.beyond(other, &BESIDE));
     targets.push(target(
         "% of the CPU time with a full queue beside the workers, watched, beyond that unwatched",
         Aim::AtMost(3.0),
