@@ -192,10 +192,10 @@ impl Stage {
 
     /// Takes in what probes have found, as the supervisor does.
     fn note_health(&mut self) {
-        let mut news: Vec<_> = self.found.try_iter().flatten().collect();
-        news.retain(|each| (self.instance).found(&each.set, each.address, each.health));
+        let news = self
+            .instance
+            .learn(self.found.try_iter().flatten().collect());
         if !news.is_empty() {
-            self.instance.adopt();
             self.tables.push(self.instance.proxy().clone());
         }
         let (now, server) = (self.start.elapsed(), self.servers[STOPPED].address);

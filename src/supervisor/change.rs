@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use super::Instance;
 use super::overlay::{Overlay, sets_with};
 use crate::config::text::state_name;
-use crate::config::{Config, Destination, Health, Set, needs_restart};
+use crate::config::{Config, Destination, Set, needs_restart};
 use crate::control::{Change, Difference, Done, Facts, Moved, Place, Refusal};
 use crate::dispatcher::{Dispatcher, SLOTS};
+use crate::health::Report;
 use crate::proxy::Proxy;
 
 /// A configuration to decide by, and what does.
@@ -165,18 +166,25 @@ impl Instance {
         }
     }
 
-    /// Notes what health checks have found of a destination; whether that is
-    /// new, and it is still there. [`Instance::adopt`] brings it into effect.
-    pub fn found(&mut self, set: &str, address: SocketAddr, health: Health) -> bool {
-        let place = Place {
-            set: Some(set.to_owned()),
-            address,
-        };
-        !sets_with(&self.config, &place).is_empty() && self.overlay.found(set, address, health)
+    /// Takes in what health checks have found, and returns what of it is new and
+    /// of destinations that are still there.
+    pub fn learn(&mut self, mut found: Vec<Report>) -> Vec<Report> {
+        found.retain(|each| {
+            let place = Place {
+                set: Some(each.set.clone()),
+                address: each.address,
+            };
+            !sets_with(&self.config, &place).is_empty()
+                && (self.overlay).found(&each.set, each.address, each.health)
+        });
+        if !found.is_empty() {
+            self.adopt();
+        }
+        found
     }
 
     /// Decides by what is so now.
-    pub fn adopt(&mut self) {
+    pub(super) fn adopt(&mut self) {
         self.enact(self.next(&self.asked, &self.overlay));
     }
 

@@ -23,7 +23,7 @@ pub struct Watch {
 
 impl Watch {
     /// Starts the prober, which calls `report` with what has changed:
-    /// [`Instance::found`] takes it in.
+    /// [`Instance::learn`] takes it in.
     ///
     /// # Errors
     /// As of [`Prober::start`].

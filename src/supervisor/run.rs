@@ -150,7 +150,7 @@ impl Supervisor<'_> {
                     let _ = answer.send(self.change(&change, &by));
                 }
                 Ok(Order::Names(looked)) => self.note_name(looked),
-                Ok(Order::Health(reports)) => self.note_health(&reports),
+                Ok(Order::Health(reports)) => self.note_health(reports),
                 Err(RecvTimeoutError::Timeout) => {}
             }
             let ending = self.ending.as_ref();
@@ -211,18 +211,9 @@ impl Supervisor<'_> {
     }
 
     /// Takes in what health checks have found.
-    fn note_health(&mut self, reports: &[Report]) {
-        let mut news = reports.to_vec();
-        news.retain(|each| {
-            let (set, address) = (&each.set, each.address);
-            self.instance.found(set, address, each.health)
-        });
-        if news.is_empty() {
-            return;
-        }
+    fn note_health(&mut self, reports: Vec<Report>) {
         let before = self.instance.idle_sets();
-        self.instance.adopt();
-        for report in &news {
+        for report in self.instance.learn(reports) {
             let Report {
                 set,
                 address,
