@@ -320,7 +320,7 @@ fn the_figures_of_a_load_add_up() {
 fn after_the_end_the_figures_stay_and_the_port_is_free() {
     let config = config(&[fixture::destination(0)]);
     let instance = Instance::start(config, fixture::secret()).expect("an instance");
-    let (view, address) = (instance.view(prober()), instance.address(0));
+    let (view, address) = (instance.view(prober(), Arc::default()), instance.address(0));
     UdpSocket::bind(address).expect_err("it is in use");
     let end = SystemTime::now() + Duration::from_secs(10);
     while view

@@ -178,8 +178,15 @@ impl<'i> Item<'i> {
     where
         T: TryFrom<i64> + PartialOrd + Display,
     {
-        let DeValue::Integer(number) = &self.value else {
-            return self.wrong_kind("an integer", report);
+        let number = match &self.value {
+            DeValue::Integer(number) => number,
+            DeValue::String(digits) if digits.parse::<i64>().is_ok() => {
+                let fault = self.mismatch("an integer");
+                let help = format!("leave out the quotes: {digits}");
+                report.error(&self.origin, fault.help(help));
+                return None;
+            }
+            _ => return self.wrong_kind("an integer", report),
         };
         let value = i64::from_str_radix(number.as_str(), number.radix()).ok();
         let value = value.and_then(|value| T::try_from(value).ok());
@@ -258,15 +265,12 @@ impl<'i> Item<'i> {
     }
 
     fn wrong_kind<T>(&self, wanted: &str, report: &mut Report) -> Option<T> {
-        let found = self.value.type_str();
-        let fault = Fault::new(format!("expected {wanted}, found {found}"));
-        let fault = match (wanted, &self.value) {
-            ("an integer", DeValue::String(digits)) if digits.parse::<i64>().is_ok() => {
-                fault.help(format!("leave out the quotes: {digits}"))
-            }
-            _ => fault,
-        };
-        report.error(&self.origin, fault);
+        report.error(&self.origin, self.mismatch(wanted));
         None
+    }
+
+    fn mismatch(&self, wanted: &str) -> Fault {
+        let found = self.value.type_str();
+        Fault::new(format!("expected {wanted}, found {found}"))
     }
 }

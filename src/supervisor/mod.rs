@@ -28,7 +28,7 @@ use mio::Waker;
 
 use crate::accounting::Ledger;
 use crate::config::{AccountingTarget, Config};
-use crate::control::{Facts, View};
+use crate::control::{Facts, Unresolved, View};
 use crate::health::Prober;
 use crate::mirror::Mirror;
 use crate::net::{Granted, Socket};
@@ -303,9 +303,10 @@ impl Instance {
         Totals::of(&self.counters, &self.shared)
     }
 
-    /// What the control thread sees of it, whose destinations `prober` probes.
+    /// What the control thread sees of it, whose destinations `prober` probes
+    /// and of whose names some are `unresolved`.
     #[must_use]
-    pub fn view(&self, prober: Arc<Prober>) -> View {
+    pub fn view(&self, prober: Arc<Prober>, unresolved: Arc<Unresolved>) -> View {
         View {
             facts: Arc::clone(&self.facts),
             shared: Arc::clone(&self.shared),
@@ -314,7 +315,7 @@ impl Instance {
             started: SystemTime::now(),
             ready: Arc::new(AtomicBool::new(false)),
             reload: Arc::new(ArcSwapOption::empty()),
-            unresolved: Arc::default(),
+            unresolved,
             prober,
         }
     }

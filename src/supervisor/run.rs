@@ -65,10 +65,7 @@ pub fn run(
     // Nobody works through them any more at the end.
     let watch = Watch::start(move |reports| drop(found.send(Order::Health(reports))))?;
     watch.follow(&instance);
-    let view = View {
-        unresolved: Arc::clone(&names.unresolved),
-        ..instance.view(watch.prober())
-    };
+    let view = instance.view(watch.prober(), Arc::clone(&names.unresolved));
     let control = control::start(&instance.config.admin, view.clone(), orders.clone())?;
     if let Some(control) = &control {
         info!("admin: {control}");
