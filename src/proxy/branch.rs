@@ -22,8 +22,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::secret::{Mac, Secret};
-use crate::sip::{Message, Span, Via, address, eq_ignore_case, hex8, hex64, parse_hex64};
+use super::secret::Secret;
+use crate::sip::{Message, Param, Span, Via, address, eq_ignore_case, hex8, hex64, parse_hex64};
 
 /// What every branch of RFC 3261 begins with (§8.1.1.7).
 pub(super) const MAGIC: &[u8; 7] = b"z9hG4bK";
@@ -34,6 +34,7 @@ pub(super) const MAX_BRANCH: usize = 5 + 16 + 16;
 const PURPOSE_BRANCH: u8 = b'b';
 const PURPOSE_TAG: u8 = b't';
 const PURPOSE_URI: u8 = b'u';
+const PURPOSE_MADDR: u8 = b'm';
 const PURPOSE_ATTEMPT: u8 = b'a';
 
 const WITH_BRANCH: u8 = b's';
@@ -113,47 +114,67 @@ impl Transaction<'_> {
 
     #[inline(always)]
     fn mac(&self, secret: &Secret, uri: Option<u64>, input: &mut Vec<u8>) -> u64 {
-        let mut mac = secret.mac(PURPOSE_BRANCH, input);
-        mac.fixed((self.listener as u8).to_be_bytes());
-        match self.respond_to.ip() {
-            IpAddr::V4(ip) => mac.fixed(ip.octets()),
-            IpAddr::V6(ip) => mac.fixed(ip.octets()),
+        let maddr = self
+            .via
+            .maddr
+            .map(|maddr| self.maddr_hash(secret, maddr, input));
+        let (listener, port) = (self.listener as u8, self.respond_to.port());
+        let first = u64::from(self.message.cseq.number) << 24 | u64::from(port) << 8;
+        let mut mac = secret.mac(PURPOSE_BRANCH, first | u64::from(listener), input);
+        let (v4, v6) = match self.respond_to.ip() {
+            IpAddr::V4(ip) => (ip.to_bits(), None),
+            IpAddr::V6(ip) => (0, Some(ip.to_bits())),
+        };
+        let kind = [v6.is_some(), uri.is_some(), maddr.is_some()];
+        let kind = kind
+            .into_iter()
+            .fold(0, |kind, has| kind << 1 | u64::from(has));
+        let sent_by_port = u64::from(self.via.port_or_default());
+        mac.number(u64::from(v4) << 32 | kind << 16 | sent_by_port);
+        if let Some(ip) = v6 {
+            mac.number((ip >> 64) as u64);
+            mac.number(ip as u64);
         }
-        mac.fixed(self.respond_to.port().to_be_bytes());
-        if let Some(uri) = uri {
-            mac.fixed(uri.to_be_bytes());
+        for hash in [uri, maddr].into_iter().flatten() {
+            mac.number(hash);
         }
-        self.common(&mut mac);
-        mac.finish()
+        mac.finish(self.common())
     }
 
-    /// Branch, sent-by, Call-ID, From tag and CSeq number. The branch alone
-    /// would let two clients that use the same one meet at a destination.
+    /// Sent-by, branch, Call-ID and From tag. The branch alone would let two
+    /// clients that use the same one meet at a destination.
     #[inline(always)]
-    fn common(&self, mac: &mut Mac<'_>) {
+    fn common(&self) -> [&[u8]; 4] {
         let bytes = self.message.bytes;
-        mac.fixed(self.message.cseq.number.to_be_bytes());
-        mac.fixed(self.via.port_or_default().to_be_bytes());
-        mac.field(self.via.host.of(bytes));
-        mac.field(self.via.branch.map_or(&[], |branch| branch.value.of(bytes)));
-        // Never followed, but a changed one shows a forged response.
-        mac.field(self.via.maddr.map_or(&[], |maddr| maddr.value.of(bytes)));
-        mac.field(self.message.call_id.value.of(bytes));
-        mac.field(self.from_tag.of(bytes));
+        [
+            self.via.host.of(bytes),
+            self.via.branch.map_or(&[], |branch| branch.value.of(bytes)),
+            self.message.call_id.value.of(bytes),
+            self.from_tag.of(bytes),
+        ]
+    }
+
+    /// Never followed, but a changed one shows a forged response.
+    #[cold]
+    fn maddr_hash(&self, secret: &Secret, maddr: Param, input: &mut Vec<u8>) -> u64 {
+        let maddr = maddr.value.of(self.message.bytes);
+        secret.mac(PURPOSE_MADDR, 0, input).finish([maddr])
     }
 
     /// The To tag of a local reply; its ACK brings it back (§17.1.1.3).
     pub(super) fn reply_tag(&self, secret: &Secret, input: &mut Vec<u8>) -> [u8; 16] {
-        let mut mac = secret.mac(PURPOSE_TAG, input);
-        self.common(&mut mac);
-        hex64(mac.finish())
+        let sent_by_port = u64::from(self.via.port_or_default());
+        let numbers = u64::from(self.message.cseq.number) << 16 | sent_by_port;
+        hex64(
+            secret
+                .mac(PURPOSE_TAG, numbers, input)
+                .finish(self.common()),
+        )
     }
 }
 
 fn uri_hash(secret: &Secret, uri: &[u8], input: &mut Vec<u8>) -> u64 {
-    let mut mac = secret.mac(PURPOSE_URI, input);
-    mac.field(uri);
-    mac.finish()
+    secret.mac(PURPOSE_URI, 0, input).finish([uri])
 }
 
 /// What hides the MAC in the branch of attempt `number`; nothing does in that of
@@ -168,9 +189,9 @@ fn mask(secret: &Secret, number: u8, input: &mut Vec<u8>) -> u64 {
 
 #[cold]
 fn later_mask(secret: &Secret, number: u8, input: &mut Vec<u8>) -> u64 {
-    let mut mac = secret.mac(PURPOSE_ATTEMPT, input);
-    mac.fixed([number]);
-    mac.finish()
+    secret
+        .mac(PURPOSE_ATTEMPT, u64::from(number), input)
+        .finish([])
 }
 
 /// The tag of From; empty where there is none, or where From cannot be read.

@@ -153,19 +153,27 @@ impl Cookie {
     }
 
     fn mac(&self, secret: &Secret, call_id: &[u8], input: &mut Vec<u8>) -> u64 {
-        let mut mac = secret.mac(PURPOSE_COOKIE, input);
-        mac.fixed([self.purpose as u8, self.outer as u8, self.inner as u8]);
-        mac.fixed(self.destination.to_be_bytes());
-        if self.purpose == Purpose::Dialog {
-            mac.field(call_id);
+        let (v4, v6) = match self.flow.map(|flow| flow.ip()) {
+            None => (None, None),
+            Some(IpAddr::V4(ip)) => (Some(ip.to_bits()), None),
+            Some(IpAddr::V6(ip)) => (None, Some(ip.to_bits())),
+        };
+        let port = self.flow.map_or(0, |flow| flow.port());
+        let kind = u64::from(v4.is_some()) << 1 | u64::from(v6.is_some());
+        let listeners = [self.outer as u8, self.inner as u8].map(u64::from);
+        let first = u64::from(port) << 32 | kind << 24 | listeners[0] << 16 | listeners[1] << 8;
+        let mut mac = secret.mac(PURPOSE_COOKIE, first | self.purpose as u64, input);
+        mac.number(self.destination);
+        if let Some(ip) = v4 {
+            mac.number(u64::from(ip));
         }
-        if let Some(flow) = self.flow {
-            match flow.ip() {
-                IpAddr::V4(ip) => mac.fixed(ip.octets()),
-                IpAddr::V6(ip) => mac.fixed(ip.octets()),
-            }
-            mac.fixed(flow.port().to_be_bytes());
+        if let Some(ip) = v6 {
+            mac.number((ip >> 64) as u64);
+            mac.number(ip as u64);
         }
-        mac.finish()
+        mac.finish([match self.purpose {
+            Purpose::Dialog => call_id,
+            Purpose::Path => &[],
+        }])
     }
 }
