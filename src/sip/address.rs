@@ -4,7 +4,7 @@
 use super::chars::is_lws;
 use super::lanes::Lanes;
 use super::param::{Next, Param, next_param};
-use super::text::Text;
+use super::text::{Text, word};
 use super::{Row, Span, eq_ignore_case};
 
 /// One address with its header parameters.
@@ -125,6 +125,8 @@ fn open_bracket(text: Text<'_>, start: usize, listed: bool) -> Option<Option<usi
     }
 }
 
+const TAG_WORD: u64 = word(b"tag");
+
 /// How nearly all write it.
 const TAG: &[u8] = b";tag=";
 
@@ -154,7 +156,7 @@ impl Address {
                 ) => {
                     at = whole.end as usize;
                     // In Route it is a parameter like any other.
-                    if !listed && text.is_word(name, b"tag") {
+                    if !listed && text.word(name) == TAG_WORD {
                         if !self.tag.is_empty() || !token {
                             return None;
                         }

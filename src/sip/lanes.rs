@@ -12,10 +12,21 @@ use wide::u8x16;
 pub(super) struct Lanes(u8x16);
 
 impl Lanes {
-    /// The octets at `at`, with zeros behind the last one.
+    /// The octets at `at`; `None` where fewer than sixteen are left.
     #[inline]
-    pub(super) fn load(bytes: &[u8], at: usize) -> Self {
-        Self::from(load(bytes, at))
+    pub(super) fn load(bytes: &[u8], at: usize) -> Option<Self> {
+        let octets = bytes.get(at..)?.first_chunk()?;
+        Some(Self::from(*octets))
+    }
+
+    /// The octets at `at` where fewer than sixteen are left, with zeros behind
+    /// the last one. Where both come together in one value it passes through
+    /// other registers: callers keep them apart.
+    pub(super) fn load_end(bytes: &[u8], at: usize) -> Self {
+        let mut octets = [0; 16];
+        let rest = bytes.get(at..).unwrap_or(&[]);
+        octets[..rest.len()].copy_from_slice(rest);
+        Self::from(octets)
     }
 
     /// The same octets with the letters in lower case, and some others
@@ -101,25 +112,6 @@ impl std::ops::Not for Lanes {
     }
 }
 
-/// The sixteen octets at `at`, with zeros behind the last one.
-#[inline]
-fn load(bytes: &[u8], at: usize) -> [u8; 16] {
-    match bytes.get(at..).and_then(<[u8]>::first_chunk) {
-        Some(octets) => *octets,
-        None => load_end(bytes, at).to_le_bytes(),
-    }
-}
-
-/// Fewer than sixteen octets.
-#[cold]
-#[inline(never)]
-fn load_end(bytes: &[u8], at: usize) -> u128 {
-    let mut octets = [0; 16];
-    let rest = bytes.get(at..).unwrap_or(&[]);
-    octets[..rest.len()].copy_from_slice(rest);
-    u128::from_le_bytes(octets)
-}
-
 /// `word` with zeros behind it.
 pub(super) const fn padded(word: &[u8]) -> [u8; 16] {
     let mut octets = [0; 16];
@@ -128,45 +120,41 @@ pub(super) const fn padded(word: &[u8]) -> [u8; 16] {
     octets
 }
 
-/// The offsets of all LF, and of what follows a CR, in `bytes` from `at` on,
-/// in order: line ends, and all that could be taken for one.
-pub(super) struct LineEnds<'a> {
-    bytes: &'a [u8],
+/// The offsets of all LF, and of what follows a CR, in a message from `at` on,
+/// in order: line ends, and all that could be taken for one. The message comes
+/// along each time, for whoever asks has it at hand.
+pub(super) struct LineEnds {
     /// Offset of the 64 octets that are looked at.
     at: usize,
     /// One bit for each offset among them that is still to come.
     bits: u64,
 }
 
-impl<'a> LineEnds<'a> {
+impl LineEnds {
     /// `at` is neither 0, for what stands before it is looked at too, nor
     /// behind the end.
     #[inline]
-    pub(super) fn new(bytes: &'a [u8], at: usize) -> Self {
+    pub(super) fn new(bytes: &[u8], at: usize) -> Self {
         let bits = line_ends(bytes, at);
-        Self { bytes, at, bits }
+        Self { at, bits }
     }
 
     /// The offset behind the next CRLF; `None` where there is none, or a CR
     /// or LF by itself before it.
     #[inline]
-    pub(super) fn crlf(&mut self) -> Option<usize> {
-        let lf = self.next()?;
-        (self.bytes.get(lf - 1..=lf)? == b"\r\n").then_some(lf + 1)
+    pub(super) fn crlf(&mut self, bytes: &[u8]) -> Option<usize> {
+        let lf = self.next(bytes)?;
+        (bytes.get(lf - 1..=lf)? == b"\r\n").then_some(lf + 1)
     }
-}
-
-impl Iterator for LineEnds<'_> {
-    type Item = usize;
 
     #[inline]
-    fn next(&mut self) -> Option<usize> {
+    fn next(&mut self, bytes: &[u8]) -> Option<usize> {
         while self.bits == 0 {
             self.at += 64;
-            if self.at >= self.bytes.len() {
+            if self.at >= bytes.len() {
                 return None;
             }
-            self.bits = line_ends(self.bytes, self.at);
+            self.bits = line_ends(bytes, self.at);
         }
         let found = self.at + self.bits.trailing_zeros() as usize;
         self.bits &= self.bits - 1;
@@ -216,7 +204,14 @@ mod tests {
         #[test]
         fn load_reads_what_is_there_and_zeros_behind(bytes in octets(), at in 0usize..220) {
             let plain: Vec<u8> = (at..at + 16).map(|i| bytes.get(i).copied().unwrap_or(0)).collect();
-            prop_assert_eq!(load(&bytes, at).to_vec(), plain);
+            let found = match Lanes::load(&bytes, at) {
+                Some(lanes) => {
+                    prop_assert!(at + 16 <= bytes.len());
+                    lanes
+                }
+                None => Lanes::load_end(&bytes, at),
+            };
+            prop_assert_eq!(found.0.to_array().to_vec(), plain);
         }
 
         #[test]
@@ -225,7 +220,7 @@ mod tests {
             let bits = |holds: &dyn Fn(u8) -> bool| {
                 (0..16).fold(0, |bits, i| bits | u32::from(holds(bytes[i])) << i)
             };
-            let lanes = Lanes::load(&bytes, 0);
+            let lanes = Lanes::from(bytes);
             prop_assert_eq!(lanes.is(first).bits(), bits(&|b| b == first));
             prop_assert_eq!(lanes.within(first, last).bits(), bits(&|b| first <= b && b <= last));
             prop_assert_eq!(lanes.letters().bits(), bits(&|b| b.is_ascii_alphabetic()));
@@ -243,7 +238,9 @@ mod tests {
             let plain: Vec<usize> = (at..bytes.len())
                 .filter(|&i| bytes[i] == b'\n' || bytes[i - 1] == b'\r')
                 .collect();
-            prop_assert_eq!(LineEnds::new(&bytes, at).collect::<Vec<_>>(), plain);
+            let mut ends = LineEnds::new(&bytes, at);
+            let found: Vec<usize> = std::iter::from_fn(|| ends.next(&bytes)).collect();
+            prop_assert_eq!(found, plain);
         }
     }
 }

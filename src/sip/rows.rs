@@ -79,19 +79,19 @@ pub fn find_row(bytes: &[u8], from: usize, to: usize, name: &[u8]) -> Option<Row
         .map(|(_, row)| row)
 }
 
-/// The value between a colon and a row's end, without white space around it.
-/// `end` lies behind the line end.
+/// The value between a colon and a row's CRLF, which stands before `end`,
+/// without white space around it.
 #[inline]
 pub(super) fn value_span(bytes: &[u8], start: usize, end: usize) -> Span {
+    let mut value = &bytes[..end - 2];
     // Nearly every value stands behind one space.
-    if let [b' ', first, .., last, b'\r', b'\n'] = &bytes[start..end]
+    if let [b' ', first, .., last] = &value[start..]
         && *first > b' '
         && *last > b' '
     {
         return Span::new(start + 1, end - 2);
     }
     let mut start = start;
-    let mut value = &bytes[..end - 2];
     while value.get(start).is_some_and(|&b| is_lws(b)) {
         start += 1;
     }

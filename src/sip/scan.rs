@@ -141,7 +141,7 @@ pub fn scan(datagram: &[u8]) -> Result<Message<'_>, NotSip> {
         return Err(NotSip::KeepAlive);
     }
     let mut ends = LineEnds::new(bytes, 1);
-    let (headers, start, fault) = match ends.crlf() {
+    let (headers, start, fault) = match ends.crlf(bytes) {
         Some(headers) => {
             let (start, fault) = start_line(bytes, headers - 2)?;
             (headers, start, fault)
@@ -174,7 +174,7 @@ pub fn scan(datagram: &[u8]) -> Result<Message<'_>, NotSip> {
         seen: 0,
     };
     if message.fault != Some(Fault::LineEnd) {
-        message.headers(&mut ends);
+        message.headers(ends);
     }
     message.check_complete();
     Ok(message)
@@ -222,8 +222,21 @@ fn start_line(bytes: &[u8], end: usize) -> Result<(StartLine, Option<Fault>), No
     Ok((request(uri_end), fault))
 }
 
+#[inline]
 fn status_line(line: &[u8]) -> (StartLine, Option<Fault>) {
-    // `SIP/2.0 SP 3DIGIT SP`, then anything.
+    // `SIP/2.0 SP 3DIGIT SP`, then anything: nearly all are sound.
+    if let Some((b"SIP/2.0 ", rest)) = line.split_first_chunk()
+        && let [digits @ .., b' '] = rest.first_chunk::<4>().unwrap_or(&[0; 4])
+        && let Some(status @ 100..) = decimal(digits, 699)
+    {
+        let status = status as u16;
+        return (StartLine::Response { status }, None);
+    }
+    odd_status_line(line)
+}
+
+#[cold]
+fn odd_status_line(line: &[u8]) -> (StartLine, Option<Fault>) {
     let status = line
         .get(8..11)
         .and_then(|digits| decimal(digits, 699))
@@ -248,7 +261,7 @@ impl Message<'_> {
     }
 
     /// Walks the rows. Stops at the empty line, or where no row can be read.
-    fn headers(&mut self, ends: &mut LineEnds<'_>) {
+    fn headers(&mut self, mut ends: LineEnds) {
         let bytes = self.bytes;
         let mut at = self.headers_start as usize;
         let mut content_length = None;
@@ -260,7 +273,7 @@ impl Message<'_> {
             let Some((header, colon)) = row_name(bytes, start) else {
                 return self.fail(Fault::HeaderName);
             };
-            let Some(end) = row_end(bytes, ends) else {
+            let Some(end) = row_end(bytes, &mut ends) else {
                 return self.fail(Fault::LineEnd);
             };
             if let Some(header) = header {
@@ -292,7 +305,6 @@ impl Message<'_> {
     /// Takes in a row with a header that routing reads.
     #[inline]
     fn note(&mut self, header: Header, row: Row, content_length: &mut Option<u64>) {
-        let value = row.value.of(self.bytes);
         match header {
             Header::Via => {
                 if self.via.is_none() {
@@ -328,14 +340,14 @@ impl Message<'_> {
                 }
             }
             Header::MaxForwards => {
-                let hops = decimal(value, 255);
+                let hops = decimal(row.value.of(self.bytes), 255);
                 if self.once(Header::MaxForwards, hops.is_some()) {
                     self.max_forwards = hops.map(|n| (row.value, n as u8));
                 }
             }
             Header::ContentLength => {
                 // Longer than any datagram is as wrong as no number at all.
-                let length = decimal(value, u64::from(u32::MAX));
+                let length = decimal(row.value.of(self.bytes), u64::from(u32::MAX));
                 if self.once(Header::ContentLength, length.is_some()) {
                     *content_length = length;
                 }
@@ -385,17 +397,22 @@ impl Message<'_> {
 /// there is no name before a colon.
 #[inline]
 fn row_name(bytes: &[u8], start: usize) -> Option<(Option<Header>, usize)> {
-    let lanes = Lanes::load(bytes, start);
+    let Some(lanes) = Lanes::load(bytes, start) else {
+        return odd_row_name(bytes, start);
+    };
     let colon = lanes.is(b':').bits().trailing_zeros() as usize;
+    if let Some(header) = header_of(lanes, bytes[start], colon) {
+        return Some((Some(header), start + colon));
+    }
     let name = (lanes.letters() | lanes.is(b'-')).bits().trailing_ones() as usize;
     // Nearly all names: up to fifteen letters and hyphens, and then a colon.
     if name == colon && name > 0 {
-        return Some((header_of(lanes, bytes[start], name), start + name));
+        return Some((None, start + name));
     }
     odd_row_name(bytes, start)
 }
 
-/// The same for names of any length and characters.
+/// The same for names of any length and characters, and in the last octets.
 #[cold]
 fn odd_row_name(bytes: &[u8], start: usize) -> Option<(Option<Header>, usize)> {
     let end = Text::new(bytes, bytes.len()).skip_token(start);
@@ -406,16 +423,17 @@ fn odd_row_name(bytes: &[u8], start: usize) -> Option<(Option<Header>, usize)> {
     if end == start || bytes.get(colon) != Some(&b':') {
         return None;
     }
-    let header = header_of(Lanes::load(bytes, start), bytes[start], end - start);
+    let lanes = Lanes::load(bytes, start).unwrap_or_else(|| Lanes::load_end(bytes, start));
+    let header = header_of(lanes, bytes[start], end - start);
     Some((header, colon))
 }
 
 /// The offset behind the line end of a row, folds included, where `ends` go on
 /// behind its colon; `None` where a CR or LF stands by itself.
 #[inline]
-fn row_end(bytes: &[u8], ends: &mut LineEnds<'_>) -> Option<usize> {
+fn row_end(bytes: &[u8], ends: &mut LineEnds) -> Option<usize> {
     loop {
-        let end = ends.crlf()?;
+        let end = ends.crlf(bytes)?;
         if !matches!(bytes.get(end), Some(b' ' | b'\t')) {
             return Some(end);
         }

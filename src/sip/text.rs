@@ -2,7 +2,7 @@
 
 use super::Span;
 use super::chars::{is_host, is_lws, is_param, is_token};
-use super::lanes::{Lanes, padded};
+use super::lanes::Lanes;
 
 /// A message as far as one value of it goes. What follows in the message may
 /// be loaded, sixteen octets at a time, and is never seen.
@@ -52,28 +52,43 @@ impl<'a> Text<'a> {
             .is_some_and(|rest| rest.starts_with(text))
     }
 
-    /// Whether `span` is `word`, in whatever case; `word` is in lower case,
-    /// and `span` a token.
+    /// The token `span` in lower case, to be compared with what [`word`] makes
+    /// of others; 0 where it has more than eight octets.
     #[inline]
-    pub(super) fn is_word<const N: usize>(self, span: Span, word: &[u8; N]) -> bool {
-        let same = || {
-            let lanes = Lanes::load(self.bytes, span.start as usize).folded();
-            lanes.same(Lanes::from(padded(word))).bits()
-        };
-        span.len() == N && same().trailing_ones() as usize >= N
+    pub(super) fn word(self, span: Span) -> u64 {
+        let octets = &self.bytes[span.start as usize..];
+        match (octets.first_chunk(), span.len()) {
+            // The octets behind it are shifted out.
+            (Some(octets), length @ 1..=8) => {
+                (u64::from_le_bytes(*octets) | LOWER) << (64 - 8 * length)
+            }
+            (None, _) => word(&octets[..span.len()]),
+            _ => 0,
+        }
     }
 
     /// The offset of the first octet from `at` on that is of a class, or the end.
     #[inline]
     pub(super) fn find(self, mut at: usize, class: impl Fn(Lanes) -> Lanes) -> usize {
         while at < self.end {
-            let bits = class(Lanes::load(self.bytes, at)).bits();
+            let Some(lanes) = Lanes::load(self.bytes, at) else {
+                return self.find_in_last(at, class);
+            };
+            let bits = class(lanes).bits();
             if bits != 0 {
                 return (at + bits.trailing_zeros() as usize).min(self.end);
             }
             at += 16;
         }
         self.end
+    }
+
+    /// The same in the last octets of the message, fewer than sixteen.
+    #[cold]
+    #[inline(never)]
+    fn find_in_last(self, at: usize, class: impl Fn(Lanes) -> Lanes) -> usize {
+        let bits = class(Lanes::load_end(self.bytes, at)).bits();
+        (at + bits.trailing_zeros() as usize).min(self.end)
     }
 
     /// The first offset from `at` that holds no linear white space, or the end.
@@ -143,6 +158,22 @@ impl<'a> Text<'a> {
     }
 }
 
+/// Puts letters into lower case; of what else a token holds, nothing becomes
+/// a letter.
+const LOWER: u64 = 0x2020_2020_2020_2020;
+
+/// A token as a number, whatever its case; 0 where it has more than eight
+/// octets.
+pub(super) const fn word(token: &[u8]) -> u64 {
+    if token.is_empty() || token.len() > 8 {
+        return 0;
+    }
+    let mut octets = [0; 8];
+    let (_, end) = octets.split_at_mut(8 - token.len());
+    end.copy_from_slice(token);
+    u64::from_le_bytes(octets) | LOWER << (64 - 8 * token.len())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::collection::vec;
@@ -183,10 +214,11 @@ mod tests {
         }
 
         #[test]
-        fn a_word_is_known_in_any_case(name in "(?i)branch[a-z]?|[a-z-]{0,7}", before in 0usize..30) {
-            let bytes = [&vec![b' '; before], name.as_bytes()].concat();
-            let is = Text::new(&bytes, bytes.len()).is_word(Span::new(before, bytes.len()), b"branch");
-            prop_assert_eq!(is, name.eq_ignore_ascii_case("branch"));
+        fn a_word_is_known_in_any_case(name in "(?i)branch[a-z]?|[a-z*-]{0,9}", before in 0usize..30, behind in 0usize..9) {
+            let bytes = [&vec![b' '; before], name.as_bytes(), &vec![b'='; behind]].concat();
+            let found = Text::new(&bytes, bytes.len()).word(Span::new(before, before + name.len()));
+            prop_assert_eq!(found, word(name.as_bytes()));
+            prop_assert_eq!(found == word(b"branch"), name.eq_ignore_ascii_case("branch"));
         }
     }
 }

@@ -1,9 +1,15 @@
 //! SIP URIs, as far as a next hop depends on them (RFC 3261 §19.1, §25.1).
 
 use super::lanes::Lanes;
-use super::text::Text;
+use super::text::{Text, word};
 use super::via::{digits, host};
-use super::{DEFAULT_PORT, Span};
+use super::{DEFAULT_PORT, Span, eq_ignore_case};
+
+const SIP: u64 = word(b"sip");
+const SIPS: u64 = word(b"sips");
+const TEL: u64 = word(b"tel");
+const MADDR: u64 = word(b"maddr");
+const LR: u64 = word(b"lr");
 
 /// The scheme of a URI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,19 +103,18 @@ fn scheme(text: Text<'_>, start: usize) -> Option<(Scheme, usize)> {
         return None;
     }
     let name = Span::new(start, colon);
-    let scheme = if text.is_word(name, b"sip") {
-        Scheme::Sip
-    } else if text.is_word(name, b"sips") {
-        Scheme::Sips
-    } else if text.is_word(name, b"tel") {
-        Scheme::Tel
-    } else {
-        let (first, rest) = text.slice(start, colon).split_first()?;
-        let sound = |b: &u8| b.is_ascii_alphanumeric() || b"+-.".contains(b);
-        if !first.is_ascii_alphabetic() || !rest.iter().all(sound) {
-            return None;
+    let scheme = match text.word(name) {
+        SIP => Scheme::Sip,
+        SIPS => Scheme::Sips,
+        TEL => Scheme::Tel,
+        _ => {
+            let (first, rest) = text.slice(start, colon).split_first()?;
+            let sound = |b: &u8| b.is_ascii_alphanumeric() || b"+-.".contains(b);
+            if !first.is_ascii_alphabetic() || !rest.iter().all(sound) {
+                return None;
+            }
+            Scheme::Other
         }
-        Scheme::Other
     };
     Some((scheme, colon + 1))
 }
@@ -121,25 +126,26 @@ impl Uri {
             if octet != b';' {
                 return None;
             }
-            let name = at + 1;
+            let start = at + 1;
             // What unknown ones hold is for those who know them; a second `@`
             // would let two readers find two hosts.
-            at = text.find(name, |lanes| {
+            at = text.find(start, |lanes| {
                 lanes.is(b';') | lanes.is(b'?') | lanes.is(b'@') | lanes.not_uri()
             });
             if text.get(at).is_some_and(|octet| octet != b';') {
                 return None;
             }
-            let equals = text.upto(at).find(name, |lanes| lanes.is(b'='));
-            let name = Span::new(name, equals);
+            let equals = text.upto(at).find(start, |lanes| lanes.is(b'='));
+            let name = Span::new(start, equals);
             let value = Span::new(at.min(equals + 1), at);
-            let place = if text.is_word(name, b"maddr") {
-                &mut self.maddr
-            } else if text.is_word(name, b"transport") {
-                &mut self.transport
-            } else {
-                self.loose |= text.is_word(name, b"lr");
-                continue;
+            let place = match text.word(name) {
+                MADDR => &mut self.maddr,
+                LR => {
+                    self.loose = true;
+                    continue;
+                }
+                _ if eq_ignore_case(text.slice(start, equals), b"transport") => &mut self.transport,
+                _ => continue,
             };
             // Twice the same would let two readers choose differently.
             if !place.is_empty() || value.is_empty() {
