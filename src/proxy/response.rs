@@ -29,10 +29,11 @@ pub(super) fn decide(
     let bytes = message.bytes;
     let row = message.via.ok_or(Reason::MissingHeader)?;
     let own = own_via(proxy, bytes, row)?;
-    let Some(next) = next_via(message, row, own.next)? else {
+    let mut next = Via::default();
+    if !read_next_via(&mut next, message, row, own.next)? {
         return to_own_cancel(proxy, message, own.branch, find, &mut scratch.octets)
             .ok_or(Reason::NoNextVia);
-    };
+    }
     let to = verified_next_hop(proxy, message, own.branch, &next, &mut scratch.octets)
         .ok_or(Reason::ForgedResponse)?;
     match part(proxy, message, &to, find) {
@@ -185,19 +186,25 @@ fn own_via(proxy: &Proxy, bytes: &[u8], row: Row) -> Result<OwnVia, Reason> {
     })
 }
 
-/// The Via below ours: in the same row behind a comma, or in the next one.
-fn next_via(message: &Message<'_>, row: Row, next: Option<u32>) -> Result<Option<Via>, Reason> {
+/// Reads the Via below ours: in the same row behind a comma, or in the next
+/// one. False: there is none.
+#[inline]
+fn read_next_via(
+    via: &mut Via,
+    message: &Message<'_>,
+    row: Row,
+    next: Option<u32>,
+) -> Result<bool, Reason> {
     let span = match (next, message.next_via) {
         (Some(start), _) => Span {
             start,
             end: row.value.end,
         },
         (None, Some(below)) => below.value,
-        (None, None) => return Ok(None),
+        (None, None) => return Ok(false),
     };
-    via(message.bytes, span)
-        .map(Some)
-        .ok_or(Reason::HeaderValue)
+    let sound = via.read(message.bytes, span);
+    sound.then_some(true).ok_or(Reason::HeaderValue)
 }
 
 struct NextHop {

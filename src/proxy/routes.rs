@@ -6,7 +6,7 @@ use super::reason::Reason;
 use super::request::Request;
 use super::target::{Named, named};
 use super::{CookieUse, Scratch};
-use crate::sip::{self, Address, Row, Span, TooManyEdits, Uri};
+use crate::sip::{self, Address, Row, Span, TooManyEdits, Uri, Via};
 
 /// What Route and Request-URI say.
 pub(super) struct Routes {
@@ -24,6 +24,22 @@ pub(super) struct Routes {
     strict_sender: bool,
     /// How many values are ours.
     own: usize,
+}
+
+impl Routes {
+    /// Nothing is known yet but the Request-URI.
+    #[inline]
+    pub(super) fn new(text: Span, uri: Uri) -> Self {
+        Self {
+            target: Target { text, uri },
+            named: Named::Us,
+            claim: Claim::None,
+            goes_on: false,
+            strict_next: false,
+            strict_sender: false,
+            own: 0,
+        }
+    }
 }
 
 /// A URI and where it stands.
@@ -60,34 +76,21 @@ impl Request<'_> {
     /// behind them. Two of ours with one cookie are one pass through us by two
     /// listeners (RFC 5658); with two cookies they are two passes. A member
     /// has made the one between them, anybody else gets to the member first.
-    pub(super) fn routes(
+    pub(super) fn follow(
         &self,
-        uri: Uri,
+        routes: &mut Routes,
         from_member: bool,
         scratch: &mut Scratch,
-    ) -> Result<Routes, Reason> {
+    ) -> Result<(), Reason> {
         let bytes = self.message.bytes;
         let locals = &self.proxy.locals;
-        let target = Target {
-            text: self.uri,
-            uri,
-        };
-        let mut routes = Routes {
-            target,
-            named: Named::Us,
-            claim: Claim::None,
-            goes_on: false,
-            strict_next: false,
-            strict_sender: false,
-            own: 0,
-        };
         let Some(first) = self.message.route else {
-            self.by_target(&mut routes, scratch)?;
-            return Ok(routes);
+            return self.by_target(routes, scratch);
         };
-        self.undo_strict_sender(&mut routes, first, scratch)?;
+        let user = routes.target.uri.user;
+        self.undo_strict_sender(routes, first, scratch)?;
         // A strict router brings the first in the Request-URI.
-        let mut cookie = routes.strict_sender.then(|| uri.user.of(bytes));
+        let mut cookie = routes.strict_sender.then(|| user.of(bytes));
         for value in sip::route_values(bytes, first, self.message.headers_end) {
             let (value, row) = value.ok_or(Reason::Route)?;
             if routes.strict_sender && value.uri == routes.target.text {
@@ -119,10 +122,9 @@ impl Request<'_> {
             routes.named = names;
             routes.goes_on = true;
             routes.strict_next = !route.loose;
-            return Ok(routes);
+            return Ok(());
         }
-        self.by_target(&mut routes, scratch)?;
-        Ok(routes)
+        self.by_target(routes, scratch)
     }
 
     /// No Route is left: the target names the next hop. What of it led to us
@@ -213,13 +215,16 @@ impl Request<'_> {
         &self,
         routes: &Routes,
         followed: bool,
+        via: &Via,
         scratch: &mut Scratch,
     ) -> Result<(), Reason> {
         let strict_next = routes.strict_next && followed;
         match self.message.route {
-            Some(first) if routes.strict_sender || strict_next => self
-                .rebuild(routes, first, strict_next, scratch)
-                .map_err(|TooManyEdits| Reason::Route),
+            Some(first) if routes.strict_sender || strict_next => {
+                self.rebuild(routes, first, strict_next, scratch)
+                    .map_err(|TooManyEdits| Reason::Route)?;
+                self.repair(via, scratch)
+            }
             _ => match self.new_uri() {
                 Some(uri) => {
                     let put = scratch.rewrite.replace(self.uri, &[uri]);
@@ -245,6 +250,7 @@ impl Request<'_> {
     ) -> Result<(), TooManyEdits> {
         let bytes = self.message.bytes;
         let rewrite = &mut scratch.rewrite;
+        // The cuts of single values, and the repairs, which are made anew.
         rewrite.clear();
         // What cannot be read cannot be moved either.
         let mut all = sip::route_values(bytes, first, self.message.headers_end);
