@@ -96,5 +96,6 @@ pub(super) fn count(
     now: impl FnOnce() -> u64,
 ) {
     counters.forwarded(forward);
-    tallies.forwarded(forward, repeats.note(forward), now);
+    repeats.note(forward, tallies);
+    tallies.forwarded(forward, now);
 }

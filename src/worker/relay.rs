@@ -183,10 +183,11 @@ impl Worker {
             };
             flush(step.out, &self.sockets, &self.counters, trouble);
             let Some(attempt) = trouble.failed.pop() else {
-                return;
+                break;
             };
             self.with_relay(step, |relay, around| relay.undeliverable(around, attempt));
         }
+        self.repeats.count(step.snapshot.tallies(self.number));
     }
 
     /// Takes what ICMP brings back from all sockets.

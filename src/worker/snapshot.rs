@@ -155,13 +155,17 @@ impl Tallies {
         add(&self.at(place).suspected, 1);
     }
 
+    /// Counts a request that was sent on before.
+    #[cold]
+    pub(super) fn retransmitted(&self, place: (usize, usize)) {
+        add(&self.at(place).retransmitted, 1);
+    }
+
     /// Counts what is sent on.
     #[inline]
-    pub(super) fn forwarded(&self, forward: &Forward, repeated: bool, now: impl FnOnce() -> u64) {
+    pub(super) fn forwarded(&self, forward: &Forward, now: impl FnOnce() -> u64) {
         if let Some(place) = forward.way.destination() {
-            let tally = self.at(place);
-            add(&tally.requests, 1);
-            add(&tally.retransmitted, u64::from(repeated));
+            add(&self.at(place).requests, 1);
         }
         if forward.from.is_none() && forward.dialog.is_none() {
             return;
