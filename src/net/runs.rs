@@ -20,7 +20,8 @@ pub struct Limits {
     /// Datagrams in a run.
     pub(super) segments: usize,
     /// So many lengths that follow one another are made one: a datagram is
-    /// lengthened by less than this.
+    /// lengthened by less than this. A power of two, so that nothing is
+    /// divided.
     pub(super) lengths: usize,
 }
 
@@ -43,6 +44,12 @@ impl Limits {
         segments: 32,
         lengths: 64,
     };
+
+    /// The same for lengths that are made one.
+    #[inline]
+    fn class(self, length: usize) -> usize {
+        length >> self.lengths.trailing_zeros()
+    }
 }
 
 /// A datagram as the runs see it.
@@ -176,12 +183,15 @@ impl Runs {
     pub(super) fn push(&mut self, leaving: &Leaving) {
         let number = self.next.len() as u32;
         self.next.push(number);
-        let length = leaving.length / self.limits.lengths;
-        let key = mix(hash(leaving.to) ^ length as u64);
-        let (runs, lengths) = (&self.runs, self.limits.lengths);
+        let limits = self.limits;
+        let class = limits.class(leaving.length);
+        let key = mix(hash(leaving.to) ^ class as u64);
+        let runs = &self.runs;
         let (youngest, is_known) = self.youngest.find(key, |run| {
             let run = &runs[run as usize];
-            run.to == leaving.to && run.socket == leaving.socket && run.segment / lengths == length
+            run.to == leaving.to
+                && run.socket == leaving.socket
+                && limits.class(run.segment) == class
         });
         let (of_call, call_is_known) = self.calls.find(mix(leaving.call), |_| true);
         if is_known
