@@ -182,6 +182,19 @@ fn without_a_call_id_the_kernel_chooses() {
     );
 }
 
+/// Sockets that share their ports would, by chance, be given some twice: of
+/// these about six.
+#[test]
+fn no_two_listeners_that_ask_for_any_port_share_one() {
+    let any = SocketAddr::new(V4, 0);
+    let bind = || Socket::bind(any, 1 << 16, 1 << 16).expect("a socket");
+    let sockets: Vec<_> = (0..600).map(|_| bind()).collect();
+    let mut addresses: Vec<_> = sockets.iter().map(|each| each.address().ok()).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    assert_eq!(addresses.len(), sockets.len());
+}
+
 /// The kernel's part: what it hands to the program, and what it makes of the
 /// result, over IPv4 and IPv6.
 #[test]

@@ -26,7 +26,8 @@ pub struct Granted {
 }
 
 impl Socket {
-    /// Binds to `address`, which other sockets of this process may share.
+    /// Binds to `address`, which other sockets of this process may share; with
+    /// port 0 to a port that no socket has.
     ///
     /// # Errors
     /// As of `socket`, `setsockopt` and `bind`: the address in use without
@@ -39,11 +40,15 @@ impl Socket {
             // Else one socket would see IPv4 sources in a second notation.
             socket.set_only_v6(true)?;
         }
-        socket.set_reuse_port(true)?;
+        // For one that shares, the kernel may choose a port that is shared
+        // already, as that of another instance.
+        socket.set_reuse_port(address.port() != 0)?;
         socket.set_nonblocking(true)?;
         let socket = Self(socket.into());
         socket.resize(receive, send)?;
-        socket2::SockRef::from(&socket.0).bind(&SockAddr::from(address))?;
+        let bound = socket2::SockRef::from(&socket.0);
+        bound.bind(&SockAddr::from(address))?;
+        bound.set_reuse_port(true)?;
         Ok(socket)
     }
 

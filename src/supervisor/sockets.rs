@@ -65,7 +65,6 @@ pub(super) fn bind(
     };
     let sizes = (config.receive_buffer, config.send_buffer);
     let mut surplus = Vec::new();
-    let mut taken = Vec::new();
     for (number, listener) in config.listeners.iter_mut().enumerate() {
         let mut own = belonging_to(listener, &mut inherited);
         for (worker, sockets) in bound.sockets.iter_mut().enumerate() {
@@ -76,7 +75,7 @@ pub(super) fn bind(
                 }
                 None => {
                     bound.origins.new += 1;
-                    newly_bound(listener, &taken, sizes)?
+                    newly_bound(listener, sizes)?
                 }
             };
             sockets.push(socket);
@@ -86,7 +85,6 @@ pub(super) fn bind(
             let _ = steer::to_first(first);
             surplus.extend(own.into_iter().map(|each| (number, each.socket)));
         }
-        taken.push(listener.address);
     }
     bound.origins.closed = surplus.len() + inherited.len();
     if !surplus.is_empty() {
@@ -122,24 +120,15 @@ fn resized(
     Ok(inherited.socket)
 }
 
-/// Binds a socket of a listener; `taken` are the addresses of others.
 fn newly_bound(
     listener: &mut Listener,
-    taken: &[SocketAddr],
     (receive, send): (usize, usize),
 ) -> Result<Socket, StartError> {
-    loop {
-        let failed = |error| StartError::Bind(listener.address, error);
-        let socket = Socket::bind(listener.address, receive, send).map_err(failed)?;
-        let failed = |error| StartError::System("getsockname", error);
-        let bound = socket.address().map_err(failed)?;
-        // For port 0, a socket that shares its port may be given that of
-        // another listener.
-        if listener.address.port() != 0 || !taken.contains(&bound) {
-            settle(listener, bound);
-            return Ok(socket);
-        }
-    }
+    let failed = |error| StartError::Bind(listener.address, error);
+    let socket = Socket::bind(listener.address, receive, send).map_err(failed)?;
+    let failed = |error| StartError::System("getsockname", error);
+    settle(listener, socket.address().map_err(failed)?);
+    Ok(socket)
 }
 
 /// What waits in sockets that are about to be closed.
