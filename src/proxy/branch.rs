@@ -114,10 +114,8 @@ impl Transaction<'_> {
 
     #[inline(always)]
     fn mac(&self, secret: &Secret, uri: Option<u64>, input: &mut Vec<u8>) -> u64 {
-        let maddr = self
-            .via
-            .maddr
-            .map(|maddr| self.maddr_hash(secret, maddr, input));
+        let maddr = self.via.maddr;
+        let maddr = maddr.map(|maddr| self.maddr_hash(secret, maddr, input));
         let (listener, port) = (self.listener as u8, self.respond_to.port());
         let first = u64::from(self.message.cseq.number) << 24 | u64::from(port) << 8;
         let mut mac = secret.mac(PURPOSE_BRANCH, first | u64::from(listener), input);
@@ -125,10 +123,8 @@ impl Transaction<'_> {
             IpAddr::V4(ip) => (ip.to_bits(), None),
             IpAddr::V6(ip) => (0, Some(ip.to_bits())),
         };
-        let kind = [v6.is_some(), uri.is_some(), maddr.is_some()];
-        let kind = kind
-            .into_iter()
-            .fold(0, |kind, has| kind << 1 | u64::from(has));
+        let has = |one: bool, bit: u32| u64::from(one) << bit;
+        let kind = has(v6.is_some(), 0) | has(uri.is_some(), 1) | has(maddr.is_some(), 2);
         let sent_by_port = u64::from(self.via.port_or_default());
         mac.number(u64::from(v4) << 32 | kind << 16 | sent_by_port);
         if let Some(ip) = v6 {
@@ -165,11 +161,8 @@ impl Transaction<'_> {
     pub(super) fn reply_tag(&self, secret: &Secret, input: &mut Vec<u8>) -> [u8; 16] {
         let sent_by_port = u64::from(self.via.port_or_default());
         let numbers = u64::from(self.message.cseq.number) << 16 | sent_by_port;
-        hex64(
-            secret
-                .mac(PURPOSE_TAG, numbers, input)
-                .finish(self.common()),
-        )
+        let mac = secret.mac(PURPOSE_TAG, numbers, input);
+        hex64(mac.finish(self.common()))
     }
 }
 

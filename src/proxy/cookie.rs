@@ -160,9 +160,9 @@ impl Cookie {
         };
         let port = self.flow.map_or(0, |flow| flow.port());
         let kind = u64::from(v4.is_some()) << 1 | u64::from(v6.is_some());
-        let listeners = [self.outer as u8, self.inner as u8].map(u64::from);
-        let first = u64::from(port) << 32 | kind << 24 | listeners[0] << 16 | listeners[1] << 8;
-        let mut mac = secret.mac(PURPOSE_COOKIE, first | self.purpose as u64, input);
+        let listeners = u64::from(self.outer as u8) << 8 | u64::from(self.inner as u8);
+        let first = u64::from(port) << 32 | kind << 24 | listeners << 8 | self.purpose as u64;
+        let mut mac = secret.mac(PURPOSE_COOKIE, first, input);
         mac.number(self.destination);
         if let Some(ip) = v4 {
             mac.number(u64::from(ip));
