@@ -177,17 +177,18 @@ impl Worker {
     pub(super) fn flush(&mut self, step: &mut Step<'_>) {
         let mut none = Trouble::default();
         loop {
+            // Before they leave: who has got one may ask for the counter.
+            self.repeats.count(step.snapshot.tallies(self.number));
             let trouble = match &mut self.relaying {
                 Some(relaying) => &mut relaying.trouble,
                 None => &mut none,
             };
             flush(step.out, &self.sockets, &self.counters, trouble);
             let Some(attempt) = trouble.failed.pop() else {
-                break;
+                return;
             };
             self.with_relay(step, |relay, around| relay.undeliverable(around, attempt));
         }
-        self.repeats.count(step.snapshot.tallies(self.number));
     }
 
     /// Takes what ICMP brings back from all sockets.
