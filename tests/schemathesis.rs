@@ -11,8 +11,8 @@ use support::admin::Admin;
 use support::process::Process;
 use support::viaduct::Viaduct;
 
-/// Schemathesis itself stops at 25 seconds.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// It takes seven seconds where nothing else runs.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// What is checked; addresses cannot be told by a schema, so that what fits it
 /// is no more than that.
@@ -62,7 +62,7 @@ fn whatever_is_sent_the_answer_is_one_that_is_described() {
         // Another test upgrades.
         .args(["--exclude-path", "/api/v1/upgrade"])
         .args(["--phases", "examples,coverage,fuzzing", "--checks", CHECKS])
-        .args(["--max-examples", "30", "--max-time", "25", "--seed", "1"])
+        .args(["--max-examples", "30", "--seed", "1"])
         .args(["--no-shrink", "--continue-on-failure", "--warnings", "off"]);
     let mut process = Process::start(command, folder);
     let status = process.wait(PATIENCE);
