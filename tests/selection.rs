@@ -240,6 +240,28 @@ fn turns_are_by_weight_to_the_last_one_and_remembered() {
     }
 }
 
+/// Two calls at a time must not make each other lose its CANCEL or ACK, just
+/// because their hashes end alike.
+#[test]
+fn of_calls_with_hashes_alike_the_oldest_is_forgotten() {
+    let farm: Vec<_> = (1..=9).map(|host| destination(host, 1)).collect();
+    let dispatcher = dispatcher(Policy::RoundRobin, &farm);
+    let set = &dispatcher.sets()[0];
+    let mut turns = Turns::new(&dispatcher);
+    let mut choose = |call: u64| set.choose(0, call << 32 | 0xabcd, b"", &mut turns);
+    for round in 0..2 {
+        for call in 1..=4 {
+            let chosen = choose(call);
+            assert_eq!(chosen, Some(call as usize - 1), "round {round}");
+        }
+    }
+    assert_eq!(choose(5), Some(4));
+    for call in 2..=5 {
+        assert_eq!(choose(call), Some(call as usize - 1));
+    }
+    assert_eq!(choose(1), Some(5), "a new turn");
+}
+
 /// Worked out by hand: of each word v of four octets, the last one padded on
 /// the left, v ^ v>>3; of their sum h, h + h>>11 + h>>13 + h>>23; 0 becomes 1.
 #[test]

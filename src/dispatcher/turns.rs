@@ -14,6 +14,11 @@ use crate::config::{self, Destination, Policy, State};
 /// Call-IDs remembered for one set.
 const REMEMBERED: usize = 1 << 16;
 
+/// Those whose hashes end alike, of which the oldest gives way to a new one. With
+/// one place for all of them, a call in 650 would lose it while a hundred others
+/// begin, and with it the way of its CANCEL and ACK.
+const ALIKE: usize = 4;
+
 /// Whose turn it is in each round-robin set, for one worker.
 pub struct Turns {
     /// By set; `None` for those of another policy.
@@ -23,8 +28,9 @@ pub struct Turns {
 struct Turn {
     /// How far each destination is behind its due share.
     due: Vec<i64>,
-    /// By the low bits of the hash: the hash, and the destination it got.
-    memory: Vec<(u64, u16)>,
+    /// By the low bits of the hash, the youngest first: the hash, and the
+    /// destination it got.
+    memory: Vec<[(u64, u16); ALIKE]>,
 }
 
 impl Turns {
@@ -62,15 +68,21 @@ impl Turns {
         hash: u64,
     ) -> Option<usize> {
         let turn = self.sets[set].as_mut()?;
-        let place = hash as usize % REMEMBERED;
-        let (known, destination) = turn.memory[place];
-        let destination = usize::from(destination);
-        let there = destinations.get(destination);
-        if known == hash && there.is_some_and(|each| each.state != State::Disabled) {
-            return Some(destination);
+        let place = hash as usize % turn.memory.len();
+        let known = turn.memory[place]
+            .iter()
+            .position(|(known, _)| *known == hash);
+        if let Some(at) = known {
+            let destination = usize::from(turn.memory[place][at].1);
+            let there = destinations.get(destination);
+            if there.is_some_and(|each| each.state != State::Disabled) {
+                return Some(destination);
+            }
         }
         let next = turn.next(destinations, shares)?;
-        turn.memory[place] = (hash, next as u16);
+        let alike = &mut turn.memory[place];
+        alike[..=known.unwrap_or(ALIKE - 1)].rotate_right(1);
+        alike[0] = (hash, next as u16);
         Some(next)
     }
 }
@@ -79,7 +91,7 @@ impl Turn {
     fn new(set: &config::Set) -> Self {
         Self {
             due: vec![0; set.destinations.len()],
-            memory: vec![(0, 0); REMEMBERED],
+            memory: vec![[(0, 0); ALIKE]; REMEMBERED / ALIKE],
         }
     }
 
@@ -95,7 +107,8 @@ impl Turn {
                 self.due[usize::from(*to)] = *due;
             }
         }
-        for (place, (hash, was)) in self.memory.iter_mut().zip(&former.memory) {
+        let places = self.memory.as_flattened_mut().iter_mut();
+        for (place, (hash, was)) in places.zip(former.memory.as_flattened()) {
             if let Some(to) = moved[usize::from(*was)] {
                 *place = (*hash, to);
             }
