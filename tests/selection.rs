@@ -240,8 +240,8 @@ fn turns_are_by_weight_to_the_last_one_and_remembered() {
     }
 }
 
-/// Two calls at a time must not make each other lose its CANCEL or ACK, just
-/// because their hashes end alike.
+/// A call must not lose its CANCEL or ACK just because the hash of another one
+/// ends like its own.
 #[test]
 fn of_calls_with_hashes_alike_the_oldest_is_forgotten() {
     let farm: Vec<_> = (1..=9).map(|host| destination(host, 1)).collect();

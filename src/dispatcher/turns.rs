@@ -68,12 +68,11 @@ impl Turns {
         hash: u64,
     ) -> Option<usize> {
         let turn = self.sets[set].as_mut()?;
-        let place = hash as usize % turn.memory.len();
-        let known = turn.memory[place]
-            .iter()
-            .position(|(known, _)| *known == hash);
+        let place = hash as usize % (REMEMBERED / ALIKE);
+        let alike = &turn.memory[place];
+        let known = alike.iter().position(|(known, _)| *known == hash);
         if let Some(at) = known {
-            let destination = usize::from(turn.memory[place][at].1);
+            let destination = usize::from(alike[at].1);
             let there = destinations.get(destination);
             if there.is_some_and(|each| each.state != State::Disabled) {
                 return Some(destination);

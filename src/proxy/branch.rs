@@ -123,8 +123,8 @@ impl Transaction<'_> {
             IpAddr::V4(ip) => (ip.to_bits(), None),
             IpAddr::V6(ip) => (0, Some(ip.to_bits())),
         };
-        let has = |one: bool, bit: u32| u64::from(one) << bit;
-        let kind = has(v6.is_some(), 0) | has(uri.is_some(), 1) | has(maddr.is_some(), 2);
+        let hashes = u64::from(maddr.is_some()) << 1 | u64::from(uri.is_some());
+        let kind = hashes << 1 | u64::from(v6.is_some());
         let sent_by_port = u64::from(self.via.port_or_default());
         mac.number(u64::from(v4) << 32 | kind << 16 | sent_by_port);
         if let Some(ip) = v6 {
