@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::sip::{Message, Pending, Start, T1, T2, TRANSACTION, address, parameter};
-use crate::sys::bound;
+use crate::sys::{Route, Run, Sender, bound};
 
 /// How long to wait for a datagram before looking at the timers.
 const NAP: Duration = Duration::from_millis(2);
@@ -168,12 +168,10 @@ impl Destination {
         self.branches.insert(branch.to_owned(), number);
         self.at(now + 2 * TRANSACTION, number, Event::Forget);
         if self.busy.load(Ordering::Relaxed) {
-            return self.finally(number, "503 Service Unavailable", now);
+            return self.finally(number, &[], "503 Service Unavailable", now);
         }
-        // At once: a call that has rung at a destination that dies is moved by
-        // nobody (RFC 3261 §16.7 item 1), so none may be left ringing.
-        self.answer(invite, "180 Ringing", &tag(number))?;
-        self.finally(number, "200 OK", now)
+        let ringing = invite.answer("180 Ringing", &tag(number), "");
+        self.finally(number, &[&ringing], "200 OK", now)
     }
 
     fn invited_again(&mut self, number: u32) -> Result<()> {
@@ -188,16 +186,16 @@ impl Destination {
             return Ok(());
         };
         let text = last.unwrap_or_else(|| invite.answer("180 Ringing", &tag(number), ""));
-        self.send(&text, invite.row("Via"))
+        self.send(&[&text], invite.row("Via"))
     }
 
     fn cancel(&mut self, cancel: &Message<'_>, number: u32, now: u64) -> Result<()> {
         self.answer(cancel, "200 OK", &tag(number))?;
-        self.finally(number, "487 Request Terminated", now)
+        self.finally(number, &[], "487 Request Terminated", now)
     }
 
-    /// Gives a call its final response, once.
-    fn finally(&mut self, number: u32, status: &str, now: u64) -> Result<()> {
+    /// Gives a call its final response, once, behind what goes `before` it.
+    fn finally(&mut self, number: u32, before: &[&str], status: &str, now: u64) -> Result<()> {
         let Some(call) = self.calls.get_mut(&number).filter(|call| !call.answered) else {
             return Ok(());
         };
@@ -223,7 +221,7 @@ impl Destination {
             until: now + TRANSACTION,
         });
         self.at(now + T1, number, Event::Repeat(serial));
-        self.send(&text, &hop)
+        self.send(&[before, &[&text]].concat(), &hop)
     }
 
     fn timers(&mut self, now: u64) -> Result<()> {
@@ -251,7 +249,7 @@ impl Destination {
         };
         let (octets, hop) = (pending.octets.clone(), pending.hop.clone());
         self.at(at, number, Event::Repeat(serial));
-        self.send(&octets, &hop)
+        self.send(&[&octets], &hop)
     }
 
     fn forget(&mut self, number: u32) {
@@ -273,14 +271,24 @@ impl Destination {
     }
 
     fn answer(&self, request: &Message<'_>, status: &str, tag: &str) -> Result<()> {
-        self.send(&request.answer(status, tag, ""), request.row("Via"))
+        self.send(&[&request.answer(status, tag, "")], request.row("Via"))
     }
 
-    fn send(&self, octets: &str, via: &str) -> Result<()> {
+    /// Sends by one system call, which no signal comes into: a call that has
+    /// rung at a destination that dies is moved by nobody (RFC 3261 §16.7
+    /// item 1), so none may be left ringing.
+    fn send(&self, messages: &[&str], via: &str) -> Result<()> {
         let Some(to) = address(via) else {
             return Ok(());
         };
-        match self.socket.send_to(octets.as_bytes(), to) {
+        let route = Route { to, from: None };
+        let runs = messages.iter().map(|message| Run {
+            octets: message.as_bytes(),
+            segment: message.len(),
+            route,
+        });
+        let runs: Vec<_> = runs.collect();
+        match Sender::new().send_all(&self.socket, &runs) {
             Err(error) if !is_passing(error.kind()) => {
                 Err(error).with_context(|| format!("cannot send to {to}"))
             }
