@@ -5,7 +5,10 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 mod support;
+use support::admin::Admin;
 use support::dialog::{Peer, Request, status};
 use support::net::V4;
 use support::servers::Server;
@@ -101,6 +104,26 @@ fn one_that_was_dead_at_the_start_is_found_out_too() {
     let mut stage = Stage::new(2, &["--to", "127.0.0.1:9"]);
     stage.until(0, &["127.0.0.1:9 is down", "no answer"]);
     assert_eq!(stage.shares(60).iter().sum::<usize>(), 60);
+}
+
+/// Each time that news is taken in, the table of the set is filled anew.
+#[test]
+fn many_that_die_at_once_are_taken_in_together() {
+    const MANY: usize = 100;
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("admin.sock");
+    let dead = (1..=MANY).flat_map(|number| ["--to".to_owned(), format!("127.1.0.{number}:9")]);
+    let dead: Vec<_> = dead.collect();
+    let mut args: Vec<_> = dead.iter().map(String::as_str).collect();
+    args.extend(["--admin", socket.to_str().expect("a path")]);
+    let stage = Stage::new(1, &args);
+    let down = |status: &Value| {
+        let all = status["sets"][0]["destinations"].as_array()?;
+        let down = all.iter().filter(|each| each["health"] == "down").count();
+        (down == MANY).then(|| status["generation"].as_u64())?
+    };
+    let generation = Admin::of(&stage.viaduct).wait_for("/api/v1/status", down);
+    assert!(generation < MANY as u64 / 2, "{generation} generations");
 }
 
 #[test]

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::config::{Destination, Diagnostic, LogLevel, State};
-use crate::health::Report;
 use crate::resolver::Looked;
 
 /// Something to do, on the one queue that the supervisor works through.
@@ -23,8 +22,9 @@ pub enum Order {
         /// What came of it goes back.
         answer: Answer,
     },
-    /// What health checks have found is another than before.
-    Health(Vec<Report>),
+    /// What health checks have found is another than before. It lies with
+    /// them: one look takes all that has come until then.
+    Health,
     /// What a name of destinations stands for has changed, or cannot be found out.
     Names(Looked),
 }

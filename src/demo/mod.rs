@@ -22,13 +22,11 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::config::{self, Config, HealthSettings, OperationSettings, Overrides, Settings, text};
-use crate::health::Report;
 use crate::proxy::{Proxy, Secret};
 use crate::supervisor::{Instance, Watch};
 use display::{Display, Scene};
@@ -130,7 +128,6 @@ struct Stage {
     fate: Fate,
     instance: Instance,
     watch: Watch,
-    found: Receiver<Vec<Report>>,
     /// What decided, one after the other.
     tables: Vec<Proxy>,
     caller: Arc<message::Caller>,
@@ -145,9 +142,8 @@ impl Stage {
         let servers = [start()?, start()?, start()?];
         let addresses = servers.each_ref().map(|server| server.address);
         let instance = start_instance(addresses)?;
-        let (reports, found) = mpsc::channel();
-        // At the end nobody hears of it any more.
-        let watch = Watch::start(move |found| drop(reports.send(found)))?;
+        // It is asked at each frame.
+        let watch = Watch::start(|| ())?;
         watch.follow(&instance);
         let (socket, address) = wire::bind()?;
         let caller = Arc::new(message::Caller {
@@ -165,7 +161,6 @@ impl Stage {
             tables: vec![instance.proxy().clone()],
             instance,
             watch,
-            found,
             caller,
             calls: caller::start(socket, who, addresses, plan, counts)?,
             tally,
@@ -192,9 +187,7 @@ impl Stage {
 
     /// Takes in what probes have found, as the supervisor does.
     fn note_health(&mut self) {
-        let news = self
-            .instance
-            .learn(self.found.try_iter().flatten().collect());
+        let news = self.instance.learn(self.watch.found());
         if !news.is_empty() {
             self.tables.push(self.instance.proxy().clone());
         }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::Instance;
@@ -19,20 +19,40 @@ pub struct Watch {
     /// in one of them.
     judges: BTreeMap<SocketAddr, Judge>,
     started: Instant,
+    /// What nobody has taken yet.
+    found: Arc<Mutex<Vec<Report>>>,
 }
 
 impl Watch {
-    /// Starts the prober, which calls `report` with what has changed:
-    /// [`Instance::learn`] takes it in.
+    /// Starts the prober. `tell` is called when there is something to
+    /// [take](Self::found), and not again before that: each time that it is
+    /// [taken in](Instance::learn), the table of the set is filled anew, which
+    /// would take minutes for hundreds of destinations that die one by one.
     ///
     /// # Errors
     /// As of [`Prober::start`].
-    pub fn start(report: impl Fn(Vec<Report>) + Send + 'static) -> io::Result<Self> {
+    pub fn start(tell: impl Fn() + Send + 'static) -> io::Result<Self> {
+        let found = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&found);
+        let report = move |reports| {
+            let mut noted = lock(&noted);
+            let is_first = noted.is_empty();
+            noted.extend(reports);
+            if is_first {
+                tell();
+            }
+        };
         Ok(Self {
             prober: Arc::new(Prober::start(report)?),
             judges: BTreeMap::new(),
             started: Instant::now(),
+            found,
         })
+    }
+
+    /// All that has changed since this was last asked.
+    pub fn found(&self) -> Vec<Report> {
+        std::mem::take(&mut *lock(&self.found))
     }
 
     /// The prober, to be asked what it knows.
@@ -85,6 +105,10 @@ impl Watch {
             }
         }
     }
+}
+
+fn lock(found: &Mutex<Vec<Report>>) -> MutexGuard<'_, Vec<Report>> {
+    found.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Instance {

@@ -63,7 +63,7 @@ pub fn run(
     say_lines(&kept.to_string());
     let found = orders.clone();
     // Nobody works through them any more at the end.
-    let watch = Watch::start(move |reports| drop(found.send(Order::Health(reports))))?;
+    let watch = Watch::start(move || drop(found.send(Order::Health)))?;
     watch.follow(&instance);
     let view = instance.view(watch.prober(), Arc::clone(&names.unresolved));
     let control = control::start(&instance.config.admin, view.clone(), orders.clone())?;
@@ -147,7 +147,7 @@ impl Supervisor<'_> {
                     let _ = answer.send(self.change(&change, &by));
                 }
                 Ok(Order::Names(looked)) => self.note_name(looked),
-                Ok(Order::Health(reports)) => self.note_health(reports),
+                Ok(Order::Health) => self.note_health(),
                 Err(RecvTimeoutError::Timeout) => {}
             }
             let ending = self.ending.as_ref();
@@ -208,9 +208,9 @@ impl Supervisor<'_> {
     }
 
     /// Takes in what health checks have found.
-    fn note_health(&mut self, reports: Vec<Report>) {
+    pub(super) fn note_health(&mut self) {
         let before = self.instance.idle_sets();
-        for report in self.instance.learn(reports) {
+        for report in self.instance.learn(self.watch.found()) {
             let Report {
                 set,
                 address,
@@ -227,7 +227,7 @@ impl Supervisor<'_> {
     }
 
     /// Takes in what a name stands for.
-    fn note_name(&mut self, looked: Looked) {
+    pub(super) fn note_name(&mut self, looked: Looked) {
         let instance = &mut self.instance;
         let news = (self.names).take(looked, &instance.config, &mut instance.overlay);
         if news.changed {

@@ -231,12 +231,14 @@ impl Supervisor<'_> {
         Ok(successor)
     }
 
-    /// Leaves to the next program what has been heard and not been obeyed.
+    /// Leaves to the next program what has been heard and not been obeyed, and
+    /// takes in what has been found: this one may have to go on.
     fn hear_no_more(&mut self) -> io::Result<()> {
         if let Some(ear) = self.ear.take() {
             ear.close();
         }
-        for order in self.received.try_iter() {
+        let orders: Vec<_> = self.received.try_iter().collect();
+        for order in orders {
             match order {
                 Order::Signal(signal) => {
                     let signal = Signal::from_named_raw(signal);
@@ -247,8 +249,8 @@ impl Supervisor<'_> {
                     let said = "an upgrade is under way: ask again".to_owned();
                     let _ = answer.send(Err(Refusal::Conflict(said)));
                 }
-                // It is found out again.
-                Order::Health(_) | Order::Names(_) => {}
+                Order::Health => self.note_health(),
+                Order::Names(looked) => self.note_name(looked),
             }
         }
         Ok(())
