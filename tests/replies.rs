@@ -415,7 +415,8 @@ fn control_octets_are_never_copied() {
 
 /// The ACK that a client sends for `answer` (§17.1.1.3).
 fn ack(request: &Request, answer: &[u8]) -> Request {
-    let ack = request.method("ACK").max_forwards("Max-Forwards: 70");
+    let mut ack = request.method("ACK").max_forwards("Max-Forwards: 70");
+    ack.rows.clear();
     ack.to(format!("{};tag={}", request.to, own_tag(answer)))
 }
 
@@ -430,6 +431,9 @@ fn the_ack_to_a_reply_of_ours_is_absorbed() {
         scene.request("INVITE").uri("mailto:a@b.example"),
         scene.request("INVITE").row("Proxy-Require: x"),
         scene.request("INVITE").row("Route: <sip:>"),
+        scene.request("INVITE").max_forwards("Max-Forwards: 999"),
+        scene.request("INVITE").row("Call-ID: a-second-one"),
+        scene.request("INVITE").row("A line without a colon"),
         scene
             .request("INVITE")
             .via(format!("SIP/2.0/UDP {}", scene.caller.address()))

@@ -67,10 +67,7 @@ impl<'a> Request<'a> {
         self.read_top_via(&mut via)?;
         // Read here because the MAC covers the tag, even of a reply.
         let from = address(self.message.bytes, self.message.from.value);
-        let tag = match (&from, self.message.fault) {
-            (Some(from), None) => from.tag,
-            _ => Span::default(),
-        };
+        let tag = from.as_ref().map(|from| from.tag).unwrap_or_default();
         let transaction = self.transaction(&via, tag);
         let decided = match (self.message.fault, &from) {
             (Some(fault), _) => Err(fault_reason(fault)),
