@@ -52,7 +52,8 @@ impl Control {
     };
 
     /// Whether a datagram is lost for good. One that is too long for its way
-    /// is not: from then on the kernel cuts what goes there into fragments.
+    /// is not, which IPv6 has: from then on the kernel cuts what goes there
+    /// into fragments.
     fn is_loss(&self) -> bool {
         let kind = (self.header.cmsg_level, self.header.cmsg_type);
         let origin = self.error.ee_origin;

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
+use rustix::net::sockopt::{Ipv4PathMtuDiscovery, set_ip_mtu_discover};
 use socket2::{Domain, Protocol, SockAddr, Type};
 
 use super::steer::Instruction;
@@ -45,6 +46,12 @@ impl Socket {
         socket.set_reuse_port(address.port() != 0)?;
         socket.set_nonblocking(true)?;
         let socket = Self(socket.into());
+        if address.is_ipv4() {
+            // Linux forbids fragments otherwise: where a path is narrower than
+            // ours, a long INVITE would be lost until an ICMP error comes, and
+            // always where none does.
+            set_ip_mtu_discover(&socket.0, Ipv4PathMtuDiscovery::DONT)?;
+        }
         socket.resize(receive, send)?;
         let bound = socket2::SockRef::from(&socket.0);
         bound.bind(&SockAddr::from(address))?;
