@@ -234,6 +234,7 @@ fn what_is_no_name_of_a_host_for_udp_is_answered_503_and_not_asked_for() {
     for uri in [
         "sip:pbx.test;transport=tcp",
         "sips:pbx.test",
+        "sips:127.0.0.1:9",
         "tel:+39012",
         "sip:1.2.3",
         "sip:pbx.test;maddr=a:b",

@@ -10,7 +10,8 @@ use crate::sip::{Scheme, Span, Uri, Via, eq_ignore_case, port};
 pub(super) enum Named {
     /// Us.
     Us,
-    /// An address, and whether it is asked for by another transport than UDP.
+    /// An address, and whether it is to be reached by another transport than
+    /// UDP.
     Address(SocketAddr, bool),
     /// A host by its name, to be reached by UDP, and the port where it is given.
     Name(Span, Option<u16>),
@@ -26,8 +27,8 @@ pub(super) fn named(locals: &Locals, bytes: &[u8], uri: &Uri) -> Named {
         return Named::Us;
     }
     match uri_address(bytes, uri) {
-        Some(address) => Named::Address(address, wants_other_transport(bytes, uri)),
-        None if uri.scheme != Scheme::Sip || wants_other_transport(bytes, uri) => Named::NoAddress,
+        Some(address) => Named::Address(address, !is_for_udp(bytes, uri)),
+        None if !is_for_udp(bytes, uri) => Named::NoAddress,
         None => Named::Name(uri_host(uri), uri.port),
     }
 }
@@ -125,9 +126,11 @@ fn uri_host(uri: &Uri) -> Span {
     }
 }
 
-/// Whether a URI asks for a transport other than UDP.
-fn wants_other_transport(bytes: &[u8], uri: &Uri) -> bool {
-    !uri.transport.is_empty() && !eq_ignore_case(uri.transport.of(bytes), b"udp")
+/// Whether what a URI names may be reached by UDP: SIPS is for TLS alone
+/// (RFC 3261 §26.2.2).
+pub(super) fn is_for_udp(bytes: &[u8], uri: &Uri) -> bool {
+    let transport = uri.transport.of(bytes);
+    uri.scheme == Scheme::Sip && (transport.is_empty() || eq_ignore_case(transport, b"udp"))
 }
 
 /// Addresses that no datagram may be sent to.
