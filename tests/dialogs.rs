@@ -461,15 +461,16 @@ fn an_maddr_that_names_us_is_taken_off() {
             "sip:desk@farm.example:PORT;maddr=127.0.0.3;transport=udp",
             "sip:desk@farm.example:PORT;maddr=127.0.0.3;transport=udp",
         ),
+        // It did not come by that one.
+        (
+            "sip:desk@farm.example:PORT;maddr=127.0.0.1;transport=tcp",
+            "sip:desk@farm.example:PORT;maddr=127.0.0.1;transport=tcp",
+        ),
     ] {
         // Without a port it names another one than ours.
         let port = front.port().to_string();
         let is_ours = uri.contains("PORT") && uri.contains("127.0.0.1");
-        let sent_on = if is_ours {
-            sent_on.to_owned()
-        } else {
-            uri.replace("PORT", &port)
-        };
+        let sent_on = if is_ours { sent_on } else { uri }.replace("PORT", &port);
         let uri = uri.replace("PORT", &port);
         let (_, octets) = scene.pass(scene.request("BYE").uri(&uri).text());
         let text = String::from_utf8(octets).expect("text");
@@ -478,6 +479,20 @@ fn an_maddr_that_names_us_is_taken_off() {
             "{text}"
         );
     }
+}
+
+#[test]
+fn behind_an_maddr_that_names_us_the_host_is_the_next_hop() {
+    let scene = scene(2);
+    let phone = Peer::at("127.0.0.9:5060".parse().expect("an address"));
+    let uri = format!("sip:ann@127.0.0.9:{};maddr=127.0.0.1", scene.front().port());
+    let member = &scene.farm[0];
+    member.send(scene.front(), scene.request("BYE").uri(uri).text());
+    let text = String::from_utf8(phone.receive()).expect("text");
+    assert!(
+        text.starts_with("BYE sip:ann@127.0.0.9 SIP/2.0\r\n"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use super::cookie::{Cookie, Purpose};
 use super::reason::Reason;
 use super::request::Request;
-use super::target::{Named, named};
+use super::target::{Named, is_for_udp, named};
 use super::{CookieUse, Scratch};
 use crate::sip::{self, Address, Row, Span, TooManyEdits, Uri, Via};
 
@@ -127,14 +127,16 @@ impl Request<'_> {
         self.by_target(routes, scratch)
     }
 
-    /// No Route is left: the target names the next hop. What of it led to us
-    /// would lead the next element back to us, so it goes (§16.4).
+    /// No Route is left: the target names the next hop. An `maddr` that led to
+    /// us would lead the next element back to us, so it goes, with the port and
+    /// the transport, and what is left names the next hop (§16.4).
     fn by_target(&self, routes: &mut Routes, scratch: &mut Scratch) -> Result<(), Reason> {
         let bytes = self.message.bytes;
         let uri = &routes.target.uri;
         routes.named = named(&self.proxy.locals, bytes, uri);
         let stays = self.new_uri().is_none();
-        if stays && !uri.maddr.is_empty() && matches!(routes.named, Named::Us) {
+        let leads_here = !uri.maddr.is_empty() && matches!(routes.named, Named::Us);
+        if stays && leads_here && is_for_udp(bytes, uri) {
             let digits = bytes[uri.host.end as usize..].iter().skip(1);
             let digits = digits.take_while(|octet| octet.is_ascii_digit()).count();
             let port = if uri.port.is_some() {
@@ -163,6 +165,13 @@ impl Request<'_> {
             ] {
                 cut(scratch, part)?;
             }
+            let left = Uri {
+                port: None,
+                maddr: Span::default(),
+                transport: Span::default(),
+                ..*uri
+            };
+            routes.named = named(&self.proxy.locals, bytes, &left);
         }
         Ok(())
     }
