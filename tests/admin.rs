@@ -3,8 +3,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -489,10 +490,9 @@ fn idle_connections_keep_nobody_out() {
     // Fewer than are served at a time, each with half a request.
     let half: Vec<_> = (0..60)
         .map(|_| {
-            let mut stream =
-                std::os::unix::net::UnixStream::connect(admin.path()).expect("a connection");
-            std::io::Write::write_all(&mut stream, b"GET /livez HTTP/1.1\r\nHost:")
-                .expect("a beginning");
+            let mut stream = UnixStream::connect(admin.path()).expect("a connection");
+            let half = stream.write_all(b"GET /livez HTTP/1.1\r\nHost:");
+            half.expect("a beginning");
             stream
         })
         .collect();
@@ -500,6 +500,32 @@ fn idle_connections_keep_nobody_out() {
     farm.shares(5);
     drop(half);
     assert_eq!(admin.get("/livez").status, 200);
+}
+
+#[test]
+fn who_never_reads_keeps_nobody_out_for_long() {
+    let (_farm, admin) = Farm::with_admin(&[""], "", &[]);
+    let connect = || UnixStream::connect(admin.path()).expect("a connection");
+    let request = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    // As many as are served at a time, and more than their sockets hold.
+    let deaf: Vec<_> = (0..64)
+        .map(|_| {
+            let mut stream = connect();
+            let asked = request("/api/v1/openapi.json").repeat(200);
+            stream.write_all(asked.as_bytes()).expect("requests");
+            stream
+        })
+        .collect();
+    let mut stream = connect();
+    stream
+        .write_all(request("/livez").as_bytes())
+        .expect("a request");
+    let patience = Some(Duration::from_secs(60));
+    stream.set_read_timeout(patience).expect("a timeout");
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    drop(deaf);
 }
 
 #[test]

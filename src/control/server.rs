@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Runtime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio_io_timeout::TimeoutStream;
 
 use super::guard::{self, Asker};
 use super::order::Order;
@@ -32,6 +33,9 @@ const HEAD: Duration = Duration::from_secs(15);
 
 /// Longest head of a request, in octets.
 const HEAD_MAX: usize = 16 * 1024;
+
+/// How long a connection may take none of what it is answered.
+const WRITE: Duration = Duration::from_secs(15);
 
 /// How long to wait where a connection cannot be accepted: mostly the
 /// descriptors are used up.
@@ -100,13 +104,16 @@ fn run(runtime: &Runtime, stopped: oneshot::Receiver<()>) {
     let _ = runtime.block_on(stopped);
 }
 
-/// Whether the API could be served where `admin` says, beside an instance that
-/// listens on `held`.
+/// Whether the API could be served where `admin` says, beside the instance that
+/// has started this process and listens on `held`.
 ///
 /// # Errors
 /// As of [`start`].
 pub fn rehearse(admin: &Admin, held: &[SocketAddr]) -> io::Result<()> {
     check_token(admin)?;
+    if let Some(path) = socket::place(admin).filter(|path| !socket::is_of_parent(path)) {
+        socket::listen(&path)?;
+    }
     let mut new = admin.listen.iter().filter(|each| !held.contains(each));
     new.try_for_each(|address| bind(*address).map(drop))
 }
@@ -202,11 +209,16 @@ impl Listener {
 }
 
 async fn connection(stream: Box<dyn Stream>, router: Router, _place: OwnedSemaphorePermit) {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(WRITE));
     // A connection that breaks off has nobody to tell.
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_header_size(HEAD_MAX)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .serve_connection(
+            TokioIo::new(Box::pin(stream)),
+            TowerToHyperService::new(router),
+        )
         .await;
 }

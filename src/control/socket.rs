@@ -8,6 +8,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
+use rustix::net::sockopt::socket_peercred;
+use rustix::process::getppid;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::config::Admin;
@@ -37,6 +39,12 @@ pub(super) fn place(admin: &Admin) -> Option<PathBuf> {
     let list = std::env::var("RUNTIME_DIRECTORY").ok()?;
     let first = list.split(':').next().filter(|first| !first.is_empty())?;
     Some(Path::new(first).join("admin.sock"))
+}
+
+/// Whether the process that has started this one listens at `path`.
+pub(super) fn is_of_parent(path: &Path) -> bool {
+    let peer = UnixStream::connect(path).and_then(|stream| Ok(socket_peercred(stream)?.pid));
+    peer.ok() == getppid()
 }
 
 /// Listens at `path`, in the place of a socket that a dead process has left.
