@@ -5,9 +5,10 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -297,6 +298,7 @@ fn what_would_not_start_is_refused_beforehand() {
     let mut viaduct = Viaduct::start(&file.args());
     let elsewhere = "192.0.2.1:5060".parse().expect("an address");
     let unwritable = format!("stateful = ['INVITE']\n{good}[accounting]\nto = '/nowhere/at/all'\n");
+    let nowhere = format!("{good}[admin]\nsocket = '/nowhere/at/all.sock'\n");
     for (text, wanted) in [
         ("workers = 'many'".to_owned(), "v.toml:1:"),
         (
@@ -304,6 +306,7 @@ fn what_would_not_start_is_refused_beforehand() {
             "no interface has this address",
         ),
         (unwritable, "cannot write accounting"),
+        (nowhere, "admin socket /nowhere/at/all.sock"),
     ] {
         file.write(&text);
         no_upgrade(&mut viaduct, REFUSED, wanted);
@@ -314,6 +317,50 @@ fn what_would_not_start_is_refused_beforehand() {
     file.write(&good);
     upgrade(&mut viaduct);
     viaduct.stop();
+}
+
+/// systemd ends a service that is silent for `WatchdogSec`.
+#[test]
+fn while_a_check_takes_its_time_the_watchdog_hears_of_it() {
+    let peer = Peer::new(V4);
+    let [front] = free_addresses(V4);
+    let file = File::new(&config(&[front], 1, &[peer.address()]));
+    let program = file.folder.path().join("viaduct");
+    put(Path::new(PROGRAM), &program);
+    let notified = file.folder.path().join("notified");
+    let ear = UnixDatagram::bind(&notified).expect("a socket");
+    ear.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let mut command = Command::new(&program);
+    command.arg("run").args(file.args());
+    command.env("NOTIFY_SOCKET", &notified);
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut process = Process::start(command, folder);
+    process.wait_for("line `ready:`", PATIENCE, |output| {
+        output.contains("ready:").then_some(())
+    });
+    // It waits for the test.
+    put_script(
+        &program,
+        "touch \"$0.begun\"; while [ ! -e \"$0.go\" ]; do sleep 0.05; done; exit 1",
+    );
+    process.signal(Signal::USR2);
+    let (begun, go) = ("viaduct.begun", "viaduct.go");
+    let end = Instant::now() + PATIENCE;
+    while !file.folder.path().join(begun).exists() {
+        assert!(Instant::now() < end, "no check");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // What was told before it began is in the socket still.
+    ear.set_nonblocking(true).expect("a socket");
+    let mut octets = [0; 64];
+    while ear.recv(&mut octets).is_ok() {}
+    ear.set_nonblocking(false).expect("a socket");
+    let length = ear.recv(&mut octets).expect("a sign of life");
+    assert_eq!(&octets[..length], b"WATCHDOG=1\n");
+    fs::write(file.folder.path().join(go), "").expect("a file");
+    process.wait_for(REFUSED, PATIENCE, |output| {
+        output.contains(REFUSED).then_some(())
+    });
 }
 
 #[test]

@@ -146,7 +146,11 @@ impl Successor {
                     child.wait()?;
                     return Err(io::Error::other(format!("nothing within {CHECK:?}")));
                 }
-                None => std::thread::sleep(POLL),
+                None => {
+                    // Nobody else tells that it is alive meanwhile.
+                    notify(&[NotifyState::Watchdog]);
+                    std::thread::sleep(POLL);
+                }
             }
         };
         said.rewind()?;
