@@ -444,6 +444,29 @@ fn retry_after_keeps_new_calls_away_but_not_from_the_last() {
 }
 
 #[test]
+fn after_the_rest_that_it_asked_for_a_destination_has_its_share_again() {
+    for (cap, rest) in [("5m", 1_100), ("0s", 0)] {
+        let scene = Scene::still(2, &["--retry-after-cap", cap]);
+        let call = scene.request("INVITE");
+        let busy = scene.begin(&call);
+        let unavailable = response(&busy.request, "503 Service Unavailable", "t");
+        scene.says_all(&busy, &with_row(&unavailable, "Retry-After: 1"));
+        scene.gets(&busy, "ACK");
+        scene.answered_at(&call, &scene.next_leg());
+        std::thread::sleep(Duration::from_millis(rest));
+        let mut own = 0;
+        while own < 3 {
+            let call = scene.request("INVITE");
+            let owner = scene.owner(&call);
+            let leg = scene.begin(&call);
+            assert_eq!(leg.member, owner, "{own} calls, cap {cap}");
+            scene.answered_at(&call, &leg);
+            own += usize::from(owner == busy.member);
+        }
+    }
+}
+
+#[test]
 fn a_destination_that_was_silent_gets_calls_again_once_it_answers() {
     let scene = silent(2);
     let (call, first, second) = abandoned(&scene);

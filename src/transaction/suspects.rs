@@ -41,14 +41,18 @@ impl Suspects {
         match (lesson, known) {
             (Lesson::Answers, None) => {}
             (Lesson::Answers, Some(at)) => {
+                // Calls that were on their way to one that asked for a rest
+                // may still be answered.
                 let suspect = &self.0[at];
-                if suspect.period > 0 || suspect.until <= now {
+                if suspect.period > 0 || suspect.tried || suspect.until <= now {
                     self.0.swap_remove(at);
                 }
             }
+            (Lesson::Busy(asked), _) if asked.min(cap) == 0 => {}
             (Lesson::Busy(asked), Some(at)) => {
-                let until = now + asked.min(cap);
-                self.0[at].until = self.0[at].until.max(until);
+                let suspect = &mut self.0[at];
+                suspect.until = suspect.until.max(now + asked.min(cap));
+                suspect.tried = false;
             }
             (Lesson::Silent | Lesson::Unreachable, Some(at)) => {
                 let suspect = &mut self.0[at];
