@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 mod support;
 use support::dialog::{Peer, Request, Scene, assert_octets, branch, read, response, status};
@@ -323,6 +324,56 @@ fn a_transaction_is_one_by_a_balancer_too() {
     );
     let ack = invite.method("ACK").to("<sip:desk@farm.example>;tag=t");
     assert_eq!(branch(pass(&ack.text())), branch(&first));
+}
+
+#[test]
+fn a_call_that_came_by_a_balancer_is_cancelled_and_accounted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let calls = folder.path().join("calls");
+    let farm = vec![Peer::new(V4)];
+    let text = format!(
+        "stateful = ['INVITE', 'MESSAGE']\n[timers]\nT1 = '20ms'\nT2 = '20ms'\nF = '200ms'\n\
+         [accounting]\nto = '{}'\n{LISTENER}\
+         [[set]]\nname = 's'\ndestinations = ['{}']\n",
+        calls.display(),
+        farm[0].address()
+    );
+    let scene = with_file(farm, &text, &[]);
+    let balancer = balancer();
+    let send = |request: &Request| {
+        balancer.send(scene.front(), by_balancer("203.0.113.7:9", request.text()));
+    };
+    let call = Request::new("INVITE", balancer.address());
+    send(&call);
+    assert_eq!(status(balancer.receive()), 100);
+    let (_, invite) = scene.at_farm();
+    scene.farm[0].send(scene.front(), response(&invite, "180 Ringing", "t"));
+    assert_eq!(status(balancer.receive()), 180);
+    send(&call.method("CANCEL"));
+    assert_eq!(status(balancer.receive()), 200);
+    let cancel = scene.farm[0].receive();
+    assert!(cancel.starts_with(b"CANCEL "));
+    assert_eq!(branch(&cancel), branch(&invite));
+    scene.farm[0].send(scene.front(), response(&cancel, "200 OK", "t"));
+    scene.farm[0].send(
+        scene.front(),
+        response(&invite, "487 Request Terminated", "t"),
+    );
+    assert_eq!(status(balancer.receive()), 487);
+    // Nobody answers this one, and nobody is told so (RFC 4320 §4.2).
+    let message = Request::new("MESSAGE", balancer.address());
+    send(&message);
+    let lines = || fs::read_to_string(&calls).unwrap_or_default();
+    let end = Instant::now() + Duration::from_secs(10);
+    while lines().lines().count() < 2 {
+        assert!(Instant::now() < end, "{}", lines());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let all = lines();
+    assert!(
+        all.contains("\"status\":487") && all.contains(&message.call_id),
+        "{all}"
+    );
 }
 
 #[test]

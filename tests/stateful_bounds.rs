@@ -171,6 +171,30 @@ fn a_full_table_forgets_what_nobody_has_answered_first() {
     assert_eq!(only(&answer, "call-id"), answered.call_id);
 }
 
+#[test]
+fn long_requests_that_nobody_answers_make_room_too() {
+    let args = [
+        "--timer",
+        "T1=50ms,B=60s",
+        "--failover-after",
+        "60s",
+        "--transactions",
+        "64",
+    ];
+    let mut scene = Scene::stateful(1, "INVITE", &[], &args);
+    let padding = format!("X-Long: {}", "x".repeat(20_000));
+    let long = || scene.request("INVITE").row(&padding);
+    // A quarter of a megabyte is there for all requests.
+    for _ in 0..11 {
+        scene.begin(&long());
+    }
+    std::thread::sleep(Duration::from_millis(100));
+    scene.send(long().text());
+    scene.hears(100);
+    scene.assert_counter("transactions-full", 0);
+    assert!(scene.viaduct.counter("transactions-evicted") > 0);
+}
+
 /// A response whose transaction is gone, but whose branch is ours.
 #[test]
 fn after_a_restart_responses_find_the_caller() {

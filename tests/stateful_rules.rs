@@ -313,6 +313,20 @@ fn without_a_rule_a_phone_that_rings_too_long_ends_in_408() {
     scene.assert_quiet();
 }
 
+#[test]
+fn where_the_caller_has_cancelled_too_it_ends_in_487() {
+    let house = House::with(RINGS_SHORTLY, STILL, TO_VOICEMAIL);
+    let scene = &house.scene;
+    let call = scene.request("INVITE");
+    let leg = rings(&house, &call);
+    let cancel = scene.gets(&leg, "CANCEL");
+    scene.send(call.method("CANCEL").text());
+    scene.hears(200);
+    scene.says(&cancel, "200 OK");
+    scene.fails_at(&call, &leg, "487 Request Terminated", 487);
+    scene.assert_quiet();
+}
+
 /// A phone that is picked up just then is not hung up upon.
 #[test]
 fn an_answer_that_meets_the_end_of_ringing_is_passed() {

@@ -27,12 +27,15 @@ pub use turns::Turns;
 /// All sets, ready for look-ups.
 pub struct Dispatcher {
     sets: Vec<Arc<Set>>,
+    /// What the next new set is known by.
+    next_number: u16,
     members: Members,
     selection_key: [u8; 16],
 }
 
 /// One set and its look-up table.
 pub struct Set {
+    number: u16,
     definition: config::Set,
     shares: Shares,
     table: Table,
@@ -51,28 +54,43 @@ impl Dispatcher {
     /// Fills the tables. Takes about 30 ns for each destination and slot.
     #[must_use]
     pub fn new(sets: &[config::Set], selection_key: [u8; 16]) -> Self {
-        Self {
-            sets: sets.iter().map(|set| Arc::new(Set::new(set))).collect(),
-            members: Members::new(sets),
+        let none = Self {
+            sets: Vec::new(),
+            next_number: 0,
+            members: Members::new(&[]),
             selection_key,
-        }
+        };
+        none.successor(sets)
     }
 
     /// The same for other sets; those that have not changed share their tables.
     #[must_use]
     pub fn successor(&self, sets: &[config::Set]) -> Self {
-        let shared = |set: &config::Set| {
+        let mut next_number = self.next_number;
+        let mut one = |set: &config::Set| {
             let mut known = self.sets.iter();
-            known.find(|known| known.definition == *set).cloned()
+            match known.find(|known| known.definition.name == set.name) {
+                Some(known) if known.definition == *set => Arc::clone(known),
+                Some(known) => Arc::new(Set::new(known.number, set)),
+                None => {
+                    let number = next_number;
+                    next_number = number.wrapping_add(1);
+                    Arc::new(Set::new(number, set))
+                }
+            }
         };
-        let sets_now = sets
-            .iter()
-            .map(|set| shared(set).unwrap_or_else(|| Arc::new(Set::new(set))));
         Self {
-            sets: sets_now.collect(),
+            sets: sets.iter().map(&mut one).collect(),
+            next_number,
             members: Members::new(sets),
             selection_key: self.selection_key,
         }
+    }
+
+    /// The place of the set that is known by `number`; `None`: it has gone.
+    #[must_use]
+    pub fn place_of(&self, number: u16) -> Option<usize> {
+        self.sets.iter().position(|set| set.number == number)
     }
 
     /// The sets in the order of the configuration.
@@ -86,6 +104,14 @@ impl Dispatcher {
     #[must_use]
     pub fn member(&self, address: SocketAddr) -> Option<(usize, usize)> {
         self.members.find(address)
+    }
+
+    /// The same, in `set` where that has it.
+    #[must_use]
+    pub fn member_of(&self, set: usize, address: SocketAddr) -> Option<(usize, usize)> {
+        let destinations = &self.sets.get(set)?.definition.destinations;
+        let here = destinations.iter().position(|each| each.address == address);
+        here.map(|at| (set, at)).or_else(|| self.member(address))
     }
 
     /// Who sends from `source`, where it is a member: a destination's address,
@@ -135,13 +161,21 @@ impl Dispatcher {
 }
 
 impl Set {
-    fn new(definition: &config::Set) -> Self {
+    fn new(number: u16, definition: &config::Set) -> Self {
         let shares = Shares::new(definition);
         Self {
+            number,
             table: Table::new(definition, &shares),
             shares,
             definition: definition.clone(),
         }
+    }
+
+    /// What it is known by in all generations that have a set of its name,
+    /// wherever that stands.
+    #[must_use]
+    pub fn number(&self) -> u16 {
+        self.number
     }
 
     /// What a destination counts for in new work: its weight, less while it

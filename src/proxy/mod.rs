@@ -45,7 +45,7 @@ pub use names::{HostPort, MAX_HELD, MAX_NAMES, Names, Server};
 pub use reason::{Reason, Status};
 pub use second_chance::Also;
 pub use secret::{Secret, SecretError};
-pub use stateful::{Among, Attempt, Found, Goal, Leg, Own, Part, Role, Trying};
+pub use stateful::{Among, Attempt, Found, Goal, Leg, Own, Part, Role, Trying, split_head};
 
 use generation::Generation;
 use local::Locals;

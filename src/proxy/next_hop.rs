@@ -9,7 +9,7 @@ use super::request::Request;
 use super::routes::{Claim, Routes};
 use super::stateful::{Attempt, Goal};
 use super::target::Named;
-use super::{CookieUse, Scratch, Way};
+use super::{CookieUse, Scratch, Selection, Way};
 use crate::config::State;
 use crate::dispatcher::Sender;
 use crate::sip::{self, Via};
@@ -39,23 +39,52 @@ impl Request<'_> {
             Some(_) => self.outward(routes, scratch),
             None => self.inward(routes, scratch).map(Some),
         };
-        match (self.attempt, hop) {
-            // Where it went before, whatever has changed since.
-            (
-                Some(Attempt {
-                    goal: Goal::Again(to, listener),
-                    ..
-                }),
-                Ok(Some(hop)),
-            ) => {
-                let (to, listener) = (*to, *listener);
-                Ok(Some(Hop {
-                    to,
-                    listener,
-                    ..hop
-                }))
+        match self.attempt {
+            Some(&Attempt {
+                goal: Goal::Again(to, listener),
+                ..
+            }) => {
+                let fresh = hop.ok().flatten();
+                Ok(Some(self.again(sender, routes, to, listener, fresh)))
             }
-            (_, hop) => hop,
+            _ => hop,
+        }
+    }
+
+    /// Where it went before, whatever has changed since: even where it could
+    /// not be placed `fresh`.
+    fn again(
+        &self,
+        sender: Option<Sender>,
+        routes: &Routes,
+        to: SocketAddr,
+        listener: usize,
+        fresh: Option<Hop>,
+    ) -> Hop {
+        let dispatcher = self.proxy.dispatcher();
+        let way = match fresh.as_ref().map(|hop| hop.way) {
+            // What is counted is where it goes.
+            Some(Way::Selected(chosen)) => match dispatcher.member_of(chosen.set, to) {
+                Some((set, destination)) => Way::Selected(Selection {
+                    set,
+                    destination,
+                    ..chosen
+                }),
+                None => Way::Former,
+            },
+            Some(way) => way,
+            None if sender.is_some() => Way::Outbound,
+            None => Way::Former,
+        };
+        Hop {
+            way,
+            to,
+            listener,
+            cookie_use: match &fresh {
+                Some(hop) => hop.cookie_use,
+                None => routes.claim.cookie_use(),
+            },
+            record_route: fresh.and_then(|hop| hop.record_route),
         }
     }
 

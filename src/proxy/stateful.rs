@@ -306,8 +306,9 @@ impl Proxy {
     }
 }
 
-/// Request-URI and Route rows.
-fn split_head(head: &[u8]) -> (&[u8], &[u8]) {
+/// Request-URI and Route rows of a [head](Proxy::head).
+#[must_use]
+pub fn split_head(head: &[u8]) -> (&[u8], &[u8]) {
     let end = memchr::memchr(b'\n', head).unwrap_or(head.len());
     (&head[..end], head.get(end + 1..).unwrap_or_default())
 }

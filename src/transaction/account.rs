@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::table::MOST_ATTEMPTS;
-use super::{Around, Cancel, Client, Finished, NEVER, Outbox, Outcome, Relay, Since, Tried};
+use super::{Around, Client, Finished, NEVER, Outbox, Outcome, Relay, Since, Tried};
 use crate::sip::{StartLine, scan};
 
 impl Relay {
@@ -36,7 +36,7 @@ impl Relay {
             *place = Tried {
                 destination: attempt.to.into(),
                 outcome: match attempt.client {
-                    Client::Failed if attempt.cancel != Cancel::None => Outcome::Cancelled,
+                    Client::Failed if attempt.cancel.is_sent() => Outcome::Cancelled,
                     Client::Answered => Outcome::Answered,
                     Client::Failed => Outcome::Failed,
                     Client::Unreachable => Outcome::Unreachable,

@@ -138,7 +138,7 @@ impl Relay {
             attempt.until = after(now, timers.c);
         }
         let stale = attempt.abandoned || unheard || record.server != Server::Proceeding;
-        let told = matches!(attempt.cancel, Cancel::Sent | Cancel::Answered);
+        let told = attempt.cancel.is_sent();
         let ends = invite && (stale || cancelled) && !told;
         if stale || status == 100 {
             around.out.count(Event::Absorbed);
@@ -198,13 +198,13 @@ impl Relay {
         let stateful = around.proxy.stateful();
         let record = &mut self.table.records[at];
         let now = record.since(around.now);
-        let invite = record.facts.invite;
+        let (invite, cancelled) = (record.facts.invite, record.facts.cancelled);
         let attempt = &mut self.table.attempts[place];
         let first = !attempt.client.is_over() || attempt.client.is_unheard();
         let live = !attempt.client.is_over() && !attempt.abandoned;
         let (status_held, octets) = match status {
             // What was cancelled for ringing too long has not answered.
-            487 if attempt.timed_out => (408, 0),
+            487 if attempt.timed_out && !cancelled => (408, 0),
             // It is not passed on (§16.7 item 6).
             503 => (503, 0),
             _ => (status, forward.length),
@@ -245,7 +245,7 @@ impl Relay {
         } else if counts {
             let moves_on = status_held == status && stateful.failover_status.contains(&status);
             self.go_on(around, at, place, status_held, moves_on);
-        } else if first && status >= 600 {
+        } else if invite && first && status >= 600 {
             // §16.7 item 5.
             self.cancel_all(around, at);
         }
@@ -310,11 +310,10 @@ impl Relay {
                 if record.server != Server::Proceeding {
                     return;
                 }
-                let set = usize::from(attempt.set);
-                let rule = attempt.rule;
+                let (set, rule) = (attempt.set, attempt.rule);
                 self.learn(around, place, Lesson::Silent, 0);
                 let closed = self.is_closed(at);
-                let moved = closed || self.try_next(around, at, Some(set), rule);
+                let moved = closed || self.try_same(around, at, set, rule);
                 if moved {
                     let attempt = &mut self.table.attempts[place];
                     attempt.abandoned = true;
@@ -336,7 +335,7 @@ impl Relay {
             _ => {
                 let abandoned = attempt.abandoned;
                 let silent = attempt.client == Client::Calling;
-                let cancelled = matches!(attempt.cancel, Cancel::Sent | Cancel::Answered);
+                let cancelled = attempt.cancel.is_sent();
                 let status = if facts.cancelled || (cancelled && !attempt.timed_out) {
                     487
                 } else {
@@ -459,9 +458,7 @@ impl Relay {
         if !self.find_head(around, at, place) {
             return;
         }
-        self.table
-            .cells
-            .load(self.table.records[at].request, &mut self.message);
+        self.recall(around, at);
         let message = std::mem::take(&mut self.message);
         self.send_own(around, at, place, Own::Cancel, &message);
         self.message = message;
@@ -524,12 +521,33 @@ impl Relay {
         let Some(forward) = self.decide_attempt(around, at, place) else {
             return false;
         };
+        self.keep_head(around, place, &forward);
+        true
+    }
+
+    /// Keeps, where there is room, Request-URI and Route rows of the request
+    /// that the space holds.
+    pub(super) fn keep_head<O: Outbox>(
+        &mut self,
+        around: &mut Around<'_, O>,
+        place: u32,
+        forward: &Forward,
+    ) {
         self.head.clear();
         for part in Proxy::head(&around.out.space()[..forward.length]) {
             self.head.extend_from_slice(part);
         }
         self.table.attempts[place].head = self.table.cells.keep(&self.head).unwrap_or_default();
-        true
+    }
+
+    /// Fills the working memory with the request, without what a front balancer
+    /// has put before it.
+    pub(super) fn recall<O: Outbox>(&mut self, around: &Around<'_, O>, at: u32) {
+        let stored = (self.table).stored(&self.table.records[at], &mut self.message);
+        let whole = stored.bytes.len();
+        let unwrapped = around.proxy.unwrap(&stored);
+        let length = unwrapped.map_or(whole, |(request, _)| request.bytes.len());
+        self.message.drain(..whole - length);
     }
 
     /// Drops the request; of an INVITE only the heads of attempts that may

@@ -10,6 +10,10 @@ use super::table::{Attempt, Facts, MOST_ATTEMPTS, after};
 use super::{Around, Cancel, Client, Event, Kept, NEVER, Outbox, Queue, Received, Relay, Server};
 use crate::proxy::{self, Datagram, Decision, Forward, Goal, Part, Role, Selection, Way};
 
+/// Transactions that give up their room for one that is new: as many as hold
+/// the octets of the longest request, where all are of usual size.
+const MOST_EVICTED: usize = 16;
+
 impl Relay {
     /// A request that no transaction knows: one begins.
     pub(super) fn begin<O: Outbox>(
@@ -70,7 +74,7 @@ impl Relay {
         Received::Done
     }
 
-    /// Finds room for a transaction: that of one that nobody has responded to
+    /// Finds room for a transaction: that of those that nobody has responded to
     /// for longer than T1, else of one that is only there for retransmissions.
     fn open<O: Outbox>(
         &mut self,
@@ -80,14 +84,33 @@ impl Relay {
         facts: Facts,
     ) -> Option<u32> {
         if self.table.records.is_full() {
-            let t1 = around.proxy.stateful().timers.t1.as_millis() as u64;
-            let patient = |at: &u32| self.table.records[*at].received + t1 < around.now;
-            let victim = self.table.oldest(Queue::Unanswered).filter(patient);
+            let victim = self.unanswered(around);
             let victim = victim.or_else(|| self.table.oldest(Queue::Lingering))?;
-            around.out.count(Event::Evicted);
-            self.table.close(victim);
+            self.evict(around, victim);
         }
-        self.table.open(part.identity, facts, datagram, around.now)
+        let mut evicted = 0;
+        loop {
+            let opened = self.table.open(part.identity, facts, datagram, around.now);
+            // Otherwise its message has found no room.
+            if opened.is_some() || evicted == MOST_EVICTED {
+                return opened;
+            }
+            let victim = self.unanswered(around)?;
+            self.evict(around, victim);
+            evicted += 1;
+        }
+    }
+
+    /// The oldest that nobody has responded to for longer than T1.
+    fn unanswered<O: Outbox>(&self, around: &Around<'_, O>) -> Option<u32> {
+        let t1 = around.proxy.stateful().timers.t1.as_millis() as u64;
+        let patient = |at: &u32| self.table.records[*at].received + t1 < around.now;
+        self.table.oldest(Queue::Unanswered).filter(patient)
+    }
+
+    fn evict<O: Outbox>(&mut self, around: &mut Around<'_, O>, victim: u32) {
+        around.out.count(Event::Evicted);
+        self.table.close(victim);
     }
 
     /// Sends what the space holds as an attempt.
@@ -117,7 +140,7 @@ impl Relay {
             patience
         };
         let set = match forward.way {
-            Way::Selected(Selection { set, .. }) => set,
+            Way::Selected(Selection { set, .. }) => around.proxy.dispatcher().sets()[set].number(),
             _ => 0,
         };
         let attempt = self.table.add_attempt(
@@ -134,7 +157,7 @@ impl Relay {
                 repeats: 0,
                 rule,
                 status: 0,
-                set: set as u16,
+                set,
                 start: now,
                 end: NEVER,
                 repeat_at: after(now, timers.t1),
@@ -143,6 +166,10 @@ impl Relay {
             },
         )?;
         self.table.records[at].last_number = number;
+        if rule > 0 {
+            // Another configuration may have other rules.
+            self.keep_head(around, attempt, forward);
+        }
         let patience = 2 * stateful.failover_after.as_millis() as u64;
         self.suspects.try_again(forward.to, around.now, patience);
         self.send_attempt(around, at, attempt, forward);
@@ -165,9 +192,8 @@ impl Relay {
         }
         let facts = record.facts;
         if facts.movable && !self.is_closed(at) {
-            let set = usize::from(self.table.attempts[attempt].set);
-            let rule = self.table.attempts[attempt].rule;
-            if moves_on && self.try_next(around, at, Some(set), rule) {
+            let Attempt { set, rule, .. } = self.table.attempts[attempt];
+            if moves_on && self.try_same(around, at, set, rule) {
                 around.out.count(Event::FailedOver);
                 return;
             }
@@ -192,19 +218,21 @@ impl Relay {
         &mut self,
         around: &mut Around<'_, O>,
         at: u32,
-        set: usize,
+        set: u16,
         status: u16,
     ) -> bool {
         let proxy = around.proxy;
+        let set = proxy.dispatcher().place_of(set);
         let rules = proxy.stateful().on_failure.iter().enumerate();
         for (number, rule) in rules.take(16) {
             let used = self.table.records[at].rules_used & (1 << number) != 0;
-            let from = rule.from_sets.is_empty() || rule.from_sets.contains(&set);
+            let from =
+                rule.from_sets.is_empty() || set.is_some_and(|set| rule.from_sets.contains(&set));
             if used || !from || !rule.statuses.contains(&status) {
                 continue;
             }
             self.table.records[at].rules_used |= 1 << number;
-            if self.try_next(around, at, Some(rule.set), number as u8 + 1) {
+            if self.try_next(around, at, rule.set, number as u8 + 1) {
                 around.out.count(Event::RuleApplied);
                 return true;
             }
@@ -212,14 +240,28 @@ impl Relay {
         false
     }
 
-    /// Tries a destination of `set` that has not been tried.
-    pub(super) fn try_next<O: Outbox>(
+    /// Tries another destination of the set with this number, if there still is
+    /// such a set.
+    pub(super) fn try_same<O: Outbox>(
         &mut self,
         around: &mut Around<'_, O>,
         at: u32,
-        set: Option<usize>,
+        set: u16,
         rule: u8,
     ) -> bool {
+        let set = around.proxy.dispatcher().place_of(set);
+        set.is_some_and(|set| self.try_next(around, at, set, rule))
+    }
+
+    /// Tries a destination of `set` that has not been tried.
+    fn try_next<O: Outbox>(
+        &mut self,
+        around: &mut Around<'_, O>,
+        at: u32,
+        set: usize,
+        rule: u8,
+    ) -> bool {
+        let set = Some(set);
         if self.table.attempts(at).count() >= MOST_ATTEMPTS {
             return false;
         }
@@ -273,9 +315,17 @@ impl Relay {
         place: u32,
     ) -> Option<Forward> {
         let attempt = &self.table.attempts[place];
-        let uri = rule_uri(around.proxy, attempt.rule);
         let (number, to, listener) = (attempt.number, attempt.to.into(), attempt.listener);
-        self.decide_again(around, at, number, uri, to, listener.into())
+        if attempt.rule == 0 || attempt.head.is_empty() {
+            let uri = rule_uri(around.proxy, attempt.rule);
+            return self.decide_again(around, at, number, uri, to, listener.into());
+        }
+        let mut head = std::mem::take(&mut self.head);
+        self.table.cells.load(attempt.head, &mut head);
+        let (uri, _) = proxy::split_head(&head);
+        let decided = self.decide_again(around, at, number, Some(uri), to, listener.into());
+        self.head = head;
+        decided
     }
 
     /// Writes the request for an attempt at `to`.

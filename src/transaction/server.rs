@@ -115,7 +115,7 @@ impl Relay {
             _ if invite => Some(Status::RequestTimeout),
             // RFC 4320 §4.2: who gets no answer must not be told so.
             _ => {
-                self.table.cells.load(record.request, &mut self.message);
+                self.recall(around, at);
                 self.account_message(around, at, Status::RequestTimeout.code(), true);
                 let record = &mut self.table.records[at];
                 record.server = Server::Confirmed;

@@ -183,6 +183,13 @@ pub(super) enum Cancel {
     Answered,
 }
 
+impl Cancel {
+    /// Whether the destination has been told.
+    pub(super) fn is_sent(self) -> bool {
+        matches!(self, Self::Sent | Self::Answered)
+    }
+}
+
 /// A request sent to one destination.
 pub(super) struct Attempt {
     pub(super) next: u32,
@@ -199,6 +206,7 @@ pub(super) struct Attempt {
     /// The failure rule that made it, counted from 1; 0: none.
     pub(super) rule: u8,
     pub(super) status: u16,
+    /// The number of the set that has chosen its destination.
     pub(super) set: u16,
     pub(super) start: Since,
     pub(super) end: Since,
