@@ -243,7 +243,8 @@ fn changes_are_so_for_calls_and_logged_with_who_asked() {
 
 #[test]
 fn what_makes_no_sense_changes_nothing() {
-    let (farm, admin) = Farm::with_admin(&["", ""], "", &[]);
+    let args = ["--advertise", "198.51.100.7:5070"];
+    let (farm, admin) = Farm::with_admin(&["", ""], "", &args);
     let before = admin.get("/api/v1/sets").body;
     let change =
         |what: &str, body: Value| admin.post(&format!("/api/v1/destinations/{what}"), &body);
@@ -259,6 +260,10 @@ fn what_makes_no_sense_changes_nothing() {
     change("add", twice).assert_problem(409, "already");
     let own = json!({"set": "farm", "destination": farm.scene.front().to_string()});
     change("add", own).assert_problem(409, "in a circle");
+    let advertised = json!({"set": "farm", "destination": "198.51.100.7:5070"});
+    change("add", advertised).assert_problem(409, "in a circle");
+    let unreachable = json!({"set": "farm", "destination": "[2001:db8::1]"});
+    change("add", unreachable).assert_problem(409, "address family");
     let unknown = json!({"destination": member, "state": "idle"});
     change("state", unknown).assert_problem(400, "`draining`");
     let more = json!({"destination": member, "state": "active", "why": "so"});
@@ -276,6 +281,22 @@ fn what_makes_no_sense_changes_nothing() {
         .assert_problem(413, "length limit");
     admin.get("/nix").assert_problem(404, "openapi.json");
     assert_eq!(admin.get("/api/v1/sets").body, before);
+}
+
+#[test]
+fn what_was_said_of_a_destination_goes_with_it() {
+    let (farm, admin) = Farm::with_admin(&["", ""], "", &[]);
+    let change = |what: &str, body: Value| {
+        let done = admin.post(&format!("/api/v1/destinations/{what}"), &body);
+        done.assert_done()["said"].to_string()
+    };
+    let member = farm.member(0);
+    change("state", json!({"destination": member, "state": "draining"}));
+    change("weight", json!({"destination": member, "weight": 7}));
+    change("remove", json!({"destination": member}));
+    let uri = format!("sip:{member};weight=2");
+    let said = change("add", json!({"set": "farm", "destination": uri}));
+    assert!(said.contains("active, weight 2"), "{said}");
 }
 
 #[test]
@@ -478,6 +499,23 @@ fn the_log_says_more_when_it_is_told_to() {
     level("info");
     admin.post("/api/v1/reload", &json!({})).assert_done();
     assert!(farm.scene.viaduct.output()[quiet..].contains("reloaded: "));
+    // So it does when the file says something else than before.
+    let write = |farm: &Farm, keys: &str| {
+        let file = fs::read_to_string(farm.path()).expect("the file");
+        let rest = file.split_once("#\n").map_or(&*file, |(_, rest)| rest);
+        fs::write(farm.path(), format!("{keys}#\n{rest}")).expect("the file");
+    };
+    write(&farm, "log.level = 'error'\n");
+    admin.post("/api/v1/reload", &json!({})).assert_done();
+    let quiet = farm.scene.viaduct.output().len();
+    admin.post("/api/v1/reload", &json!({})).assert_done();
+    assert_eq!(farm.scene.viaduct.output().len(), quiet);
+    write(&farm, "log.format = 'json'\n");
+    admin
+        .post("/api/v1/reload", &json!({}))
+        .assert_problem(409, "log.format");
+    write(&farm, "");
+    admin.post("/api/v1/reload", &json!({})).assert_done();
     farm.scene.viaduct.signal(Signal::USR1);
     farm.scene.viaduct.wait_for("counters", |output| {
         output.contains("counter received").then_some(())

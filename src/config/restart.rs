@@ -28,7 +28,7 @@ pub fn needs_restart(running: &Config, asked: &Config) -> Vec<&'static str> {
         stateful,
         admin,
         mirror,
-        log: _,
+        log,
         stop_timeout: _,
     } = running;
     let Stateful {
@@ -61,6 +61,7 @@ pub fn needs_restart(running: &Config, asked: &Config) -> Vec<&'static str> {
         ("transactions", *transactions != asked.stateful.transactions),
         ("admin", *admin != asked.admin),
         ("mirror", *mirror != asked.mirror),
+        ("log.format", log.format != asked.log.format),
         ("accounting", *accounting != asked.stateful.accounting),
     ];
     let differs = differs.into_iter().filter(|(_, differs)| *differs);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::Instance;
 use super::overlay::{Overlay, sets_with};
 use crate::config::text::state_name;
-use crate::config::{Config, Destination, Set, needs_restart};
+use crate::config::{Config, Destination, Listener, Set, needs_restart};
 use crate::control::{Change, Difference, Done, Facts, Moved, Place, Refusal};
 use crate::dispatcher::{Dispatcher, SLOTS};
 use crate::health::Report;
@@ -143,10 +143,16 @@ impl Instance {
             Change::Add(name, destination) => {
                 known(name)?;
                 let address = destination.address;
-                let listeners = self.config.listeners.iter();
-                if listeners.clone().any(|each| each.address == address) {
+                let listeners = &self.config.listeners;
+                if listeners.iter().any(|each| each.receives(address)) {
                     return Err(Refusal::Conflict(format!(
                         "{address} is a listener of ours: calls would go in a circle"
+                    )));
+                }
+                let fits = |each: &Listener| each.address.is_ipv4() == address.is_ipv4();
+                if !listeners.iter().any(fits) {
+                    return Err(Refusal::Conflict(format!(
+                        "no listener can send to {address}: none is of its address family"
                     )));
                 }
                 let place = Place {

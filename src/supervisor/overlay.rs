@@ -2,11 +2,12 @@
 //! since, what health checks have found, and what names stand for.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::text;
-use crate::config::{Config, Destination, Health, Set, State};
+use crate::config::{Config, Destination, Health, Probe, Set, State};
 use crate::control::{Change, Place};
 use crate::resolver::{Name, Target};
 
@@ -35,9 +36,14 @@ impl Overlay {
     pub(super) fn over(&self, config: &Config) -> Config {
         let mut config = self.with_names(config);
         for set in &mut config.sets {
+            // What is added is probed like the others of its set, also where
+            // these have been removed, or their names stand for nothing yet.
+            let all = set.destinations.iter().map(|each| &each.probe);
+            let mut all = all.chain(set.named.iter().map(|each| &each.probe));
+            let probe = all.find_map(Clone::clone);
             for entry in &self.entries {
                 if entry.set == set.name {
-                    entry.apply(set);
+                    entry.apply(set, probe.as_ref());
                 }
             }
         }
@@ -88,10 +94,15 @@ impl Overlay {
             Change::Add(_, destination) => {
                 entry.added = Some(destination.uri.clone());
                 entry.removed = false;
+                // Also where the file has it, and says something else.
+                entry.state = Some(destination.state);
+                entry.weight = Some(destination.weight);
             }
             Change::Remove(_) => {
                 entry.added = None;
                 entry.removed = true;
+                entry.state = None;
+                entry.weight = None;
             }
             Change::Reload { .. } | Change::LogLevel(_) | Change::Upgrade => {}
         }
@@ -184,14 +195,14 @@ impl Entry {
         destinations.find(|each| each.address == self.address)
     }
 
-    fn apply(&self, set: &mut Set) {
+    /// Brings it into effect; `probe` is for what operators have added.
+    fn apply(&self, set: &mut Set, probe: Option<&Arc<Probe>>) {
         let there = set.destinations.iter();
         let there = there.clone().any(|each| each.address == self.address);
         if let Some(Ok(added)) = self.added.as_deref().map(text::destination)
             && !there
         {
-            // It is probed like the others of its set.
-            let probe = set.destinations.iter().find_map(|each| each.probe.clone());
+            let probe = probe.cloned();
             set.destinations.push(Destination { probe, ..added });
         }
         set.destinations
@@ -270,6 +281,27 @@ mod tests {
             state => format!("{} {}", each.address, text::state_name(state)),
         });
         each.collect()
+    }
+
+    #[test]
+    fn what_is_added_is_probed_as_the_others_were() {
+        let place = |last| Place {
+            set: None,
+            address: address(last),
+        };
+        let add = |last| {
+            let added = text::destination(&format!("sip:{}", address(last)));
+            Change::Add("farm".to_owned(), added.expect("a destination"))
+        };
+        for file in ["'10.0.0.1'", "'farm.test'"] {
+            let file = config(file);
+            let mut overlay = Overlay::default();
+            overlay.note("farm", address(1), &Change::Remove(place(1)));
+            overlay.note("farm", address(2), &add(2));
+            let set = &overlay.over(&file).sets[0];
+            assert_eq!(set.destinations.len(), 1);
+            assert!(set.destinations[0].probe.is_some(), "{set:?}");
+        }
     }
 
     #[test]

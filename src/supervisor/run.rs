@@ -301,12 +301,17 @@ impl Supervisor<'_> {
             received,
             ..
         } = self;
+        let (before, level) = (instance.asked.log.level, config.log.level);
         let changed = names.follow(&config, &mut instance.overlay, received);
         let done = instance.reload(config, forget_changes);
         if done.is_err()
             && (names.follow(&instance.asked, &mut instance.overlay, received) | changed)
         {
             instance.adopt();
+        }
+        // What an operator has set stays until the file says something else.
+        if done.is_ok() && level != before {
+            (self.set_level)(level);
         }
         done
     }
