@@ -264,6 +264,15 @@ fn an_address_that_another_program_holds_is_an_error() {
 }
 
 #[test]
+fn two_instances_do_not_share_an_address() {
+    let first = Viaduct::start(&[&LISTEN[..], &TO, &["--workers", "2"]].concat());
+    let address = first.address(0).to_string();
+    let said = refusal(&[&["--listen", &address][..], &TO].concat());
+    assert_says(&said, &[&format!("cannot listen on udp:{address}: ")]);
+    first.stop();
+}
+
+#[test]
 fn an_address_that_the_machine_has_not_is_an_error() {
     let said = refusal(&[&["--listen", "203.0.113.77:5060"][..], &TO].concat());
     assert_says(

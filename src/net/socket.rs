@@ -17,6 +17,16 @@ const MEMINFO_DROPS: usize = 8;
 /// A bound, non-blocking UDP socket.
 pub struct Socket(UdpSocket);
 
+fn unbound(address: SocketAddr) -> io::Result<socket2::Socket> {
+    let domain = Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        // Else one socket would see IPv4 sources in a second notation.
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket)
+}
+
 /// Buffer sizes as the kernel counts them, in octets of payload and overhead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Granted {
@@ -35,12 +45,7 @@ impl Socket {
     /// `SO_REUSEPORT` or by another user, not on this machine, a port below
     /// 1024 without the right to it.
     pub fn bind(address: SocketAddr, receive: usize, send: usize) -> io::Result<Self> {
-        let domain = Domain::for_address(address);
-        let socket = socket2::Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
-        if address.is_ipv6() {
-            // Else one socket would see IPv4 sources in a second notation.
-            socket.set_only_v6(true)?;
-        }
+        let socket = unbound(address)?;
         // For one that shares, the kernel may choose a port that is shared
         // already, as that of another instance.
         socket.set_reuse_port(address.port() != 0)?;
@@ -57,6 +62,16 @@ impl Socket {
         bound.bind(&SockAddr::from(address))?;
         bound.set_reuse_port(true)?;
         Ok(socket)
+    }
+
+    /// Binds to `address` for a moment, as none does that shares it.
+    ///
+    /// # Errors
+    /// As of `socket` and `bind`: the address in use, also by another process
+    /// of the same user with `SO_REUSEPORT`, which [`Socket::bind`] would share
+    /// it with.
+    pub fn try_alone(address: SocketAddr) -> io::Result<()> {
+        unbound(address)?.bind(&SockAddr::from(address))
     }
 
     /// Asks for buffers of these sizes, in octets.

@@ -64,6 +64,13 @@ pub(super) fn bind(
         ..Bound::default()
     };
     let sizes = (config.receive_buffer, config.send_buffer);
+    if inherited.is_empty() {
+        // Before any is ours: two instances on one address would take each
+        // other's datagrams, and neither would say so.
+        for address in config.listeners.iter().map(|each| each.address) {
+            Socket::try_alone(address).map_err(|error| StartError::Bind(address, error))?;
+        }
+    }
     let mut surplus = Vec::new();
     for (number, listener) in config.listeners.iter_mut().enumerate() {
         let mut own = belonging_to(listener, &mut inherited);
@@ -164,8 +171,7 @@ fn settle(listener: &mut Listener, bound: SocketAddr) {
 /// The sockets of a listener are a group of their own, in which the program's
 /// result is a socket's number in the order of binding: the worker's, for the
 /// workers' are bound one after another. So a call has the same worker on all
-/// listeners. Beside an older instance, whose sockets come first, and after
-/// its end, the numbers mean others, but still one for each call.
+/// listeners.
 ///
 /// Inherited sockets have the program of before until they get another one.
 pub(super) fn steering(config: &Config, bound: &Bound) -> Steering {
