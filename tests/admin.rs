@@ -293,7 +293,14 @@ fn what_was_said_of_a_destination_goes_with_it() {
     let member = farm.member(0);
     change("state", json!({"destination": member, "state": "draining"}));
     change("weight", json!({"destination": member, "weight": 7}));
-    change("remove", json!({"destination": member}));
+    let said = change("remove", json!({"destination": member}));
+    assert!(!said.contains("503"), "{said}");
+    let other = json!({"destination": farm.member(1), "state": "draining"});
+    let said = change("state", other);
+    assert!(
+        said.contains("set farm: no destination takes new work now"),
+        "{said}"
+    );
     let uri = format!("sip:{member};weight=2");
     let said = change("add", json!({"set": "farm", "destination": uri}));
     assert!(said.contains("active, weight 2"), "{said}");

@@ -101,14 +101,28 @@ impl Instance {
             moved: moved(dispatcher.proxy().dispatcher(), self.proxy().dispatcher()),
             warnings: Vec::new(),
         };
-        let said = match &*done.differences {
-            [] => "nothing to change".to_owned(),
-            all => {
-                let each = all.iter().map(ToString::to_string);
-                each.collect::<Vec<_>>().join("; ")
-            }
-        };
-        Ok(Done { said, ..done })
+        let mut said: Vec<_> = done.differences.iter().map(ToString::to_string).collect();
+        if said.is_empty() {
+            said.push("nothing to change".to_owned());
+        }
+        let idle = sets.iter().filter(|set| self.takes_nothing(set));
+        said.extend(idle.map(|set| {
+            format!("set {set}: no destination takes new work now, it is answered 503")
+        }));
+        Ok(Done {
+            said: said.join("; "),
+            ..done
+        })
+    }
+
+    /// Whether no destination of the set takes new work.
+    fn takes_nothing(&self, name: &str) -> bool {
+        let mut sets = self.proxy().dispatcher().sets().iter();
+        sets.find(|set| set.definition().name == name)
+            .is_some_and(|set| {
+                let mut all = 0..set.definition().destinations.len();
+                all.all(|destination| set.share(destination) == 0.0)
+            })
     }
 
     /// The sets that a change is for, and the address.
