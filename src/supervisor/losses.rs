@@ -56,6 +56,13 @@ struct Line {
 }
 
 impl Losses {
+    /// Nothing more is to be said of what has come about: inherited sockets
+    /// count on what was lost before an upgrade.
+    pub(super) fn after(totals: &Totals) -> Self {
+        let told = |(cause, count)| (cause, Told { count, at: None });
+        Self(counted(totals).map(told).collect())
+    }
+
     /// Says what there is to say; `now` is the time since the start.
     pub(super) fn say(&mut self, now: Duration, totals: &Totals) {
         for line in self.look(now, counted(totals)) {

@@ -70,13 +70,14 @@ pub fn run(
     if let Some(control) = &control {
         info!("admin: {control}");
     }
+    let losses = Losses::after(&instance.totals());
     let mut supervisor = Supervisor {
         view,
         instance,
         received,
         names,
         watch,
-        losses: Losses::default(),
+        losses,
         load_again,
         set_level,
         orders,

@@ -82,7 +82,7 @@ enum Command {
     Drain {
         #[command(flatten)]
         place: PlaceArgs,
-        /// Wait until no request within a dialog has gone to it or come from it for so long; a call without session timers (RFC 4028) may be silent for longer, and is not noticed
+        /// Wait until no request within a dialog has gone to it or come from it for so long; a call without session timers (RFC 4028) may be silent for longer, and is not noticed; without TIME 15m
         #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "15m", value_parser = text::time)]
         wait: Option<Duration>,
     },

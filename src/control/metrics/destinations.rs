@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::page::Page;
 use super::{Facts, Input};
-use crate::config::{self, Health, State};
+use crate::config::{Health, State};
 use crate::health::Probed;
 use crate::worker::DestinationTotals;
 
@@ -60,30 +60,34 @@ fn labels(set: &str, address: SocketAddr) -> [String; 2] {
 const LABELS: [&str; 2] = ["set", "destination"];
 
 fn add_state(page: &mut Page, input: &Input<'_>) {
-    let sets = input.facts.config.sets.iter();
+    let sets = input.facts.proxy.dispatcher().sets().iter();
     let all = sets.flat_map(|set| {
-        let destinations = set.destinations.iter();
-        destinations.map(|each| (labels(&set.name, each.address), each))
+        let definition = set.definition();
+        let destinations = definition.destinations.iter().enumerate();
+        destinations.map(|(at, each)| {
+            let labels = labels(&definition.name, each.address);
+            (labels, each, set.share(at))
+        })
     });
     let all: Vec<_> = all.collect();
-    let of = |value: fn(&config::Destination) -> f64| {
-        all.iter()
-            .map(move |(labels, each)| (labels.clone(), value(each)))
-    };
     page.gauge(
         "viaduct_destination_up",
         "0 where probes have found it down; 1 where it is up, or not probed.",
         LABELS,
-        of(|each| f64::from(u8::from(each.health != Health::Down))),
+        all.iter().map(|(labels, each, _)| {
+            let up = each.health != Health::Down;
+            (labels.clone(), f64::from(u8::from(up)))
+        }),
     );
     page.gauge(
         "viaduct_destination_weight",
         "Its weight for new work as it is now: a part of it while it warms up, 0 where it takes \
          none.",
         LABELS,
-        of(weight),
+        all.iter()
+            .map(|(labels, _, share)| (labels.clone(), *share)),
     );
-    let states = all.iter().flat_map(|([set, address], each)| {
+    let states = all.iter().flat_map(|([set, address], each, _)| {
         STATES.map(|(state, name)| {
             let labels = [set.clone(), address.clone(), name.to_owned()];
             (labels, each.state == state)
@@ -95,16 +99,6 @@ fn add_state(page: &mut Page, input: &Input<'_>) {
         ["set", "destination", "state"],
         states,
     );
-}
-
-/// What counts against the others of its priority.
-fn weight(destination: &config::Destination) -> f64 {
-    let full = f64::from(destination.weight);
-    match (destination.state, destination.health) {
-        (State::Active, Health::Up) => full,
-        (State::Active, Health::Warming(percent)) => full * f64::from(percent) / 100.0,
-        (State::Draining | State::Disabled, _) | (State::Active, Health::Down) => 0.0,
-    }
 }
 
 fn add_traffic(page: &mut Page, all: &[DestinationTotals]) {
