@@ -188,7 +188,10 @@ fn values_of_the_wrong_kind_or_out_of_range_are_refused() {
     );
     refused(
         "pin = 'yes'\n",
-        &["v.toml:1:7: error: expected true or false, found string"],
+        &[
+            "v.toml:1:7: error: expected true or false, found string",
+            "help: give \"on\" or \"off\"",
+        ],
     );
     refused(
         "send-buffer = '4MB'\n",

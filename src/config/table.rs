@@ -143,7 +143,7 @@ impl<'i> Item<'i> {
                 let value = report.check(&self.origin, parser(text))?;
                 Some(Placed::new(value, self.origin))
             }
-            _ => self.wrong_kind("a string", report),
+            _ => self.wrong_kind("a string", "write it in quotes", report),
         }
     }
 
@@ -186,7 +186,7 @@ impl<'i> Item<'i> {
                 report.error(&self.origin, fault.help(help));
                 return None;
             }
-            _ => return self.wrong_kind("an integer", report),
+            _ => return self.wrong_kind("an integer", "write digits alone", report),
         };
         let value = i64::from_str_radix(number.as_str(), number.radix()).ok();
         let value = value.and_then(|value| T::try_from(value).ok());
@@ -205,7 +205,7 @@ impl<'i> Item<'i> {
             DeValue::Boolean(value) => Some(*value),
             DeValue::String(text) if text == "on" => Some(true),
             DeValue::String(text) if text == "off" => Some(false),
-            _ => self.wrong_kind("true or false", report),
+            _ => self.wrong_kind("true or false", "give \"on\" or \"off\"", report),
         }
     }
 
@@ -216,7 +216,10 @@ impl<'i> Item<'i> {
                 let item = |value| Item::new(&self.source, value);
                 array.into_iter().map(item).collect()
             }
-            _ => self.wrong_kind("a list", report).unwrap_or_default(),
+            _ => {
+                let help = "write its values in brackets: [\"…\", \"…\"]";
+                self.wrong_kind("a list", help, report).unwrap_or_default()
+            }
         }
     }
 
@@ -260,12 +263,12 @@ impl<'i> Item<'i> {
                 table,
                 taken: Vec::new(),
             }),
-            _ => self.wrong_kind("a table", report),
+            _ => self.wrong_kind("a table", "write it in braces: { key = \"…\" }", report),
         }
     }
 
-    fn wrong_kind<T>(&self, wanted: &str, report: &mut Report) -> Option<T> {
-        report.error(&self.origin, self.mismatch(wanted));
+    fn wrong_kind<T>(&self, wanted: &str, help: &str, report: &mut Report) -> Option<T> {
+        report.error(&self.origin, self.mismatch(wanted).help(help));
         None
     }
 
