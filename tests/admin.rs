@@ -250,7 +250,8 @@ fn what_makes_no_sense_changes_nothing() {
         |what: &str, body: Value| admin.post(&format!("/api/v1/destinations/{what}"), &body);
     let member = farm.member(0);
     let state = |destination: &str| json!({"destination": destination, "state": "draining"});
-    change("state", state("192.0.2.77")).assert_problem(404, "no destination 192.0.2.77:5060");
+    let there = format!("no destination 192.0.2.77:5060; there are: {member}, ");
+    change("state", state("192.0.2.77")).assert_problem(404, &there);
     change("state", state("host.example")).assert_problem(400, "give an IPv4 address");
     let there = json!({"set": "nix", "destination": member, "weight": 2});
     change("weight", there).assert_problem(404, "there is no set `nix`; there are: farm");

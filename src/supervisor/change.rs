@@ -14,6 +14,9 @@ use crate::dispatcher::{Dispatcher, SLOTS};
 use crate::health::Report;
 use crate::proxy::Proxy;
 
+/// Destinations that are named to whoever asks for one that is not there.
+const NAMED: usize = 10;
+
 /// A configuration to decide by, and what does.
 struct Next {
     config: Config,
@@ -147,9 +150,19 @@ impl Instance {
                 let sets = sets_with(&self.config, place);
                 if sets.is_empty() {
                     let which = place.set.as_ref().map(|name| format!(" in set `{name}`"));
+                    let asked =
+                        |set: &&Set| place.set.as_ref().is_none_or(|name| *name == set.name);
+                    let sets = self.config.sets.iter().filter(asked);
+                    let there = sets.flat_map(|set| &set.destinations);
+                    let mut there: Vec<_> = there.map(|each| each.address.to_string()).collect();
+                    if there.len() > NAMED {
+                        there.truncate(NAMED);
+                        there.push("…".to_owned());
+                    }
                     return Err(Refusal::NotFound(format!(
-                        "there is no destination {address}{}",
-                        which.unwrap_or_default()
+                        "there is no destination {address}{}; there are: {}",
+                        which.unwrap_or_default(),
+                        there.join(", ")
                     )));
                 }
                 Ok((sets, address))
