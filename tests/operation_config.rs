@@ -87,6 +87,13 @@ fn the_admin_api_is_checked() {
         &["v.toml:7:10: error: the text is empty"],
     );
     refused(
+        &admin("socket = 'http://127.0.0.1:8060'"),
+        &[
+            "v.toml:7:10: error: `http://127.0.0.1:8060` is no path",
+            "--admin-listen",
+        ],
+    );
+    refused(
         &admin("listen = ['localhost']"),
         &["v.toml:7:11: error: `localhost` is a name, not an address"],
     );

@@ -215,6 +215,13 @@ impl OperationDraft {
                 .help("add `listen = [\"127.0.0.1:8060\"]` to [admin], or --admin-listen");
             report.warning(&token.origin, fault);
         }
+        let is_url = |path: &&Placed<PathBuf>| path.value.to_string_lossy().contains("://");
+        if let Some(url) = self.admin_socket.as_ref().filter(is_url) {
+            let fault = Fault::new(format!("`{}` is no path", url.value.display()))
+                .why("the admin API gets a Unix socket there")
+                .help("give a path, or --admin-listen ADDR:PORT for HTTP");
+            report.error(&url.origin, fault);
+        }
         Admin {
             socket: self.admin_socket.as_ref().map(|path| rebase(path, base)),
             listen,
