@@ -427,17 +427,18 @@ fn a_set_of_names_alone_answers_503_where_nobody_has_resolved_them() {
 }
 
 #[test]
-fn the_admin_api_and_the_mirror_need_a_restart_and_nothing_else() {
+fn the_admin_api_the_mirror_and_the_format_of_the_log_need_a_restart() {
     let running = load(&good_and(""));
     let reloaded = load(&file(
         "when-all-down = 'reply'\nstop-timeout = '1s'",
-        "health = 'off'\n[log]\nformat = 'json'\nlevel = 'debug'\n[health]\ninterval = '3s'\n",
+        "health = 'off'\n[log]\nlevel = 'debug'\n[health]\ninterval = '3s'\n",
     ));
     assert_ne!(running, reloaded);
     assert_eq!(needs_restart(&running, &reloaded), [""; 0]);
     let restarted = load(&file(
         "",
-        "[admin]\nsocket = '/run/a.sock'\n[mirror]\nto = '10.0.0.9'\n",
+        "[admin]\nsocket = '/run/a.sock'\n[mirror]\nto = '10.0.0.9'\n[log]\nformat = 'json'\n",
     ));
-    assert_eq!(needs_restart(&running, &restarted), ["admin", "mirror"]);
+    let differs = needs_restart(&running, &restarted);
+    assert_eq!(differs, ["admin", "mirror", "log.format"]);
 }
