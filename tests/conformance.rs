@@ -67,6 +67,7 @@ fn each_test_of_the_data_path_is_in_the_table() {
         "stateful_others",
         "stateful_rules",
         "stateful_bounds",
+        "stateful_reload",
     ] {
         let missing: Vec<_> = tests_of(file)
             .into_iter()
