@@ -9,12 +9,14 @@
 //! - `table`: what is remembered, in a fixed amount of memory
 //! - `server`: what the sender of the request gets
 //! - `client`: the attempts at one destination after the other
+//! - `memory`: what is kept of a request
 //! - `suspects`: destinations that new work avoids
 
 mod account;
 mod cells;
 mod client;
 mod finished;
+mod memory;
 pub mod owner;
 mod search;
 mod server;
