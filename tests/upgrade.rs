@@ -338,10 +338,12 @@ fn while_a_check_takes_its_time_the_watchdog_hears_of_it() {
     process.wait_for("line `ready:`", PATIENCE, |output| {
         output.contains("ready:").then_some(())
     });
-    // It waits for the test.
+    // It waits for the test, but not for one that has failed.
     put_script(
         &program,
-        "touch \"$0.begun\"; while [ ! -e \"$0.go\" ]; do sleep 0.05; done; exit 1",
+        "touch \"$0.begun\"; n=0\n\
+         while [ ! -e \"$0.go\" ] && [ $n -lt 200 ]; do n=$((n+1)); sleep 0.05; done\n\
+         exit 1",
     );
     process.signal(Signal::USR2);
     let (begun, go) = ("viaduct.begun", "viaduct.go");
