@@ -11,6 +11,7 @@ use support::kamailio::Kamailio;
 use support::load_lock;
 use support::net::{V4, free_addresses};
 use support::sipp::{Load, Scenario, Sipp};
+use support::stalls::undisturbed;
 use support::viaduct::Viaduct;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -35,6 +36,10 @@ fn viaduct(farm: &[SocketAddr], more: &[&str]) -> Viaduct {
 /// Calls of these kinds through a farm of four.
 fn play(uac: Scenario, uas: Scenario) {
     let _load = load_lock();
+    undisturbed(|| calls(uac, uas));
+}
+
+fn calls(uac: Scenario, uas: Scenario) {
     let farm = free_addresses::<4>(V4);
     let [caller] = free_addresses(V4);
     let viaduct = viaduct(&farm, &[]);

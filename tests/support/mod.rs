@@ -24,6 +24,7 @@ pub mod packets;
 pub mod process;
 pub mod servers;
 pub mod sipp;
+pub mod stalls;
 pub mod stateful;
 pub mod steady;
 pub mod twin;
