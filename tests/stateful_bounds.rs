@@ -92,6 +92,9 @@ impl Lasting {
     }
 }
 
+/// T1 is soon over, but nothing ends by itself.
+const IMPATIENT: [&str; 4] = ["--timer", "T1=50ms,B=60s", "--failover-after", "60s"];
+
 #[test]
 fn with_a_full_table_a_call_is_forwarded_as_a_stateless_instance_would() {
     let lasting = Lasting::new(3, &["--transactions", "2"]);
@@ -145,15 +148,7 @@ fn with_a_full_table_a_call_is_forwarded_as_a_stateless_instance_would() {
 
 #[test]
 fn a_full_table_forgets_what_nobody_has_answered_first() {
-    let args = [
-        "--timer",
-        "T1=50ms,B=60s",
-        "--failover-after",
-        "60s",
-        "--transactions",
-        "2",
-    ];
-    let scene = Scene::stateful(1, "INVITE", &[], &args);
+    let scene = Scene::stateful(1, "INVITE", &IMPATIENT, &["--transactions", "2"]);
     let answered = scene.request("INVITE");
     let leg = scene.begin(&answered);
     scene.says(&leg, "180 Ringing");
@@ -173,15 +168,7 @@ fn a_full_table_forgets_what_nobody_has_answered_first() {
 
 #[test]
 fn long_requests_that_nobody_answers_make_room_too() {
-    let args = [
-        "--timer",
-        "T1=50ms,B=60s",
-        "--failover-after",
-        "60s",
-        "--transactions",
-        "64",
-    ];
-    let mut scene = Scene::stateful(1, "INVITE", &[], &args);
+    let mut scene = Scene::stateful(1, "INVITE", &IMPATIENT, &["--transactions", "64"]);
     let padding = format!("X-Long: {}", "x".repeat(20_000));
     let long = || scene.request("INVITE").row(&padding);
     // A quarter of a megabyte is there for all requests.

@@ -261,15 +261,14 @@ impl Relay {
         set: usize,
         rule: u8,
     ) -> bool {
-        let set = Some(set);
         if self.table.attempts(at).count() >= MOST_ATTEMPTS {
             return false;
         }
         let number = self.table.records[at].last_number + 1;
         let uri = rule_uri(around.proxy, rule);
         let decided = self
-            .decide_next(around, at, set, uri, number, true)
-            .or_else(|| self.decide_next(around, at, set, uri, number, false));
+            .decide_next(around, at, Some(set), uri, number, true)
+            .or_else(|| self.decide_next(around, at, Some(set), uri, number, false));
         let Some(forward) = decided else {
             return false;
         };
