@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::config::{Destination, Diagnostic, LogLevel, State};
-use crate::resolver::Looked;
 
 /// Something to do, on the one queue that the supervisor works through.
 pub enum Order {
@@ -25,8 +24,9 @@ pub enum Order {
     /// What health checks have found is another than before. It lies with
     /// them: one look takes all that has come until then.
     Health,
-    /// What a name of destinations stands for has changed, or cannot be found out.
-    Names(Looked),
+    /// What a name of destinations stands for has changed, or cannot be found
+    /// out. It is taken in the same way.
+    Names,
 }
 
 /// The way back to who asked.

@@ -2,7 +2,7 @@
 //! changes are told.
 
 use std::collections::BTreeSet;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,11 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// What follows the names of the configuration.
 pub(super) struct Names {
     orders: Sender<Order>,
+    /// What nobody has taken yet, and the way there. All that has come is taken
+    /// together, for each time the tables are filled anew: one by one, hundreds
+    /// of names that change at once would take minutes.
+    looked: Receiver<Looked>,
+    tell: Sender<Looked>,
     /// Not before there is a name.
     followed: Option<Followed>,
     /// Those that are not resolved now.
@@ -28,8 +33,11 @@ pub(super) struct Names {
 impl Names {
     /// Follows nothing yet; news will come as orders.
     pub(super) fn new(orders: Sender<Order>) -> Self {
+        let (tell, looked) = mpsc::channel();
         Self {
             orders,
+            looked,
+            tell,
             followed: None,
             unresolved: Arc::default(),
         }
@@ -57,9 +65,9 @@ impl Names {
         while !unknown.is_empty() {
             let left = end.saturating_duration_since(Instant::now());
             match received.recv_timeout(left) {
-                Ok(Order::Names(looked)) => {
-                    unknown.remove(&(looked.name.host.clone(), looked.name.port));
-                    let news = self.take(looked, config, overlay);
+                Ok(Order::Names) => {
+                    let news = self.take(config, overlay);
+                    unknown.retain(|name| !news.names.contains(name));
                     changed |= news.changed;
                     news.say();
                 }
@@ -96,9 +104,9 @@ impl Names {
             Some(followed) => followed.follow(config),
             None if named(config).next().is_none() => {}
             None => {
-                let orders = self.orders.clone();
+                let (orders, tell) = (self.orders.clone(), self.tell.clone());
                 // Where nobody receives, it is about to end.
-                let report = move |looked| drop(orders.send(Order::Names(looked)));
+                let report = move |looked| drop((tell.send(looked), orders.send(Order::Names)));
                 match Followed::start(config, report) {
                     Ok(followed) => self.followed = Some(followed),
                     Err(reason) => error!(
@@ -109,17 +117,24 @@ impl Names {
         }
     }
 
-    /// Takes what came of looking a name up.
-    pub(super) fn take(&mut self, looked: Looked, config: &Config, overlay: &mut Overlay) -> News {
+    /// Takes all that came of looking names up.
+    pub(super) fn take(&mut self, config: &Config, overlay: &mut Overlay) -> News {
+        let mut news = News::default();
+        for looked in self.looked.try_iter() {
+            self.note(looked, config, overlay, &mut news);
+        }
+        news
+    }
+
+    fn note(&self, looked: Looked, config: &Config, overlay: &mut Overlay, news: &mut News) {
         let Looked { mut name, trouble } = looked;
         let (host, port) = (name.host.clone(), name.port);
-        let mut news = News::default();
         let sets: Vec<_> = named(config)
             .filter(|(_, named)| is(named, &host, port))
             .collect();
         if sets.is_empty() {
             // The configuration has changed since.
-            return news;
+            return;
         }
         let own = |to: &Target| config.listeners.iter().any(|own| own.receives(to.address));
         for Target { address, .. } in name.targets.extract_if(.., |to| own(to)) {
@@ -128,15 +143,17 @@ impl Names {
             ));
         }
         let (before, now) = (overlay.targets(&host, port).map(list), list(&name.targets));
-        news.changed = !name.targets.is_empty() && overlay.resolved(name);
+        let changed = !name.targets.is_empty() && overlay.resolved(name);
+        news.changed |= changed;
         let key = (host, port);
         let was_troubled = match trouble {
-            Some(_) => !self.unresolved().insert(key),
+            Some(_) => !self.unresolved().insert(key.clone()),
             None => self.unresolved().remove(&key),
         };
+        news.names.insert(key);
         for (set, named) in sets {
             match &before {
-                _ if !news.changed => {}
+                _ if !changed => {}
                 None => news.good.push(format!("{set}: {named} is {now}")),
                 Some(before) => {
                     let said = format!("{set}: {named} is now {now} (was {before})");
@@ -144,7 +161,7 @@ impl Names {
                 }
             }
             match &trouble {
-                None if was_troubled && !news.changed => {
+                None if was_troubled && !changed => {
                     news.good.push(format!("{set}: {named} is resolved again"));
                 }
                 Some(why) if !was_troubled => {
@@ -158,7 +175,6 @@ impl Names {
                 _ => {}
             }
         }
-        news
     }
 }
 
@@ -167,6 +183,8 @@ impl Names {
 pub(super) struct News {
     /// Whether they stand for something else.
     pub(super) changed: bool,
+    /// Those that were looked up, by host and port.
+    names: BTreeSet<(String, Option<u16>)>,
     good: Vec<String>,
     bad: Vec<String>,
 }
@@ -198,4 +216,46 @@ fn is(named: &Named, host: &str, port: Option<u16>) -> bool {
 fn list(targets: &[Target]) -> String {
     let each: Vec<_> = targets.iter().map(ToString::to_string).collect();
     each.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::overlay::tests::config;
+    use super::*;
+    use crate::resolver::Name;
+
+    #[test]
+    fn what_has_come_of_several_names_is_taken_together_and_once() {
+        let (orders, _received) = mpsc::channel();
+        let mut names = Names::new(orders);
+        let config = config("'one.test:5070', 'two.test:5070', 'three.test:5070'");
+        let mut overlay = Overlay::default();
+        for (last, host) in [(1, "one.test"), (2, "two.test")] {
+            let target = Target {
+                address: ([10, 0, 0, last], 5070).into(),
+                weight: 1,
+                rank: 0,
+            };
+            let name = Name {
+                host: host.to_owned(),
+                port: Some(5070),
+                targets: vec![target],
+            };
+            let looked = Looked {
+                name,
+                trouble: None,
+            };
+            names.tell.send(looked).expect("the receiver is there");
+        }
+        let news = names.take(&config, &mut overlay);
+        assert!(news.changed && news.bad.is_empty());
+        let said = [
+            "set farm: sip:one.test:5070 is 10.0.0.1:5070",
+            "set farm: sip:two.test:5070 is 10.0.0.2:5070",
+        ];
+        assert_eq!(news.good, said);
+        assert_eq!(overlay.over(&config).sets[0].destinations.len(), 2);
+        let news = names.take(&config, &mut overlay);
+        assert!(!news.changed && news.good.is_empty() && news.bad.is_empty());
+    }
 }

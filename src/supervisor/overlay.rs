@@ -231,12 +231,12 @@ pub(super) fn sets_with(config: &Config, place: &Place) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::config::{Overrides, load_with};
 
     /// A configuration with one set of these destinations.
-    fn config(destinations: &str) -> Config {
+    pub(in crate::supervisor) fn config(destinations: &str) -> Config {
         let text = format!(
             "listen = ['127.0.0.1:5060']\n[[set]]\nname = 'farm'\ndestinations = [{destinations}]\n"
         );

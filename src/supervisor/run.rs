@@ -21,7 +21,6 @@ use crate::config::{Config, Diagnostic, Health, Loaded, LogLevel, WhenAllDown};
 use crate::control::{self, Change, Done, Order, Refusal, Reload, View};
 use crate::health::Report;
 use crate::proxy::Secret;
-use crate::resolver::Looked;
 use crate::worker::Totals;
 
 /// How often it looks at what nobody tells it.
@@ -147,7 +146,7 @@ impl Supervisor<'_> {
                     // Whoever asked may have gone.
                     let _ = answer.send(self.change(&change, &by));
                 }
-                Ok(Order::Names(looked)) => self.note_name(looked),
+                Ok(Order::Names) => self.note_names(),
                 Ok(Order::Health) => self.note_health(),
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -227,10 +226,10 @@ impl Supervisor<'_> {
         say_idle_sets(&before, &self.instance.idle_sets());
     }
 
-    /// Takes in what a name stands for.
-    pub(super) fn note_name(&mut self, looked: Looked) {
+    /// Takes in what names stand for.
+    pub(super) fn note_names(&mut self) {
         let instance = &mut self.instance;
-        let news = (self.names).take(looked, &instance.config, &mut instance.overlay);
+        let news = (self.names).take(&instance.config, &mut instance.overlay);
         if news.changed {
             let before = instance.idle_sets();
             instance.adopt();

@@ -254,7 +254,7 @@ impl Supervisor<'_> {
                     let _ = answer.send(Err(Refusal::Conflict(said)));
                 }
                 Order::Health => self.note_health(),
-                Order::Names(looked) => self.note_name(looked),
+                Order::Names => self.note_names(),
             }
         }
         Ok(())
