@@ -9,7 +9,6 @@ mod support;
 use support::load_lock;
 use support::net::{V4, V6, free_addresses};
 use support::sipp::{Load, Scenario, Sipp};
-use support::stalls::undisturbed;
 use support::viaduct::{Counters, Viaduct};
 
 /// Viaduct before a farm of `FARM` sipps, and a caller's address.
@@ -74,7 +73,7 @@ impl<const FARM: usize> Setting<FARM> {
 
 /// Makes the calls through Viaduct and a farm that are started for them.
 fn calls<const FARM: usize>(ip: IpAddr, uac: Scenario, uas: Scenario, load: Load) -> Outcome {
-    undisturbed(|| Setting::<FARM>::start(ip, uas).play(uac, load))
+    Setting::<FARM>::start(ip, uas).play(uac, load)
 }
 
 /// Each server's calls lie within `percent` of an even share.

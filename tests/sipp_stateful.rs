@@ -10,8 +10,7 @@ mod support;
 use support::kamailio::Kamailio;
 use support::load_lock;
 use support::net::{V4, free_addresses};
-use support::sipp::{Load, Scenario, Sipp};
-use support::stalls::undisturbed;
+use support::sipp::{Load, PATIENCE, Scenario, Sipp};
 use support::viaduct::Viaduct;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -22,11 +21,13 @@ const LOAD: Load = Load {
     rate: 1_000,
 };
 
-/// Viaduct with stateful INVITE in front of these.
+/// Viaduct with stateful INVITE in front of these, as patient as they are.
 fn viaduct(farm: &[SocketAddr], more: &[&str]) -> Viaduct {
     let first = ["--listen", "127.0.0.1:0", "--stateful", "INVITE"];
     let all = [&first[..], &["--workers", "2"], more].concat();
     let mut all: Vec<String> = all.into_iter().map(str::to_owned).collect();
+    all.extend(["--timer".to_owned(), format!("T1={PATIENCE}ms")]);
+    all.extend(["--failover-after".to_owned(), format!("{}ms", 2 * PATIENCE)]);
     for server in farm {
         all.extend(["--to".to_owned(), server.to_string()]);
     }
@@ -36,10 +37,6 @@ fn viaduct(farm: &[SocketAddr], more: &[&str]) -> Viaduct {
 /// Calls of these kinds through a farm of four.
 fn play(uac: Scenario, uas: Scenario) {
     let _load = load_lock();
-    undisturbed(|| calls(uac, uas));
-}
-
-fn calls(uac: Scenario, uas: Scenario) {
     let farm = free_addresses::<4>(V4);
     let [caller] = free_addresses(V4);
     let viaduct = viaduct(&farm, &[]);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::net::wait_until_bound;
 use super::process::Process;
+use super::sipp::PATIENCE;
 
 /// A running Kamailio.
 pub struct Kamailio {
@@ -25,15 +26,20 @@ impl Kamailio {
         files: &[(&str, &str)],
     ) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let modules: String = modules
+        let mut loads: String = modules
             .iter()
             .map(|name| format!("loadmodule \"{name}.so\"\n"))
             .collect();
+        if modules.contains(&"tm") {
+            for timer in ["retr_timer1", "retr_timer2"] {
+                loads += &format!("modparam(\"tm\", \"{timer}\", {PATIENCE})\n");
+            }
+        }
         // Nothing here asks a name server: the tests run without a network.
         let whole = format!(
             "#!KAMAILIO\ndebug=0\nlog_stderror=yes\nchildren=1\ndisable_tcp=yes\nauto_aliases=no\n\
              alias=\"kamailio.invalid\"\ndns=no\nrev_dns=no\nuse_dns_cache=off\n\
-             maxbuffer=4194304\nlisten=udp:{address}\n{modules}{configuration}\n"
+             maxbuffer=4194304\nlisten=udp:{address}\n{loads}{configuration}\n"
         );
         for (name, text) in files.iter().chain(&[("kamailio.cfg", whole.as_str())]) {
             std::fs::write(folder.path().join(name), text).expect("a file for Kamailio");

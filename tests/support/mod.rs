@@ -24,7 +24,6 @@ pub mod packets;
 pub mod process;
 pub mod servers;
 pub mod sipp;
-pub mod stalls;
 pub mod stateful;
 pub mod steady;
 pub mod twin;
