@@ -522,7 +522,9 @@ impl Relay {
             return;
         }
         let destination = self.table.attempts[place].to.into();
-        self.suspects.learn(destination, lesson, around.now, cap);
+        if around.proxy.dispatcher().member(destination).is_some() {
+            self.suspects.learn(destination, lesson, around.now, cap);
+        }
         around.out.learnt(destination, lesson);
     }
 }

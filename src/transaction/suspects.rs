@@ -62,7 +62,15 @@ impl Suspects {
                     suspect.until = now + suspect.period;
                 }
             }
-            (lesson, None) if self.0.len() < MOST => {
+            (lesson, None) => {
+                // Those whose time is over, and that nobody has tried again,
+                // may be no destinations any more.
+                if self.0.len() == MOST {
+                    self.0.retain(|each| each.until > now);
+                }
+                if self.0.len() == MOST {
+                    return;
+                }
                 let (time, period) = match lesson {
                     Lesson::Busy(asked) => (asked.min(cap), 0),
                     _ => (SHORTEST, SHORTEST),
@@ -74,7 +82,6 @@ impl Suspects {
                     tried: false,
                 });
             }
-            (_, None) => {}
         }
     }
 
