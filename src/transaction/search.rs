@@ -401,12 +401,13 @@ fn rule_uri(proxy: &proxy::Proxy, rule: u8) -> Option<&[u8]> {
     rule.request_uri.as_deref().map(str::as_bytes)
 }
 
-/// The lower, the better (§16.7 item 6): 6xx, then the lowest class; of 4xx
-/// those that the sender can do something about, and last what only says that
-/// nothing came.
+/// The lower, the better (§16.7 items 5 and 6): 2xx, 6xx, then the lowest
+/// class; of 4xx those that the sender can do something about, and last what
+/// only says that nothing came.
 fn rank(status: u16) -> (u16, u8) {
     let class = match status / 100 {
-        6 => 0,
+        2 => 0,
+        6 => 1,
         class => class,
     };
     let within = match status {
