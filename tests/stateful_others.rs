@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 mod support;
-use support::dialog::{Scene, assert_octets, response};
+use support::dialog::{Request, Scene, assert_octets, branch, response, status};
 use support::stateful::{Leg, STILL, method, only, with_row};
 
 fn still(members: usize) -> Scene {
@@ -151,4 +151,52 @@ fn another_method_with_the_same_branch_is_not_taken_for_a_retransmission() {
     scene.says(&leg, "200 OK");
     let heard = scene.hears(200);
     assert_eq!(only(&heard, "cseq"), "1 REGISTER");
+}
+
+/// RFC 3261 §16.7 item 5.
+#[test]
+fn a_2xx_passes_although_a_destination_that_was_given_up_has_declined() {
+    let silence = ["--timer", "T1=100ms", "--failover-after", "150ms"];
+    let scene = Scene::stateful(2, "REGISTER", &silence, &[]);
+    let request = scene.request("REGISTER");
+    scene.send(request.text());
+    let first = scene.next_leg();
+    let second = scene.other_than(&first);
+    scene.says(&first, "603 Decline");
+    scene.sync();
+    scene.caller.assert_silent();
+    scene.says(&second, "200 OK");
+    scene.hears(200);
+}
+
+/// Nobody chooses among phones: however many are gone, that a destination is
+/// gone too is remembered.
+#[test]
+fn phones_that_are_gone_do_not_count_among_the_destinations_that_are() {
+    let mut scene = Scene::still(2, &[]);
+    for phone in 0..1_100 {
+        let uri = format!("sip:ann@127.0.0.99:{}", 20_000 + phone);
+        let member = &scene.farm[0];
+        let call = Request::new("INVITE", member.address()).uri(uri);
+        member.send(scene.front(), call.text());
+        while status(member.receive()) < 200 {}
+    }
+    let owned_by_the_dead = |scene: &Scene, dead: usize| loop {
+        let call = scene.request("INVITE");
+        if scene.owner(&call) == dead {
+            return call;
+        }
+    };
+    let calls = [0; 2].map(|_| owned_by_the_dead(&scene, 1));
+    scene.close(1);
+    let attempts = calls.map(|call| {
+        let leg = scene.begin(&call);
+        scene.answered_at(&call, &leg);
+        branch(&leg.request)
+    });
+    // By the second try, and at once.
+    let kinds = attempts.map(|branch| branch.as_bytes()["z9hG4bK".len()]);
+    assert_eq!(kinds, *b"aa");
+    let counters = scene.viaduct.stop();
+    assert_eq!(counters.get("failed-over"), 1);
 }

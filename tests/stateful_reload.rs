@@ -4,12 +4,13 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 mod support;
 use support::dialog::{Peer, Scene, branch};
 use support::net::V4;
 use support::process::Signal;
-use support::stateful::{method, request_uri};
+use support::stateful::{Leg, method, request_uri};
 
 /// A set: its name, and its members by their numbers, with what stands behind
 /// their addresses.
@@ -17,11 +18,14 @@ type Set<'a> = (&'a str, &'a [(usize, &'a str)]);
 
 struct Stage {
     scene: Scene,
+    times: &'static str,
     folder: tempfile::TempDir,
 }
 
-/// INVITE is stateful, and nothing is sent again or ends by itself.
-fn text(farm: &[Peer], sets: &[Set<'_>], rules: &str) -> String {
+/// Nothing is sent again or ends by itself.
+const STILL: &str = "failover-after = \"60s\"\n[timers]\nT1 = \"30s\"\nT2 = \"30s\"\n";
+
+fn text(farm: &[Peer], times: &str, sets: &[Set<'_>], rules: &str) -> String {
     let sets = sets.iter().map(|(name, members)| {
         let members = members.iter().map(|(number, behind)| {
             let address = farm[*number].address();
@@ -31,21 +35,28 @@ fn text(farm: &[Peer], sets: &[Set<'_>], rules: &str) -> String {
         format!("[[set]]\nname = \"{name}\"\ndestinations = [{members}]\n")
     });
     format!(
-        "listen = [\"127.0.0.1:0\"]\nstateful = [\"INVITE\"]\nfailover-after = \"60s\"\n\
-         [timers]\nT1 = \"30s\"\nT2 = \"30s\"\n{}{rules}",
+        "listen = [\"127.0.0.1:0\"]\nstateful = [\"INVITE\", \"MESSAGE\"]\n{times}{}{rules}",
         sets.collect::<String>()
     )
 }
 
 impl Stage {
     fn new(members: usize, sets: &[Set<'_>], rules: &str) -> Self {
+        Self::timed(STILL, members, sets, rules)
+    }
+
+    fn timed(times: &'static str, members: usize, sets: &[Set<'_>], rules: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let farm: Vec<Peer> = (0..members).map(|_| Peer::new(V4)).collect();
         let path = folder.path().join("viaduct.toml");
-        fs::write(&path, text(&farm, sets, rules)).expect("the file");
+        fs::write(&path, text(&farm, times, sets, rules)).expect("the file");
         let args = ["--config", path.to_str().expect("text")];
         let scene = Scene::with(farm, &[], &args);
-        Self { scene, folder }
+        Self {
+            scene,
+            times,
+            folder,
+        }
     }
 
     fn path(&self) -> PathBuf {
@@ -53,7 +64,8 @@ impl Stage {
     }
 
     fn reload(&mut self, sets: &[Set<'_>], rules: &str) {
-        fs::write(self.path(), text(&self.scene.farm, sets, rules)).expect("the file");
+        let text = text(&self.scene.farm, self.times, sets, rules);
+        fs::write(self.path(), text).expect("the file");
         let viaduct = &mut self.scene.viaduct;
         let before = viaduct.output().len();
         viaduct.signal(Signal::HUP);
@@ -137,4 +149,68 @@ fn what_a_rule_has_made_of_a_request_stays() {
     assert_eq!(method(&cancel.request), "CANCEL");
     assert_eq!(branch(&cancel.request), branch(&mail.request));
     assert_eq!(request_uri(&cancel.request), "sip:mail@box.example");
+}
+
+#[test]
+fn what_a_rule_has_made_of_a_request_goes_to_the_next_of_its_set() {
+    let sets: [Set<'_>; 2] = [("main", &[(0, "")]), ("voicemail", &[(1, ""), (2, "")])];
+    let rule = |user: &str| {
+        format!(
+            "[[on-failure]]\nstatus = 486\nset = \"voicemail\"\n\
+             request-uri = \"sip:{user}@box.example\"\n"
+        )
+    };
+    let mut stage = Stage::new(3, &sets, &rule("mail"));
+    let call = stage.scene.request("INVITE");
+    let leg = stage.scene.begin(&call);
+    stage.scene.says(&leg, "486 Busy Here");
+    stage.scene.gets(&leg, "ACK");
+    let first = stage.scene.next_leg();
+    stage.reload(&sets, &rule("other"));
+    let scene = &stage.scene;
+    scene.says(&first, "503 Service Unavailable");
+    scene.gets(&first, "ACK");
+    let second = scene.next_leg();
+    assert_eq!(request_uri(&second.request), "sip:mail@box.example");
+    scene.answered_at(&call, &second);
+}
+
+const SHORT: &str =
+    "failover-after = \"200ms\"\n[timers]\nT1 = \"100ms\"\nB = \"900ms\"\nF = \"900ms\"\n";
+
+/// An attempt that was given up stays so.
+#[test]
+fn longer_timers_do_not_have_a_call_that_rings_tried_elsewhere() {
+    let sets: [Set<'_>; 1] = [("main", &[(0, ""), (1, ""), (2, "")])];
+    let mut stage = Stage::timed(SHORT, 3, &sets, "");
+    let call = stage.scene.request("INVITE");
+    let first = stage.scene.begin(&call);
+    let second = stage.scene.other_than(&first);
+    stage.scene.says(&second, "180 Ringing");
+    stage.scene.hears(180);
+    stage.times = STILL;
+    stage.reload(&sets, "");
+    let scene = &stage.scene;
+    scene.assert_still_for(Duration::from_millis(1_500));
+    scene.answered_at(&call, &second);
+}
+
+#[test]
+fn longer_timers_do_not_send_to_a_second_destination_what_might_act_twice() {
+    let sets: [Set<'_>; 1] = [("main", &[(0, ""), (1, "")])];
+    let mut stage = Stage::timed(SHORT, 2, &sets, "");
+    let request = stage.scene.request("MESSAGE");
+    let (member, octets) = stage.scene.pass(request.text());
+    stage.times = STILL;
+    stage.reload(&sets, "");
+    let scene = &stage.scene;
+    std::thread::sleep(Duration::from_millis(1_500));
+    scene.sync();
+    scene.farm[1 - member].assert_silent();
+    let leg = Leg {
+        member,
+        request: octets,
+    };
+    scene.says(&leg, "200 OK");
+    scene.hears(200);
 }

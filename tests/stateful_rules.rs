@@ -467,3 +467,23 @@ fn a_file_that_was_moved_away_is_made_anew() {
     let second = house.folder.path().join("calls");
     assert_eq!(lines(&moved) + lines(&second), made);
 }
+
+/// However long the Request-URI that the caller gave is.
+#[test]
+fn what_goes_to_another_set_is_sent_again_until_it_is_answered() {
+    let house = House::with(
+        "failover-after = \"60s\"\n",
+        "T1 = \"100ms\"\n",
+        TO_VOICEMAIL,
+    );
+    let scene = &house.scene;
+    let uri = format!("sip:{}@farm.example", "desk".repeat(500));
+    let call = scene.request("INVITE").uri(uri);
+    let leg = scene.begin(&call);
+    scene.says(&leg, "486 Busy Here");
+    scene.gets_in_the_end(&leg, "ACK");
+    let voicemail = scene.other_than(&leg);
+    assert_eq!(voicemail.member, VOICEMAIL);
+    let again = scene.gets(&voicemail, "INVITE");
+    support::dialog::assert_octets(again.request, voicemail.request);
+}

@@ -307,13 +307,14 @@ impl Relay {
         match attempt.client {
             Client::Calling if now < last => {
                 attempt.until = last;
-                if record.server != Server::Proceeding {
+                // Given up before, where another configuration has longer timers.
+                if record.server != Server::Proceeding || attempt.abandoned {
                     return;
                 }
-                let (set, rule) = (attempt.set, attempt.rule);
                 self.learn(around, place, Lesson::Silent, 0);
                 let closed = self.is_closed(at);
-                let moved = closed || self.try_same(around, at, set, rule);
+                let moves = facts.movable && facts.repeatable;
+                let moved = closed || (moves && self.try_same(around, at, place));
                 if moved {
                     let attempt = &mut self.table.attempts[place];
                     attempt.abandoned = true;
@@ -510,7 +511,8 @@ impl Relay {
         }
     }
 
-    /// Something has become known of the destination of an attempt.
+    /// Something has become known of the destination of an attempt. Of phones
+    /// nothing is remembered: nobody chooses among them.
     fn learn<O: Outbox>(
         &mut self,
         around: &mut Around<'_, O>,

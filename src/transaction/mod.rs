@@ -45,6 +45,8 @@ pub struct Relay {
     message: Vec<u8>,
     /// The same for the head of an attempt.
     head: Vec<u8>,
+    /// The same for one whose Request-URI a failure rule gave.
+    rule_head: Vec<u8>,
     due: Vec<u32>,
     /// Whether no transaction begins any more.
     begins_none: bool,
@@ -191,6 +193,7 @@ impl Relay {
             workers,
             message: Vec::with_capacity(crate::sip::MAX_DATAGRAM),
             head: Vec::with_capacity(crate::sip::MAX_DATAGRAM),
+            rule_head: Vec::with_capacity(crate::sip::MAX_DATAGRAM),
             due: Vec::new(),
             begins_none: false,
         }

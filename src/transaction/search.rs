@@ -192,11 +192,11 @@ impl Relay {
         }
         let facts = record.facts;
         if facts.movable && !self.is_closed(at) {
-            let Attempt { set, rule, .. } = self.table.attempts[attempt];
-            if moves_on && self.try_same(around, at, set, rule) {
+            if moves_on && self.try_same(around, at, attempt) {
                 around.out.count(Event::FailedOver);
                 return;
             }
+            let set = self.table.attempts[attempt].set;
             if facts.invite && self.apply_rule(around, at, set, status) {
                 return;
             }
@@ -232,7 +232,9 @@ impl Relay {
                 continue;
             }
             self.table.records[at].rules_used |= 1 << number;
-            if self.try_next(around, at, rule.set, number as u8 + 1) {
+            let uri = rule.request_uri.as_deref().map(str::as_bytes);
+            let gives = uri.map_or(0, |_| number as u8 + 1);
+            if self.try_next(around, at, rule.set, gives, uri) {
                 around.out.count(Event::RuleApplied);
                 return true;
             }
@@ -240,17 +242,21 @@ impl Relay {
         false
     }
 
-    /// Tries another destination of the set with this number, if there still is
+    /// Tries another destination of the set of an attempt, if there still is
     /// such a set.
     pub(super) fn try_same<O: Outbox>(
         &mut self,
         around: &mut Around<'_, O>,
         at: u32,
-        set: u16,
-        rule: u8,
+        place: u32,
     ) -> bool {
-        let set = around.proxy.dispatcher().place_of(set);
-        set.is_some_and(|set| self.try_next(around, at, set, rule))
+        let Attempt { set, rule, .. } = self.table.attempts[place];
+        let Some(set) = around.proxy.dispatcher().place_of(set) else {
+            return false;
+        };
+        self.with_rule_uri(around, place, |relay, around, uri| {
+            relay.try_next(around, at, set, rule, uri)
+        })
     }
 
     /// Tries a destination of `set` that has not been tried.
@@ -260,12 +266,12 @@ impl Relay {
         at: u32,
         set: usize,
         rule: u8,
+        uri: Option<&[u8]>,
     ) -> bool {
         if self.table.attempts(at).count() >= MOST_ATTEMPTS {
             return false;
         }
         let number = self.table.records[at].last_number + 1;
-        let uri = rule_uri(around.proxy, rule);
         let decided = self
             .decide_next(around, at, Some(set), uri, number, true)
             .or_else(|| self.decide_next(around, at, Some(set), uri, number, false));
@@ -315,16 +321,30 @@ impl Relay {
     ) -> Option<Forward> {
         let attempt = &self.table.attempts[place];
         let (number, to, listener) = (attempt.number, attempt.to.into(), attempt.listener);
+        self.with_rule_uri(around, place, |relay, around, uri| {
+            relay.decide_again(around, at, number, uri, to, listener.into())
+        })
+    }
+
+    /// Does what needs the Request-URI that a failure rule gave an attempt: as
+    /// it was sent where that is kept, for the rules may be others by now.
+    fn with_rule_uri<O: Outbox, T>(
+        &mut self,
+        around: &mut Around<'_, O>,
+        place: u32,
+        act: impl FnOnce(&mut Self, &mut Around<'_, O>, Option<&[u8]>) -> T,
+    ) -> T {
+        let attempt = &self.table.attempts[place];
         if attempt.rule == 0 || attempt.head.is_empty() {
             let uri = rule_uri(around.proxy, attempt.rule);
-            return self.decide_again(around, at, number, uri, to, listener.into());
+            return act(self, around, uri);
         }
-        let mut head = std::mem::take(&mut self.head);
+        let mut head = std::mem::take(&mut self.rule_head);
         self.table.cells.load(attempt.head, &mut head);
         let (uri, _) = proxy::split_head(&head);
-        let decided = self.decide_again(around, at, number, Some(uri), to, listener.into());
-        self.head = head;
-        decided
+        let done = act(self, around, Some(uri));
+        self.rule_head = head;
+        done
     }
 
     /// Writes the request for an attempt at `to`.
