@@ -291,11 +291,12 @@ fn the_program_is_the_one_that_is_there_by_now() {
 
 #[test]
 fn what_would_not_start_is_refused_beforehand() {
-    let [front] = free_addresses(V4);
+    let [front, taken] = free_addresses(V4);
     let peer = Peer::new(V4);
     let good = config(&[front], 1, &[peer.address()]);
     let file = File::new(&good);
     let mut viaduct = Viaduct::start(&file.args());
+    let _other = Viaduct::start(&File::new(&config(&[taken], 1, &[peer.address()])).args());
     let elsewhere = "192.0.2.1:5060".parse().expect("an address");
     let unwritable = format!("stateful = ['INVITE']\n{good}[accounting]\nto = '/nowhere/at/all'\n");
     let nowhere = format!("{good}[admin]\nsocket = '/nowhere/at/all.sock'\n");
@@ -304,6 +305,10 @@ fn what_would_not_start_is_refused_beforehand() {
         (
             config(&[front, elsewhere], 1, &[peer.address()]),
             "no interface has this address",
+        ),
+        (
+            config(&[front, taken], 1, &[peer.address()]),
+            "another program holds it",
         ),
         (unwritable, "cannot write accounting"),
         (nowhere, "admin socket /nowhere/at/all.sock"),

@@ -51,13 +51,7 @@ impl Socket {
         socket.set_reuse_port(address.port() != 0)?;
         socket.set_nonblocking(true)?;
         let socket = Self(socket.into());
-        if address.is_ipv4() {
-            // Linux forbids fragments otherwise: where a path is narrower than
-            // ours, a long INVITE would be lost until an ICMP error comes, and
-            // always where none does.
-            set_ip_mtu_discover(&socket.0, Ipv4PathMtuDiscovery::DONT)?;
-        }
-        socket.resize(receive, send)?;
+        socket.tune(receive, send)?;
         let bound = socket2::SockRef::from(&socket.0);
         bound.bind(&SockAddr::from(address))?;
         bound.set_reuse_port(true)?;
@@ -74,12 +68,20 @@ impl Socket {
         unbound(address)?.bind(&SockAddr::from(address))
     }
 
-    /// Asks for buffers of these sizes, in octets.
+    /// Asks for buffers of these sizes, in octets, and lets networks cut what
+    /// is sent over IPv4 into fragments. A program before us may have done
+    /// neither.
     ///
     /// # Errors
     /// As of `setsockopt`. That the kernel clips what is over its limit is
     /// none; [`Socket::granted`] tells.
-    pub fn resize(&self, receive: usize, send: usize) -> io::Result<()> {
+    pub fn tune(&self, receive: usize, send: usize) -> io::Result<()> {
+        if self.address()?.is_ipv4() {
+            // Linux forbids fragments otherwise: where a path is narrower than
+            // ours, a long INVITE would be lost until an ICMP error comes, and
+            // always where none does.
+            set_ip_mtu_discover(&self.0, Ipv4PathMtuDiscovery::DONT)?;
+        }
         let socket = socket2::SockRef::from(&self.0);
         socket.set_recv_buffer_size(receive)?;
         socket.set_send_buffer_size(send)
@@ -218,5 +220,22 @@ impl AsFd for Socket {
 impl AsRawFd for Socket {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::sockopt::ip_mtu_discover;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_of_another_program_lets_networks_fragment_from_now_on() {
+        let inherited = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let socket = Socket(inherited);
+        let now = || ip_mtu_discover(&socket.0).expect("a setting");
+        assert_ne!(now(), Ipv4PathMtuDiscovery::DONT);
+        socket.tune(1 << 16, 1 << 16).expect("settings");
+        assert_eq!(now(), Ipv4PathMtuDiscovery::DONT);
     }
 }

@@ -78,7 +78,7 @@ pub(super) fn bind(
             let socket = match own.iter().position(|each| each.worker == worker) {
                 Some(at) => {
                     bound.origins.kept += 1;
-                    resized(own.swap_remove(at), listener, sizes)?
+                    tuned(own.swap_remove(at), listener, sizes)?
                 }
                 None => {
                     bound.origins.new += 1;
@@ -116,13 +116,13 @@ fn belonging_to(listener: &Listener, inherited: &mut Vec<Inherited>) -> Vec<Inhe
         .collect()
 }
 
-fn resized(
+fn tuned(
     inherited: Inherited,
     listener: &mut Listener,
     (receive, send): (usize, usize),
 ) -> Result<Socket, StartError> {
     let failed = |error| StartError::System("setsockopt", error);
-    inherited.socket.resize(receive, send).map_err(failed)?;
+    inherited.socket.tune(receive, send).map_err(failed)?;
     settle(listener, inherited.bound);
     Ok(inherited.socket)
 }

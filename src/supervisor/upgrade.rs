@@ -65,10 +65,13 @@ pub fn rehearse(config: &Config, format: u32, held: &[SocketAddr]) -> Result<Str
     load(config.secret_file.as_deref())?;
     for listener in &config.listeners {
         let address = listener.address;
+        let failed = |error| StartError::Bind(address, error);
         // A second socket beside a live one would take datagrams from it.
         if !held.contains(&address) {
-            Socket::bind(address, config.receive_buffer, config.send_buffer)
-                .map_err(|error| StartError::Bind(address, error))?;
+            if !held.iter().any(|held| overlap(*held, address)) {
+                Socket::try_alone(address).map_err(failed)?;
+            }
+            Socket::bind(address, config.receive_buffer, config.send_buffer).map_err(failed)?;
         }
     }
     if config.resolve {
@@ -77,6 +80,12 @@ pub fn rehearse(config: &Config, format: u32, held: &[SocketAddr]) -> Result<Str
     super::start_ledger(config, Instant::now())?;
     control::rehearse(&config.admin, held)?;
     Ok(consent())
+}
+
+/// Whether a socket at one of these takes what comes to the other.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let wildcard = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port() && one.is_ipv4() == other.is_ipv4() && wildcard
 }
 
 /// The program that this process was started by, as it is found now.
