@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 mod support;
 use support::admin::Admin;
@@ -169,6 +169,29 @@ fn or_they_are_answered_503() {
     let text = stage.request("INVITE").text();
     stage.caller.send(stage.viaduct.address(0), text);
     assert_eq!(status(stage.caller.receive()), 503);
+}
+
+#[test]
+fn the_alarm_is_raised_too_where_an_operator_takes_the_last_one_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("admin.sock");
+    let admin = ["--admin", socket.to_str().expect("a path")];
+    let mut stage = Stage::new(2, &[&["--health-interval", "200ms"], &admin[..]].concat());
+    stage.servers[0].silence();
+    let address = stage.address(0).to_string();
+    stage.until(0, &[&address, "is down"]);
+    let admin = Admin::of(&stage.viaduct);
+    let change = |state: &str| {
+        let body = json!({"destination": stage.servers[1].address(), "state": state});
+        let done = admin.post("/api/v1/destinations/state", &body);
+        done.assert_done()["said"].to_string()
+    };
+    let said = change("draining");
+    assert!(said.contains("every active destination is down"), "{said}");
+    let said = change("active");
+    assert!(!said.contains("down"), "{said}");
+    stage.until(0, &["every active destination is down", "forward"]);
+    stage.until(0, &["a destination takes calls again"]);
 }
 
 #[test]

@@ -108,9 +108,18 @@ impl Instance {
         if said.is_empty() {
             said.push("nothing to change".to_owned());
         }
-        let idle = sets.iter().filter(|set| self.takes_nothing(set));
-        said.extend(idle.map(|set| {
-            format!("set {set}: no destination takes new work now, it is answered 503")
+        let idle = self.idle_sets();
+        said.extend(sets.iter().filter_map(|set| {
+            if self.takes_nothing(set) {
+                let what = "no destination takes new work now, it is answered 503";
+                return Some(format!("set {set}: {what}"));
+            }
+            let open = idle.iter().any(|(name, _)| name == set);
+            open.then(|| {
+                format!(
+                    "set {set}: every active destination is down, and gets new work all the same"
+                )
+            })
         }));
         Ok(Done {
             said: said.join("; "),

@@ -7,8 +7,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use tracing::{error, warn};
+
 use super::Instance;
-use crate::config::{Health, Set, State, WhenAllDown};
+use crate::config::{Destination, Health, Set, State, WhenAllDown};
 use crate::health::{Judge, Prober, Report, Sample, Target};
 use crate::worker::DestinationTotals;
 
@@ -123,6 +125,27 @@ impl Instance {
         let idle = self.config.sets.iter().filter(idle);
         idle.map(|set| (set.name.clone(), set.when_all_down))
             .collect()
+    }
+
+    /// The alarm where every active destination of a set is down and was not
+    /// `before`, and its end.
+    pub(super) fn tell_idle_sets(&self, before: &[(String, WhenAllDown)]) {
+        let now = self.idle_sets();
+        for (set, what) in now.iter().filter(|each| !before.contains(each)) {
+            let what = match what {
+                WhenAllDown::Forward => "calls go to them all the same (when-all-down = forward)",
+                WhenAllDown::Reply => "calls are answered 503 (when-all-down = reply)",
+            };
+            error!("set {set}: every active destination is down; {what}");
+        }
+        for (set, _) in before.iter().filter(|each| !now.contains(each)) {
+            let mut sets = self.config.sets.iter().filter(|each| each.name == *set);
+            let fit =
+                |each: &Destination| each.state == State::Active && each.health != Health::Down;
+            if sets.any(|set| set.destinations.iter().any(fit)) {
+                warn!("set {set}: a destination takes calls again");
+            }
+        }
     }
 
     /// The local address that what goes to `to` leaves from.

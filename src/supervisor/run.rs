@@ -17,7 +17,7 @@ use super::losses::Losses;
 use super::names::Names;
 use super::signals::{self, Ear};
 use super::{Instance, Kept, StartError, load};
-use crate::config::{Config, Diagnostic, Health, Loaded, LogLevel, WhenAllDown};
+use crate::config::{Config, Diagnostic, Health, Loaded, LogLevel};
 use crate::control::{self, Change, Done, Order, Refusal, Reload, View};
 use crate::health::Report;
 use crate::proxy::Secret;
@@ -180,6 +180,7 @@ impl Supervisor<'_> {
 
     /// Does what `by` asks, and tells of it.
     fn change(&mut self, change: &Change, by: &str) -> Result<Done, Refusal> {
+        let before = self.instance.idle_sets();
         let done = match *change {
             Change::Reload {
                 dry_run: true,
@@ -203,6 +204,7 @@ impl Supervisor<'_> {
             Ok(done) => info!("asked by {by}: {}", done.said),
             Err(refusal) => warn!("asked by {by}: refused: {refusal}"),
         }
+        self.instance.tell_idle_sets(&before);
         self.watch.follow(&self.instance);
         done
     }
@@ -223,7 +225,7 @@ impl Supervisor<'_> {
                 Health::Up => info!("set {set}: {address} is up: {cause}"),
             }
         }
-        say_idle_sets(&before, &self.instance.idle_sets());
+        self.instance.tell_idle_sets(&before);
     }
 
     /// Takes in what names stand for.
@@ -235,7 +237,7 @@ impl Supervisor<'_> {
             instance.adopt();
             self.watch.follow(instance);
             news.say();
-            say_idle_sets(&before, &instance.idle_sets());
+            instance.tell_idle_sets(&before);
         } else {
             news.say();
         }
@@ -265,6 +267,7 @@ impl Supervisor<'_> {
         if let Ok(now) = NotifyState::monotonic_usec_now() {
             notify(&[NotifyState::Reloading, now]);
         }
+        let before = self.instance.idle_sets();
         let done = self.read().and_then(|(config, warnings)| {
             let done = self.take_config(config, forget_changes)?;
             Ok(Done { warnings, ..done })
@@ -280,6 +283,7 @@ impl Supervisor<'_> {
                 refusal.to_string()
             }
         };
+        self.instance.tell_idle_sets(&before);
         let now = SystemTime::now();
         let before = self.view.reload.load();
         let before = before.as_ref().map_or(self.view.started, |last| last.taken);
@@ -329,20 +333,6 @@ fn say_lines(text: &str) {
             Some(warning) => warn!("{warning}"),
             None => info!("{line}"),
         }
-    }
-}
-
-/// The alarm when every active destination of a set is down, and its end.
-fn say_idle_sets(before: &[(String, WhenAllDown)], now: &[(String, WhenAllDown)]) {
-    for (set, what) in now.iter().filter(|each| !before.contains(each)) {
-        let what = match what {
-            WhenAllDown::Forward => "calls go to them all the same (when-all-down = forward)",
-            WhenAllDown::Reply => "calls are answered 503 (when-all-down = reply)",
-        };
-        error!("set {set}: every active destination is down; {what}");
-    }
-    for (set, _) in before.iter().filter(|each| !now.contains(each)) {
-        warn!("set {set}: a destination takes calls again");
     }
 }
 
