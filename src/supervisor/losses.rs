@@ -56,11 +56,12 @@ struct Line {
 }
 
 impl Losses {
-    /// Nothing more is to be said of what has come about: inherited sockets
-    /// count on what was lost before an upgrade.
+    /// Of what sockets have lost nothing more is to be said: inherited ones
+    /// count on what they lost before an upgrade.
     pub(super) fn after(totals: &Totals) -> Self {
+        let inherited = counted(totals).filter(|(cause, _)| *cause == Cause::Overflow);
         let told = |(cause, count)| (cause, Told { count, at: None });
-        Self(counted(totals).map(told).collect())
+        Self(inherited.map(told).collect())
     }
 
     /// Says what there is to say; `now` is the time since the start.
@@ -191,6 +192,7 @@ impl fmt::Display for Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::worker::WorkerTotals;
 
     const FORGED: Cause = Cause::Dropped(Reason::ForgedResponse as usize);
 
@@ -238,6 +240,25 @@ mod tests {
             both,
             ["could not send 2 datagrams: ECONNREFUSED, Connection refused (os error 111)"]
         );
+    }
+
+    #[test]
+    fn after_an_upgrade_all_is_told_but_what_sockets_lost_before() {
+        let mut totals = Totals::default();
+        totals.workers.push(WorkerTotals {
+            received: 0,
+            overflow: vec![7],
+            busy: 0.0,
+            waiting: 0.0,
+        });
+        totals.dropped.insert("not-sip".to_owned(), 1);
+        let mut losses = Losses::after(&totals);
+        let lines = losses.look(Duration::ZERO, counted(&totals));
+        let causes: Vec<_> = lines.iter().map(|line| line.cause).collect();
+        assert_eq!(causes, [Cause::Dropped(Reason::NotSip as usize)]);
+        totals.workers[0].overflow = vec![9];
+        let lines = losses.look(Duration::ZERO, counted(&totals));
+        assert_eq!((lines[0].cause, lines[0].count), (Cause::Overflow, 2));
     }
 
     #[test]
