@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 mod support;
-use support::dialog::{Peer, Scene, branch};
+use support::dialog::{Peer, Scene, assert_octets, branch, values};
 use support::net::V4;
 use support::process::Signal;
 use support::stateful::{Leg, method, request_uri};
@@ -213,4 +213,19 @@ fn longer_timers_do_not_send_to_a_second_destination_what_might_act_twice() {
     };
     scene.says(&leg, "200 OK");
     scene.hears(200);
+}
+
+/// RFC 3261 §16.11: a retransmission is what it repeats, Record-Route too.
+#[test]
+fn what_is_sent_again_where_nothing_new_may_go_is_what_was_sent() {
+    let times = "failover-after = \"60s\"\n[timers]\nT1 = \"200ms\"\nB = \"60s\"\n";
+    let rule = "[[route]]\nset = \"main\"\nrecord-route = \"on\"\n";
+    let mut stage = Stage::timed(times, 1, &[("main", &[(0, "")])], rule);
+    let call = stage.scene.request("INVITE");
+    let leg = stage.scene.begin(&call);
+    assert_eq!(values(&leg.request, "record-route").len(), 1);
+    stage.reload(&[("main", &[(0, ";state=draining")])], rule);
+    let member = &stage.scene.farm[0];
+    while member.poll().is_some() {}
+    assert_octets(member.receive(), &leg.request);
 }

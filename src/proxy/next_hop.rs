@@ -84,7 +84,17 @@ impl Request<'_> {
                 Some(hop) => hop.cookie_use,
                 None => routes.claim.cookie_use(),
             },
-            record_route: fresh.and_then(|hop| hop.record_route),
+            record_route: match fresh {
+                Some(hop) => hop.record_route,
+                None if sender.is_some() => None,
+                // What its rule says counts although nothing can be chosen.
+                None => {
+                    let (rules, uri) = (&self.proxy.current.rules, &routes.target.uri);
+                    let bytes = self.message.bytes;
+                    let rule = rules.rule_for(self.method, bytes, uri, self.datagram);
+                    rule.and_then(|rule| rule.record_route)
+                }
+            },
         }
     }
 
