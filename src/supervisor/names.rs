@@ -250,8 +250,8 @@ mod tests {
         let news = names.take(&config, &mut overlay);
         assert!(news.changed && news.bad.is_empty());
         let said = [
-            "set farm: sip:one.test:5070 is 10.0.0.1:5070",
-            "set farm: sip:two.test:5070 is 10.0.0.2:5070",
+            "set farm: one.test:5070 is 10.0.0.1:5070",
+            "set farm: two.test:5070 is 10.0.0.2:5070",
         ];
         assert_eq!(news.good, said);
         assert_eq!(overlay.over(&config).sets[0].destinations.len(), 2);
