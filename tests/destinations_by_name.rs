@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
+use serde_json::json;
 
 mod support;
 use support::admin::Admin;
@@ -451,6 +452,38 @@ fn after_a_reload_other_names_are_followed_and_no_call_is_lost_between() {
 }
 
 #[test]
+fn a_drained_address_that_leaves_and_comes_back_is_drained_also_after_a_reload() {
+    let (farm, port) = members::<2>();
+    let both = "farm.test 1 A 127.0.0.71\nfarm.test 1 A 127.0.0.72";
+    let server = NameServer::start(both);
+    let file = File::new(&format!("['farm.test:{port}']"));
+    let path = file.path().display().to_string();
+    let socket = file.folder.path().join("admin.sock").display().to_string();
+    let mut scene = scene(farm, &server, &["--config", &path, "--admin", &socket]);
+    let admin = Admin::of(&scene.viaduct);
+    let address = format!("127.0.0.71:{port}");
+    let drain = json!({"destination": address, "state": "draining"});
+    admin
+        .post("/api/v1/destinations/state", &drain)
+        .assert_done();
+    for upgrade in [false, true] {
+        let from = scene.viaduct.output().len();
+        server.change("farm.test 1 A 127.0.0.72");
+        line(&mut scene, from, "is now");
+        let (signal, done) = match upgrade {
+            true => (Signal::USR2, "ready:"),
+            false => (Signal::HUP, "reloaded:"),
+        };
+        scene.viaduct.signal(signal);
+        line(&mut scene, from, done);
+        let from = scene.viaduct.output().len();
+        server.change(both);
+        line(&mut scene, from, &format!("is now {address}"));
+        assert_eq!(reached(&scene), ["127.0.0.72"]);
+    }
+}
+
+#[test]
 fn explain_says_which_names_it_does_not_know() {
     let explain = |to: &[&str], more: &[&str]| {
         let to = to.iter().flat_map(|to| ["--to", to]);
@@ -476,8 +509,5 @@ fn explain_says_which_names_it_does_not_know() {
     assert!(!explain(&["10.0.0.1"], &[]).contains("by name"));
     let json: serde_json::Value =
         serde_json::from_str(&explain(&names, &["--json"])).expect("JSON");
-    assert_eq!(
-        json["unresolved"],
-        serde_json::json!(["farm.test", "other.test:5070"])
-    );
+    assert_eq!(json["unresolved"], json!(["farm.test", "other.test:5070"]));
 }

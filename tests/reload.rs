@@ -417,3 +417,19 @@ fn what_operators_changed_outlives_a_reload_until_it_is_forgotten() {
         .assert_done();
     assert!(farm.shares(40).iter().all(|share| *share > 5));
 }
+
+#[test]
+fn what_was_added_and_removed_takes_calls_once_the_file_has_it() {
+    let (farm, admin) = Farm::with_admin(&["", "-"], "", &[]);
+    let other = farm.member(1);
+    let add = json!({"set": "farm", "destination": other});
+    admin.post("/api/v1/destinations/add", &add).assert_done();
+    let remove = json!({"destination": other});
+    admin
+        .post("/api/v1/destinations/remove", &remove)
+        .assert_done();
+    assert_eq!(farm.shares(20), [20, 0]);
+    fs::write(farm.path(), text(&farm.scene.farm, &["", ""], "")).expect("the file");
+    admin.post("/api/v1/reload", &json!({})).assert_done();
+    assert!(farm.shares(40).iter().all(|share| *share > 5));
+}

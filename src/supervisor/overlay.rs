@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::config::text;
-use crate::config::{Config, Destination, Health, Probe, Set, State};
+use crate::config::{Config, Destination, Health, Named, Probe, Set, State};
 use crate::control::{Change, Place};
 use crate::resolver::{Name, Target};
 
@@ -129,21 +129,25 @@ impl Overlay {
     /// than the one before, the operator's change of that has had its time.
     pub(super) fn settle(&mut self, before: &Config, now: &Config) {
         let (before, now) = (&self.with_names(before), &self.with_names(now));
+        let awaited = self.sets_with_unknown_names(now);
         self.entries.retain_mut(|entry| {
+            let Some(set) = now.sets.iter().find(|set| set.name == entry.set) else {
+                return false;
+            };
             let (was, is) = (entry.written(before), entry.written(now));
-            let differs = |field: fn(&Destination) -> u64| was.map(field) != is.map(field);
-            if differs(|each| each.state as u64) {
-                entry.state = None;
+            let may_come = match was {
+                _ if is.is_some() => false,
+                // Where the file has let it go, a name that it has instead
+                // may stand for the same.
+                Some(_) => awaited.contains(&set.name),
+                // It has left the answer for a name, and comes back with it.
+                None => !set.named.is_empty(),
+            };
+            if !may_come {
+                entry.settle(was, is);
             }
-            if differs(|each| u64::from(each.weight)) {
-                entry.weight = None;
-            }
-            if is.is_some() {
-                entry.added = None;
-            }
-            entry.removed &= is.is_some();
-            let has_set = now.sets.iter().any(|set| set.name == entry.set);
-            has_set && (is.is_some() || entry.added.is_some() || entry.health != Health::Up)
+            let has_say = entry.added.is_some() || entry.health != Health::Up;
+            is.is_some() || has_say || may_come && entry.is_changed()
         });
         let named = now.sets.iter().flat_map(|set| &set.named);
         let known = |name: &Name| {
@@ -151,6 +155,14 @@ impl Overlay {
             named.any(|each| each.host == name.host && each.port == name.port)
         };
         self.names.retain(known);
+    }
+
+    /// The sets with names of which nobody has said what they stand for.
+    fn sets_with_unknown_names(&self, config: &Config) -> Vec<String> {
+        let unknown = |named: &Named| self.targets(&named.host, named.port).is_none();
+        let sets = config.sets.iter();
+        let sets = sets.filter(|set| set.named.iter().any(unknown));
+        sets.map(|set| set.name.clone()).collect()
     }
 
     /// The same without what operators have changed.
@@ -193,6 +205,28 @@ impl Entry {
         let set = config.sets.iter().find(|set| set.name == self.set)?;
         let mut destinations = set.destinations.iter();
         destinations.find(|each| each.address == self.address)
+    }
+
+    /// Whether an operator has changed it, not counting an addition.
+    fn is_changed(&self) -> bool {
+        self.removed || self.state.is_some() || self.weight.is_some()
+    }
+
+    /// Ends what operators have changed of it where the file, which `was` and
+    /// `is` are from, says something else now.
+    fn settle(&mut self, was: Option<&Destination>, is: Option<&Destination>) {
+        let differs = |field: fn(&Destination) -> u64| was.map(field) != is.map(field);
+        if differs(|each| each.state as u64) {
+            self.state = None;
+        }
+        if differs(|each| u64::from(each.weight)) {
+            self.weight = None;
+        }
+        if is.is_some() {
+            self.added = None;
+        }
+        // One that the file has now and had not before is wanted again.
+        self.removed &= is.is_some() && was.is_some();
     }
 
     /// Brings it into effect; `probe` is for what operators have added.
@@ -346,5 +380,45 @@ pub(super) mod tests {
         overlay.settle(&disabled, &without);
         assert_eq!(overlay.targets("farm.test", None), None);
         assert_eq!(states(&overlay, &without), ["10.0.0.9:5060"]);
+    }
+
+    #[test]
+    fn what_operators_changed_stays_while_an_address_is_away_and_its_name_is_there() {
+        let place = |last| Place {
+            set: None,
+            address: address(last),
+        };
+        let by_name = config("'farm.test', '10.0.0.9'");
+        let mut overlay = Overlay::default();
+        overlay.resolved(name(&[1, 2, 3]));
+        overlay.note("farm", address(1), &drain(1));
+        overlay.note("farm", address(2), &Change::Weight(place(2), 7));
+        overlay.note("farm", address(3), &Change::Remove(place(3)));
+        overlay.resolved(name(&[4]));
+        // A reload, and an upgrade.
+        overlay.settle(&by_name, &config("'farm.test', '10.0.0.9', '10.0.0.8'"));
+        overlay.settle(&by_name, &by_name);
+        overlay.resolved(name(&[1, 2, 3]));
+        let stays = ["10.0.0.9:5060", "10.0.0.1:5060 draining", "10.0.0.2:5060"];
+        assert_eq!(states(&overlay, &by_name), stays);
+        assert_eq!(overlay.over(&by_name).sets[0].destinations[2].weight, 7);
+        // Nobody knows yet what its new name stands for: it may be the same.
+        let renamed = config("'new.test', '10.0.0.9'");
+        let renamed_name = |lasts| Name {
+            host: "new.test".to_owned(),
+            ..name(lasts)
+        };
+        for before in [&by_name, &renamed] {
+            let mut overlay = overlay.clone();
+            overlay.settle(before, &renamed);
+            overlay.resolved(renamed_name(&[1, 2, 3]));
+            assert_eq!(states(&overlay, &renamed), stays);
+        }
+        // Where that is known, the file has let it go.
+        overlay.resolved(renamed_name(&[4]));
+        overlay.settle(&by_name, &renamed);
+        overlay.resolved(renamed_name(&[1, 3]));
+        let fresh = ["10.0.0.9:5060", "10.0.0.1:5060", "10.0.0.3:5060"];
+        assert_eq!(states(&overlay, &renamed), fresh);
     }
 }
