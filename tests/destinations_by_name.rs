@@ -484,6 +484,35 @@ fn a_drained_address_that_leaves_and_comes_back_is_drained_also_after_a_reload()
 }
 
 #[test]
+fn after_an_upgrade_a_look_up_that_fails_changes_nothing_either() {
+    let (farm, port) = members::<2>();
+    let hosts = |second: &str| {
+        format!(
+            "_sip._udp.farm.test 1 SRV 10 1 {port} one.test
+             _sip._udp.farm.test 1 SRV 10 1 {port} {second}
+             one.test 1 A 127.0.0.71
+             two.test 1 A 127.0.0.72"
+        )
+    };
+    let server = NameServer::start(&hosts("two.test"));
+    let mut scene = listening(farm, &server, &["farm.test"]);
+    let stays = format!("it stays 127.0.0.71:{port}, 127.0.0.72:{port}");
+    // Nothing is answered, and then one host of two.
+    for half in [false, true] {
+        let from = scene.viaduct.output().len();
+        server.fail(!half);
+        server.change(&hosts(if half { "two.silent.test" } else { "two.test" }));
+        scene.viaduct.signal(Signal::USR2);
+        line(&mut scene, from, "ready:");
+        let upgraded = scene.viaduct.output().rfind("upgraded:");
+        let from = upgraded.expect("it says so");
+        let said = line(&mut scene, from, "cannot be resolved");
+        assert!(said.ends_with(&stays), "{said}");
+        assert_eq!(reached(&scene), ["127.0.0.71", "127.0.0.72"]);
+    }
+}
+
+#[test]
 fn explain_says_which_names_it_does_not_know() {
     let explain = |to: &[&str], more: &[&str]| {
         let to = to.iter().flat_map(|to| ["--to", to]);

@@ -59,7 +59,7 @@ pub struct Looked {
 }
 
 /// The way to the thread, which ends with it.
-pub struct Followed(watch::Sender<Vec<HostPort>>);
+pub struct Followed(watch::Sender<Vec<Name>>);
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -77,13 +77,14 @@ impl fmt::Display for Target {
 }
 
 impl Followed {
-    /// Starts the thread; `report` is told of each name that `config` has, and
-    /// then of what changes.
+    /// Starts the thread; `report` is told of each of `names`, and then of what
+    /// changes. What they stand for is known already, where it is anything.
     ///
     /// # Errors
     /// What is wrong with the name servers of the system, or kept it from starting.
     pub fn start(
         config: &Config,
+        names: Vec<Name>,
         report: impl Fn(Looked) + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let around = Around {
@@ -93,28 +94,18 @@ impl Followed {
         };
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_io().enable_time().build()?;
-        let (sender, wanted) = watch::channel(names(config));
+        let (sender, wanted) = watch::channel(names);
         std::thread::Builder::new()
             .name("names".to_owned())
             .spawn(move || runtime.block_on(follow(Arc::new(around), wanted)))?;
         Ok(Self(sender))
     }
 
-    /// Follows the names of `config` from now on.
-    pub fn follow(&self, config: &Config) {
-        self.0.send_replace(names(config));
+    /// Follows `names` from now on. Those that it follows already it knows
+    /// better.
+    pub fn follow(&self, names: Vec<Name>) {
+        self.0.send_replace(names);
     }
-}
-
-/// Each name of destinations once.
-fn names(config: &Config) -> Vec<HostPort> {
-    let named = config.sets.iter().flat_map(|set| &set.named);
-    let mut seen = HashSet::new();
-    let names = named.map(|named| HostPort {
-        host: named.host.clone(),
-        port: named.port,
-    });
-    names.filter(|name| seen.insert(name.clone())).collect()
 }
 
 /// What all look-ups share.
@@ -125,21 +116,27 @@ struct Around {
 }
 
 /// A task for each name that is wanted.
-async fn follow(around: Arc<Around>, mut wanted: watch::Receiver<Vec<HostPort>>) {
+async fn follow(around: Arc<Around>, mut wanted: watch::Receiver<Vec<Name>>) {
     let mut tasks: HashMap<HostPort, AbortHandle> = HashMap::new();
     loop {
         let names = wanted.borrow_and_update().clone();
+        let known = |name: Name| {
+            let Name { host, port, .. } = name;
+            (HostPort { host, port }, name.targets)
+        };
+        let names: HashMap<_, _> = names.into_iter().map(known).collect();
         tasks.retain(|name, task| {
-            let stays = names.contains(name);
+            let stays = names.contains_key(name);
             if !stays {
                 task.abort();
             }
             stays
         });
-        for name in names {
+        for (name, known) in names {
             let around = Arc::clone(&around);
-            let start =
-                |name: &HostPort| tokio::spawn(follow_one(around, name.clone())).abort_handle();
+            let start = |name: &HostPort| {
+                tokio::spawn(follow_one(around, name.clone(), Known::from(known))).abort_handle()
+            };
             tasks.entry(name).or_insert_with_key(start);
         }
         if wanted.changed().await.is_err() {
@@ -148,8 +145,7 @@ async fn follow(around: Arc<Around>, mut wanted: watch::Receiver<Vec<HostPort>>)
     }
 }
 
-async fn follow_one(around: Arc<Around>, name: HostPort) {
-    let mut known = Known::default();
+async fn follow_one(around: Arc<Around>, name: HostPort, mut known: Known) {
     loop {
         let found = look_up(&around, &name).await;
         let (news, pause) = known.take(found);
@@ -260,6 +256,18 @@ struct Known {
     /// How often in a row there was trouble.
     failures: u32,
     told: bool,
+}
+
+impl From<Vec<Target>> for Known {
+    /// What another has found. Where that is anything, trouble changes nothing
+    /// of it either.
+    fn from(targets: Vec<Target>) -> Self {
+        Self {
+            whole: !targets.is_empty(),
+            targets,
+            ..Self::default()
+        }
+    }
 }
 
 impl Known {
@@ -404,6 +412,12 @@ mod tests {
         assert_eq!(known.targets.len(), 2);
         assert_eq!(known.take(found(&[], 60, Some("none"))).0, None);
         assert_eq!(known.take(found(&[1, 2], 60, None)).0, Some(None));
+        assert_eq!(known.take(found(&[3], 60, None)).0, Some(None));
+        assert_eq!(known.targets, targets(&[host(0, 0, &[3])]));
+        // Nor of what another has found, as the program before an upgrade.
+        let mut known = Known::from(targets(&[host(0, 0, &[1, 2])]));
+        assert!(known.take(found(&[1], 60, Some("half"))).0.is_some());
+        assert_eq!(known.targets.len(), 2);
         assert_eq!(known.take(found(&[3], 60, None)).0, Some(None));
         assert_eq!(known.targets, targets(&[host(0, 0, &[3])]));
         // The first word comes even where there is nothing to say but that.

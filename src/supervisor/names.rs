@@ -52,7 +52,7 @@ impl Names {
         overlay: &mut Overlay,
         received: &Receiver<Order>,
     ) -> bool {
-        self.start(config);
+        self.start(config, overlay);
         let names = named(config).map(|(_, named)| (named.host.clone(), named.port));
         let mut unknown: BTreeSet<_> = names.collect();
         self.unresolved().retain(|name| unknown.contains(name));
@@ -99,15 +99,16 @@ impl Names {
         unresolved.unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn start(&mut self, config: &Config) {
+    fn start(&mut self, config: &Config, overlay: &Overlay) {
+        let names = overlay.names_of(config);
         match &self.followed {
-            Some(followed) => followed.follow(config),
-            None if named(config).next().is_none() => {}
+            Some(followed) => followed.follow(names),
+            None if names.is_empty() => {}
             None => {
                 let (orders, tell) = (self.orders.clone(), self.tell.clone());
                 // Where nobody receives, it is about to end.
                 let report = move |looked| drop((tell.send(looked), orders.send(Order::Names)));
-                match Followed::start(config, report) {
+                match Followed::start(config, names, report) {
                     Ok(followed) => self.followed = Some(followed),
                     Err(reason) => error!(
                         "destinations by name cannot be resolved: {reason}\n  help: give --resolver ADDR[:PORT]"

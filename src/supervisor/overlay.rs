@@ -85,6 +85,17 @@ impl Overlay {
         Some(&name.targets)
     }
 
+    /// The names of `config`, with what they stand for as far as that is known.
+    pub(super) fn names_of(&self, config: &Config) -> Vec<Name> {
+        let named = config.sets.iter().flat_map(|set| &set.named);
+        let names = named.map(|Named { host, port, .. }| Name {
+            host: host.clone(),
+            port: *port,
+            targets: self.targets(host, *port).unwrap_or_default().to_vec(),
+        });
+        names.collect()
+    }
+
     /// Notes a change to `set`, which has been found to be possible.
     pub(super) fn note(&mut self, set: &str, address: SocketAddr, change: &Change) {
         let entry = self.entry(set, address);
