@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tracing::{error, info, warn};
+use tracing::{Level, error, info, warn};
 
 use super::overlay::Overlay;
 use crate::config::{Config, Named};
@@ -139,7 +139,7 @@ impl Names {
         }
         let own = |to: &Target| config.listeners.iter().any(|own| own.receives(to.address));
         for Target { address, .. } in name.targets.extract_if(.., |to| own(to)) {
-            news.bad.push(format!(
+            news.bad(format!(
                 "{host} is {address} among others, a listener of ours, which is left out"
             ));
         }
@@ -155,23 +155,21 @@ impl Names {
         for (set, named) in sets {
             match &before {
                 _ if !changed => {}
-                None => news.good.push(format!("{set}: {named} is {now}")),
+                None => news.good(format!("{set}: {named} is {now}")),
                 Some(before) => {
-                    let said = format!("{set}: {named} is now {now} (was {before})");
-                    news.good.push(said);
+                    news.good(format!("{set}: {named} is now {now} (was {before})"));
                 }
             }
             match &trouble {
                 None if was_troubled && !changed => {
-                    news.good.push(format!("{set}: {named} is resolved again"));
+                    news.good(format!("{set}: {named} is resolved again"));
                 }
                 Some(why) if !was_troubled => {
                     let stays = match now.is_empty() {
                         true => NOBODY.to_owned(),
                         false => format!("it stays {now}"),
                     };
-                    let said = format!("{set}: {named} cannot be resolved: {why}; {stays}");
-                    news.bad.push(said);
+                    news.bad(format!("{set}: {named} cannot be resolved: {why}; {stays}"));
                 }
                 _ => {}
             }
@@ -186,14 +184,26 @@ pub(super) struct News {
     pub(super) changed: bool,
     /// Those that were looked up, by host and port.
     names: BTreeSet<(String, Option<u16>)>,
-    good: Vec<String>,
-    bad: Vec<String>,
+    /// In the order in which it came, so that what is said last is so.
+    lines: Vec<(Level, String)>,
 }
 
 impl News {
+    fn good(&mut self, line: String) {
+        self.lines.push((Level::INFO, line));
+    }
+
+    fn bad(&mut self, line: String) {
+        self.lines.push((Level::WARN, line));
+    }
+
     pub(super) fn say(&self) {
-        self.good.iter().for_each(|line| info!("{line}"));
-        self.bad.iter().for_each(|line| warn!("{line}"));
+        for (level, line) in &self.lines {
+            match *level {
+                Level::WARN => warn!("{line}"),
+                _ => info!("{line}"),
+            }
+        }
     }
 }
 
@@ -225,6 +235,26 @@ mod tests {
     use super::*;
     use crate::resolver::Name;
 
+    /// That `host` stands for this address of port 5070.
+    fn looked(host: &str, last: u8, trouble: Option<&str>) -> Looked {
+        let target = Target {
+            address: ([10, 0, 0, last], 5070).into(),
+            weight: 1,
+            rank: 0,
+        };
+        let name = Name {
+            host: host.to_owned(),
+            port: Some(5070),
+            targets: vec![target],
+        };
+        let trouble = trouble.map(str::to_owned);
+        Looked { name, trouble }
+    }
+
+    fn said(news: &News) -> Vec<&str> {
+        news.lines.iter().map(|(_, line)| line.as_str()).collect()
+    }
+
     #[test]
     fn what_has_come_of_several_names_is_taken_together_and_once() {
         let (orders, _received) = mpsc::channel();
@@ -232,31 +262,39 @@ mod tests {
         let config = config("'one.test:5070', 'two.test:5070', 'three.test:5070'");
         let mut overlay = Overlay::default();
         for (last, host) in [(1, "one.test"), (2, "two.test")] {
-            let target = Target {
-                address: ([10, 0, 0, last], 5070).into(),
-                weight: 1,
-                rank: 0,
-            };
-            let name = Name {
-                host: host.to_owned(),
-                port: Some(5070),
-                targets: vec![target],
-            };
-            let looked = Looked {
-                name,
-                trouble: None,
-            };
+            let looked = looked(host, last, None);
             names.tell.send(looked).expect("the receiver is there");
         }
         let news = names.take(&config, &mut overlay);
-        assert!(news.changed && news.bad.is_empty());
-        let said = [
+        assert!(news.changed);
+        let new = [
             "set farm: one.test:5070 is 10.0.0.1:5070",
             "set farm: two.test:5070 is 10.0.0.2:5070",
         ];
-        assert_eq!(news.good, said);
+        assert_eq!(said(&news), new);
         assert_eq!(overlay.over(&config).sets[0].destinations.len(), 2);
         let news = names.take(&config, &mut overlay);
-        assert!(!news.changed && news.good.is_empty() && news.bad.is_empty());
+        assert!(!news.changed && news.lines.is_empty());
+    }
+
+    #[test]
+    fn what_has_come_of_one_name_is_told_in_order() {
+        let (orders, _received) = mpsc::channel();
+        let mut names = Names::new(orders);
+        let config = config("'one.test:5070'");
+        let mut overlay = Overlay::default();
+        for trouble in [None, Some("no answer"), None] {
+            let looked = looked("one.test", 1, trouble);
+            names.tell.send(looked).expect("the receiver is there");
+        }
+        let news = names.take(&config, &mut overlay);
+        let all = [
+            "set farm: one.test:5070 is 10.0.0.1:5070",
+            "set farm: one.test:5070 cannot be resolved: no answer; it stays 10.0.0.1:5070",
+            "set farm: one.test:5070 is resolved again",
+        ];
+        assert_eq!(said(&news), all);
+        let levels: Vec<_> = news.lines.iter().map(|(level, _)| *level).collect();
+        assert_eq!(levels, [Level::INFO, Level::WARN, Level::INFO]);
     }
 }
