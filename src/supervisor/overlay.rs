@@ -25,6 +25,9 @@ struct Entry {
     address: SocketAddr,
     state: Option<State>,
     weight: Option<u32>,
+    /// The program before may know nothing of it.
+    #[serde(default)]
+    priority: Option<i32>,
     /// As the operator wrote it who added it.
     added: Option<String>,
     removed: bool,
@@ -108,12 +111,14 @@ impl Overlay {
                 // Also where the file has it, and says something else.
                 entry.state = Some(destination.state);
                 entry.weight = Some(destination.weight);
+                entry.priority = Some(destination.priority);
             }
             Change::Remove(_) => {
                 entry.added = None;
                 entry.removed = true;
                 entry.state = None;
                 entry.weight = None;
+                entry.priority = None;
             }
             Change::Reload { .. } | Change::LogLevel(_) | Change::Upgrade => {}
         }
@@ -181,6 +186,7 @@ impl Overlay {
         let learnt = |entry: &Entry| Entry {
             state: None,
             weight: None,
+            priority: None,
             added: None,
             removed: false,
             ..entry.clone()
@@ -200,6 +206,7 @@ impl Overlay {
                 address,
                 state: None,
                 weight: None,
+                priority: None,
                 added: None,
                 removed: false,
                 health: Health::Up,
@@ -220,18 +227,22 @@ impl Entry {
 
     /// Whether an operator has changed it, not counting an addition.
     fn is_changed(&self) -> bool {
-        self.removed || self.state.is_some() || self.weight.is_some()
+        let sets = self.state.is_some() || self.weight.is_some() || self.priority.is_some();
+        self.removed || sets
     }
 
     /// Ends what operators have changed of it where the file, which `was` and
     /// `is` are from, says something else now.
     fn settle(&mut self, was: Option<&Destination>, is: Option<&Destination>) {
-        let differs = |field: fn(&Destination) -> u64| was.map(field) != is.map(field);
-        if differs(|each| each.state as u64) {
+        let differs = |field: fn(&Destination) -> i64| was.map(field) != is.map(field);
+        if differs(|each| each.state as i64) {
             self.state = None;
         }
-        if differs(|each| u64::from(each.weight)) {
+        if differs(|each| i64::from(each.weight)) {
             self.weight = None;
+        }
+        if differs(|each| i64::from(each.priority)) {
+            self.priority = None;
         }
         if is.is_some() {
             self.added = None;
@@ -256,6 +267,7 @@ impl Entry {
         if let Some(each) = destinations.find(|each| each.address == self.address) {
             each.state = self.state.unwrap_or(each.state);
             each.weight = self.weight.unwrap_or(each.weight);
+            each.priority = self.priority.unwrap_or(each.priority);
             // What is not probed any more is not found out any more.
             if each.probe.is_some() {
                 each.health = self.health;
@@ -431,5 +443,43 @@ pub(super) mod tests {
         overlay.resolved(renamed_name(&[1, 3]));
         let fresh = ["10.0.0.9:5060", "10.0.0.1:5060", "10.0.0.3:5060"];
         assert_eq!(states(&overlay, &renamed), fresh);
+    }
+
+    #[test]
+    fn what_is_added_anew_has_what_was_said_then_until_the_file_says_something_else() {
+        let file = config("'10.0.0.1', '10.0.0.2'");
+        let mut overlay = Overlay::default();
+        let place = Place {
+            set: None,
+            address: address(1),
+        };
+        let added = text::destination("sip:10.0.0.1;priority=-1;weight=3");
+        let add = Change::Add("farm".to_owned(), added.expect("a destination"));
+        overlay.note("farm", address(1), &Change::Remove(place));
+        overlay.note("farm", address(1), &add);
+        let said = |overlay: &Overlay, config: &Config| {
+            let set = &overlay.over(config).sets[0];
+            let mut destinations = set.destinations.iter();
+            let found = destinations.find(|each| each.address == address(1));
+            found.map(|each| (each.priority, each.weight))
+        };
+        assert_eq!(said(&overlay, &file), Some((-1, 3)));
+        assert_eq!(said(&overlay.without_changes(), &file), Some((0, 1)));
+        overlay.settle(&file, &file);
+        assert_eq!(said(&overlay, &file), Some((-1, 3)));
+        let other = config("'10.0.0.1;priority=2', '10.0.0.2'");
+        overlay.settle(&file, &other);
+        assert_eq!(said(&overlay, &other), Some((2, 3)));
+    }
+
+    #[test]
+    fn what_a_program_hands_over_that_knows_no_priority_is_read() {
+        let mut overlay = Overlay::default();
+        overlay.note("farm", address(1), &drain(1));
+        let mut text = serde_json::to_value(&overlay).expect("JSON");
+        let entry = text["entries"][0].as_object_mut().expect("an entry");
+        assert!(entry.remove("priority").is_some());
+        let read: Overlay = serde_json::from_value(text).expect("an overlay");
+        assert_eq!(read, overlay);
     }
 }
