@@ -513,6 +513,32 @@ fn after_an_upgrade_a_look_up_that_fails_changes_nothing_either() {
 }
 
 #[test]
+fn a_dry_run_says_which_names_it_does_not_count() {
+    let (farm, port) = members::<2>();
+    let server = NameServer::start("one.test 60 A 127.0.0.71\ntwo.test 60 A 127.0.0.72");
+    let file = File::new(&format!("['one.test:{port}']"));
+    let path = file.path().display().to_string();
+    let socket = file.folder.path().join("admin.sock").display().to_string();
+    let scene = scene(farm, &server, &["--config", &path, "--admin", &socket]);
+    let admin = Admin::of(&scene.viaduct);
+    file.write(&format!("['one.test:{port}', 'two.test:{port}']"));
+    let said = |dry_run| {
+        let asked = json!({"dry_run": dry_run});
+        let done = admin.post("/api/v1/reload", &asked).assert_done();
+        done["said"].as_str().expect("a text").to_owned()
+    };
+    let not_counted = format!(
+        "0 added, 0 removed, 0 changed; \
+         set farm: the addresses of two.test:{port} are not known yet and not counted"
+    );
+    let would = said(true);
+    assert!(would.ends_with(&not_counted), "{would}");
+    assert!(!server.asked().contains(&"two.test A".to_owned()));
+    let done = said(false);
+    assert!(done.ends_with("1 added, 0 removed, 0 changed"), "{done}");
+}
+
+#[test]
 fn explain_says_which_names_it_does_not_know() {
     let explain = |to: &[&str], more: &[&str]| {
         let to = to.iter().flat_map(|to| ["--to", to]);
