@@ -226,12 +226,14 @@ fn the_level_changes_while_it_runs() {
     let socket = folder.path().join("admin.sock");
     let socket = socket.to_str().expect("text");
     let mut scene = Scene::new(1, &["--admin", socket]);
-    let set = |level: &str| {
+    let ctl = |args: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_viaduct"))
-            .args(["ctl", "--admin", socket, "log-level", level])
+            .args(["ctl", "--admin", socket])
+            .args(args)
             .output();
         assert!(output.expect("viaduct ctl").status.success());
     };
+    let set = |level: &str| ctl(&["log-level", level]);
     set("debug");
     scene.send(b"\r\n\r\n");
     let told = |output: &str| {
@@ -253,4 +255,9 @@ fn the_level_changes_while_it_runs() {
     });
     assert!(!said.contains("reloaded"), "{said}");
     assert_eq!(said.matches("counter received").count(), 1, "{said}");
+    // Until what operators have changed is forgotten.
+    set("error");
+    ctl(&["reload", "--forget-changes"]);
+    let told = |output: &str| output.contains("reloaded: ").then_some(());
+    scene.viaduct.wait_for("the reload", told);
 }

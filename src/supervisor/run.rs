@@ -313,8 +313,9 @@ impl Supervisor<'_> {
         {
             instance.adopt();
         }
-        // What an operator has set stays until the file says something else.
-        if done.is_ok() && level != before {
+        // What an operator has set stays until the file says something else,
+        // or it alone is to count.
+        if done.is_ok() && (forget_changes || level != before) {
             (self.set_level)(level);
         }
         done
