@@ -370,6 +370,17 @@ fn while_a_check_takes_its_time_the_watchdog_hears_of_it() {
     });
 }
 
+/// What `viaduct ctl ARGS…` says to the instance at `admin`.
+fn ctl(admin: &str, args: &[&str]) -> String {
+    let mut command = Command::new(PROGRAM);
+    let output = command.args(["ctl", "--admin", admin]).args(args).output();
+    let output = output.expect("an answer");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}{errors}");
+    said
+}
+
 #[test]
 fn what_an_operator_has_changed_stays() {
     let farm = [Peer::new(V4), Peer::new(V4)];
@@ -379,15 +390,7 @@ fn what_an_operator_has_changed_stays() {
     let admin = file.folder.path().join("admin.sock").display().to_string();
     let [flag, path] = file.args();
     let mut viaduct = Viaduct::start(&[flag.as_str(), &path, "--admin", &admin]);
-    let ctl = |args: &[&str]| {
-        let mut command = Command::new(PROGRAM);
-        let output = command.args(["ctl", "--admin", &admin]).args(args).output();
-        let output = output.expect("an answer");
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{said}{errors}");
-        said
-    };
+    let ctl = |args: &[&str]| ctl(&admin, args);
     ctl(&["drain", &to[0].to_string()]);
     for _ in 0..2 {
         let mut said = String::new();
@@ -401,6 +404,25 @@ fn what_an_operator_has_changed_stays() {
         farm[0].assert_silent();
     }
     assert!(ctl(&["list"]).contains("draining"));
+    viaduct.stop();
+}
+
+#[test]
+fn what_an_operator_has_added_and_removed_is_there_once_the_file_has_it() {
+    let farm = [Peer::new(V4), Peer::new(V4)];
+    let [front] = free_addresses(V4);
+    let to = farm.each_ref().map(Peer::address);
+    let file = File::new(&config(&[front], 1, &to[..1]));
+    let admin = file.folder.path().join("admin.sock").display().to_string();
+    let [flag, path] = file.args();
+    let mut viaduct = Viaduct::start(&[flag.as_str(), &path, "--admin", &admin]);
+    let other = to[1].to_string();
+    ctl(&admin, &["add", "farm", &other]);
+    ctl(&admin, &["remove", &other]);
+    file.write(&config(&[front], 1, &to));
+    upgrade(&mut viaduct);
+    let listed = ctl(&admin, &["list"]);
+    assert!(listed.contains(&other), "{listed}");
     viaduct.stop();
 }
 

@@ -107,6 +107,9 @@ impl Instance {
         for set in &sets {
             self.overlay.note(set, address, change);
         }
+        // The file never had what operators have added and now removed, and
+        // nothing of it is to be in the way once it has it.
+        self.overlay.settle(&self.asked, &self.asked);
         let dispatcher = Arc::clone(&self.snapshot);
         self.adopt();
         let done = Done {
