@@ -231,9 +231,9 @@ fn list(targets: &[Target]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::overlay::tests::config;
     use super::*;
     use crate::resolver::Name;
+    use crate::supervisor::overlay::tests::config;
 
     /// That `host` stands for this address of port 5070.
     fn looked(host: &str, last: u8, trouble: Option<&str>) -> Looked {
