@@ -28,8 +28,10 @@ pub(super) enum Steering {
 }
 
 /// How long datagrams may be on their way to a socket that they are no longer
-/// steered to.
-const ON_THE_WAY: Duration = Duration::from_millis(10);
+/// steered to. The kernel takes microseconds, unless a core stands still in
+/// between; the others wait meanwhile, for less than it takes a client to send
+/// again.
+const ON_THE_WAY: Duration = Duration::from_millis(100);
 
 /// The sockets of an instance.
 #[derive(Default)]
