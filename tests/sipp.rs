@@ -71,11 +71,6 @@ impl<const FARM: usize> Setting<FARM> {
     }
 }
 
-/// Makes the calls through Viaduct and a farm that are started for them.
-fn calls<const FARM: usize>(ip: IpAddr, uac: Scenario, uas: Scenario, load: Load) -> Outcome {
-    Setting::<FARM>::start(ip, uas).play(uac, load)
-}
-
 /// Each server's calls lie within `percent` of an even share.
 fn assert_even(shares: &[u64], percent: u64) {
     let even = shares.iter().sum::<u64>() / shares.len() as u64;
@@ -90,11 +85,14 @@ fn assert_even(shares: &[u64], percent: u64) {
 #[test]
 fn two_thousand_calls_a_second_through_four_servers() {
     let _load = load_lock();
-    let load = Load {
-        calls: 40_000,
-        rate: 2_000,
-    };
-    let outcome = calls::<4>(V4, Scenario::BuiltIn("uac"), Scenario::BuiltIn("uas"), load);
+    let setting = Setting::<4>::start(V4, Scenario::BuiltIn("uas"));
+    let outcome = setting.play(
+        Scenario::BuiltIn("uac"),
+        Load {
+            calls: 40_000,
+            rate: 2_000,
+        },
+    );
     // The spread of 40,000 draws among four: 87 calls. 5 % is nearly six times that.
     assert_even(&outcome.shares, 5);
     println!(
@@ -106,33 +104,40 @@ fn two_thousand_calls_a_second_through_four_servers() {
 #[test]
 fn calls_over_ipv6() {
     let _load = load_lock();
-    let load = Load {
-        calls: 2_000,
-        rate: 400,
-    };
-    let outcome = calls::<2>(V6, Scenario::BuiltIn("uac"), Scenario::BuiltIn("uas"), load);
+    let setting = Setting::<2>::start(V6, Scenario::BuiltIn("uas"));
+    let outcome = setting.play(
+        Scenario::BuiltIn("uac"),
+        Load {
+            calls: 2_000,
+            rate: 400,
+        },
+    );
     assert_even(&outcome.shares, 15);
 }
 
 #[test]
 fn cancelled_calls() {
     let _load = load_lock();
-    let load = Load {
-        calls: 40_000,
-        rate: 2_000,
-    };
-    let uac = Scenario::Ours("cancel_uac.xml");
-    calls::<4>(V4, uac, Scenario::Ours("cancel_uas.xml"), load);
+    let setting = Setting::<4>::start(V4, Scenario::Ours("cancel_uas.xml"));
+    setting.play(
+        Scenario::Ours("cancel_uac.xml"),
+        Load {
+            calls: 40_000,
+            rate: 2_000,
+        },
+    );
 }
 
 /// The second INVITE must reach the server that challenged the first.
 #[test]
 fn challenged_calls() {
     let _load = load_lock();
-    let load = Load {
-        calls: 40_000,
-        rate: 2_000,
-    };
-    let uac = Scenario::Ours("challenge_uac.xml");
-    calls::<4>(V4, uac, Scenario::Ours("challenge_uas.xml"), load);
+    let setting = Setting::<4>::start(V4, Scenario::Ours("challenge_uas.xml"));
+    setting.play(
+        Scenario::Ours("challenge_uac.xml"),
+        Load {
+            calls: 40_000,
+            rate: 2_000,
+        },
+    );
 }
