@@ -50,13 +50,8 @@ impl Instance {
     pub fn preview(&self, asked: &Config, forget_changes: bool) -> Result<Done, Refusal> {
         let (overlay, _, done) = self.prepare(asked, forget_changes)?;
         let mut said = vec![format!("would be {}", self.told(&done))];
-        // It looks nothing up: that takes seconds, and calls for nothing.
-        let names = asked.sets.iter().flat_map(|set| {
-            let named = set.named.iter();
-            let unknown = named.filter(|each| overlay.targets(&each.host, each.port).is_none());
-            unknown.map(|named| (&set.name, named))
-        });
-        said.extend(names.map(|(set, named)| {
+        // To look them up may take seconds.
+        said.extend(overlay.unknown_names(asked).map(|(set, named)| {
             format!("set {set}: the addresses of {named} are not known yet and not counted")
         }));
         Ok(Done {

@@ -145,7 +145,7 @@ impl Overlay {
     /// than the one before, the operator's change of that has had its time.
     pub(super) fn settle(&mut self, before: &Config, now: &Config) {
         let (before, now) = (&self.with_names(before), &self.with_names(now));
-        let awaited = self.sets_with_unknown_names(now);
+        let awaited: Vec<_> = self.unknown_names(now).map(|(set, _)| set).collect();
         self.entries.retain_mut(|entry| {
             let Some(set) = now.sets.iter().find(|set| set.name == entry.set) else {
                 return false;
@@ -155,7 +155,7 @@ impl Overlay {
                 _ if is.is_some() => false,
                 // Where the file has let it go, a name that it has instead
                 // may stand for the same.
-                Some(_) => awaited.contains(&set.name),
+                Some(_) => awaited.contains(&set.name.as_str()),
                 // It has left the answer for a name, and comes back with it.
                 None => !set.named.is_empty(),
             };
@@ -173,12 +173,15 @@ impl Overlay {
         self.names.retain(known);
     }
 
-    /// The sets with names of which nobody has said what they stand for.
-    fn sets_with_unknown_names(&self, config: &Config) -> Vec<String> {
-        let unknown = |named: &Named| self.targets(&named.host, named.port).is_none();
+    /// The names of `config` of which nobody has said what they stand for, each
+    /// with its set.
+    pub(super) fn unknown_names<'c>(
+        &self,
+        config: &'c Config,
+    ) -> impl Iterator<Item = (&'c str, &'c Named)> {
         let sets = config.sets.iter();
-        let sets = sets.filter(|set| set.named.iter().any(unknown));
-        sets.map(|set| set.name.clone()).collect()
+        let named = sets.flat_map(|set| set.named.iter().map(|named| (set.name.as_str(), named)));
+        named.filter(|(_, named)| self.targets(&named.host, named.port).is_none())
     }
 
     /// The same without what operators have changed.
