@@ -122,17 +122,19 @@ fn a_call_whose_set_has_gone_tries_no_other() {
     scene.assert_quiet();
 }
 
+/// A busy phone's calls go on to the voicemail set, to this user.
+fn busy_goes_to(user: &str) -> String {
+    format!(
+        "[[on-failure]]\nstatus = 486\nset = \"voicemail\"\n\
+         request-uri = \"sip:{user}@box.example\"\n"
+    )
+}
+
 /// RFC 3261 §9.1: a CANCEL has the Request-URI of what it cancels.
 #[test]
 fn what_a_rule_has_made_of_a_request_stays() {
     let sets: [Set<'_>; 2] = [("main", &[(0, "")]), ("voicemail", &[(1, "")])];
-    let rule = |user: &str| {
-        format!(
-            "[[on-failure]]\nstatus = 486\nset = \"voicemail\"\n\
-             request-uri = \"sip:{user}@box.example\"\n"
-        )
-    };
-    let mut stage = Stage::new(2, &sets, &rule("mail"));
+    let mut stage = Stage::new(2, &sets, &busy_goes_to("mail"));
     let call = stage.scene.request("INVITE");
     let leg = stage.scene.begin(&call);
     stage.scene.says(&leg, "486 Busy Here");
@@ -141,7 +143,7 @@ fn what_a_rule_has_made_of_a_request_stays() {
     assert_eq!(request_uri(&mail.request), "sip:mail@box.example");
     stage.scene.says(&mail, "180 Ringing");
     stage.scene.hears(180);
-    stage.reload(&sets, &rule("other"));
+    stage.reload(&sets, &busy_goes_to("other"));
     let scene = &stage.scene;
     scene.send(call.method("CANCEL").text());
     scene.hears(200);
@@ -154,19 +156,13 @@ fn what_a_rule_has_made_of_a_request_stays() {
 #[test]
 fn what_a_rule_has_made_of_a_request_goes_to_the_next_of_its_set() {
     let sets: [Set<'_>; 2] = [("main", &[(0, "")]), ("voicemail", &[(1, ""), (2, "")])];
-    let rule = |user: &str| {
-        format!(
-            "[[on-failure]]\nstatus = 486\nset = \"voicemail\"\n\
-             request-uri = \"sip:{user}@box.example\"\n"
-        )
-    };
-    let mut stage = Stage::new(3, &sets, &rule("mail"));
+    let mut stage = Stage::new(3, &sets, &busy_goes_to("mail"));
     let call = stage.scene.request("INVITE");
     let leg = stage.scene.begin(&call);
     stage.scene.says(&leg, "486 Busy Here");
     stage.scene.gets(&leg, "ACK");
     let first = stage.scene.next_leg();
-    stage.reload(&sets, &rule("other"));
+    stage.reload(&sets, &busy_goes_to("other"));
     let scene = &stage.scene;
     scene.says(&first, "503 Service Unavailable");
     scene.gets(&first, "ACK");

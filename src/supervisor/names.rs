@@ -251,20 +251,26 @@ mod tests {
         Looked { name, trouble }
     }
 
+    /// With this to be taken.
+    fn names(looked: impl IntoIterator<Item = Looked>) -> Names {
+        let (orders, _) = mpsc::channel();
+        let names = Names::new(orders);
+        for looked in looked {
+            names.tell.send(looked).expect("the receiver is there");
+        }
+        names
+    }
+
     fn said(news: &News) -> Vec<&str> {
         news.lines.iter().map(|(_, line)| line.as_str()).collect()
     }
 
     #[test]
     fn what_has_come_of_several_names_is_taken_together_and_once() {
-        let (orders, _received) = mpsc::channel();
-        let mut names = Names::new(orders);
+        let both = [(1, "one.test"), (2, "two.test")];
+        let mut names = names(both.map(|(last, host)| looked(host, last, None)));
         let config = config("'one.test:5070', 'two.test:5070', 'three.test:5070'");
         let mut overlay = Overlay::default();
-        for (last, host) in [(1, "one.test"), (2, "two.test")] {
-            let looked = looked(host, last, None);
-            names.tell.send(looked).expect("the receiver is there");
-        }
         let news = names.take(&config, &mut overlay);
         assert!(news.changed);
         let new = [
@@ -279,14 +285,10 @@ mod tests {
 
     #[test]
     fn what_has_come_of_one_name_is_told_in_order() {
-        let (orders, _received) = mpsc::channel();
-        let mut names = Names::new(orders);
+        let troubles = [None, Some("no answer"), None];
+        let mut names = names(troubles.map(|trouble| looked("one.test", 1, trouble)));
         let config = config("'one.test:5070'");
         let mut overlay = Overlay::default();
-        for trouble in [None, Some("no answer"), None] {
-            let looked = looked("one.test", 1, trouble);
-            names.tell.send(looked).expect("the receiver is there");
-        }
         let news = names.take(&config, &mut overlay);
         let all = [
             "set farm: one.test:5070 is 10.0.0.1:5070",
