@@ -10,8 +10,8 @@ use std::net::SocketAddr;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use fixture::{caller, destination};
-use viaduct::config::{Config, Destination, Health, State};
+use fixture::{Bench, caller, destination, invite};
+use viaduct::config::{Config, Destination, Health, Policy, State};
 use viaduct::proxy::{Also, CookieUse, Datagram, Decision, Forward, Proxy, Reason, Way};
 use viaduct::sip::MAX_DATAGRAM;
 
@@ -269,4 +269,59 @@ fn a_second_chance_leaves_by_the_same_listener_or_not_at_all() {
     before.sets[0].destinations[0].address = before.listeners[0].address;
     let proxy = Proxy::new(&before, fixture::secret()).successor(&now);
     assert_eq!(also(&proxy), []);
+}
+
+/// Where a proxy of a round-robin set sends a request; `None`: nowhere.
+fn sent_to(bench: &mut Bench, text: &str) -> Option<SocketAddr> {
+    match bench.decide(text.as_bytes(), caller()).0 {
+        Decision::Forward(forward) => Some(forward.to),
+        Decision::Reply(_) => None,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn in_turn_goes_on_where_a_set_was_empty_for_a_while() {
+    let in_turn = |hosts: usize| {
+        let mut farm = [None; HOSTS];
+        farm[..hosts].fill(Some((1, State::Active)));
+        let mut config = config(&farm);
+        config.sets[0].policy = Policy::RoundRobin;
+        config
+    };
+    let text = String::from_utf8(invite()).expect("text");
+    let mut bench = Bench::new(&in_turn(1));
+    assert_eq!(sent_to(&mut bench, &text), Some(destination(0)));
+    for (hosts, to) in [(0, None), (1, Some(destination(0)))] {
+        bench.proxy = bench.proxy.successor(&in_turn(hosts));
+        assert_eq!(sent_to(&mut bench, &text), to, "{hosts} destinations");
+    }
+}
+
+/// A telephone registers anew with the same Call-ID (RFC 3261 §10.2), and must
+/// not do so for ever at a destination that is down.
+#[test]
+fn in_turn_what_begins_anew_leaves_a_destination_that_is_down() {
+    let farm = |health| {
+        let mut farm = [None; HOSTS];
+        farm[..2].fill(Some((1, State::Active)));
+        let mut config = config(&farm);
+        config.sets[0].policy = Policy::RoundRobin;
+        config.sets[0].destinations[0].health = health;
+        config
+    };
+    let register = String::from_utf8(invite()).expect("text");
+    let register = register.replace("INVITE", "REGISTER");
+    let again = register.replace("CSeq: 2", "CSeq: 3");
+    let cancel = register
+        .replace("REGISTER sip", "CANCEL sip")
+        .replace("CSeq: 2 REGISTER", "CSeq: 2 CANCEL");
+    let within = again.replace("desk@farm.example>\r", "desk@farm.example>;tag=b\r");
+    assert_ne!(within, again);
+    let mut bench = Bench::new(&farm(Health::Up));
+    assert_eq!(sent_to(&mut bench, &register), Some(destination(0)));
+    bench.proxy = bench.proxy.successor(&farm(Health::Down));
+    for (text, host) in [(&cancel, 0), (&within, 0), (&again, 1), (&cancel, 1)] {
+        assert_eq!(sent_to(&mut bench, text), Some(destination(host)), "{text}");
+    }
 }

@@ -50,7 +50,7 @@ fn owners(destinations: &[Destination]) -> Vec<Option<SocketAddr>> {
     let set = &dispatcher.sets()[0];
     let mut turns = Turns::new(&dispatcher);
     let owner = |slot| {
-        let chosen = set.choose(0, hash_in(slot), b"", &mut turns)?;
+        let chosen = set.choose(0, hash_in(slot), b"", &mut turns, || true)?;
         Some(destinations[chosen].address)
     };
     (0..SLOTS).map(owner).collect()
@@ -209,7 +209,7 @@ fn another_secret_chooses_otherwise() {
     let mut turns = Turns::new(&one);
     let mut choose = |dispatcher: &Dispatcher, n: usize| {
         let hash = dispatcher.hash(format!("call-{n}@phone.test").as_bytes());
-        dispatcher.sets()[0].choose(0, hash, b"", &mut turns)
+        dispatcher.sets()[0].choose(0, hash, b"", &mut turns, || true)
     };
     let alike = (0..10_000).filter(|&n| choose(&one, n) == choose(&other, n));
     // Of four equal ones, one in four by chance.
@@ -231,10 +231,12 @@ fn turns_are_by_weight_to_the_last_one_and_remembered() {
         let mut counts = [0; 4];
         for n in 1..=6 {
             let hash = dispatcher.hash(format!("{round}-{n}").as_bytes());
-            let chosen = set.choose(0, hash, b"", &mut turns).expect("a destination");
+            let chosen = set
+                .choose(0, hash, b"", &mut turns, || true)
+                .expect("a destination");
             counts[chosen] += 1;
             // A retransmission takes no turn.
-            assert_eq!(set.choose(0, hash, b"", &mut turns), Some(chosen));
+            assert_eq!(set.choose(0, hash, b"", &mut turns, || true), Some(chosen));
         }
         assert_eq!(counts, [1, 2, 3, 0]);
     }
@@ -248,7 +250,7 @@ fn of_calls_with_hashes_alike_the_oldest_is_forgotten() {
     let dispatcher = dispatcher(Policy::RoundRobin, &farm);
     let set = &dispatcher.sets()[0];
     let mut turns = Turns::new(&dispatcher);
-    let mut choose = |call: u64| set.choose(0, call << 32 | 0xabcd, b"", &mut turns);
+    let mut choose = |call: u64| set.choose(0, call << 32 | 0xabcd, b"", &mut turns, || true);
     for round in 0..2 {
         for call in 1..=4 {
             let chosen = choose(call);
@@ -290,7 +292,7 @@ fn kamailios_order_is_backwards_and_the_next_stands_in() {
     let mut farm: Vec<_> = (1..=4).map(|host| destination(host, 1)).collect();
     let choose = |farm: &[Destination], call_id: &[u8]| {
         let dispatcher = dispatcher(Policy::Kamailio, farm);
-        dispatcher.sets()[0].choose(0, 0, call_id, &mut Turns::new(&dispatcher))
+        dispatcher.sets()[0].choose(0, 0, call_id, &mut Turns::new(&dispatcher), || true)
     };
     // 0x6d = 109 = 1 mod 4: the second from the end.
     assert_eq!(choose(&farm, b"a"), Some(2));
@@ -329,7 +331,13 @@ fn shares(policy: Policy, healths: &[Health], when_all_down: WhenAllDown) -> Vec
     let mut counts = vec![0; healths.len()];
     for call in 0..SLOTS {
         let hash = hash_in(call);
-        if let Some(chosen) = set.choose(0, hash, format!("call-{call}").as_bytes(), &mut turns) {
+        if let Some(chosen) = set.choose(
+            0,
+            hash,
+            format!("call-{call}").as_bytes(),
+            &mut turns,
+            || true,
+        ) {
             counts[chosen] += 1;
         }
     }

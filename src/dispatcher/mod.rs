@@ -200,7 +200,8 @@ impl Set {
 
     /// The destination that takes a request, as an index; `None` where none
     /// can take any. `hash` is the key's; `call_id` is read by
-    /// [`Policy::Kamailio`] alone.
+    /// [`Policy::Kamailio`] alone, and by [`Policy::RoundRobin`] whether work
+    /// `begins` with it, or it belongs to a request before it.
     #[inline]
     pub fn choose(
         &self,
@@ -208,9 +209,13 @@ impl Set {
         hash: u64,
         call_id: &[u8],
         turns: &mut Turns,
+        begins: impl FnOnce() -> bool,
     ) -> Option<usize> {
         match &self.table {
-            Table::Turns => turns.choose(set, &self.definition.destinations, &self.shares, hash),
+            Table::Turns => {
+                let destinations = &self.definition.destinations;
+                turns.choose(set, destinations, &self.shares, hash, begins)
+            }
             Table::Slots(_) | Table::Kamailio(_) => self.owner(hash, call_id),
         }
     }

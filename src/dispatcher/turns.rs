@@ -60,12 +60,15 @@ impl Turns {
         *self = turns;
     }
 
+    /// The destination of `hash`: the one remembered, unless work begins anew
+    /// and that one is down; else the one whose turn it is.
     pub(super) fn choose(
         &mut self,
         set: usize,
         destinations: &[Destination],
         shares: &Shares,
         hash: u64,
+        begins: impl FnOnce() -> bool,
     ) -> Option<usize> {
         let turn = self.sets[set].as_mut()?;
         let place = hash as usize % (REMEMBERED / ALIKE);
@@ -73,8 +76,12 @@ impl Turns {
         let known = alike.iter().position(|(known, _)| *known == hash);
         if let Some(at) = known {
             let destination = usize::from(alike[at].1);
-            let there = destinations.get(destination);
-            if there.is_some_and(|each| each.state != State::Disabled) {
+            let stays = match destinations.get(destination).map(|each| each.state) {
+                Some(State::Active) => shares.of(destination) > 0.0 || !begins(),
+                Some(State::Draining) => true,
+                Some(State::Disabled) | None => false,
+            };
+            if stays {
                 return Some(destination);
             }
         }
@@ -108,8 +115,10 @@ impl Turn {
         }
         let places = self.memory.as_flattened_mut().iter_mut();
         for (place, (hash, was)) in places.zip(former.memory.as_flattened()) {
-            if let Some(to) = moved[usize::from(*was)] {
-                *place = (*hash, to);
+            // A place that nothing is remembered in names the first one, which
+            // an empty set has not.
+            if let Some(Some(to)) = moved.get(usize::from(*was)) {
+                *place = (*hash, *to);
             }
         }
     }

@@ -53,7 +53,7 @@ impl<'a> Request<'a> {
         let chosen = sets.get(set).ok_or(Reason::NoDestination)?;
         let destination = match passed {
             Some(passed) => chosen.next(hash, call_id, |each| passed(each.address)),
-            None => chosen.choose(set, hash, call_id, &mut scratch.turns),
+            None => chosen.choose(set, hash, call_id, &mut scratch.turns, || self.begins()),
         };
         let Some(destination) = destination else {
             return self.select_former(target, cookie_use, scratch);
@@ -69,6 +69,13 @@ impl<'a> Request<'a> {
             record_route: rule.and_then(|rule| rule.record_route),
             ..hop
         })
+    }
+
+    /// Whether it belongs to no request before it: neither to a transaction,
+    /// as ACK and CANCEL, nor to a dialog.
+    fn begins(&self) -> bool {
+        let to = address(self.message.bytes, self.message.to.value);
+        !self.is_hop_by_hop() && to.is_none_or(|to| to.tag.is_empty())
     }
 
     /// The Call-ID of the dialog that a new request is about, where `rule`

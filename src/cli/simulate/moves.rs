@@ -53,7 +53,7 @@ impl Moves {
         let mut turns = (Turns::new(before), Turns::new(after));
         let owner = |dispatcher: &Dispatcher, at: Option<usize>, hash, turns: &mut Turns| {
             let (at, set) = (at?, &dispatcher.sets()[at?]);
-            let index = set.choose(at, hash, b"", turns)?;
+            let index = set.choose(at, hash, b"", turns, || true)?;
             Some(set.definition().destinations[index].address)
         };
         let mut moves = Self::default();
