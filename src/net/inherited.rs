@@ -2,12 +2,14 @@
 //!
 //! Whoever hands one over clears its close-on-exec flag, which everything has
 //! that is opened here. So one without it came from outside and has no owner
-//! yet; it gets the flag when it is taken, and nobody can take it twice.
+//! yet; it gets the flag when it is taken, and nobody can take it twice. All
+//! that is to be taken is taken before anything is handed over.
 
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::SealFlags;
 use rustix::io::FdFlags;
@@ -20,6 +22,10 @@ const SEALED: SealFlags = SealFlags::SEAL
     .union(SealFlags::SHRINK)
     .union(SealFlags::GROW)
     .union(SealFlags::WRITE);
+
+/// Whether this process has handed anything over: then a descriptor without
+/// the flag may have an owner here.
+static HANDS_OVER: AtomicBool = AtomicBool::new(false);
 
 /// The socket that was handed over as descriptor `fd`.
 ///
@@ -70,6 +76,7 @@ pub fn hand_over(fd: impl AsFd, hand_over: bool) -> io::Result<()> {
         true => FdFlags::empty(),
         false => FdFlags::CLOEXEC,
     };
+    HANDS_OVER.fetch_or(hand_over, Ordering::SeqCst);
     Ok(rustix::io::fcntl_setfd(fd, flags)?)
 }
 
@@ -79,18 +86,26 @@ fn take(
     is_meant: impl FnOnce(BorrowedFd<'_>) -> io::Result<bool>,
 ) -> io::Result<OwnedFd> {
     let other = || io::Error::other(format!("descriptor {fd} is something else"));
-    if fd < 0 {
+    // The first three are those of the standard library.
+    if fd <= 2 || HANDS_OVER.load(Ordering::SeqCst) {
         return Err(other());
     }
-    // SAFETY: it is not -1, and used for calls alone that fail where it is not
-    // open; nobody closes it meanwhile, for nobody here owns it.
+    // SAFETY: it asks for the flags of a number, open or not.
+    let flags = match unsafe { libc::fcntl(fd, libc::F_GETFD) } {
+        -1 => return Err(io::Error::last_os_error()),
+        flags => FdFlags::from_bits_retain(flags as u32),
+    };
+    if flags.contains(FdFlags::CLOEXEC) {
+        return Err(other());
+    }
+    // SAFETY: it is open, and nobody closes it meanwhile, for it has no owner
+    // here: it is without the flag that everything opened here has, and
+    // nothing has lost it so far.
     let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
-    let is_ours = rustix::io::fcntl_getfd(borrowed)?.contains(FdFlags::CLOEXEC);
-    if is_ours || !is_meant(borrowed)? {
+    if !is_meant(borrowed)? {
         return Err(other());
     }
     hand_over(borrowed, false)?;
-    // SAFETY: it is open, and has no owner here, for it was without the flag
-    // that everything opened here has.
+    // SAFETY: as above; from now on it has the flag, and is not taken again.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

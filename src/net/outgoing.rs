@@ -7,12 +7,17 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::ptr::null_mut;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use super::Socket;
 use super::name::Name;
 
-/// How long a full send buffer is waited for, in milliseconds, before the
-/// rest of a batch is given up.
-const PATIENCE_MS: i32 = 5;
+/// How long a full send buffer is waited for before the rest of a batch is
+/// given up: 5 ms.
+const PATIENCE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 5_000_000,
+};
 
 /// How often a piece is tried that the kernel refuses. A refusal may be the
 /// ICMP error of an earlier datagram ([`Socket::hear_errors`]), which the
@@ -213,13 +218,9 @@ pub(super) fn send_one(
     }
 }
 
-/// Waits until the socket takes datagrams again, but not for long.
+/// Waits until the socket takes datagrams again, but not for long. What comes
+/// of it shows when it is tried.
 fn wait_writable(socket: &Socket) {
-    let mut poll = libc::pollfd {
-        fd: socket.as_raw_fd(),
-        events: libc::POLLOUT,
-        revents: 0,
-    };
-    // SAFETY: one pollfd, which lives until the call returns.
-    unsafe { libc::poll(&raw mut poll, 1, PATIENCE_MS) };
+    let mut writable = [PollFd::new(socket, PollFlags::OUT)];
+    let _ = poll(&mut writable, Some(&PATIENCE));
 }
