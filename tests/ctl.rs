@@ -161,7 +161,10 @@ fn a_reload_tells_what_it_does_and_where_it_cannot() {
     let members = &operator.farm.scene.farm;
     write(text(members, &[";weight=4", ";state=draining"], ""));
     let told = operator.does(&["reload", "--dry-run"]);
-    assert!(told.starts_with("would be reloaded"), "{told}");
+    assert!(
+        told.starts_with("would be reloaded: generation 2"),
+        "{told}"
+    );
     let line = format!(
         "  set farm: {} changed: active, weight 4",
         operator.farm.member(0)

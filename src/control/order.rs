@@ -71,7 +71,7 @@ pub struct Place {
 pub struct Done {
     /// In words, as in the log.
     pub said: String,
-    /// The number of the generation that decides now.
+    /// The number of the generation that decides once it is done.
     pub generation: u64,
     /// Destinations that differ.
     pub differences: Vec<Difference>,

@@ -35,12 +35,7 @@ impl Instance {
         self.asked = asked;
         self.overlay = overlay;
         self.enact(next);
-        let said = self.told(&done);
-        Ok(Done {
-            said,
-            generation: self.proxy().generation(),
-            ..done
-        })
+        Ok(done)
     }
 
     /// What [`Instance::reload`] would do.
@@ -49,7 +44,7 @@ impl Instance {
     /// As of it.
     pub fn preview(&self, asked: &Config, forget_changes: bool) -> Result<Done, Refusal> {
         let (overlay, _, done) = self.prepare(asked, forget_changes)?;
-        let mut said = vec![format!("would be {}", self.told(&done))];
+        let mut said = vec![format!("would be {}", done.said)];
         // To look them up may take seconds.
         said.extend(overlay.unknown_names(asked).map(|(set, named)| {
             format!("set {set}: the addresses of {named} are not known yet and not counted")
@@ -58,18 +53,6 @@ impl Instance {
             said: said.join("; "),
             ..done
         })
-    }
-
-    fn told(&self, done: &Done) -> String {
-        let generation = self.proxy().generation();
-        let count = |of: fn(&Difference) -> bool| done.differences.iter().filter(|d| of(d)).count();
-        let added = count(|each| each.before.is_none());
-        let removed = count(|each| each.after.is_none());
-        let changed = done.differences.len() - added - removed;
-        format!(
-            "reloaded: generation {generation}, destinations: {added} added, {removed} removed, \
-             {changed} changed"
-        )
     }
 
     fn prepare(&self, asked: &Config, forget: bool) -> Result<(Overlay, Next, Done), Refusal> {
@@ -83,13 +66,27 @@ impl Instance {
         };
         overlay.settle(&self.asked, asked);
         let next = self.next(asked, &overlay);
-        let done = Done {
-            generation: self.proxy().generation(),
+        let done = self.outcome(&next);
+        let count = |of: fn(&Difference) -> bool| done.differences.iter().filter(|d| of(d)).count();
+        let added = count(|each| each.before.is_none());
+        let removed = count(|each| each.after.is_none());
+        let changed = done.differences.len() - added - removed;
+        let said = format!(
+            "reloaded: generation {}, destinations: {added} added, {removed} removed, \
+             {changed} changed",
+            done.generation
+        );
+        Ok((overlay, next, Done { said, ..done }))
+    }
+
+    /// What differs once `next` decides.
+    fn outcome(&self, next: &Next) -> Done {
+        Done {
+            generation: next.proxy.generation(),
             differences: differences(&self.config, &next.config),
             moved: moved(self.proxy().dispatcher(), next.proxy.dispatcher()),
             ..Done::default()
-        };
-        Ok((overlay, next, done))
+        }
     }
 
     /// Does what an operator asks of one destination.
@@ -98,22 +95,15 @@ impl Instance {
     /// [`Refusal`], and nothing has changed then.
     pub fn change(&mut self, change: &Change) -> Result<Done, Refusal> {
         let (sets, address) = self.concerned(change)?;
-        let before = self.config.clone();
         for set in &sets {
             self.overlay.note(set, address, change);
         }
         // The file never had what operators have added and now removed, and
         // nothing of it is to be in the way once it has it.
         self.overlay.settle(&self.asked, &self.asked);
-        let dispatcher = Arc::clone(&self.snapshot);
-        self.adopt();
-        let done = Done {
-            said: String::new(),
-            generation: self.proxy().generation(),
-            differences: differences(&before, &self.config),
-            moved: moved(dispatcher.proxy().dispatcher(), self.proxy().dispatcher()),
-            warnings: Vec::new(),
-        };
+        let next = self.next(&self.asked, &self.overlay);
+        let done = self.outcome(&next);
+        self.enact(next);
         let mut said: Vec<_> = done.differences.iter().map(ToString::to_string).collect();
         if said.is_empty() {
             said.push("nothing to change".to_owned());
