@@ -311,28 +311,6 @@ fn a_silent_name_server_delays_a_start_and_does_not_prevent_it() {
 }
 
 #[test]
-fn an_end_is_not_waited_for_where_a_start_waits() {
-    let server = NameServer::start("");
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_viaduct"));
-    command.args([
-        "run",
-        "--listen",
-        "127.0.0.1:0",
-        "--to",
-        "a.silent.test:5070",
-    ]);
-    command.args(["--resolver", &server.address().to_string()]);
-    let mut process = support::process::Process::start(command, folder);
-    while server.asked().is_empty() {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    process.signal(Signal::TERM);
-    assert!(process.wait(Duration::from_secs(10)).success());
-    assert!(process.output().contains("ready:"));
-}
-
-#[test]
 fn the_families_of_the_listeners_are_asked_for() {
     let (four, six) = (Peer::new(V4), Peer::at(SocketAddr::from((V6, 0))));
     let (port, six_port) = (four.address().port(), six.address().port());

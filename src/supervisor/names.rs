@@ -44,8 +44,9 @@ impl Names {
     }
 
     /// Follows the names of `config`, and waits a while for those of which
-    /// `overlay` knows nothing, if no signal comes. What else comes by
-    /// `received` comes again. Whether anything has changed.
+    /// `overlay` knows nothing. Says whether an address has changed. Other
+    /// orders that come meanwhile go back into the queue, and may come behind
+    /// later ones.
     pub(super) fn follow(
         &mut self,
         config: &Config,
@@ -71,13 +72,7 @@ impl Names {
                     changed |= news.changed;
                     news.say();
                 }
-                Ok(other) => {
-                    let ends = matches!(other, Order::Signal(_));
-                    later.push(other);
-                    if ends {
-                        break;
-                    }
-                }
+                Ok(other) => later.push(other),
                 Err(_) => break,
             }
         }
