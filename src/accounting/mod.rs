@@ -16,6 +16,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam::queue::ArrayQueue;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::config::Accounting;
 use crate::sip;
@@ -49,7 +51,8 @@ pub struct Ledger {
 pub struct Handle(Arc<Shared>);
 
 /// What has become of records so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = AccountingCounts)]
 pub struct Counts {
     /// Lines that the target has taken.
     pub written: u64,

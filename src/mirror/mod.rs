@@ -45,6 +45,7 @@ pub struct Handle(Arc<Shared>);
 
 /// What has become of copies so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = MirrorCounts)]
 pub struct Counts {
     /// Packets that have left.
     pub sent: u64,

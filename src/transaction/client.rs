@@ -96,7 +96,7 @@ impl Relay {
     /// The destination of an attempt is alive.
     fn answered<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32, attempt: u32) {
         let to = self.table.attempts[attempt].to.into();
-        self.suspects.learn(to, Lesson::Answers, around.now, 0);
+        self.suspects.answers(to, around.now);
         if self.table.records[at].queue == Queue::Unanswered {
             self.table.queue(at, Queue::None);
         }
@@ -447,7 +447,7 @@ impl Relay {
             to: forward.to,
             listener: forward.listener,
             forward: Some(*forward),
-            run: InRun::of(forward),
+            run: Some(InRun::of(forward)),
             attempt: Some(AttemptId {
                 key: self.table.records[at].identity.0,
                 number: attempt.number,

@@ -117,11 +117,11 @@ pub struct InRun {
 }
 
 impl InRun {
-    fn of(forward: &Forward) -> Option<Self> {
+    fn of(forward: &Forward) -> Self {
         let Forward {
             padding_at, call, ..
         } = *forward;
-        Some(Self { padding_at, call })
+        Self { padding_at, call }
     }
 }
 
@@ -134,11 +134,9 @@ pub struct AttemptId {
     pub number: u8,
 }
 
-/// What a transaction teaches of a destination.
+/// What a transaction teaches of a destination that new work should avoid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lesson {
-    /// It responds.
-    Answers,
     /// It said nothing at all.
     Silent,
     /// ICMP, or the kernel, says that it cannot be reached.

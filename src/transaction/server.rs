@@ -266,7 +266,7 @@ impl Relay {
             to: forward.to,
             listener: forward.listener,
             forward: Some(*forward),
-            run: InRun::of(forward),
+            run: Some(InRun::of(forward)),
             attempt: None,
         });
     }

@@ -32,22 +32,26 @@ struct Suspect {
 }
 
 impl Suspects {
+    fn known(&self, destination: SocketAddr) -> Option<usize> {
+        let mut suspects = self.0.iter();
+        suspects.position(|each| each.destination == destination)
+    }
+
+    /// A destination has responded.
+    pub(super) fn answers(&mut self, destination: SocketAddr, now: u64) {
+        if let Some(at) = self.known(destination) {
+            // Calls that were on their way to one that asked for a rest may
+            // still be answered.
+            let suspect = &self.0[at];
+            if suspect.period > 0 || suspect.tried || suspect.until <= now {
+                self.0.swap_remove(at);
+            }
+        }
+    }
+
     /// Takes a lesson in; `cap` bounds what a destination can ask for.
     pub(super) fn learn(&mut self, destination: SocketAddr, lesson: Lesson, now: u64, cap: u64) {
-        let known = self
-            .0
-            .iter()
-            .position(|each| each.destination == destination);
-        match (lesson, known) {
-            (Lesson::Answers, None) => {}
-            (Lesson::Answers, Some(at)) => {
-                // Calls that were on their way to one that asked for a rest
-                // may still be answered.
-                let suspect = &self.0[at];
-                if suspect.period > 0 || suspect.tried || suspect.until <= now {
-                    self.0.swap_remove(at);
-                }
-            }
+        match (lesson, self.known(destination)) {
             (Lesson::Busy(asked), _) if asked.min(cap) == 0 => {}
             (Lesson::Busy(asked), Some(at)) => {
                 let suspect = &mut self.0[at];

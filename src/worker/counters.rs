@@ -276,7 +276,7 @@ impl Counters {
     }
 
     #[cold]
-    pub(super) fn receive_error(&self, _error: &io::Error) {
+    pub(super) fn receive_error(&self) {
         add(&self.receive_errors, 1);
     }
 }

@@ -29,12 +29,7 @@ pub enum Handed {
         listener: usize,
     },
     /// The first octets of a datagram of ours that came back.
-    Undelivered {
-        /// Its octets.
-        bytes: Box<[u8]>,
-        /// Where it was to go.
-        to: SocketAddr,
-    },
+    Undelivered(Box<[u8]>),
 }
 
 /// The inboxes of all workers.

@@ -1,10 +1,10 @@
 //! The loop of one worker thread: wait, receive a batch, decide each, send.
 //!
-//! It shares nothing with other workers but what never changes, which is
-//! swapped whole, and its counters, which it alone writes. In the steady state it allocates nothing,
-//! takes no lock, and reads the clock three times at most for a batch: before
-//! it waits, before it reads the sockets, and when all is sent; and once for the
-//! times that it notes of destinations.
+//! What it decides by never changes, and is swapped whole; its counters it
+//! alone writes; what it has for other workers, and for the threads of
+//! accounting and of the mirror, goes into bounded queues without locks. In
+//! the steady state it allocates nothing, takes no lock, and reads the clock a
+//! few times a batch, however many datagrams that has.
 
 mod copies;
 mod counters;
@@ -48,7 +48,7 @@ use relay::{Relaying, Step};
 use repeats::Repeats;
 pub use samples::{MOST_SAMPLES, Sample, Samples};
 pub use snapshot::Snapshot;
-pub use totals::{AccountingTotals, DestinationTotals, Totals, TransactionTotals, WorkerTotals};
+pub use totals::{DestinationTotals, Totals, TransactionTotals, WorkerTotals};
 
 /// What one worker needs to run.
 pub struct Worker {
@@ -83,7 +83,7 @@ pub struct Worker {
 /// Datagrams to send; those of attempts say of which.
 type Batch = SendBatch<AttemptId>;
 
-/// What all workers read, and the supervisor writes.
+/// What all workers, and the supervisor, have in common.
 pub struct Shared {
     /// What to decide by.
     pub latest: Arc<ArcSwap<Snapshot>>,
@@ -346,16 +346,13 @@ impl Worker {
         received: &mut ReceiveBatch,
         step: &mut Step<'_>,
     ) -> io::Result<bool> {
-        let n = match received.receive(&self.sockets[listener]) {
-            Ok(n) => n,
-            Err(error) => {
-                // An error of an earlier send; what is queued is still there.
-                match &mut self.relaying {
-                    Some(relaying) => relaying.trouble.disturbed = true,
-                    None => self.counters.receive_error(&error),
-                }
-                return Ok(true);
+        let Ok(n) = received.receive(&self.sockets[listener]) else {
+            // An error of an earlier send; what is queued is still there.
+            match &mut self.relaying {
+                Some(relaying) => relaying.trouble.disturbed = true,
+                None => self.counters.receive_error(),
             }
+            return Ok(true);
         };
         if n >= WORTH_UNWATCHING {
             self.unwatch(listener)?;
@@ -418,11 +415,13 @@ impl Worker {
                 }
                 let tallies = step.snapshot.tallies(self.number);
                 let started = self.shared.started;
-                let now = || *step.noted.get_or_insert_with(|| now(started));
-                outlet::count(&forward, &self.counters, tallies, &mut self.repeats, now);
+                outlet::count(&forward, &self.counters, tallies, &mut self.repeats, || {
+                    step.now(started)
+                });
             }
             Decision::Reply(reply) => {
-                if self.limiter.allow(reply.sender, now(self.shared.started)) {
+                let now = step.now(self.shared.started);
+                if self.limiter.allow(reply.sender, now) {
                     let out = &mut *step.out;
                     if let Some(copies) = &self.copies {
                         let octets = &out.space()[..reply.length];

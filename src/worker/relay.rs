@@ -1,7 +1,7 @@
 //! What a worker does for transactions: lends its sockets, its clock and the
 //! queues to the other workers.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::outlet::{Outlet, Trouble};
 use super::snapshot::Snapshot;
@@ -60,6 +60,13 @@ pub(super) struct Step<'a> {
     pub(super) noted: Option<u64>,
 }
 
+impl Step<'_> {
+    /// Milliseconds since `started`; the same in the whole step.
+    pub(super) fn now(&mut self, started: Instant) -> u64 {
+        *self.noted.get_or_insert_with(|| now(started))
+    }
+}
+
 impl Worker {
     /// Takes a datagram in: its transaction does, or it is decided statelessly.
     #[inline]
@@ -86,7 +93,7 @@ impl Worker {
         act: impl FnOnce(&mut Relay, &mut Around<'_, Outlet<'_>>) -> T,
     ) -> Option<T> {
         let relaying = self.relaying.as_mut()?;
-        let now = *step.noted.get_or_insert_with(|| now(self.shared.started));
+        let now = step.now(self.shared.started);
         let mut outlet = Outlet {
             batch: step.out,
             sockets: &self.sockets,
@@ -128,7 +135,7 @@ impl Worker {
         let Some(relaying) = &self.relaying else {
             return;
         };
-        let time = *step.noted.get_or_insert_with(|| now(self.shared.started));
+        let time = step.now(self.shared.started);
         let patience = if more { LATEST } else { 0 };
         let look = relaying.look_at + patience <= time;
         if look || relaying.trouble.disturbed {
@@ -166,7 +173,7 @@ impl Worker {
                         },
                     );
                 }
-                Handed::Undelivered { bytes, .. } => {
+                Handed::Undelivered(bytes) => {
                     self.came_back(step, &bytes);
                 }
             }
@@ -208,7 +215,7 @@ impl Worker {
                 let octets = undelivered.octets;
                 self.counters.came_back();
                 if !self.came_back(step, octets) {
-                    self.ask_others(octets, undelivered.to);
+                    self.ask_others(octets);
                 }
             }
         }
@@ -228,11 +235,10 @@ impl Worker {
 
     /// The kernel chooses a socket for an error by addresses alone, so that it
     /// may be any worker's.
-    fn ask_others(&self, octets: &[u8], to: std::net::SocketAddr) {
+    fn ask_others(&self, octets: &[u8]) {
         let handovers = &self.shared.handovers;
         for other in (0..handovers.workers()).filter(|other| *other != self.number) {
-            let bytes = octets.into();
-            handovers.post(other, Handed::Undelivered { bytes, to });
+            handovers.post(other, Handed::Undelivered(octets.into()));
         }
     }
 }

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::Shared;
 use super::counters::{CLASSES, Counters, Each};
 use super::histogram::Distribution;
-use crate::accounting::Counts;
+use crate::accounting;
 use crate::mirror;
 use crate::proxy::{Reason, Status};
 use crate::sip::Method;
@@ -67,7 +67,7 @@ pub struct Totals {
     /// Datagrams that ICMP brought back.
     pub came_back: u64,
     /// Lines of accounting; `None`: there is no accounting.
-    pub accounting: Option<AccountingTotals>,
+    pub accounting: Option<accounting::Counts>,
     /// Copies of messages; `None`: there is no mirror.
     pub mirror: Option<mirror::Counts>,
     /// Replies of our own, by status, all that there may be.
@@ -144,15 +144,6 @@ pub struct TransactionTotals {
     pub attempts_cancelled: u64,
 }
 
-/// Lines of accounting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct AccountingTotals {
-    /// Taken by the target.
-    pub written: u64,
-    /// Lost.
-    pub dropped: u64,
-}
-
 /// Counts by name.
 fn named(
     names: impl IntoIterator<Item = &'static str>,
@@ -210,10 +201,7 @@ impl Totals {
             handed_over: sum(|each| &each.handed_over),
             not_handed_over: sum(|each| &each.not_handed_over),
             came_back: sum(|each| &each.came_back),
-            accounting: shared.accounting.as_ref().map(|accounting| {
-                let Counts { written, dropped } = accounting.counts();
-                AccountingTotals { written, dropped }
-            }),
+            accounting: shared.accounting.as_ref().map(accounting::Handle::counts),
             mirror: shared.mirror.as_ref().map(mirror::Handle::counts),
             replies: statuses
                 .zip(Each::sums(all().map(|each| &each.replies)))

@@ -128,14 +128,8 @@ pub enum AccountingTarget {
 }
 
 impl Stateful {
-    /// Whether requests of this method have transactions.
-    #[inline]
-    #[must_use]
-    pub fn relays(&self, method: &[u8]) -> bool {
-        self.place(method).is_some()
-    }
-
-    /// The place of a method in the list.
+    /// The place of a method in the list; `None`: its requests have no
+    /// transactions.
     #[inline]
     #[must_use]
     pub fn place(&self, method: &[u8]) -> Option<u8> {

@@ -100,7 +100,6 @@ impl Monitor {
                 self.tally.add("learnt: unreachable");
             }
             Lesson::Silent => self.tally.add("learnt: silent"),
-            Lesson::Answers => self.tally.add("learnt: answers"),
         }
         Ok(())
     }
