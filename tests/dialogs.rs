@@ -375,6 +375,62 @@ fn a_member_source_is_a_member_by_network() {
     phone.assert_silent();
 }
 
+/// Their hosts are no destinations: else anybody could reach any port of them.
+#[test]
+fn nobody_outside_names_a_member_source_but_in_its_dialog() {
+    let member = Peer::new("127.0.0.2".parse().expect("an address"));
+    let leg = Peer::new("127.0.0.3".parse().expect("an address"));
+    let phone = Peer::new("127.0.0.4".parse().expect("an address"));
+    let text = two_listeners(
+        &[&member],
+        "record-route = 'on'",
+        "",
+        "member-sources = ['127.0.0.3']",
+    );
+    let (scene, _folder) = with_file(vec![member], &text);
+    let to_leg = |method: &str| {
+        Request::new(method, phone.address()).uri(format!("sip:leg@{}", leg.address()))
+    };
+    phone.send(scene.front(), to_leg("INVITE").text());
+    scene.farm[0].receive();
+    let call = Request::new("INVITE", leg.address()).uri(format!("sip:a@{}", phone.address()));
+    leg.send(scene.front(), call.text());
+    let route = format!("Route: {}", record_route(&phone.receive()));
+    let bye = to_leg("BYE").call_id(&call.call_id).row(&route);
+    phone.send(scene.front(), bye.text());
+    leg.receive();
+    // It is another call's.
+    phone.send(scene.front(), to_leg("BYE").row(&route).text());
+    scene.farm[0].receive();
+    leg.assert_silent();
+}
+
+/// From another port than its own it could be either of two at one host, and a
+/// guess would go before what Request-URI says.
+#[test]
+fn who_could_be_one_of_two_members_is_none() {
+    let ip = "127.0.0.2".parse().expect("an address");
+    let members = vec![Peer::new(ip), Peer::new(ip)];
+    let leg = Peer::new(ip);
+    let phone = Peer::new("127.0.0.4".parse().expect("an address"));
+    let text = two_listeners(
+        &[&members[0], &members[1]],
+        "record-route = 'on'",
+        "",
+        "member-sources = ['127.0.0.2']",
+    );
+    let (scene, _folder) = with_file(members, &text);
+    let call = Request::new("INVITE", leg.address()).uri(format!("sip:a@{}", phone.address()));
+    leg.send(scene.front(), call.text());
+    let route = format!("Route: {}", record_route(&phone.receive()));
+    for (number, contact) in scene.farm.iter().enumerate() {
+        let bye = Request::new("BYE", phone.address()).call_id(&call.call_id);
+        let bye = bye.uri(format!("sip:leg@{}", contact.address()));
+        phone.send(scene.front(), bye.row(&route).text());
+        assert_eq!(scene.at_farm().0, number);
+    }
+}
+
 #[test]
 fn a_strict_router_in_front_of_us_is_understood() {
     // It put our URI into the Request-URI, and the target behind all Routes.

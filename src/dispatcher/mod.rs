@@ -306,8 +306,8 @@ impl Table {
 /// Who sends a request from within.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sender {
-    /// The [`identity`] of the destination that it is; of one at the same host
-    /// where it sends from another port; else 0.
+    /// The [`identity`] of the destination that it is; where it sends from
+    /// another port, of the only one at its host; else 0.
     pub id: u64,
 }
 
@@ -340,18 +340,19 @@ impl Members {
         }
     }
 
-    /// The identity of the member at `ip` with the lowest port; 0: there is
-    /// none.
+    /// The identity of the only member at `ip`; 0: there is none, or more than
+    /// one, of which nobody can tell which it is.
     fn id_at(&self, ip: IpAddr) -> u64 {
         let from = SocketAddr::new(ip, 0);
         let at = self
             .by_address
             .partition_point(|(member, ..)| *member < from);
-        let found = self
-            .by_address
-            .get(at)
-            .filter(|(member, ..)| member.ip() == ip);
-        found.map_or(0, |(member, ..)| identity(*member))
+        let mut found = self.by_address[at..].iter();
+        let mut next = || found.next().filter(|(member, ..)| member.ip() == ip);
+        match (next(), next()) {
+            (Some((member, ..)), None) => identity(*member),
+            _ => 0,
+        }
     }
 
     #[inline]

@@ -197,7 +197,8 @@ pub enum Way {
     /// A member sent it; it goes to the phone whose address its Route vouches
     /// for, by the listener the phone came in on (RFC 5626 §5.3).
     Flow,
-    /// Route or Request-URI names a host that is allowed explicitly.
+    /// Route or Request-URI names a host that is allowed explicitly, or one of
+    /// the member sources in a dialog of theirs.
     Allowed,
     /// A response: back along the Vias.
     Response,

@@ -155,7 +155,7 @@ impl Request<'_> {
             Claim::Forged(_) | Claim::Verified(_) => CookieUse::Forged,
         };
         if let Named::Address(address, _) = routes.named
-            && let Some(way) = self.trusted(address)
+            && let Some(way) = self.trusted(address, used)
         {
             return self.hop(way, address, None, used);
         }
@@ -182,17 +182,20 @@ impl Request<'_> {
         })
     }
 
-    /// Whether anybody may name `address`: members that are not disabled, and
-    /// hosts that the configuration allows.
-    fn trusted(&self, address: SocketAddr) -> Option<Way> {
+    /// Whether anybody may name `address`: members that are not disabled, hosts
+    /// that the configuration allows, and, in the dialog of a member that is no
+    /// destination, member sources.
+    fn trusted(&self, address: SocketAddr, used: CookieUse) -> Option<Way> {
         let dispatcher = self.proxy.dispatcher();
         if let Some((set, destination)) = dispatcher.member(address) {
             let member = &dispatcher.sets()[set].definition().destinations[destination];
             return (member.state != State::Disabled).then_some(Way::Named { set, destination });
         }
         let allowed = &mut self.proxy.allowed.iter();
-        let allowed = allowed.any(|net| net.contains(&address.ip()));
-        (allowed || dispatcher.is_member_source(address.ip())).then_some(Way::Allowed)
+        let ip = address.ip();
+        let allowed = allowed.any(|net| net.contains(&ip));
+        let in_dialog = used == CookieUse::Followed && dispatcher.is_member_source(ip);
+        (allowed || in_dialog).then_some(Way::Allowed)
     }
 
     /// Whether our own Via stands in it twice: it was hashed, came back naming

@@ -440,7 +440,10 @@ impl<'a> Explanation<'a> {
             Way::Flow => "it comes from a member: it goes to the phone whose address our URI in \
                           Route vouches for (RFC 3327, RFC 5626 §5.3)"
                 .to_owned(),
-            Way::Allowed => "Route or Request-URI names it, and allow-next-hop holds it".to_owned(),
+            Way::Allowed => "Route or Request-URI names it, and allow-next-hop holds it, or \
+                             member-sources where the cookie in its Route says that a member has \
+                             its dialog"
+                .to_owned(),
             Way::Response => "our Via vouches for it: the branch verifies (RFC 3261 §18.2.2, \
                               RFC 3581 §4)"
                 .to_owned(),
