@@ -112,12 +112,21 @@ fn the_request_uri_as_key() {
 #[test]
 fn two_ways_to_write_one_uri_are_one_key() {
     let scene = Scene::new(4, &["--hash-key", "to-uri"]);
-    for n in 0..20 {
-        let to = [
-            format!("<sip:u{n}@a.example>"),
-            format!("sip:u{n}@A.Example:5060;tag=9"),
-            format!("\"<x>\"  <sip:u{n}@a.EXAMPLE;lr>;tag=8"),
-        ];
+    let uris = (0..20).flat_map(|n| {
+        [
+            [
+                format!("<sip:u{n}@a.example>"),
+                format!("sip:u{n}@A.Example:5060;tag=9"),
+                format!("\"<x>\"  <sip:u{n}@a.EXAMPLE;lr>;tag=8"),
+            ],
+            [
+                format!("<sip:u{n}@[2001:db8::5]>"),
+                format!("<sip:u{n}@[2001:DB8:0::0:5]>"),
+                format!("<sip:u{n}@[2001:0db8::5]:5060>"),
+            ],
+        ]
+    });
+    for to in uris {
         let chosen: BTreeSet<usize> = to
             .iter()
             .map(|to| scene.pass(scene.request("INVITE").to(to).text()).0)

@@ -152,6 +152,18 @@ fn a_reply_copies_what_it_must_in_its_order_and_nothing_else() {
     assert_octets(scene.answer(sent), wanted);
 }
 
+/// Two tags, or one within its URI, would be read by some as another dialog's.
+#[test]
+fn a_to_that_cannot_be_read_comes_back_as_it_came() {
+    let scene = Scene::new(1, &[]);
+    for to in ["<sip:bob@b.example>;tag=", "<sip:bob@b.example"] {
+        let answer = scene.answer(scene.request("OPTIONS").to(to).text());
+        let text = String::from_utf8(answer).expect("text");
+        assert!(text.starts_with("SIP/2.0 400 "), "{text}");
+        assert!(text.contains(&format!("\r\nTo: {to}\r\n")), "{text}");
+    }
+}
+
 #[test]
 fn replies_are_told_apart_by_their_tags() {
     let scene = Scene::new(1, &[]);
@@ -290,13 +302,17 @@ fn a_reply_goes_to_the_sender_whatever_via_says() {
 #[test]
 fn a_reply_is_never_sent_to_ourselves() {
     let mut scene = Scene::new(1, &[]);
-    let via = format!("SIP/2.0/UDP {};branch=z9hG4bKself", scene.front());
     let request = scene.request("INVITE").max_forwards("Max-Forwards: 0");
-    scene.send(request.via(via).text());
+    // As we write it, and not so.
+    for parameters in ["branch=z9hG4bKself", "x;branch=z9hG4bKself"] {
+        let via = format!("SIP/2.0/UDP {};{parameters}", scene.front());
+        scene.send(request.clone().via(via).text());
+    }
     scene.assert_nothing_left();
+    scene.assert_counter("drop-bad-source", 1);
     scene.assert_counter("drop-too-many-hops", 1);
-    // The request, and those of the fences: nothing came from ourselves.
-    scene.assert_counter("received", 2);
+    // The requests, and that of the fence: nothing came from ourselves.
+    scene.assert_counter("received", 3);
 }
 
 #[test]

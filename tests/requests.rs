@@ -132,6 +132,11 @@ fn received_and_rport_say_where_the_packet_came_from() {
             "[2001:db8::9];branch=B".into(),
             "[2001:db8::9];branch=B;received=127.0.0.1".into(),
         ),
+        // `received` has no brackets (§25.1), whoever writes IPv4 as IPv6.
+        (
+            "[::ffff:127.0.0.1];rport;branch=B".into(),
+            format!("[::ffff:127.0.0.1];branch=B;{both}"),
+        ),
         // The port is asked for.
         (
             "127.0.0.1;rport;branch=B".into(),

@@ -293,6 +293,31 @@ fn a_member_cannot_make_us_send_where_nobody_may_be_sent_to() {
     scene.assert_counter("drop-forbidden-next-hop", uris.len() as u64);
 }
 
+/// RFC 5954 §4.2: they are compared as numbers.
+#[test]
+fn any_way_to_write_an_advertised_ipv6_address_names_us() {
+    let farm = Peer::new(V6);
+    let advertise = ["--advertise", "[2001:db8::99]:5070"];
+    let args = ["--listen", "[::1]:0", "--to", &farm.address().to_string()].map(str::to_owned);
+    let scene = Scene::with(vec![farm], &args, &advertise);
+    let caller = Peer::new(V6);
+    for host in [
+        "[2001:db8::99]",
+        "[2001:DB8:0:0::99]",
+        "[2001:db8::0.0.0.153]",
+    ] {
+        let request = Request::new("INVITE", caller.address());
+        let request = request.row(format!("Route: <sip:{host}:5070;lr>"));
+        caller.send(scene.front(), request.text());
+        let got = String::from_utf8(scene.farm[0].receive()).expect("text");
+        assert!(!got.contains("Route:"), "{got}");
+        let answer = response(got.as_bytes(), "200 OK", "t");
+        let answer = answer.replacen("[2001:db8::99]", host, 1);
+        scene.farm[0].send(scene.front(), answer);
+        assert_eq!(status(caller.receive()), 200, "{host}");
+    }
+}
+
 #[test]
 fn a_request_that_names_us_alone_is_dispatched_whoever_sends_it() {
     let scene = Scene::new(1, &[]);
@@ -347,6 +372,8 @@ fn rules_choose_by_method_host_and_user() {
         ("INVITE", "sip:+39012@VOICE.EXAMPLE:5070;x=y", 2),
         ("INVITE", "sip:+39@192.0.2.5", 2),
         ("INVITE", "sip:+39@[2001:DB8::5]", 2),
+        ("INVITE", "sip:+39@[2001:db8:0:0::0:5]", 2),
+        ("INVITE", "sip:+39@[2001:db8::6]", 0),
         ("INVITE", "sip:+3@192.0.2.5", 0),
         ("INVITE", "sip:voice.example", 3),
         ("INVITE", "sip:39@voice.example", 3),

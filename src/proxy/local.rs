@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 
 use super::branch::MAGIC;
+use super::target::literal;
 use crate::config::Listener;
 use crate::sip::eq_ignore_case;
 
@@ -22,6 +23,8 @@ struct Local {
     address: SocketAddr,
     /// Host of the sent-by, in brackets where it is an IPv6 address.
     host: Vec<u8>,
+    /// The same, where it is an address.
+    ip: Option<IpAddr>,
     port: u16,
     /// Our whole Via row up to the end of the branch's magic.
     via: Vec<u8>,
@@ -87,10 +90,13 @@ impl Locals {
     /// of our addresses.
     #[inline]
     pub(super) fn names(&self, host: &[u8], port: u16) -> bool {
-        self.all.iter().any(|local| {
-            (local.port == port && eq_ignore_case(&local.host, host))
-                || (local.address.port() == port
-                    && super::target::literal(host) == Some(local.address.ip()))
+        let ip = literal(host);
+        self.all.iter().any(|local| match ip {
+            Some(_) => {
+                (local.port == port && local.ip == ip)
+                    || (local.address.port() == port && Some(local.address.ip()) == ip)
+            }
+            None => local.port == port && eq_ignore_case(&local.host, host),
         })
     }
 
@@ -167,6 +173,7 @@ impl Local {
         let uri = format!("@{host}:{port};lr>\r\n");
         Self {
             address: listener.address,
+            ip: literal(host.as_bytes()),
             host: host.into_bytes(),
             port,
             via: via.into_bytes(),

@@ -49,8 +49,9 @@ impl Repairs {
         if with_port || !is_source {
             repairs.put(b";received=");
             match source.ip() {
-                // An IPv4 address can be written in one way only.
-                IpAddr::V4(_) if is_source => repairs.put(host),
+                // An IPv4 address can be written in one way only, but for that
+                // which makes it one of IPv6.
+                IpAddr::V4(_) if is_source && !host.starts_with(b"[") => repairs.put(host),
                 ip => repairs.put_address(ip),
             }
         }

@@ -66,12 +66,13 @@ fn vias_below<'a>(message: &'a Message<'_>) -> impl Iterator<Item = Row> + 'a {
         .map(|(_, row)| row)
 }
 
-/// To, with our tag where it has none (§8.2.6.2).
+/// To, with our tag where it has none (§8.2.6.2); as it came where it cannot be
+/// read, so that nobody finds two.
 fn put_to(message: &Message<'_>, tag: &[u8; 16], out: &mut Writer<'_>) -> Option<()> {
     let bytes = message.bytes;
     let row = message.to;
-    let tagged = address(bytes, row.value).is_some_and(|to| !to.tag.is_empty());
-    if tagged {
+    let untagged = address(bytes, row.value).is_some_and(|to| to.tag.is_empty());
+    if !untagged {
         return out.put(&[row.line.of(bytes)]);
     }
     let value_end = row.value.end as usize;

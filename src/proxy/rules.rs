@@ -2,6 +2,7 @@
 //! every condition holds decides; where none does, the first set.
 
 use super::Datagram;
+use super::target::literal;
 use crate::config::{Config, Route};
 use crate::sip::{Uri, eq_ignore_case};
 
@@ -26,9 +27,7 @@ impl Rules {
         let (host, user) = (uri.host.of(bytes), uri.user.of(bytes));
         self.0.iter().find(|rule| {
             any(&rule.methods, |wanted| claims(wanted.as_bytes(), method))
-                && any(&rule.hosts, |wanted| {
-                    eq_ignore_case(wanted.as_bytes(), host)
-                })
+                && any(&rule.hosts, |wanted| is_same_host(wanted.as_bytes(), host))
                 && any(&rule.user_prefixes, |prefix| {
                     user.starts_with(prefix.as_bytes())
                 })
@@ -44,6 +43,12 @@ impl Rules {
 /// failure go where their INVITE went (§16.11).
 fn claims(wanted: &[u8], method: &[u8]) -> bool {
     wanted == method || (wanted == b"INVITE" && matches!(method, b"CANCEL" | b"ACK"))
+}
+
+/// Whether two texts name one host (RFC 3261 §19.1.4); an IPv6 address can be
+/// written in many ways (RFC 5954 §4.2).
+fn is_same_host(wanted: &[u8], host: &[u8]) -> bool {
+    eq_ignore_case(wanted, host) || (host.starts_with(b"[") && literal(wanted) == literal(host))
 }
 
 /// Whether a condition holds: one of its values does, or it has none.

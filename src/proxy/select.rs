@@ -1,5 +1,6 @@
 //! Which set takes a request, and what of it is hashed.
 
+use std::io::Write;
 use std::net::IpAddr;
 
 use super::generation::Generation;
@@ -8,6 +9,7 @@ use super::reason::Reason;
 use super::request::Request;
 use super::routes::Target;
 use super::stateful::{Attempt, Goal};
+use super::target::literal;
 use super::{CookieUse, Scratch, Selection, Way};
 use crate::config::{HashKey, Policy, Route};
 use crate::sip::{self, Message, Span, Uri, address};
@@ -203,15 +205,19 @@ fn add_address_key(bytes: &[u8], value: Span, key: &mut Vec<u8>) {
     }
 }
 
-/// user@host:port, the host in lower case, so that two ways to write one
-/// address of record (§19.1.4) meet one destination.
+/// user@host:port, the host in lower case, or as an IPv6 address is written
+/// commonly, so that two ways to write one address of record (§19.1.4, RFC 5954
+/// §4.2) meet one destination.
 fn add_uri_key(bytes: &[u8], text: Span, uri: Option<Uri>, key: &mut Vec<u8>) {
     match uri.filter(|uri| !uri.host.is_empty()) {
         Some(uri) => {
             key.extend_from_slice(uri.user.of(bytes));
             key.extend_from_slice(b"@");
-            for octet in uri.host.of(bytes) {
-                key.push(octet.to_ascii_lowercase());
+            let host = uri.host.of(bytes);
+            match host.starts_with(b"[").then(|| literal(host)).flatten() {
+                // Writing into memory cannot fail.
+                Some(ip) => drop(write!(key, "{ip}")),
+                None => key.extend(host.iter().map(u8::to_ascii_lowercase)),
             }
             key.extend_from_slice(&uri.port_or_default().to_be_bytes());
         }
