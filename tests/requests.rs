@@ -414,6 +414,7 @@ fn unknown_methods_and_headers_pass() {
     }
     for uri in [
         "tel:+390123456",
+        "urn:service:sos.fire",
         "sips:a@farm.example;x=%41",
         "sip:127.0.0.1;lr;method=BYE",
         "SIP:a;b=c;d@e.example:5070",

@@ -56,7 +56,7 @@ fn expected_status(sample: &generate::Sample) -> Option<u16> {
         panic!("a request");
     };
     let scheme = twin::scheme(uri).expect("a scheme");
-    if !matches!(scheme.as_str(), "sip" | "sips" | "tel") {
+    if !matches!(scheme.as_str(), "sip" | "sips" | "tel" | "urn") {
         Some(416)
     } else if sample.max_forwards == Some(0) {
         Some(483)

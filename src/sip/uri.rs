@@ -8,6 +8,7 @@ use super::{DEFAULT_PORT, Span, eq_ignore_case};
 const SIP: u64 = word(b"sip");
 const SIPS: u64 = word(b"sips");
 const TEL: u64 = word(b"tel");
+const URN: u64 = word(b"urn");
 const MADDR: u64 = word(b"maddr");
 const LR: u64 = word(b"lr");
 
@@ -20,6 +21,8 @@ pub enum Scheme {
     Sips,
     /// `tel` (RFC 3966): a number, which names no host.
     Tel,
+    /// `urn`, as that of an emergency call (RFC 5031), which names none either.
+    Urn,
     /// Any other, which a proxy answers by 416 (§16.3 item 2).
     Other,
 }
@@ -27,10 +30,10 @@ pub enum Scheme {
 /// A URI, read as far as a proxy needs it.
 #[derive(Clone, Copy, Debug)]
 pub struct Uri {
-    /// Its scheme; `Tel` and `Other` have no host.
+    /// Its scheme; `Tel`, `Urn` and `Other` have no host.
     pub scheme: Scheme,
-    /// The user part, as it stands, with a password where there is one; the
-    /// number of a `tel` URI.
+    /// The user part, as it stands, with a password where there is one; what
+    /// stands before parameters in one without a host.
     pub user: Span,
     /// The host; an IPv6 address keeps its brackets.
     pub host: Span,
@@ -71,7 +74,7 @@ pub fn uri(bytes: &[u8], span: Span) -> Option<Uri> {
         transport: none,
         loose: false,
     };
-    if matches!(scheme, Scheme::Tel | Scheme::Other) {
+    if matches!(scheme, Scheme::Tel | Scheme::Urn | Scheme::Other) {
         uri.user = Span::new(at, text.find(at, |lanes| lanes.is(b';')));
         return (at < end && text.find(at, Lanes::not_uri) == end).then_some(uri);
     }
@@ -107,6 +110,7 @@ fn scheme(text: Text<'_>, start: usize) -> Option<(Scheme, usize)> {
         SIP => Scheme::Sip,
         SIPS => Scheme::Sips,
         TEL => Scheme::Tel,
+        URN => Scheme::Urn,
         _ => {
             let (first, rest) = text.slice(start, colon).split_first()?;
             let sound = |b: &u8| b.is_ascii_alphanumeric() || b"+-.".contains(b);

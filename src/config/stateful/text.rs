@@ -102,8 +102,10 @@ pub(super) fn request_uri(text: &str) -> Result<String, Fault> {
         Some(Scheme::Sip | Scheme::Tel) => Ok(text.to_owned()),
         Some(Scheme::Sips) => Err(Fault::new(format!("`{text}` cannot be a Request-URI here"))
             .why("`sips:` demands TLS, and Viaduct speaks SIP over UDP")),
-        Some(Scheme::Other) | None => Err(Fault::new(format!("`{text}` is not a SIP or tel URI"))
-            .help("write `sip:user@host`, without headers and white space")),
+        Some(Scheme::Urn | Scheme::Other) | None => {
+            Err(Fault::new(format!("`{text}` is not a SIP or tel URI"))
+                .help("write `sip:user@host`, without headers and white space"))
+        }
     }
 }
 
