@@ -327,10 +327,19 @@ fn destinations_are_checked() {
         &set_of("['10.0.0.1:0']"),
         &["v.toml:4:17: error: port 0 cannot be a destination"],
     );
-    refused(
-        &set_of("['0.0.0.0']"),
-        &["v.toml:4:17: error: `0.0.0.0` cannot be a destination"],
-    );
+    for nobody in [
+        "0.0.0.0",
+        "0.1.2.3",
+        "255.255.255.255",
+        "224.0.0.5",
+        "[fe80::1]",
+    ] {
+        let said = format!(
+            "v.toml:4:17: error: `{}` cannot be a destination",
+            nobody.trim_matches(['[', ']'])
+        );
+        refused(&set_of(&format!("['{nobody}']")), &[&said]);
+    }
     refused(
         &set_of("['sip:10.0.0.1;weight=0']"),
         &["v.toml:4:17: error: `0` is not a weight", "state=disabled"],

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::diagnostic::Fault;
-use super::text::{self, DEFAULT_PORT, host_port, ip_literal, is_host_name};
+use super::text::{self, DEFAULT_PORT, host_port, ip_literal, is_host_name, is_one_host};
 use super::{Destination, Health, HealthSettings, Named, Probe, Set, State};
 
 /// URI parameters that a member may carry.
@@ -140,9 +140,9 @@ pub(super) fn split_member(text: &str) -> Result<(Host, impl Iterator<Item = &st
         return Ok((Host::Name(host.to_ascii_lowercase(), port), parts));
     }
     let ip = ip_literal(host)?;
-    if ip.is_unspecified() || ip.is_multicast() {
+    if !is_one_host(ip) {
         return Err(Fault::new(format!("`{host}` cannot be a destination"))
-            .why("it does not name one host")
+            .why("it does not name one host by itself")
             .help("give the address of one SIP server"));
     }
     let address = SocketAddr::new(ip, port.unwrap_or(DEFAULT_PORT));

@@ -47,8 +47,7 @@ pub(super) fn address_or_port(text: &str, port: u16) -> Result<SocketAddr, Fault
 /// The same for an address that datagrams are sent to: that of `whom`.
 pub(super) fn peer(text: &str, port: u16, whom: &str) -> Result<SocketAddr, Fault> {
     let address = address_or_port(text, port)?;
-    let ip = address.ip();
-    if ip.is_unspecified() || ip.is_multicast() || address.port() == 0 {
+    if !is_one_host(address.ip()) || address.port() == 0 {
         return Err(Fault::new(format!("`{text}` cannot be {whom}"))
             .why("nothing can be sent to it")
             .help(format!("give the address of {whom}")));
@@ -72,6 +71,19 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, Fault> {
     Ok(address)
 }
 
+/// Whether a datagram to `ip` is for one host, and can be sent: not so to an
+/// unspecified, multicast or broadcast address, nor to a link-local one of
+/// IPv6, which says nothing without an interface.
+#[inline]
+#[must_use]
+pub fn is_one_host(ip: IpAddr) -> bool {
+    let none = match ip {
+        IpAddr::V4(ip) => ip.is_broadcast() || ip.octets()[0] == 0,
+        IpAddr::V6(ip) => ip.is_unspecified() || ip.is_unicast_link_local(),
+    };
+    !none && !ip.is_multicast()
+}
+
 /// Reads `host` or `host:port` of what a Via is to say as sent-by.
 pub fn advertise(text: &str) -> Result<Advertise, Fault> {
     let (host, port) = host_port(text)?;
@@ -79,7 +91,7 @@ pub fn advertise(text: &str) -> Result<Advertise, Fault> {
         return Err(Fault::new("port 0 cannot be advertised").why("no response can be sent to it"));
     }
     let host = match ip_literal(host) {
-        Ok(ip) if ip.is_unspecified() || ip.is_multicast() => {
+        Ok(ip) if !is_one_host(ip) => {
             return Err(Fault::new(format!("`{host}` cannot be advertised"))
                 .why("no response can be sent to it")
                 .help("give the address that the other side sees"));

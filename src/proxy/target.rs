@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::local::Locals;
+use crate::config::text::is_one_host;
 use crate::sip::{Scheme, Span, Uri, Via, eq_ignore_case, port};
 
 /// What a URI names.
@@ -15,7 +16,7 @@ pub(super) enum Named {
     Address(SocketAddr, bool),
     /// A host by its name, to be reached by UDP, and the port where it is given.
     Name(Span, Option<u16>),
-    /// A telephone number, or a host by its name that is not for UDP.
+    /// A telephone number, a service, or a host by its name that is not for UDP.
     NoAddress,
 }
 
@@ -136,9 +137,7 @@ pub(super) fn is_for_udp(bytes: &[u8], uri: &Uri) -> bool {
 /// Addresses that no datagram may be sent to.
 #[inline]
 pub(super) fn is_forbidden(to: SocketAddr) -> bool {
-    let ip = to.ip();
-    let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast() || v4.octets()[0] == 0);
-    to.port() == 0 || ip.is_multicast() || ip.is_unspecified() || broadcast
+    to.port() == 0 || !is_one_host(to.ip())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::LOOKUPS;
 use super::lookup::{Addresses, Host, Lookup, TTL_MAX, Trouble};
 use crate::config::Config;
+use crate::config::text::is_one_host;
 use crate::proxy::HostPort;
 
 /// The shortest that an answer holds, and the first pause after a failure.
@@ -228,9 +229,7 @@ fn targets(hosts: &[(Host, Addresses)]) -> Vec<Target> {
 
 /// Whether an address names one host.
 fn can_be_sent_to(address: &SocketAddr) -> bool {
-    let ip = address.ip();
-    let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
-    !ip.is_unspecified() && !ip.is_multicast() && !broadcast && address.port() != 0
+    is_one_host(address.ip()) && address.port() != 0
 }
 
 /// What there is to say: that something was not answered, or that there is
