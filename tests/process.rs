@@ -246,6 +246,24 @@ fn a_wildcard_listener_serves_by_what_it_advertises() {
     }
 }
 
+/// It cannot know the addresses of the machine, and sends itself what is allowed
+/// to go to one of them; but that comes back once, and not for each hop.
+#[test]
+fn what_a_wildcard_listener_sends_itself_ends_there() {
+    let farm = Peer::new(V4);
+    let member = farm.address().to_string();
+    let args = ["--listen", "0.0.0.0:0", "--advertise", "127.0.0.1", "--to"];
+    let allow = ["--allow-next-hop", "127.0.0.17"];
+    let args = [&args[..], &[&member], &allow].concat();
+    let args: Vec<_> = args.into_iter().map(str::to_owned).collect();
+    let mut scene = Scene::with(vec![farm], &args, &[]);
+    let uri = format!("sip:a@127.0.0.17:{}", scene.viaduct.address(0).port());
+    scene.send(scene.request("OPTIONS").uri(uri).text());
+    scene.assert_counter("drop-bad-source", 1);
+    scene.assert_counter("requests-forwarded", 1);
+    scene.caller.assert_silent();
+}
+
 #[test]
 fn an_address_that_another_program_holds_is_an_error() {
     for (ip, to) in [(V4, "127.0.0.1:9"), (V6, "[::1]:9")] {

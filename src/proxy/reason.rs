@@ -150,7 +150,9 @@ impl Reason {
         match self {
             Self::KeepAlive => "Line ends or NULs that keep a NAT binding open (RFC 5626 §3.5)",
             Self::NotSip => "No SIP: STUN, DTLS, HTTP, noise",
-            Self::BadSource => "From port 0, or from one of our own addresses",
+            Self::BadSource => {
+                "From port 0, or from ourselves, as its source or its topmost Via says"
+            }
             Self::ProxyHeader => {
                 "From a front balancer, without a PROXY protocol header that says who sent it"
             }
@@ -164,7 +166,9 @@ impl Reason {
             Self::TooShort => "The datagram ends before Content-Length does (§18.3)",
             Self::TopVia => "The top Via cannot be read, so nothing can be answered either",
             Self::RequestUri => "The Request-URI breaks the grammar",
-            Self::UriScheme => "A Request-URI that is neither sip, sips nor tel (§16.3 item 2)",
+            Self::UriScheme => {
+                "A Request-URI that is neither sip, sips, tel nor urn (§16.3 item 2)"
+            }
             Self::TooManyHops => "Max-Forwards has run out (§16.3 item 3)",
             Self::ProxyRequire => "Proxy-Require wants what we do not do (§16.3 item 5)",
             Self::CSeqMethod => "CSeq names another method than the Request-Line (§8.1.1.5)",
@@ -179,7 +183,7 @@ impl Reason {
                 "A member names a host, and too many requests wait for DNS already"
             }
             Self::ForbiddenNextHop => {
-                "The next hop is a multicast, broadcast or unspecified address, or us"
+                "The next hop is a multicast, broadcast, link-local or unspecified address, or us"
             }
             Self::ForgedFlow => {
                 "A member's Route has a Path of ours that does not verify (RFC 5626 §5.3)"

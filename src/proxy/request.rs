@@ -83,6 +83,12 @@ impl<'a> Request<'a> {
     #[inline(always)]
     fn read_top_via(&self, via: &mut Via) -> Result<(), Reason> {
         let row = self.message.via.ok_or(Reason::MissingHeader)?;
+        // It left us, and nobody was in between: a socket bound to a wildcard
+        // cannot tell its own addresses otherwise.
+        let value = row.value.of(self.message.bytes);
+        if self.proxy.locals.behind_magic(value).is_some() {
+            return Err(Reason::BadSource);
+        }
         let sound = via.read(self.message.bytes, row.value);
         sound.then_some(()).ok_or(Reason::TopVia)
     }
