@@ -23,6 +23,14 @@ pub(super) struct Overlay {
 struct Entry {
     set: String,
     address: SocketAddr,
+    #[serde(flatten)]
+    changes: Changes,
+    health: Health,
+}
+
+/// What operators have changed of one destination.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Changes {
     state: Option<State>,
     weight: Option<u32>,
     /// The program before may know nothing of it.
@@ -31,7 +39,6 @@ struct Entry {
     /// As the operator wrote it who added it.
     added: Option<String>,
     removed: bool,
-    health: Health,
 }
 
 impl Overlay {
@@ -101,24 +108,25 @@ impl Overlay {
 
     /// Notes a change to `set`, which has been found to be possible.
     pub(super) fn note(&mut self, set: &str, address: SocketAddr, change: &Change) {
-        let entry = self.entry(set, address);
+        let changes = &mut self.entry(set, address).changes;
         match change {
-            Change::State(_, state) => entry.state = Some(*state),
-            Change::Weight(_, weight) => entry.weight = Some(*weight),
+            Change::State(_, state) => changes.state = Some(*state),
+            Change::Weight(_, weight) => changes.weight = Some(*weight),
             Change::Add(_, destination) => {
-                entry.added = Some(destination.uri.clone());
-                entry.removed = false;
-                // Also where the file has it, and says something else.
-                entry.state = Some(destination.state);
-                entry.weight = Some(destination.weight);
-                entry.priority = Some(destination.priority);
+                // All of it, also where the file has it and says something else.
+                *changes = Changes {
+                    state: Some(destination.state),
+                    weight: Some(destination.weight),
+                    priority: Some(destination.priority),
+                    added: Some(destination.uri.clone()),
+                    removed: false,
+                };
             }
             Change::Remove(_) => {
-                entry.added = None;
-                entry.removed = true;
-                entry.state = None;
-                entry.weight = None;
-                entry.priority = None;
+                *changes = Changes {
+                    removed: true,
+                    ..Changes::default()
+                };
             }
             Change::Reload { .. } | Change::LogLevel(_) | Change::Upgrade => {}
         }
@@ -151,19 +159,21 @@ impl Overlay {
                 return false;
             };
             let (was, is) = (entry.written(before), entry.written(now));
-            let may_come = match was {
-                _ if is.is_some() => false,
-                // Where the file has let it go, a name that it has instead
-                // may stand for the same.
-                Some(_) => awaited.contains(&set.name.as_str()),
-                // It has left the answer for a name, and comes back with it.
-                None => !set.named.is_empty(),
+            // What is nowhere now may come back by a name of its set, and then
+            // what operators have changed of it holds on.
+            let may_come = match (was, is) {
+                (_, Some(_)) => false,
+                // It stood in the file of before, or in an answer to it: a new
+                // name, of which nobody has said anything yet, may stand for it.
+                (Some(_), None) => awaited.contains(&set.name.as_str()),
+                // It was away before: any name may stand for it again.
+                (None, None) => !set.named.is_empty(),
             };
             if !may_come {
-                entry.settle(was, is);
+                entry.changes.settle(was, is);
             }
-            let has_say = entry.added.is_some() || entry.health != Health::Up;
-            is.is_some() || has_say || may_come && entry.is_changed()
+            let has_say = entry.changes.added.is_some() || entry.health != Health::Up;
+            is.is_some() || has_say || may_come && entry.changes != Changes::default()
         });
         let named = now.sets.iter().flat_map(|set| &set.named);
         let known = |name: &Name| {
@@ -187,11 +197,7 @@ impl Overlay {
     /// The same without what operators have changed.
     pub(super) fn without_changes(&self) -> Self {
         let learnt = |entry: &Entry| Entry {
-            state: None,
-            weight: None,
-            priority: None,
-            added: None,
-            removed: false,
+            changes: Changes::default(),
             ..entry.clone()
         };
         Self {
@@ -207,11 +213,7 @@ impl Overlay {
             self.entries.push(Entry {
                 set: set.to_owned(),
                 address,
-                state: None,
-                weight: None,
-                priority: None,
-                added: None,
-                removed: false,
+                changes: Changes::default(),
                 health: Health::Up,
             });
             self.entries.len() - 1
@@ -228,14 +230,35 @@ impl Entry {
         destinations.find(|each| each.address == self.address)
     }
 
-    /// Whether an operator has changed it, not counting an addition.
-    fn is_changed(&self) -> bool {
-        let sets = self.state.is_some() || self.weight.is_some() || self.priority.is_some();
-        self.removed || sets
+    /// Brings it into effect; `probe` is for what operators have added.
+    fn apply(&self, set: &mut Set, probe: Option<&Arc<Probe>>) {
+        let there = set.destinations.iter();
+        let there = there.clone().any(|each| each.address == self.address);
+        let changes = &self.changes;
+        if let Some(Ok(added)) = changes.added.as_deref().map(text::destination)
+            && !there
+        {
+            let probe = probe.cloned();
+            set.destinations.push(Destination { probe, ..added });
+        }
+        set.destinations
+            .retain(|each| !changes.removed || each.address != self.address);
+        let mut destinations = set.destinations.iter_mut();
+        if let Some(each) = destinations.find(|each| each.address == self.address) {
+            each.state = changes.state.unwrap_or(each.state);
+            each.weight = changes.weight.unwrap_or(each.weight);
+            each.priority = changes.priority.unwrap_or(each.priority);
+            // What is not probed any more is not found out any more.
+            if each.probe.is_some() {
+                each.health = self.health;
+            }
+        }
     }
+}
 
-    /// Ends what operators have changed of it where the file, which `was` and
-    /// `is` are from, says something else now.
+impl Changes {
+    /// Ends those of what the file, which `was` and `is` are from, says
+    /// something else now.
     fn settle(&mut self, was: Option<&Destination>, is: Option<&Destination>) {
         let differs = |field: fn(&Destination) -> i64| was.map(field) != is.map(field);
         if differs(|each| each.state as i64) {
@@ -252,30 +275,6 @@ impl Entry {
         }
         // One that the file has now and had not before is wanted again.
         self.removed &= is.is_some() && was.is_some();
-    }
-
-    /// Brings it into effect; `probe` is for what operators have added.
-    fn apply(&self, set: &mut Set, probe: Option<&Arc<Probe>>) {
-        let there = set.destinations.iter();
-        let there = there.clone().any(|each| each.address == self.address);
-        if let Some(Ok(added)) = self.added.as_deref().map(text::destination)
-            && !there
-        {
-            let probe = probe.cloned();
-            set.destinations.push(Destination { probe, ..added });
-        }
-        set.destinations
-            .retain(|each| !self.removed || each.address != self.address);
-        let mut destinations = set.destinations.iter_mut();
-        if let Some(each) = destinations.find(|each| each.address == self.address) {
-            each.state = self.state.unwrap_or(each.state);
-            each.weight = self.weight.unwrap_or(each.weight);
-            each.priority = self.priority.unwrap_or(each.priority);
-            // What is not probed any more is not found out any more.
-            if each.probe.is_some() {
-                each.health = self.health;
-            }
-        }
     }
 }
 
