@@ -117,7 +117,7 @@ fn a_request_that_is_sent_again_counts_as_retransmitted() {
 
 #[test]
 fn another_attempt_is_no_retransmission() {
-    let scene = Scene::new(2, &["--stateful", "INVITE"]);
+    let scene = Scene::still(2, &[]);
     let (first, got) = scene.pass(scene.request("INVITE").text());
     let refusal = response(&got, "503 Service Unavailable", "t");
     scene.farm[first].send(scene.front(), refusal);

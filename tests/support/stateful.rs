@@ -203,7 +203,7 @@ impl Scene {
             .to(only(&answer, "to"))
             .uri(format!("sip:desk@{}", self.farm[leg.member].address()));
         self.send(ack.text());
-        self.gets(leg, "ACK")
+        self.gets_in_the_end(leg, "ACK")
     }
 
     /// Has a call fail at its member, and all acknowledged.
