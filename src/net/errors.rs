@@ -65,6 +65,24 @@ impl Control {
     }
 }
 
+/// Whether a send failed because a buffer or queue of our own is full.
+pub(super) fn is_lack_of_room(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM)
+    )
+}
+
+/// Whether the error of a send says that the datagram cannot get where it was
+/// to go. One of the moment does not: a lack of room here, or the ICMP error of
+/// an earlier datagram, to whomever that was. Such a datagram is lost like one
+/// that is lost on its way.
+#[must_use]
+pub fn is_of_the_way(error: &io::Error) -> bool {
+    // A send alone is never refused: nobody has answered it yet.
+    !is_lack_of_room(error) && error.kind() != io::ErrorKind::ConnectionRefused
+}
+
 impl Socket {
     /// Has the kernel keep ICMP errors for [`Socket::take_undelivered`], or no
     /// longer, whereupon those that it has are gone.
@@ -182,6 +200,30 @@ mod tests {
         control.error.ee_origin = origin;
         control.error.ee_errno = number as u32;
         control
+    }
+
+    #[test]
+    fn only_what_lasts_is_of_the_way() {
+        let is_of_the_way = |number| is_of_the_way(&io::Error::from_raw_os_error(number));
+        for number in [
+            libc::ENETUNREACH,
+            libc::EHOSTUNREACH,
+            libc::ENETDOWN,
+            libc::EPERM,
+            libc::EACCES,
+            libc::EINVAL,
+            libc::EMSGSIZE,
+        ] {
+            assert!(is_of_the_way(number), "{number}");
+        }
+        for number in [
+            libc::EAGAIN,
+            libc::ENOBUFS,
+            libc::ENOMEM,
+            libc::ECONNREFUSED,
+        ] {
+            assert!(!is_of_the_way(number), "{number}");
+        }
     }
 
     #[test]

@@ -10,9 +10,10 @@ use std::ptr::null_mut;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Socket;
+use super::errors::is_lack_of_room;
 use super::name::Name;
 
-/// How long a full send buffer is waited for before the rest of a batch is
+/// How long a full send buffer is waited for before the rest of a turn is
 /// given up: 5 ms.
 const PATIENCE: Timespec = Timespec {
     tv_sec: 0,
@@ -24,9 +25,9 @@ const PATIENCE: Timespec = Timespec {
 /// kernel forgets by it; another one may arrive in between.
 const TRIES: usize = 3;
 
-/// What is remembered from one send of a batch to the next.
+/// What is remembered from one send to the next.
 pub(super) struct Turn {
-    /// Whether a full send buffer is still waited for: once.
+    /// Whether a full send buffer is still waited for: once in a turn.
     patient: Cell<bool>,
     /// Whether a send ended with less than it had, as by an ICMP error.
     disturbed: Cell<bool>,
@@ -40,8 +41,13 @@ impl Turn {
         }
     }
 
-    pub(super) fn was_disturbed(&self) -> bool {
-        self.disturbed.get()
+    /// Begins a turn.
+    pub(super) fn begin(&self) {
+        self.patient.set(true);
+    }
+
+    pub(super) fn take_disturbed(&self) -> bool {
+        self.disturbed.take()
     }
 
     /// Waits, where it was only that; else says whether to try once more.
@@ -53,7 +59,7 @@ impl Turn {
                 wait_writable(socket);
                 true
             }
-            io::ErrorKind::WouldBlock => false,
+            _ if is_lack_of_room(error) => false,
             _ => {
                 self.disturbed.set(true);
                 *tries += 1;

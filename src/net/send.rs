@@ -30,6 +30,7 @@ pub struct SendBatch<Tag> {
     places: Vec<Range<usize>>,
     refusals: Refusals,
     outgoing: Outgoing,
+    turn: Turn,
 }
 
 struct Queued<Tag> {
@@ -74,7 +75,14 @@ impl<Tag: Copy> SendBatch<Tag> {
             places: Vec::with_capacity(size),
             refusals: Refusals::new(),
             outgoing: Outgoing::new(size),
+            turn: Turn::new(),
         }
+    }
+
+    /// Begins a turn, in which a full send buffer is waited for once, however
+    /// often it is flushed.
+    pub fn begin_turn(&mut self) {
+        self.turn.begin();
     }
 
     /// Whether there is room for so many more datagrams, of which one may have
@@ -180,7 +188,7 @@ impl<Tag: Copy> SendBatch<Tag> {
         let (arena, packed, queued) = (&self.arena, &self.packed, &self.queued);
         let runs = &self.runs;
         let refusals = &mut self.refusals;
-        let turn = Turn::new();
+        let turn = &self.turn;
         let leaving = || {
             let all = runs.all().iter().zip(&self.places);
             all.filter(|(run, _)| run.socket == index)
@@ -191,7 +199,7 @@ impl<Tag: Copy> SendBatch<Tag> {
             segment: run.segment,
         });
         let mut told = leaving();
-        self.outgoing.send(socket, pieces, &turn, |result| {
+        self.outgoing.send(socket, pieces, turn, |result| {
             let Some((run, _)) = told.next() else { return };
             match result {
                 Ok(()) if run.count == 1 => {}
@@ -208,14 +216,14 @@ impl<Tag: Copy> SendBatch<Tag> {
                     for member in runs.members(run) {
                         let queued = &queued[member];
                         let octets = &arena[queued.octets.clone()];
-                        if let Err(error) = send_one(socket, run.to, octets, &turn) {
+                        if let Err(error) = send_one(socket, run.to, octets, turn) {
                             tell(Sent::Failure(error, queued.tag));
                         }
                     }
                 }
             }
         });
-        if turn.was_disturbed() {
+        if turn.take_disturbed() {
             tell(Sent::Disturbed(index));
         }
     }

@@ -33,7 +33,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use crate::accounting;
 use crate::config::{Config, Gso};
 use crate::mirror;
-use crate::net::{InRun, Limits, ReceiveBatch, SendBatch, Sent, Socket};
+use crate::net::{InRun, Limits, ReceiveBatch, SendBatch, Sent, Socket, is_of_the_way};
 use crate::proxy::{Also, Datagram, Decision, HostPort, Reason, ReplyLimiter};
 use crate::resolver::{Answer, Client, Held, Questions};
 use crate::transaction::AttemptId;
@@ -237,12 +237,7 @@ impl Worker {
                 }
             }
             read_at = Instant::now();
-            let mut step = Step {
-                snapshot: latest.load(),
-                out: &mut out,
-                scratch: &mut scratch,
-                noted: None,
-            };
+            let mut step = Step::new(latest.load(), &mut out, &mut scratch);
             self.look_around(&mut step);
             for (listener, ready) in ready.iter_mut().enumerate().filter(|(_, ready)| **ready) {
                 step.noted = None;
@@ -252,12 +247,7 @@ impl Worker {
                 self.see_to_transactions(&mut step, ready.contains(&true));
             }
         }
-        let mut step = Step {
-            snapshot: latest.load(),
-            out: &mut out,
-            scratch: &mut scratch,
-            noted: None,
-        };
+        let mut step = Step::new(latest.load(), &mut out, &mut scratch);
         self.finish(&mut step);
         Ok(())
     }
@@ -499,7 +489,9 @@ fn flush(out: &mut Batch, sockets: &[Socket], counters: &Counters, trouble: &mut
         Sent::Refusal => counters.refused_run(),
         Sent::Failure(error, attempt) => {
             counters.send_error(&error);
-            trouble.failed.extend(attempt);
+            if is_of_the_way(&error) {
+                trouble.failed.extend(attempt);
+            }
         }
         Sent::Disturbed(_) => trouble.disturbed = true,
     });

@@ -30,7 +30,7 @@ pub(super) struct Outlet<'a> {
 /// What the kernel said of sends since somebody looked.
 #[derive(Default)]
 pub(super) struct Trouble {
-    /// Attempts that it did not take.
+    /// Attempts that it knows no way for.
     pub(super) failed: Vec<AttemptId>,
     /// Whether ICMP errors may wait at a socket.
     pub(super) disturbed: bool,

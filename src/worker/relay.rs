@@ -60,7 +60,22 @@ pub(super) struct Step<'a> {
     pub(super) noted: Option<u64>,
 }
 
-impl Step<'_> {
+impl<'a> Step<'a> {
+    /// Begins a turn.
+    pub(super) fn new(
+        snapshot: &'a Snapshot,
+        out: &'a mut Batch,
+        scratch: &'a mut Scratch,
+    ) -> Self {
+        out.begin_turn();
+        Self {
+            snapshot,
+            out,
+            scratch,
+            noted: None,
+        }
+    }
+
     /// Milliseconds since `started`; the same in the whole step.
     pub(super) fn now(&mut self, started: Instant) -> u64 {
         *self.noted.get_or_insert_with(|| now(started))
@@ -180,7 +195,7 @@ impl Worker {
         }
     }
 
-    /// Sends what is queued; attempts that the kernel refuses go on.
+    /// Sends what is queued; attempts that lead nowhere go on elsewhere.
     pub(super) fn flush(&mut self, step: &mut Step<'_>) {
         let mut none = Trouble::default();
         loop {
@@ -191,10 +206,13 @@ impl Worker {
                 None => &mut none,
             };
             flush(step.out, &self.sockets, &self.counters, trouble);
-            let Some(attempt) = trouble.failed.pop() else {
+            let failed = std::mem::take(&mut trouble.failed);
+            if failed.is_empty() {
                 return;
-            };
-            self.with_relay(step, |relay, around| relay.undeliverable(around, attempt));
+            }
+            for attempt in failed {
+                self.with_relay(step, |relay, around| relay.undeliverable(around, attempt));
+            }
         }
     }
 

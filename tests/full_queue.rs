@@ -1,0 +1,107 @@
+//! What finds a queue or buffer of our own full is lost like what is lost on
+//! its way: it is sent again, and says nothing of where it was to go.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+mod support;
+use support::dialog::{Peer, Request, Scene, read, response, status};
+use support::process::{Process, Signal};
+
+/// More than either holds, and fewer than the receive buffers of the test do.
+const MESSAGES: usize = 60;
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How soon the caller sends again what is unanswered.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// The test with this name in a network of its own, whose loopback takes
+/// 500,000 octets a second and lets so many wait.
+fn on_a_slow_link(waiting: &str, test: &str) {
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--net", "sh", "-c"]);
+    command.arg(
+        "PATH=$PATH:/usr/sbin:/sbin; ip link set lo up && \
+         tc qdisc add dev lo root tbf rate 4mbit burst 3000 limit \"$1\" && \
+         shift && exec \"$@\"",
+    );
+    command.args(["sh", waiting]);
+    command.arg(std::env::current_exe().expect("this program"));
+    command.args(["--exact", test, "--ignored", "--nocapture"]);
+    let mut inner = Process::start(command, tempfile::tempdir().expect("a folder"));
+    let status = inner.wait(2 * PATIENCE);
+    let output = inner.output();
+    assert!(status.success() && output.contains("1 passed"), "{output}");
+}
+
+#[test]
+fn a_full_queue_of_an_interface_moves_no_request() {
+    on_a_slow_link("6000", "where_the_queue_is_full");
+}
+
+#[test]
+fn a_full_send_buffer_moves_no_request() {
+    on_a_slow_link("4000000", "where_the_send_buffer_is_full");
+}
+
+#[test]
+#[ignore = "runs in a network namespace of its own, started by a test above"]
+fn where_the_queue_is_full() {
+    all_are_answered_where_they_were_sent(&[], rustix::io::Errno::NOBUFS);
+}
+
+#[test]
+#[ignore = "runs in a network namespace of its own, started by a test above"]
+fn where_the_send_buffer_is_full() {
+    let args = ["--send-buffer", "16KiB"];
+    all_are_answered_where_they_were_sent(&args, rustix::io::Errno::AGAIN);
+}
+
+/// Requests that wait together at Viaduct, and so leave together.
+fn all_are_answered_where_they_were_sent(args: &[&str], lack: rustix::io::Errno) {
+    let timers = ["--timer", "T1=100ms,T2=400ms,F=5m", "--gso", "off"];
+    let mut scene = Scene::stateful(2, "MESSAGE", &timers, args);
+    let mut unanswered: BTreeMap<_, _> = (0..MESSAGES)
+        .map(|_| scene.request("MESSAGE"))
+        .map(|request| (request.call_id.clone().into_bytes(), request))
+        .collect();
+    // No faster than the link takes them.
+    let send_all = |unanswered: &BTreeMap<Vec<u8>, Request>| {
+        for request in unanswered.values() {
+            scene.send(request.text());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    };
+    scene.viaduct.signal(Signal::STOP);
+    send_all(&unanswered);
+    scene.viaduct.signal(Signal::CONT);
+    let mut places = BTreeSet::new();
+    let end = Instant::now() + PATIENCE;
+    let mut again = Instant::now() + AGAIN;
+    while !unanswered.is_empty() {
+        assert!(Instant::now() < end, "{} unanswered", unanswered.len());
+        for (number, member) in scene.farm.iter().enumerate() {
+            while let Some((octets, _)) = member.poll() {
+                places.insert((read(&octets).call_id, number));
+                member.send(scene.front(), response(&octets, "200 OK", "t"));
+            }
+        }
+        while let Some((octets, _)) = scene.caller.poll() {
+            assert_eq!(status(&octets), 200);
+            unanswered.remove(&read(&octets).call_id);
+        }
+        if again < Instant::now() {
+            send_all(&unanswered);
+            again = Instant::now() + AGAIN;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(places.len(), MESSAGES, "some came to two destinations");
+    let counters = scene.viaduct.counters();
+    let lost = format!("send-error-{}", lack.raw_os_error());
+    assert!(counters.get(&lost) > 0, "nothing was full: {counters:?}");
+    assert_eq!(counters.get("failed-over"), 0);
+    for member in scene.farm.iter().map(Peer::address) {
+        assert_eq!(counters.get(&format!("suspected-default-{member}")), 0);
+    }
+}
