@@ -290,6 +290,11 @@ impl Worker {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
         }
+        // The wait was over, or a stop of the process: what has come meanwhile is
+        // read before timers go off.
+        if events.is_empty() {
+            ready.fill(true);
+        }
         for event in events.iter().filter(|event| event.token() != WAKER) {
             ready[event.token().0] = true;
             if let (true, Some(relaying)) = (event.is_error(), &mut self.relaying) {

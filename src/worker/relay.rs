@@ -14,7 +14,7 @@ use crate::transaction::{Around, AttemptId, Received, Relay};
 /// Milliseconds that a timer may be late under load.
 const LATE: u64 = 8;
 
-/// Milliseconds that it waits beyond that for sockets to be empty: more than
+/// Milliseconds that they wait beyond that for sockets to be empty: more than
 /// what a receive buffer holds takes.
 const LATEST: u64 = 100;
 
@@ -25,8 +25,36 @@ const ERRORS: usize = 256;
 pub(super) struct Relaying {
     relay: Relay,
     pub(super) trouble: Trouble,
-    /// When the timers are looked at again.
-    look_at: u64,
+    look: Look,
+}
+
+/// When the timers are looked at. Milliseconds, by the workers' clock.
+#[derive(Default)]
+struct Look {
+    /// When again.
+    at: u64,
+    /// When they were first left for what is in the sockets.
+    left_at: Option<u64>,
+    /// The last turn.
+    turned_at: u64,
+}
+
+impl Look {
+    /// Whether to look in a turn at `time`; `more` says whether datagrams may
+    /// be left in the sockets.
+    fn is_due(&mut self, time: u64, more: bool) -> bool {
+        // Behind a stall there is as much to read as ever.
+        if time - self.turned_at > LATEST {
+            self.left_at = None;
+        }
+        self.turned_at = time;
+        if time < self.at || (more && time < *self.left_at.get_or_insert(time) + LATEST) {
+            return false;
+        }
+        self.at = time + LATE;
+        self.left_at = None;
+        true
+    }
 }
 
 impl Relaying {
@@ -34,7 +62,7 @@ impl Relaying {
         Self {
             relay: Relay::new(stateful, number, workers),
             trouble: Trouble::default(),
-            look_at: 0,
+            look: Look::default(),
         }
     }
 
@@ -46,7 +74,7 @@ impl Relaying {
     /// How long may be slept.
     pub(super) fn patience(&self, now: u64) -> Option<Duration> {
         // Not before the timers are looked at again: it would wake in vain.
-        let due = self.relay.next_due()?.max(self.look_at);
+        let due = self.relay.next_due()?.max(self.look.at);
         Some(Duration::from_millis(due.saturating_sub(now)))
     }
 }
@@ -147,12 +175,10 @@ impl Worker {
     /// some of them may still be in the sockets.
     pub(super) fn see_to_transactions(&mut self, step: &mut Step<'_>, more: bool) {
         self.take_handed(step);
-        let Some(relaying) = &self.relaying else {
+        let Some(relaying) = &mut self.relaying else {
             return;
         };
-        let time = step.now(self.shared.started);
-        let patience = if more { LATEST } else { 0 };
-        let look = relaying.look_at + patience <= time;
+        let look = relaying.look.is_due(step.now(self.shared.started), more);
         if look || relaying.trouble.disturbed {
             self.take_undelivered(step);
         }
@@ -160,10 +186,7 @@ impl Worker {
             self.with_relay(step, |relay, around| relay.expire(around));
         }
         self.flush(step);
-        if let Some(relaying) = &mut self.relaying {
-            if look {
-                relaying.look_at = time + LATE;
-            }
+        if let Some(relaying) = &self.relaying {
             self.counters.transactions(relaying.relay.population());
         }
     }
@@ -258,5 +281,34 @@ impl Worker {
         for other in (0..handovers.workers()).filter(|other| *other != self.number) {
             handovers.post(other, Handed::Undelivered(octets.into()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timers_wait_for_what_is_in_the_sockets_but_not_forever() {
+        let mut look = Look::default();
+        assert!(look.is_due(1000, false));
+        assert!(!look.is_due(1000 + LATE - 1, false));
+        let overdue = 1000 + LATE;
+        assert!(!look.is_due(overdue, true));
+        assert!(!look.is_due(overdue + LATEST - 1, true));
+        assert!(look.is_due(overdue + LATEST, true));
+        assert!(look.is_due(overdue + LATEST + LATE, false));
+    }
+
+    #[test]
+    fn after_a_stall_they_wait_anew() {
+        let mut look = Look::default();
+        assert!(look.is_due(1000, false));
+        // One before they were overdue, and one in the midst of the wait.
+        for time in [10_000, 20_000] {
+            assert!(!look.is_due(time, true));
+            assert!(!look.is_due(time + LATEST - 1, true));
+        }
+        assert!(look.is_due(20_000 + LATEST, true));
     }
 }
