@@ -1,11 +1,15 @@
-//! Many transactions at once: what waits together is read before timers go off.
+//! Many transactions at once: what waits together is read before timers go
+//! off, and what leaves together for a dead destination goes on.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 mod support;
-use support::dialog::Scene;
+use support::dialog::{Request, Scene, read, response};
 use support::process::Signal;
 use support::stateful::Leg;
+
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The destinations are not to blame for a stall of Viaduct itself.
 #[test]
@@ -26,4 +30,33 @@ fn answers_that_came_during_a_stall_are_read_before_timers_go_off() {
     scene.viaduct.signal(Signal::CONT);
     scene.sync();
     assert_eq!(scene.viaduct.counter("failed-over"), 0);
+}
+
+/// Over loopback one error comes for the first of them.
+#[test]
+fn what_left_together_for_a_dead_destination_goes_on_after_one_retransmission() {
+    const CALLS: usize = 60;
+    let timers = ["--timer", "T1=500ms,B=5m", "--failover-after", "4m"];
+    let mut scene = Scene::stateful(2, "INVITE", &timers, &["--gso", "pad"]);
+    scene.close(0);
+    let calls: Vec<Request> = (0..CALLS).map(|_| scene.request("INVITE")).collect();
+    scene.viaduct.signal(Signal::STOP);
+    calls.iter().for_each(|call| scene.send(call.text()));
+    scene.viaduct.signal(Signal::CONT);
+    let mut answered = BTreeSet::new();
+    let end = Instant::now() + PATIENCE;
+    while answered.len() < CALLS {
+        let left = CALLS - answered.len();
+        assert!(Instant::now() < end, "{left} calls stay with the dead one");
+        while let Some((octets, _)) = scene.farm[1].poll() {
+            if answered.insert(read(&octets).call_id) {
+                let ringing = response(&octets, "180 Ringing", "t");
+                scene.farm[1].send(scene.front(), ringing);
+            }
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let counters = scene.viaduct.counters();
+    assert!(counters.get("runs-sent") > 0, "{counters:?}");
+    assert!(counters.get("failed-over") > 1, "{counters:?}");
 }

@@ -433,7 +433,8 @@ impl Relay {
         self.send_attempt(around, at, place, &forward);
     }
 
-    /// Sends the request that the space holds.
+    /// Sends the request that the space holds. Once more, it leaves alone: where
+    /// nothing cuts a run, ICMP tells of its first datagram only.
     pub(super) fn send_attempt<O: Outbox>(
         &mut self,
         around: &mut Around<'_, O>,
@@ -447,7 +448,7 @@ impl Relay {
             to: forward.to,
             listener: forward.listener,
             forward: Some(*forward),
-            run: Some(InRun::of(forward)),
+            run: (attempt.repeats == 0).then(|| InRun::of(forward)),
             attempt: Some(AttemptId {
                 key: self.table.records[at].identity.0,
                 number: attempt.number,
