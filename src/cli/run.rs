@@ -26,13 +26,13 @@ pub(super) fn run(args: &RunArgs) -> io::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     };
     let set_level = log::start(config.log);
-    log::say(&loaded.diagnostics);
+    let say_warnings = || log::say(&loaded.diagnostics);
     let load_again = || {
         let loaded = args.tunables.load_all();
         log::say(&loaded.diagnostics);
         loaded
     };
-    match supervisor::run(config, &load_again, &set_level) {
+    match supervisor::run(config, &say_warnings, &load_again, &set_level) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) => {
             tracing::error!("error: {error}");

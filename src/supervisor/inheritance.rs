@@ -41,6 +41,8 @@ pub(super) struct Inheritance {
     /// The secret, where no file keeps it.
     pub(super) secret: Option<String>,
     pub(super) overlay: Overlay,
+    /// What the program of before has counted, by name.
+    pub(super) counters: Vec<(String, u64)>,
     pub(super) sockets: Vec<Inherited>,
 }
 
@@ -68,6 +70,8 @@ struct Will {
     stopped: Duration,
     secret: Option<String>,
     overlay: Overlay,
+    #[serde(default)]
+    counters: Vec<(String, u64)>,
     sockets: Vec<Bequest>,
 }
 
@@ -128,6 +132,7 @@ impl Inheritance {
             stopped: will.stopped,
             secret: will.secret,
             overlay: will.overlay,
+            counters: will.counters,
             sockets,
         })
     }
@@ -142,6 +147,7 @@ impl Inheritance {
             stopped: self.stopped,
             secret: self.secret.clone(),
             overlay: self.overlay.clone(),
+            counters: self.counters.clone(),
             sockets: sockets
                 .map(|each| Bequest {
                     asked: each.asked,

@@ -168,6 +168,7 @@ impl Instance {
             secret: unkept_secret,
             mut overlay,
             sockets,
+            counters: _,
         } = inheritance;
         // What is no longer in the file is no longer in its way.
         overlay.settle(&asked, &asked);

@@ -21,7 +21,6 @@ use crate::config::{Config, Diagnostic, Health, Loaded, LogLevel};
 use crate::control::{self, Change, Done, Order, Refusal, Reload, View};
 use crate::health::Report;
 use crate::proxy::Secret;
-use crate::worker::Totals;
 
 /// How often it looks at what nobody tells it.
 const TICK: Duration = Duration::from_millis(200);
@@ -31,28 +30,40 @@ pub(super) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Runs until SIGTERM or SIGINT. SIGUSR1 prints the counters, SIGHUP takes the
 /// configuration that `load_again` gives, unless that has errors, SIGUSR2
-/// executes the program anew. `set_level` has the log say more or less.
+/// executes the program anew. `say_warnings` logs those of the configuration,
+/// `set_level` has the log say more or less.
 ///
 /// # Errors
 /// What kept it from starting, or ended a worker.
 pub fn run(
     config: Config,
+    say_warnings: &dyn Fn(),
     load_again: &dyn Fn() -> Loaded,
     set_level: &dyn Fn(LogLevel),
 ) -> Result<(), Failure> {
     // Before anything else, so that no signal finds its default action.
     signals::hold()?;
     let mut inheritance = Inheritance::take();
+    // While calls wait in inherited sockets, nothing waits for names, or for
+    // whoever reads the log.
+    let is_start = inheritance.upgrades == 0;
+    if is_start {
+        say_warnings();
+    }
     let (secret, kept) = secret(&config, &mut inheritance)?;
     let (orders, received) = mpsc::channel();
     let ear = Ear::start(orders.clone())?;
     let mut names = Names::new(orders.clone());
-    // While calls wait in inherited sockets, nothing waits for names.
-    let is_start = inheritance.upgrades == 0;
     if is_start {
         names.follow(&config, &mut inheritance.overlay, &received);
     }
-    let mut instance = Instance::take_over(config, secret, inheritance)?;
+    let counted = std::mem::take(&mut inheritance.counters);
+    let instance = Instance::take_over(config, secret, inheritance);
+    if !is_start {
+        say_counters(&counted);
+        say_warnings();
+    }
+    let mut instance = instance?;
     if !is_start && names.follow(&instance.asked, &mut instance.overlay, &received) {
         instance.adopt();
     }
@@ -87,7 +98,7 @@ pub fn run(
     info!("ready: SIGTERM ends, SIGHUP reloads, SIGUSR1 prints counters, SIGUSR2 upgrades");
     notify(&[NotifyState::Ready]);
     supervisor.work()?;
-    say_counters(&supervisor.instance.stop()?);
+    say_counters(&supervisor.instance.stop()?.lines());
     Ok(())
 }
 
@@ -127,7 +138,7 @@ impl Supervisor<'_> {
         let mut looked = started;
         loop {
             match self.received.recv_timeout(TICK) {
-                Ok(Order::Signal(SIGUSR1)) => say_counters(&self.instance.totals()),
+                Ok(Order::Signal(SIGUSR1)) => say_counters(&self.instance.totals().lines()),
                 Ok(Order::Signal(SIGHUP)) => {
                     let _ = self.reload(false);
                 }
@@ -343,8 +354,8 @@ pub(super) fn say_lines_as_errors(text: &str) {
     }
 }
 
-pub(super) fn say_counters(totals: &Totals) {
-    for (name, value) in totals.lines() {
+fn say_counters(counters: &[(String, u64)]) {
+    for (name, value) in counters {
         info!("counter {name} {value}");
     }
 }

@@ -19,7 +19,7 @@ use signal_hook::consts::SIGPIPE;
 use tracing::{error, info};
 
 use super::inheritance::{FORMAT, Inheritance, Inherited, VARIABLE, now};
-use super::run::{Failure, Supervisor, notify, say_counters};
+use super::run::{Failure, Supervisor, notify};
 use super::signals::Ear;
 use super::{Instance, StartError, load};
 use crate::config::Config;
@@ -298,7 +298,6 @@ impl Instance {
         if let Some(ledger) = &self.ledger {
             ledger.flush(LEDGER);
         }
-        say_counters(&self.totals());
         let inheritance = self.inheritance(sockets, stopped);
         let error = successor.execute(&inheritance);
         let mut sockets: Vec<_> = self.counters.iter().map(|_| Vec::new()).collect();
@@ -329,6 +328,9 @@ impl Instance {
             stopped,
             secret: self.unkept_secret.clone(),
             overlay: self.overlay.clone(),
+            // The next program says them: whoever reads the log may be slow,
+            // and calls wait now.
+            counters: self.totals().lines(),
             sockets: inherited,
         }
     }

@@ -1,0 +1,116 @@
+//! What an upgrade has to say of the program before, and that no call waits
+//! for whoever reads it.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::process::Command;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::{Duration, Instant};
+
+mod support;
+use support::dialog::{Peer, Request, status};
+use support::net::{V4, free_addresses};
+use support::process::{Process, Signal};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A Viaduct whose log is a pipe.
+struct Told {
+    process: Process,
+    /// Lines of the log. While nobody takes them nobody reads the pipe.
+    lines: Receiver<String>,
+}
+
+impl Told {
+    fn new(args: &[String]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pipe = folder.path().join("log");
+        let made = Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.expect("mkfifo").success());
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "exec \"$0\" run --health off \"$@\" 2>log"])
+            .arg(env!("CARGO_BIN_EXE_viaduct"))
+            .args(args)
+            .env_remove("JOURNAL_STREAM")
+            .env_remove("STATE_DIRECTORY");
+        let process = Process::start(command, folder);
+        let (sender, lines) = sync_channel(0);
+        std::thread::spawn(move || {
+            let log = BufReader::new(File::open(pipe).expect("the log"));
+            // Until the test has ended, or what it tests has.
+            let mut lines = log.lines().map_while(Result::ok);
+            lines.try_for_each(|line| sender.send(line).ok())
+        });
+        let mut told = Self { process, lines };
+        told.until("ready:");
+        told
+    }
+
+    /// Reads up to a line that begins so; all that was read.
+    #[track_caller]
+    fn until(&mut self, start: &str) -> Vec<String> {
+        let mut read = Vec::new();
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE);
+            let line = line.unwrap_or_else(|_| panic!("no {start} behind {read:?}"));
+            read.push(line);
+            if read.last().is_some_and(|line| line.starts_with(start)) {
+                return read;
+            }
+        }
+    }
+
+    fn upgrade(&mut self) {
+        self.process.signal(Signal::USR2);
+        self.until("upgrading:");
+    }
+
+    /// Whether the program has been executed anew.
+    fn is_upgraded(&self) -> bool {
+        let environment = fs::read(format!("/proc/{}/environ", self.process.id()));
+        let environment = environment.expect("its environment");
+        String::from_utf8_lossy(&environment).contains("VIADUCT_INHERITED=")
+    }
+}
+
+#[test]
+fn no_call_waits_for_whoever_reads_the_log() {
+    let [front] = free_addresses(V4);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("v.toml");
+    // Their counters are more than a pipe holds.
+    let member = |number: usize| format!("'127.1.{}.{}:6001'", number / 250, number % 250 + 1);
+    let members: Vec<_> = (0..4000).map(member).collect();
+    let text = format!(
+        "listen = ['{front}']\nworkers = 1\npolicy = 'kamailio'\n\
+         [[set]]\nname = 'farm'\ndestinations = [{}]\n",
+        members.join(", ")
+    );
+    fs::write(&file, text).expect("a file");
+    let mut told = Told::new(&["--config".to_owned(), file.display().to_string()]);
+    let caller = Peer::new(V4);
+    let request = || Request::new("OPTIONS", caller.address()).max_forwards("Max-Forwards: 0");
+    caller.send(front, request().text());
+    assert_eq!(status(caller.receive()), 483);
+    told.upgrade();
+    let end = Instant::now() + PATIENCE;
+    while !told.is_upgraded() {
+        assert!(Instant::now() < end, "it waits for whoever reads the log");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let octets = request().text();
+    caller.send(front, &octets);
+    let answer = loop {
+        assert!(Instant::now() < end, "no worker runs");
+        match caller.poll() {
+            Some((answer, _)) => break answer,
+            None => std::thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    assert_eq!(status(answer), 483);
+    // It is said nevertheless, of the program that has ended.
+    let said = told.until("ready:");
+    assert!(said.contains(&"counter received 1".to_owned()), "{said:?}");
+    assert!(said.contains(&"counter reply-483 1".to_owned()), "{said:?}");
+}
