@@ -37,6 +37,25 @@ fn a_file_is_made_for_owner_and_group_and_added_to() {
     assert_eq!(mode & 0o137, 0, "{mode:o}");
 }
 
+/// A full disk has cut it off, or a crash.
+#[test]
+fn a_line_that_was_cut_off_costs_no_other() {
+    let (_folder, path) = folder();
+    let cut = "{\"time\":\"2026-03-";
+    fs::write(&path, cut).expect("a file");
+    // Whoever only looks whether it can be written leaves it alone.
+    drop(ledger(AccountingTarget::File(path.clone()), &[]));
+    assert_eq!(fs::read_to_string(&path).expect("a file"), cut);
+    for number in 0..2 {
+        let ledger = ledger(AccountingTarget::File(path.clone()), &[]);
+        assert!(record(&ledger, number));
+        assert_eq!(ledger.stop().written, 1);
+    }
+    let text = fs::read_to_string(&path).expect("a file");
+    let (first, others) = text.split_once('\n').expect("lines");
+    assert_eq!((first, numbers(others)), (cut, vec![0, 1]));
+}
+
 #[test]
 fn a_file_that_cannot_be_opened_is_an_error_at_the_start() {
     let (folder, _) = folder();

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 mod support;
-use support::dialog::{Peer, Request, status};
+use support::dialog::{Peer, Request, response, status};
 use support::net::{V4, free_addresses};
 use support::process::{Process, Signal};
 
@@ -113,4 +113,26 @@ fn no_call_waits_for_whoever_reads_the_log() {
     let said = told.until("ready:");
     assert!(said.contains(&"counter received 1".to_owned()), "{said:?}");
     assert!(said.contains(&"counter reply-483 1".to_owned()), "{said:?}");
+}
+
+#[test]
+fn lines_of_accounting_that_nobody_took_are_counted() {
+    const CALLS: usize = 3;
+    let [front] = free_addresses(V4);
+    let (caller, member) = (Peer::new(V4), Peer::new(V4));
+    let args = format!(
+        "--listen {front} --to {} --workers 1 --stateful OPTIONS --accounting unix:nobody.sock",
+        member.address()
+    );
+    let args: Vec<_> = args.split(' ').map(str::to_owned).collect();
+    let mut told = Told::new(&args);
+    for _ in 0..CALLS {
+        caller.send(front, Request::new("OPTIONS", caller.address()).text());
+        member.send(front, response(member.receive(), "200 OK", "t"));
+        assert_eq!(status(caller.receive()), 200);
+    }
+    told.upgrade();
+    let said = told.until("ready:");
+    let wanted = format!("counter accounting-dropped {CALLS}");
+    assert!(said.contains(&wanted), "{said:?}");
 }

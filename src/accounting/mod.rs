@@ -64,6 +64,8 @@ struct Shared {
     methods: Vec<String>,
     queue: ArrayQueue<Record>,
     octets: AtomicUsize,
+    /// Lines that are made of records and not taken yet.
+    lines: AtomicUsize,
     written: AtomicU64,
     dropped: AtomicU64,
     /// Whether somebody waits for all to be written.
@@ -86,6 +88,7 @@ impl Ledger {
             methods: accounting.methods.clone(),
             queue: ArrayQueue::new(QUEUE),
             octets: AtomicUsize::new(0),
+            lines: AtomicUsize::new(0),
             written: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             flush: AtomicBool::new(false),
@@ -117,6 +120,12 @@ impl Ledger {
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.handle().counts()
+    }
+
+    /// Records that wait to be written.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.shared.waiting() as u64
     }
 
     /// Has what waits written, unless the target takes nothing; waits no longer
@@ -155,7 +164,7 @@ impl Ledger {
         if thread.is_finished() {
             let _ = thread.join();
         } else {
-            self.shared.lose(self.shared.queue.len());
+            self.shared.lose(self.shared.waiting());
         }
     }
 }
@@ -206,6 +215,10 @@ impl Shared {
             .any(|accounted| accounted.as_bytes() == method)
     }
 
+    fn waiting(&self) -> usize {
+        self.queue.len() + self.lines.load(Ordering::Relaxed)
+    }
+
     fn lose(&self, records: usize) {
         self.dropped.fetch_add(records as u64, Ordering::Relaxed);
     }
@@ -234,8 +247,7 @@ impl<Now: Fn() -> u64> Writer<Now> {
                 self.shared.flush.store(false, Ordering::Release);
             }
             if is_last {
-                let waiting = memchr::memchr_iter(b'\n', &self.lines).count();
-                self.shared.lose(waiting + self.shared.queue.len());
+                self.shared.lose(self.shared.waiting());
                 return;
             }
             std::thread::park_timeout(if self.failing { RETRY } else { LOOK });
@@ -255,6 +267,8 @@ impl<Now: Fn() -> u64> Writer<Now> {
             let written = &self.shared.written;
             written.fetch_add(taken.written as u64, Ordering::Relaxed);
             self.shared.lose(taken.refused);
+            let lines = &self.shared.lines;
+            lines.fetch_sub(taken.written + taken.refused, Ordering::Relaxed);
         }
     }
 
@@ -267,7 +281,9 @@ impl<Now: Fn() -> u64> Writer<Now> {
             let octets = record.octets();
             self.shared.octets.fetch_sub(octets, Ordering::Relaxed);
             let age = Duration::from_millis(now.saturating_sub(record.received));
-            if !line::write(&record, (utc - age).max(UNIX_EPOCH), &mut self.lines) {
+            if line::write(&record, (utc - age).max(UNIX_EPOCH), &mut self.lines) {
+                self.shared.lines.fetch_add(1, Ordering::Relaxed);
+            } else {
                 self.shared.lose(1);
             }
         }

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -29,7 +29,13 @@ pub(super) struct Target {
 }
 
 enum Sink {
-    File(File, Instant),
+    File {
+        file: File,
+        /// When it was looked for at its path.
+        looked: Instant,
+        /// Whether it ends within a line, which nothing is to be added to.
+        torn: bool,
+    },
     Stdout(File),
     Stream(UnixStream),
     Datagram(UnixDatagram),
@@ -113,7 +119,7 @@ impl Target {
 
     /// Whether another file, or none, is where ours was; looks once a second.
     fn is_moved(&mut self) -> bool {
-        let (AccountingTarget::File(path), Some(Sink::File(file, looked))) =
+        let (AccountingTarget::File(path), Some(Sink::File { file, looked, .. })) =
             (&self.target, &mut self.sink)
         else {
             return false;
@@ -132,7 +138,14 @@ impl Target {
 impl Sink {
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
         match self {
-            Self::File(file, _) | Self::Stdout(file) => file.write(lines),
+            Self::File { file, torn, .. } => {
+                if *torn {
+                    file.write_all(b"\n")?;
+                    *torn = false;
+                }
+                file.write(lines)
+            }
+            Self::Stdout(file) => file.write(lines),
             Self::Stream(socket) => socket.write(lines),
             Self::Datagram(socket) => socket.send(first_line(lines)),
         }
@@ -161,8 +174,13 @@ fn open(target: &AccountingTarget) -> io::Result<Sink> {
     match target {
         AccountingTarget::File(path) => {
             let mut options = OpenOptions::new();
-            let options = options.append(true).create(true).mode(MODE);
-            Ok(Sink::File(options.open(path)?, Instant::now()))
+            let file = options.append(true).create(true).mode(MODE).open(path)?;
+            Ok(Sink::File {
+                // One that may not be read is taken for whole.
+                torn: is_torn(&file, path).unwrap_or(false),
+                looked: Instant::now(),
+                file,
+            })
         }
         // Not the library's, which keeps back a part of what it is given.
         AccountingTarget::Stdout => {
@@ -171,6 +189,17 @@ fn open(target: &AccountingTarget) -> io::Result<Sink> {
         }
         AccountingTarget::Socket(path) => connect(path),
     }
+}
+
+/// Whether a file ends within a line: the disk was full, or a crash came first.
+fn is_torn(file: &File, path: &Path) -> io::Result<bool> {
+    let found = file.metadata()?;
+    if !found.is_file() || found.len() == 0 {
+        return Ok(false);
+    }
+    let mut last = [0];
+    File::open(path)?.read_exact_at(&mut last, found.len() - 1)?;
+    Ok(last != *b"\n")
 }
 
 /// Connects to a socket of streams, or of datagrams where it is one.

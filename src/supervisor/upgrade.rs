@@ -323,6 +323,11 @@ impl Instance {
                 });
             }
         }
+        let mut totals = self.totals();
+        if let (Some(ledger), Some(lines)) = (&self.ledger, &mut totals.accounting) {
+            // They end with this program.
+            lines.dropped += ledger.waiting();
+        }
         Inheritance {
             upgrades: self.upgrades + 1,
             stopped,
@@ -330,7 +335,7 @@ impl Instance {
             overlay: self.overlay.clone(),
             // The next program says them: whoever reads the log may be slow,
             // and calls wait now.
-            counters: self.totals().lines(),
+            counters: totals.lines(),
             sockets: inherited,
         }
     }
