@@ -16,7 +16,7 @@ const VOICEMAIL: usize = 2;
 const OVERFLOW: usize = 3;
 
 /// Phones, a voicemail server and one for what overflows, with these rules,
-/// and a file for the accounting.
+/// and a file for the accounting. More phones have the numbers from 4 on.
 struct House {
     scene: Scene,
     folder: tempfile::TempDir,
@@ -33,20 +33,28 @@ impl House {
 
     /// With these top-level keys and timers.
     fn with(keys: &str, timers: &str, rules: &str) -> Self {
+        Self::large(0, keys, timers, rules)
+    }
+
+    /// With so many more phones.
+    fn large(more: usize, keys: &str, timers: &str, rules: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let farm: Vec<Peer> = (0..4).map(|_| Peer::new(V4)).collect();
+        let farm: Vec<Peer> = (0..4 + more).map(|_| Peer::new(V4)).collect();
         let address = |number: usize| farm[number].address();
+        let phones = PHONES.into_iter().chain(4..4 + more);
+        let phones: Vec<_> = phones
+            .map(|phone| format!("\"{}\"", address(phone)))
+            .collect();
         let text = format!(
             "listen = [\"127.0.0.1:0\"]\nstateful = [\"INVITE\", \"BYE\"]\n\
              {keys}\
              [timers]\n{timers}\
              [accounting]\nto = \"{}\"\n\
-             [[set]]\nname = \"phones\"\ndestinations = [\"{}\", \"{}\"]\n\
+             [[set]]\nname = \"phones\"\ndestinations = [{}]\n\
              [[set]]\nname = \"voicemail\"\ndestinations = [\"{}\"]\n\
              [[set]]\nname = \"overflow\"\ndestinations = [\"{}\"]\n{rules}",
             folder.path().join("calls").display(),
-            address(PHONES[0]),
-            address(PHONES[1]),
+            phones.join(", "),
             address(VOICEMAIL),
             address(OVERFLOW),
         );
@@ -246,6 +254,63 @@ fn when_all_phones_are_out_the_call_goes_to_the_overflow() {
     scene.gets(&second, "ACK");
     let third = goes_on(&house, OVERFLOW);
     scene.answered_at(&call, &third);
+    scene.assert_quiet();
+}
+
+/// However many of them there are: the last destination that is tried is the
+/// rule's.
+#[test]
+fn when_more_phones_are_out_than_are_tried_the_call_goes_to_the_overflow() {
+    let rules = "[[on-failure]]\nstatus = [503]\nset = \"overflow\"\n";
+    let house = House::large(8, "failover-after = \"60s\"\n", STILL, rules);
+    let scene = &house.scene;
+    let call = scene.request("INVITE");
+    let mut leg = scene.begin(&call);
+    for _ in 0..7 {
+        assert_ne!(leg.member, OVERFLOW);
+        scene.says(&leg, "503 Service Unavailable");
+        scene.gets(&leg, "ACK");
+        leg = scene.next_leg();
+    }
+    assert_eq!(leg.member, OVERFLOW);
+    scene.answered_at(&call, &leg);
+    scene.assert_quiet();
+}
+
+/// Silence leads to the seventh at most, and from there to the rule's set.
+#[test]
+fn a_call_to_which_more_phones_than_are_tried_say_nothing_goes_to_voicemail() {
+    let timers = "T1 = \"20ms\"\nB = \"200ms\"\n";
+    let house = House::large(8, "failover-after = \"50ms\"\n", timers, TO_VOICEMAIL);
+    let scene = &house.scene;
+    let call = scene.request("INVITE");
+    let mut leg = scene.begin(&call);
+    while leg.member != VOICEMAIL {
+        leg = scene.other_than(&leg);
+    }
+    scene.answered_at(&call, &leg);
+    let [account] = <[_; 1]>::try_from(house.accounts()).expect("one line");
+    let tried = outcomes(&account);
+    assert_eq!(tried, format!("{}answered", "no-answer ".repeat(7)));
+}
+
+/// A rule whose set has nobody leaves the last destination to the set at hand.
+#[test]
+fn the_last_destination_is_a_phone_where_no_rule_can_go() {
+    let rules = "[[on-failure]]\nstatus = [486]\nset = \"overflow\"\n\
+        [[on-failure]]\nstatus = [503]\nset = \"nobody\"\n\
+        [[set]]\nname = \"nobody\"\ndestinations = [\"sip:192.0.2.1;state=disabled\"]\n";
+    let house = House::large(8, "failover-after = \"60s\"\n", STILL, rules);
+    let scene = &house.scene;
+    let call = scene.request("INVITE");
+    let mut leg = scene.begin(&call);
+    for _ in 0..7 {
+        scene.says(&leg, "503 Service Unavailable");
+        scene.gets(&leg, "ACK");
+        leg = scene.next_leg();
+    }
+    assert!(![VOICEMAIL, OVERFLOW].contains(&leg.member));
+    scene.answered_at(&call, &leg);
     scene.assert_quiet();
 }
 

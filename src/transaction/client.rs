@@ -313,7 +313,9 @@ impl Relay {
                 }
                 self.learn(around, place, Lesson::Silent, 0);
                 let closed = self.is_closed(at);
-                let moves = facts.movable && facts.repeatable;
+                let moves = facts.movable
+                    && facts.repeatable
+                    && !self.is_left_for_rule(around, at, place, 408);
                 let moved = closed || (moves && self.try_same(around, at, place));
                 if moved {
                     let attempt = &mut self.table.attempts[place];

@@ -8,6 +8,7 @@ use super::cells::Chain;
 use super::slab::NONE;
 use super::table::{Attempt, Facts, MOST_ATTEMPTS, after};
 use super::{Around, Cancel, Client, Event, Kept, NEVER, Outbox, Queue, Received, Relay, Server};
+use crate::config::OnFailure;
 use crate::proxy::{self, Datagram, Decision, Forward, Goal, Part, Role, Selection, Way};
 
 /// Transactions that give up their room for one that is new: as many as hold
@@ -192,7 +193,8 @@ impl Relay {
         }
         let facts = record.facts;
         if facts.movable && !self.is_closed(at) {
-            if moves_on && self.try_same(around, at, attempt) {
+            let left = self.is_left_for_rule(around, at, attempt, status);
+            if moves_on && !left && self.try_same(around, at, attempt) {
                 around.out.count(Event::FailedOver);
                 return;
             }
@@ -200,8 +202,29 @@ impl Relay {
             if facts.invite && self.apply_rule(around, at, set, status) {
                 return;
             }
+            // The rule's set has nobody.
+            if moves_on && left && self.try_same(around, at, attempt) {
+                around.out.count(Event::FailedOver);
+                return;
+            }
         }
         self.conclude(around, at);
+    }
+
+    /// Whether only one more destination is tried, and a failure rule is for
+    /// `status` of this attempt: its set comes first then.
+    pub(super) fn is_left_for_rule<O: Outbox>(
+        &self,
+        around: &Around<'_, O>,
+        at: u32,
+        attempt: u32,
+        status: u16,
+    ) -> bool {
+        let invite = self.table.records[at].facts.invite;
+        let set = self.table.attempts[attempt].set;
+        invite
+            && self.table.attempts(at).count() + 1 == MOST_ATTEMPTS
+            && self.rules(around, at, set, status).next().is_some()
     }
 
     /// Whether no other destination is tried any more: its sender has
@@ -213,7 +236,27 @@ impl Relay {
         declined || record.facts.cancelled || record.server != Server::Proceeding
     }
 
-    /// The first rule that is for this failure, once for a transaction.
+    /// The rules for this failure that have not been used, by their numbers.
+    fn rules<'p, O>(
+        &self,
+        around: &Around<'p, O>,
+        at: u32,
+        set: u16,
+        status: u16,
+    ) -> impl Iterator<Item = (usize, &'p OnFailure)> + use<'p, O> {
+        let used = self.table.records[at].rules_used;
+        let proxy = around.proxy;
+        let set = proxy.dispatcher().place_of(set);
+        let rules = proxy.stateful().on_failure.iter().enumerate().take(16);
+        rules.filter(move |(number, rule)| {
+            let from =
+                rule.from_sets.is_empty() || set.is_some_and(|set| rule.from_sets.contains(&set));
+            used & (1 << number) == 0 && from && rule.statuses.contains(&status)
+        })
+    }
+
+    /// The first rule that is for this failure and whose set has somebody, once
+    /// for a transaction.
     fn apply_rule<O: Outbox>(
         &mut self,
         around: &mut Around<'_, O>,
@@ -221,20 +264,11 @@ impl Relay {
         set: u16,
         status: u16,
     ) -> bool {
-        let proxy = around.proxy;
-        let set = proxy.dispatcher().place_of(set);
-        let rules = proxy.stateful().on_failure.iter().enumerate();
-        for (number, rule) in rules.take(16) {
-            let used = self.table.records[at].rules_used & (1 << number) != 0;
-            let from =
-                rule.from_sets.is_empty() || set.is_some_and(|set| rule.from_sets.contains(&set));
-            if used || !from || !rule.statuses.contains(&status) {
-                continue;
-            }
-            self.table.records[at].rules_used |= 1 << number;
+        for (number, rule) in self.rules(around, at, set, status) {
             let uri = rule.request_uri.as_deref().map(str::as_bytes);
             let gives = uri.map_or(0, |_| number as u8 + 1);
             if self.try_next(around, at, rule.set, gives, uri) {
+                self.table.records[at].rules_used |= 1 << number;
                 around.out.count(Event::RuleApplied);
                 return true;
             }
