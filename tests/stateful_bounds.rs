@@ -166,6 +166,26 @@ fn a_full_table_forgets_what_nobody_has_answered_first() {
     assert_eq!(only(&answer, "call-id"), answered.call_id);
 }
 
+/// It only lingers, like any other.
+#[test]
+fn what_was_answered_makes_room_although_a_destination_was_out_of_reach() {
+    for method in ["INVITE", "REGISTER"] {
+        let mut scene = Scene::stateful(2, method, &STILL, &["--transactions", "1"]);
+        let call = scene.request(method);
+        let owner = scene.owner(&call);
+        scene.close(owner);
+        scene.send(call.text());
+        let leg = scene.next_leg();
+        assert_ne!(leg.member, owner);
+        scene.says(&leg, "200 OK");
+        scene.hears_in_the_end(200);
+        scene.assert_counter("failed-over", 1);
+        scene.pass(scene.request(method).text());
+        scene.assert_counter("transactions-begun", 2);
+        scene.assert_counter("transactions-full", 0);
+    }
+}
+
 #[test]
 fn long_requests_that_nobody_answers_make_room_too() {
     let mut scene = Scene::stateful(1, "INVITE", &IMPATIENT, &["--transactions", "64"]);

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 mod support;
-use support::dialog::{Request, Scene, assert_octets, branch, response, values};
+use support::dialog::{Peer, Request, Scene, assert_octets, branch, response, values};
 use support::stateful::{Leg, QUICK, STILL, method, only, request_uri, with_row};
 
 /// A scene where silence leads on after a short time, and nothing else
@@ -275,6 +275,28 @@ fn a_late_ringing_of_an_abandoned_destination_is_cancelled() {
     scene.says(&second, "200 OK");
     scene.hears(200);
     scene.assert_still_for(Duration::from_millis(300));
+}
+
+/// The first copy of an INVITE got there, and the second one did not.
+#[test]
+fn a_destination_that_seemed_out_of_reach_is_cancelled_when_it_rings_after_the_answer() {
+    let timers = ["--timer", "T1=100ms,B=60s", "--failover-after", "60s"];
+    let mut scene = Scene::stateful(2, "INVITE", &timers, &[]);
+    let call = scene.request("INVITE");
+    let first = scene.begin(&call);
+    let address = scene.farm[first.member].address();
+    scene.close(first.member);
+    let second = scene.next_leg();
+    assert_next(&first, &second);
+    scene.answered_at(&call, &second);
+    scene.farm[first.member] = Peer::at(address);
+    scene.says(&first, "180 Ringing");
+    let cancel = scene.gets(&first, "CANCEL");
+    assert_eq!(branch(&cancel.request), branch(&first.request));
+    scene.says(&cancel, "200 OK");
+    scene.says(&first, "487 Request Terminated");
+    scene.gets_in_the_end(&first, "ACK");
+    scene.assert_quiet();
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::process::Command;
 mod support;
 use support::dialog::Scene;
 use support::process::Signal;
+use support::stateful::STILL;
 
 /// One call that rings, and SIGTERM; once it waits.
 fn ringing_and_ending(args: &[&str]) -> (Scene, support::stateful::Leg) {
@@ -73,6 +74,21 @@ fn where_nothing_is_unfinished_it_ends_at_once() {
     scene.fails_at(&call, &leg, "486 Busy Here", 486);
     scene.sync();
     scene.viaduct.stop();
+}
+
+#[test]
+fn what_was_answered_is_not_waited_for_although_a_destination_was_out_of_reach() {
+    for method in ["INVITE", "REGISTER"] {
+        let mut scene = Scene::stateful(2, method, &STILL, &["--stop-timeout", "1h"]);
+        let call = scene.request(method);
+        let owner = scene.owner(&call);
+        scene.close(owner);
+        scene.send(call.text());
+        let leg = scene.next_leg();
+        scene.says(&leg, "200 OK");
+        scene.hears_in_the_end(200);
+        scene.viaduct.stop();
+    }
 }
 
 #[test]

@@ -261,6 +261,7 @@ impl Relay {
         let patience = around.proxy.stateful().timers.b;
         let record = &self.table.records[at];
         let now = record.since(around.now);
+        let invite = record.facts.invite;
         let attempt = &mut self.table.attempts[place];
         if attempt.client != Client::Calling {
             return;
@@ -269,8 +270,12 @@ impl Relay {
         attempt.client = Client::Unreachable;
         attempt.end = now;
         attempt.repeat_at = NEVER;
-        // An earlier copy may have got there.
-        attempt.until = after(attempt.start, patience);
+        attempt.until = if invite {
+            // An earlier copy may have got there, and ring.
+            after(attempt.start, patience)
+        } else {
+            now
+        };
         self.learn(around, place, Lesson::Unreachable, 0);
         if live {
             self.hold(around, at, 503, 0);

@@ -334,12 +334,14 @@ impl Relay {
     /// more, forgets it when its time is over, and else has it come up in time.
     fn settle<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) {
         let now = self.table.records[at].since(around.now);
-        let (mut over, mut gone, mut due) = (true, true, NEVER);
+        let (mut over, mut gone, mut may_ring, mut due) = (true, true, false, NEVER);
         for attempt in self.table.attempts(at) {
             let attempt = &self.table.attempts[attempt];
             let passed = attempt.until <= now;
-            // One that seemed to be unreachable may ring nevertheless.
-            over &= attempt.client.is_over() && (passed || attempt.client != Client::Unreachable);
+            over &= attempt.client.is_over();
+            // One that seemed to be unreachable, whose CANCEL is made of the
+            // request.
+            may_ring |= attempt.client == Client::Unreachable && !passed;
             gone &= attempt.client.is_over() && passed;
             due = due.min(attempt.repeat_at).min(match attempt.until {
                 // Nothing happens to it any more.
@@ -360,7 +362,9 @@ impl Relay {
             until => until.max(now + 1),
         });
         let due = record.received + u64::from(due);
-        let ends = done && record.queue != Queue::Lingering;
+        let lingered = record.queue == Queue::Lingering;
+        let ends = done && !lingered;
+        let drops = done && !may_ring && !record.request.is_empty();
         let Table { wheel, records, .. } = &mut self.table;
         if ends {
             // What it waited for before comes no more: one look less, half a
@@ -368,10 +372,13 @@ impl Relay {
             wheel.remove(records, at);
         }
         wheel.schedule(records, at, due);
-        if !ends {
-            return;
+        if drops {
+            self.drop_request(around, at);
         }
-        self.drop_request(around, at);
-        self.table.queue(at, Queue::Lingering);
+        if ends {
+            self.table.queue(at, Queue::Lingering);
+        } else if lingered && !done {
+            self.table.queue(at, Queue::None);
+        }
     }
 }
