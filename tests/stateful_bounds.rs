@@ -186,6 +186,28 @@ fn what_was_answered_makes_room_although_a_destination_was_out_of_reach() {
     }
 }
 
+/// There are two attempts for each transaction, and some take eight: for the
+/// first one of a call, or a further one, what has ended makes room.
+#[test]
+fn calls_that_have_failed_everywhere_make_room_for_attempts() {
+    for transactions in ["8", "9"] {
+        let mut scene = Scene::still(8, &["--transactions", transactions]);
+        for _ in 0..3 {
+            let call = scene.request("INVITE");
+            let mut leg = scene.begin(&call);
+            for _ in 0..7 {
+                scene.says(&leg, "503 Service Unavailable");
+                scene.gets(&leg, "ACK");
+                leg = scene.next_leg();
+            }
+            scene.fails_at(&call, &leg, "503 Service Unavailable", 500);
+        }
+        scene.assert_quiet();
+        scene.assert_counter("transactions-evicted", 1);
+        scene.assert_counter("transactions-full", 0);
+    }
+}
+
 #[test]
 fn long_requests_that_nobody_answers_make_room_too() {
     let mut scene = Scene::stateful(1, "INVITE", &IMPATIENT, &["--transactions", "64"]);

@@ -47,6 +47,7 @@ pub struct Relay {
     head: Vec<u8>,
     /// The same for one whose Request-URI a failure rule gave.
     rule_head: Vec<u8>,
+    /// What is due and has not been seen to, the first one last.
     due: Vec<u32>,
     /// Whether no transaction begins any more.
     begins_none: bool,
@@ -289,15 +290,14 @@ impl Relay {
 
     /// Does what is due.
     pub fn expire<O: Outbox>(&mut self, around: &mut Around<'_, O>) {
-        let mut due = std::mem::take(&mut self.due);
         let Table { wheel, records, .. } = &mut self.table;
-        wheel.take(records, around.now, &mut due);
-        for at in due.drain(..) {
+        wheel.take(records, around.now, &mut self.due);
+        self.due.reverse();
+        while let Some(at) = self.due.pop() {
             self.attempts_due(around, at);
             self.server_due(around, at);
             self.settle(around, at);
         }
-        self.due = due;
     }
 
     /// When [`Relay::expire`] is wanted next, by the same clock; `None`: never.

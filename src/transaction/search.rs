@@ -109,8 +109,22 @@ impl Relay {
         self.table.oldest(Queue::Unanswered).filter(patient)
     }
 
+    /// Finds room for one more attempt, where others have taken what there is
+    /// for each transaction: for a first one as for the transaction itself, else
+    /// that of one that only lingers.
+    fn make_room<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) -> Option<()> {
+        while self.table.attempts.is_full() {
+            let begins = self.table.records[at].first == NONE;
+            let victim = begins.then(|| self.unanswered(around)).flatten();
+            let victim = victim.or_else(|| self.table.oldest(Queue::Lingering))?;
+            self.evict(around, victim);
+        }
+        Some(())
+    }
+
     fn evict<O: Outbox>(&mut self, around: &mut Around<'_, O>, victim: u32) {
         around.out.count(Event::Evicted);
+        self.due.retain(|due| *due != victim);
         self.table.close(victim);
     }
 
@@ -144,6 +158,7 @@ impl Relay {
             Way::Selected(Selection { set, .. }) => around.proxy.dispatcher().sets()[set].number(),
             _ => 0,
         };
+        self.make_room(around, at)?;
         let attempt = self.table.add_attempt(
             at,
             Attempt {

@@ -345,7 +345,11 @@ impl Monitor {
         });
         let worker = scene.worker;
         match (event, &scene.cause) {
-            (Event::Evicted, _) => self.weaken_evicted(scene.time, worker),
+            (Event::Evicted, cause) => {
+                let begins =
+                    matches!(cause, Cause::Datagram { message, .. } if message.is_request());
+                self.weaken_evicted(scene.time, worker, begins);
+            }
             (Event::Begun | Event::TableFull, Cause::Datagram { message, .. }) => {
                 let key = message.branch(0);
                 let (call, method) = (message.call_id(), message.method());
@@ -371,9 +375,10 @@ impl Monitor {
         Ok(())
     }
 
-    /// One of these was forgotten: the oldest that no destination has
-    /// responded to, if there is one older than T1, else one that lingers.
-    fn weaken_evicted(&mut self, time: u64, worker: usize) {
+    /// One of these was forgotten: for a transaction that begins, the oldest that
+    /// no destination has responded to, if there is one older than T1, else one
+    /// that lingers.
+    fn weaken_evicted(&mut self, time: u64, worker: usize, begins: bool) {
         let t1 = self.promises.t1;
         let of_worker = |each: &&mut Upstream| each.worker == worker && each.begun.is_some();
         let mut candidates: Vec<_> = self.upstreams.values_mut().filter(of_worker).collect();
@@ -382,7 +387,8 @@ impl Monitor {
             let begun = each.begun.unwrap_or(time);
             !each.heard && each.final_at.is_none() && begun + t1 < time && each.weak.is_none()
         });
-        if let Some(oldest) = certain.filter_map(|each| each.begun).min() {
+        let oldest = certain.filter_map(|each| each.begun).min();
+        if let Some(oldest) = oldest.filter(|_| begins) {
             candidates.retain(|each| !each.heard && each.begun <= Some(oldest));
         } else {
             candidates.retain(|each| each.final_at.is_some() || !each.heard);
