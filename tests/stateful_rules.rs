@@ -500,6 +500,49 @@ fn each_end_of_a_call_has_its_line() {
     }
 }
 
+/// A call whose first phone was silent and was given up, and the second one.
+fn moved() -> (House, Leg, Leg) {
+    let timers = "T1 = \"20ms\"\nB = \"60s\"\n";
+    let house = House::with("failover-after = \"50ms\"\n", timers, "");
+    let first = house.scene.begin(&house.scene.request("INVITE"));
+    let second = house.scene.other_than(&first);
+    // Some time goes by.
+    house.scene.gets(&second, "INVITE");
+    house.scene.says(&second, "180 Ringing");
+    house.scene.hears(180);
+    (house, first, second)
+}
+
+#[test]
+fn a_phone_that_was_given_up_has_its_end_then_and_not_with_the_call() {
+    let (house, _, second) = moved();
+    house.scene.says(&second, "200 OK");
+    house.scene.hears(200);
+    let [account] = <[_; 1]>::try_from(house.accounts()).expect("one line");
+    assert_eq!(outcomes(&account), "no-answer answered");
+    let attempts = &account["attempts"];
+    assert_eq!(attempts[0]["end_ms"], attempts[1]["start_ms"]);
+}
+
+#[test]
+fn a_phone_that_we_have_cancelled_is_told_of_as_cancelled() {
+    // It was given up, and rang.
+    let (house, first, second) = moved();
+    house.scene.says(&first, "180 Ringing");
+    house.scene.gets_in_the_end(&first, "CANCEL");
+    house.scene.says(&second, "200 OK");
+    house.scene.hears(200);
+    let [account] = <[_; 1]>::try_from(house.accounts()).expect("one line");
+    assert_eq!(outcomes(&account), "cancelled answered");
+    // It rang, and one that was given up has answered.
+    let (house, first, second) = moved();
+    house.scene.says(&first, "200 OK");
+    house.scene.hears(200);
+    house.scene.gets_in_the_end(&second, "CANCEL");
+    let [account] = <[_; 1]>::try_from(house.accounts()).expect("one line");
+    assert_eq!(outcomes(&account), "answered cancelled");
+}
+
 #[test]
 fn a_file_that_was_moved_away_is_made_anew() {
     let house = House::new("");

@@ -36,10 +36,10 @@ impl Relay {
             *place = Tried {
                 destination: attempt.to.into(),
                 outcome: match attempt.client {
-                    Client::Failed if attempt.cancel.is_sent() => Outcome::Cancelled,
                     Client::Answered => Outcome::Answered,
-                    Client::Failed => Outcome::Failed,
                     Client::Unreachable => Outcome::Unreachable,
+                    _ if attempt.cancel.is_sent() => Outcome::Cancelled,
+                    Client::Failed => Outcome::Failed,
                     Client::Cancelled => Outcome::Cancelled,
                     Client::NoAnswer | Client::Calling | Client::Proceeding => Outcome::NoAnswer,
                 },

@@ -180,9 +180,9 @@ impl Relay {
             attempt.repeat_at = NEVER;
             attempt.until = after(now, timers.m);
         }
-        self.accept(around, at, status, response);
-        // §16.7 item 10.
+        // §16.7 item 10. The accounting tells of it.
         self.cancel_all(around, at);
+        self.accept(around, at, status, response);
     }
 
     /// Another final response.
@@ -325,6 +325,7 @@ impl Relay {
                 if moved {
                     let attempt = &mut self.table.attempts[place];
                     attempt.abandoned = true;
+                    attempt.end = now;
                     attempt.repeat_at = NEVER;
                 }
                 if closed {
@@ -354,7 +355,7 @@ impl Relay {
                 } else {
                     Client::NoAnswer
                 };
-                attempt.end = now;
+                attempt.end = attempt.end.min(now);
                 attempt.repeat_at = NEVER;
                 if silent && !abandoned {
                     self.learn(around, place, Lesson::Silent, 0);

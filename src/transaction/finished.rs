@@ -40,7 +40,7 @@ pub struct Tried {
     pub status: u16,
     /// When the request was first sent to it.
     pub start: u64,
-    /// When that was known.
+    /// When that was known, or another destination took its place.
     pub end: u64,
 }
 

@@ -161,7 +161,6 @@ impl Relay {
             let attempt = &mut self.table.attempts[place];
             if !attempt.client.is_over() {
                 attempt.client = Client::NoAnswer;
-                attempt.end = now;
                 attempt.repeat_at = NEVER;
                 attempt.until = now;
             }
