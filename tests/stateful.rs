@@ -81,6 +81,45 @@ fn a_retransmitted_invite_is_absorbed_and_answered_with_the_last_response() {
     scene.assert_quiet();
 }
 
+/// RFC 3261 §17.2.1: whichever destination it came from, and whatever has
+/// failed before or since.
+#[test]
+fn a_retransmission_gets_the_last_provisional_response_after_a_failover_too() {
+    let args = ["--failover-status", "480,503"];
+    for (failure, heard) in [
+        ("503 Service Unavailable", 500),
+        ("480 Temporarily Unavailable", 480),
+    ] {
+        let scene = Scene::still(3, &args);
+        let call = scene.request("INVITE");
+        let first = scene.begin(&call);
+        scene.says(&first, failure);
+        scene.gets(&first, "ACK");
+        let second = scene.next_leg();
+        scene.send(call.text());
+        scene.hears(100);
+        scene.says(&second, "180 Ringing");
+        let ringing = scene.hears(180);
+        scene.send(call.text());
+        assert_octets(scene.hears(180), &ringing);
+        scene.says(&second, failure);
+        scene.gets(&second, "ACK");
+        let third = scene.next_leg();
+        scene.send(call.text());
+        assert_octets(scene.hears(180), &ringing);
+        scene.says(&third, "183 Session Progress");
+        let progress = scene.hears(183);
+        scene.send(call.text());
+        assert_octets(scene.hears(183), &progress);
+        // What is told in the end is the failure, as often as it is asked for.
+        scene.says(&third, failure);
+        scene.gets(&third, "ACK");
+        let told = scene.hears(heard);
+        scene.send(call.text());
+        assert_octets(scene.hears(heard), told);
+    }
+}
+
 /// RFC 6026 §7.1: in Accepted it is absorbed, and it is the destination that
 /// sends its 2xx again.
 #[test]

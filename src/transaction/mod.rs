@@ -32,7 +32,7 @@ use crate::proxy::{Among, Datagram, Decision, Forward, Found, Proxy, Role, Scrat
 
 pub use finished::{Finished, Outcome, Tried};
 use suspects::Suspects;
-use table::{Cancel, Client, Kept, NEVER, Queue, Server, Since, Table};
+use table::{Cancel, Client, NEVER, Queue, Server, Since, Table};
 
 /// The transactions of one worker.
 pub struct Relay {

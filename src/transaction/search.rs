@@ -7,9 +7,10 @@ use std::net::SocketAddr;
 use super::cells::Chain;
 use super::slab::NONE;
 use super::table::{Attempt, Facts, MOST_ATTEMPTS, after};
-use super::{Around, Cancel, Client, Event, Kept, NEVER, Outbox, Queue, Received, Relay, Server};
+use super::{Around, Cancel, Client, Event, NEVER, Outbox, Queue, Received, Relay, Server, Table};
 use crate::config::OnFailure;
 use crate::proxy::{self, Datagram, Decision, Forward, Goal, Part, Role, Selection, Way};
+use crate::sip::MAX_DATAGRAM;
 
 /// Transactions that give up their room for one that is new: as many as hold
 /// the octets of the longest request, where all are of usual size.
@@ -247,8 +248,7 @@ impl Relay {
     /// (6xx, §16.7 item 5).
     pub(super) fn is_closed(&self, at: u32) -> bool {
         let record = &self.table.records[at];
-        let declined = matches!(record.kept, Kept::Failure(status) if status >= 600);
-        declined || record.facts.cancelled || record.server != Server::Proceeding
+        record.failure >= 600 || record.facts.cancelled || record.server != Server::Proceeding
     }
 
     /// The rules for this failure that have not been used, by their numbers.
@@ -429,24 +429,32 @@ impl Relay {
         status: u16,
         octets: usize,
     ) -> bool {
-        let record = &mut self.table.records[at];
-        let better = match record.kept {
-            Kept::Failure(held) => rank(status) < rank(held),
-            _ => true,
-        };
+        let Table { records, cells, .. } = &mut self.table;
+        let record = &mut records[at];
+        let better = record.failure == 0 || rank(status) < rank(record.failure);
         if !better || record.server != Server::Proceeding {
             return true;
         }
-        self.table.cells.free(&mut record.reply);
-        record.kept = Kept::Failure(status);
-        if octets == 0 {
+        record.failure = status;
+        let before = std::mem::replace(&mut record.failure_length, octets as u16);
+        if before == 0 && octets == 0 {
             return true;
         }
-        match self.table.cells.keep(&around.out.space()[..octets]) {
-            Some(chain) => record.reply = chain,
-            None => return false,
+        let failure = &around.out.space()[..octets];
+        cells.load(record.reply, &mut self.message);
+        let provisional = self.message.len() - usize::from(before);
+        self.message.truncate(provisional);
+        if provisional + octets > MAX_DATAGRAM {
+            self.message.clear();
         }
-        true
+        self.message.extend_from_slice(failure);
+        cells.free(&mut record.reply);
+        let kept = cells.keep(&self.message).or_else(|| cells.keep(failure));
+        record.reply = kept.unwrap_or_default();
+        if kept.is_none() {
+            record.failure_length = 0;
+        }
+        kept.is_some()
     }
 }
 

@@ -4,9 +4,7 @@
 use std::time::Duration;
 
 use super::table::after;
-use super::{
-    Around, Client, Event, InRun, Kept, Leaving, NEVER, Outbox, Relay, Server, Since, Table,
-};
+use super::{Around, Client, Event, InRun, Leaving, NEVER, Outbox, Relay, Server, Since, Table};
 use crate::proxy::{Datagram, Forward, Status};
 
 impl Relay {
@@ -19,14 +17,19 @@ impl Relay {
     ) {
         around.out.count(Event::Absorbed);
         let record = &self.table.records[at];
-        match (record.server, record.kept) {
-            (Server::Proceeding, Kept::Provisional) | (Server::Completed, Kept::Final) => {
-                self.repeat(around, at);
+        match record.server {
+            Server::Completed => self.repeat(around, at),
+            Server::Proceeding => {
+                self.table.cells.load(record.reply, &mut self.message);
+                let failure = usize::from(record.failure_length);
+                self.message.truncate(self.message.len() - failure);
+                if !self.message.is_empty() {
+                    self.send_message(around, at);
+                } else if record.facts.invite {
+                    self.say(around, at, datagram, Status::Trying);
+                }
             }
-            (Server::Proceeding, _) if record.facts.invite => {
-                self.say(around, at, datagram, Status::Trying);
-            }
-            _ => {}
+            Server::Accepted | Server::Confirmed => {}
         }
     }
 
@@ -65,7 +68,6 @@ impl Relay {
         record.server = Server::Confirmed;
         record.repeat_at = NEVER;
         record.until = after(now, around.proxy.stateful().timers.i);
-        record.kept = Kept::Nothing;
         self.table.cells.free(&mut record.reply);
     }
 
@@ -87,7 +89,6 @@ impl Relay {
                 self.confirm(around, at, now);
             } else {
                 record.server = Server::Confirmed;
-                record.kept = Kept::Nothing;
                 self.table.cells.free(&mut record.reply);
             }
         } else if record.repeat_at <= now {
@@ -103,14 +104,11 @@ impl Relay {
         let record = &self.table.records[at];
         let now = record.since(around.now);
         let invite = record.facts.invite;
-        let held = match record.kept {
-            Kept::Failure(status) => status,
-            _ => 0,
-        };
+        let (held, octets) = (record.failure, usize::from(record.failure_length));
         let ours = match held {
             503 if record.facts.cancelled => Some(Status::RequestTerminated),
             503 => Some(Status::ServerInternalError),
-            1.. if !record.reply.is_empty() => None,
+            1.. if octets > 0 => None,
             487 => Some(Status::RequestTerminated),
             _ if invite => Some(Status::RequestTimeout),
             // RFC 4320 §4.2: who gets no answer must not be told so.
@@ -121,14 +119,19 @@ impl Relay {
                 record.server = Server::Confirmed;
                 // A retransmission on its way must not begin another one.
                 record.until = after(now, around.proxy.stateful().timers.k);
-                record.kept = Kept::Nothing;
+                self.table.cells.free(&mut record.reply);
                 return;
             }
         };
         let said = match ours {
             Some(status) => self.write(around, at, status),
             None => {
-                self.table.cells.load(record.reply, &mut self.message);
+                let Table { records, cells, .. } = &mut self.table;
+                let reply = &mut records[at].reply;
+                cells.load(*reply, &mut self.message);
+                self.message.drain(..self.message.len() - octets);
+                cells.free(reply);
+                *reply = cells.keep(&self.message).unwrap_or_default();
                 true
             }
         };
@@ -147,7 +150,6 @@ impl Relay {
         let record = &mut self.table.records[at];
         let now = record.since(around.now);
         record.server = Server::Completed;
-        record.kept = Kept::Final;
         record.ring_until = NEVER;
         record.repeats = 0;
         if record.facts.invite {
@@ -278,15 +280,24 @@ impl Relay {
         at: u32,
         forward: &Forward,
     ) {
-        let record = &mut self.table.records[at];
-        if matches!(record.kept, Kept::Failure(_)) {
-            return;
-        }
-        self.table.cells.free(&mut record.reply);
-        let kept = self.table.cells.keep(&around.out.space()[..forward.length]);
-        record.kept = kept.map_or(Kept::Nothing, |_| Kept::Provisional);
-        record.reply = kept.unwrap_or_default();
+        let Table { records, cells, .. } = &mut self.table;
+        let record = &mut records[at];
         record.respond_to = forward.to.into();
+        let failure = usize::from(record.failure_length);
+        let whole = forward.length + failure;
+        let space = around.out.space();
+        if failure > 0 {
+            cells.load(record.reply, &mut self.message);
+            self.message.drain(..self.message.len() - failure);
+            let Some(behind) = space.get_mut(forward.length..whole) else {
+                return;
+            };
+            behind.copy_from_slice(&self.message);
+        }
+        cells.free(&mut record.reply);
+        let kept = cells.keep(&space[..whole]);
+        let kept = kept.or_else(|| cells.keep(&space[forward.length..whole]));
+        record.reply = kept.unwrap_or_default();
     }
 
     /// A 2xx to INVITE has passed.
@@ -305,7 +316,6 @@ impl Relay {
         record.server = Server::Accepted;
         record.until = after(now, around.proxy.stateful().timers.l);
         record.ring_until = NEVER;
-        record.kept = Kept::Nothing;
         self.table.cells.free(&mut record.reply);
         self.account(around, at, response, status, false);
     }

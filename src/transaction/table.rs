@@ -65,19 +65,6 @@ pub(super) enum Server {
     Confirmed,
 }
 
-/// What `Record::reply` holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kept {
-    /// Nothing.
-    Nothing,
-    /// The last provisional response that has passed.
-    Provisional,
-    /// The best failure so far; empty where we would have to write it.
-    Failure(u16),
-    /// The final response that has left.
-    Final,
-}
-
 /// Facts of a transaction.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Facts {
@@ -106,8 +93,13 @@ pub(super) struct Record {
     order: Links,
     pub(super) first: u32,
     pub(super) request: Chain,
+    /// In progress the last provisional response that has passed and, behind it,
+    /// the best failure so far; in the end the final response.
     pub(super) reply: Chain,
-    pub(super) kept: Kept,
+    /// The status of the best failure so far; 0: there was none.
+    pub(super) failure: u16,
+    /// Its octets in `reply`; 0 where we would have to write it.
+    pub(super) failure_length: u16,
     pub(super) facts: Facts,
     pub(super) server: Server,
     pub(super) queue: Queue,
@@ -318,7 +310,8 @@ impl Table {
             first: NONE,
             request,
             reply: Chain::default(),
-            kept: Kept::Nothing,
+            failure: 0,
+            failure_length: 0,
             facts,
             server: Server::Proceeding,
             queue: Queue::None,
