@@ -264,7 +264,11 @@ fn a_failed_look_up_keeps_what_was_there_and_says_so_once() {
 fn a_name_that_is_not_there_at_the_start_is_told_and_found_later() {
     let (farm, port) = members::<1>();
     let server = NameServer::start("");
-    let mut scene = listening(farm, &server, &[&format!("farm.test:{port}")]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let admin = folder.path().join("admin.sock").display().to_string();
+    let name = format!("farm.test:{port}");
+    let args = ["--listen", "127.0.0.1:0", "--admin", &admin, "--to", &name];
+    let mut scene = scene(farm, &server, &args);
     let output = scene.viaduct.output();
     let said = format!(
         "warning: set default: farm.test:{port} cannot be resolved: there is no such name; \
@@ -279,6 +283,14 @@ fn a_name_that_is_not_there_at_the_start_is_told_and_found_later() {
     assert!(output.contains("set default: 0 destinations"), "{output}");
     let answer = scene.answer(scene.request("INVITE").text());
     assert_eq!(status(&answer), 503);
+    let empty = format!("no destination, for {name} is not resolved: new work is answered 503");
+    for args in [["ctl", "list"], ["top", "--once"]] {
+        let mut viaduct = Command::new(env!("CARGO_BIN_EXE_viaduct"));
+        let output = viaduct.args(args).args(["--admin", &admin]).output();
+        let output = output.expect("viaduct runs");
+        let said = String::from_utf8(output.stdout).expect("text");
+        assert!(said.contains(&empty), "{args:?}: {said}");
+    }
     server.change("farm.test 60 A 127.0.0.71");
     line(
         &mut scene,

@@ -214,6 +214,15 @@ pub struct Set {
     pub when_all_down: WhenAllDown,
 }
 
+impl Set {
+    /// The names whose addresses are not among the destinations.
+    pub fn unresolved(&self) -> impl Iterator<Item = &Named> {
+        let destinations = &self.destinations;
+        let unresolved = |named: &&Named| destinations.iter().all(|to| to.uri != named.uri);
+        self.named.iter().filter(unresolved)
+    }
+}
+
 /// How a set chooses a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {

@@ -96,6 +96,8 @@ pub struct SetStatus {
     pub open: bool,
     /// Its destinations, in the order of the configuration.
     pub destinations: Vec<DestinationStatus>,
+    /// The names of destinations that stand for no address yet.
+    pub unresolved: Vec<String>,
 }
 
 /// One destination.
@@ -234,7 +236,19 @@ impl SetStatus {
             when_all_down: text::when_all_down_name(definition.when_all_down).to_owned(),
             open: set.is_open(),
             destinations: destinations.collect(),
+            unresolved: definition.unresolved().map(ToString::to_string).collect(),
         }
+    }
+
+    /// What an operator should know where there is no destination.
+    #[must_use]
+    pub fn emptiness(&self) -> Option<String> {
+        let said = match &*self.unresolved {
+            _ if !self.destinations.is_empty() => return None,
+            [] => "no destination".to_owned(),
+            names => format!("no destination, for {} is not resolved", names.join(", ")),
+        };
+        Some(format!("{said}: new work is answered 503"))
     }
 }
 

@@ -48,6 +48,10 @@ fn write_set(out: &mut dyn Write, set: &SetStatus, colour: bool) -> io::Result<(
              {alarm:#}"
         )?;
     }
+    if let Some(emptiness) = set.emptiness() {
+        let alarm = style(AnsiColor::Red.on_default().bold(), colour);
+        return writeln!(out, "  {alarm}{emptiness}{alarm:#}");
+    }
     let mut table = Table::new(&RIGHT);
     table.row([
         &"destination",

@@ -381,6 +381,19 @@ mod tests {
     }
 
     #[test]
+    fn a_set_without_a_destination_says_why() {
+        let mut screen = screen(|status| {
+            status.sets[0].destinations.clear();
+            status.sets[0].unresolved.push("farm.test".to_owned());
+        });
+        let text = shown(&mut screen, 80, 24);
+        assert_shows(
+            &text,
+            &["no destination, for farm.test is not resolved: new work is answered 503"],
+        );
+    }
+
+    #[test]
     fn who_does_not_answer_is_told_above_what_was_known() {
         let mut screen = screen(calls);
         screen.take(Err("connection refused".to_owned()));

@@ -126,6 +126,11 @@ fn push_set(
         heading.push_span(text.fg(Color::Red).bold());
     }
     lines.push(heading);
+    if let Some(emptiness) = set.emptiness() {
+        let text = format!("  {emptiness}");
+        lines.extend([Line::from(text.fg(Color::Red).bold()), Line::default()]);
+        return;
+    }
     let columns: Vec<_> = COLUMNS.iter().filter(|of| of.from <= width).collect();
     let figures: usize = columns.iter().map(|of| of.width).sum();
     let bar = usize::from(width).saturating_sub(ADDRESS + WORDS + figures);

@@ -29,6 +29,7 @@ pub(super) fn status() -> Status {
                 destination(5072, 1, "active", "up", "TP", json!("no answer in 1 s")),
                 destination(5073, 0, "draining", "up", "IX", Value::Null),
             ],
+            "unresolved": [],
         }],
         "totals": totals(),
     });

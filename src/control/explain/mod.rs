@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use similar::{ChangeTag, TextDiff};
 
-use crate::config::{Config, Destination, HashKey, Named, Policy, text};
+use crate::config::{self, Config, Destination, HashKey, Policy, text};
 use crate::dispatcher::{SLOTS, kamailio_hash, slot_of};
 use crate::proxy::{Datagram, Decision, Forward, HostPort, Proxy, Selection, Way};
 
@@ -288,10 +288,7 @@ impl<'a> Explanation<'a> {
 
     /// The names whose addresses are not among the destinations.
     fn unresolved(&self) -> Vec<String> {
-        let names = self.config.sets.iter().flat_map(|set| {
-            let unresolved = |named: &&Named| set.destinations.iter().all(|to| to.uri != named.uri);
-            set.named.iter().filter(unresolved)
-        });
+        let names = self.config.sets.iter().flat_map(config::Set::unresolved);
         names.map(ToString::to_string).collect()
     }
 
