@@ -5,6 +5,7 @@ use std::fs;
 use std::process::{Command, Output};
 
 mod support;
+use support::farm::{Farm, text};
 
 /// `systemd-analyze security` rates exposure from 0 (none) to 100 (UNSAFE).
 const HIGHEST_EXPOSURE: &str = "12";
@@ -66,21 +67,73 @@ fn a_fault_in_the_unit_would_be_seen() {
     );
 }
 
+/// The values of a key, in the order of the unit.
+fn values<'u>(unit: &'u str, key: &str) -> Vec<&'u str> {
+    let rows = unit.lines().filter_map(|row| row.split_once('='));
+    let rows = rows.filter(|(name, _)| *name == key);
+    rows.map(|(_, value)| value).collect()
+}
+
+/// `systemctl reload` tells what these commands do.
+#[test]
+fn a_reload_by_the_unit_fails_where_it_is_refused_and_says_why() {
+    let (farm, admin) = Farm::with_admin(&["", ""], "", &[]);
+    let unit = with_our_program(&unit());
+    let pid = farm.scene.viaduct.id().to_string();
+    let config = farm.path().display().to_string();
+    let reload = || {
+        let outputs = values(&unit, "ExecReload").into_iter().map(|command| {
+            let command = command.replace("$MAINPID", &pid);
+            let command = command.replace("/etc/viaduct/viaduct.toml", &config);
+            let (program, args) = command.split_once(' ').expect("arguments");
+            let mut command = Command::new(program);
+            command.args(args.split(' '));
+            command.env("VIADUCT_ADMIN", admin.path());
+            command.output().expect("a command that runs")
+        });
+        outputs.collect::<Vec<_>>()
+    };
+    let done = |outputs: &[Output]| outputs.iter().all(|output| output.status.success());
+    let good = text(&farm.scene.farm, &["", "-"], "");
+    fs::write(farm.path(), &good).expect("the file");
+    let outputs = reload();
+    assert!(done(&outputs), "{outputs:?}");
+    fs::write(farm.path(), format!("batch = 7\n{good}")).expect("the file");
+    let outputs = reload();
+    assert!(!done(&outputs), "{outputs:?}");
+    let said = String::from_utf8_lossy(&outputs.last().expect("an output").stderr);
+    assert!(said.contains("`batch`"), "{said}");
+}
+
+/// The reload of the unit asks where an instance is unless that is said.
+#[test]
+fn the_shipped_configuration_has_its_admin_socket_where_the_unit_asks() {
+    let unit = unit();
+    assert_eq!(values(&unit, "RuntimeDirectory"), ["viaduct"]);
+    let path = support::repository().join("config/viaduct.toml");
+    let config = fs::read_to_string(path).expect("the configuration");
+    assert!(config.contains("\nsocket = \"/run/viaduct/admin.sock\"\n"));
+    let help = Command::new(env!("CARGO_BIN_EXE_viaduct"))
+        .args(["ctl", "--help"])
+        .output();
+    let help = String::from_utf8(help.expect("help").stdout).expect("text");
+    assert!(
+        help.contains("[default: /run/viaduct/admin.sock]"),
+        "{help}"
+    );
+}
+
 /// An upgrade executes the new program in the same process.
 #[test]
 fn the_unit_lets_the_program_execute_itself_anew() {
     let unit = unit();
-    let values = |key: &str| {
-        let rows = unit.lines().filter_map(|row| row.split_once('='));
-        let rows = rows.filter(|(name, _)| *name == key);
-        rows.map(|(_, value)| value).collect::<Vec<_>>()
-    };
-    assert!(values("NoExecPaths").is_empty() && values("InaccessiblePaths").is_empty());
+    assert!(values(&unit, "NoExecPaths").is_empty());
+    assert!(values(&unit, "InaccessiblePaths").is_empty());
     let calls = |group: &str| {
         let output = systemd_analyze(&["syscall-filter", "--no-pager", group]);
         String::from_utf8(output.stdout).expect("text")
     };
-    let filters = values("SystemCallFilter");
+    let filters = values(&unit, "SystemCallFilter");
     assert_eq!(filters, ["@system-service", "~@privileged"]);
     // What may always be called, unless it is taken away.
     assert!(
