@@ -8,7 +8,7 @@ mod support;
 use support::farm::{Farm, text};
 
 /// `systemd-analyze security` rates exposure from 0 (none) to 100 (UNSAFE).
-const HIGHEST_EXPOSURE: &str = "12";
+const HIGHEST_EXPOSURE: &str = "14";
 
 fn unit() -> String {
     let path = support::repository().join("config/viaduct.service");
@@ -121,6 +121,12 @@ fn the_shipped_configuration_has_its_admin_socket_where_the_unit_asks() {
         help.contains("[default: /run/viaduct/admin.sock]"),
         "{help}"
     );
+}
+
+/// With users of its own everybody else's is 65534 (SO_PEERCRED).
+#[test]
+fn the_unit_lets_the_log_name_who_makes_a_change() {
+    assert_eq!(values(&unit(), "PrivateUsers"), [""; 0]);
 }
 
 /// An upgrade executes the new program in the same process.
