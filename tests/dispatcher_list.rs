@@ -248,6 +248,42 @@ fn what_cannot_be_done_is_an_error() {
     );
 }
 
+/// Kamailio may well speak TLS with the destinations of another set.
+#[test]
+fn of_the_lines_of_other_sets_only_the_set_id_is_read() {
+    let list = "1 sip:10.0.0.1\n2 sip:10.0.0.2;transport=tls\n2\n2 sip:10.0.0.3 99 -1 weight=0\n";
+    assert_eq!(destinations(list, &["--set", "1"]), ["\"sip:10.0.0.1\""]);
+    assert_eq!(destinations(list, &[]), ["\"sip:10.0.0.1\""]);
+    let alone = ["--dispatcher-list", "d.list", "--set", "1"];
+    for args in [&alone[..], &[&alone[..], &["-l", "127.0.0.1"]].concat()] {
+        let output = check(list, args);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert_eq!(output.stderr, b"", "{output:?}");
+    }
+    said(
+        list,
+        1,
+        &[
+            ":2:3: error: ",
+            ":3:1: error: ",
+            ":4:16: error: ",
+            ":4:19: error: ",
+            ":4:22: error: ",
+        ],
+    );
+    // Whose set a line is must be known.
+    let output = check(
+        &format!("{list}x sip:10.0.0.4\n"),
+        &[&alone[..], &["-l", "127.0.0.1"]].concat(),
+    );
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(
+        said.contains("d.list:5:1: error: `x` is not a set id"),
+        "{said}"
+    );
+    assert_eq!(output.status.code(), Some(1));
+}
+
 #[test]
 fn an_empty_list_is_an_error() {
     let output = check("# nothing\n", &["--dispatcher-list", "d.list"]);

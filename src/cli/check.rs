@@ -75,7 +75,7 @@ fn check_list(args: &CheckArgs, list: &Path) -> io::Result<ExitCode> {
             .error(ErrorKind::MissingRequiredArgument, message)
             .exit();
     }
-    let loaded = config::load_list(list);
+    let loaded = config::load_list(list, args.tunables.set);
     let good = |out: &mut dyn Write, sets: &Vec<Set>| {
         sets.iter()
             .try_for_each(|set| writeln!(out, "set {}: {}", set.name, destinations(set)))

@@ -2,8 +2,10 @@
 //!
 //! One destination a line: `setid URI [flags [priority [attributes]]]`. The
 //! order of the file is kept. What Viaduct has no use for is accepted with a
-//! warning; what it cannot do (TCP, TLS) is an error.
+//! warning; what it cannot do (TCP, TLS) is an error, but not in a set that is
+//! not wanted: Kamailio may have another use for that one.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -46,8 +48,15 @@ pub(super) fn looks_like(text: &str) -> bool {
             .is_some_and(|(s, _)| s.eq_ignore_ascii_case("sip") || s.eq_ignore_ascii_case("sips"))
 }
 
-/// Reads every entry, in the order of the file.
-pub(super) fn read(source: &Rc<Source>, report: &mut Report) -> Vec<Entry> {
+/// The ids of its sets.
+pub(super) fn set_ids(text: &str) -> BTreeSet<u32> {
+    let lines = text.lines();
+    let ids = lines.filter_map(|line| fields(line, 0).first()?.0.parse().ok());
+    ids.collect()
+}
+
+/// Reads the entries of one set, or all, in the order of the file.
+pub(super) fn read(source: &Rc<Source>, wanted: Option<u32>, report: &mut Report) -> Vec<Entry> {
     let mut entries = Vec::new();
     let mut start = 0;
     for line in source.text().split_inclusive('\n') {
@@ -68,7 +77,7 @@ pub(super) fn read(source: &Rc<Source>, report: &mut Report) -> Vec<Entry> {
                 end: start + whole.len(),
                 fields,
             };
-            entries.extend(line.entry(report));
+            entries.extend(line.entry(wanted, report));
         }
         start += line.len();
     }
@@ -104,11 +113,14 @@ struct Line<'t> {
 }
 
 impl<'t> Line<'t> {
-    fn entry(&self, report: &mut Report) -> Option<Entry> {
+    fn entry(&self, wanted: Option<u32>, report: &mut Report) -> Option<Entry> {
         let set = self.field(0, report, |text| {
             let fault = |_| Fault::new(format!("`{text}` is not a set id")).help("give a number");
             text.parse::<u32>().map_err(fault)
         })?;
+        if wanted.is_some_and(|wanted| wanted != set) {
+            return None;
+        }
         let Some((uri, place)) = self.fields.get(1) else {
             let origin = Origin::File(self.source.clone(), self.start..self.end);
             let fault = Fault::new("the line has no URI");

@@ -98,12 +98,12 @@ pub fn is_list(file: &Path) -> bool {
     text.is_ok_and(|text| dispatcher_list::looks_like(&String::from_utf8_lossy(&text)))
 }
 
-/// Reads a `dispatcher.list` by itself, to check it.
-pub fn load_list(file: &Path) -> LoadedList {
+/// Reads a `dispatcher.list` by itself, to check it: one set, or all.
+pub fn load_list(file: &Path, set: Option<u32>) -> LoadedList {
     let mut report = Report::default();
     let origin = Origin::Flag("--dispatcher-list");
     let reader = |path: &Path| std::fs::read(path);
-    let entries = merge::list_entries(file, &origin, &reader, &mut report).unwrap_or_default();
+    let entries = merge::list_entries(file, &origin, &reader, |_| set, &mut report);
     let mut by_id: BTreeMap<u32, Vec<Placed<Member>>> = BTreeMap::new();
     for entry in entries {
         by_id.entry(entry.set).or_default().push(entry.member);

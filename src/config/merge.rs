@@ -4,6 +4,7 @@
 //! into the flags already), the environment before the file, the file before
 //! the default. What values say of each other is checked in `validate`.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -295,52 +296,45 @@ fn members(
         Origin::File(..) => base.join(&path.value),
         Origin::Flag(_) | Origin::Nowhere => path.value,
     };
-    let Some(entries) = list_entries(&file, &path.origin, reader, report) else {
-        return Vec::new();
-    };
-    let lowest = entries.iter().map(|entry| entry.set).min();
-    let Some(wanted) = id.or(lowest) else {
-        return Vec::new();
-    };
-    let ours = |entry: Entry| (entry.set == wanted).then_some(entry.member);
-    let mut ids: Vec<u32> = entries.iter().map(|entry| entry.set).collect();
-    let members: Vec<_> = entries.into_iter().filter_map(ours).collect();
-    if members.is_empty() {
-        ids.sort_unstable();
-        ids.dedup();
-        let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
-        let fault = Fault::new(format!("`{}` has no set {wanted}", file.display()));
-        report.error(
-            &path.origin,
-            fault.help(format!("it has {}", ids.join(", "))),
-        );
-    }
-    members
+    let wanted = |ids: &BTreeSet<u32>| id.or_else(|| ids.first().copied());
+    let entries = list_entries(&file, &path.origin, reader, wanted, report);
+    entries.into_iter().map(|entry| entry.member).collect()
 }
 
-/// The entries of a `dispatcher.list`; a list without any is an error.
+/// The entries of a `dispatcher.list`, of the set that `wanted` chooses from
+/// its ids, or all; that there is none of them is an error.
 pub(super) fn list_entries(
     file: &Path,
     origin: &Origin,
     reader: Reader<'_>,
+    wanted: impl FnOnce(&BTreeSet<u32>) -> Option<u32>,
     report: &mut Report,
-) -> Option<Vec<Entry>> {
-    let octets = report.check(
-        origin,
-        reader(file).map_err(|error| unreadable(file, &error)),
-    )?;
+) -> Vec<Entry> {
+    let octets = reader(file).map_err(|error| unreadable(file, &error));
+    let Some(octets) = report.check(origin, octets) else {
+        return Vec::new();
+    };
     // Comments may be in any encoding; what is read must be ASCII anyway.
     let source = Source::new(file, String::from_utf8_lossy(&octets).into_owned());
+    let ids = dispatcher_list::set_ids(source.text());
+    let wanted = wanted(&ids);
     let faults = report.errors();
-    let entries = dispatcher_list::read(&source, report);
-    if entries.is_empty() && report.errors() == faults {
+    let entries = dispatcher_list::read(&source, wanted, report);
+    if report.errors() > faults {
+        return entries;
+    }
+    if ids.is_empty() {
         let fault = Fault::new(format!("`{}` has no destinations", file.display()));
         report.error(
             origin,
             fault.help("add a line such as `1 sip:10.0.0.11:5060`"),
         );
+    } else if let Some(wanted) = wanted.filter(|wanted| !ids.contains(wanted)) {
+        let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
+        let fault = Fault::new(format!("`{}` has no set {wanted}", file.display()));
+        report.error(origin, fault.help(format!("it has {}", ids.join(", "))));
     }
-    Some(entries)
+    entries
 }
 
 /// The text of a TOML file.
