@@ -180,6 +180,12 @@ fn a_reload_tells_what_it_does_and_where_it_cannot() {
             .starts_with("reloaded: generation 2")
     );
     assert_eq!(operator.farm.shares(20), [20, 0]);
+    write(text(members, &[";weight=4", ""], ""));
+    for args in [&["reload", "--dry-run"][..], &["reload"]] {
+        let told = operator.does(args);
+        let line = format!("\n  set farm: {} changed: active", operator.farm.member(1));
+        assert!(told.contains(&line), "the only one that changes: {told}");
+    }
     write(text(members, &["", ""], "").replace("farm'", "farm'\npolice = 'hash'"));
     let said = operator.fails(&["reload"], 1);
     let place = format!("{}:4:1: error: unknown key `police`", file.display());

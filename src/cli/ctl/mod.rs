@@ -274,11 +274,10 @@ impl Ctl {
         }
         let done: Done = self.client.parse(&answer)?;
         writeln!(out, "{}", done.said)?;
-        // Of one destination, the words above say it.
-        if done.differences.len() > 1 {
-            for difference in &done.differences {
-                writeln!(out, "  {difference}")?;
-            }
+        // Of one destination that was named, the words above may say it all.
+        let differences = done.differences.iter().map(ToString::to_string);
+        for difference in differences.filter(|each| !done.said.contains(each)) {
+            writeln!(out, "  {difference}")?;
         }
         for moved in done.moved.iter().filter(|moved| moved.share > 0.0) {
             let percent = moved.share * 100.0;
