@@ -277,6 +277,18 @@ fn a_collector_that_is_not_there_costs_no_call() {
     });
 }
 
+#[test]
+fn a_collector_that_is_not_there_is_told() {
+    let gone = Peer::new(V4).address().to_string();
+    let scene = Scene::new(1, &["--mirror", &gone]);
+    wait_until("told", || {
+        scene.pass(scene.request("OPTIONS").text());
+        let output = scene.viaduct.output();
+        output.contains("warning: could not send ")
+            && output.contains("the collector of the mirror")
+    });
+}
+
 /// From the command line to the dump of the counters.
 #[test]
 fn a_flag_has_a_process_copy_what_passes() {

@@ -30,6 +30,8 @@ enum Cause {
     NotHandedOver,
     NotAccounted,
     NotMirrored,
+    /// Copies that had a place in the queue, and then did not arrive.
+    NotCollected,
 }
 
 /// What has been told of one cause.
@@ -125,6 +127,10 @@ fn counted(totals: &Totals) -> impl Iterator<Item = (Cause, u64)> {
             Cause::NotMirrored,
             totals.mirror.map_or(0, |copies| copies.dropped),
         ),
+        (
+            Cause::NotCollected,
+            totals.mirror.map_or(0, |copies| copies.failed),
+        ),
     ];
     dropped.chain(not_sent).chain(others)
 }
@@ -152,10 +158,12 @@ impl fmt::Display for Line {
             Cause::NotHandedOver => ("could not hand over", "datagram"),
             Cause::NotAccounted => ("lost", "line of accounting"),
             Cause::NotMirrored => ("did not mirror", "message"),
+            Cause::NotCollected => ("could not send", "copy"),
         };
         let plural = match (count, what) {
             (1, _) => what.to_owned(),
             (_, "line of accounting") => "lines of accounting".to_owned(),
+            (_, "copy") => "copies".to_owned(),
             _ => format!("{what}s"),
         };
         write!(f, "{verb} {count} {plural}")?;
@@ -185,6 +193,10 @@ impl fmt::Display for Line {
             Cause::NotHandedOver => write!(f, ": the queue of the other worker is full"),
             Cause::NotAccounted => write!(f, ": who takes them is too slow, or gone"),
             Cause::NotMirrored => write!(f, ": the queue is full"),
+            Cause::NotCollected => write!(
+                f,
+                ": the collector of the mirror is not there, or they are too long for HEP"
+            ),
         }
     }
 }
@@ -192,6 +204,7 @@ impl fmt::Display for Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mirror;
     use crate::worker::WorkerTotals;
 
     const FORGED: Cause = Cause::Dropped(Reason::ForgedResponse as usize);
@@ -271,12 +284,17 @@ mod tests {
         totals.receive_errors = 4;
         totals.transactions.full = 5;
         totals.not_handed_over = 6;
+        totals.mirror = Some(mirror::Counts {
+            sent: 100,
+            dropped: 7,
+            failed: 8,
+        });
         let lines = Losses::default().look(Duration::ZERO, counted(&totals));
         let counts: Vec<_> = lines.iter().map(|line| line.count).collect();
-        assert_eq!(counts, [1, 2, 3, 4, 5, 6]);
+        assert_eq!(counts, [1, 2, 3, 4, 5, 6, 7, 8]);
         let levels = lines.iter().map(|line| line.cause.level());
         let warnings = levels.filter(|level| *level == Level::WARN).count();
-        assert_eq!(warnings, 5);
+        assert_eq!(warnings, 7);
         let usual = Cause::Dropped(Reason::KeepAlive as usize);
         assert_eq!(usual.level(), Level::DEBUG);
     }
