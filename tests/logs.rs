@@ -71,16 +71,30 @@ fn with_warning<'a>(more: &[&'a str]) -> Vec<&'a str> {
 
 #[test]
 fn text_is_for_people_and_marks_what_is_bad() {
-    let mut run = Run::new(&with_warning(&[]));
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("v.toml");
+    fs::write(&path, "").expect("the file");
+    let config = path.display().to_string();
+    let mut run = Run::new(&with_warning(&["--config", &config]));
     run.wait_for("ready:");
     run.send(b"GET /");
     run.wait_for("dropped 1 datagram: not-sip (");
+    let said = run.process.output();
+    assert_eq!(said.matches(WARNING).count(), 1, "{said}");
+    fs::write(&path, "batch = 7\n").expect("the file");
+    run.process.signal(Signal::HUP);
+    run.wait_for("\nerror: reload refused");
+    run.wait_for("\n  help: upgrade");
+    fs::write(&path, "nonsense = 1\n").expect("the file");
+    run.process.signal(Signal::HUP);
+    run.wait_for("v.toml:1:1: error: unknown key");
     let said = run.stop();
     assert!(said.starts_with(&format!("--to: {WARNING}\n  ")), "{said}");
-    assert_eq!(said.matches(WARNING).count(), 1, "{said}");
     assert!(said.contains("\nlistening on udp:127.0.0.1:"), "{said}");
     assert!(said.contains("\ncounter drop-not-sip 1\n"), "{said}");
     assert!(!said.contains(['\x1b', '{']), "{said}");
+    assert!(!said.contains("error:   "), "{said}");
+    assert!(!said.contains("error: /"), "{said}");
 }
 
 #[test]

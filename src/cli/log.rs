@@ -116,11 +116,15 @@ where
             Self::Journal => {
                 (said.0.lines()).try_for_each(|line| writeln!(out, "<{priority}>{line}"))
             }
-            // Those of a configuration say so themselves, behind their place.
-            Self::Text if priority == 4 && !said.0.contains("warning: ") => {
-                writeln!(out, "warning: {}", said.0)
+            Self::Text => {
+                // Those of a configuration say so themselves, behind their
+                // place; a line that goes on has no beginning.
+                let marked = said.0.starts_with(' ') || said.0.contains(&format!("{name}: "));
+                if priority <= 4 && !marked {
+                    write!(out, "{name}: ")?;
+                }
+                writeln!(out, "{}", said.0)
             }
-            Self::Text => writeln!(out, "{}", said.0),
         }
     }
 }

@@ -46,7 +46,11 @@ impl Farm {
             .viaduct
             .wait_for("an answer to SIGHUP", |output| {
                 let said = &output[before..];
-                let last = said.lines().any(|line| line.starts_with("reload"));
+                let outcome = |line: &str| {
+                    let line = line.strip_prefix("error: ").unwrap_or(line);
+                    line.starts_with("reload")
+                };
+                let last = said.lines().any(outcome);
                 (last && said.ends_with('\n')).then(|| said.to_owned())
             })
     }
