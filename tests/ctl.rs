@@ -360,8 +360,21 @@ fn over_tcp_it_bears_the_token() {
     let member = operator.farm.member(0);
     let said = operator.fails(&["drain", &member], 1);
     assert!(said.contains("needs the token\n  help: "), "{said}");
+    assert!(said.contains("--token-file FILE"), "{said}");
     operator.does(&["--token-file", token, "drain", &member]);
     assert_eq!(operator.farm.shares(20), [0, 20]);
+}
+
+/// The log and `check` write it so.
+#[test]
+fn the_address_that_the_log_prints_can_be_given() {
+    let operator = Operator::new(&["", ""], &[]);
+    let output = operator.farm.scene.viaduct.output();
+    let printed = output.lines().find_map(|line| line.strip_prefix("admin: "));
+    let admin = printed.expect("its address").to_owned();
+    assert_eq!(admin, format!("unix:{}", operator.admin));
+    let operator = Operator { admin, ..operator };
+    assert!(operator.does(&["list"]).contains("set farm"));
 }
 
 #[test]

@@ -44,6 +44,13 @@ fn the_admin_api_is_served_where_the_file_or_the_flags_say() {
         admin.socket.as_deref(),
         Some(Path::new("/etc/run/admin.sock"))
     );
+    for (socket, path) in [
+        ("unix:/run/x.sock", "/run/x.sock"),
+        ("unix:x.sock", "/etc/x.sock"),
+    ] {
+        let admin = load(&file("", &format!("[admin]\nsocket = '{socket}'\n"))).admin;
+        assert_eq!(admin.socket.as_deref(), Some(Path::new(path)));
+    }
     let listen = ["127.0.0.1:8060", "[::1]:9000"].map(|text| text.parse().expect("an address"));
     assert_eq!(admin.listen, listen);
     assert_eq!(admin.token_file.as_deref(), Some(Path::new("/run/token")));

@@ -39,6 +39,10 @@ impl FromStr for Admin {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        // As the log of an instance and `check` name its socket.
+        if let Some(path) = text.strip_prefix("unix:") {
+            return Ok(Self::Socket(path.into()));
+        }
         match text.split_once("://") {
             Some(("http", host)) => Ok(Self::Http(host.trim_end_matches('/').to_owned())),
             Some((scheme, _)) => Err(format!("`{scheme}` is not spoken: give http://ADDR:PORT")),

@@ -128,8 +128,10 @@ fn bears_token(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
                 Some(_) => "this is not the token",
                 None => "a change over TCP needs the token",
             };
-            Err(Problem::new(StatusCode::UNAUTHORIZED, said)
-                .help("send `Authorization: Bearer TOKEN` with what admin.token-file holds"))
+            Err(Problem::new(StatusCode::UNAUTHORIZED, said).help(
+                "give ctl --token-file FILE with what admin.token-file holds, or send it as \
+                     `Authorization: Bearer TOKEN`",
+            ))
         }
     }
 }

@@ -215,15 +215,11 @@ impl OperationDraft {
                 .help("add `listen = [\"127.0.0.1:8060\"]` to [admin], or --admin-listen");
             report.warning(&token.origin, fault);
         }
-        let is_url = |path: &&Placed<PathBuf>| path.value.to_string_lossy().contains("://");
-        if let Some(url) = self.admin_socket.as_ref().filter(is_url) {
-            let fault = Fault::new(format!("`{}` is no path", url.value.display()))
-                .why("the admin API gets a Unix socket there")
-                .help("give a path, or --admin-listen ADDR:PORT for HTTP");
-            report.error(&url.origin, fault);
-        }
         Admin {
-            socket: self.admin_socket.as_ref().map(|path| rebase(path, base)),
+            socket: self
+                .admin_socket
+                .as_ref()
+                .map(|path| socket(path, base, report)),
             listen,
             token_file: self
                 .admin_token_file
@@ -273,6 +269,25 @@ impl OperationDraft {
     pub(in crate::config) fn stop_timeout(&self) -> Duration {
         self.stop_timeout.unwrap_or(DEFAULT_STOP_TIMEOUT)
     }
+}
+
+/// The path of the admin socket, which the log and `ctl` write behind `unix:`.
+fn socket(given: &Placed<PathBuf>, base: &Path, report: &mut Report) -> PathBuf {
+    let mut path = given.clone();
+    if let Some(bare) = given
+        .value
+        .to_str()
+        .and_then(|path| path.strip_prefix("unix:"))
+    {
+        path.value = bare.into();
+    }
+    if path.value.to_string_lossy().contains("://") {
+        let fault = Fault::new(format!("`{}` is no path", path.value.display()))
+            .why("the admin API gets a Unix socket there")
+            .help("give a path, or --admin-listen ADDR:PORT for HTTP");
+        report.error(&path.origin, fault);
+    }
+    rebase(&path, base)
 }
 
 fn rebase(path: &Placed<PathBuf>, base: &Path) -> PathBuf {
