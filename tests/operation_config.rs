@@ -1,5 +1,6 @@
 //! What configures an operator's day, as `viaduct check` and a reload see it:
-//! the admin API, the mirror, the log, destinations by name.
+//! the admin API, the mirror, the log, destinations by name; and slips that
+//! have a help of their own.
 
 mod checking;
 
@@ -448,4 +449,28 @@ fn the_admin_api_the_mirror_and_the_format_of_the_log_need_a_restart() {
     ));
     let differs = needs_restart(&running, &restarted);
     assert_eq!(differs, ["admin", "mirror", "log.format"]);
+}
+
+/// A slip of TOML, and a copy of what `check` and the log print.
+#[test]
+fn what_is_almost_right_is_named() {
+    for (table, text) in [
+        ("set", "[set]\nname = 'a'\ndestinations = ['10.0.0.1']\n"),
+        (
+            "route",
+            "[[set]]\nname = 'a'\ndestinations = ['10.0.0.1']\n[route]\nset = 'a'\n",
+        ),
+        ("listener", "[listener]\naddress = '10.0.0.1'\n"),
+        ("on-failure", "[on-failure]\nset = 'a'\n"),
+    ] {
+        let help = format!("help: write `[[{table}]]` with two brackets");
+        refused(&format!("listen = '127.0.0.1'\n{text}"), &[&help]);
+    }
+    let help = "help: leave out `udp:`: 127.0.0.1:7060";
+    refused(
+        "listen = ['udp:127.0.0.1:7060']\n",
+        &[":1:11: error: ", help],
+    );
+    let table = "[[listener]]\naddress = 'udp:127.0.0.1:7060'\n";
+    refused(table, &[":2:11: error: ", help]);
 }

@@ -83,7 +83,14 @@ impl<'i> Section<'i> {
         kind: &'static str,
         report: &mut Report,
     ) -> Vec<Self> {
-        let items = self.take(key).map(|item| item.list(report));
+        let item = self.take(key).filter(|item| {
+            if item.is_table() {
+                let help = format!("write `{kind}` with two brackets");
+                report.error(&item.origin, item.mismatch("a list of tables").help(help));
+            }
+            !item.is_table()
+        });
+        let items = item.map(|item| item.list(report));
         let sections = items.into_iter().flatten();
         sections
             .filter_map(|item| item.section(kind, report))
