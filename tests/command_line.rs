@@ -307,6 +307,35 @@ fn wrong_usage_ends_with_2() {
 }
 
 #[test]
+fn a_variable_that_is_wrong_is_named_and_an_empty_one_is_unset() {
+    let place = Place::with(&[("v.toml", &format!("workers = 3\n{}", good_and("")))]);
+    let check = |env: &[(&str, &str)], flags: &[&str]| {
+        let mut command = place.viaduct();
+        command.args(["check", "--config", "v.toml"]);
+        command.args(flags).envs(env.iter().copied());
+        command.output().expect("an end")
+    };
+    let wrong = ("VIADUCT_WORKERS", "abc");
+    let output = check(&[wrong], &[]);
+    said(&output, 2, &["invalid value 'abc' for 'VIADUCT_WORKERS'"]);
+    let output = check(&[("VIADUCT_TO", "10.0.0.1,a_b.test")], &[]);
+    said(&output, 2, &["'VIADUCT_TO'"]);
+    // A flag goes before it.
+    let output = check(&[wrong], &["--workers", "x"]);
+    said(&output, 2, &["invalid value 'x' for '--workers <THREADS>'"]);
+    said(&check(&[wrong], &["--workers", "2"]), 0, &[]);
+    for name in ["VIADUCT_WORKERS", "VIADUCT_TO", "VIADUCT_SET"] {
+        let output = check(&[(name, "")], &[]);
+        said(&output, 0, &[]);
+        assert!(stdout(&output).contains("workers: 3"), "{output:?}");
+    }
+    let mut ctl = place.viaduct();
+    ctl.args(["ctl", "list"]).env("VIADUCT_ADMIN", "https://a");
+    let output = ctl.output().expect("an end");
+    said(&output, 2, &["for 'VIADUCT_ADMIN'"]);
+}
+
+#[test]
 fn diagnostics_as_json() {
     let place = Place::with(&[("v.toml", "listn = 1\n"), ("good.toml", &good_and(""))]);
     let output = place.check(&["--config", "v.toml", "--json"]);

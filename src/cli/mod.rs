@@ -9,6 +9,7 @@ mod client;
 mod completions;
 mod ctl;
 mod demo;
+mod environment;
 mod explain;
 pub mod limits;
 mod log;
@@ -66,7 +67,7 @@ enum Command {
 
 /// Parses the arguments of this process and does what they say.
 pub fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let outcome = match environment::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::check(&args),
         Command::Explain(args) => explain::explain(&args),
