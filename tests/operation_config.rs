@@ -1,6 +1,6 @@
 //! What configures an operator's day, as `viaduct check` and a reload see it:
-//! the admin API, the mirror, the log, destinations by name; and slips that
-//! have a help of their own.
+//! the admin API, the mirror, the log, destinations by name, networks to leave
+//! by; and slips that have a help of their own.
 
 mod checking;
 
@@ -99,6 +99,14 @@ fn the_admin_api_is_checked() {
         &[
             "v.toml:7:10: error: `http://127.0.0.1:8060` is no path",
             "--admin-listen",
+        ],
+    );
+    good(&admin(&format!("socket = '/{}'", "s".repeat(106))));
+    refused(
+        &admin(&format!("socket = '/{}'", "s".repeat(107))),
+        &[
+            "v.toml:7:10: error: the path of the admin socket has 108 octets",
+            "why: a Unix socket's has 107 at most",
         ],
     );
     refused(
@@ -473,4 +481,24 @@ fn what_is_almost_right_is_named() {
     );
     let table = "[[listener]]\naddress = 'udp:127.0.0.1:7060'\n";
     refused(table, &[":2:11: error: ", help]);
+}
+
+#[test]
+fn networks_to_leave_by_are_checked() {
+    let listeners = |second: &str| {
+        format!(
+            "[[listener]]\nname = 'in'\naddress = '127.0.0.1'\negress = ['10.0.0.0/8']\n\
+             [[listener]]\nname = 'out'\naddress = '127.0.0.2'\negress = ['{second}']\n\
+             [[set]]\nname = 'a'\ndestinations = ['10.0.0.1']\n"
+        )
+    };
+    warned(
+        &listeners("10.0.0.0/8"),
+        &["v.toml:8:11: warning: `10.0.0.0/8` leaves by listener `in` already"],
+    );
+    warned(
+        &listeners("2001:db8::/32"),
+        &["v.toml:8:11: warning: nothing leaves by `127.0.0.2:5060` to `2001:db8::/32`"],
+    );
+    warned(&listeners("10.0.0.0/9"), &[]);
 }

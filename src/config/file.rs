@@ -89,7 +89,7 @@ pub(super) struct ListenerDraft {
     pub(super) proxy_protocol: Vec<Placed<IpNet>>,
     pub(super) record_route: Option<bool>,
     pub(super) path: Option<bool>,
-    pub(super) egress: Vec<IpNet>,
+    pub(super) egress: Vec<Placed<IpNet>>,
 }
 
 impl ListenerDraft {
@@ -280,7 +280,7 @@ fn listener(mut section: Section<'_>, report: &mut Report) -> Option<ListenerDra
         proxy_protocol,
         record_route,
         path,
-        egress: values(egress),
+        egress,
     })
 }
 

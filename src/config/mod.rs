@@ -38,7 +38,7 @@ pub use member::Member;
 pub use merge::{Overrides, Settings};
 pub use operation::{
     Accept, Admin, Health, HealthSettings, Log, LogFormat, LogLevel, Mirror, OperationSettings,
-    PROBES_IN_A_ROW, Probe, WhenAllDown,
+    PROBES_IN_A_ROW, Probe, SOCKET_PATH_MAX, WhenAllDown,
 };
 pub use restart::needs_restart;
 pub use stateful::{

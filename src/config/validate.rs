@@ -55,6 +55,7 @@ pub(super) fn listeners(
             .name
             .as_ref()
             .map_or(&draft.address.origin, |name| &name.origin);
+        egress(&draft, &listeners, report);
         for other in &listeners {
             if other.address == listener.address && listener.address.port() != 0 {
                 let fault = Fault::new(format!("`{}` is listened on twice", listener.address));
@@ -103,7 +104,28 @@ fn listener(
         proxy_protocol: front_balancers(draft, report),
         record_route: draft.record_route.unwrap_or(on_path.record_route),
         path: draft.path.unwrap_or(on_path.path),
-        egress: draft.egress.clone(),
+        egress: draft.egress.iter().map(|network| network.value).collect(),
+    }
+}
+
+/// Checks that a listener can send to the networks that leave by it, and that
+/// no listener before it has them.
+fn egress(draft: &ListenerDraft, before: &[Listener], report: &mut Report) {
+    let bound = draft.address.value;
+    for Placed {
+        value: network,
+        origin,
+    } in &draft.egress
+    {
+        let mut before = before.iter();
+        if network.addr().is_ipv4() != bound.is_ipv4() {
+            let fault = Fault::new(format!("nothing leaves by `{bound}` to `{network}`"));
+            report.warning(origin, fault.why("it is of the other address family"));
+        } else if let Some(other) = before.find(|other| other.egress.contains(network)) {
+            let what = format!("`{network}` leaves by listener `{}` already", other.name);
+            let fault = Fault::new(what).why("of the same network the first one counts");
+            report.warning(origin, fault.help("remove one"));
+        }
     }
 }
 

@@ -12,10 +12,7 @@ use rustix::net::sockopt::socket_peercred;
 use rustix::process::getppid;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::config::Admin;
-
-/// The longest path of a Unix socket, in octets (unix(7)).
-const PATH_MAX: usize = 107;
+use crate::config::{Admin, SOCKET_PATH_MAX};
 
 /// Owner and group.
 const MODE: Mode = Mode::from_raw_mode(0o660);
@@ -55,9 +52,9 @@ pub(super) fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     let failed =
         |said: String| io::Error::other(format!("admin socket {}: {said}", path.display()));
     let octets = path.as_os_str().len();
-    if octets > PATH_MAX {
+    if octets > SOCKET_PATH_MAX {
         return Err(failed(format!(
-            "the path has {octets} octets, and a Unix socket's has {PATH_MAX} at most\n  help: give \
+            "the path has {octets} octets, and a Unix socket's has {SOCKET_PATH_MAX} at most\n  help: give \
              a shorter one"
         )));
     }

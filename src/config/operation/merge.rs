@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::file::OperationDraft;
-use super::{Accept, Admin, Log, LogFormat, LogLevel, Mirror, Probe, WhenAllDown};
+use super::{Accept, Admin, Log, LogFormat, LogLevel, Mirror, Probe, SOCKET_PATH_MAX, WhenAllDown};
 use crate::config::Listener;
 use crate::config::diagnostic::{Fault, Origin, Report};
 use crate::config::member::Member;
@@ -287,7 +287,15 @@ fn socket(given: &Placed<PathBuf>, base: &Path, report: &mut Report) -> PathBuf 
             .help("give a path, or --admin-listen ADDR:PORT for HTTP");
         report.error(&path.origin, fault);
     }
-    rebase(&path, base)
+    let path = rebase(&path, base);
+    let octets = path.as_os_str().len();
+    if octets > SOCKET_PATH_MAX {
+        let fault = Fault::new(format!("the path of the admin socket has {octets} octets"))
+            .why(format!("a Unix socket's has {SOCKET_PATH_MAX} at most"))
+            .help("give a shorter one");
+        report.error(&given.origin, fault);
+    }
+    path
 }
 
 fn rebase(path: &Placed<PathBuf>, base: &Path) -> PathBuf {

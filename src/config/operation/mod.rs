@@ -132,6 +132,9 @@ pub struct Mirror {
     pub key: Option<String>,
 }
 
+/// The longest path of a Unix socket, in octets (unix(7)).
+pub const SOCKET_PATH_MAX: usize = 107;
+
 /// How the log is written, and what of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Log {
