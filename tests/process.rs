@@ -130,16 +130,30 @@ fn instances_that_start_at_once_share_one_secret() {
 fn a_secret_that_others_may_read_is_warned_of() {
     let folder = folder();
     let path = folder.path().join("secret");
+    let mend = format!("mend: chmod o= {}", path.display());
     fs::write(&path, "5".repeat(64)).expect("a file");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("a mode");
-    let (_process, facts) = ready(&with_secret(&path), &[]);
-    assert_says(
-        &facts,
-        &[
-            "warning: others may read it",
-            &format!("chmod 600 {}", path.display()),
-        ],
-    );
+    for (mode, warned_of) in [(0o644, true), (0o602, true), (0o440, false)] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("a mode");
+        let (_process, facts) = ready(&with_secret(&path), &[]);
+        let said = facts.contains("warning: others may read it") && facts.contains(&mend);
+        assert_eq!(said, warned_of, "{mode:o}: {facts}");
+    }
+}
+
+#[test]
+fn a_token_that_others_may_read_is_warned_of() {
+    let folder = folder();
+    let path = folder.path().join("token");
+    fs::write(&path, "open sesame\n").expect("a file");
+    let token = path.to_str().expect("text");
+    let admin = ["--admin-listen", "127.0.0.1:0", "--admin-token-file", token];
+    let args: Vec<_> = [LISTEN, TO].concat().into_iter().chain(admin).collect();
+    let wanted = format!("warning: token file {token}: others may read it; mend: chmod o= {token}");
+    for (mode, warned_of) in [(0o644, true), (0o640, false)] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("a mode");
+        let (_process, facts) = ready(&args, &[]);
+        assert_eq!(facts.contains(&wanted), warned_of, "{mode:o}: {facts}");
+    }
 }
 
 #[test]

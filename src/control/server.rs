@@ -61,6 +61,14 @@ pub fn start(admin: &Admin, view: View, orders: Sender<Order>) -> io::Result<Opt
         return Ok(None);
     }
     check_token(admin)?;
+    if let Some(path) = admin
+        .token_file
+        .as_ref()
+        .filter(|path| guard::is_open(path))
+    {
+        let path = path.display();
+        tracing::warn!("token file {path}: others may read it; mend: chmod o= {path}");
+    }
     let app = App {
         view,
         orders,

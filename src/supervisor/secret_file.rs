@@ -1,4 +1,5 @@
-//! Keeping the secret: a file that only its owner may read.
+//! Keeping the secret: a file that nobody may read but its owner, and its group
+//! where an operator says so.
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
@@ -11,7 +12,8 @@ use crate::proxy::{Secret, SecretError};
 /// Where the secret comes from, and what an operator should know of it.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Kept {
-    /// Read from a file; whether others than its owner may read it too.
+    /// Read from a file; whether others than its owner and its group may read
+    /// or write it too.
     Read(PathBuf, bool),
     /// Made and written to a file.
     Made(PathBuf),
@@ -37,7 +39,7 @@ impl fmt::Display for Kept {
                 write!(f, "secret: read from {}", path.display())?;
                 if *open {
                     let path = path.display();
-                    write!(f, "\n  warning: others may read it; mend: chmod 600 {path}")?;
+                    write!(f, "\n  warning: others may read it; mend: chmod o= {path}")?;
                 }
                 Ok(())
             }
@@ -115,7 +117,7 @@ pub fn place(path: Option<&Path>) -> Option<PathBuf> {
 
 fn read(path: &Path) -> io::Result<(String, bool)> {
     let mode = fs::metadata(path)?.permissions().mode();
-    Ok((fs::read_to_string(path)?, mode & 0o077 != 0))
+    Ok((fs::read_to_string(path)?, mode & 0o007 != 0))
 }
 
 /// Makes the file; false where another instance was faster. It appears whole
