@@ -406,6 +406,34 @@ fn completions_man_and_version() {
 }
 
 #[test]
+fn each_manual_page_that_another_one_names_can_be_printed() {
+    let place = Place::with(&[]);
+    let mut paths = vec![Vec::<String>::new()];
+    let mut printed = 0;
+    while let Some(path) = paths.pop() {
+        let output = place.viaduct().arg("man").args(&path).output();
+        let output = output.expect("an end");
+        said(&output, 0, &[]);
+        let page = stdout(&output).replace("\\-", "-");
+        let name: String = ["viaduct"]
+            .into_iter()
+            .chain(path.iter().map(String::as_str))
+            .collect::<Vec<_>>()
+            .join("-");
+        assert!(page.contains(&format!(".TH {name} 1")), "{page}");
+        let of = |line: &str| {
+            let below = line.strip_prefix(&name)?.strip_prefix('-')?;
+            Some(below.strip_suffix("(1)")?.to_owned())
+        };
+        let below = page.lines().filter_map(of);
+        paths.extend(below.map(|name| [&path[..], &[name]].concat()));
+        printed += 1;
+    }
+    // viaduct, ten below it, and those of ctl.
+    assert!(printed > 20, "{printed} pages");
+}
+
+#[test]
 fn every_flag_of_check_tells_its_default() {
     let help = stdout(&Place::with(&[]).check(&["--help"]));
     let options = help.replace("\n      --", "\n  -");

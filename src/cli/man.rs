@@ -12,25 +12,24 @@ use super::Cli;
 /// Print a manual page: `viaduct man run | man -l -`.
 #[derive(Debug, Args)]
 pub(super) struct ManArgs {
-    /// The subcommand whose page is wanted; without one, the page of viaduct
-    subcommand: Option<String>,
+    /// The subcommand whose page is wanted, as in `ctl drain`; without one, the page of viaduct
+    subcommand: Vec<String>,
 }
 
 pub(super) fn man(args: &ManArgs) -> io::Result<ExitCode> {
-    let mut command = Cli::command();
+    // `help` says nothing that a page of its own could tell.
+    let mut command = Cli::command().disable_help_subcommand(true);
     command.build();
-    let page = match &args.subcommand {
-        None => command,
-        Some(name) => match command.find_subcommand(name) {
-            Some(subcommand) => subcommand.clone(),
-            None => {
-                let message = format!("there is no subcommand `{name}`");
-                command.error(ErrorKind::InvalidSubcommand, message).exit()
-            }
-        },
-    };
+    let mut page = &command;
+    for name in &args.subcommand {
+        let Some(subcommand) = page.find_subcommand(name) else {
+            let message = format!("there is no subcommand `{}`", args.subcommand.join(" "));
+            command.error(ErrorKind::InvalidSubcommand, message).exit()
+        };
+        page = subcommand;
+    }
     let mut out = Vec::new();
-    Man::new(page).render(&mut out)?;
+    Man::new(page.clone()).render(&mut out)?;
     io::stdout().write_all(&out)?;
     Ok(ExitCode::SUCCESS)
 }
