@@ -213,7 +213,7 @@ fn what_a_start_alone_can_change_is_refused_by_name() {
         let text = text(&farm.scene.farm, &["-", ""], lines);
         let said = farm.reload(&text);
         let wanted = format!(
-            "reload refused, the configuration of before stays: a start alone can change {keys}\n"
+            "reload refused, the configuration of before stays: only an upgrade or a restart can change {keys}\n"
         );
         assert!(said.contains(&wanted), "{said}");
         farm.scene.viaduct.wait_for("a help", |output| {

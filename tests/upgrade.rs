@@ -231,7 +231,10 @@ fn workers_and_listeners_come_and_go_without_loss() {
         let refused = next_line(&mut viaduct, "reload refused", |viaduct| {
             viaduct.signal(Signal::HUP);
         });
-        assert!(refused.contains("a start alone can change"), "{refused}");
+        assert!(
+            refused.contains("only an upgrade or a restart can change"),
+            "{refused}"
+        );
         let said = upgrade(&mut viaduct);
         assert!(said.contains(wanted), "{said}, not {wanted}");
         if listen.contains(&second) {

@@ -43,7 +43,8 @@ pub use stateful::StatefulFlags;
 pub use top::TopArgs;
 pub use tunables::Tunables;
 
-/// A stateless SIP load balancer for UDP that hashes Call-ID.
+/// A SIP load balancer for UDP: stateless by Call-ID, with transactions where
+/// they pay.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, arg_required_else_help = true)]
 struct Cli {

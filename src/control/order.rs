@@ -145,8 +145,8 @@ impl fmt::Display for Refusal {
                 let keys: Vec<_> = keys.iter().map(|key| format!("`{key}`")).collect();
                 write!(
                     f,
-                    "reload refused, the configuration of before stays: a start alone can change \
-                     {}\n  help: upgrade (`viaduct ctl upgrade`, or SIGUSR2), which starts it anew \
+                    "reload refused, the configuration of before stays: only an upgrade or a \
+                     restart can change {}\n  help: upgrade (`viaduct ctl upgrade`, or SIGUSR2), which starts it anew \
                      without loss, or take {} back and reload again",
                     keys.join(", "),
                     if keys.len() == 1 { "it" } else { "them" }

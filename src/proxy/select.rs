@@ -214,12 +214,12 @@ fn add_uri_key(bytes: &[u8], text: Span, uri: Option<Uri>, key: &mut Vec<u8>) {
             key.extend_from_slice(uri.user.of(bytes));
             key.extend_from_slice(b"@");
             let host = uri.host.of(bytes);
+            // Writing into memory cannot fail.
             match host.starts_with(b"[").then(|| literal(host)).flatten() {
-                // Writing into memory cannot fail.
                 Some(ip) => drop(write!(key, "{ip}")),
                 None => key.extend(host.iter().map(u8::to_ascii_lowercase)),
             }
-            key.extend_from_slice(&uri.port_or_default().to_be_bytes());
+            drop(write!(key, ":{}", uri.port_or_default()));
         }
         None => key.extend_from_slice(text.of(bytes)),
     }
