@@ -515,6 +515,18 @@ fn explain_tells_the_failure_rules_that_a_request_can_come_to() {
 }
 
 #[test]
+fn explain_tells_the_rule_for_a_set_that_takes_no_new_work() {
+    let caller = "192.0.2.7:5060".parse().expect("an address");
+    let config = "stateful = ['INVITE']\nlisten = '192.0.2.10'\n[[set]]\nname = 'farm'\n\
+        destinations = ['sip:10.0.0.4;state=draining']\n[[set]]\nname = 'overflow'\n\
+        destinations = ['10.0.0.8']\n[[on-failure]]\nstatus = 503\nset = 'overflow'\n";
+    let lines = "relay      stateful\nnext       no other destination: none takes new work\n\
+        on failure 503 to set overflow\n";
+    let (_, text) = explain_with(config, &Request::new("INVITE", caller).text());
+    assert!(text.contains(lines), "{text}");
+}
+
+#[test]
 fn explain_tells_whether_a_request_is_relayed_statefully() {
     let caller = "192.0.2.7:5060".parse().expect("an address");
     let relay = |config: &str, request: &Request| {

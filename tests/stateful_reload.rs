@@ -111,6 +111,53 @@ fn a_call_goes_on_within_its_set_wherever_that_stands_now() {
     scene.answered_at(&call, &second);
 }
 
+/// No destination that takes new work is as good as one that answers 503.
+#[test]
+fn a_call_for_a_drained_set_goes_where_a_rule_has_it() {
+    let rule = "[[on-failure]]\nstatus = 503\nset = \"overflow\"\n";
+    for state in ["draining", "disabled"] {
+        let drained = format!(";state={state}");
+        let drained: Set<'_> = ("main", &[(0, &drained)]);
+        let overflow: Set<'_> = ("overflow", &[(1, "")]);
+        let mut stage = Stage::new(2, &[("main", &[(0, "")]), overflow], rule);
+        stage.reload(&[drained, overflow], rule);
+        let scene = &stage.scene;
+        let call = scene.request("INVITE");
+        let leg = scene.begin(&call);
+        assert_eq!(leg.member, 1);
+        scene.answered_at(&call, &leg);
+        // It is a transaction like any other.
+        let call = scene.request("INVITE");
+        let leg = scene.begin(&call);
+        scene.says(&leg, "180 Ringing");
+        let ringing = scene.hears(180);
+        scene.send(call.text());
+        assert_octets(scene.hears(180), ringing);
+        scene.send(call.method("CANCEL").text());
+        scene.hears(200);
+        let cancel = scene.gets(&leg, "CANCEL");
+        scene.says(&cancel, "200 OK");
+        scene.fails_at(&call, &leg, "487 Request Terminated", 487);
+        // Rules are for new calls.
+        scene.send(scene.request("MESSAGE").text());
+        scene.hears(503);
+        let within = scene.request("INVITE");
+        let to = format!("{};tag=x", within.to);
+        scene.send(within.to(to).text());
+        scene.hears(503);
+        scene.assert_quiet();
+        // Nor has the rule's set anybody, or there is no rule.
+        let nobody: Set<'_> = ("overflow", &[(1, ";state=disabled")]);
+        for (sets, rule) in [([drained, nobody], rule), ([drained, overflow], "")] {
+            stage.reload(&sets, rule);
+            let scene = &stage.scene;
+            scene.send(scene.request("INVITE").text());
+            scene.hears(503);
+            scene.assert_quiet();
+        }
+    }
+}
+
 #[test]
 fn a_call_whose_set_has_gone_tries_no_other() {
     let mut stage = Stage::new(3, &[("main", &[(0, ""), (1, "")])], "");

@@ -259,6 +259,8 @@ pub struct Scratch {
     octets: Vec<u8>,
     names: Names,
     part: Option<Part>,
+    /// See [`Scratch::unplaced`].
+    unplaced: Option<usize>,
     trying: Trying,
 }
 
@@ -272,11 +274,19 @@ impl Scratch {
     }
 
     /// The transaction that the request of the last decision can begin, or that
-    /// the response belongs to, where it is sent on.
+    /// the response belongs to, where it is sent on or [unplaced](Self::unplaced).
     #[inline]
     #[must_use]
     pub fn part(&self) -> Option<Part> {
         self.part
+    }
+
+    /// The set whose policy had no destination for the INVITE of the last
+    /// decision, which can begin a transaction and was answered 503.
+    #[inline]
+    #[must_use]
+    pub fn unplaced(&self) -> Option<usize> {
+        self.unplaced
     }
 
     /// The 100 to the INVITE of the last decision, where it can begin a
@@ -304,6 +314,7 @@ impl Scratch {
         self.rewrite.clear();
         self.also.clear();
         self.part = None;
+        self.unplaced = None;
         if !Arc::ptr_eq(&self.generation, current) {
             self.follow(current);
         }
@@ -412,6 +423,7 @@ impl Proxy {
             octets: Vec::with_capacity(MAX_DATAGRAM + 1024),
             names: Names::new(),
             part: None,
+            unplaced: None,
             trying: Trying::new(),
         }
     }

@@ -7,7 +7,7 @@ use super::branch::{BranchText, Identity, Transaction};
 use super::next_hop::Hop;
 use super::reason::Reason;
 use super::repair::Repairs;
-use super::routes::Routes;
+use super::routes::{Routes, Target};
 use super::stateful::{Among, Attempt, Found, Part, Role};
 use super::target::{is_forbidden, respond_to};
 use super::{
@@ -140,7 +140,13 @@ impl<'a> Request<'a> {
         let mut routes = Routes::new(self.uri, *uri);
         self.follow(&mut routes, sender.is_some(), scratch)?;
         let hop = self.next_hop(sender, &routes, scratch);
-        let Some(hop) = hop.as_ref().map_err(|reason| *reason)? else {
+        let Some(hop) = hop.as_ref().map_err(|reason| {
+            if !in_dialog {
+                self.note_unplaced(*reason, role, identity, &routes.target, scratch);
+            }
+            *reason
+        })?
+        else {
             return Ok(Among::None(Decision::Resolve));
         };
         let Hop { way, to, .. } = *hop;
@@ -189,6 +195,31 @@ impl<'a> Request<'a> {
             dialog,
             cookie: hop.cookie_use,
         })))
+    }
+
+    /// Where no destination of its set takes an INVITE: its transaction can go
+    /// to another set.
+    #[cold]
+    fn note_unplaced(
+        &self,
+        reason: Reason,
+        role: Option<Role>,
+        identity: Identity,
+        target: &Target,
+        scratch: &mut Scratch,
+    ) {
+        let Some(role @ Role::Request { invite: true, .. }) = role else {
+            return;
+        };
+        if reason == Reason::NoDestination {
+            let keyed = self.hashed(&self.proxy.current, target, &mut scratch.octets);
+            scratch.unplaced = Some(keyed.set);
+            scratch.part = Some(Part {
+                identity,
+                at: None,
+                role,
+            });
+        }
     }
 
     /// What it can be to a transaction of ours.

@@ -246,7 +246,10 @@ impl Relay {
                 Some(part) => self.begin(around, datagram, &forward, &part),
                 None => Received::Decision(Decision::Forward(forward)),
             },
-            Among::None(decision) => Received::Decision(decision),
+            Among::None(decision) => match around.scratch.unplaced() {
+                Some(set) => self.begin_elsewhere(around, datagram, decision, set),
+                None => Received::Decision(decision),
+            },
         }
     }
 

@@ -9,7 +9,7 @@ use super::slab::NONE;
 use super::table::{Attempt, Facts, MOST_ATTEMPTS, after};
 use super::{Around, Cancel, Client, Event, NEVER, Outbox, Queue, Received, Relay, Server, Table};
 use crate::config::OnFailure;
-use crate::proxy::{self, Datagram, Decision, Forward, Goal, Part, Role, Selection, Way};
+use crate::proxy::{self, Datagram, Decision, Forward, Goal, Part, Role, Selection, Status, Way};
 use crate::sip::MAX_DATAGRAM;
 
 /// Transactions that give up their room for one that is new: as many as hold
@@ -72,6 +72,51 @@ impl Relay {
         if invite {
             self.say_trying(around, at, forward.call);
         }
+        self.settle(around, at);
+        Received::Done
+    }
+
+    /// An INVITE for which its set has no destination: one begins where a failure
+    /// rule for 503 has one, else it is answered so.
+    #[cold]
+    pub(super) fn begin_elsewhere<O: Outbox>(
+        &mut self,
+        around: &mut Around<'_, O>,
+        datagram: &Datagram<'_>,
+        refused: Decision,
+        set: usize,
+    ) -> Received {
+        let set = around.proxy.dispatcher().sets()[set].number();
+        let any = rules(around.proxy, 0, set, 503).next().is_some();
+        let begins = any && !self.begins_none;
+        let part = around.scratch.part().filter(|_| begins);
+        let Some((
+            part,
+            Role::Request {
+                method,
+                invite,
+                repeatable,
+            },
+        )) = part.map(|part| (part, part.role))
+        else {
+            return Received::Decision(refused);
+        };
+        let facts = Facts {
+            method,
+            invite,
+            repeatable,
+            movable: true,
+            cancelled: false,
+        };
+        let Some(at) = self.open(around, datagram, &part, facts) else {
+            return Received::Decision(refused);
+        };
+        if !self.apply_rule(around, at, set, 503) {
+            self.table.close(at);
+            return Received::Decision(self.stateless(around, datagram));
+        }
+        around.out.count(Event::Begun);
+        self.say(around, at, datagram, Status::Trying);
         self.settle(around, at);
         Received::Done
     }
@@ -236,11 +281,12 @@ impl Relay {
         attempt: u32,
         status: u16,
     ) -> bool {
-        let invite = self.table.records[at].facts.invite;
+        let record = &self.table.records[at];
+        let (invite, used) = (record.facts.invite, record.rules_used);
         let set = self.table.attempts[attempt].set;
         invite
             && self.table.attempts(at).count() + 1 == MOST_ATTEMPTS
-            && self.rules(around, at, set, status).next().is_some()
+            && rules(around.proxy, used, set, status).next().is_some()
     }
 
     /// Whether no other destination is tried any more: its sender has
@@ -249,25 +295,6 @@ impl Relay {
     pub(super) fn is_closed(&self, at: u32) -> bool {
         let record = &self.table.records[at];
         record.failure >= 600 || record.facts.cancelled || record.server != Server::Proceeding
-    }
-
-    /// The rules for this failure that have not been used, by their numbers.
-    fn rules<'p, O>(
-        &self,
-        around: &Around<'p, O>,
-        at: u32,
-        set: u16,
-        status: u16,
-    ) -> impl Iterator<Item = (usize, &'p OnFailure)> + use<'p, O> {
-        let used = self.table.records[at].rules_used;
-        let proxy = around.proxy;
-        let set = proxy.dispatcher().place_of(set);
-        let rules = proxy.stateful().on_failure.iter().enumerate().take(16);
-        rules.filter(move |(number, rule)| {
-            let from =
-                rule.from_sets.is_empty() || set.is_some_and(|set| rule.from_sets.contains(&set));
-            used & (1 << number) == 0 && from && rule.statuses.contains(&status)
-        })
     }
 
     /// The first rule that is for this failure and whose set has somebody, once
@@ -279,7 +306,8 @@ impl Relay {
         set: u16,
         status: u16,
     ) -> bool {
-        for (number, rule) in self.rules(around, at, set, status) {
+        let used = self.table.records[at].rules_used;
+        for (number, rule) in rules(around.proxy, used, set, status) {
             let uri = rule.request_uri.as_deref().map(str::as_bytes);
             let gives = uri.map_or(0, |_| number as u8 + 1);
             if self.try_next(around, at, rule.set, gives, uri) {
@@ -469,6 +497,23 @@ fn decide<O: Outbox>(
         Decision::Forward(forward) => Some(forward),
         _ => None,
     }
+}
+
+/// The failure rules for `status` of the set with this number, without those
+/// that were `used`, and their own numbers.
+fn rules(
+    proxy: &proxy::Proxy,
+    used: u16,
+    set: u16,
+    status: u16,
+) -> impl Iterator<Item = (usize, &OnFailure)> {
+    let set = proxy.dispatcher().place_of(set);
+    let rules = proxy.stateful().on_failure.iter().enumerate().take(16);
+    rules.filter(move |(number, rule)| {
+        let from =
+            rule.from_sets.is_empty() || set.is_some_and(|set| rule.from_sets.contains(&set));
+        used & (1 << number) == 0 && from && rule.statuses.contains(&status)
+    })
 }
 
 /// The Request-URI of a failure rule, counted from 1.

@@ -45,6 +45,13 @@ impl Decider {
         self.scratch.also()
     }
 
+    /// The set that had no destination for the last one, where a failure rule
+    /// may have one.
+    #[must_use]
+    pub fn unplaced(&self) -> Option<usize> {
+        self.scratch.unplaced()
+    }
+
     /// The name that the last decision asks for, if it does.
     #[must_use]
     pub fn wanted(&self) -> &HostPort {

@@ -84,6 +84,8 @@ pub struct Explanation<'a> {
     /// The name that it asks for, if it does.
     wanted: &'a HostPort,
     also: &'a [SocketAddr],
+    /// The set that has no destination for it, where a failure rule may.
+    unplaced: Option<usize>,
     after: &'a [u8],
 }
 
@@ -111,6 +113,7 @@ impl<'a> Explanation<'a> {
             decision,
             wanted: decider.wanted(),
             also: decider.also(),
+            unplaced: decider.unplaced(),
             after: decider.octets(),
         }
     }
@@ -293,6 +296,9 @@ impl<'a> Explanation<'a> {
     }
 
     fn relayed(&self) -> Option<Relayed<'_>> {
+        if let Some(set) = self.unplaced {
+            return Relayed::elsewhere(self.config, set);
+        }
         Relayed::of(self.config, self.proxy, &self.datagram, self.decision)
     }
 

@@ -107,6 +107,20 @@ impl<'a> Relayed<'a> {
         Some(relayed)
     }
 
+    /// An INVITE for which `set` has no destination; `None` where no rule is for
+    /// that.
+    pub(super) fn elsewhere(config: &'a Config, set: usize) -> Option<Self> {
+        let rules = rules(config, set);
+        let leads = |rule: &&Rule<'_>| applies(rule.rule, set) && rule.rule.statuses.contains(&503);
+        rules.iter().find(leads)?;
+        Some(Self {
+            relay: How::Stateful,
+            failover: None,
+            alone: Some("none takes new work"),
+            rules,
+        })
+    }
+
     /// What a transaction can do where its destination fails.
     fn add_others(
         &mut self,
@@ -165,14 +179,16 @@ fn in_dialog(message: &Message<'_>) -> bool {
     to.is_some_and(|to| !to.tag.is_empty())
 }
 
+fn applies(rule: &OnFailure, set: usize) -> bool {
+    rule.from_sets.is_empty() || rule.from_sets.contains(&set)
+}
+
 /// The rules for failures of `set`, and for those of the sets that they lead
 /// to, in the order of the file.
 fn rules(config: &Config, set: usize) -> Vec<Rule<'_>> {
     let rules = &config.stateful.on_failure;
     let mut reached = vec![set];
     let mut at = 0;
-    let applies =
-        |rule: &OnFailure, set: usize| rule.from_sets.is_empty() || rule.from_sets.contains(&set);
     while at < reached.len() {
         let from = reached[at];
         for rule in rules.iter().filter(|rule| applies(rule, from)) {
