@@ -228,7 +228,7 @@ fn workers_and_listeners_come_and_go_without_loss() {
     ];
     for (workers, listen, wanted) in steps {
         file.write(&config(listen, workers, &to));
-        let refused = next_line(&mut viaduct, "reload refused", |viaduct| {
+        let refused = next_line(&mut viaduct, "error: reload refused", |viaduct| {
             viaduct.signal(Signal::HUP);
         });
         assert!(
