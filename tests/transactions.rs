@@ -12,6 +12,8 @@
 
 #[path = "support/fixture.rs"]
 mod fixture;
+#[path = "support/relaying.rs"]
+mod relaying;
 #[path = "support/transactions/mod.rs"]
 mod simulation;
 
@@ -20,8 +22,10 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
+use relaying::Relaying;
 use simulation::tally::Tally;
 use simulation::{run, run_at_every_tick};
+use viaduct::proxy::Decision;
 
 /// Seeds of the usual run.
 const SEEDS: u64 = 600;
@@ -173,4 +177,42 @@ fn it_does_not_matter_how_often_a_relay_is_woken() {
         assert_eq!((asked.failure, ticked.failure), (None, None));
         assert_eq!(asked.trace, ticked.trace, "seed {seed}");
     }
+}
+
+/// After a stall, what is forgotten for an attempt may be due itself.
+#[test]
+fn what_makes_room_for_an_attempt_is_not_seen_to_any_more() {
+    let invite = |number: u32| {
+        let text = String::from_utf8(fixture::invite()).expect("text");
+        let text = text.replace("nashds8.1", &format!("nashds8.{number}"));
+        text.replace("3848276298", &number.to_string()).into_bytes()
+    };
+    // Three transactions, and six attempts.
+    let mut relaying = Relaying::new(3);
+    let start = relaying.now;
+    let mut stateless = fixture::Bench::default();
+    let (Decision::Forward(forward), octets) = stateless.decide(&invite(1), fixture::caller())
+    else {
+        panic!("not forwarded");
+    };
+    let answer = fixture::answer(octets, "SIP/2.0 200 OK");
+    relaying.receive(&invite(1), fixture::caller());
+    relaying.receive(&answer, forward.to);
+    let until = |relaying: &mut Relaying, time: u64| {
+        while relaying.now < start + time {
+            relaying.now += 100;
+            relaying.expire();
+        }
+    };
+    // The second is tried everywhere, the third is about to be tried again.
+    until(&mut relaying, 20_000);
+    relaying.receive(&invite(2), fixture::caller());
+    until(&mut relaying, 31_200);
+    relaying.receive(&invite(3), fixture::caller());
+    assert_eq!(relaying.remembered(), 3);
+    relaying.now = start + 33_000;
+    relaying.expire();
+    assert_eq!(relaying.remembered(), 2);
+    until(&mut relaying, 300_000);
+    assert_eq!(relaying.remembered(), 0);
 }
