@@ -259,6 +259,7 @@ mod tests {
         let mut status = sample::status();
         screen.take(Ok(status.clone()));
         status.time += 1.0;
+        status.uptime_seconds += 1.0;
         change(&mut status);
         screen.take(Ok(status));
         screen
