@@ -355,20 +355,28 @@ fn the_families_of_the_listeners_are_asked_for() {
 
 #[test]
 fn an_address_that_is_our_own_is_left_out() {
+    let (farm, port) = members::<1>();
+    let server = NameServer::start("farm.test 60 A 127.0.0.1\nfarm.test 60 A 127.0.0.71");
+    let (own, name) = (format!("127.0.0.1:{port}"), format!("farm.test:{port}"));
+    let scene = scene(farm, &server, &["--listen", &own, "--to", &name]);
+    let said = format!("warning: farm.test is {own} among others, a listener of ours");
+    let output = scene.viaduct.output();
+    assert!(output.contains(&said), "{output}");
+    assert_eq!(reached(&scene), ["127.0.0.71"]);
+}
+
+#[test]
+fn a_name_that_is_nothing_but_our_own_is_not_resolved() {
     let (farm, _) = members::<1>();
     let [own] = free_addresses::<1>(V4);
     let server = NameServer::start("farm.test 60 A 127.0.0.1");
     let name = format!("farm.test:{}", own.port());
     let (own, member) = (own.to_string(), farm[0].address().to_string());
-    let scene = scene(
-        farm,
-        &server,
-        &["--listen", &own, "--to", &name, "--to", &member],
-    );
-    let said = format!("warning: farm.test is {own} among others, a listener of ours");
+    let args = ["--listen", &own, "--to", &name, "--to", &member];
+    let scene = scene(farm, &server, &args);
+    let said = format!("{name} cannot be resolved: {own} is a listener of ours; it has no");
     let output = scene.viaduct.output();
     assert!(output.contains(&said), "{output}");
-    assert_eq!(reached(&scene), ["127.0.0.71"]);
 }
 
 /// A configuration file with these destinations.

@@ -79,6 +79,7 @@ impl Member {
                 priority,
                 state,
                 probe,
+                resolved: false,
             }),
         }
     }

@@ -218,9 +218,7 @@ pub struct Set {
 impl Set {
     /// The names whose addresses are not among the destinations.
     pub fn unresolved(&self) -> impl Iterator<Item = &Named> {
-        let destinations = &self.destinations;
-        let unresolved = |named: &&Named| destinations.iter().all(|to| to.uri != named.uri);
-        self.named.iter().filter(unresolved)
+        self.named.iter().filter(|named| !named.resolved)
     }
 }
 
@@ -295,6 +293,8 @@ pub struct Named {
     pub state: State,
     /// How each of them is probed; `None`: not at all.
     pub probe: Option<Arc<Probe>>,
+    /// Whether its addresses are among the destinations; a file never says so.
+    pub resolved: bool,
 }
 
 /// `host` or `host:port`.

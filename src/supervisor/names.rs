@@ -123,7 +123,10 @@ impl Names {
     }
 
     fn note(&self, looked: Looked, config: &Config, overlay: &mut Overlay, news: &mut News) {
-        let Looked { mut name, trouble } = looked;
+        let Looked {
+            mut name,
+            mut trouble,
+        } = looked;
         let (host, port) = (name.host.clone(), name.port);
         let sets: Vec<_> = named(config)
             .filter(|(_, named)| is(named, &host, port))
@@ -133,9 +136,13 @@ impl Names {
             return;
         }
         let own = |to: &Target| config.listeners.iter().any(|own| own.receives(to.address));
-        for Target { address, .. } in name.targets.extract_if(.., |to| own(to)) {
+        let ours: Vec<_> = name.targets.extract_if(.., |to| own(to)).collect();
+        if !ours.is_empty() && name.targets.is_empty() {
+            trouble = Some(format!("{} is a listener of ours", list(&ours)));
+        } else if !ours.is_empty() {
+            let ours = list(&ours);
             news.bad(format!(
-                "{host} is {address} among others, a listener of ours, which is left out"
+                "{host} is {ours} among others, a listener of ours, which is left out"
             ));
         }
         let (before, now) = (overlay.targets(&host, port).map(list), list(&name.targets));

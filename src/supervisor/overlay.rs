@@ -70,8 +70,10 @@ impl Overlay {
     }
 
     fn add_named(&self, set: &mut Set) {
-        for named in &set.named {
-            for target in self.targets(&named.host, named.port).into_iter().flatten() {
+        for named in &mut set.named {
+            let targets = self.targets(&named.host, named.port).unwrap_or_default();
+            named.resolved = !targets.is_empty();
+            for target in targets {
                 let mut known = set.destinations.iter();
                 if known.all(|each| each.address != target.address) {
                     set.destinations.push(Destination {
@@ -361,6 +363,17 @@ pub(super) mod tests {
             assert_eq!(set.destinations.len(), 1);
             assert!(set.destinations[0].probe.is_some(), "{set:?}");
         }
+    }
+
+    #[test]
+    fn a_name_that_adds_no_address_is_resolved_all_the_same() {
+        let file = config("'10.0.0.1', 'farm.test', 'other.test'");
+        let mut overlay = Overlay::default();
+        overlay.resolved(name(&[1]));
+        let set = &overlay.over(&file).sets[0];
+        assert_eq!(set.destinations.len(), 1);
+        let unresolved: Vec<_> = set.unresolved().map(ToString::to_string).collect();
+        assert_eq!(unresolved, ["other.test"]);
     }
 
     #[test]
