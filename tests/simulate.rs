@@ -361,7 +361,10 @@ fn bad_input_is_refused_with_a_way_to_mend() {
         2,
         &["proxy.example.com"],
     );
-    bench.refused(&with(&["--calls", "0"]), 1, &["--calls"]);
+    for number in ["0", "99999999999"] {
+        let said = ["--calls: give 1 to 100000000"];
+        bench.refused(&with(&["--calls", number]), 1, &said);
+    }
     bench.refused(
         &with(&["--calls", "none"]),
         1,

@@ -23,6 +23,8 @@ use report::{Report, SetReport};
 
 /// Calls unless said otherwise.
 const CALLS: u64 = 100_000;
+/// Calls at most: a quarter of an hour or so.
+const MOST_CALLS: u64 = 100_000_000;
 
 /// Show what a change of sets, destinations or routes would do to calls.
 #[derive(Clone, Debug, Args)]
@@ -131,8 +133,8 @@ impl Calls {
         };
         if let Ok(number) = asked.parse() {
             return match number {
-                0 => Err(io::Error::other("--calls: give 1 or more")),
-                number => Ok(Self::Number(number)),
+                1..=MOST_CALLS => Ok(Self::Number(number)),
+                _ => Err(io::Error::other(format!("--calls: give 1 to {MOST_CALLS}"))),
             };
         }
         let path = Path::new(asked);

@@ -120,11 +120,12 @@ impl Moves {
         };
         let takes =
             destination.state == State::Active && able(destination.priority + 1).next().is_none();
-        let weights: u32 = able(destination.priority).map(|each| each.weight).sum();
+        let weights = able(destination.priority).map(|each| f64::from(each.weight));
+        let weights: f64 = weights.sum();
         Some(Share {
             share: own as f64 / self.all().max(1) as f64,
             ideal: match takes {
-                true => f64::from(destination.weight) / f64::from(weights),
+                true => f64::from(destination.weight) / weights,
                 false => 0.0,
             },
             state: destination.state,
