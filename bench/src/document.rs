@@ -4,6 +4,7 @@
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -21,8 +22,13 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// This one, with what each contender says of its version.
-    pub(crate) fn new(versions: Vec<(String, String)>) -> Self {
+    /// This one, with what each contender says of its version; ours is known by
+    /// its commit too.
+    pub(crate) fn new(mut versions: Vec<(String, String)>) -> Self {
+        let ours = versions.iter_mut().map(|(_, version)| version);
+        for version in ours.filter(|version| version.starts_with("viaduct")) {
+            *version = format!("{}, {}", version.trim(), commit());
+        }
         Self {
             kernel: first_line("/proc/sys/kernel/osrelease", ""),
             processor: first_line("/proc/cpuinfo", "model name"),
@@ -30,6 +36,18 @@ impl Machine {
             versions,
             arguments: std::env::args().skip(1).collect(),
         }
+    }
+}
+
+/// The commit that this program was built from, as far as git tells.
+fn commit() -> String {
+    let mut git = Command::new("git");
+    git.args(["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always"]);
+    let told = git.arg("--dirty").output().ok();
+    let told = told.filter(|told| told.status.success());
+    match told.and_then(|told| String::from_utf8(told.stdout).ok()) {
+        Some(commit) => format!("commit {}", commit.trim()),
+        None => "commit unknown".to_owned(),
     }
 }
 
