@@ -138,6 +138,7 @@ fn named() -> impl Strategy<Value = Named> {
                 priority,
                 state,
                 probe,
+                resolved: false,
             }
         },
     )

@@ -50,6 +50,7 @@ fn named(host: &str) -> Named {
         priority: 0,
         state: State::Active,
         probe: None,
+        resolved: false,
     }
 }
 

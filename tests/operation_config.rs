@@ -373,6 +373,7 @@ fn names_are_members_with_what_is_said_of_them() {
         priority: 0,
         state: State::Active,
         probe: Some(Probe::default().into()),
+        resolved: false,
     };
     let gateway = Named {
         uri: "sip:gw.example.com:5060;weight=2".to_owned(),
