@@ -322,6 +322,60 @@ fn while_nobody_answers_for_names_all_else_goes_on_and_what_is_held_is_bounded()
     assert_eq!(counters.get("names-failed"), held);
 }
 
+/// Sends requests to `uri` until one comes to `phone`: what a stalled machine
+/// makes late is asked for again.
+#[track_caller]
+fn reach(scene: &Scene, uri: &str, phone: &Peer) {
+    let end = Instant::now() + PATIENCE;
+    while !is_reached(scene, uri, phone) {
+        assert!(Instant::now() < end, "{uri} is not reached");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Whether a request to `uri` comes to `phone`, or is answered.
+#[track_caller]
+fn is_reached(scene: &Scene, uri: &str, phone: &Peer) -> bool {
+    let sent = outbound(scene, uri).call_id.into_bytes();
+    let end = Instant::now() + PATIENCE;
+    while phone.poll().is_none() {
+        let answer = scene.farm[0].poll();
+        if answer.is_some_and(|(octets, _)| read(octets).call_id == sent) {
+            return false;
+        }
+        assert!(Instant::now() < end, "nothing came");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    true
+}
+
+#[test]
+fn one_silent_host_or_family_does_not_hide_what_is_known_of_others() {
+    let phone = Peer::new(V4);
+    let port = phone.address().port();
+    let silent: Vec<_> = (0..11)
+        .map(|n| format!("_sip._udp.equals.test 60 SRV 10 1 {port} n{n}.silent.test"))
+        .collect();
+    let server = NameServer::start(&format!(
+        "{}
+         _sip._udp.equals.test 60 SRV 10 1 {port} there.test
+         _sip._udp.next.test 60 SRV 10 1 {port} n.silent.test
+         _sip._udp.next.test 60 SRV 20 1 {port} there.test
+         there.test 60 A 127.0.0.1
+         half.test 60 A 127.0.0.1",
+        silent.join("\n")
+    ));
+    server.ignore("half.test AAAA");
+    let scene = scene(server.address(), &["--reply-rate", "1000000"]);
+    for uri in [
+        "sip:equals.test",
+        "sip:next.test",
+        &format!("sip:half.test:{port}"),
+    ] {
+        reach(&scene, uri, &phone);
+    }
+}
+
 #[test]
 fn no_packet_from_outside_makes_a_query() {
     let server = Peer::new(V4);

@@ -10,18 +10,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, watch};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
-use super::LOOKUPS;
 use super::lookup::{Addresses, Host, Lookup, TTL_MAX, Trouble};
 use crate::config::Config;
 use crate::config::text::is_one_host;
 use crate::proxy::HostPort;
 
+/// How long a name server has to answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 /// The shortest that an answer holds, and the first pause after a failure.
 const TTL_MIN: Duration = Duration::from_secs(1);
-/// The longest pause after a failure.
+/// The longest pause after a failure, and the longest look-up.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Hosts of one service, and addresses of one host, that are used at most.
 const MAX_RECORDS: usize = 256;
@@ -89,8 +90,7 @@ impl Followed {
         report: impl Fn(Looked) + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let around = Around {
-            lookup: Lookup::new(config, TTL_MIN, MAX_RECORDS)?,
-            permits: Semaphore::new(LOOKUPS),
+            lookup: Arc::new(Lookup::new(config, ANSWER_LIMIT, TTL_MIN, MAX_RECORDS)?),
             report: Box::new(report),
         };
         let mut runtime = tokio::runtime::Builder::new_current_thread();
@@ -111,8 +111,7 @@ impl Followed {
 
 /// What all look-ups share.
 struct Around {
-    lookup: Lookup,
-    permits: Semaphore,
+    lookup: Arc<Lookup>,
     report: Box<dyn Fn(Looked) + Send + Sync>,
 }
 
@@ -172,8 +171,9 @@ struct Found {
     trouble: Option<String>,
 }
 
-async fn look_up(around: &Arc<Around>, name: &HostPort) -> Found {
-    let (hosts, mut until) = match around.lookup.hosts(name).await {
+async fn look_up(around: &Around, name: &HostPort) -> Found {
+    let end = Instant::now() + PAUSE_MAX;
+    let (hosts, mut until) = match around.lookup.hosts(name, end).await {
         Ok(found) => found,
         Err(trouble) => {
             return Found {
@@ -182,17 +182,7 @@ async fn look_up(around: &Arc<Around>, name: &HostPort) -> Found {
             };
         }
     };
-    let mut lookups = JoinSet::new();
-    for host in hosts {
-        let around = Arc::clone(around);
-        lookups.spawn(async move {
-            // It is never closed.
-            let _permit = around.permits.acquire().await;
-            let found = around.lookup.addresses(&host).await;
-            (host, found)
-        });
-    }
-    let found = lookups.join_all().await;
+    let found = around.lookup.addresses(&hosts, end).await;
     until = found
         .iter()
         .map(|(_, of)| of.until)

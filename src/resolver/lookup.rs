@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
@@ -11,8 +12,10 @@ use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::{TokioResolver, system_conf};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
-use super::TIME_LIMIT;
+use super::QUESTIONS;
 use crate::config::Config;
 use crate::proxy::{HostPort, MAX_NAMES};
 use crate::sip::DEFAULT_PORT;
@@ -23,12 +26,15 @@ pub(super) const TTL_MAX: Duration = Duration::from_secs(3600);
 /// Asks name servers, and keeps what they say.
 pub(super) struct Lookup {
     resolver: TokioResolver,
+    /// For the questions that are open.
+    permits: Semaphore,
     /// The families of the listeners.
     kinds: Vec<RecordType>,
     max_records: usize,
 }
 
 /// A host that a name stands for (RFC 2782).
+#[derive(Clone)]
 pub(super) struct Host {
     pub(super) name: Name,
     pub(super) port: u16,
@@ -51,6 +57,8 @@ pub(super) enum Trouble {
     Nothing(&'static str),
     /// Nobody said.
     NoAnswer(String),
+    /// There was no time to ask.
+    NotAsked,
 }
 
 impl From<NetError> for Trouble {
@@ -68,7 +76,7 @@ impl From<NetError> for Trouble {
 impl Trouble {
     /// Whether the same question may find more in a moment.
     pub(super) fn may_pass(&self) -> bool {
-        matches!(self, Self::NoAnswer(_))
+        !matches!(self, Self::Nothing(_))
     }
 
     /// The one of both that says more.
@@ -85,15 +93,22 @@ impl fmt::Display for Trouble {
         match self {
             Self::Nothing(why) => f.write_str(why),
             Self::NoAnswer(why) => f.write_str(why),
+            Self::NotAsked => f.write_str("there was no time to ask"),
         }
     }
 }
 
 impl Lookup {
-    /// For the families of the listeners. An answer holds for `ttl_min` at
-    /// least, one that there is nothing for as long at most; hosts of one
-    /// service, and addresses of one host, are `max_records` at most.
-    pub(super) fn new(config: &Config, ttl_min: Duration, max_records: usize) -> io::Result<Self> {
+    /// For the families of the listeners. A name server has `limit` for an
+    /// answer, which holds for `ttl_min` at least, one that there is nothing
+    /// for as long at most; hosts of one service, and addresses of one host,
+    /// are `max_records` at most.
+    pub(super) fn new(
+        config: &Config,
+        limit: Duration,
+        ttl_min: Duration,
+        max_records: usize,
+    ) -> io::Result<Self> {
         let servers = match config.resolvers.as_slice() {
             [] => {
                 let named = |error| io::Error::other(format!("/etc/resolv.conf: {error}"));
@@ -108,7 +123,7 @@ impl Lookup {
         let mut builder = TokioResolver::builder_with_config(servers, provider);
         let options = builder.options_mut();
         // A query is sent again within that time, when its answer seems lost.
-        options.timeout = TIME_LIMIT;
+        options.timeout = limit;
         options.attempts = 0;
         options.cache_size = MAX_NAMES as u64;
         options.positive_min_ttl = Some(ttl_min);
@@ -121,14 +136,19 @@ impl Lookup {
         let kinds = [RecordType::A, RecordType::AAAA].into_iter().filter(ours);
         Ok(Self {
             resolver: builder.build().map_err(io::Error::other)?,
+            permits: Semaphore::new(QUESTIONS),
             kinds: kinds.collect(),
             max_records,
         })
     }
 
     /// The hosts that `name` stands for, those of the lowest priority first,
-    /// and until when that holds.
-    pub(super) async fn hosts(&self, name: &HostPort) -> Result<(Vec<Host>, Instant), Trouble> {
+    /// and until when that holds. Nothing is waited for beyond `end`.
+    pub(super) async fn hosts(
+        &self,
+        name: &HostPort,
+        end: Instant,
+    ) -> Result<(Vec<Host>, Instant), Trouble> {
         let whole = whole_name(&name.host).ok_or(Trouble::Nothing("it is no name of DNS"))?;
         let alone = |port| Host {
             name: whole.clone(),
@@ -146,10 +166,10 @@ impl Lookup {
             let port = name.port.unwrap_or(DEFAULT_PORT);
             return Ok((vec![alone(port)], forever));
         };
-        match self.resolver.lookup(service, RecordType::SRV).await {
+        match self.ask(&service, RecordType::SRV, end).await {
             Ok(found) => Ok((self.offered(&found), found.valid_until())),
-            Err(error) if error.is_no_records_found() => Ok((vec![alone(DEFAULT_PORT)], forever)),
-            Err(error) => Err(error.into()),
+            Err(Trouble::Nothing(_)) => Ok((vec![alone(DEFAULT_PORT)], forever)),
+            Err(trouble) => Err(trouble),
         }
     }
 
@@ -171,8 +191,26 @@ impl Lookup {
         hosts
     }
 
-    /// The addresses of one host, in order.
-    pub(super) async fn addresses(&self, host: &Host) -> Addresses {
+    /// The addresses of each host; all are asked for together, and nothing is
+    /// waited for beyond `end`.
+    pub(super) async fn addresses(
+        self: &Arc<Self>,
+        hosts: &[Host],
+        end: Instant,
+    ) -> Vec<(Host, Addresses)> {
+        let mut lookups = JoinSet::new();
+        for host in hosts.iter().cloned() {
+            let lookup = Arc::clone(self);
+            lookups.spawn(async move {
+                let found = lookup.of_host(&host, end).await;
+                (host, found)
+            });
+        }
+        lookups.join_all().await
+    }
+
+    /// In order.
+    async fn of_host(&self, host: &Host, end: Instant) -> Addresses {
         let mut found = Addresses {
             all: Vec::new(),
             until: Instant::now() + TTL_MAX,
@@ -184,8 +222,8 @@ impl Lookup {
             return found;
         }
         let (four, six) = tokio::join!(
-            self.of_kind(host, RecordType::A),
-            self.of_kind(host, RecordType::AAAA)
+            self.of_kind(host, RecordType::A, end),
+            self.of_kind(host, RecordType::AAAA, end)
         );
         for answer in [four, six].into_iter().flatten() {
             match answer {
@@ -196,7 +234,7 @@ impl Lookup {
                     found.all.extend(addresses);
                     found.until = found.until.min(answer.valid_until());
                 }
-                Err(error) => found.trouble = Some(Trouble::from(error).or(found.trouble.take())),
+                Err(trouble) => found.trouble = Some(trouble.or(found.trouble.take())),
             }
         }
         if !found.all.is_empty() {
@@ -209,11 +247,28 @@ impl Lookup {
     }
 
     /// `None`: no listener could send there.
-    async fn of_kind(&self, host: &Host, kind: RecordType) -> Option<Result<Found, NetError>> {
+    async fn of_kind(
+        &self,
+        host: &Host,
+        kind: RecordType,
+        end: Instant,
+    ) -> Option<Result<Found, Trouble>> {
         if !self.kinds.contains(&kind) {
             return None;
         }
-        Some(self.resolver.lookup(host.name.clone(), kind).await)
+        Some(self.ask(&host.name, kind, end).await)
+    }
+
+    async fn ask(&self, name: &Name, kind: RecordType, end: Instant) -> Result<Found, Trouble> {
+        let answer = async {
+            // They are never closed.
+            let _permit = self.permits.acquire().await;
+            self.resolver.lookup(name.clone(), kind).await
+        };
+        match tokio::time::timeout_at(end.into(), answer).await {
+            Ok(answer) => answer.map_err(Trouble::from),
+            Err(_) => Err(Trouble::NotAsked),
+        }
     }
 }
 

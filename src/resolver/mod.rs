@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use crossbeam::channel;
 use mio::Waker;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::config::Config;
@@ -34,8 +34,11 @@ const TTL: Duration = Duration::from_secs(5);
 const MAX_RECORDS: usize = 16;
 /// How long a request is held at most.
 const TIME_LIMIT: Duration = Duration::from_secs(2);
-/// Names that are asked for at once; each takes a few sockets.
-const LOOKUPS: usize = 32;
+/// How long a name server has to answer for a next hop: there is time for
+/// SRV, a silent host, and the one behind it.
+const ANSWER_LIMIT: Duration = Duration::from_millis(650);
+/// Questions that each of both threads has open at once.
+const QUESTIONS: usize = 64;
 
 /// A request that waits for the name of its next hop to be resolved.
 #[derive(Debug)]
@@ -132,7 +135,7 @@ impl Client {
 /// # Errors
 /// What is wrong with the name servers of the system, or kept it from starting.
 pub fn start(config: &Config) -> io::Result<Questions> {
-    let lookup = Lookup::new(config, TTL, MAX_RECORDS)?;
+    let lookup = Lookup::new(config, ANSWER_LIMIT, TTL, MAX_RECORDS)?;
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_io().enable_time().build()?;
     let (sender, questions) = mpsc::channel(config.workers * MAX_HELD);
@@ -145,7 +148,6 @@ pub fn start(config: &Config) -> io::Result<Questions> {
 /// Answers all questions.
 async fn serve(lookup: Lookup, mut questions: mpsc::Receiver<Question>) {
     let lookup = Arc::new(lookup);
-    let permits = Arc::new(Semaphore::new(LOOKUPS));
     let mut waiting: HashMap<HostPort, Vec<Waiting>> = HashMap::new();
     let mut lookups = JoinSet::new();
     loop {
@@ -156,20 +158,15 @@ async fn serve(lookup: Lookup, mut questions: mpsc::Receiver<Question>) {
                 };
                 let others = waiting.entry(name.clone()).or_default();
                 if others.is_empty() {
-                    let (lookup, permits) = (Arc::clone(&lookup), Arc::clone(&permits));
+                    let lookup = Arc::clone(&lookup);
                     lookups.spawn(async move {
-                        let found = async {
-                            let _permit = permits.acquire().await.ok()?;
-                            next_hop::servers(&lookup, &name).await
-                        };
-                        let found = tokio::time::timeout(TIME_LIMIT, found).await;
-                        (name, found.ok().flatten())
+                        let found = next_hop::servers(&lookup, &name).await;
+                        (name, found)
                     });
                 }
                 others.push(one);
             }
-            Some(Ok((name, found))) = lookups.join_next() => {
-                let (servers, ttl) = found.unwrap_or((Vec::new(), TTL));
+            Some(Ok((name, (servers, ttl)))) = lookups.join_next() => {
                 for one in waiting.remove(&name).unwrap_or_default() {
                     one.answer(name.clone(), servers.clone(), ttl);
                 }

@@ -20,6 +20,7 @@ pub struct NameServer {
     address: SocketAddr,
     records: Arc<Mutex<Vec<Record>>>,
     fails: Arc<AtomicBool>,
+    ignored: Arc<Mutex<Vec<String>>>,
     asked: Arc<Mutex<Vec<String>>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -35,10 +36,12 @@ impl NameServer {
         let address = socket.local_addr().expect("an address");
         let records = Arc::new(Mutex::new(read(zone)));
         let fails = Arc::new(AtomicBool::new(false));
+        let ignored = Arc::new(Mutex::new(Vec::new()));
         let asked = Arc::new(Mutex::new(Vec::new()));
         let stop = Arc::new(AtomicBool::new(false));
         let (noted, stopped) = (Arc::clone(&asked), Arc::clone(&stop));
         let (known, failing) = (Arc::clone(&records), Arc::clone(&fails));
+        let not_heard: Arc<Mutex<Vec<String>>> = Arc::clone(&ignored);
         let serve = move || {
             let mut buffer = vec![0; 4096];
             while !stopped.load(Ordering::Relaxed) {
@@ -49,8 +52,9 @@ impl NameServer {
                 let name = query.queries[0].name().to_string().to_lowercase();
                 let kind = query.queries[0].query_type();
                 let text = format!("{} {kind}", name.trim_end_matches('.'));
+                let ignored = not_heard.lock().expect("a list").contains(&text);
                 noted.lock().expect("a list").push(text);
-                if !name.ends_with("silent.test.") {
+                if !ignored && !name.ends_with("silent.test.") {
                     let mut answer = answer(query, &known.lock().expect("a list"));
                     if failing.load(Ordering::Relaxed) {
                         answer.answers.clear();
@@ -65,6 +69,7 @@ impl NameServer {
             address,
             records,
             fails,
+            ignored,
             asked,
             stop,
             thread: Some(std::thread::spawn(serve)),
@@ -83,6 +88,12 @@ impl NameServer {
     /// Whether it says SERVFAIL to everything.
     pub fn fail(&self, fails: bool) {
         self.fails.store(fails, Ordering::Relaxed);
+    }
+
+    /// Says nothing to this question, such as `a.test AAAA`.
+    pub fn ignore(&self, question: &str) {
+        let mut ignored = self.ignored.lock().expect("a list");
+        ignored.push(question.to_owned());
     }
 
     /// What was asked so far, such as `a.test A`, in order.
