@@ -377,6 +377,20 @@ fn one_silent_host_or_family_does_not_hide_what_is_known_of_others() {
 }
 
 #[test]
+fn one_name_server_that_answers_is_enough() {
+    let phone = Peer::new(V4);
+    let server = NameServer::start("pbx.test 60 A 127.0.0.1");
+    let silent: Vec<_> = (0..7).map(|_| Peer::new(V4)).collect();
+    let silent = silent.iter().map(|peer| peer.address().to_string());
+    let silent: Vec<_> = silent.collect();
+    let others = silent.iter().flat_map(|to| ["--resolver", to]);
+    let others: Vec<_> = others.chain(["--reply-rate", "1000000"]).collect();
+    let scene = scene(server.address(), &others);
+    let uri = format!("sip:pbx.test:{}", phone.address().port());
+    reach(&scene, &uri, &phone);
+}
+
+#[test]
 fn no_packet_from_outside_makes_a_query() {
     let server = Peer::new(V4);
     let scene = scene(server.address(), &["--allow-next-hop", "127.0.0.0/8"]);

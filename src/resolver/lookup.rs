@@ -15,7 +15,7 @@ use hickory_resolver::{TokioResolver, system_conf};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::QUESTIONS;
+use super::{QUESTIONS, SYSTEM_SERVERS};
 use crate::config::Config;
 use crate::proxy::{HostPort, MAX_NAMES};
 use crate::sip::DEFAULT_PORT;
@@ -25,7 +25,8 @@ pub(super) const TTL_MAX: Duration = Duration::from_secs(3600);
 
 /// Asks name servers, and keeps what they say.
 pub(super) struct Lookup {
-    resolver: TokioResolver,
+    /// One for each name server.
+    resolvers: Vec<TokioResolver>,
     /// For the questions that are open.
     permits: Semaphore,
     /// The families of the listeners.
@@ -113,29 +114,36 @@ impl Lookup {
             [] => {
                 let named = |error| io::Error::other(format!("/etc/resolv.conf: {error}"));
                 let (system, _) = system_conf::read_system_conf().map_err(named)?;
-                system.name_servers
+                let servers = system.name_servers.into_iter();
+                servers.take(SYSTEM_SERVERS).collect()
             }
-            given => given.iter().copied().map(name_server).collect(),
+            given => given.iter().copied().map(name_server).collect::<Vec<_>>(),
         };
-        // Neither a domain nor a search list: what SIP names is whole.
-        let servers = ResolverConfig::from_name_servers(servers);
-        let provider = TokioRuntimeProvider::default();
-        let mut builder = TokioResolver::builder_with_config(servers, provider);
-        let options = builder.options_mut();
-        // A query is sent again within that time, when its answer seems lost.
-        options.timeout = limit;
-        options.attempts = 0;
-        options.cache_size = MAX_NAMES as u64;
-        options.positive_min_ttl = Some(ttl_min);
-        options.positive_max_ttl = Some(TTL_MAX);
-        options.negative_max_ttl = Some(ttl_min);
+        let resolver = |server| {
+            // Neither a domain nor a search list: what SIP names is whole.
+            let servers = ResolverConfig::from_name_servers(vec![server]);
+            let provider = TokioRuntimeProvider::default();
+            let mut builder = TokioResolver::builder_with_config(servers, provider);
+            let options = builder.options_mut();
+            // A query is sent again within that time, when its answer seems lost.
+            options.timeout = limit;
+            options.attempts = 0;
+            options.cache_size = MAX_NAMES as u64;
+            options.positive_min_ttl = Some(ttl_min);
+            options.positive_max_ttl = Some(TTL_MAX);
+            options.negative_max_ttl = Some(ttl_min);
+            builder.build().map_err(io::Error::other)
+        };
         let ours = |kind: &RecordType| {
             let mut listeners = config.listeners.iter();
             listeners.any(|own| own.address.is_ipv4() == (*kind == RecordType::A))
         };
         let kinds = [RecordType::A, RecordType::AAAA].into_iter().filter(ours);
         Ok(Self {
-            resolver: builder.build().map_err(io::Error::other)?,
+            resolvers: servers
+                .into_iter()
+                .map(resolver)
+                .collect::<Result<_, _>>()?,
             permits: Semaphore::new(QUESTIONS),
             kinds: kinds.collect(),
             max_records,
@@ -259,16 +267,29 @@ impl Lookup {
         Some(self.ask(&host.name, kind, end).await)
     }
 
+    /// What the first name server says that knows. All are asked together: one
+    /// that is silent, or in trouble, takes nothing of the others' time.
     async fn ask(&self, name: &Name, kind: RecordType, end: Instant) -> Result<Found, Trouble> {
         let answer = async {
             // They are never closed.
             let _permit = self.permits.acquire().await;
-            self.resolver.lookup(name.clone(), kind).await
+            let mut answers = JoinSet::new();
+            for resolver in &self.resolvers {
+                let (resolver, name) = (resolver.clone(), name.clone());
+                answers.spawn(async move { resolver.lookup(name, kind).await });
+            }
+            let mut trouble = NetError::NoConnections;
+            while let Some(answer) = answers.join_next().await {
+                match answer {
+                    Ok(Err(error)) if !error.is_no_records_found() => trouble = error,
+                    Ok(answer) => return answer.map_err(Trouble::from),
+                    Err(_) => {}
+                }
+            }
+            Err(trouble.into())
         };
-        match tokio::time::timeout_at(end.into(), answer).await {
-            Ok(answer) => answer.map_err(Trouble::from),
-            Err(_) => Err(Trouble::NotAsked),
-        }
+        let answer = tokio::time::timeout_at(end.into(), answer).await;
+        answer.unwrap_or(Err(Trouble::NotAsked))
     }
 }
 

@@ -39,6 +39,8 @@ const TIME_LIMIT: Duration = Duration::from_secs(2);
 const ANSWER_LIMIT: Duration = Duration::from_millis(650);
 /// Questions that each of both threads has open at once.
 const QUESTIONS: usize = 64;
+/// Name servers of `/etc/resolv.conf` that are asked, as everybody does.
+const SYSTEM_SERVERS: usize = 3;
 
 /// A request that waits for the name of its next hop to be resolved.
 #[derive(Debug)]
