@@ -391,6 +391,37 @@ fn one_name_server_that_answers_is_enough() {
 }
 
 #[test]
+fn what_nobody_had_time_to_ask_is_not_taken_for_nothing() {
+    let phone = Peer::new(V4);
+    let port = phone.address().port();
+    let zone: Vec<_> = (0..10)
+        .map(|n| format!("pbx{n}.test 60 A 127.0.0.1"))
+        .collect();
+    let server = NameServer::start(&zone.join("\n"));
+    let scene = scene(server.address(), &["--reply-rate", "1000000"]);
+    let good: Vec<_> = (0..10).map(|n| format!("sip:pbx{n}.test:{port}")).collect();
+    // Their answers come at once, and all have room in a socket.
+    let silent = (0..140).map(|n| format!("sip:n{n}.silent.test:{port}"));
+    let asked: BTreeSet<_> = silent
+        .chain(good.iter().cloned())
+        .map(|uri| outbound(&scene, uri).call_id.into_bytes())
+        .collect();
+    let both = [&scene.farm[0], &phone];
+    let mut open = asked;
+    let end = Instant::now() + PATIENCE;
+    while !open.is_empty() {
+        for (octets, _) in both.iter().filter_map(|peer| peer.poll()) {
+            open.remove(&read(octets).call_id);
+        }
+        assert!(Instant::now() < end, "{} are held", open.len());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // Where a stalled machine has one answered late, there are others.
+    let mut known = good.iter().map(|uri| is_reached(&scene, uri, &phone));
+    assert!(known.any(|reached| reached));
+}
+
+#[test]
 fn no_packet_from_outside_makes_a_query() {
     let server = Peer::new(V4);
     let scene = scene(server.address(), &["--allow-next-hop", "127.0.0.0/8"]);

@@ -82,8 +82,13 @@ impl Trouble {
 
     /// The one of both that says more.
     pub(super) fn or(self, other: Option<Self>) -> Self {
+        let says = |trouble: &Self| match trouble {
+            Self::Nothing(_) => 0,
+            Self::NoAnswer(_) => 1,
+            Self::NotAsked => 2,
+        };
         match other {
-            Some(other) if other.may_pass() || !self.may_pass() => other,
+            Some(other) if says(&other) >= says(&self) => other,
             _ => self,
         }
     }

@@ -72,7 +72,7 @@ pub struct Answer {
     pub name: HostPort,
     /// None: there is no such name, or no answer came in time.
     pub servers: Vec<Server>,
-    /// How long that holds.
+    /// How long that holds. Zero: for this request alone.
     pub ttl: Duration,
     /// The request.
     pub held: Held,

@@ -3,24 +3,27 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::lookup::Lookup;
+use super::lookup::{Lookup, Trouble};
 use super::{TIME_LIMIT, TTL};
 use crate::proxy::{HostPort, Server};
 
 /// The hosts of the lowest priority of which one has an address, and how long
 /// that holds. Those behind them would take over where one does not answer,
 /// which nobody knows who remembers nothing. None: there are none, or nobody
-/// said so in time.
+/// said so in time; where nobody had the time to ask, that holds not at all.
 pub(super) async fn servers(lookup: &Arc<Lookup>, name: &HostPort) -> (Vec<Server>, Duration) {
     let end = Instant::now() + TIME_LIMIT;
-    let Ok((hosts, mut until)) = lookup.hosts(name, end).await else {
-        return (Vec::new(), TTL);
+    let (hosts, mut until) = match lookup.hosts(name, end).await {
+        Ok(found) => found,
+        Err(trouble) => return nothing(Some(trouble)),
     };
-    let mut whole = true;
+    let mut trouble: Option<Trouble> = None;
     for equals in hosts.chunk_by(|a, b| a.priority == b.priority) {
         let mut servers = Vec::new();
         for (host, found) in lookup.addresses(equals, end).await {
-            whole &= !found.trouble.is_some_and(|trouble| trouble.may_pass());
+            if let Some(new) = found.trouble {
+                trouble = Some(new.or(trouble.take()));
+            }
             if !found.all.is_empty() {
                 until = until.min(found.until);
                 servers.push(Server {
@@ -32,11 +35,16 @@ pub(super) async fn servers(lookup: &Arc<Lookup>, name: &HostPort) -> (Vec<Serve
         if !servers.is_empty() {
             let now = Instant::now();
             // What was not answered may be so soon.
-            if !whole {
+            if trouble.is_some_and(|trouble| trouble.may_pass()) {
                 until = until.min(now + TTL);
             }
             return (servers, until.saturating_duration_since(now));
         }
     }
-    (Vec::new(), TTL)
+    nothing(trouble)
+}
+
+fn nothing(trouble: Option<Trouble>) -> (Vec<Server>, Duration) {
+    let holds = !matches!(trouble, Some(Trouble::NotAsked));
+    (Vec::new(), if holds { TTL } else { Duration::ZERO })
 }
