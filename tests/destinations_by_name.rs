@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::json;
 
 mod support;
@@ -508,6 +509,43 @@ fn after_an_upgrade_a_look_up_that_fails_changes_nothing_either() {
         assert!(said.ends_with(&stays), "{said}");
         assert_eq!(reached(&scene), ["127.0.0.71", "127.0.0.72"]);
     }
+}
+
+#[test]
+fn as_many_open_files_as_check_asks_for_are_enough_for_any_number_of_names() {
+    let names = 600;
+    let zone: Vec<_> = (0..names)
+        .map(|n| format!("m{n}.test 60 A 127.1.{}.{}", n / 250, n % 250 + 1))
+        .collect();
+    let server = NameServer::start(&zone.join("\n"));
+    let (farm, port) = members::<1>();
+    let first = format!("['127.0.0.71:{port}']");
+    let file = File::new(&first);
+    let path = file.path().display().to_string();
+    let mut scene = scene(farm, &server, &["--config", &path]);
+    let all: Vec<_> = (0..names).map(|n| format!("'m{n}.test'")).collect();
+    file.write(&format!("[{}]", all.join(", ")));
+    let resolver = server.address().to_string();
+    let mut check = Command::new(env!("CARGO_BIN_EXE_viaduct"));
+    check.args(["check", "--system", "--json", "--workers", "1"]);
+    let output = check.args(["--config", &path, "--resolver", &resolver]);
+    let told = output.output().expect("viaduct runs").stdout;
+    let told: serde_json::Value = serde_json::from_slice(&told).expect("JSON");
+    let limits = told["limits"].as_array().expect("limits");
+    let files = limits.iter().find(|limit| limit["what"] == "open files");
+    let wanted = files.and_then(|files| files["wanted"].as_u64());
+    let limit = Rlimit {
+        current: wanted,
+        maximum: wanted,
+    };
+    let id = Pid::from_raw(scene.viaduct.id() as i32);
+    prlimit(id, Resource::Nofile, limit).expect("a limit");
+    scene.viaduct.signal(Signal::HUP);
+    scene.viaduct.wait_for("all names", |output| {
+        (output.matches(" is 127.1.").count() == names).then_some(())
+    });
+    let output = scene.viaduct.output();
+    assert!(!output.contains("no connections"), "{output}");
 }
 
 #[test]

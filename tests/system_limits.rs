@@ -6,6 +6,7 @@ pub mod fixture;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::SocketAddr;
 use std::process::{Command, Output};
 
 use proptest::prelude::*;
@@ -117,6 +118,24 @@ fn what_is_not_used_is_not_asked_for() {
     config.gso = Gso::Off;
     config.steer = Steer::Source;
     assert!(!named(&config, "UDP GSO") && !named(&config, "net.core.optmem_max"));
+}
+
+#[test]
+fn questions_for_names_take_files_for_each_name_server() {
+    let files = |config: &Config| {
+        let findings = find(&plain(), config, DEFAULT_RATE);
+        let files = findings.iter().find(|finding| finding.what == "open files");
+        files.expect("a finding").wanted
+    };
+    let mut config = config();
+    config.resolvers = vec![SocketAddr::from(([192, 0, 2, 53], 53)); 2];
+    config.resolve = false;
+    let sockets = files(&config);
+    config.resolve = true;
+    assert_eq!(files(&config), sockets + 2 * 256);
+    // Those of `/etc/resolv.conf` are three at most.
+    config.resolvers.clear();
+    assert_eq!(files(&config), sockets + 3 * 256);
 }
 
 #[test]

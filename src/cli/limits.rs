@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::config::{Config, Gso, Steer};
+use crate::resolver;
 
 /// What the machine says of itself. `None`: it does not say, as in a
 /// container that does not see its host's settings.
@@ -116,12 +117,14 @@ pub fn find(facts: &Facts, config: &Config, rate: u64) -> Vec<Finding> {
             "the program that has all workers serve one trunk finds room in it".to_owned(),
         ));
     }
-    let files = workers * (config.listeners.len() as u64 + 2) + FILES;
+    let sockets = workers * (config.listeners.len() as u64 + 2);
+    let files = sockets + resolver::sockets(config) as u64 + FILES;
     findings.extend([
         finding(
             "open files",
             (facts.files, files, "files"),
-            "each worker has a socket for each listener".to_owned(),
+            "each worker has a socket for each listener, and each question for a name some"
+                .to_owned(),
             format!("ulimit -n {files} (in the unit: LimitNOFILE={files})"),
         ),
         finding(

@@ -39,6 +39,9 @@ const TIME_LIMIT: Duration = Duration::from_secs(2);
 const ANSWER_LIMIT: Duration = Duration::from_millis(650);
 /// Questions that each of both threads has open at once.
 const QUESTIONS: usize = 64;
+/// Sockets that a question takes at most for each name server: it may be sent
+/// three times, each time by another one, and then by TCP.
+const SOCKETS: usize = 4;
 /// Name servers of `/etc/resolv.conf` that are asked, as everybody does.
 const SYSTEM_SERVERS: usize = 3;
 
@@ -130,6 +133,18 @@ impl Client {
     pub fn answer(&self) -> Option<Answer> {
         self.answers.1.try_recv().ok()
     }
+}
+
+/// Sockets that resolving names takes at most.
+#[must_use]
+pub fn sockets(config: &Config) -> usize {
+    let servers = match config.resolvers.len() {
+        0 => SYSTEM_SERVERS,
+        given => given,
+    };
+    let by_name = config.sets.iter().any(|set| !set.named.is_empty());
+    let threads = usize::from(config.resolve) + usize::from(by_name);
+    threads * QUESTIONS * SOCKETS * servers
 }
 
 /// Starts the thread; it ends when all [`Questions`] are gone.
