@@ -192,7 +192,7 @@ fn next_hops_that_nobody_may_be_sent_to() {
 #[test]
 fn a_caller_whose_via_says_that_it_is_us_gets_nothing() {
     let mut scene = Scene::new(1, &[]);
-    let via = format!("SIP/2.0/UDP {};branch=z9hG4bKself", scene.front());
+    let via = format!("SIP/2.0/UDP {};x;branch=z9hG4bKself", scene.front());
     let (_, got) = scene.pass(scene.request("INVITE").via(via).text());
     scene.farm[0].send(scene.front(), response(got, "200 OK", "t1"));
     scene.assert_nothing_left();
