@@ -137,13 +137,12 @@ impl Names {
         }
         let own = |to: &Target| config.listeners.iter().any(|own| own.receives(to.address));
         let ours: Vec<_> = name.targets.extract_if(.., |to| own(to)).collect();
-        if !ours.is_empty() && name.targets.is_empty() {
-            trouble = Some(format!("{} is a listener of ours", list(&ours)));
-        } else if !ours.is_empty() {
-            let ours = list(&ours);
-            news.bad(format!(
+        match (list(&ours), name.targets.is_empty()) {
+            _ if ours.is_empty() => {}
+            (ours, true) => trouble = Some(format!("{ours} is a listener of ours")),
+            (ours, false) => news.bad(format!(
                 "{host} is {ours} among others, a listener of ours, which is left out"
-            ));
+            )),
         }
         let (before, now) = (overlay.targets(&host, port).map(list), list(&name.targets));
         let changed = !name.targets.is_empty() && overlay.resolved(name);

@@ -89,15 +89,14 @@ impl Relay {
         let set = around.proxy.dispatcher().sets()[set].number();
         let any = rules(around.proxy, 0, set, 503).next().is_some();
         let begins = any && !self.begins_none;
-        let part = around.scratch.part().filter(|_| begins);
-        let Some((
-            part,
-            Role::Request {
-                method,
-                invite,
-                repeatable,
-            },
-        )) = part.map(|part| (part, part.role))
+        let Some(part) = around.scratch.part().filter(|_| begins) else {
+            return Received::Decision(refused);
+        };
+        let Role::Request {
+            method,
+            invite,
+            repeatable,
+        } = part.role
         else {
             return Received::Decision(refused);
         };
