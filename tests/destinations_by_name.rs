@@ -9,14 +9,13 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::json;
 
 mod support;
 use support::admin::Admin;
 use support::dialog::{Peer, Scene, read, status};
 use support::dns::NameServer;
-use support::net::{V4, V6, free_addresses};
+use support::net::{V4, V6};
 use support::process::Signal;
 
 /// Members of a farm at different addresses with one port.
@@ -354,12 +353,19 @@ fn the_families_of_the_listeners_are_asked_for() {
     assert!(scene_of_both.viaduct.output().contains(&said));
 }
 
-#[test]
-fn an_address_that_is_our_own_is_left_out() {
+/// Viaduct, whose farm.test is in `zone`, by the port that it and its member
+/// both have; its own address, and that name.
+fn by_our_port(zone: &str) -> (Scene, String, String) {
     let (farm, port) = members::<1>();
-    let server = NameServer::start("farm.test 60 A 127.0.0.1\nfarm.test 60 A 127.0.0.71");
+    let server = NameServer::start(zone);
     let (own, name) = (format!("127.0.0.1:{port}"), format!("farm.test:{port}"));
     let scene = scene(farm, &server, &["--listen", &own, "--to", &name]);
+    (scene, own, name)
+}
+
+#[test]
+fn an_address_that_is_our_own_is_left_out() {
+    let (scene, own, _) = by_our_port("farm.test 60 A 127.0.0.1\nfarm.test 60 A 127.0.0.71");
     let said = format!("warning: farm.test is {own} among others, a listener of ours");
     let output = scene.viaduct.output();
     assert!(output.contains(&said), "{output}");
@@ -368,13 +374,7 @@ fn an_address_that_is_our_own_is_left_out() {
 
 #[test]
 fn a_name_that_is_nothing_but_our_own_is_not_resolved() {
-    let (farm, _) = members::<1>();
-    let [own] = free_addresses::<1>(V4);
-    let server = NameServer::start("farm.test 60 A 127.0.0.1");
-    let name = format!("farm.test:{}", own.port());
-    let (own, member) = (own.to_string(), farm[0].address().to_string());
-    let args = ["--listen", &own, "--to", &name, "--to", &member];
-    let scene = scene(farm, &server, &args);
+    let (scene, own, name) = by_our_port("farm.test 60 A 127.0.0.1");
     let said = format!("{name} cannot be resolved: {own} is a listener of ours; it has no");
     let output = scene.viaduct.output();
     assert!(output.contains(&said), "{output}");
@@ -509,43 +509,6 @@ fn after_an_upgrade_a_look_up_that_fails_changes_nothing_either() {
         assert!(said.ends_with(&stays), "{said}");
         assert_eq!(reached(&scene), ["127.0.0.71", "127.0.0.72"]);
     }
-}
-
-#[test]
-fn as_many_open_files_as_check_asks_for_are_enough_for_any_number_of_names() {
-    let names = 600;
-    let zone: Vec<_> = (0..names)
-        .map(|n| format!("m{n}.test 60 A 127.1.{}.{}", n / 250, n % 250 + 1))
-        .collect();
-    let server = NameServer::start(&zone.join("\n"));
-    let (farm, port) = members::<1>();
-    let first = format!("['127.0.0.71:{port}']");
-    let file = File::new(&first);
-    let path = file.path().display().to_string();
-    let mut scene = scene(farm, &server, &["--config", &path]);
-    let all: Vec<_> = (0..names).map(|n| format!("'m{n}.test'")).collect();
-    file.write(&format!("[{}]", all.join(", ")));
-    let resolver = server.address().to_string();
-    let mut check = Command::new(env!("CARGO_BIN_EXE_viaduct"));
-    check.args(["check", "--system", "--json", "--workers", "1"]);
-    let output = check.args(["--config", &path, "--resolver", &resolver]);
-    let told = output.output().expect("viaduct runs").stdout;
-    let told: serde_json::Value = serde_json::from_slice(&told).expect("JSON");
-    let limits = told["limits"].as_array().expect("limits");
-    let files = limits.iter().find(|limit| limit["what"] == "open files");
-    let wanted = files.and_then(|files| files["wanted"].as_u64());
-    let limit = Rlimit {
-        current: wanted,
-        maximum: wanted,
-    };
-    let id = Pid::from_raw(scene.viaduct.id() as i32);
-    prlimit(id, Resource::Nofile, limit).expect("a limit");
-    scene.viaduct.signal(Signal::HUP);
-    scene.viaduct.wait_for("all names", |output| {
-        (output.matches(" is 127.1.").count() == names).then_some(())
-    });
-    let output = scene.viaduct.output();
-    assert!(!output.contains("no connections"), "{output}");
 }
 
 #[test]

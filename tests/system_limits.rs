@@ -3,6 +3,7 @@
 
 #[path = "support/fixture.rs"]
 pub mod fixture;
+mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,9 +11,14 @@ use std::net::SocketAddr;
 use std::process::{Command, Output};
 
 use proptest::prelude::*;
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::Value;
 use viaduct::cli::limits::{Facts, Finding, find};
 use viaduct::config::{Config, Gso, Steer};
+
+use support::dns::NameServer;
+use support::process::Signal;
+use support::viaduct::Viaduct;
 
 const DEFAULT_RATE: u64 = 50_000;
 
@@ -282,4 +288,42 @@ fn a_rate_needs_the_system_and_a_fault_of_the_file_is_told() {
     let told = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{told}");
     assert!(told.contains("/nowhere/viaduct.toml"), "{told}");
+}
+
+#[test]
+fn as_many_open_files_as_check_asks_for_are_enough_for_any_number_of_names() {
+    let names = 600;
+    let zone: Vec<_> = (0..names)
+        .map(|n| format!("m{n}.test 60 A 127.1.{}.{}", n / 250, n % 250 + 1))
+        .collect();
+    let server = NameServer::start(&zone.join("\n"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("v.toml").display().to_string();
+    let write = |destinations: &str| {
+        let set = format!("[[set]]\nname = 'farm'\ndestinations = [{destinations}]\n");
+        fs::write(&path, format!("listen = ['127.0.0.1:0']\n{set}")).expect("the file");
+    };
+    write("'127.0.0.71:9'");
+    let resolver = server.address().to_string();
+    let args = ["--config", &path, "--resolver", &resolver, "--workers", "1"];
+    let mut viaduct = Viaduct::start(&args.map(str::to_owned));
+    let all: Vec<_> = (0..names).map(|n| format!("'m{n}.test'")).collect();
+    write(&all.join(", "));
+    let output = check(&[&["--system", "--json"], &args[..]].concat());
+    let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let limits = told["limits"].as_array().expect("limits");
+    let files = limits.iter().find(|limit| limit["what"] == "open files");
+    let wanted = files.and_then(|files| files["wanted"].as_u64());
+    let limit = Rlimit {
+        current: wanted,
+        maximum: wanted,
+    };
+    let id = Pid::from_raw(viaduct.id() as i32);
+    prlimit(id, Resource::Nofile, limit).expect("a limit");
+    viaduct.signal(Signal::HUP);
+    viaduct.wait_for("all names", |output| {
+        (output.matches(" is 127.1.").count() == names).then_some(())
+    });
+    let output = viaduct.output();
+    assert!(!output.contains("no connections"), "{output}");
 }
