@@ -171,14 +171,7 @@ fn a_full_table_forgets_what_nobody_has_answered_first() {
 fn what_was_answered_makes_room_although_a_destination_was_out_of_reach() {
     for method in ["INVITE", "REGISTER"] {
         let mut scene = Scene::stateful(2, method, &STILL, &["--transactions", "1"]);
-        let call = scene.request(method);
-        let owner = scene.owner(&call);
-        scene.close(owner);
-        scene.send(call.text());
-        let leg = scene.next_leg();
-        assert_ne!(leg.member, owner);
-        scene.says(&leg, "200 OK");
-        scene.hears_in_the_end(200);
+        scene.answered_by_another(method);
         scene.assert_counter("failed-over", 1);
         scene.pass(scene.request(method).text());
         scene.assert_counter("transactions-begun", 2);
@@ -196,9 +189,7 @@ fn calls_that_have_failed_everywhere_make_room_for_attempts() {
             let call = scene.request("INVITE");
             let mut leg = scene.begin(&call);
             for _ in 0..7 {
-                scene.says(&leg, "503 Service Unavailable");
-                scene.gets(&leg, "ACK");
-                leg = scene.next_leg();
+                leg = scene.passes_on(&leg);
             }
             scene.fails_at(&call, &leg, "503 Service Unavailable", 500);
         }
@@ -233,9 +224,7 @@ fn after_a_restart_responses_find_the_caller() {
     let first = scene.begin(&call);
     let second = scene.request("INVITE");
     let refused = scene.begin(&second);
-    scene.says(&refused, "503 Service Unavailable");
-    scene.gets(&refused, "ACK");
-    let next = scene.next_leg();
+    let next = scene.passes_on(&refused);
     let lasting = lasting.restart();
     let scene = &lasting.scene;
     for (call, leg) in [(&call, &first), (&second, &next)] {
@@ -409,9 +398,7 @@ fn with_several_workers_each_call_is_whole_whoever_gets_its_messages() {
         scene.send(call.text());
         scene.hears(100);
         let first = of(&scene, &call);
-        scene.says(&first, "503 Service Unavailable");
-        scene.gets(&first, "ACK");
-        let second = scene.next_leg();
+        let second = scene.passes_on(&first);
         assert_ne!(first.member, second.member);
         scene.answered_at(&call, &second);
     }
@@ -433,9 +420,7 @@ fn a_forged_response_to_an_attempt_is_dropped() {
     let scene = Scene::still(2, &[]);
     let call = scene.request("INVITE");
     let first = scene.begin(&call);
-    scene.says(&first, "503 Service Unavailable");
-    scene.gets(&first, "ACK");
-    let leg = scene.next_leg();
+    let leg = scene.passes_on(&first);
     let right = response(&leg.request, "200 OK", "t");
     let own = branch(&leg.request);
     for at in "z9hG4bK".len()..own.len() {

@@ -75,9 +75,7 @@ fn a_503_leads_to_the_next_and_is_acknowledged() {
     assert_eq!(branch(&ack.request), branch(&first.request));
     let second = scene.next_leg();
     assert_next(&first, &second);
-    scene.says(&second, "503 Service Unavailable");
-    scene.gets(&second, "ACK");
-    let third = scene.next_leg();
+    let third = scene.passes_on(&second);
     assert_next(&second, &third);
     assert_ne!(third.member, first.member);
     scene.answered_at(&call, &third);
@@ -89,9 +87,7 @@ fn with_all_destinations_at_503_the_caller_gets_500() {
     let scene = Scene::still(2, &[]);
     let call = scene.request("INVITE");
     let first = scene.begin(&call);
-    scene.says(&first, "503 Service Unavailable");
-    scene.gets(&first, "ACK");
-    let second = scene.next_leg();
+    let second = scene.passes_on(&first);
     scene.fails_at(&call, &second, "503 Service Unavailable", 500);
     scene.assert_quiet();
 }
@@ -152,9 +148,7 @@ fn a_6xx_ends_the_search() {
     // Also behind another failure, which is the worse one to tell.
     let call = scene.request("INVITE");
     let first = scene.begin(&call);
-    scene.says(&first, "503 Service Unavailable");
-    scene.gets(&first, "ACK");
-    let second = scene.next_leg();
+    let second = scene.passes_on(&first);
     scene.fails_at(&call, &second, "600 Busy Everywhere", 600);
     scene.assert_quiet();
 }
@@ -205,9 +199,7 @@ fn eight_destinations_are_tried_and_no_more() {
         if attempt == 8 {
             scene.fails_at(&call, &leg, "503 Service Unavailable", 500);
         } else {
-            scene.says(&leg, "503 Service Unavailable");
-            scene.gets(&leg, "ACK");
-            leg = scene.next_leg();
+            leg = scene.passes_on(&leg);
         }
     }
     assert_eq!(members.len(), 8);
@@ -224,9 +216,7 @@ fn after_a_provisional_response_silence_leads_nowhere_but_a_503_does() {
     scene.assert_still_for(Duration::from_millis(600));
     scene.says(&first, "180 Ringing");
     scene.hears(180);
-    scene.says(&first, "503 Service Unavailable");
-    scene.gets(&first, "ACK");
-    let second = scene.next_leg();
+    let second = scene.passes_on(&first);
     scene.answered_at(&call, &second);
 }
 
@@ -382,9 +372,7 @@ fn a_dialog_stays_with_the_destination_that_answered() {
     for _ in 0..8 {
         let call = scene.request("INVITE");
         let first = scene.begin(&call);
-        scene.says(&first, "503 Service Unavailable");
-        scene.gets(&first, "ACK");
-        let second = scene.next_leg();
+        let second = scene.passes_on(&first);
         let route = only(&second.request, "record-route");
         let answer = with_row(
             &response(&second.request, "200 OK", "x"),

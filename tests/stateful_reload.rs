@@ -104,9 +104,7 @@ fn a_call_goes_on_within_its_set_wherever_that_stands_now() {
     // What no rule claims goes to the first set, but not this call.
     stage.reload(&[("other", &[(2, "")]), main], "");
     let scene = &stage.scene;
-    scene.says(&first, "503 Service Unavailable");
-    scene.gets(&first, "ACK");
-    let second = scene.next_leg();
+    let second = scene.passes_on(&first);
     assert_eq!(second.member, 1 - first.member);
     scene.answered_at(&call, &second);
 }
@@ -211,9 +209,7 @@ fn what_a_rule_has_made_of_a_request_goes_to_the_next_of_its_set() {
     let first = stage.scene.next_leg();
     stage.reload(&sets, &busy_goes_to("other"));
     let scene = &stage.scene;
-    scene.says(&first, "503 Service Unavailable");
-    scene.gets(&first, "ACK");
-    let second = scene.next_leg();
+    let second = scene.passes_on(&first);
     assert_eq!(request_uri(&second.request), "sip:mail@box.example");
     scene.answered_at(&call, &second);
 }

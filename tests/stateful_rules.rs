@@ -268,9 +268,7 @@ fn when_more_phones_are_out_than_are_tried_the_call_goes_to_the_overflow() {
     let mut leg = scene.begin(&call);
     for _ in 0..7 {
         assert_ne!(leg.member, OVERFLOW);
-        scene.says(&leg, "503 Service Unavailable");
-        scene.gets(&leg, "ACK");
-        leg = scene.next_leg();
+        leg = scene.passes_on(&leg);
     }
     assert_eq!(leg.member, OVERFLOW);
     scene.answered_at(&call, &leg);
@@ -305,9 +303,7 @@ fn the_last_destination_is_a_phone_where_no_rule_can_go() {
     let call = scene.request("INVITE");
     let mut leg = scene.begin(&call);
     for _ in 0..7 {
-        scene.says(&leg, "503 Service Unavailable");
-        scene.gets(&leg, "ACK");
-        leg = scene.next_leg();
+        leg = scene.passes_on(&leg);
     }
     assert!(![VOICEMAIL, OVERFLOW].contains(&leg.member));
     scene.answered_at(&call, &leg);
@@ -445,9 +441,7 @@ fn each_end_of_a_call_has_its_line() {
     // Failed over.
     let second = scene.request("INVITE");
     let first = scene.begin(&second);
-    scene.says(&first, "503 Service Unavailable");
-    scene.gets(&first, "ACK");
-    let leg = scene.next_leg();
+    let leg = scene.passes_on(&first);
     scene.answered_at(&second, &leg);
     // Cancelled.
     let cancelled = scene.request("INVITE");

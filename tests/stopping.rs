@@ -80,13 +80,7 @@ fn where_nothing_is_unfinished_it_ends_at_once() {
 fn what_was_answered_is_not_waited_for_although_a_destination_was_out_of_reach() {
     for method in ["INVITE", "REGISTER"] {
         let mut scene = Scene::stateful(2, method, &STILL, &["--stop-timeout", "1h"]);
-        let call = scene.request(method);
-        let owner = scene.owner(&call);
-        scene.close(owner);
-        scene.send(call.text());
-        let leg = scene.next_leg();
-        scene.says(&leg, "200 OK");
-        scene.hears_in_the_end(200);
+        scene.answered_by_another(method);
         scene.viaduct.stop();
     }
 }

@@ -206,6 +206,28 @@ impl Scene {
         self.gets_in_the_end(leg, "ACK")
     }
 
+    /// Has a member refuse an INVITE, so that it goes on to another one.
+    #[track_caller]
+    pub fn passes_on(&self, leg: &Leg) -> Leg {
+        self.says(leg, "503 Service Unavailable");
+        self.gets(leg, "ACK");
+        self.next_leg()
+    }
+
+    /// Has a request answered by another member than the one that it is for,
+    /// which is out of reach.
+    #[track_caller]
+    pub fn answered_by_another(&mut self, method: &str) {
+        let request = self.request(method);
+        let owner = self.owner(&request);
+        self.close(owner);
+        self.send(request.text());
+        let leg = self.next_leg();
+        assert_ne!(leg.member, owner);
+        self.says(&leg, "200 OK");
+        self.hears_in_the_end(200);
+    }
+
     /// Has a call fail at its member, and all acknowledged.
     #[track_caller]
     pub fn fails_at(&self, call: &Request, leg: &Leg, status: &str, heard: u16) -> Vec<u8> {
