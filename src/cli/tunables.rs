@@ -31,7 +31,7 @@ pub struct Tunables {
     pub config: Option<PathBuf>,
 
     /// Address to listen on over UDP, instead of those of the file; can be repeated. Port 0 takes any free one [default port: 5060]
-    #[arg(short, long, value_name = "ADDR[:PORT]", env = "VIADUCT_LISTEN", value_delimiter = ',', value_parser = config::listen_address)]
+    #[arg(short, long, value_name = "ADDR[:PORT]", env = "VIADUCT_LISTEN", value_delimiter = ',', value_parser = text::listen_address)]
     pub listen: Vec<SocketAddr>,
 
     /// Destination, instead of the sets of the file; can be repeated. Either host:port or "sip:host:port;weight=2;priority=1;state=draining" (or disabled); each address of a host name is one, and without a port its SRV records are asked first [default weight: 1, priority: 0, port: 5060]

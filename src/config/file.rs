@@ -148,7 +148,7 @@ pub(super) fn read(source: &Rc<Source>, report: &mut Report) -> Option<Draft> {
     let listened = top.has("listen") || top.has("listener");
     let has_sets = top.has("set");
     let mut listeners = Vec::new();
-    for address in parse_all(&mut top, "listen", listen_address, report) {
+    for address in parse_all(&mut top, "listen", text::listen_address, report) {
         listeners.push(ListenerDraft::at(address));
     }
     for section in top.sections("listener", "[[listener]]", report) {
@@ -254,19 +254,10 @@ pub(super) fn list<T>(
         .collect()
 }
 
-/// Reads the address of a listener; port 0 takes any free one.
-pub fn listen_address(text: &str) -> Result<SocketAddr, Fault> {
-    text::listen_address(text).map_err(|fault| match text.strip_prefix("udp:") {
-        // As the log and `check` write it.
-        Some(address) => fault.help(format!("leave out `udp:`: {address}")),
-        None => fault,
-    })
-}
-
 fn listener(mut section: Section<'_>, report: &mut Report) -> Option<ListenerDraft> {
     let name = section.take("name").and_then(|item| item.text(report));
     let address = section.require("address", report);
-    let address = address.and_then(|item| item.parse(listen_address, report));
+    let address = address.and_then(|item| item.parse(text::listen_address, report));
     let advertise = parse(&mut section, "advertise", text::advertise, report);
     let proxy_protocol = parse_all(&mut section, "proxy-protocol", text::network, report);
     let record_route = boolean(&mut section, "record-route", report);

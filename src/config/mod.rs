@@ -32,7 +32,6 @@ use serde::{Deserialize, Serialize};
 
 pub use diagnostic::{Diagnostic, Fault, Location, Severity};
 pub use effective::to_toml;
-pub use file::listen_address;
 pub use load::{Loaded, LoadedList, is_list, load, load_list, load_with};
 pub use member::Member;
 pub use merge::{Overrides, Settings};

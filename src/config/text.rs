@@ -62,7 +62,11 @@ pub fn resolver(text: &str) -> Result<SocketAddr, Fault> {
 
 /// Reads the address of a listener; port 0 takes any free one.
 pub fn listen_address(text: &str) -> Result<SocketAddr, Fault> {
-    let address = address(text)?;
+    let address = address(text).map_err(|fault| match text.strip_prefix("udp:") {
+        // As the log and `check` write it.
+        Some(address) => fault.help(format!("leave out `udp:`: {address}")),
+        None => fault,
+    })?;
     if address.ip().is_multicast() {
         return Err(Fault::new(format!("`{text}` is a multicast address"))
             .why("a listener takes requests that are meant for it alone")
