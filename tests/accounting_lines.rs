@@ -12,9 +12,7 @@ use serde_json::{Value, json};
 use viaduct::config::AccountingTarget;
 use viaduct::transaction::{Finished, Outcome, Tried};
 
-#[path = "support/ledger.rs"]
-mod ledger;
-use ledger::{LONG, RECEIVED, address, finished, folder, ledger, parsed, response};
+use support::ledger::{LONG, RECEIVED, address, finished, folder, ledger, parsed, response};
 
 /// What is written of `finished` with `methods`.
 fn written(finished: &[Finished<'_>], methods: &[&str]) -> String {

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-mod support;
 use support::admin::Admin;
 use support::farm::Farm;
 use support::process::{Process, Signal};

@@ -2,19 +2,14 @@
 //! running instance. One test, for the counts are those of the whole process.
 #![allow(missing_docs, reason = "a test binary has no readers of its API")]
 
-#[path = "support/fixture.rs"]
-pub mod fixture;
-#[path = "support/relaying.rs"]
-pub mod relaying;
-
 use std::alloc::System;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
-use fixture::{Bench, caller, destination};
-use relaying::Relaying;
+use support::fixture::{self, Bench, caller, destination};
+use support::relaying::{self, Relaying};
 use viaduct::config::Config;
 use viaduct::proxy::Decision;
 use viaduct::supervisor::Instance;

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-mod support;
 use support::dialog::Scene;
 
 /// A farm of one, with an admin socket in a folder that ends with it.

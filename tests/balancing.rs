@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-mod support;
 use support::dialog::{Peer, Request, Scene, response, status};
 use support::net::V4;
 

@@ -2,14 +2,10 @@
 //! and that a response without it goes nowhere (RFC 3261 §16.11).
 #![allow(missing_docs, reason = "a test binary has no readers of its API")]
 
-#[path = "support/fixture.rs"]
-pub mod fixture;
-#[path = "support/twin.rs"]
-pub mod twin;
-
 use std::net::SocketAddr;
 
-use fixture::{Bench, answer, caller, destination};
+use support::fixture::{self, Bench, answer, caller, destination};
+use support::twin;
 use viaduct::config::Listener;
 use viaduct::proxy::{Datagram, Decision, Proxy, Reason, Secret};
 use viaduct::sip::MAX_DATAGRAM;

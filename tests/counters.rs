@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-mod support;
 use support::dialog::{Peer, Scene, response};
 use support::net::V4;
 use support::process::Signal;

@@ -4,8 +4,6 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-mod support;
-
 /// Runs the demo, as short as it can be; the test harness holds the machine meanwhile.
 fn demo(args: &[&str]) -> Output {
     let _load = support::load_lock();

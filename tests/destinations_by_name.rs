@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use assert_cmd::Command;
 use serde_json::json;
 
-mod support;
 use support::admin::Admin;
 use support::dialog::{Peer, Scene, read, status};
 use support::dns::NameServer;

@@ -3,7 +3,6 @@
 
 use std::fs;
 
-mod support;
 use support::dialog::{Peer, Request, Scene, response, status, values};
 use support::net::{V4, V6};
 

@@ -6,7 +6,6 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-mod support;
 use support::dialog::{Peer, Request, Scene, assert_octets, response};
 use support::net::V4;
 

@@ -3,8 +3,6 @@
 
 use std::process::Command;
 
-mod support;
-
 #[test]
 fn real_phones_call_each_other_through_nat_viaduct_and_real_registrars() {
     let _load = support::load_lock();

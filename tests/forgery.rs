@@ -4,7 +4,6 @@
 
 use std::net::SocketAddr;
 
-mod support;
 use support::dialog::{Peer, Request, Scene, branch, response, status};
 use support::net::V4;
 

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-mod support;
 use support::dialog::{Peer, Request, Scene, read, response, status};
 use support::process::{Process, Signal};
 

@@ -2,15 +2,12 @@
 //! allows, a call in set-up is found again, and so is a dialog.
 #![allow(missing_docs, reason = "a test binary has no readers of its API")]
 
-#[path = "support/fixture.rs"]
-pub mod fixture;
-
 use std::net::SocketAddr;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use fixture::{Bench, caller, destination, invite};
+use support::fixture::{self, Bench, caller, destination, invite};
 use viaduct::config::{Config, Destination, Health, Policy, State};
 use viaduct::proxy::{Also, CookieUse, Datagram, Decision, Forward, Proxy, Reason, Way};
 use viaduct::sip::MAX_DATAGRAM;

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-mod support;
 use support::admin::Admin;
 use support::dialog::{Peer, Request, status};
 use support::net::V4;

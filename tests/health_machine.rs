@@ -10,10 +10,7 @@ use proptest::prelude::*;
 use viaduct::config::{Accept, Health, Probe};
 use viaduct::health::Machine;
 
-#[path = "support/transactions/chance.rs"]
-#[allow(dead_code, unreachable_pub)]
-mod chance;
-use chance::Chance;
+use support::transactions::chance::Chance;
 
 const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)

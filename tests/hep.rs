@@ -1,14 +1,11 @@
 //! The packets of the mirror against a plain reader.
 #![allow(missing_docs, reason = "a test binary has no readers of its API")]
 
-#[path = "support/hep.rs"]
-pub mod hep;
-
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use hep::Hep;
 use proptest::prelude::*;
+use support::hep::{self, Hep};
 use viaduct::mirror::Packet;
 
 fn octets(most: usize) -> impl Strategy<Value = Vec<u8>> {

@@ -3,7 +3,6 @@
 
 use std::process::Command;
 
-mod support;
 use support::{bench, load_lock};
 
 #[test]

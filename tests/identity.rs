@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use tempfile::TempDir;
 
-mod support;
 use support::dialog::{Peer, Request, Scene, assert_octets, branch, read, response};
 use support::net::V4;
 

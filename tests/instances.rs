@@ -5,7 +5,6 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-mod support;
 use support::dialog::{Peer, Request, read, response, status};
 use support::net::V4;
 use support::process::Signal;

@@ -5,7 +5,6 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-mod support;
 use support::kamailio::Kamailio;
 use support::load_lock;
 use support::net::{V4, free_addresses};

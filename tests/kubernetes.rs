@@ -7,8 +7,6 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-mod support;
-
 fn manifest() -> PathBuf {
     support::repository().join("config/kubernetes/viaduct.yaml")
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-mod support;
 use support::dialog::{Peer, Scene};
 use support::net::{V4, free_addresses, wait_until_bound};
 use support::process::{Process, Signal};

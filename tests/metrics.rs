@@ -9,13 +9,9 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-#[path = "support/fixture.rs"]
-mod fixture;
-#[path = "support/monitoring.rs"]
-mod monitoring;
-mod support;
-use monitoring::{dashboard, probed, queries};
 use support::exposition::Exposition;
+use support::fixture;
+use support::monitoring::{dashboard, probed, queries};
 use support::repository;
 use viaduct::config::{Config, Health, Named, State};
 use viaduct::control::Facts;

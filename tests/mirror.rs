@@ -12,10 +12,8 @@ use viaduct::config::{self, Config};
 use viaduct::mirror;
 use viaduct::supervisor::Instance;
 
-#[path = "support/fixture.rs"]
-mod fixture;
-mod support;
 use support::dialog::{Peer, Request, Scene, response, status, values};
+use support::fixture;
 use support::hep::{self, Hep};
 use support::net::{V4, wait_until_bound};
 use support::process::{Process, Signal};

@@ -8,11 +8,9 @@ use std::time::{Duration, Instant};
 use viaduct::proxy::{Datagram, Decision, HostPort, MAX_HELD, MAX_NAMES, Proxy, Scratch, Server};
 use viaduct::sip::MAX_DATAGRAM;
 
-#[path = "support/fixture.rs"]
-mod fixture;
-mod support;
 use support::dialog::{Peer, Request, Scene, branch, read, response, status};
 use support::dns::NameServer;
+use support::fixture;
 use support::net::{V4, V6};
 
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -10,11 +10,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-#[path = "support/browser.rs"]
-mod browser;
-mod support;
-use browser::Browser;
 use support::admin::Admin;
+use support::browser::Browser;
 use support::dialog::{Scene, response};
 use support::load_lock;
 use support::net::{V4, free_addresses};

@@ -4,7 +4,6 @@
 use std::fs;
 use std::net::SocketAddr;
 
-mod support;
 use support::dialog::{Peer, Request, Scene, response, status, values};
 use support::net::V4;
 

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use viaduct::config::{Accept, Health, Probe};
 use viaduct::health::{Probed, Prober, Report, RoundTrips, Target};
 
-mod support;
 use support::kamailio::Kamailio;
 use support::neighbour::{Manner, Neighbour, value};
 use support::net::{V4, V6, free_addresses};

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-mod support;
 use support::dialog::{Peer, Request, Scene, assert_octets, read, response};
 use support::net::{V4, V6};
 use support::process::{Process, Signal};

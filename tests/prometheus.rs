@@ -9,10 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-#[path = "support/monitoring.rs"]
-mod monitoring;
-mod support;
 use support::dialog::{Peer, Request};
+use support::monitoring;
 use support::net::V4;
 use support::process::Process;
 use support::repository;

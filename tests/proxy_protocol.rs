@@ -8,7 +8,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-mod support;
 use support::dialog::{Peer, Request, Scene, assert_octets, branch, read, response, status};
 use support::farm::Farm;
 use support::net::V4;

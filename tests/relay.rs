@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
-mod support;
 use support::dialog::{Peer, Request, Scene, branch, read, response, status};
 use support::net::{V4, V6};
 

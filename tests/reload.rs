@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-mod support;
 use support::dialog::{Peer, Request, Scene, read, response, status};
 use support::farm::{Farm, LISTEN, text};
 use support::net::V4;

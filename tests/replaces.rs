@@ -5,7 +5,6 @@
 use std::fs;
 use std::process::Command;
 
-mod support;
 use support::dialog::{Peer, Request, Scene, read};
 use support::net::V4;
 

@@ -5,7 +5,6 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-mod support;
 use support::dialog::{Peer, Request, Scene, assert_octets, read, status};
 
 /// Octets that a reply may have above its request: the status line for a

@@ -5,7 +5,6 @@
 
 use std::net::SocketAddr;
 
-mod support;
 use support::dialog::{Peer, Request, Scene, assert_octets, branch, read, status, with_own_via};
 use support::net::V4;
 

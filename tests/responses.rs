@@ -4,7 +4,6 @@
 
 use std::net::SocketAddr;
 
-mod support;
 use support::dialog::{Peer, Request, Scene, assert_octets, branch, read, response, with_own_via};
 use support::net::{V4, V6};
 

@@ -2,29 +2,15 @@
 //! what came, but for the edits of a proxy; and what may leave at all.
 #![allow(missing_docs, reason = "a test binary has no readers of its API")]
 
-#[path = "support/fixture.rs"]
-pub mod fixture;
-#[path = "support/generate.rs"]
-pub mod generate;
-#[path = "support/passage.rs"]
-pub mod passage;
-#[path = "support/smuggling.rs"]
-pub mod smuggling;
-#[path = "support/torture.rs"]
-pub mod torture;
-#[path = "support/twin.rs"]
-pub mod twin;
-#[path = "support/worst.rs"]
-pub mod worst;
-
 use std::cell::RefCell;
 use std::net::SocketAddr;
 
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use fixture::{Bench, answer, caller, destination};
-use torture::Expect;
+use support::fixture::{self, Bench, answer, caller, destination};
+use support::torture::{self, Expect};
+use support::{generate, passage, smuggling, twin, worst};
 use viaduct::proxy::{Decision, Reason, Way};
 use viaduct::sip::MAX_DATAGRAM;
 

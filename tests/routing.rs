@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 
-mod support;
 use support::dialog::{Peer, Request, Scene, read, response, status};
 use support::net::{V4, V6, free_addresses};
 use support::viaduct::Viaduct;

@@ -5,7 +5,6 @@
 use std::process::Command;
 use std::time::Duration;
 
-mod support;
 use support::dialog::{Scene, assert_octets, response, with_own_via};
 use support::process::{Process, Signal};
 

@@ -3,20 +3,10 @@
 //! What the proxy makes of it is for `rewriting.rs`.
 #![allow(missing_docs, reason = "a test binary has no readers of its API")]
 
-#[path = "support/generate.rs"]
-pub mod generate;
-#[path = "support/reading.rs"]
-pub mod reading;
-#[path = "support/smuggling.rs"]
-pub mod smuggling;
-#[path = "support/torture.rs"]
-pub mod torture;
-#[path = "support/twin.rs"]
-pub mod twin;
-
 use proptest::prelude::*;
 
-use reading::{agree, ours};
+use support::reading::{agree, ours};
+use support::{generate, smuggling, torture};
 
 fn all_agree<'a>(datagrams: impl IntoIterator<Item = (&'a str, &'a [u8])>) {
     for (name, octets) in datagrams {

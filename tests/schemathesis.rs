@@ -6,7 +6,6 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-mod support;
 use support::admin::Admin;
 use support::process::Process;
 use support::viaduct::Viaduct;

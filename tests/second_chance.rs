@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-mod support;
 use support::dialog::{Request, assert_octets, read, response, status};
 use support::farm::{Farm, LISTEN, text};
 

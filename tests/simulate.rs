@@ -8,7 +8,6 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-mod support;
 use support::dialog::{Peer, Scene, read};
 use support::net::V4;
 use support::process::Signal;

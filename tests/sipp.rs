@@ -5,7 +5,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-mod support;
 use support::load_lock;
 use support::net::{V4, V6, free_addresses};
 use support::sipp::{Load, Scenario, Sipp};

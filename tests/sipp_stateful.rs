@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::thread::sleep;
 use std::time::Duration;
 
-mod support;
 use support::kamailio::Kamailio;
 use support::load_lock;
 use support::net::{V4, free_addresses};

@@ -2,18 +2,11 @@
 //! message is refused.
 #![allow(missing_docs, reason = "a test binary has no readers of its API")]
 
-#[path = "support/fixture.rs"]
-pub mod fixture;
-#[path = "support/smuggling.rs"]
-pub mod smuggling;
-#[path = "support/twin.rs"]
-pub mod twin;
-
 use std::collections::BTreeSet;
 
-use fixture::{Bench, caller};
-use smuggling::cases;
-use twin::{read, read_but_lists};
+use support::fixture::{Bench, caller};
+use support::smuggling::cases;
+use support::twin::{read, read_but_lists};
 use viaduct::proxy::{Datagram, Decision, Reason, Way};
 
 #[test]

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-mod support;
 use support::dialog::{Scene, assert_octets, branch, read, response, status, values};
 use support::stateful::{ack, method, only, request_uri, with_row};
 
@@ -471,20 +470,14 @@ fn a_call_without_a_branch_is_told_apart_by_what_the_rfc_says() {
     second.cseq = 2;
     let other = scene.begin(&second);
     assert_ne!(branch(&leg.request), branch(&other.request));
-    let failure = scene.fails_at_without_ack(&leg);
+    scene.says(&leg, "480 Temporarily Unavailable");
+    scene.gets(&leg, "ACK");
+    let failure = scene.hears(480);
     assert_eq!(only(&failure, "cseq"), "1 INVITE");
     scene.acknowledge(&call, &failure);
     scene.send(call.method("CANCEL").text());
     assert_eq!(only(&scene.hears(200), "cseq"), "1 CANCEL");
     scene.assert_quiet();
-}
-
-impl Scene {
-    fn fails_at_without_ack(&self, leg: &support::stateful::Leg) -> Vec<u8> {
-        self.says(leg, "480 Temporarily Unavailable");
-        self.gets(leg, "ACK");
-        self.hears(480)
-    }
 }
 
 /// The transaction of one sender is not another's, whatever branch it has.

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-mod support;
 use support::dialog::{Peer, Request, Scene, assert_octets, branch, response, values};
 use support::net::V4;
 use support::stateful::{Leg, STILL, ack, method, only};

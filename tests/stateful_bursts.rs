@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-mod support;
 use support::dialog::{Request, Scene, read, response};
 use support::process::Signal;
 use support::stateful::Leg;

@@ -5,7 +5,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-mod support;
 use support::dialog::{Peer, Request, Scene, assert_octets, branch, response, values};
 use support::stateful::{Leg, QUICK, STILL, method, only, request_uri, with_row};
 

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-mod support;
 use support::dialog::{Request, Scene, assert_octets, branch, response, status};
 use support::stateful::{Leg, STILL, method, only, with_row};
 

@@ -6,7 +6,6 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-mod support;
 use support::dialog::{Peer, Scene, assert_octets, branch, values};
 use support::net::V4;
 use support::process::Signal;

@@ -5,7 +5,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-mod support;
 use support::dialog::{Peer, Request, Scene, branch, response};
 use support::net::V4;
 use support::stateful::{Leg, method, only, request_uri};

@@ -9,16 +9,11 @@ use viaduct::net::steer::{BLOCKS_MAX, NOBODY, by_call_id, program};
 use viaduct::net::{ReceiveBatch, Socket};
 use viaduct::transaction::owner::owner;
 
-#[path = "support/generate.rs"]
-pub mod generate;
-#[path = "support/steering.rs"]
-pub mod steering;
-mod support;
-use generate::{damaged, message};
-use steering::{run, worker_for};
 use support::dialog::{Peer, read, response};
+use support::generate::{damaged, message};
 use support::load_lock;
 use support::net::V4;
+use support::steering::{run, worker_for};
 use support::viaduct::{Counters, Viaduct};
 
 /// What the program returns, as a worker.

@@ -5,7 +5,6 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 
-mod support;
 use support::dialog::Scene;
 use support::process::Signal;
 use support::stateful::STILL;

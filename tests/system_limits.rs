@@ -1,10 +1,6 @@
 //! `viaduct check --system`: which limits of a machine are too small for a
 //! rate, and what mends them.
 
-#[path = "support/fixture.rs"]
-pub mod fixture;
-mod support;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
@@ -17,6 +13,7 @@ use viaduct::cli::limits::{Facts, Finding, find};
 use viaduct::config::{Config, Gso, Steer};
 
 use support::dns::NameServer;
+use support::fixture;
 use support::process::Signal;
 use support::viaduct::Viaduct;
 

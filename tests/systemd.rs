@@ -4,7 +4,6 @@
 use std::fs;
 use std::process::{Command, Output};
 
-mod support;
 use support::farm::{Farm, text};
 
 /// `systemd-analyze security` rates exposure from 0 (none) to 100 (UNSAFE).

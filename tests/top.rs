@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-mod support;
 use support::dialog::{Peer, Request, Scene};
 use support::process::Signal;
 use support::viaduct::Viaduct;

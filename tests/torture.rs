@@ -2,18 +2,11 @@
 //! RFC 5118: each reads or is refused as its row in `expect.toml` says.
 #![allow(missing_docs, reason = "a test binary has no readers of its API")]
 
-#[path = "support/fixture.rs"]
-pub mod fixture;
-#[path = "support/torture.rs"]
-pub mod torture;
-#[path = "support/twin.rs"]
-pub mod twin;
-
 use std::collections::BTreeSet;
 
-use fixture::{Bench, caller};
-use torture::{Expect, Message, messages};
-use twin::{Refusal, StartLine, read, read_but_lists};
+use support::fixture::{Bench, caller};
+use support::torture::{Expect, Message, messages};
+use support::twin::{Refusal, StartLine, read, read_but_lists};
 use viaduct::proxy::{Decision, Reason, Way};
 
 /// What the reading alone must say, before anything is decided.

@@ -10,21 +10,15 @@
 #![allow(missing_docs, reason = "a test binary has no readers of its API")]
 #![allow(clippy::print_stdout, reason = "a long run shows how far it is")]
 
-#[path = "support/fixture.rs"]
-mod fixture;
-#[path = "support/relaying.rs"]
-mod relaying;
-#[path = "support/transactions/mod.rs"]
-mod simulation;
-
 use std::env;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use relaying::Relaying;
-use simulation::tally::Tally;
-use simulation::{run, run_at_every_tick};
+use support::fixture;
+use support::relaying::Relaying;
+use support::transactions::tally::Tally;
+use support::transactions::{run, run_at_every_tick};
 use viaduct::proxy::Decision;
 
 /// Seeds of the usual run.

@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::time::Duration;
 
-mod support;
 use support::capture::{Capture, Recording};
 use support::load_lock;
 use support::net::{V4, free_addresses};

@@ -2,14 +2,10 @@
 //! other tests, so here every verdict is written out by hand.
 #![allow(missing_docs, reason = "a test binary has no readers of its API")]
 
-#[path = "support/generate.rs"]
-pub mod generate;
-#[path = "support/twin.rs"]
-pub mod twin;
-
 use proptest::prelude::*;
 
-use twin::{Refusal, StartLine, Twin, read};
+use support::generate;
+use support::twin::{Refusal, StartLine, Twin, read};
 
 const START: &str = "INVITE sip:desk@farm.test SIP/2.0";
 const VIA: &str = "Via: SIP/2.0/UDP phone.test;branch=z9hG4bKa1";

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-mod support;
 use support::dialog::{Peer, Request, Scene, response, status};
 use support::net::{V4, free_addresses};
 use support::process::{Process, Signal};

@@ -7,7 +7,6 @@ use std::process::Command;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
-mod support;
 use support::dialog::{Peer, Request, response, status};
 use support::net::{V4, free_addresses};
 use support::process::{Process, Signal};

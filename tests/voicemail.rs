@@ -3,8 +3,6 @@
 
 use std::process::Command;
 
-mod support;
-
 #[test]
 fn a_busy_phone_goes_to_voicemail_as_the_readme_shows() {
     let output = Command::new(support::repository().join("scripts/voicemail"))

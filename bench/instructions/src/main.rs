@@ -8,11 +8,11 @@
 //! - `worst NUMBER SIZE`, with one that is costly for its size
 #![allow(missing_docs, reason = "a program has no readers of its API")]
 
-#[path = "../../../tests/support/fixture.rs"]
+#[path = "../../../tests/support/src/fixture.rs"]
 mod fixture;
-#[path = "../../../tests/support/relaying.rs"]
+#[path = "../../../tests/support/src/relaying.rs"]
 mod relaying;
-#[path = "../../../tests/support/worst.rs"]
+#[path = "../../../tests/support/src/worst.rs"]
 mod worst;
 
 use std::env::args;

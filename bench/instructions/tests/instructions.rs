@@ -3,7 +3,7 @@
 //! counts are the same on a busy machine.
 #![allow(missing_docs, reason = "a test binary has no readers of its API")]
 
-#[path = "../../../tests/support/worst.rs"]
+#[path = "../../../tests/support/src/worst.rs"]
 mod worst;
 
 use std::collections::BTreeMap;

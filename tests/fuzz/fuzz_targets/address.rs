@@ -1,9 +1,9 @@
 //! One address, as To and as a list of Route.
 #![no_main]
 
-#[path = "../../support/reading.rs"]
+#[path = "../../support/src/reading.rs"]
 mod reading;
-#[path = "../../support/twin.rs"]
+#[path = "../../support/src/twin.rs"]
 mod twin;
 
 const TO: &[u8] = b"\r\nTo: <sip:b>";

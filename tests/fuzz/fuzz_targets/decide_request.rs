@@ -2,11 +2,11 @@
 //! and over IPv6: what leaves is what came, but for the edits of a proxy.
 #![no_main]
 
-#[path = "../../support/fixture.rs"]
+#[path = "../../support/src/fixture.rs"]
 mod fixture;
-#[path = "../../support/passage.rs"]
+#[path = "../../support/src/passage.rs"]
 mod passage;
-#[path = "../../support/twin.rs"]
+#[path = "../../support/src/twin.rs"]
 mod twin;
 
 use std::cell::RefCell;

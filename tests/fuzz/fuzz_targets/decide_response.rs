@@ -3,11 +3,11 @@
 //! or nowhere.
 #![no_main]
 
-#[path = "../../support/fixture.rs"]
+#[path = "../../support/src/fixture.rs"]
 mod fixture;
-#[path = "../../support/passage.rs"]
+#[path = "../../support/src/passage.rs"]
 mod passage;
-#[path = "../../support/twin.rs"]
+#[path = "../../support/src/twin.rs"]
 mod twin;
 
 use std::cell::RefCell;

@@ -2,7 +2,7 @@
 //! it is decided as if that one had sent it; else it is dropped.
 #![no_main]
 
-#[path = "../../support/fixture.rs"]
+#[path = "../../support/src/fixture.rs"]
 mod fixture;
 
 use std::cell::RefCell;

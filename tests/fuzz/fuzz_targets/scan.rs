@@ -1,9 +1,9 @@
 //! The scanner and the parsers against the plain twin.
 #![no_main]
 
-#[path = "../../support/reading.rs"]
+#[path = "../../support/src/reading.rs"]
 mod reading;
-#[path = "../../support/twin.rs"]
+#[path = "../../support/src/twin.rs"]
 mod twin;
 
 libfuzzer_sys::fuzz_target!(|datagram: &[u8]| {

@@ -3,7 +3,7 @@
 //! and when nothing more comes, all is forgotten in the end.
 #![no_main]
 
-#[path = "../../support/fixture.rs"]
+#[path = "../../support/src/fixture.rs"]
 mod fixture;
 
 use std::net::SocketAddr;

@@ -1,9 +1,9 @@
 //! One URI, as the Request-URI and as a Route.
 #![no_main]
 
-#[path = "../../support/reading.rs"]
+#[path = "../../support/src/reading.rs"]
 mod reading;
-#[path = "../../support/twin.rs"]
+#[path = "../../support/src/twin.rs"]
 mod twin;
 
 const REST: &[u8] =

@@ -1,9 +1,9 @@
 //! One Via value, on top and as the next below our own.
 #![no_main]
 
-#[path = "../../support/reading.rs"]
+#[path = "../../support/src/reading.rs"]
 mod reading;
-#[path = "../../support/twin.rs"]
+#[path = "../../support/src/twin.rs"]
 mod twin;
 
 const REST: &[u8] =

@@ -1,5 +1,4 @@
 //! Chromium without a window, driven by WebDriver.
-#![allow(unreachable_pub)]
 
 use std::path::Path;
 use std::process::Command;
@@ -14,7 +13,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use url::{ParseError, Url};
 
-use crate::support::process::Process;
+use super::process::Process;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(50);

@@ -1,10 +1,6 @@
 //! Messages for property tests: valid ones with every oddity that the grammar
 //! of RFC 3261 §25.1 allows, and damaged ones. Each valid one comes with what
 //! was written into it, so that no reader has to be trusted.
-#![allow(dead_code, reason = "each test binary uses its own part")]
-
-#[path = "damage.rs"]
-mod damage;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -13,7 +9,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use damage::{Damage, damage};
+use super::damage::{Damage, damage};
 
 /// A valid message and what it says.
 #[derive(Clone, Debug)]

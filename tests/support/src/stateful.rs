@@ -8,7 +8,6 @@ use super::net::V4;
 use super::twin::StartLine;
 
 const PATIENCE: Duration = Duration::from_secs(10);
-const POLL: Duration = Duration::from_micros(100);
 
 /// Timers so long that nothing is sent again and nothing ends by itself.
 pub const STILL: [&str; 4] = ["--timer", "T1=30s,T2=30s", "--failover-after", "60s"];

@@ -23,7 +23,7 @@ pub struct Violation {
 macro_rules! ensure {
     ($holds:expr, $call:expr, $($reason:tt)*) => {
         if !$holds {
-            return Err($crate::simulation::monitor::Violation {
+            return Err($crate::transactions::monitor::Violation {
                 call: $call.to_string(),
                 reason: format!($($reason)*),
             });

@@ -12,7 +12,6 @@
 //! rest      what must hold at the end
 //! ladder    what is shown of a call whose invariant broke
 //! ```
-#![allow(unreachable_pub, reason = "a module of one test binary")]
 
 pub mod agenda;
 pub mod attempts;

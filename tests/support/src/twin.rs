@@ -1,8 +1,7 @@
 //! The plain twin of the scanner: reads one SIP datagram straight from the
 //! grammar of RFC 3261 §25.1. Slow, copying and obvious on purpose; it shares
 //! no code with the product, so that each can be checked against the other.
-//! It reads what routing needs and decides nothing. It depends on `std` alone;
-//! tests and fuzz targets include it with `#[path]`.
+//! It reads what routing needs and decides nothing. It depends on `std` alone.
 //!
 //! The rules, where the grammar leaves a choice or we narrow it:
 //!

@@ -1,6 +1,4 @@
 //! What the shipped alerts and dashboard ask Prometheus.
-#![allow(unreachable_pub, reason = "included as a module by two crates")]
-#![allow(dead_code, reason = "each user takes its own part")]
 
 use std::fs;
 use std::net::SocketAddr;
@@ -10,7 +8,7 @@ use serde_json::Value;
 use viaduct::config::Health;
 use viaduct::health::{Counts, Probed, RoundTrips};
 
-use crate::support::repository;
+use super::repository;
 
 /// A destination that has answered three probes, two of them within 1 ms, and
 /// missed one.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::repository;
+use super::{program, repository};
 
 /// viaduct-bench, the program beside the product, built by the same cargo with the same
 /// profile, so that it finds the product beside itself. As a test of its own has it built:
@@ -24,6 +24,5 @@ pub fn build() -> PathBuf {
         .expect("cargo");
     let told = String::from_utf8_lossy(&built.stderr);
     assert!(built.status.success(), "{told}");
-    let viaduct = PathBuf::from(env!("CARGO_BIN_EXE_viaduct"));
-    viaduct.with_file_name("viaduct-bench")
+    program().with_file_name("viaduct-bench")
 }

@@ -1,10 +1,10 @@
 //! The torture messages of `tests/torture` with what must become of each.
-#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::fs;
-use std::path::Path;
 
 use serde::Deserialize;
+
+use super::repository;
 
 /// One message and its row in `expect.toml`.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ struct Row {
 /// # Panics
 /// Where the table is wrong, or table and folder do not hold the same files.
 pub fn messages() -> Vec<Message> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/torture");
+    let folder = repository().join("tests/torture");
     let table = fs::read_to_string(folder.join("expect.toml")).expect("expect.toml");
     let table: Table = toml::from_str(&table).expect("a table of messages");
     let messages: Vec<Message> = table

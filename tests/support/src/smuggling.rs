@@ -1,7 +1,6 @@
 //! Messages that two readers might read differently, and so a way past a load
 //! balancer: the Call-ID that it hashes would not be the one that the
 //! destination reads. Each must be refused, or read in one way.
-#![allow(dead_code, reason = "each test binary uses its own part")]
 
 /// One message of the matrix.
 pub struct Case {

@@ -1,6 +1,4 @@
 //! Lines of accounting as the workers have them written.
-#![allow(unreachable_pub, reason = "included as a module by two crates")]
-#![allow(dead_code, reason = "each user takes its own part")]
 
 use std::fs;
 use std::net::SocketAddr;

@@ -6,7 +6,7 @@ pub struct Agenda<T> {
 }
 
 impl<T: PartialEq> Agenda<T> {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { items: Vec::new() }
     }
 

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::process::{Process, Signal};
+use super::program;
 
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -80,7 +81,7 @@ impl Viaduct {
     /// most peers of tests would be surprised, and the end waits for nothing,
     /// unless `args` say otherwise.
     pub fn start<S: AsRef<str>>(args: &[S]) -> Self {
-        Self::start_program(Path::new(env!("CARGO_BIN_EXE_viaduct")), args)
+        Self::start_program(&program(), args)
     }
 
     /// The same with a copy of the program.

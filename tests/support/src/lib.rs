@@ -1,0 +1,82 @@
+//! What the tests share: Viaduct and its peers as child processes, each bounded
+//! in time and ended by its process id; messages, and plain readers of them.
+//! The fuzz targets and `bench/instructions` take single files of it as modules,
+//! to be built without all that the others depend on.
+//!
+//! A test that loads the machine takes [`load_lock`] first. It refuses to
+//! skip: a program that is not installed, or one that does not come up, is
+//! a panic with that program's own output.
+#![allow(
+    missing_docs,
+    reason = "the names in a test's support say what they are"
+)]
+// The harness shows what a child said when a test fails.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+pub mod admin;
+pub mod bench;
+pub mod browser;
+pub mod capture;
+mod damage;
+pub mod dialog;
+pub mod dns;
+pub mod exposition;
+pub mod farm;
+pub mod fixture;
+pub mod generate;
+pub mod hep;
+pub mod kamailio;
+pub mod ledger;
+pub mod monitoring;
+pub mod neighbour;
+pub mod net;
+pub mod packets;
+pub mod passage;
+pub mod process;
+pub mod reading;
+pub mod relaying;
+pub mod servers;
+pub mod sipp;
+pub mod smuggling;
+pub mod stateful;
+pub mod steady;
+pub mod steering;
+pub mod torture;
+pub mod transactions;
+pub mod twin;
+pub mod viaduct;
+pub mod worst;
+
+use std::env;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// Holds the machine for one load test, until dropped.
+///
+/// The test harness runs the tests of a binary in parallel, and two loads at
+/// once on a small machine measure each other. A lock on a file, and not a
+/// mutex, so that it also holds between the test binaries of this checkout,
+/// whoever runs them; the kernel drops it when the process ends.
+#[must_use]
+pub fn load_lock() -> File {
+    let path = program().with_file_name("load.lock");
+    let file = File::create(path).expect("a lock file beside the program");
+    file.lock().expect("the lock on the machine's load");
+    file
+}
+
+/// The program under test. Cargo says where it is to each test that it runs.
+#[must_use]
+pub fn program() -> PathBuf {
+    let program = env::var_os("CARGO_BIN_EXE_viaduct");
+    program.expect("a test of viaduct, run by cargo").into()
+}
+
+/// The folder of the repository.
+#[must_use]
+pub fn repository() -> &'static Path {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    tests
+        .and_then(Path::parent)
+        .expect("the folder above tests")
+}
