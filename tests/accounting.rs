@@ -1,6 +1,5 @@
 //! Accounting: lines outlive their target. tests/accounting_lines.rs has what
 //! they say.
-#![allow(missing_docs, reason = "a test binary has no readers of its API")]
 
 use std::fs;
 use std::io::{BufRead, BufReader};

@@ -1,5 +1,4 @@
 //! Accounting: what a line says.
-#![allow(missing_docs, reason = "a test binary has no readers of its API")]
 
 use std::fs;
 use std::net::SocketAddr;

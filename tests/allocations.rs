@@ -1,6 +1,5 @@
 //! No allocation for a datagram after warm-up: in the decision alone, and in a
 //! running instance. One test, for the counts are those of the whole process.
-#![allow(missing_docs, reason = "a test binary has no readers of its API")]
 
 use std::alloc::System;
 use std::net::{SocketAddr, UdpSocket};

@@ -1,6 +1,5 @@
 //! The MAC in our branch, seen from outside: what shares it, what changes it,
 //! and that a response without it goes nowhere (RFC 3261 §16.11).
-#![allow(missing_docs, reason = "a test binary has no readers of its API")]
 
 use std::net::SocketAddr;
 

@@ -1,6 +1,5 @@
 //! Any sequence of changes of a set: keys move only as weighted rendezvous
 //! allows, a call in set-up is found again, and so is a dialog.
-#![allow(missing_docs, reason = "a test binary has no readers of its API")]
 
 use std::net::SocketAddr;
 

@@ -1,5 +1,4 @@
 //! What one worker posts to another arrives, in order, and wakes it.
-#![allow(missing_docs, reason = "a test binary has no readers of its API")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;

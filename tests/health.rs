@@ -1,6 +1,5 @@
 //! What becomes of calls when destinations die and come back: found out by
 //! probes, confirmed where the traffic makes suspicious, by the running program.
-#![allow(missing_docs, reason = "a test binary has no readers of its API")]
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

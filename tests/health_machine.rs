@@ -1,6 +1,5 @@
 //! What probes make of a destination, without sockets and with a clock of the
 //! test's own: when it is down and up again, and that nothing makes it stick.
-#![allow(missing_docs, reason = "a test binary has no readers of its API")]
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,5 +1,4 @@
 //! What in the traffic makes a destination suspect, and what does not.
-#![allow(missing_docs, reason = "a test binary has no readers of its API")]
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
 //! The packets of the mirror against a plain reader.
-#![allow(missing_docs, reason = "a test binary has no readers of its API")]
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

@@ -1,6 +1,5 @@
 //! The rooms of `src` and the one direction in which they may use each other;
 //! what the pure ones must not name; where unsafe code may be.
-#![allow(missing_docs, reason = "a test binary has no readers of its API")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

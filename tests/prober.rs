@@ -1,6 +1,5 @@
 //! The prober over real sockets: what it sends, what it takes for an answer,
 //! and what it reports.
-#![allow(missing_docs, reason = "a test binary has no readers of its API")]
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};

@@ -1,6 +1,5 @@
 //! Whole decisions on generated, damaged and oversized messages: what leaves is
 //! what came, but for the edits of a proxy; and what may leave at all.
-#![allow(missing_docs, reason = "a test binary has no readers of its API")]
 
 use std::cell::RefCell;
 use std::net::SocketAddr;

@@ -1,7 +1,6 @@
 //! The scanner and the parsers against the plain twin: on any datagram both
 //! refuse or both accept, and then agree on every field that routing reads.
 //! What the proxy makes of it is for `rewriting.rs`.
-#![allow(missing_docs, reason = "a test binary has no readers of its API")]
 
 use proptest::prelude::*;
 

@@ -1,6 +1,5 @@
 //! How a set chooses: shares by weight, what moves when a set changes and what
 //! does not, priorities, states, turns, and Kamailio's hash.
-#![allow(missing_docs, reason = "a test binary has no readers of its API")]
 
 use std::net::SocketAddr;
 

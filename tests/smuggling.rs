@@ -1,6 +1,5 @@
 //! The smuggling matrix: what we hash is what the destination reads, or the
 //! message is refused.
-#![allow(missing_docs, reason = "a test binary has no readers of its API")]
 
 use std::collections::BTreeSet;
 

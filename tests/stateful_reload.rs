@@ -1,6 +1,5 @@
 //! What becomes of transactions under way when another configuration comes
 //! into effect.
-#![allow(missing_docs, reason = "a test binary has no readers of its API")]
 
 use std::fs;
 use std::path::PathBuf;

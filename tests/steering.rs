@@ -1,6 +1,5 @@
 //! One trunk, all workers: the program that chooses a datagram's worker by its
 //! Call-ID, by itself and in the kernel.
-#![allow(missing_docs, reason = "a test binary has no readers of its API")]
 
 use std::net::{Ipv4Addr, SocketAddr};
 

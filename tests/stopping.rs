@@ -1,5 +1,4 @@
 //! SIGTERM: calls in set-up are seen through before the end.
-#![allow(missing_docs, reason = "a test binary has no readers of its API")]
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;

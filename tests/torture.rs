@@ -1,6 +1,5 @@
 //! Our own torture messages, one or more for each section of RFC 4475 and
 //! RFC 5118: each reads or is refused as its row in `expect.toml` says.
-#![allow(missing_docs, reason = "a test binary has no readers of its API")]
 
 use std::collections::BTreeSet;
 

@@ -7,7 +7,6 @@
 //! VIADUCT_SEED=7 cargo test --test transactions      this one alone
 //! scripts/simulate-transactions 5000                 many, in a release build
 //! ```
-#![allow(missing_docs, reason = "a test binary has no readers of its API")]
 #![allow(clippy::print_stdout, reason = "a long run shows how far it is")]
 
 use std::env;

@@ -1,6 +1,5 @@
 //! The plain twin on small examples, rule by rule. It judges the scanner in
 //! other tests, so here every verdict is written out by hand.
-#![allow(missing_docs, reason = "a test binary has no readers of its API")]
 
 use proptest::prelude::*;
 

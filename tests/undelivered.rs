@@ -1,6 +1,5 @@
 //! Destinations where nobody listens: the kernel tells what came back, and
 //! nothing for anybody else is lost by it.
-#![allow(missing_docs, reason = "a test binary has no readers of its API")]
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;

@@ -1,6 +1,5 @@
 //! SIGUSR2 and `viaduct ctl upgrade`: the program is executed anew, in the
 //! same process and with the same sockets, and no datagram notices.
-#![allow(missing_docs, reason = "a test binary has no readers of its API")]
 
 use std::collections::BTreeSet;
 use std::fs;

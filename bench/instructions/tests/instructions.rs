@@ -1,7 +1,6 @@
 //! Instructions, counted by callgrind: what a decision takes must not creep
 //! up, and must grow with the size of a message and no faster. Unlike times,
 //! counts are the same on a busy machine.
-#![allow(missing_docs, reason = "a test binary has no readers of its API")]
 
 #[path = "../../../tests/support/src/worst.rs"]
 mod worst;
