@@ -105,7 +105,10 @@ fn what_cannot_be_listened_on_says_why() {
         "--admin-token-file",
         "/nix",
     ]);
-    assert!(said.contains("token file /nix"), "{said}");
+    assert!(
+        said.contains("token file /nix") && said.contains("help:"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -130,7 +130,13 @@ fn check_token(admin: &Admin) -> io::Result<()> {
     let Some(path) = &admin.token_file else {
         return Ok(());
     };
-    let failed = |error| io::Error::other(format!("token file {}: {error}", path.display()));
+    let failed = |error| {
+        let path = path.display();
+        io::Error::other(format!(
+            "token file {path}: {error}\n  help: the user that Viaduct runs as must be able to \
+             read it, and nobody else: chown root:viaduct {path}; chmod 640 {path}"
+        ))
+    };
     guard::token(path).map(drop).map_err(failed)
 }
 
