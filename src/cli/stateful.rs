@@ -30,7 +30,7 @@ pub struct StatefulFlags {
     #[arg(long, value_name = "TIME", env = "VIADUCT_FAILOVER_AFTER", value_parser = text::time)]
     pub failover_after: Option<Duration>,
 
-    /// Final response after which the next destination is tried, 300 to 599; can be repeated [default: 503]
+    /// Final response after which the next destination is tried, 300 to 599 but for 401 and 407; can be repeated [default: 503]
     #[arg(long, value_name = "STATUS", env = "VIADUCT_FAILOVER_STATUS", value_delimiter = ',', value_parser = text::failure)]
     pub failover_status: Vec<u16>,
 

@@ -104,7 +104,7 @@ pub struct Tunables {
     #[arg(long, alias = "hash", value_name = "KEY", env = "VIADUCT_HASH_KEY", value_parser = text::hash_key)]
     pub hash_key: Option<HashKey>,
 
-    /// File with the secret key, made where there is none; instances side by side share it [default: none, a new key at each start]
+    /// File with the secret key, made where there is none; instances side by side share it [default: secret in the state directory under systemd, else none: a new key at each start]
     #[arg(long, value_name = "FILE", env = "VIADUCT_SECRET_FILE")]
     pub secret_file: Option<PathBuf>,
 
