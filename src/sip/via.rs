@@ -72,25 +72,24 @@ pub fn via(bytes: &[u8], span: Span) -> Option<Via> {
     via.read(bytes, span).then_some(via)
 }
 
-/// `SIP / 2.0 / transport LWS`; returns where sent-by starts.
+/// `SIP / version / transport LWS`; returns where sent-by starts. Which version
+/// the sender's way here had is nobody's business but its own.
 #[inline]
 fn sent_protocol(text: Text<'_>, start: usize) -> Option<usize> {
     // Nearly every Via begins like this.
     if text.has_at(start, b"SIP/2.0/UDP ") {
         return Some(text.skip_lws(start + 12));
     }
-    let at = token(text, start, b"SIP")?;
-    let at = token(text, slash(text, at)?, b"2.0")?;
-    let at = slash(text, at)?;
-    let transport = text.skip_token(at);
-    let sent_by = text.skip_lws(transport);
-    (transport > at && sent_by > transport).then_some(sent_by)
-}
-
-/// The offset behind the token at `at`, which must be `wanted`.
-fn token(text: Text<'_>, at: usize, wanted: &[u8]) -> Option<usize> {
-    let end = text.skip_token(at);
-    eq_ignore_case(text.slice(at, end), wanted).then_some(end)
+    let name = text.skip_token(start);
+    if !eq_ignore_case(text.slice(start, name), b"SIP") {
+        return None;
+    }
+    let version = slash(text, name)?;
+    let behind = text.skip_token(version);
+    let transport = slash(text, behind)?;
+    let end = text.skip_token(transport);
+    let sent_by = text.skip_lws(end);
+    (behind > version && end > transport && sent_by > end).then_some(sent_by)
 }
 
 fn slash(text: Text<'_>, at: usize) -> Option<usize> {

@@ -60,7 +60,7 @@
 //!     others are not checked.
 //! 23. A host is a run of letters, digits, `-`, `.` and `_`, or an IPv6 address
 //!     in brackets, which must be a valid one (no zone).
-//! 24. A top Via is `SIP / 2.0 / token`, white space, host [`:` port] with white
+//! 24. A top Via is `SIP / token / token`, white space, host [`:` port] with white
 //!     space round the colon, parameters.
 //! 25. In From, To and Route the first `<` or `;` outside a quoted string decides:
 //!     `<` begins the URI, and what stands before is a display name, free but
@@ -575,13 +575,13 @@ pub fn via(value: &[u8]) -> Read<Via> {
     })
 }
 
-/// `SIP / 2.0 / transport` and what follows, which begins with white space.
+/// `SIP / version / transport` and what follows, which begins with white space.
 fn sent_protocol(value: &[u8]) -> Option<(String, &[u8])> {
     let (name, rest) = split_at_slash(value)?;
     let (version, rest) = split_at_slash(rest)?;
     let end = rest.iter().position(|&octet| is_space(octet))?;
     let transport = &rest[..end];
-    (name.eq_ignore_ascii_case(b"SIP") && version == b"2.0" && is_token(transport))
+    (name.eq_ignore_ascii_case(b"SIP") && is_token(version) && is_token(transport))
         .then(|| (text(transport), &rest[end..]))
 }
 
