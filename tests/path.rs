@@ -233,6 +233,37 @@ fn a_dialog_with_a_phone_behind_nat_stays_on_its_binding() {
 }
 
 #[test]
+fn a_call_that_comes_round_by_a_member_still_finds_the_binding_of_its_phone() {
+    let edge = Edge::new();
+    let ann = Peer::new(V4);
+    let invite = Request::new("INVITE", ann.address()).row("Contact: <sip:ann@192.168.1.8>");
+    ann.send(edge.outside(), invite.text());
+    let (member, octets) = edge.at_farm();
+    // It calls the farm, and stays on no path.
+    let text = String::from_utf8(octets).expect("text");
+    let (start, rest) = text.split_once("\r\n").expect("a start line");
+    let forwarded = format!(
+        "{}\r\nVia: SIP/2.0/UDP {};branch=z9hG4bKround\r\n{rest}",
+        start.replace("farm.example", &edge.inside().to_string()),
+        edge.scene.farm[member].address(),
+    );
+    edge.scene.farm[member].send(edge.inside(), forwarded);
+    let (callee, octets) = edge.at_farm();
+    let routes = values(&octets, "record-route");
+    assert_eq!(routes.len(), 3);
+    let bye = Request::new("BYE", edge.scene.farm[callee].address())
+        .call_id(&invite.call_id)
+        .uri("sip:ann@192.168.1.8")
+        .row(format!("Route: {}", routes.join(", ")));
+    edge.scene.farm[callee].send(edge.inside(), bye.text());
+    let (octets, source) = ann.receive_from();
+    assert_eq!(
+        (source, values(&octets, "route").len()),
+        (edge.outside(), 0)
+    );
+}
+
+#[test]
 fn a_call_between_two_phones_keeps_both_of_its_passes_apart() {
     // Through a proxy that stays on no path: both our Record-Routes meet.
     let edge = Edge::new();

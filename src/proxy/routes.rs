@@ -56,7 +56,7 @@ pub(super) enum Claim {
     None,
     /// A cookie that does not verify.
     Forged(Purpose),
-    /// The first that does.
+    /// One that does.
     Verified(Cookie),
 }
 
@@ -75,7 +75,8 @@ impl Request<'_> {
     /// §16.4: takes our own values off the top of Route and reads what is
     /// behind them. Two of ours with one cookie are one pass through us by two
     /// listeners (RFC 5658); with two cookies they are two passes. A member
-    /// has made the one between them, anybody else gets to the member first.
+    /// undoes them all, and the last leads on; anybody else gets to the member
+    /// between them first.
     pub(super) fn follow(
         &self,
         routes: &mut Routes,
@@ -102,7 +103,8 @@ impl Request<'_> {
             let is_ours = matches!(names, Named::Us);
             let other_pass = !from_member && cookie.is_some_and(|first| first != user);
             if is_ours && !(other_pass && Cookie::has_shape(user)) {
-                if Cookie::has_shape(user) && cookie.is_none() {
+                let is_next = cookie.is_none_or(|before| from_member && before != user);
+                if Cookie::has_shape(user) && is_next {
                     cookie = Some(user);
                     routes.claim = self.claim(user, scratch);
                 }
