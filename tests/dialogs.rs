@@ -496,6 +496,25 @@ fn a_strict_router_behind_us_gets_what_it_expects() {
 }
 
 #[test]
+fn an_maddr_that_names_us_is_taken_off_where_a_route_goes_on() {
+    let scene = scene(1);
+    let front = scene.front();
+    let request = scene
+        .request("INFO")
+        .uri(format!(
+            "sip:desk@farm.example:{};maddr=127.0.0.1",
+            front.port()
+        ))
+        .row(format!("Route: <sip:{};lr>", scene.farm[0].address()));
+    let (_, octets) = scene.pass(request.text());
+    let text = String::from_utf8(octets).expect("text");
+    assert!(
+        text.starts_with("INFO sip:desk@farm.example SIP/2.0\r\n"),
+        "{text}"
+    );
+}
+
+#[test]
 fn an_maddr_that_names_us_is_taken_off() {
     let scene = scene(1);
     let front = scene.front();

@@ -121,6 +121,7 @@ impl Request<'_> {
                 };
                 cut(scratch, own)?;
             }
+            self.leave_maddr_out(&routes.target.uri, scratch)?;
             routes.named = names;
             routes.goes_on = true;
             routes.strict_next = !route.loose;
@@ -129,53 +130,58 @@ impl Request<'_> {
         self.by_target(routes, scratch)
     }
 
-    /// No Route is left: the target names the next hop. An `maddr` that led to
-    /// us would lead the next element back to us, so it goes, with the port and
-    /// the transport, and what is left names the next hop (§16.4).
+    /// No Route is left: the target names the next hop.
     fn by_target(&self, routes: &mut Routes, scratch: &mut Scratch) -> Result<(), Reason> {
-        let bytes = self.message.bytes;
-        let uri = &routes.target.uri;
-        routes.named = named(&self.proxy.locals, bytes, uri);
-        let stays = self.new_uri().is_none();
-        let leads_here = !uri.maddr.is_empty() && matches!(routes.named, Named::Us);
-        if stays && leads_here && is_for_udp(bytes, uri) {
-            let digits = bytes[uri.host.end as usize..].iter().skip(1);
-            let digits = digits.take_while(|octet| octet.is_ascii_digit()).count();
-            let port = if uri.port.is_some() {
-                1 + digits as u32
-            } else {
-                0
-            };
-            let behind = |value: Span, name: &str| Span {
-                start: value.start
-                    - if value.is_empty() {
-                        0
-                    } else {
-                        name.len() as u32
-                    },
-                end: value.end,
-            };
-            let port = Span {
-                start: uri.host.end,
-                end: uri.host.end + port,
-            };
-            let (maddr, transport) = (uri.maddr, uri.transport);
-            for part in [
-                port,
-                behind(maddr, ";maddr="),
-                behind(transport, ";transport="),
-            ] {
-                cut(scratch, part)?;
-            }
-            let left = Uri {
-                port: None,
-                maddr: Span::default(),
-                transport: Span::default(),
-                ..*uri
-            };
-            routes.named = named(&self.proxy.locals, bytes, &left);
-        }
+        let left = self.leave_maddr_out(&routes.target.uri, scratch)?;
+        let uri = left.as_ref().unwrap_or(&routes.target.uri);
+        routes.named = named(&self.proxy.locals, self.message.bytes, uri);
         Ok(())
+    }
+
+    /// An `maddr` that led to us would lead the next element back to us, so it
+    /// goes, with the port and the transport; returns what is left (§16.4).
+    #[inline]
+    fn leave_maddr_out(&self, uri: &Uri, scratch: &mut Scratch) -> Result<Option<Uri>, Reason> {
+        if uri.maddr.is_empty() {
+            return Ok(None);
+        }
+        self.leave_out(uri, scratch)
+    }
+
+    #[cold]
+    fn leave_out(&self, uri: &Uri, scratch: &mut Scratch) -> Result<Option<Uri>, Reason> {
+        let bytes = self.message.bytes;
+        let leads_here = matches!(named(&self.proxy.locals, bytes, uri), Named::Us);
+        if !leads_here || !is_for_udp(bytes, uri) || self.new_uri().is_some() {
+            return Ok(None);
+        }
+        let digits = bytes[uri.host.end as usize..].iter().skip(1);
+        let digits = digits.take_while(|octet| octet.is_ascii_digit()).count();
+        let port = uri.port.map_or(0, |_| 1 + digits as u32);
+        let port = Span {
+            start: uri.host.end,
+            end: uri.host.end + port,
+        };
+        let whole = |value: Span, name: &str| Span {
+            start: value.start
+                - if value.is_empty() {
+                    0
+                } else {
+                    name.len() as u32
+                },
+            end: value.end,
+        };
+        let maddr = whole(uri.maddr, ";maddr=");
+        let transport = whole(uri.transport, ";transport=");
+        [port, maddr, transport]
+            .into_iter()
+            .try_for_each(|part| cut(scratch, part))?;
+        Ok(Some(Uri {
+            port: None,
+            maddr: Span::default(),
+            transport: Span::default(),
+            ..*uri
+        }))
     }
 
     fn claim(&self, user: &[u8], scratch: &mut Scratch) -> Claim {
