@@ -123,6 +123,34 @@ fn syntax_errors_have_a_place() {
 }
 
 #[test]
+fn syntax_errors_say_how_to_mend_them() {
+    for (toml, help) in [
+        ("secret-file = /var/lib/secret\n", "text in quotes"),
+        ("listen = [127.0.0.1:5060]\n", "text in quotes"),
+        ("policy =\n", "text in quotes"),
+        ("pin = True\n", "`true` or `false`"),
+        ("policy 'hash'\n", "write `key = value`"),
+        ("workers = 1\nworkers = 2\n", "keep one of them"),
+        ("[set]\nname = 'a'\n[set]\nname = 'b'\n", "`[[set]]`"),
+        ("listen = ['127.0.0.1'\nworkers = 1\n", "close it with `]`"),
+        ("listen = ['127.0.0.1' '127.0.0.2']\n", "a comma"),
+        ("[[set]\nname = 'a'\n", "has its bracket"),
+        ("policy = 'hash\nworkers = 1\n", "the quote that began it"),
+        ("secret-file = \"C:\\viaduct\"\n", "`\\\\`"),
+        ("// a comment\nworkers = 1\n", "begins with `#`"),
+        ("workers = 1;\n", "nothing behind them"),
+    ] {
+        let output = Place::with(&[("v.toml", toml)]).check(&["--config", "v.toml"]);
+        let said = stderr(&output);
+        let helps = said.lines().filter(|line| line.starts_with("  help: "));
+        assert!(helps.clone().any(|line| line.contains(help)), "{said}");
+        // The first error of a line has the parser stumble over the rest.
+        assert_eq!(helps.count(), said.matches(": error: ").count(), "{said}");
+        assert!(said.matches(": error: ").count() <= 2, "{said}");
+    }
+}
+
+#[test]
 fn unknown_keys_are_refused_with_the_closest() {
     refused(
         "listn = []\n",

@@ -114,10 +114,13 @@ impl Source {
         &self.text
     }
 
+    /// The number of the line that this octet is in, from 1.
+    pub(super) fn line(&self, at: usize) -> usize {
+        self.line_starts.partition_point(|start| *start <= at)
+    }
+
     fn locate(&self, span: &Range<usize>) -> Location {
-        let line = self
-            .line_starts
-            .partition_point(|start| *start <= span.start);
+        let line = self.line(span.start);
         let start = self.line_starts[line - 1];
         let text = self.text[start..].lines().next().unwrap_or_default();
         let characters_to = |at: usize| {

@@ -13,6 +13,50 @@ use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::{Fault, Origin, Report, Source};
 
+/// How the usual slips of syntax are mended, by what the parser says of them.
+const HELP: [(&str, &str); 10] = [
+    (
+        "duplicate key",
+        "keep one of them; each of several tables of a name has two brackets, as `[[set]]`",
+    ),
+    (
+        "key with no value",
+        "write `key = value`; a key has no spaces",
+    ),
+    (
+        "table, expected",
+        "a heading has its bracket again at the end: `[health]`, `[[set]]`",
+    ),
+    (
+        "unclosed",
+        "close it with `]`, or with `}` what `{` has opened",
+    ),
+    (
+        "missing comma",
+        "put a comma between the two; where the list ends before, close it with `]`",
+    ),
+    (
+        "boolean",
+        "write `true` or `false` in small letters, and text in quotes",
+    ),
+    ("must be quoted", QUOTE),
+    ("float", QUOTE),
+    ("escaped", ESCAPE),
+    ("string", ESCAPE),
+];
+const ESCAPE: &str = "end text with the quote that began it; within `\"` write `\\\\` for `\\`";
+const QUOTE: &str = "write text in quotes, as \"10.0.0.11:5060\"; a number, true and false have none, \
+                     and nothing behind them";
+
+/// One of [`HELP`], or what any line of a file is.
+fn help(message: &str) -> &'static str {
+    let known = HELP.iter().find(|(part, _)| message.contains(part));
+    known.map_or(
+        "a line is `key = value`, a heading as `[health]`, or a comment that begins with `#`",
+        |(_, help)| help,
+    )
+}
+
 /// A value and where it came from.
 #[derive(Clone, Debug)]
 pub(super) struct Placed<T> {
@@ -39,11 +83,16 @@ pub(super) struct Section<'i> {
 impl<'i> Section<'i> {
     /// Parses a document; syntax errors are noted.
     pub(super) fn document(source: &'i Rc<Source>, report: &mut Report) -> Option<Self> {
-        let (document, errors) = DeTable::parse_recoverable(source.text());
+        let (document, mut errors) = DeTable::parse_recoverable(source.text());
         let failed = !errors.is_empty();
+        let span = |error: &toml::de::Error| error.span().unwrap_or(0..0);
+        errors.sort_by_key(|error| span(error).start);
+        // Behind the first one of a line the parser stumbles over the rest.
+        errors.dedup_by_key(|error| source.line(span(error).start));
         for error in errors {
-            let origin = Origin::File(source.clone(), error.span().unwrap_or(0..0));
-            report.error(&origin, Fault::new(error.message()));
+            let origin = Origin::File(source.clone(), span(&error));
+            let fault = Fault::new(error.message());
+            report.error(&origin, fault.help(help(error.message())));
         }
         (!failed).then(|| Self {
             kind: "the top level",
