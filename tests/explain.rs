@@ -384,8 +384,11 @@ fn explain_takes_the_listener_that_is_named() {
         let told: Value = serde_json::from_slice(&explain(listener).stdout).expect("JSON");
         assert_eq!(told["listener"], listener);
         let added = told["adds"].as_array().expect("what is added");
-        // Two values where it leaves by another listener (RFC 5658).
-        assert_eq!(added.len(), 1 + other, "{told}");
+        // Of two values, where it leaves by another listener (RFC 5658), the
+        // cookie is the same, and told once.
+        let values = told["after"].as_str().expect("octets");
+        assert_eq!(values.matches("Record-Route: ").count(), 1 + other);
+        assert_eq!(added.len(), 1, "{told}");
         let outer = (&added[0]["outer"], &added[0]["inner"]);
         assert_eq!(outer, (&listener.into(), &"inside".into()));
     }
@@ -521,8 +524,30 @@ fn explain_tells_the_rule_for_a_set_that_takes_no_new_work() {
         destinations = ['10.0.0.8']\n[[on-failure]]\nstatus = 503\nset = 'overflow'\n";
     let lines = "relay      stateful\nnext       no other destination: none takes new work\n\
         on failure 503 to set overflow\n";
-    let (_, text) = explain_with(config, &Request::new("INVITE", caller).text());
+    let request = Request::new("INVITE", caller);
+    let (told, text) = explain_with(config, &request.text());
     assert!(text.contains(lines), "{text}");
+    // It is tried there, and no reply is what happens.
+    assert!(
+        text.contains("\ndecision   no reply yet: a failure rule has it tried in set overflow\n")
+    );
+    assert!(!text.contains("before and after"), "{text}");
+    assert_eq!(
+        (&told["action"], &told["to"]),
+        (&"on-failure".into(), &Value::Null)
+    );
+    assert_eq!(told["after"], "");
+    // Without a rule that is for this, or for another request, it is.
+    let unruled = config.replace("status = 503", "status = 486");
+    let other = request.method("OPTIONS");
+    for (config, message) in [(unruled.as_str(), &request), (config, &other)] {
+        let (told, text) = explain_with(config, &message.text());
+        assert_eq!(told["action"], "reply");
+        assert!(
+            text.contains("\ndecision   reply 503 Service Unavailable to "),
+            "{text}"
+        );
+    }
 }
 
 #[test]

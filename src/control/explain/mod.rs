@@ -84,8 +84,9 @@ pub struct Explanation<'a> {
     /// The name that it asks for, if it does.
     wanted: &'a HostPort,
     also: &'a [SocketAddr],
-    /// The set that has no destination for it, where a failure rule may.
-    unplaced: Option<usize>,
+    /// The set that has no destination for it, and the one that a failure rule
+    /// has it tried in then, instead of the reply.
+    unplaced: Option<(usize, usize)>,
     after: &'a [u8],
 }
 
@@ -105,6 +106,8 @@ impl<'a> Explanation<'a> {
         // What was dropped for the header that it has or lacks, as it came.
         let unwrapped = decider.proxy.unwrap(&datagram);
         let (datagram, front) = unwrapped.unwrap_or((datagram, None));
+        let unplaced = decider.unplaced();
+        let unplaced = unplaced.and_then(|set| Some((set, relayed::leads_to(config, set)?)));
         Self {
             config,
             proxy: &decider.proxy,
@@ -113,8 +116,11 @@ impl<'a> Explanation<'a> {
             decision,
             wanted: decider.wanted(),
             also: decider.also(),
-            unplaced: decider.unplaced(),
-            after: decider.octets(),
+            unplaced,
+            after: match unplaced {
+                Some(_) => &[],
+                None => decider.octets(),
+            },
         }
     }
 
@@ -265,6 +271,7 @@ impl<'a> Explanation<'a> {
         });
         let (action, to) = match self.decision {
             Decision::Forward(Forward { to, .. }) => ("forward", Some(to)),
+            Decision::Reply(_) if self.unplaced.is_some() => ("on-failure", None),
             Decision::Reply(reply) => ("reply", Some(reply.to)),
             Decision::Resolve => ("resolve", None),
             Decision::Drop(_) => ("drop", None),
@@ -296,8 +303,8 @@ impl<'a> Explanation<'a> {
     }
 
     fn relayed(&self) -> Option<Relayed<'_>> {
-        if let Some(set) = self.unplaced {
-            return Relayed::elsewhere(self.config, set);
+        if let Some((set, _)) = self.unplaced {
+            return Some(Relayed::elsewhere(self.config, set));
         }
         Relayed::of(self.config, self.proxy, &self.datagram, self.decision)
     }
@@ -393,7 +400,13 @@ impl<'a> Explanation<'a> {
                 )
             }
             Decision::Reply(reply) => (
-                format!("reply {} to {}", reply.status.text(), reply.to),
+                match self.unplaced {
+                    Some((_, next)) => format!(
+                        "no reply yet: a failure rule has it tried in set {}",
+                        self.config.sets[next].name
+                    ),
+                    None => format!("reply {} to {}", reply.status.text(), reply.to),
+                },
                 format!("{}: {}", reply.reason.name(), reply.reason.explanation()),
             ),
             Decision::Resolve => {

@@ -31,7 +31,7 @@ pub(super) fn direction(proxy: &Proxy, config: &Config, datagram: &Datagram<'_>)
 }
 
 /// A cookie of ours in a message.
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Serialize)]
 pub(super) struct Found {
     /// Where it stands.
     place: &'static str,
@@ -68,9 +68,7 @@ pub(super) fn came(proxy: &Proxy, config: &Config, bytes: &[u8]) -> Vec<Found> {
     let values = values.into_iter().flatten().map_while(|value| value);
     let routes = values.map(|(value, _)| ("Route", value.uri));
     let places = uri.into_iter().chain(routes);
-    places
-        .filter_map(|(place, uri)| reader.read(place, uri))
-        .collect()
+    once(places.filter_map(|(place, uri)| reader.read(place, uri)))
 }
 
 /// The cookies in those rows of Record-Route and Path of `after` that
@@ -96,6 +94,14 @@ pub(super) fn added(proxy: &Proxy, config: &Config, before: &[u8], after: &[u8])
         };
         found.extend(reader.read(place, address.uri).filter(|_| is_new()));
     }
+    once(found)
+}
+
+/// Where a message leaves by another listener than it came in on, both have a
+/// value with the same cookie (RFC 5658): it is told once.
+fn once(found: impl IntoIterator<Item = Found>) -> Vec<Found> {
+    let mut found: Vec<_> = found.into_iter().collect();
+    found.dedup();
     found
 }
 

@@ -107,18 +107,14 @@ impl<'a> Relayed<'a> {
         Some(relayed)
     }
 
-    /// An INVITE for which `set` has no destination; `None` where no rule is for
-    /// that.
-    pub(super) fn elsewhere(config: &'a Config, set: usize) -> Option<Self> {
-        let rules = rules(config, set);
-        let leads = |rule: &&Rule<'_>| applies(rule.rule, set) && rule.rule.statuses.contains(&503);
-        rules.iter().find(leads)?;
-        Some(Self {
+    /// An INVITE for which `set` has no destination, but a rule.
+    pub(super) fn elsewhere(config: &'a Config, set: usize) -> Self {
+        Self {
             relay: How::Stateful,
             failover: None,
             alone: Some("none takes new work"),
-            rules,
-        })
+            rules: rules(config, set),
+        }
     }
 
     /// What a transaction can do where its destination fails.
@@ -181,6 +177,14 @@ fn in_dialog(message: &Message<'_>) -> bool {
 
 fn applies(rule: &OnFailure, set: usize) -> bool {
     rule.from_sets.is_empty() || rule.from_sets.contains(&set)
+}
+
+/// The set that a rule has try what `set` has no destination for: that is as
+/// good as a 503.
+pub(super) fn leads_to(config: &Config, set: usize) -> Option<usize> {
+    let mut rules = config.stateful.on_failure.iter();
+    let rule = rules.find(|rule| applies(rule, set) && rule.statuses.contains(&503));
+    rule.map(|rule| rule.set)
 }
 
 /// The rules for failures of `set`, and for those of the sets that they lead
