@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use support::dialog::{Peer, Request, Scene, assert_octets, branch, read, response, status};
 use support::farm::Farm;
 use support::net::V4;
+use support::stateful::STILL;
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const LOCAL: u8 = 0x20;
@@ -483,6 +484,46 @@ fn a_reload_changes_who_is_a_balancer() {
         let is_plain = read(got).call_id == read(&plain).call_id;
         assert_eq!(is_plain, line.is_empty());
         farm.scene.assert_nothing_left();
+    }
+}
+
+/// By whom a call under way came its header says, not the configuration of now.
+#[test]
+fn a_call_goes_on_to_its_end_whoever_is_a_balancer_now() {
+    let lines = ["", "proxy-protocol = '127.0.0.65'\n"];
+    for (before, after) in [(lines[1], lines[0]), (lines[0], lines[1])] {
+        let args = [
+            &["--stateful", "INVITE", "--ring-timeout", "1s"],
+            &STILL[..],
+        ]
+        .concat();
+        let mut farm = Farm::new(&["", ""], "", &args);
+        let balancer = balancer();
+        let members = [0, 1].map(|member: usize| farm.scene.farm[member].address());
+        let text = |line: &str| {
+            format!(
+                "[[listener]]\naddress = '127.0.0.1:0'\n{line}\
+                 [[set]]\nname = 'farm'\ndestinations = ['{}', '{}']\n",
+                members[0], members[1]
+            )
+        };
+        farm.reload(&text(before));
+        let request = Request::new("INVITE", balancer.address()).text();
+        let sent = match before {
+            "" => request.into_bytes(),
+            _ => by_balancer("203.0.113.7:5062", request),
+        };
+        balancer.send(farm.scene.front(), sent);
+        assert_eq!(status(balancer.receive()), 100);
+        let first = farm.scene.next_leg();
+        farm.reload(&text(after));
+        let scene = &farm.scene;
+        let second = scene.passes_on(&first);
+        scene.says(&second, "180 Ringing");
+        assert_eq!(status(balancer.receive()), 180);
+        scene.gets(&second, "CANCEL");
+        scene.says(&second, "487 Request Terminated");
+        assert_eq!(status(balancer.receive()), 408);
     }
 }
 

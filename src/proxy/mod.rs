@@ -505,6 +505,29 @@ impl Proxy {
         &self,
         datagram: &Datagram<'a>,
     ) -> Result<(Datagram<'a>, Option<SocketAddr>), Reason> {
+        let is_front = (self.locals).is_front(datagram.listener, datagram.source.ip());
+        self.unwrap_if(is_front, datagram)
+    }
+
+    /// The same of one that a transaction has remembered: who was a front
+    /// balancer when it came, its header tells.
+    ///
+    /// # Errors
+    /// As of [`unwrap`](Self::unwrap).
+    pub fn unwrap_remembered<'a>(
+        &self,
+        datagram: &Datagram<'a>,
+    ) -> Result<(Datagram<'a>, Option<SocketAddr>), Reason> {
+        let is_front = proxy_protocol::read(datagram.bytes).is_some();
+        self.unwrap_if(is_front, datagram)
+    }
+
+    #[inline(always)]
+    fn unwrap_if<'a>(
+        &self,
+        is_front: bool,
+        datagram: &Datagram<'a>,
+    ) -> Result<(Datagram<'a>, Option<SocketAddr>), Reason> {
         let Datagram {
             source, listener, ..
         } = *datagram;
@@ -512,7 +535,7 @@ impl Proxy {
         if !sound(source) {
             return Err(Reason::BadSource);
         }
-        if !self.locals.is_front(listener, source.ip()) {
+        if !is_front {
             return Ok((*datagram, None));
         }
         let proxied = proxy_protocol::read(datagram.bytes).ok_or(Reason::ProxyHeader)?;

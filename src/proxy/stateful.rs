@@ -217,7 +217,7 @@ impl Proxy {
         datagram: &Datagram<'_>,
         then: impl FnOnce(Request<'_>) -> T,
     ) -> Result<T, Reason> {
-        let (datagram, front) = self.unwrap(datagram)?;
+        let (datagram, front) = self.unwrap_remembered(datagram)?;
         let message = scan(datagram.bytes).map_err(|_| Reason::NotSip)?;
         let StartLine::Request { method, uri } = message.start else {
             return Err(Reason::NotSip);

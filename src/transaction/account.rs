@@ -54,7 +54,7 @@ impl Relay {
             count += 1;
         }
         let datagram = self.table.stored(record, &mut self.head);
-        let (source, request) = match around.proxy.unwrap(&datagram) {
+        let (source, request) = match around.proxy.unwrap_remembered(&datagram) {
             Ok((unwrapped, _)) => (unwrapped.source, unwrapped.bytes),
             Err(_) => (datagram.source, datagram.bytes),
         };

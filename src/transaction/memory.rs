@@ -45,7 +45,7 @@ impl Relay {
     pub(super) fn recall<O: Outbox>(&mut self, around: &Around<'_, O>, at: u32) {
         let stored = (self.table).stored(&self.table.records[at], &mut self.message);
         let whole = stored.bytes.len();
-        let unwrapped = around.proxy.unwrap(&stored);
+        let unwrapped = around.proxy.unwrap_remembered(&stored);
         let length = unwrapped.map_or(whole, |(request, _)| request.bytes.len());
         self.message.drain(..whole - length);
     }
