@@ -6,7 +6,6 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -135,12 +134,6 @@ fn bears_token(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
             ))
         }
     }
-}
-
-/// Whether others than its owner and its group may read or write a file.
-pub(super) fn is_open(path: &Path) -> bool {
-    let metadata = std::fs::metadata(path);
-    metadata.is_ok_and(|metadata| metadata.permissions().mode() & 0o007 != 0)
 }
 
 /// What the file holds, without the white space around it.

@@ -6,6 +6,7 @@
 
 mod api;
 pub mod explain;
+mod files;
 mod guard;
 pub mod metrics;
 mod order;
@@ -23,6 +24,7 @@ pub use api::{
     Addition, BadPacket, BadPackets, BadPacketsRequest, LevelChange, ReloadRequest, Removal,
     StateChange, WeightChange,
 };
+pub use files::{is_open, open_warning};
 pub use order::{Answer, Change, Difference, Done, Moved, Order, Place, Refusal};
 pub use problem::Problem;
 pub use server::{Control, rehearse, start};

@@ -18,6 +18,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_io_timeout::TimeoutStream;
 
+use super::files::{is_open, open_warning};
 use super::guard::{self, Asker};
 use super::order::Order;
 use super::socket::{self, SocketFile};
@@ -61,13 +62,9 @@ pub fn start(admin: &Admin, view: View, orders: Sender<Order>) -> io::Result<Opt
         return Ok(None);
     }
     check_token(admin)?;
-    if let Some(path) = admin
-        .token_file
-        .as_ref()
-        .filter(|path| guard::is_open(path))
-    {
-        let path = path.display();
-        tracing::warn!("token file {path}: others may read it; mend: chmod o= {path}");
+    if let Some(path) = admin.token_file.as_ref().filter(|path| is_open(path)) {
+        let warning = open_warning(path);
+        tracing::warn!("token file {}: {warning}", path.display());
     }
     let app = App {
         view,

@@ -4,9 +4,10 @@
 use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::control::{is_open, open_warning};
 use crate::proxy::{Secret, SecretError};
 
 /// Where the secret comes from, and what an operator should know of it.
@@ -38,8 +39,7 @@ impl fmt::Display for Kept {
             Self::Read(path, open) => {
                 write!(f, "secret: read from {}", path.display())?;
                 if *open {
-                    let path = path.display();
-                    write!(f, "\n  warning: others may read it; mend: chmod o= {path}")?;
+                    write!(f, "\n  warning: {}", open_warning(path))?;
                 }
                 Ok(())
             }
@@ -116,8 +116,7 @@ pub fn place(path: Option<&Path>) -> Option<PathBuf> {
 }
 
 fn read(path: &Path) -> io::Result<(String, bool)> {
-    let mode = fs::metadata(path)?.permissions().mode();
-    Ok((fs::read_to_string(path)?, mode & 0o007 != 0))
+    Ok((fs::read_to_string(path)?, is_open(path)))
 }
 
 /// Makes the file; false where another instance was faster. It appears whole
