@@ -277,6 +277,70 @@ fn what_is_too_small_is_said_with_its_mend() {
     }
 }
 
+/// What `run` would end at, in its words, and nothing is made to find out.
+#[test]
+fn files_and_folders_that_run_would_not_find_are_told_with_their_mend() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let write = |at: &str| {
+        let text = format!(
+            "listen = ['127.0.0.1']\nworkers = 1\nstateful = ['INVITE']\nsecret-file = '{0}/secret'\n\
+             [admin]\nsocket = '{0}/admin.sock'\ntoken-file = '{0}/token'\n\
+             [accounting]\nto = '{0}/calls.jsonl'\n\
+             [[set]]\nname = 'a'\ndestinations = ['192.0.2.1']\n",
+            path(at)
+        );
+        fs::write(path("v.toml"), text).expect("a file");
+    };
+    let config = path("v.toml");
+    let system =
+        |more: &[&str]| check(&[&["--system", "--rate", "1", "--config", &config], more].concat());
+    write("gone");
+    let output = system(&[]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for (name, mend) in [
+        ("secret file", "the folder must exist"),
+        ("token file", "put the token in it"),
+        ("admin socket", "its folder must exist"),
+        ("cannot write accounting to", "have its folder exist"),
+    ] {
+        let told = said
+            .split("unusable   ")
+            .find(|told| told.starts_with(name));
+        let told = told.unwrap_or_else(|| panic!("no {name} in\n{said}"));
+        assert!(told.contains("No such file or directory"), "{told}");
+        assert!(told.contains(&format!("           mend: {mend}")), "{told}");
+    }
+    let told: Value = serde_json::from_slice(&system(&["--json"]).stdout).expect("JSON");
+    assert_eq!(
+        (&told["ok"], told["files"].as_array().map(Vec::len)),
+        (&false.into(), Some(4))
+    );
+    // `run` stops at the first of them with the same words.
+    let run = ["run", "--config", &config];
+    let run = Command::new(env!("CARGO_BIN_EXE_viaduct"))
+        .args(run)
+        .output();
+    let run = text(&run.expect("an end").stderr);
+    let files = told["files"].as_array().expect("files").iter();
+    let wheres = files.map(|file| file["what"].as_str().expect("text").to_owned());
+    assert!(wheres.clone().any(|file| run.contains(&file)), "{run}");
+
+    fs::create_dir(path("there")).expect("a folder");
+    fs::write(path("there/token"), "t\n").expect("a file");
+    write("there");
+    let told: Value = serde_json::from_slice(&system(&["--json"]).stdout).expect("JSON");
+    assert_eq!(told["files"], serde_json::json!([]));
+    let entries = fs::read_dir(path("there")).expect("a folder").count();
+    assert_eq!(entries, 1, "nothing is made");
+    // What is there may be something else.
+    fs::write(path("there/token"), "").expect("a file");
+    fs::write(path("there/secret"), "no secret").expect("a file");
+    let said = text(&system(&[]).stdout);
+    assert_eq!(said.matches("unusable   ").count(), 2, "{said}");
+}
+
 #[test]
 fn a_rate_needs_the_system_and_a_fault_of_the_file_is_told() {
     let output = check(&["--rate", "1000"]);

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use rustix::process::{Resource, getrlimit};
+use serde::Serialize;
 use serde_json::json;
 
 use super::limits::{self, Facts, Finding};
@@ -14,11 +15,12 @@ use super::tunables::within;
 use super::{Tunables, report};
 use crate::config::{self, Config, text};
 use crate::net::Socket;
+use crate::supervisor;
 
 /// What is asked of the machine.
 #[derive(Debug, Args)]
 pub(super) struct SystemArgs {
-    /// Say instead which limits of this machine are too small for --rate, why, and what mends them; exit code 1 where one is
+    /// Say instead which limits of this machine are too small for --rate, and which files `run` could not read or make, why, and what mends it; exit code 1 where there is one
     #[arg(long, conflicts_with = "print_effective")]
     pub(super) system: bool,
     /// Messages a second that --system is about, requests and responses, 1 to 10000000
@@ -33,17 +35,23 @@ pub(super) fn check(args: &SystemArgs, tunables: &Tunables, as_json: bool) -> io
         return Ok(ExitCode::FAILURE);
     };
     let findings = limits::find(&facts(&config), &config, args.rate);
-    let good = findings.iter().all(|finding| finding.good);
+    let files: Vec<_> = supervisor::missing(&config).iter().map(unusable).collect();
+    let few = findings.iter().filter(|finding| !finding.good).count();
+    let good = few == 0 && files.is_empty();
     let mut out = io::BufWriter::new(io::stdout().lock());
     if as_json {
-        let told = json!({ "ok": good, "rate": args.rate, "limits": findings });
+        let told = json!({ "ok": good, "rate": args.rate, "limits": findings, "files": files });
         writeln!(out, "{told:#}")?;
     } else {
         findings
             .iter()
             .try_for_each(|finding| write(&mut out, finding))?;
-        let few = findings.iter().filter(|finding| !finding.good).count();
+        for Unusable { what, why, mend } in &files {
+            writeln!(out, "unusable   {what}\n           why: {why}")?;
+            writeln!(out, "           mend: {mend}")?;
+        }
         match few {
+            0 if !good => {}
             0 => writeln!(out, "good for {} messages a second", args.rate)?,
             _ => writeln!(out, "{few} too small for {} messages a second", args.rate)?,
         }
@@ -93,6 +101,27 @@ fn facts(config: &Config) -> Facts {
             .map(|cores| NonZero::get(cores) as u64),
         segments: socket.ok().map(|socket| socket.segments()),
         tracked: tracking("count").zip(tracking("max")),
+    }
+}
+
+/// A file that `run` needs.
+#[derive(Serialize)]
+struct Unusable {
+    /// Which one, and the error.
+    what: String,
+    /// What it is good for.
+    why: &'static str,
+    /// What mends it.
+    mend: String,
+}
+
+fn unusable(error: &supervisor::Failure) -> Unusable {
+    let said = error.to_string();
+    let (what, mend) = said.split_once("\n  help: ").unwrap_or((&said, ""));
+    Unusable {
+        what: what.to_owned(),
+        why: "`run`, as this user, would end at it",
+        mend: mend.to_owned(),
     }
 }
 

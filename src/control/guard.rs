@@ -29,6 +29,9 @@ const LIMIT: Duration = Duration::from_secs(40);
 /// names, and tell little.
 const OPEN: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 
+/// What to do about a token file that cannot be read, or is empty.
+pub(super) const TOKEN_HELP: &str = "put the token in it, and let the user that runs read it";
+
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Asker {
@@ -114,7 +117,7 @@ fn bears_token(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
     // Read each time, so that it can be changed at any time.
     let token = token(path).map_err(|error| {
         let said = format!("token file {}: {error}", path.display());
-        Problem::new(StatusCode::FORBIDDEN, &said)
+        Problem::new(StatusCode::FORBIDDEN, &said).help(TOKEN_HELP)
     })?;
     let given = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
     let given = given.and_then(|given| {
@@ -143,10 +146,7 @@ fn bears_token(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
 pub(super) fn token(path: &Path) -> io::Result<String> {
     let text = std::fs::read_to_string(path)?;
     match text.trim() {
-        "" => Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "it is empty: put the token in it",
-        )),
+        "" => Err(io::Error::new(io::ErrorKind::InvalidData, "it is empty")),
         token => Ok(token.to_owned()),
     }
 }

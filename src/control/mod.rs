@@ -24,10 +24,10 @@ pub use api::{
     Addition, BadPacket, BadPackets, BadPacketsRequest, LevelChange, ReloadRequest, Removal,
     StateChange, WeightChange,
 };
-pub use files::{is_open, open_warning};
+pub use files::{is_open, may_make, open_warning};
 pub use order::{Answer, Change, Difference, Done, Moved, Order, Place, Refusal};
 pub use problem::Problem;
-pub use server::{Control, rehearse, start};
+pub use server::{Control, missing, rehearse, start};
 pub use status::Status;
 pub use view::{Facts, Reload, Unresolved, View};
 

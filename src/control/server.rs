@@ -19,7 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_io_timeout::TimeoutStream;
 
 use super::files::{is_open, open_warning};
-use super::guard::{self, Asker};
+use super::guard::{self, Asker, TOKEN_HELP};
 use super::order::Order;
 use super::socket::{self, SocketFile};
 use super::view::View;
@@ -123,16 +123,25 @@ pub fn rehearse(admin: &Admin, held: &[SocketAddr]) -> io::Result<()> {
     new.try_for_each(|address| bind(*address).map(drop))
 }
 
+/// Which files [`start`] could not read or make, with what can be done about
+/// it. None is made.
+#[must_use]
+pub fn missing(admin: &Admin) -> Vec<io::Error> {
+    let place = socket::place(admin);
+    if place.is_none() && admin.listen.is_empty() {
+        return Vec::new();
+    }
+    let socket = place.and_then(|path| socket::may_listen(&path).err());
+    check_token(admin).err().into_iter().chain(socket).collect()
+}
+
 fn check_token(admin: &Admin) -> io::Result<()> {
     let Some(path) = &admin.token_file else {
         return Ok(());
     };
     let failed = |error| {
         let path = path.display();
-        io::Error::other(format!(
-            "token file {path}: {error}\n  help: the user that Viaduct runs as must be able to \
-             read it, and nobody else: chown root:viaduct {path}; chmod 640 {path}"
-        ))
+        io::Error::other(format!("token file {path}: {error}\n  help: {TOKEN_HELP}"))
     };
     guard::token(path).map(drop).map_err(failed)
 }

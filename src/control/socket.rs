@@ -12,6 +12,7 @@ use rustix::net::sockopt::socket_peercred;
 use rustix::process::getppid;
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::files::may_make;
 use crate::config::{Admin, SOCKET_PATH_MAX};
 
 /// Owner and group.
@@ -49,8 +50,7 @@ pub(super) fn is_of_parent(path: &Path) -> bool {
 /// # Errors
 /// With what can be done about it.
 pub(super) fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
-    let failed =
-        |said: String| io::Error::other(format!("admin socket {}: {said}", path.display()));
+    let failed = |said: String| failed(path, &said);
     let octets = path.as_os_str().len();
     if octets > SOCKET_PATH_MAX {
         return Err(failed(format!(
@@ -75,11 +75,24 @@ pub(super) fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
         };
         Ok((UnixListener::from(socket), file))
     };
-    bind().map_err(|error: io::Error| {
-        failed(format!(
-            "{error}\n  help: its folder must exist and be writable"
-        ))
-    })
+    bind().map_err(|error| no_folder(path, &error))
+}
+
+/// Whether the folder of `path` is there, and this user may make a socket in it.
+///
+/// # Errors
+/// As of [`listen`].
+pub(super) fn may_listen(path: &Path) -> io::Result<()> {
+    may_make(path).map_err(|error| no_folder(path, &error))
+}
+
+fn no_folder(path: &Path, error: &io::Error) -> io::Error {
+    let said = format!("{error}\n  help: its folder must exist and be writable");
+    failed(path, &said)
+}
+
+fn failed(path: &Path, said: &str) -> io::Error {
+    io::Error::other(format!("admin socket {}: {said}", path.display()))
 }
 
 /// Removes what a dead process has left; says what else is there.

@@ -7,6 +7,7 @@ mod facts;
 mod health;
 mod inheritance;
 mod losses;
+mod missing;
 mod names;
 mod overlay;
 mod run;
@@ -42,7 +43,8 @@ use overlay::Overlay;
 use sockets::{Origins, Steering};
 
 pub use health::Watch;
-pub use run::run;
+pub use missing::missing;
+pub use run::{Failure, run};
 pub use secret_file::{Kept, SecretFileError, load, place};
 pub use upgrade::rehearse;
 

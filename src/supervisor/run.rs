@@ -26,7 +26,7 @@ use crate::proxy::Secret;
 const TICK: Duration = Duration::from_millis(200);
 
 /// Something that ends the run.
-pub(super) type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Runs until SIGTERM or SIGINT. SIGUSR1 prints the counters, SIGHUP takes the
 /// configuration that `load_again` gives, unless that has errors, SIGUSR2
