@@ -2,7 +2,7 @@
 //! they say.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -285,10 +285,10 @@ fn what_waits_is_bounded_in_octets_too() {
     assert!((100..1_000).contains(&taken), "{taken}");
 }
 
-/// What another process of this test says when it runs the test `name` with
-/// `path`: on its standard output and error.
-fn child(name: &str, path: &Path) -> (String, String) {
-    let output = Command::new(std::env::current_exe().expect("this test"))
+/// This test anew, for the test `name` with `path`.
+fn command(name: &str, path: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("this test"));
+    command
         .args([
             "--exact",
             name,
@@ -297,9 +297,14 @@ fn child(name: &str, path: &Path) -> (String, String) {
             "--test-threads=1",
         ])
         .env("VIADUCT_TEST_PATH", path)
-        .stdin(Stdio::null())
-        .output()
-        .expect("it starts");
+        .stdin(Stdio::null());
+    command
+}
+
+/// What another process of this test says when it runs the test `name` with
+/// `path`: on its standard output and error.
+fn child(name: &str, path: &Path) -> (String, String) {
+    let output = command(name, path).output().expect("it starts");
     let text = |octets| String::from_utf8(octets).expect("text");
     let (out, err) = (text(output.stdout), text(output.stderr));
     assert!(output.status.success(), "{out}\n{err}");
@@ -336,6 +341,30 @@ fn writes_to_stdout() {
             dropped: 0
         }
     );
+}
+
+/// By the program before an upgrade, which has written to the same.
+#[test]
+fn a_line_that_was_cut_off_in_the_standard_output_costs_no_other() {
+    let (_folder, path) = folder();
+    let file = fs::File::create(&path).expect("a file");
+    let mut command = command("writes_behind_a_torn_line", &path);
+    assert!(command.stdout(file).status().expect("an end").success());
+    let text = fs::read_to_string(&path).expect("a file");
+    let lines = text.lines().filter(|line| line.starts_with("{\"time\""));
+    let lines: String = lines.map(|line| format!("{line}\n")).collect();
+    assert_eq!(numbers(&lines), [0], "{text}");
+}
+
+#[test]
+#[ignore = "runs in a process of its own, started by the test above"]
+fn writes_behind_a_torn_line() {
+    print!("{{\"time\":\"2026-03-");
+    std::io::stdout().flush().expect("written");
+    let ledger = ledger(AccountingTarget::Stdout, &[]);
+    assert!(record(&ledger, 0));
+    assert_eq!(ledger.stop().written, 1);
+    println!();
 }
 
 #[test]

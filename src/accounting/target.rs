@@ -36,7 +36,6 @@ enum Sink {
         /// Whether it ends within a line, which nothing is to be added to.
         torn: bool,
     },
-    Stdout(File),
     Stream(UnixStream),
     Datagram(UnixDatagram),
 }
@@ -145,7 +144,6 @@ impl Sink {
                 }
                 file.write(lines)
             }
-            Self::Stdout(file) => file.write(lines),
             Self::Stream(socket) => socket.write(lines),
             Self::Datagram(socket) => socket.send(first_line(lines)),
         }
@@ -175,19 +173,24 @@ fn open(target: &AccountingTarget) -> io::Result<Sink> {
         AccountingTarget::File(path) => {
             let mut options = OpenOptions::new();
             let file = options.append(true).create(true).mode(MODE).open(path)?;
-            Ok(Sink::File {
-                // One that may not be read is taken for whole.
-                torn: is_torn(&file, path).unwrap_or(false),
-                looked: Instant::now(),
-                file,
-            })
+            Ok(goes_on(file, path))
         }
         // Not the library's, which keeps back a part of what it is given.
         AccountingTarget::Stdout => {
             let file = io::stdout().as_fd().try_clone_to_owned()?;
-            Ok(Sink::Stdout(file.into()))
+            Ok(goes_on(file.into(), Path::new("/proc/self/fd/1")))
         }
         AccountingTarget::Socket(path) => connect(path),
+    }
+}
+
+/// A file behind what it has; `path` leads to it, to be read.
+fn goes_on(file: File, path: &Path) -> Sink {
+    Sink::File {
+        // One that may not be read is taken for whole.
+        torn: is_torn(&file, path).unwrap_or(false),
+        looked: Instant::now(),
+        file,
     }
 }
 
