@@ -213,7 +213,7 @@ fn what_a_rule_has_made_of_a_request_goes_to_the_next_of_its_set() {
 }
 
 const SHORT: &str =
-    "failover-after = \"200ms\"\n[timers]\nT1 = \"100ms\"\nB = \"900ms\"\nF = \"900ms\"\n";
+    "failover-after = \"600ms\"\n[timers]\nT1 = \"100ms\"\nB = \"1300ms\"\nF = \"1300ms\"\n";
 
 /// An attempt that was given up stays so.
 #[test]

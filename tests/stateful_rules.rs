@@ -277,7 +277,8 @@ fn when_more_phones_are_out_than_are_tried_the_call_goes_to_the_overflow() {
 /// Silence leads to the seventh at most, and from there to the rule's set.
 #[test]
 fn a_call_to_which_more_phones_than_are_tried_say_nothing_goes_to_voicemail() {
-    let timers = "T1 = \"20ms\"\nB = \"200ms\"\n";
+    // Voicemail has to answer within B.
+    let timers = "T1 = \"20ms\"\nB = \"800ms\"\n";
     let house = House::large(8, "failover-after = \"50ms\"\n", timers, TO_VOICEMAIL);
     let scene = &house.scene;
     let call = scene.request("INVITE");
@@ -326,7 +327,8 @@ fn a_call_that_all_phones_refuse_goes_to_the_overflow() {
 
 #[test]
 fn a_call_to_which_no_phone_says_anything_goes_to_voicemail() {
-    let timers = "T1 = \"20ms\"\nB = \"200ms\"\n";
+    // Voicemail has to answer within B.
+    let timers = "T1 = \"20ms\"\nB = \"800ms\"\n";
     let house = House::with("failover-after = \"50ms\"\n", timers, TO_VOICEMAIL);
     let scene = &house.scene;
     let call = scene.request("INVITE");
@@ -404,13 +406,13 @@ fn an_answer_that_meets_the_end_of_ringing_is_passed() {
 /// RFC 3261 §16.6 item 11, §16.7 item 2, §16.8.
 #[test]
 fn timer_c_ends_a_call_that_rings_and_a_provisional_response_begins_it_anew() {
-    let timers = format!("{STILL}C = \"600ms\"\n");
+    let timers = format!("{STILL}C = \"1200ms\"\n");
     let house = House::with("failover-after = \"60s\"\n", &timers, "");
     let scene = &house.scene;
     let call = scene.request("INVITE");
     let leg = rings(&house, &call);
     for _ in 0..3 {
-        std::thread::sleep(Duration::from_millis(300));
+        std::thread::sleep(Duration::from_millis(500));
         scene.says(&leg, "183 Session Progress");
         scene.hears(183);
     }
