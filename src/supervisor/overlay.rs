@@ -127,6 +127,8 @@ impl Overlay {
             Change::Remove(_) => {
                 *changes = Changes {
                     removed: true,
+                    // Until it is settled whether the file has it as well.
+                    added: changes.added.take(),
                     ..Changes::default()
                 };
             }
@@ -161,6 +163,11 @@ impl Overlay {
                 return false;
             };
             let (was, is) = (entry.written(before), entry.written(now));
+            let changes = &mut entry.changes;
+            // What was only added, and is removed again, never was there.
+            if changes.removed && changes.added.take().is_some() && is.is_none() {
+                changes.removed = false;
+            }
             // What is nowhere now may come back by a name of its set, and then
             // what operators have changed of it holds on.
             let may_come = match (was, is) {
@@ -485,6 +492,41 @@ pub(super) mod tests {
         let other = config("'10.0.0.1;priority=2', '10.0.0.2'");
         overlay.settle(&file, &other);
         assert_eq!(said(&overlay, &other), Some((2, 3)));
+    }
+
+    #[test]
+    fn what_was_added_and_removed_again_is_there_once_the_file_has_it() {
+        let place = Place {
+            set: None,
+            address: address(2),
+        };
+        let remove = Change::Remove(place);
+        let added = text::destination("sip:10.0.0.2").expect("a destination");
+        let add = Change::Add("farm".to_owned(), added);
+        for names in ["", ", 'farm.test'"] {
+            let file = config(&format!("'10.0.0.1'{names}"));
+            let mut overlay = Overlay::default();
+            for change in [&add, &remove] {
+                overlay.note("farm", address(2), change);
+                overlay.settle(&file, &file);
+            }
+            assert_eq!(states(&overlay, &file), ["10.0.0.1:5060"]);
+            // At an upgrade nobody knows the file of before.
+            let now = config(&format!("'10.0.0.1', '10.0.0.2'{names}"));
+            overlay.settle(&now, &now);
+            let all = ["10.0.0.1:5060", "10.0.0.2:5060"];
+            assert_eq!(states(&overlay, &now), all, "{names}");
+        }
+        // What a name has come to stand for since it was added stays away.
+        let file = config("'10.0.0.1', 'farm.test'");
+        let mut overlay = Overlay::default();
+        overlay.note("farm", address(2), &add);
+        overlay.settle(&file, &file);
+        overlay.resolved(name(&[2]));
+        overlay.note("farm", address(2), &remove);
+        overlay.settle(&file, &file);
+        overlay.settle(&file, &file);
+        assert_eq!(states(&overlay, &file), ["10.0.0.1:5060"]);
     }
 
     #[test]
