@@ -325,6 +325,41 @@ fn what_would_not_start_is_refused_beforehand() {
     viaduct.stop();
 }
 
+#[test]
+fn what_cannot_be_read_is_refused_beforehand() {
+    let [front] = free_addresses(V4);
+    let file = File::new(&config(&[front], 1, &[Peer::new(V4).address()]));
+    let said = |handed_over: &str| {
+        let path = file.folder.path().join("handed over");
+        fs::write(&path, handed_over).expect("a file");
+        let mut command = Command::new(PROGRAM);
+        command.arg("check").args(file.args());
+        command.args(["--inherits", "1", "--held", &front.to_string()]);
+        command.stdin(fs::File::open(path).expect("the file"));
+        let output = command.output().expect("a check");
+        let said = [output.stdout, output.stderr].concat();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&said).into_owned(),
+        )
+    };
+    for text in [
+        "{",
+        "{\"format\":2}",
+        "{\"format\":1,\"upgrades\":\"many\"}",
+    ] {
+        let (is_good, said) = said(text);
+        assert!(
+            !is_good && said.contains("cannot be read"),
+            "{text}: {said}"
+        );
+        assert!(said.contains("help: restart it instead"), "{said}");
+    }
+    // An instance of before does not say.
+    let (is_good, said) = said("");
+    assert!(is_good && said.contains("takes over: format 1"), "{said}");
+}
+
 /// systemd ends a service that is silent for `WatchdogSec`.
 #[test]
 fn while_a_check_takes_its_time_the_watchdog_hears_of_it() {

@@ -3,10 +3,11 @@
 //!
 //! JSON in sealed memory whose descriptor an environment variable tells. What
 //! does not fit the format is not read: `viaduct check` of the next program
-//! says beforehand which one it reads.
+//! tries that beforehand, without the sockets. A field that is added within one
+//! format needs a default.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
@@ -92,17 +93,26 @@ impl Inheritance {
         };
         let fd = value.to_str().and_then(|text| text.parse().ok());
         let read = fd.ok_or_else(|| io::Error::other("this is no descriptor"));
-        read.and_then(Self::read).unwrap_or_else(|error| {
+        let read = read.and_then(net::inherited_memory).and_then(Self::read);
+        read.unwrap_or_else(|error| {
             warn!("{VARIABLE}={}: {error}; all starts anew", value.display());
             Self::default()
         })
     }
 
-    fn read(fd: RawFd) -> io::Result<Self> {
+    /// What the instance that has started this check would hand over, but for
+    /// its sockets. Nothing, where it does not say.
+    pub(super) fn announced() -> io::Result<Self> {
+        let mut input = io::stdin().lock();
+        match input.fill_buf()?.is_empty() {
+            true => Ok(Self::default()),
+            false => Self::read(input),
+        }
+    }
+
+    fn read(from: impl Read) -> io::Result<Self> {
         let mut text = String::new();
-        net::inherited_memory(fd)?
-            .take(LONGEST)
-            .read_to_string(&mut text)?;
+        from.take(LONGEST).read_to_string(&mut text)?;
         let Format { format } = serde_json::from_str(&text)?;
         if format != FORMAT {
             let said = format!("format {format} was handed over, and {FORMAT} can be read");
@@ -137,9 +147,8 @@ impl Inheritance {
         })
     }
 
-    /// Writes it down for the program that is executed next, and has its
-    /// descriptors survive that, as long as the [`Bequeathed`] lives.
-    pub(super) fn bequeath(&self) -> io::Result<Bequeathed<'_>> {
+    /// Writes it down.
+    pub(super) fn written(&self) -> io::Result<File> {
         let sockets = self.sockets.iter();
         let will = Will {
             format: Format { format: FORMAT },
@@ -157,8 +166,14 @@ impl Inheritance {
                 })
                 .collect(),
         };
+        net::memory_to_hand_over(&serde_json::to_vec(&will)?)
+    }
+
+    /// Writes it down for the program that is executed next, and has its
+    /// descriptors survive that, as long as the [`Bequeathed`] lives.
+    pub(super) fn bequeath(&self) -> io::Result<Bequeathed<'_>> {
         let bequeathed = Bequeathed {
-            memory: net::memory_to_hand_over(&serde_json::to_vec(&will)?)?,
+            memory: self.written()?,
             sockets: &self.sockets,
         };
         bequeathed.hand_over(true)?;

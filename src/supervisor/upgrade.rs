@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -62,6 +62,12 @@ pub fn rehearse(config: &Config, format: u32, held: &[SocketAddr]) -> Result<Str
         )
         .into());
     }
+    Inheritance::announced().map_err(|error| {
+        format!(
+            "what the running instance hands over cannot be read: {error}\n  help: restart it \
+             instead"
+        )
+    })?;
     load(config.secret_file.as_deref())?;
     for listener in &config.listeners {
         let address = listener.address;
@@ -110,8 +116,8 @@ impl Successor {
     }
 
     /// Has it check whether it could take over from an instance that listens
-    /// on `held`.
-    fn check(&self, held: &[SocketAddr]) -> Result<(), Refusal> {
+    /// on `held` and hands over `inheritance`.
+    fn check(&self, held: &[SocketAddr], inheritance: &Inheritance) -> Result<(), Refusal> {
         let refused = |said: &str| {
             let program = self.program.display();
             let why = said.trim_end();
@@ -120,7 +126,7 @@ impl Successor {
             ))
         };
         let (status, said) = self
-            .run_check(held)
+            .run_check(held, inheritance)
             .map_err(|error| refused(&error.to_string()))?;
         if !status.success() {
             return Err(refused(&said));
@@ -132,7 +138,11 @@ impl Successor {
     }
 
     /// What the check says, and how it ends.
-    fn run_check(&self, held: &[SocketAddr]) -> io::Result<(ExitStatus, String)> {
+    fn run_check(
+        &self,
+        held: &[SocketAddr],
+        inheritance: &Inheritance,
+    ) -> io::Result<(ExitStatus, String)> {
         let held: Vec<_> = held.iter().map(ToString::to_string).collect();
         // No pipe: one that nobody empties would keep it from ending.
         let mut said = File::from(rustix::fs::memfd_create("said", MemfdFlags::CLOEXEC)?);
@@ -142,7 +152,7 @@ impl Successor {
             .args(["--inherits", &FORMAT.to_string()])
             .args(["--held", &held.join(",")])
             .env_remove(VARIABLE)
-            .stdin(Stdio::null())
+            .stdin(inheritance.written()?)
             .stdout(said.try_clone()?)
             .stderr(said.try_clone()?)
             .spawn()?;
@@ -240,7 +250,8 @@ impl Supervisor<'_> {
         let held: Vec<_> = held
             .chain(self.instance.config.admin.listen.clone())
             .collect();
-        successor.check(&held)?;
+        let inheritance = self.instance.inheritance(Vec::new(), now());
+        successor.check(&held, &inheritance)?;
         Ok(successor)
     }
 
