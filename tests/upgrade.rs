@@ -494,6 +494,76 @@ fn a_response_finds_its_way_without_a_secret_file() {
     assert!(process.output().contains("secret: taken over"));
 }
 
+/// Wherever it is, or is not, by the configuration of the next program.
+#[test]
+fn the_secret_stays_the_same() {
+    let [front] = free_addresses(V4);
+    let (peer, caller) = (Peer::new(V4), Peer::new(V4));
+    let without = config(&[front], 1, &[peer.address()]);
+    let with = |name: &str| format!("secret-file = '{name}'\n{without}");
+    let file = File::new(&without);
+    let mut command = Command::new(PROGRAM);
+    command.arg("run").args(file.args());
+    command.args(["--health", "off"]);
+    command.env_remove("STATE_DIRECTORY");
+    let mut process = Process::start(command, tempfile::tempdir().expect("a folder"));
+    let ready = |times| move |output: &str| (lines(output, "ready:").len() == times).then_some(());
+    process.wait_for("line `ready:`", PATIENCE, ready(1));
+    caller.send(front, Request::new("OPTIONS", caller.address()).text());
+    let request = peer.receive();
+    let path = |name: &str| file.folder.path().join(name);
+    let secret = || fs::read_to_string(path("secret")).expect("the secret");
+    let mut first = None;
+    let kept = format!(
+        "secret: taken over and kept in {}",
+        path("secret").display()
+    );
+    let found = format!("secret: read from {}", path("secret").display());
+    for (number, (text, wanted)) in [
+        // A place for it is new, has been there, has been emptied, has gone.
+        (with("secret"), kept.as_str()),
+        (with("secret"), &found),
+        (with("secret"), &kept),
+        (without.clone(), "secret: taken over"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        file.write(text);
+        if number == 2 {
+            fs::remove_file(path("secret")).expect("the secret");
+        }
+        process.signal(Signal::USR2);
+        process.wait_for("line `ready:`", PATIENCE, ready(number + 2));
+        let output = process.output();
+        assert_eq!(lines(&output, "secret: ").last(), Some(wanted), "{number}");
+        peer.send(front, response(&request, "200 OK", "t"));
+        assert_eq!(status(caller.receive()), 200);
+        assert_eq!(*first.get_or_insert_with(secret), secret());
+    }
+    // Another one, and none that could be written; a check writes none either.
+    fs::write(path("other"), "5".repeat(64)).expect("a file");
+    let elsewhere: SocketAddr = "192.0.2.1:5060".parse().expect("an address");
+    let unbound = config(&[front, elsewhere], 1, &[peer.address()]);
+    for (text, wanted) in [
+        (with("other"), "another secret than the running instance"),
+        (with("no/where"), "the folder must exist"),
+        (
+            format!("secret-file = 'new'\n{unbound}"),
+            "no interface has",
+        ),
+    ] {
+        file.write(&text);
+        process.signal(Signal::USR2);
+        process.wait_for(wanted, PATIENCE, |output| {
+            output.contains(wanted).then_some(())
+        });
+    }
+    assert!(!path("new").exists(), "made by a check");
+    peer.send(front, response(&request, "200 OK", "t"));
+    assert_eq!(status(caller.receive()), 200);
+}
+
 #[test]
 fn a_call_that_rings_is_answered_after_an_upgrade() {
     let mut scene = Scene::still(2, &[]);

@@ -12,7 +12,7 @@ use crate::supervisor;
 pub(super) fn secret(config: &Config) -> io::Result<(Secret, bool)> {
     match supervisor::place(config.secret_file.as_deref()).filter(|path| path.exists()) {
         Some(path) => {
-            let (secret, _) = supervisor::load(Some(&path)).map_err(io::Error::other)?;
+            let (secret, _) = supervisor::load(Some(&path), None).map_err(io::Error::other)?;
             Ok((secret, true))
         }
         None => Ok((Secret::from_octets([0; Secret::OCTETS]), false)),

@@ -380,6 +380,12 @@ impl Proxy {
         next
     }
 
+    /// What verifies its marks, for a program that goes on with them.
+    #[must_use]
+    pub fn secret(&self) -> &Secret {
+        &self.secret
+    }
+
     /// What is relayed with a transaction, and how.
     #[must_use]
     pub fn stateful(&self) -> &Stateful {

@@ -17,6 +17,7 @@ use tracing::warn;
 
 use super::overlay::Overlay;
 use crate::net::{self, Socket};
+use crate::proxy::{Secret, SecretError};
 
 /// The version of what is handed over; another one for each change that the
 /// program of before would not understand.
@@ -39,7 +40,8 @@ pub(super) struct Inheritance {
     pub(super) upgrades: u64,
     /// When the workers stopped, by [`now`].
     pub(super) stopped: Duration,
-    /// The secret, where no file keeps it.
+    /// The secret; a program of before hands it over only where no file keeps
+    /// it.
     pub(super) secret: Option<String>,
     pub(super) overlay: Overlay,
     /// What the program of before has counted, by name.
@@ -145,6 +147,11 @@ impl Inheritance {
             counters: will.counters,
             sockets,
         })
+    }
+
+    /// The secret, where it is handed over.
+    pub(super) fn secret(&self) -> Result<Option<Secret>, SecretError> {
+        self.secret.as_deref().map(Secret::from_text).transpose()
     }
 
     /// Writes it down.

@@ -71,8 +71,6 @@ pub struct Instance {
     upgrades: u64,
     /// How long the kernel kept what came, at the last one.
     waited: Duration,
-    /// The secret, where no file keeps it and the next program needs it.
-    unkept_secret: Option<String>,
     steering: Steering,
     cores: Vec<Option<usize>>,
     counters: Vec<Arc<Counters>>,
@@ -167,7 +165,7 @@ impl Instance {
         let Inheritance {
             upgrades,
             stopped,
-            secret: unkept_secret,
+            secret: _,
             mut overlay,
             sockets,
             counters: _,
@@ -207,7 +205,6 @@ impl Instance {
             origins: bound.origins,
             upgrades,
             waited: Duration::ZERO,
-            unkept_secret,
             steering,
             counters: (0..config.workers).map(|_| Arc::default()).collect(),
             shared: Arc::new(shared),

@@ -16,11 +16,10 @@ use super::inheritance::Inheritance;
 use super::losses::Losses;
 use super::names::Names;
 use super::signals::{self, Ear};
-use super::{Instance, Kept, StartError, load};
+use super::{Instance, StartError, load};
 use crate::config::{Config, Diagnostic, Health, Loaded, LogLevel};
 use crate::control::{self, Change, Done, Order, Refusal, Reload, View};
 use crate::health::Report;
-use crate::proxy::Secret;
 
 /// How often it looks at what nobody tells it.
 const TICK: Duration = Duration::from_millis(200);
@@ -50,7 +49,8 @@ pub fn run(
     if is_start {
         say_warnings();
     }
-    let (secret, kept) = secret(&config, &mut inheritance)?;
+    let secret_file = config.secret_file.as_deref();
+    let (secret, kept) = load(secret_file, inheritance.secret()?).map_err(StartError::Secret)?;
     let (orders, received) = mpsc::channel();
     let ear = Ear::start(orders.clone())?;
     let mut names = Names::new(orders.clone());
@@ -100,20 +100,6 @@ pub fn run(
     supervisor.work()?;
     say_counters(&supervisor.instance.stop()?.lines());
     Ok(())
-}
-
-/// The secret, from its file or from the program before; the latter is also
-/// for the next one.
-fn secret(config: &Config, inheritance: &mut Inheritance) -> Result<(Secret, Kept), Failure> {
-    let (mut secret, mut kept) = load(config.secret_file.as_deref()).map_err(StartError::Secret)?;
-    let inherited = inheritance.secret.take();
-    if kept == Kept::Nowhere {
-        if let Some(text) = inherited {
-            (secret, kept) = (Secret::from_text(&text)?, Kept::Inherited);
-        }
-        inheritance.secret = Some(secret.to_text());
-    }
-    Ok((secret, kept))
 }
 
 pub(super) struct Supervisor<'a> {

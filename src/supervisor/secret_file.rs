@@ -20,8 +20,11 @@ pub enum Kept {
     Made(PathBuf),
     /// Made, and gone with the process.
     Nowhere,
-    /// Made by the program that this process executed before, and gone with it.
-    Inherited,
+    /// Taken over from the program that this process executed before, and
+    /// written to a file, or gone with the process.
+    Inherited(Option<PathBuf>),
+    /// Taken over likewise, beside a file that holds another one.
+    Beside(PathBuf),
 }
 
 /// A secret file that cannot be used.
@@ -31,6 +34,8 @@ pub enum SecretFileError {
     Io(PathBuf, io::Error),
     /// It holds something else.
     Content(PathBuf, SecretError),
+    /// It holds another one than the running instance has.
+    Other(PathBuf),
 }
 
 impl fmt::Display for Kept {
@@ -44,9 +49,18 @@ impl fmt::Display for Kept {
                 Ok(())
             }
             Self::Made(path) => write!(f, "secret: made and kept in {}", path.display()),
-            Self::Nowhere | Self::Inherited => {
+            Self::Inherited(Some(path)) => {
+                write!(f, "secret: taken over and kept in {}", path.display())
+            }
+            Self::Beside(path) => write!(
+                f,
+                "secret: taken over\n  warning: {} holds another one, by which calls in set-up \
+                 break at a restart; mend: move it away and upgrade again",
+                path.display()
+            ),
+            Self::Nowhere | Self::Inherited(None) => {
                 let how = match self {
-                    Self::Inherited => "taken over",
+                    Self::Inherited(_) => "taken over",
                     _ => "made for this run",
                 };
                 write!(
@@ -74,6 +88,13 @@ impl fmt::Display for SecretFileError {
                  the instance beside this one",
                 path.display()
             ),
+            Self::Other(path) => write!(
+                f,
+                "secret file {}: it holds another secret than the running instance has: responses \
+                 under way would be dropped, and dialogs lose their destinations\n  help: move it \
+                 away, and an upgrade writes the running one there; to change the secret, restart",
+                path.display()
+            ),
         }
     }
 }
@@ -81,25 +102,62 @@ impl fmt::Display for SecretFileError {
 impl std::error::Error for SecretFileError {}
 
 /// Loads the secret from `path`, or from systemd's state directory where none
-/// is given; makes it where the file does not exist.
+/// is given; makes it where the file does not exist. One that is `inherited`
+/// goes on whatever the file holds, for calls go by it.
 ///
 /// # Errors
 /// [`SecretFileError`]. Without a path and a state directory there is none:
 /// the secret then lasts as long as the process.
-pub fn load(path: Option<&Path>) -> Result<(Secret, Kept), SecretFileError> {
+pub fn load(
+    path: Option<&Path>,
+    inherited: Option<Secret>,
+) -> Result<(Secret, Kept), SecretFileError> {
+    let path = place(path);
+    let failed = |error| SecretFileError::Io(path.clone().unwrap_or_default(), error);
+    let is_new = inherited.is_none();
+    let ours = match inherited {
+        Some(secret) => secret,
+        None => Secret::from_octets(random().map_err(failed)?),
+    };
+    match &path {
+        None if is_new => Ok((ours, Kept::Nowhere)),
+        None => Ok((ours, Kept::Inherited(None))),
+        Some(path) => {
+            let made = !exists(path) && make(path, &ours).map_err(failed)?;
+            let (found, open) = read(path)?;
+            let path = path.clone();
+            Ok(match (made, is_new) {
+                (true, true) => (ours, Kept::Made(path)),
+                (true, false) => (ours, Kept::Inherited(Some(path))),
+                (false, false) if found != ours => (ours, Kept::Beside(path)),
+                (false, _) => (found, Kept::Read(path, open)),
+            })
+        }
+    }
+}
+
+/// Whether [`load`] would go well beside a `running` instance, and the file
+/// agree with it. Makes nothing.
+///
+/// # Errors
+/// [`SecretFileError`].
+pub(super) fn rehearse(
+    path: Option<&Path>,
+    running: Option<&Secret>,
+) -> Result<(), SecretFileError> {
     let Some(path) = place(path) else {
-        let octets = random().map_err(|error| SecretFileError::Io(PathBuf::new(), error))?;
-        return Ok((Secret::from_octets(octets), Kept::Nowhere));
+        return Ok(());
     };
-    let made = match fs::exists(&path) {
-        Ok(true) => false,
-        _ => make(&path).map_err(|error| SecretFileError::Io(path.clone(), error))?,
-    };
-    let (text, open) = read(&path).map_err(|error| SecretFileError::Io(path.clone(), error))?;
-    match Secret::from_text(&text) {
-        Ok(secret) if made => Ok((secret, Kept::Made(path))),
-        Ok(secret) => Ok((secret, Kept::Read(path, open))),
-        Err(error) => Err(SecretFileError::Content(path, error)),
+    if !exists(&path) {
+        // What it would hold is nobody's business here.
+        let any = Secret::from_octets([0; Secret::OCTETS]);
+        let tried = drafted(&path, &any, |_| Ok(()));
+        return tried.map_err(|error| SecretFileError::Io(path, error));
+    }
+    let (found, _) = read(&path)?;
+    match running {
+        Some(running) if *running != found => Err(SecretFileError::Other(path)),
+        _ => Ok(()),
     }
 }
 
@@ -115,30 +173,46 @@ pub fn place(path: Option<&Path>) -> Option<PathBuf> {
     Some(Path::new(first).join("secret"))
 }
 
-fn read(path: &Path) -> io::Result<(String, bool)> {
-    Ok((fs::read_to_string(path)?, is_open(path)))
+/// Where one may not look, trying to make it says why.
+fn exists(path: &Path) -> bool {
+    fs::exists(path).unwrap_or(false)
+}
+
+/// The secret in a file, and whether others may read that.
+fn read(path: &Path) -> Result<(Secret, bool), SecretFileError> {
+    let text = fs::read_to_string(path);
+    let text = text.map_err(|error| SecretFileError::Io(path.to_owned(), error))?;
+    let secret = Secret::from_text(&text);
+    let secret = secret.map_err(|error| SecretFileError::Content(path.to_owned(), error))?;
+    Ok((secret, is_open(path)))
 }
 
 /// Makes the file; false where another instance was faster. It appears whole
 /// or not at all: written under another name, then linked.
-fn make(path: &Path) -> io::Result<bool> {
-    let mut text = Secret::from_octets(random()?).to_text();
-    text.push('\n');
+fn make(path: &Path, secret: &Secret) -> io::Result<bool> {
+    drafted(path, secret, |draft| match fs::hard_link(draft, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        linked => linked.map(|()| true),
+    })
+}
+
+/// Writes it beside `path` for as long as `act` takes.
+fn drafted<T>(
+    path: &Path,
+    secret: &Secret,
+    act: impl FnOnce(&Path) -> io::Result<T>,
+) -> io::Result<T> {
     let draft = path.with_extension(format!("new-{}", std::process::id()));
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(&draft)?;
-    let linked = file
-        .write_all(text.as_bytes())
+    let done = writeln!(file, "{}", secret.to_text())
         .and_then(|()| file.sync_all())
-        .and_then(|()| fs::hard_link(&draft, path));
+        .and_then(|()| act(&draft));
     fs::remove_file(&draft)?;
-    match linked {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        linked => linked.map(|()| true),
-    }
+    done
 }
 
 /// Octets from the kernel's source of random ones.

@@ -21,7 +21,7 @@ use tracing::{error, info};
 use super::inheritance::{FORMAT, Inheritance, Inherited, VARIABLE, now};
 use super::run::{Failure, Supervisor, notify};
 use super::signals::Ear;
-use super::{Instance, StartError, load};
+use super::{Instance, StartError, secret_file};
 use crate::config::Config;
 use crate::control::{self, Answer, Done, Order, Refusal};
 use crate::net::Socket;
@@ -62,13 +62,14 @@ pub fn rehearse(config: &Config, format: u32, held: &[SocketAddr]) -> Result<Str
         )
         .into());
     }
-    Inheritance::announced().map_err(|error| {
+    let announced = Inheritance::announced().map_err(|error| {
         format!(
             "what the running instance hands over cannot be read: {error}\n  help: restart it \
              instead"
         )
     })?;
-    load(config.secret_file.as_deref())?;
+    let secret = announced.secret()?;
+    secret_file::rehearse(config.secret_file.as_deref(), secret.as_ref())?;
     for listener in &config.listeners {
         let address = listener.address;
         let failed = |error| StartError::Bind(address, error);
@@ -342,7 +343,7 @@ impl Instance {
         Inheritance {
             upgrades: self.upgrades + 1,
             stopped,
-            secret: self.unkept_secret.clone(),
+            secret: Some(self.proxy().secret().to_text()),
             overlay: self.overlay.clone(),
             // The next program says them: whoever reads the log may be slow,
             // and calls wait now.
