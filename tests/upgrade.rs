@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -301,6 +301,9 @@ fn what_would_not_start_is_refused_beforehand() {
     let elsewhere = "192.0.2.1:5060".parse().expect("an address");
     let unwritable = format!("stateful = ['INVITE']\n{good}[accounting]\nto = '/nowhere/at/all'\n");
     let nowhere = format!("{good}[admin]\nsocket = '/nowhere/at/all.sock'\n");
+    // Its own address, but for calls and not for operators.
+    let _tcp = TcpListener::bind(front).expect("a free port");
+    let not_ours = format!("{good}[admin]\nlisten = ['{front}']\n");
     for (text, wanted) in [
         ("workers = 'many'".to_owned(), "v.toml:1:"),
         (
@@ -313,6 +316,7 @@ fn what_would_not_start_is_refused_beforehand() {
         ),
         (unwritable, "cannot write accounting"),
         (nowhere, "admin socket /nowhere/at/all.sock"),
+        (not_ours, "cannot listen on http://"),
     ] {
         file.write(&text);
         no_upgrade(&mut viaduct, REFUSED, wanted);

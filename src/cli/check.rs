@@ -28,9 +28,12 @@ pub(super) struct CheckArgs {
     /// Also say whether this binary could take over what a running instance hands over in this format, which asks that before an upgrade
     #[arg(long, value_name = "FORMAT", hide = true)]
     inherits: Option<u32>,
-    /// The addresses that the running instance listens on
+    /// The UDP addresses that the running instance listens on
     #[arg(long, value_name = "ADDR:PORT", hide = true, value_delimiter = ',')]
     held: Vec<SocketAddr>,
+    /// The TCP addresses that it listens on; one of before tells them by --held
+    #[arg(long, value_name = "ADDR:PORT", hide = true, num_args = 0..)]
+    held_admin: Option<Vec<SocketAddr>>,
     #[command(flatten)]
     system: SystemArgs,
 }
@@ -45,7 +48,9 @@ pub(super) fn check(args: &CheckArgs) -> io::Result<ExitCode> {
     let loaded = config::load(args.tunables.config.as_deref(), &args.tunables.overrides());
     if let (Some(format), Some(config)) = (args.inherits, &loaded.config) {
         report::print(&loaded.diagnostics)?;
-        let said = supervisor::rehearse(config, format, &args.held).map_err(io::Error::other)?;
+        let admin = args.held_admin.as_ref().unwrap_or(&args.held);
+        let said = supervisor::rehearse(config, format, &args.held, admin);
+        let said = said.map_err(io::Error::other)?;
         writeln!(io::stdout(), "{said}")?;
         return Ok(ExitCode::SUCCESS);
     }

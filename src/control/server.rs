@@ -110,7 +110,7 @@ fn run(runtime: &Runtime, stopped: oneshot::Receiver<()>) {
 }
 
 /// Whether the API could be served where `admin` says, beside the instance that
-/// has started this process and listens on `held`.
+/// has started this process and listens on `held` itself.
 ///
 /// # Errors
 /// As of [`start`].

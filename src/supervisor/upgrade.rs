@@ -49,12 +49,17 @@ fn consent() -> String {
 }
 
 /// Whether this binary could take over, by this configuration, from one that
-/// hands over in `format` and listens on `held`, to calls or to operators; what
-/// it says to that.
+/// hands over in `format` and listens on `held` to calls and on `admin` to
+/// operators; what it says to that.
 ///
 /// # Errors
 /// What would keep it from starting.
-pub fn rehearse(config: &Config, format: u32, held: &[SocketAddr]) -> Result<String, Failure> {
+pub fn rehearse(
+    config: &Config,
+    format: u32,
+    held: &[SocketAddr],
+    admin: &[SocketAddr],
+) -> Result<String, Failure> {
     if format != FORMAT {
         return Err(format!(
             "the running instance hands over in format {format}, and this binary reads {FORMAT}\n  \
@@ -85,7 +90,7 @@ pub fn rehearse(config: &Config, format: u32, held: &[SocketAddr]) -> Result<Str
         resolver::start(config).map_err(StartError::Resolver)?;
     }
     super::start_ledger(config, Instant::now())?;
-    control::rehearse(&config.admin, held)?;
+    control::rehearse(&config.admin, admin)?;
     Ok(consent())
 }
 
@@ -116,9 +121,9 @@ impl Successor {
         }
     }
 
-    /// Has it check whether it could take over from an instance that listens
-    /// on `held` and hands over `inheritance`.
-    fn check(&self, held: &[SocketAddr], inheritance: &Inheritance) -> Result<(), Refusal> {
+    /// Has it check whether it could take over from an instance that runs by
+    /// `config` and hands over `inheritance`.
+    fn check(&self, config: &Config, inheritance: &Inheritance) -> Result<(), Refusal> {
         let refused = |said: &str| {
             let program = self.program.display();
             let why = said.trim_end();
@@ -127,7 +132,7 @@ impl Successor {
             ))
         };
         let (status, said) = self
-            .run_check(held, inheritance)
+            .run_check(config, inheritance)
             .map_err(|error| refused(&error.to_string()))?;
         if !status.success() {
             return Err(refused(&said));
@@ -141,10 +146,11 @@ impl Successor {
     /// What the check says, and how it ends.
     fn run_check(
         &self,
-        held: &[SocketAddr],
+        config: &Config,
         inheritance: &Inheritance,
     ) -> io::Result<(ExitStatus, String)> {
-        let held: Vec<_> = held.iter().map(ToString::to_string).collect();
+        let held = config.listeners.iter().map(|each| each.address.to_string());
+        let held: Vec<_> = held.collect();
         // No pipe: one that nobody empties would keep it from ending.
         let mut said = File::from(rustix::fs::memfd_create("said", MemfdFlags::CLOEXEC)?);
         let mut child = Command::new(&self.program)
@@ -152,6 +158,8 @@ impl Successor {
             .args(&self.args)
             .args(["--inherits", &FORMAT.to_string()])
             .args(["--held", &held.join(",")])
+            .arg("--held-admin")
+            .args(config.admin.listen.iter().map(ToString::to_string))
             .env_remove(VARIABLE)
             .stdin(inheritance.written()?)
             .stdout(said.try_clone()?)
@@ -246,13 +254,8 @@ impl Supervisor<'_> {
             return Err(Refusal::Conflict(said));
         }
         let successor = Successor::find()?;
-        let listeners = self.instance.config.listeners.iter();
-        let held = listeners.map(|each| each.address);
-        let held: Vec<_> = held
-            .chain(self.instance.config.admin.listen.clone())
-            .collect();
         let inheritance = self.instance.inheritance(Vec::new(), now());
-        successor.check(&held, &inheritance)?;
+        successor.check(&self.instance.config, &inheritance)?;
         Ok(successor)
     }
 
