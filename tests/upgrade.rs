@@ -364,6 +364,36 @@ fn what_cannot_be_read_is_refused_beforehand() {
     assert!(is_good && said.contains("takes over: format 1"), "{said}");
 }
 
+#[test]
+fn more_sockets_than_it_may_open_are_refused_beforehand() {
+    let [front] = free_addresses(V4);
+    let (peer, caller) = (Peer::new(V4), Peer::new(V4));
+    let file = File::new(&config(&[front], 2, &[peer.address()]));
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -n 100; exec \"$0\" run --health off \"$@\""])
+        .arg(PROGRAM)
+        .args(file.args())
+        .env_remove("STATE_DIRECTORY");
+    let mut process = Process::start(command, tempfile::tempdir().expect("a folder"));
+    let said =
+        |what: &'static str| move |output: &str| (lines(output, what).len() == 1).then_some(());
+    process.wait_for("line `ready:`", PATIENCE, said("ready:"));
+    file.write(&config(&[front], 40, &[peer.address()]));
+    process.signal(Signal::USR2);
+    process.wait_for(REFUSED, PATIENCE, |output| {
+        output.contains("may have 100 files open").then_some(())
+    });
+    // And what it says mends it.
+    let mend = format!("prlimit --pid {} --nofile=", process.id());
+    assert!(process.output().contains(&mend), "{}", process.output());
+    caller.send(front, Request::new("OPTIONS", caller.address()).text());
+    peer.receive();
+    file.write(&config(&[front], 4, &[peer.address()]));
+    process.signal(Signal::USR2);
+    process.wait_for("the upgrade", PATIENCE, said("upgraded:"));
+}
+
 /// systemd ends a service that is silent for `WatchdogSec`.
 #[test]
 fn while_a_check_takes_its_time_the_watchdog_hears_of_it() {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::config::{Config, Gso, Steer};
-use crate::resolver;
+use crate::supervisor;
 
 /// What the machine says of itself. `None`: it does not say, as in a
 /// container that does not see its host's settings.
@@ -62,8 +62,6 @@ const PROGRAM: u64 = 131_072;
 /// Messages a second that a core carries with room to spare, with
 /// transactions as well.
 const A_WORKER: u64 = 50_000;
-/// Files beside the sockets: the log, accounting, the admin API's connections.
-const FILES: u64 = 256;
 
 /// What of `facts` is too small, or is not, for `config` and `rate` messages a
 /// second.
@@ -117,8 +115,7 @@ pub fn find(facts: &Facts, config: &Config, rate: u64) -> Vec<Finding> {
             "the program that has all workers serve one trunk finds room in it".to_owned(),
         ));
     }
-    let sockets = workers * (config.listeners.len() as u64 + 2);
-    let files = sockets + resolver::sockets(config) as u64 + FILES;
+    let files = *supervisor::open_files(config).end();
     findings.extend([
         finding(
             "open files",

@@ -46,6 +46,7 @@ pub use health::Watch;
 pub use missing::missing;
 pub use run::{Failure, run};
 pub use secret_file::{Kept, SecretFileError, load, place};
+pub use sockets::open_files;
 pub use upgrade::rehearse;
 
 /// A running worker, which gives its sockets back at its end, and what wakes it.

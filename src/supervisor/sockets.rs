@@ -3,16 +3,30 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::StartError;
 use super::inheritance::Inherited;
 use crate::config::{Config, Listener, Steer};
 use crate::net::{ReceiveBatch, Socket, steer};
-use crate::resolver::Held;
+use crate::resolver::{self, Held};
 
 /// Datagrams taken at once from a socket that is to be closed.
 const BATCH: usize = 64;
+
+/// Files beside those of workers that a start takes.
+const AT_START: u64 = 32;
+/// Files beside sockets: the log, accounting, the admin API's connections.
+const BESIDE: u64 = 256;
+
+/// Files that an instance has open from its start on, and at most.
+#[must_use]
+pub fn open_files(config: &Config) -> RangeInclusive<u64> {
+    // A worker has a socket for each listener, and two to wait for them.
+    let of_workers = config.workers as u64 * (config.listeners.len() as u64 + 2);
+    of_workers + AT_START..=of_workers + resolver::sockets(config) as u64 + BESIDE
+}
 
 /// What decides which worker a datagram goes to.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use rustix::fs::MemfdFlags;
-use rustix::process::{Signal, getpid, kill_process};
+use rustix::process::{Pid, Resource, Signal, getpid, getppid, getrlimit, kill_process};
 use sd_notify::NotifyState;
 use signal_hook::consts::SIGPIPE;
 use tracing::{error, info};
@@ -73,6 +73,18 @@ pub fn rehearse(
              instead"
         )
     })?;
+    // Once it runs it ends where it cannot open what it needs.
+    let files = super::open_files(config);
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    if limit < *files.start() {
+        let (pid, start, most) = (Pid::as_raw(getppid()), files.start(), files.end());
+        return Err(format!(
+            "a start takes {start} open files, and the process may have {limit} files open\n  help: \
+             prlimit --pid {pid} --nofile={most} (in the unit: LimitNOFILE={most}), or fewer \
+             --workers"
+        )
+        .into());
+    }
     let secret = announced.secret()?;
     secret_file::rehearse(config.secret_file.as_deref(), secret.as_ref())?;
     for listener in &config.listeners {
