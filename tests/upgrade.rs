@@ -4,11 +4,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, SockAddr, Socket, Type};
 use tempfile::TempDir;
 
 use support::dialog::{Peer, Request, Scene, response, status};
@@ -392,6 +393,31 @@ fn more_sockets_than_it_may_open_are_refused_beforehand() {
     file.write(&config(&[front], 4, &[peer.address()]));
     process.signal(Signal::USR2);
     process.wait_for("the upgrade", PATIENCE, said("upgraded:"));
+}
+
+#[test]
+fn no_call_waits_for_whoever_takes_lines_of_accounting() {
+    let [front] = free_addresses(V4);
+    let file = File::new("");
+    let path = file.folder.path().join("biller");
+    let biller = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
+    biller
+        .bind(&SockAddr::unix(&path).expect("a path"))
+        .expect("a place");
+    biller.listen(0).expect("a listener");
+    // It accepts nobody, and has room for one.
+    let _waiting = UnixStream::connect(&path).expect("a connection");
+    let good = config(&[front], 1, &[Peer::new(V4).address()]);
+    file.write(&format!(
+        "stateful = ['INVITE']\n{good}[accounting]\nto = 'unix:{}'\n",
+        path.display()
+    ));
+    let mut viaduct = Viaduct::start(&file.args());
+    let said = upgrade(&mut viaduct);
+    let waited = said.split_whitespace().rev().nth(3);
+    let waited: u64 = waited.and_then(|ms| ms.parse().ok()).expect("a number");
+    assert!(waited < 900, "{said}");
+    viaduct.stop();
 }
 
 /// systemd ends a service that is silent for `WatchdogSec`.

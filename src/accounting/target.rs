@@ -50,12 +50,12 @@ pub(super) struct Taken {
 }
 
 impl Target {
-    /// Opens it; a socket may come later.
+    /// Opens it; a socket with the first line, for it may come later, and who
+    /// listens on it may keep whoever connects waiting.
     pub(super) fn open(target: AccountingTarget) -> io::Result<Self> {
-        let sink = match (&target, open(&target)) {
-            (_, Ok(sink)) => Some(sink),
-            (AccountingTarget::Socket(_), Err(_)) => None,
-            (_, Err(error)) => return Err(error),
+        let sink = match &target {
+            AccountingTarget::Socket(_) => None,
+            target => Some(open(target)?),
         };
         Ok(Self {
             target,
