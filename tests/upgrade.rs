@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use support::dialog::{Peer, Request, Scene, response, status};
 use support::net::{V4, free_addresses};
 use support::process::{Process, Signal};
+use support::servers::Server;
 use support::stateful::{STILL, only};
 use support::steady::{self, Steady};
 use support::viaduct::Viaduct;
@@ -471,6 +472,30 @@ fn while_a_check_takes_its_time_the_watchdog_hears_of_it() {
         empty();
         output.contains(REFUSED).then_some(())
     });
+}
+
+#[test]
+fn while_a_check_takes_its_time_the_dead_are_found() {
+    let servers = [Server::start(), Server::start()];
+    let to = servers.each_ref().map(Server::address);
+    let [front] = free_addresses(V4);
+    let file = File::new(&config(&[front], 1, &to));
+    let program = file.folder.path().join("viaduct");
+    put(Path::new(PROGRAM), &program);
+    let [flag, path] = file.args();
+    let args = [flag.as_str(), &path, "--health", "on"];
+    let mut viaduct = Viaduct::start_program(&program, &args);
+    put_script(&program, "touch \"$0.begun\"; sleep 8; exit 1");
+    viaduct.signal(Signal::USR2);
+    let begun = file.folder.path().join("viaduct.begun");
+    viaduct.wait_for("a check", |_| begun.exists().then_some(()));
+    servers[0].silence();
+    let down = format!("{} is down", to[0]);
+    let output = viaduct.wait_for(&down, |output| {
+        output.contains(&down).then(|| output.to_owned())
+    });
+    assert!(!output.contains(REFUSED), "only then: {output}");
+    viaduct.stop();
 }
 
 /// What `viaduct ctl ARGS…` says to the instance at `admin`.

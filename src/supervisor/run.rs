@@ -208,8 +208,12 @@ impl Supervisor<'_> {
 
     /// Takes in what health checks have found.
     pub(super) fn note_health(&mut self) {
+        let found = self.watch.found();
+        if found.is_empty() {
+            return;
+        }
         let before = self.instance.idle_sets();
-        for report in self.instance.learn(self.watch.found()) {
+        for report in self.instance.learn(found) {
             let Report {
                 set,
                 address,

@@ -134,8 +134,14 @@ impl Successor {
     }
 
     /// Has it check whether it could take over from an instance that runs by
-    /// `config` and hands over `inheritance`.
-    fn check(&self, config: &Config, inheritance: &Inheritance) -> Result<(), Refusal> {
+    /// `config` and hands over `inheritance`, and does `meanwhile` again and
+    /// again.
+    fn check(
+        &self,
+        config: &Config,
+        inheritance: &Inheritance,
+        meanwhile: impl FnMut(),
+    ) -> Result<(), Refusal> {
         let refused = |said: &str| {
             let program = self.program.display();
             let why = said.trim_end();
@@ -144,7 +150,7 @@ impl Successor {
             ))
         };
         let (status, said) = self
-            .run_check(config, inheritance)
+            .run_check(config, inheritance, meanwhile)
             .map_err(|error| refused(&error.to_string()))?;
         if !status.success() {
             return Err(refused(&said));
@@ -160,6 +166,7 @@ impl Successor {
         &self,
         config: &Config,
         inheritance: &Inheritance,
+        mut meanwhile: impl FnMut(),
     ) -> io::Result<(ExitStatus, String)> {
         let held = config.listeners.iter().map(|each| each.address.to_string());
         let held: Vec<_> = held.collect();
@@ -187,8 +194,7 @@ impl Successor {
                     return Err(io::Error::other(format!("nothing within {CHECK:?}")));
                 }
                 None => {
-                    // Nobody else tells that it is alive meanwhile.
-                    notify(&[NotifyState::Watchdog]);
+                    meanwhile();
                     std::thread::sleep(POLL);
                 }
             }
@@ -260,14 +266,20 @@ impl Supervisor<'_> {
     }
 
     /// The program to execute, once it has found that it can take over.
-    fn successor(&self) -> Result<Successor, Refusal> {
+    fn successor(&mut self) -> Result<Successor, Refusal> {
         if self.ending.is_some() {
             let said = "upgrade refused: it is about to end".to_owned();
             return Err(Refusal::Conflict(said));
         }
         let successor = Successor::find()?;
         let inheritance = self.instance.inheritance(Vec::new(), now());
-        successor.check(&self.instance.config, &inheritance)?;
+        let config = self.instance.config.clone();
+        successor.check(&config, &inheritance, || {
+            // Nobody else does, and a check may take its time.
+            notify(&[NotifyState::Watchdog]);
+            self.note_health();
+            self.note_names();
+        })?;
         Ok(successor)
     }
 
