@@ -346,6 +346,11 @@ fn over_tcp_anybody_reads_and_the_token_changes() {
         answer.assert_problem(401, "token-file");
         assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
     }
+    let explain = "/api/v1/explain?call_id=a";
+    admin.get(explain).assert_problem(401, "token-file");
+    let bearing = [("Authorization", "Bearer first token")];
+    let told = admin.ask("GET", explain, &bearing, b"").assert_done();
+    assert_eq!(told["action"], "forward");
     assert_eq!(admin.get("/api/v1/status").json()["generation"], 1);
     change(Some("Bearer first token")).assert_done();
     assert_eq!(farm.shares(20), [0, 20]);
@@ -365,10 +370,12 @@ fn without_a_token_file_tcp_only_reads() {
     let remove = json!({"destination": farm.member(0)});
     let answer = admin.post("/api/v1/destinations/remove", &remove);
     answer.assert_problem(403, "admin.token-file");
-    // To ask where a message would go changes nothing.
+    // To be told what would be sent would be to have it signed.
     let message = farm.scene.request("INVITE").text();
     let answer = admin.ask("POST", "/api/v1/explain", &[], message.as_bytes());
-    assert_eq!(answer.json()["action"], "forward", "{answer:?}");
+    answer.assert_problem(403, "admin.token-file");
+    let answer = admin.get("/api/v1/explain?call_id=a");
+    answer.assert_problem(403, "admin.token-file");
     for host in [
         "evil.example",
         "evil.example:80",

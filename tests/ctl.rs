@@ -360,6 +360,11 @@ fn over_tcp_it_bears_the_token() {
     let said = operator.fails(&["drain", &member], 1);
     assert!(said.contains("needs the token\n  help: "), "{said}");
     assert!(said.contains("--token-file FILE"), "{said}");
+    let explain = ["explain", "--call-id", "a"];
+    let said = operator.fails(&explain, 1);
+    assert!(said.contains("needs the token\n  help: "), "{said}");
+    let told = operator.does(&[&["--token-file", token][..], &explain].concat());
+    assert!(told.contains("decision   forward to "), "{told}");
     operator.does(&["--token-file", token, "drain", &member]);
     assert_eq!(operator.farm.shares(20), [0, 20]);
 }

@@ -1,7 +1,7 @@
 //! Who asks, and whether they may.
 //!
 //! On the Unix socket the rights of its file decide. Over TCP everybody reads
-//! who gets there; a change needs the token.
+//! who gets there; a change, and what not everybody may know, needs the token.
 
 use std::fmt;
 use std::io;
@@ -89,7 +89,7 @@ fn names_address(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Lets a change pass to those who may make it.
+/// Lets what needs the token pass to those who may ask it.
 pub(super) async fn may_change(
     State(app): State<Arc<App>>,
     Extension(asker): Extension<Asker>,
@@ -129,7 +129,7 @@ fn bears_token(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
         given => {
             let said = match given {
                 Some(_) => "this is not the token",
-                None => "a change over TCP needs the token",
+                None => "over TCP this needs the token",
             };
             Err(Problem::new(StatusCode::UNAUTHORIZED, said).help(
                 "give ctl --token-file FILE with what admin.token-file holds, or send it as \

@@ -1,4 +1,5 @@
-//! Where a message would go now.
+//! Where a message would go now, for whoever may change things: the octets that
+//! would be sent bear our signature.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::ReadProblems;
+use super::ChangeProblems;
 use crate::config::text;
 use crate::control::App;
 use crate::control::explain::{self, Decider, Explanation};
@@ -46,7 +47,7 @@ pub(super) struct Arrival {
 /// What would be done with a plain INVITE that has this Call-ID, and why; as
 /// text where `Accept` asks for `text/plain`.
 #[utoipa::path(get, path = "/api/v1/explain", params(ByCallId),
-    responses((status = 200, body = Object), ReadProblems))]
+    responses((status = 200, body = Object), ChangeProblems), security(("token" = [])))]
 pub(super) async fn call_id(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
@@ -71,7 +72,7 @@ pub(super) async fn call_id(
 #[utoipa::path(post, path = "/api/v1/explain", params(Arrival),
     request_body(content(("application/octet-stream")),
         description = "The message as it would arrive in one datagram"),
-    responses((status = 200, body = Object), ReadProblems))]
+    responses((status = 200, body = Object), ChangeProblems), security(("token" = [])))]
 pub(super) async fn message(
     State(app): State<Arc<App>>,
     headers: HeaderMap,

@@ -45,9 +45,6 @@ fn reads() -> Vec<Path> {
         ("/api/v1/sets/{set}", get(read::set)),
         ("/api/v1/workers", get(read::workers)),
         ("/api/v1/config", get(read::config)),
-        ("/api/v1/explain", {
-            get(explained::call_id).post(explained::message)
-        }),
         ("/api/v1/openapi.json", get(description)),
     ]
 }
@@ -63,6 +60,9 @@ fn changes() -> Vec<Path> {
         ("/api/v1/log-level", post(change::log_level)),
         ("/api/v1/upgrade", post(change::upgrade)),
         ("/api/v1/bad-packets", post(bad_packets::bad_packets)),
+        ("/api/v1/explain", {
+            get(explained::call_id).post(explained::message)
+        }),
     ]
 }
 
@@ -136,7 +136,7 @@ async fn description() -> Json<Document> {
 )]
 struct Description;
 
-/// The token for changes over TCP.
+/// The token for changes over TCP, and for what tells more than others may know.
 struct Token;
 
 impl Modify for Token {
