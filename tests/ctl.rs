@@ -209,6 +209,20 @@ fn a_reload_tells_what_it_does_and_where_it_cannot() {
 }
 
 #[test]
+fn shares_are_real_where_weights_have_no_effect() {
+    let spare = ";weight=5;priority=-1";
+    let operator = Operator::new(&["", spare], &["--policy", "kamailio"]);
+    let list = operator.does(&["list"]);
+    assert!(list.contains(" 1 (50 %)   50 % "), "{list}");
+    assert!(list.contains(" 5 (50 %)   50 % "), "{list}");
+    let said = operator.does(&["weight", &operator.farm.member(0), "3"]);
+    assert!(
+        said.contains("set farm: the weight has no effect with policy `kamailio`"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_message_is_explained_by_what_runs() {
     let operator = Operator::new(&["", ""], &[]);
     operator.does(&["state", &operator.farm.member(0), "draining"]);

@@ -239,6 +239,14 @@ fn a_destination_shows_its_state_its_health_and_its_weight_for_new_work() {
             assert_eq!(is == 1.0, state == other, "{address} {other}");
         }
     }
+    // The others are spares now.
+    config.sets[0].destinations[0].priority = 1;
+    let found = Exposition::read(&scrape(&Totals::default(), &config));
+    for (number, weight) in [50.0, 0.0, 0.0, 0.0].into_iter().enumerate() {
+        let address = fixture::destination(number);
+        let name = format!("viaduct_destination_weight{{set=\"farm\",destination=\"{address}\"}}");
+        assert_eq!(found.value(&name), weight, "{address}");
+    }
 }
 
 #[test]

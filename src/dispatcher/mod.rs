@@ -38,6 +38,8 @@ pub struct Set {
     number: u16,
     definition: config::Set,
     shares: Shares,
+    /// The priority that takes new work.
+    turn: Option<i32>,
     table: Table,
 }
 
@@ -166,6 +168,7 @@ impl Set {
         Self {
             number,
             table: Table::new(definition, &shares),
+            turn: shares.top_priority(&definition.destinations),
             shares,
             definition: definition.clone(),
         }
@@ -179,10 +182,17 @@ impl Set {
     }
 
     /// What a destination counts for in new work: its weight, less while it
-    /// comes back, 0 where it takes none.
+    /// comes back, 0 where it takes none; 1 where weights have no effect.
     #[must_use]
     pub fn share(&self, destination: usize) -> f64 {
-        self.shares.of(destination)
+        let priority = self.definition.destinations[destination].priority;
+        // For Kamailio's algorithm priorities are an order alone.
+        let takes = self.definition.policy == Policy::Kamailio || self.turn == Some(priority);
+        if takes {
+            self.shares.of(destination)
+        } else {
+            0.0
+        }
     }
 
     /// Whether all its active destinations are down, and new work goes to

@@ -1,7 +1,7 @@
 //! Which destinations of a set take new work, and with what weight: what its
 //! file says, and what health checks have found.
 
-use crate::config::{self, Destination, Health, State, WhenAllDown};
+use crate::config::{self, Destination, Health, Policy, State, WhenAllDown};
 
 /// What each destination of one set is to get of new work.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,11 +19,14 @@ impl Shares {
         let mut actives = set.destinations.iter().filter(active).peekable();
         let all_down = actives.peek().is_some() && actives.all(down);
         let open = all_down && set.when_all_down == WhenAllDown::Forward;
+        // Kamailio's algorithm 0 gives all the same, also one that comes back.
+        let alike = set.policy == Policy::Kamailio;
         let weights = set.destinations.iter().map(|each| {
-            let weight = f64::from(each.weight);
+            let weight = if alike { 1.0 } else { f64::from(each.weight) };
             match (each.state, each.health) {
                 (State::Draining | State::Disabled, _) => 0.0,
                 (State::Active, Health::Up) => weight,
+                (State::Active, Health::Warming(_)) if alike => weight,
                 (State::Active, Health::Warming(percent)) => weight * f64::from(percent) / 100.0,
                 (State::Active, Health::Down) => {
                     if open {

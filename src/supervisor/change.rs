@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::Instance;
 use super::overlay::{Overlay, sets_with};
 use crate::config::text::state_name;
-use crate::config::{Config, Destination, Listener, Set, needs_restart};
+use crate::config::{Config, Destination, Listener, Policy, Set, needs_restart};
 use crate::control::{Change, Difference, Done, Facts, Moved, Place, Refusal};
 use crate::dispatcher::{Dispatcher, SLOTS};
 use crate::health::Report;
@@ -107,6 +107,13 @@ impl Instance {
         let mut said: Vec<_> = done.differences.iter().map(ToString::to_string).collect();
         if said.is_empty() {
             said.push("nothing to change".to_owned());
+        }
+        let alike = |each: &&Set| sets.contains(&each.name) && each.policy == Policy::Kamailio;
+        if let (Change::Weight(..), Some(set)) = (change, self.config.sets.iter().find(alike)) {
+            let name = &set.name;
+            said.push(format!(
+                "set {name}: the weight has no effect with policy `kamailio`"
+            ));
         }
         let idle = self.idle_sets();
         said.extend(sets.iter().filter_map(|set| {

@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use clap::builder::styling::{AnsiColor, Style};
 
 use crate::cli::table::Table;
-use crate::config::State;
-use crate::config::text::state_name;
+use crate::config::text::{policy_name, state_name};
+use crate::config::{Policy, State};
 use crate::control::Status;
 use crate::control::status::{DestinationStatus, HealthStatus, SetStatus};
 
@@ -109,23 +109,23 @@ fn of(destination: &DestinationStatus) -> Style {
     }
 }
 
-/// Its part of the weights of its priority, in percent.
+/// Its part of the weights of its priority, in percent; with Kamailio's policy
+/// all have the same part, and priorities are an order alone.
 fn weight(set: &SetStatus, destination: &DestinationStatus) -> f64 {
     let all = set.destinations.iter();
+    if set.policy == policy_name(Policy::Kamailio) {
+        return 100.0 / all.len() as f64;
+    }
     let same = all.filter(|each| each.priority == destination.priority);
     let sum: f64 = same.map(|each| f64::from(each.weight)).sum();
     100.0 * f64::from(destination.weight) / sum
 }
 
-/// Its part of new work now, in percent: 0 where its priority is not in turn.
+/// Its part of new work now, in percent.
 fn share(set: &SetStatus, destination: &DestinationStatus) -> f64 {
-    let takers = || set.destinations.iter().filter(|each| each.share > 0.0);
-    match takers().map(|each| each.priority).max() {
-        Some(turn) if turn == destination.priority => {
-            let same = takers().filter(|each| each.priority == turn);
-            100.0 * destination.share / same.map(|each| each.share).sum::<f64>()
-        }
-        _ => 0.0,
+    match set.destinations.iter().map(|each| each.share).sum() {
+        0.0 => 0.0,
+        all => 100.0 * destination.share / all,
     }
 }
 
