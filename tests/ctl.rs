@@ -209,6 +209,40 @@ fn a_reload_tells_what_it_does_and_where_it_cannot() {
 }
 
 #[test]
+fn a_reload_names_what_else_moves_calls() {
+    let operator = Operator::new(&["", ""], &[]);
+    let file = operator.farm.path();
+    let plain = text(&operator.farm.scene.farm, &["", ""], "");
+    let routed = format!("{plain}[[route]]\nset = 'farm'\nmethod = ['BYE']\n");
+    let keyed = routed.replace("farm'\nd", "farm'\nhash-key = 'from-uri'\nd");
+    let turned = keyed.replace("farm'\nh", "farm'\npolicy = 'round-robin'\nh");
+    for (text, names) in [
+        (&routed, "the routes differ from number 1 on"),
+        (&keyed, "set farm: hash key from-uri (was call-id)"),
+        (&turned, "set farm: policy round-robin (was hash)"),
+    ] {
+        fs::write(&file, text).expect("the file");
+        for args in [&["reload", "--dry-run"][..], &["reload"]] {
+            let told = operator.does(args);
+            assert!(told.contains(names), "{told}");
+            assert!(told.contains("viaduct simulate --against"), "{told}");
+        }
+        let again = operator.does(&["reload"]);
+        assert!(
+            !again.contains(names) && !again.contains("simulate"),
+            "{again}"
+        );
+        let said = operator.farm.scene.viaduct.output();
+        assert!(said.contains(&format!("0 changed; {names}\n")), "{said}");
+    }
+    fs::write(&file, plain).expect("the file");
+    let told = operator.json(&["reload", "--dry-run"]);
+    assert_eq!(told["rules"].as_array().map(Vec::len), Some(3), "{told}");
+    // By tables of different keys nobody can tell it.
+    assert_eq!(told["moved"], serde_json::json!([]));
+}
+
+#[test]
 fn shares_are_real_where_weights_have_no_effect() {
     let spare = ";weight=5;priority=-1";
     let operator = Operator::new(&["", spare], &["--policy", "kamailio"]);

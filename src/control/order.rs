@@ -75,8 +75,13 @@ pub struct Done {
     pub generation: u64,
     /// Destinations that differ.
     pub differences: Vec<Difference>,
+    /// What else differs of what decides where calls go, in words: routes, and
+    /// policies and hash keys of sets. `viaduct simulate --against` tells
+    /// which share of calls that moves.
+    #[serde(default)]
+    pub rules: Vec<String>,
     /// Share of new calls that go to another destination than before, by set
-    /// (0 to 1).
+    /// (0 to 1); of a set with another policy or hash key nobody can tell it.
     pub moved: Vec<Moved>,
     /// What there is to say of the configuration beside errors.
     pub warnings: Vec<Diagnostic>,

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::Instance;
 use super::overlay::{Overlay, sets_with};
-use crate::config::text::state_name;
-use crate::config::{Config, Destination, Listener, Policy, Set, needs_restart};
+use crate::config::text::{hash_key_name, policy_name, state_name};
+use crate::config::{Config, Destination, Listener, Policy, Route, Set, needs_restart};
 use crate::control::{Change, Difference, Done, Facts, Moved, Place, Refusal};
 use crate::dispatcher::{Dispatcher, SLOTS};
 use crate::health::Report;
@@ -71,11 +71,13 @@ impl Instance {
         let added = count(|each| each.before.is_none());
         let removed = count(|each| each.after.is_none());
         let changed = done.differences.len() - added - removed;
-        let said = format!(
+        let mut said = vec![format!(
             "reloaded: generation {}, destinations: {added} added, {removed} removed, \
              {changed} changed",
             done.generation
-        );
+        )];
+        said.extend_from_slice(&done.rules);
+        let said = said.join("; ");
         Ok((overlay, next, Done { said, ..done }))
     }
 
@@ -84,6 +86,7 @@ impl Instance {
         Done {
             generation: next.proxy.generation(),
             differences: differences(&self.config, &next.config),
+            rules: rules(&self.config, &next.config),
             moved: moved(self.proxy().dispatcher(), next.proxy.dispatcher()),
             ..Done::default()
         }
@@ -317,13 +320,54 @@ fn destinations(config: &Config) -> BTreeMap<(&str, SocketAddr), &Destination> {
     each.collect()
 }
 
+/// What differs of what decides where calls go, beside destinations.
+fn rules(before: &Config, now: &Config) -> Vec<String> {
+    let mut rules = Vec::new();
+    for set in &now.sets {
+        let mut formers = before.sets.iter();
+        let Some(former) = formers.find(|each| each.name == set.name) else {
+            continue;
+        };
+        let choice = |of: &Set| {
+            let policy = policy_name(of.policy).to_owned();
+            [
+                ("policy", policy),
+                ("hash key", hash_key_name(&of.hash_key)),
+            ]
+        };
+        for ((what, was), (_, is)) in choice(former).into_iter().zip(choice(set)) {
+            if was != is {
+                rules.push(format!("set {}: {what} {is} (was {was})", set.name));
+            }
+        }
+    }
+    let (was, is) = (&before.sets[0].name, &now.sets[0].name);
+    if was != is {
+        rules.push(format!("what no route claims goes to set {is} (was {was})"));
+    }
+    // By the names of their sets, which may stand elsewhere now.
+    let route = |of: &Config, number: usize| {
+        let route = of.routes.get(number)?.clone();
+        Some((of.sets[route.set].name.clone(), Route { set: 0, ..route }))
+    };
+    let mut numbers = 0..before.routes.len().max(now.routes.len());
+    if let Some(number) = numbers.find(|number| route(before, *number) != route(now, *number)) {
+        rules.push(format!("the routes differ from number {} on", number + 1));
+    }
+    rules
+}
+
 /// Which share of new calls goes elsewhere, for the sets that both have and
-/// that choose by a table.
+/// that choose by a table of the same kind.
 fn moved(before: &Dispatcher, now: &Dispatcher) -> Vec<Moved> {
     let sets = now.sets().iter().filter_map(|set| {
         let name = &set.definition().name;
         let mut former = before.sets().iter();
         let former = former.find(|each| each.definition().name == *name)?;
+        let kind = |of: &Set| (of.policy, of.hash_key.clone());
+        if kind(former.definition()) != kind(set.definition()) {
+            return None;
+        }
         let owner = |of: &Set, chosen: Option<usize>| chosen.map(|i| of.destinations[i].address);
         let differs = |slot: &usize| {
             // Kamailio's policy goes by the Call-ID, the others by the hash.

@@ -279,6 +279,13 @@ impl Ctl {
         for difference in differences.filter(|each| !done.said.contains(each)) {
             writeln!(out, "  {difference}")?;
         }
+        if !done.rules.is_empty() {
+            writeln!(
+                out,
+                "  which share of calls that moves: viaduct simulate --against BEFORE.toml \
+                 --config NOW.toml"
+            )?;
+        }
         for moved in done.moved.iter().filter(|moved| moved.share > 0.0) {
             let percent = moved.share * 100.0;
             writeln!(
