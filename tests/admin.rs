@@ -584,6 +584,19 @@ fn who_never_reads_keeps_nobody_out_for_long() {
 }
 
 #[test]
+fn nobody_writes_lines_of_the_log() {
+    let (farm, admin) = Farm::with_admin(&[""], "", &[]);
+    let forged = "nix\nasked by uid 0: \u{1b}[31mset farm: removed";
+    let place = json!({"set": forged, "destination": farm.member(0)});
+    let answer = admin.post("/api/v1/destinations/remove", &place);
+    answer.assert_problem(404, "there is no set");
+    let said = farm.scene.viaduct.output();
+    assert!(said.contains("refused: there is no set `nix"), "{said}");
+    assert!(!said.contains(['\u{1b}', '\r']), "{said}");
+    assert!(!said.contains("\nasked by uid 0: "), "{said}");
+}
+
+#[test]
 fn after_sigterm_traffic_is_no_more_wanted_while_calls_go_on() {
     let args = ["--stateful", "INVITE", "--stop-timeout", "1m"];
     let (farm, admin) = Farm::with_admin(&[""], "", &args);

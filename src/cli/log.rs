@@ -20,6 +20,7 @@ use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::report;
+use crate::config::text::printable;
 use crate::config::{Diagnostic, Log, LogFormat, LogLevel, Severity};
 
 /// Starts the log; what is returned sets its level.
@@ -96,6 +97,8 @@ where
     ) -> fmt::Result {
         let mut said = Said(String::new());
         event.record(&mut said);
+        // What others wrote is not to steer a terminal; JSON escapes it itself.
+        let text = || said.0.split('\n').map(printable).collect::<Vec<_>>();
         let (priority, name) = match *event.metadata().level() {
             Level::ERROR => (3, "error"),
             Level::WARN => (4, "warning"),
@@ -114,7 +117,7 @@ where
             }
             // Each line is an entry of its own.
             Self::Journal => {
-                (said.0.lines()).try_for_each(|line| writeln!(out, "<{priority}>{line}"))
+                (text().iter()).try_for_each(|line| writeln!(out, "<{priority}>{line}"))
             }
             Self::Text => {
                 // Those of a configuration say so themselves, behind their
@@ -123,7 +126,7 @@ where
                 if priority <= 4 && !marked {
                     write!(out, "{name}: ")?;
                 }
-                writeln!(out, "{}", said.0)
+                writeln!(out, "{}", text().join("\n"))
             }
         }
     }

@@ -17,6 +17,7 @@ use super::losses::Losses;
 use super::names::Names;
 use super::signals::{self, Ear};
 use super::{Instance, StartError, load};
+use crate::config::text::printable;
 use crate::config::{Config, Diagnostic, Health, Loaded, LogLevel};
 use crate::control::{self, Change, Done, Order, Refusal, Reload, View};
 use crate::health::Report;
@@ -198,8 +199,13 @@ impl Supervisor<'_> {
             ref change => self.instance.change(change),
         };
         match &done {
-            Ok(done) => info!("asked by {by}: {}", done.said),
-            Err(refusal) => warn!("asked by {by}: refused: {refusal}"),
+            Ok(done) => info!("asked by {by}: {}", printable(&done.said)),
+            // It may hold what was asked: a line end in that is not to begin
+            // a line of the log.
+            Err(refusal) => {
+                let said = printable(&refusal.to_string());
+                warn!("asked by {by}: refused: {said}");
+            }
         }
         self.instance.tell_idle_sets(&before);
         self.watch.follow(&self.instance);
