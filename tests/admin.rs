@@ -584,6 +584,31 @@ fn who_never_reads_keeps_nobody_out_for_long() {
 }
 
 #[test]
+fn who_asks_again_and_again_keeps_nobody_out_for_long() {
+    let (_farm, admin) = Farm::with_admin(&[""], "", &[]);
+    let request = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let connect = || UnixStream::connect(admin.path()).expect("a connection");
+    // As many as are served at a time, none of which rests.
+    let mut busy: Vec<_> = (0..64).map(|_| connect()).collect();
+    let mut ask = move || {
+        busy.iter_mut()
+            .for_each(|each| drop(each.write_all(request)))
+    };
+    ask();
+    let mut stream = connect();
+    stream.write_all(request).expect("a request");
+    let a_while = Some(Duration::from_secs(3));
+    stream.set_read_timeout(a_while).expect("a timeout");
+    let end = Instant::now() + Duration::from_secs(60);
+    let mut answer = [0; 12];
+    while stream.read_exact(&mut answer).is_err() {
+        assert!(Instant::now() < end, "nobody else is answered");
+        ask();
+    }
+    assert_eq!(&answer, b"HTTP/1.1 200");
+}
+
+#[test]
 fn nobody_writes_lines_of_the_log() {
     let (farm, admin) = Farm::with_admin(&[""], "", &[]);
     let forged = "nix\nasked by uid 0: \u{1b}[31mset farm: removed";

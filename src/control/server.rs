@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
@@ -16,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Runtime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::timeout;
 use tokio_io_timeout::TimeoutStream;
 
 use super::files::{is_open, open_warning};
@@ -37,6 +39,11 @@ const HEAD_MAX: usize = 16 * 1024;
 
 /// How long a connection may take none of what it is answered.
 const WRITE: Duration = Duration::from_secs(15);
+
+/// How long a connection is kept for further requests, and for the last answer
+/// then, so that nobody keeps the others out.
+const LIFE: Duration = Duration::from_secs(30);
+const LAST: Duration = Duration::from_secs(60);
 
 /// How long to wait where a connection cannot be accepted: mostly the
 /// descriptors are used up.
@@ -231,14 +238,19 @@ impl Listener {
 async fn connection(stream: Box<dyn Stream>, router: Router, _place: OwnedSemaphorePermit) {
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(WRITE));
+    let mut connection = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD)
+            .max_header_size(HEAD_MAX)
+            .serve_connection(
+                TokioIo::new(Box::pin(stream)),
+                TowerToHyperService::new(router),
+            )
+    );
     // A connection that breaks off has nobody to tell.
-    let _ = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
-        .max_header_size(HEAD_MAX)
-        .serve_connection(
-            TokioIo::new(Box::pin(stream)),
-            TowerToHyperService::new(router),
-        )
-        .await;
+    if timeout(LIFE, connection.as_mut()).await.is_err() {
+        connection.as_mut().graceful_shutdown();
+        let _ = timeout(LAST, connection).await;
+    }
 }
