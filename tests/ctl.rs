@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use support::admin::Admin;
 use support::farm::{Farm, text};
+use support::process::Signal;
 use support::viaduct::Viaduct;
 
 /// `viaduct ctl ARGS…` for the instance at `admin`.
@@ -386,6 +387,25 @@ fn a_drain_waits_on_while_nobody_answers_and_not_for_long() {
     let said = String::from_utf8_lossy(&output.stderr);
     let wanted = "nobody has answered for 10s, so 10.0.0.1:5060 may have calls: ";
     assert!(said.contains(wanted), "{said}");
+}
+
+#[test]
+fn a_drain_waits_for_a_hung_instance_no_longer_than_for_one_that_is_gone() {
+    let operator = Operator::new(&["", ""], &[]);
+    let member = operator.farm.member(0);
+    let mut drain = command(&operator.admin, &["drain", &member, "--wait", "1m"]);
+    drain.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut drain = drain.spawn().expect("viaduct ctl");
+    let mut said = String::new();
+    let printed = drain.stdout.as_mut().expect("a pipe");
+    let read = BufReader::new(printed).read_line(&mut said);
+    read.expect("a line");
+    operator.farm.scene.viaduct.signal(Signal::STOP);
+    let began = Instant::now();
+    let output = drain.wait_with_output().expect("the drain");
+    operator.farm.scene.viaduct.signal(Signal::CONT);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(began.elapsed() < Duration::from_secs(30), "{output:?}");
 }
 
 #[test]

@@ -143,13 +143,22 @@ impl Client {
 
     /// Reads.
     pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        let answer = self.ask(&Question {
+        self.get_within(self.patience, path)
+    }
+
+    /// The same for those who have a patience of their own.
+    pub(super) fn get_within<T: DeserializeOwned>(
+        &self,
+        patience: Duration,
+        path: &str,
+    ) -> Result<T, ClientError> {
+        let question = Question {
             method: Method::GET,
             path,
             accept: "application/json",
             body: None,
-        })?;
-        self.parse(&answer)
+        };
+        self.parse(&self.ask_within(patience, &question)?)
     }
 
     /// Changes; the answer as it came.
@@ -170,8 +179,16 @@ impl Client {
 
     /// Asks, and waits for the answer.
     pub(super) fn ask(&self, question: &Question<'_>) -> Result<Vec<u8>, ClientError> {
+        self.ask_within(self.patience, question)
+    }
+
+    fn ask_within(
+        &self,
+        patience: Duration,
+        question: &Question<'_>,
+    ) -> Result<Vec<u8>, ClientError> {
         let answer = self.runtime.block_on(async {
-            let answer = tokio::time::timeout(self.patience, self.converse(question)).await;
+            let answer = tokio::time::timeout(patience, self.converse(question)).await;
             answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         });
         let (good, body) = answer.map_err(|error| self.unreachable(error))?;

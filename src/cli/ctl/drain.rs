@@ -33,7 +33,9 @@ impl Ctl {
         let mut heard = began;
         let mut err = io::stderr().lock();
         loop {
-            let status: Status = match self.client.get("/api/v1/status") {
+            // One that hangs is as good as away.
+            let patience = AWAY.saturating_sub(heard.elapsed()).max(LOOK);
+            let status: Status = match self.client.get_within(patience, "/api/v1/status") {
                 Err(ClientError::Unreachable(..)) if heard.elapsed() < AWAY => {
                     thread::sleep(LOOK);
                     continue;
