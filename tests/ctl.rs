@@ -244,6 +244,18 @@ fn a_reload_names_what_else_moves_calls() {
 }
 
 #[test]
+fn a_warning_of_a_reload_has_no_empty_excerpt() {
+    let operator = Operator::new(&["", ""], &[]);
+    let members = &operator.farm.scene.farm;
+    let text = text(members, &[";state=draining", ";state=draining"], "");
+    fs::write(operator.farm.path(), text).expect("the file");
+    let output = ctl(&operator.admin, &["reload"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("warning: no destination of set"), "{said}");
+    assert!(!said.contains('|') && !said.contains('^'), "{said}");
+}
+
+#[test]
 fn shares_are_real_where_weights_have_no_effect() {
     let spare = ";weight=5;priority=-1";
     let operator = Operator::new(&["", spare], &["--policy", "kamailio"]);

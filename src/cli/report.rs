@@ -46,7 +46,9 @@ fn print_one(out: &mut impl Write, diagnostic: &Diagnostic, colour: bool) -> io:
 
     let line = printable(&diagnostic.to_string());
     writeln!(out, "{bold}{line}{bold:#}")?;
-    if let Some(at) = &diagnostic.location {
+    // Over the API there is the place alone, without its line.
+    let shown = |at: &&Location| !at.text.is_empty();
+    if let Some(at) = diagnostic.location.as_ref().filter(shown) {
         let (excerpt, indent, carets) = excerpt(at);
         let number = at.line.to_string();
         let margin = " ".repeat(number.len());
