@@ -272,17 +272,27 @@ fn what_makes_no_sense_changes_nothing() {
     let more = json!({"destination": member, "state": "active", "why": "so"});
     change("state", more).assert_problem(400, "`why`");
     change("state", json!([])).assert_problem(400, "application/json");
+    let json = [("Content-Type", "application/json")];
+    let twice = format!(r#"{{"destination":"{member}","state":"draining","state":"active"}}"#);
+    admin
+        .ask(
+            "POST",
+            "/api/v1/destinations/state",
+            &json,
+            twice.as_bytes(),
+        )
+        .assert_problem(400, "duplicate field `state`");
     let as_text = [("Content-Type", "text/plain")];
     let path = "/api/v1/destinations/state";
     admin
         .ask("POST", path, &as_text, b"{}")
         .assert_problem(415, "application/json");
     let long = vec![b' '; 65 * 1024];
-    let json = [("Content-Type", "application/json")];
     admin
         .ask("POST", path, &json, &long)
         .assert_problem(413, "length limit");
     admin.get("/nix").assert_problem(404, "openapi.json");
+    admin.get("/api/v1/sets/%ff").assert_problem(400, "UTF-8");
     assert_eq!(admin.get("/api/v1/sets").body, before);
 }
 

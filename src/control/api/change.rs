@@ -1,14 +1,16 @@
 //! What is changed: asked of the supervisor, who answers.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{FromRequest, Request, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
@@ -102,12 +104,32 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        // An object first: serde would also take a list, in the order of the fields.
-        let read = Json::<Map<String, Value>>::from_request(request, state).await;
-        let Json(object) = read.map_err(|error| wrong(error.status(), &error.body_text()))?;
-        let read = serde_json::from_value(Value::Object(object));
-        read.map(Self)
-            .map_err(|error| wrong(StatusCode::BAD_REQUEST, &error.to_string()))
+        let read = Json::<Object<T>>::from_request(request, state).await;
+        let Json(Object(read)) = read.map_err(|error| wrong(error.status(), &error.body_text()))?;
+        Ok(Self(read))
+    }
+}
+
+/// An object alone: serde would also take a list, in the order of the fields.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Object)
     }
 }
 

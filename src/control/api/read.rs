@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
@@ -90,8 +91,9 @@ pub(super) async fn sets(State(app): State<Arc<App>>) -> Json<Vec<SetStatus>> {
     responses((status = 200, body = SetStatus), ReadProblems))]
 pub(super) async fn set(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
 ) -> Result<Json<SetStatus>, Problem> {
+    let Path(name) = name.map_err(|error| Problem::bad_request(&error.body_text()))?;
     let status = Status::of(&app.view);
     let names: Vec<_> = status.sets.iter().map(|set| set.name.clone()).collect();
     let found = status.sets.into_iter().find(|set| set.name == name);
