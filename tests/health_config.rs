@@ -94,8 +94,8 @@ fn a_flag_goes_before_the_health_of_the_file_and_off_before_all() {
         "health.interval = '5s'\n[health]\ninterval = '3s'\ntimeout = '300ms'\n",
     );
     let mut overrides = Overrides::default();
-    overrides.operation.health.interval = Some(seconds(9));
-    overrides.operation.health.timeout = Some(Duration::from_millis(400));
+    overrides.operation.health.value.interval = Some(seconds(9));
+    overrides.operation.health.value.timeout = Some(Duration::from_millis(400));
     let wanted = Probe {
         interval: seconds(5),
         timeout: Duration::from_millis(400),
@@ -104,10 +104,11 @@ fn a_flag_goes_before_the_health_of_the_file_and_off_before_all() {
     assert_eq!(probes(&load_over(&toml, &overrides)), [[Some(wanted)]]);
 
     let stubborn = file("", "health = 'on'\n");
-    overrides.operation.health.probe = Some(false);
+    overrides.operation.probes_off = true;
     assert_eq!(probes(&load_over(&stubborn, &overrides)), [[None]]);
     let spared = file("health = 'off'", "");
-    overrides.operation.health.probe = Some(true);
+    overrides.operation.probes_off = false;
+    overrides.operation.health.value.probe = Some(true);
     assert!(probes(&load_over(&spared, &overrides))[0][0].is_some());
 }
 

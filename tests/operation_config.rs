@@ -8,7 +8,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use viaduct::config::{LogLevel, Named, Overrides, Probe, State, WhenAllDown, needs_restart, text};
+use viaduct::config::{
+    LogLevel, Named, Overrides, Placed, Probe, State, WhenAllDown, needs_restart, text,
+};
 
 use checking::{
     LISTEN, Place, check, file, good, good_and, load, load_over, refused, said, stdout, warned,
@@ -161,7 +163,7 @@ fn the_mirror_is_checked() {
         (25, u32::MAX, Some("k"))
     );
     let mut overrides = Overrides::default();
-    overrides.operation.mirror_sample = Some(1);
+    overrides.operation.mirror_sample = Some(Placed::by_flag("--mirror-sample")(1));
     let flagged = load_over(&mirror("to = '10.0.0.9'"), &overrides).mirror;
     assert_eq!(flagged.map(|mirror| mirror.sample), Some(1));
 

@@ -9,10 +9,10 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use super::tunables::{on_off, within};
+use super::tunables::{given, on_off, within};
 use crate::config::text;
 use crate::config::{
-    HealthSettings, LogFormat, LogLevel, OperationSettings, PROBES_IN_A_ROW, WhenAllDown,
+    HealthSettings, LogFormat, LogLevel, OperationDraft, PROBES_IN_A_ROW, Placed, WhenAllDown,
 };
 
 /// Probes, the admin API, the mirror, logs.
@@ -81,27 +81,34 @@ pub struct OperationFlags {
 }
 
 impl OperationFlags {
-    pub(super) fn settings(&self) -> OperationSettings {
-        let admin_listen = Some(self.admin_listen.clone());
-        OperationSettings {
-            health: HealthSettings {
-                probe: self.health,
-                interval: self.health_interval,
-                timeout: self.health_timeout,
-                down_after: self.down_after,
-                up_after: self.up_after,
-                slow_start: self.slow_start,
-                ..HealthSettings::default()
-            },
+    pub(super) fn draft(&self) -> OperationDraft {
+        let times = match self.health_interval {
+            Some(_) => "--health-interval",
+            None => "--health-timeout",
+        };
+        let health = HealthSettings {
+            probe: self.health,
+            interval: self.health_interval,
+            timeout: self.health_timeout,
+            down_after: self.down_after,
+            up_after: self.up_after,
+            slow_start: self.slow_start,
+            ..HealthSettings::default()
+        };
+        let token_file = self.admin_token_file.clone();
+        OperationDraft {
+            health: Placed::by_flag(times)(health),
+            probes_off: self.health == Some(false),
             when_all_down: self.when_all_down,
             stop_timeout: self.stop_timeout,
-            admin_socket: self.admin.clone(),
-            admin_listen: admin_listen.filter(|addresses| !addresses.is_empty()),
-            admin_token_file: self.admin_token_file.clone(),
-            mirror: self.mirror,
-            mirror_sample: self.mirror_sample,
+            admin_socket: self.admin.clone().map(Placed::by_flag("--admin")),
+            admin_listen: given(&self.admin_listen, Placed::by_flag("--admin-listen")),
+            admin_token_file: token_file.map(Placed::by_flag("--admin-token-file")),
+            mirror: self.mirror.map(Placed::by_flag("--mirror")),
+            mirror_sample: self.mirror_sample.map(Placed::by_flag("--mirror-sample")),
             log_format: self.log_format,
             log_level: self.log_level,
+            ..OperationDraft::default()
         }
     }
 }

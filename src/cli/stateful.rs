@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::tunables::within;
+use super::tunables::{given, within};
 use crate::config::text;
-use crate::config::{AccountingTarget, StatefulSettings, TRANSACTIONS};
+use crate::config::{AccountingTarget, Placed, StatefulDraft, TRANSACTIONS};
 
 /// What is relayed with a transaction, and how.
 #[derive(Clone, Debug, Args)]
@@ -52,20 +52,22 @@ pub struct StatefulFlags {
 }
 
 impl StatefulFlags {
-    pub(super) fn settings(&self) -> StatefulSettings {
-        fn given<T: Clone>(values: &[T]) -> Option<Vec<T>> {
-            (!values.is_empty()).then(|| values.to_vec())
-        }
-        StatefulSettings {
-            methods: given(&self.stateful),
+    pub(super) fn draft(&self) -> StatefulDraft {
+        let timers = self.timer.iter();
+        let accounting = self.accounting.clone();
+        let accounting_method = Placed::by_flag("--accounting-method");
+        StatefulDraft {
+            methods: given(&self.stateful, Placed::by_flag("--stateful")),
             transactions: self.transactions,
-            timers: self.timer.clone(),
-            failover_after: self.failover_after,
-            failover_status: given(&self.failover_status),
+            timers: timers
+                .map(|(name, time)| (*name, Placed::by_flag("--timer")(*time)))
+                .collect(),
+            failover_after: self.failover_after.map(Placed::by_flag("--failover-after")),
+            failover_status: given(&self.failover_status, |status| status),
             retry_after_cap: self.retry_after_cap,
-            ring_timeout: self.ring_timeout,
-            accounting: self.accounting.clone(),
-            accounting_methods: given(&self.accounting_method),
+            ring_timeout: self.ring_timeout.map(Placed::by_flag("--ring-timeout")),
+            accounting: accounting.map(Placed::by_flag("--accounting")),
+            accounting_methods: given(&self.accounting_method, accounting_method),
         }
     }
 }

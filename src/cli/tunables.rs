@@ -18,8 +18,8 @@ use ipnet::IpNet;
 use super::{OperationFlags, StatefulFlags, report};
 use crate::config::text;
 use crate::config::{
-    self, Advertise, BATCHES, Config, Gso, HashKey, Loaded, Member, Overrides, Policy, RATES,
-    SECOND_CHANCES, Settings, Steer, WAITS, WORKERS,
+    self, Advertise, BATCHES, Config, Gso, HashKey, Loaded, Member, Overrides, Placed, Policy,
+    RATES, SECOND_CHANCES, Settings, Steer, WAITS, WORKERS,
 };
 
 /// Everything that can be tuned.
@@ -148,8 +148,7 @@ pub struct Tunables {
 impl Tunables {
     /// What goes before the file.
     pub fn overrides(&self) -> Overrides {
-        let resolvers = Some(self.resolver.clone());
-        let allow_next_hop = Some(self.allow_next_hop.clone());
+        let secret_file = self.secret_file.clone();
         Overrides {
             listen: self.listen.clone(),
             advertise: self.advertise.clone(),
@@ -158,8 +157,8 @@ impl Tunables {
             set: self.set,
             policy: self.policy,
             hash_key: self.hash_key.clone(),
-            stateful: self.stateful.settings(),
-            operation: self.operation.settings(),
+            stateful: self.stateful.draft(),
+            operation: self.operation.draft(),
             settings: Settings {
                 workers: self.workers,
                 steer: self.steer,
@@ -170,12 +169,12 @@ impl Tunables {
                 spin: self.spin_us,
                 receive_buffer: self.receive_buffer,
                 send_buffer: self.send_buffer,
-                secret_file: self.secret_file.clone(),
+                secret_file: secret_file.map(Placed::by_flag("--secret-file")),
                 reply_rate: self.reply_rate,
                 resolve: self.resolve,
-                resolvers: resolvers.filter(|servers| !servers.is_empty()),
+                resolvers: given(&self.resolver, |server| server),
                 second_chance: self.second_chance_s,
-                allow_next_hop: allow_next_hop.filter(|networks| !networks.is_empty()),
+                allow_next_hop: given(&self.allow_next_hop, |network| network),
                 record_route: self.record_route,
                 path: self.path,
             },
@@ -199,6 +198,12 @@ impl Tunables {
         report::print(&loaded.diagnostics)?;
         Ok(loaded.config)
     }
+}
+
+/// What a flag says that can be repeated, each value made what `each` makes of
+/// it; `None` where the flag is not there.
+pub(super) fn given<T: Clone, U>(values: &[T], each: impl FnMut(T) -> U) -> Option<Vec<U>> {
+    (!values.is_empty()).then(|| values.iter().cloned().map(each).collect())
 }
 
 pub(super) fn within<T>(range: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, String> + Clone

@@ -139,13 +139,14 @@ impl Source {
 }
 
 /// Where a value came from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) enum Origin {
     /// These octets of a file.
     File(Rc<Source>, Range<usize>),
     /// A flag, or the environment variable that stands for it.
     Flag(&'static str),
     /// Nowhere: something that is missing altogether.
+    #[default]
     Nowhere,
 }
 

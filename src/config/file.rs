@@ -1,9 +1,11 @@
 //! The TOML file: text in, a draft out whose every value is well formed.
 //!
-//! What one value can say by itself is checked here; what values say of each
-//! other is checked where flags and file are merged.
+//! What one value can say by itself is checked here, also where a flag goes
+//! before it; what values say of each other is checked in `merge`.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,7 +17,7 @@ use super::member::Member;
 use super::merge::Settings;
 use super::methods;
 use super::operation::{HealthSettings, OperationDraft};
-use super::stateful::StatefulDraft;
+use super::stateful::{self, OnFailureDraft, StatefulDraft};
 use super::table::{Item, Placed, Section};
 use super::text;
 use super::{
@@ -62,10 +64,10 @@ pub(super) const TOP_LEVEL: [&str; 37] = [
     "listener",
 ];
 
-/// The file as read.
+/// What flags and file say; what neither does is `None`, or not there.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
-    /// `None`: nothing is written about listeners, good or bad.
+    /// `None`: nothing is said about listeners, good or bad.
     pub(super) listeners: Option<Vec<ListenerDraft>>,
     pub(super) advertise: Option<Placed<Advertise>>,
     /// For sets that name none.
@@ -74,8 +76,9 @@ pub(super) struct Draft {
     pub(super) hash_key: Option<Placed<HashKey>>,
     pub(super) settings: Settings,
     pub(super) stateful: StatefulDraft,
+    pub(super) on_failure: Vec<OnFailureDraft>,
     pub(super) operation: OperationDraft,
-    /// `None`: nothing is written about sets, good or bad.
+    /// `None`: nothing is said about sets, good or bad.
     pub(super) sets: Option<Vec<SetDraft>>,
     pub(super) routes: Vec<RouteDraft>,
 }
@@ -142,8 +145,9 @@ pub(super) struct RouteDraft {
     pub(super) follow: Option<Placed<()>>,
 }
 
-/// Reads a whole file; `None` where its syntax is broken.
-pub(super) fn read(source: &Rc<Source>, report: &mut Report) -> Option<Draft> {
+/// Reads a whole file into what the draft of the `flags` leaves open; `None`
+/// where its syntax is broken.
+pub(super) fn read(source: &Rc<Source>, flags: Draft, report: &mut Report) -> Option<Draft> {
     let mut top = Section::document(source, report)?;
     let listened = top.has("listen") || top.has("listener");
     let has_sets = top.has("set");
@@ -154,17 +158,20 @@ pub(super) fn read(source: &Rc<Source>, report: &mut Report) -> Option<Draft> {
     for section in top.sections("listener", "[[listener]]", report) {
         listeners.extend(listener(section, report));
     }
+    let listeners = listened.then_some(listeners);
     let advertise = parse(&mut top, "advertise", text::advertise, report);
     let policy = parse(&mut top, "policy", text::policy, report);
     let hash_key = parse(&mut top, "hash-key", text::hash_key, report);
-    let settings = settings(&mut top, report);
-    let stateful = StatefulDraft::take(&mut top, report);
-    let operation = OperationDraft::take(&mut top, report);
+    let settings = flags.settings.or_file(&mut top, report);
+    let stateful = flags.stateful.or_file(&mut top, report);
+    let on_failure = stateful::on_failure(&mut top, report);
+    let operation = flags.operation.or_file(&mut top, report);
     let sets = top.sections("set", "[[set]]", report);
     let sets = sets
         .into_iter()
         .filter_map(|section| set(section, report))
         .collect();
+    let sets = has_sets.then_some(sets);
     let routes = top.sections("route", "[[route]]", report);
     let routes = routes
         .into_iter()
@@ -172,65 +179,65 @@ pub(super) fn read(source: &Rc<Source>, report: &mut Report) -> Option<Draft> {
         .collect();
     top.finish(&TOP_LEVEL, report);
     Some(Draft {
-        listeners: listened.then_some(listeners),
-        advertise,
-        policy,
-        hash_key,
+        listeners: flags.listeners.or(listeners),
+        advertise: flags.advertise.or(advertise),
+        policy: flags.policy.or(policy),
+        hash_key: flags.hash_key.or(hash_key),
         settings,
         stateful,
+        on_failure,
         operation,
-        sets: has_sets.then_some(sets),
+        sets: flags.sets.or(sets),
         routes,
     })
 }
 
-fn settings(top: &mut Section<'_>, report: &mut Report) -> Settings {
-    let octets = |key, top: &mut Section<'_>, report: &mut Report| {
-        let size = top
-            .take(key)?
-            .parse_number_or_string(text::octets, report)?;
-        Some(size.value)
-    };
-    Settings {
-        workers: top
-            .take("workers")
-            .and_then(|item| item.integer(WORKERS, report)),
-        steer: parse(top, "steer", text::steer, report).map(|steer| steer.value),
-        pin: boolean(top, "pin", report),
-        batch: top
-            .take("batch")
-            .and_then(|item| item.integer(BATCHES, report)),
-        gso: parse(top, "gso", text::gso, report).map(|gso| gso.value),
-        coalesce: top
+impl Settings {
+    /// What is said in `self`, or else in the file.
+    #[expect(
+        clippy::or_fun_call,
+        reason = "what the file says is checked also where a flag goes before it"
+    )]
+    fn or_file(self, top: &mut Section<'_>, report: &mut Report) -> Self {
+        let octets = |key, top: &mut Section<'_>, report: &mut Report| {
+            let size = top
+                .take(key)?
+                .parse_number_or_string(text::octets, report)?;
+            Some(size.value)
+        };
+        let coalesce = top
             .take("coalesce-us")
-            .and_then(|item| item.parse_number_or_string(text::coalesce, report))
-            .map(|wait| wait.value),
-        spin: top
-            .take("spin-us")
-            .and_then(|item| item.integer(WAITS, report))
-            .map(Duration::from_micros),
-        receive_buffer: octets("receive-buffer", top, report),
-        send_buffer: octets("send-buffer", top, report),
-        secret_file: top
-            .take("secret-file")
-            .and_then(|item| item.text(report))
-            .map(|path| path.value.into()),
-        reply_rate: top
-            .take("reply-rate")
-            .and_then(|item| item.integer(RATES, report)),
-        resolve: boolean(top, "resolve", report),
-        resolvers: top
-            .take("resolver")
-            .map(|item| values(list(item, text::resolver, report))),
-        second_chance: top
-            .take("second-chance-s")
-            .and_then(|item| item.integer(SECOND_CHANCES, report))
-            .map(Duration::from_secs),
-        allow_next_hop: top
-            .take("allow-next-hop")
-            .map(|item| values(list(item, text::network, report))),
-        record_route: boolean(top, "record-route", report),
-        path: boolean(top, "path", report),
+            .and_then(|item| item.parse_number_or_string(text::coalesce, report));
+        let spin = integer(top, "spin-us", WAITS, report);
+        let second_chance = integer(top, "second-chance-s", SECOND_CHANCES, report);
+        let secret_file = top.take("secret-file").and_then(|item| item.path(report));
+        let resolvers = list(top, "resolver", text::resolver, report);
+        let allow_next_hop = list(top, "allow-next-hop", text::network, report);
+        Self {
+            workers: self.workers.or(integer(top, "workers", WORKERS, report)),
+            steer: self.steer.or(value(top, "steer", text::steer, report)),
+            pin: self.pin.or(boolean(top, "pin", report)),
+            batch: self.batch.or(integer(top, "batch", BATCHES, report)),
+            gso: self.gso.or(value(top, "gso", text::gso, report)),
+            coalesce: self.coalesce.or(coalesce.map(|wait| wait.value)),
+            spin: self.spin.or(spin.map(Duration::from_micros)),
+            receive_buffer: self
+                .receive_buffer
+                .or(octets("receive-buffer", top, report)),
+            send_buffer: self.send_buffer.or(octets("send-buffer", top, report)),
+            secret_file: self.secret_file.or(secret_file),
+            reply_rate: self
+                .reply_rate
+                .or(integer(top, "reply-rate", RATES, report)),
+            resolve: self.resolve.or(boolean(top, "resolve", report)),
+            resolvers: self.resolvers.or(resolvers.map(values)),
+            second_chance: self
+                .second_chance
+                .or(second_chance.map(Duration::from_secs)),
+            allow_next_hop: self.allow_next_hop.or(allow_next_hop.map(values)),
+            record_route: self.record_route.or(boolean(top, "record-route", report)),
+            path: self.path.or(boolean(top, "path", report)),
+        }
     }
 }
 
@@ -239,26 +246,35 @@ pub(super) fn boolean(
     key: &'static str,
     report: &mut Report,
 ) -> Option<bool> {
-    section.take(key).and_then(|item| item.boolean(report))
+    section.take(key)?.boolean(report)
+}
+
+pub(super) fn integer<T: TryFrom<i64> + PartialOrd + Display>(
+    section: &mut Section<'_>,
+    key: &'static str,
+    range: RangeInclusive<T>,
+    report: &mut Report,
+) -> Option<T> {
+    section.take(key)?.integer(range, report)
 }
 
 /// An empty list is a list: it takes away what the default would allow.
 pub(super) fn list<T>(
-    item: Item<'_>,
+    section: &mut Section<'_>,
+    key: &'static str,
     parser: impl Fn(&str) -> Result<T, Fault>,
     report: &mut Report,
-) -> Vec<Placed<T>> {
-    let items = item.any_number(report).into_iter();
-    items
-        .filter_map(|item| item.parse_number_or_string(&parser, report))
-        .collect()
+) -> Option<Vec<Placed<T>>> {
+    let items = section.take(key)?.any_number(report).into_iter();
+    let values = items.filter_map(|item| item.parse_number_or_string(&parser, report));
+    Some(values.collect())
 }
 
 fn listener(mut section: Section<'_>, report: &mut Report) -> Option<ListenerDraft> {
     let name = section.take("name").and_then(|item| item.text(report));
     let address = section.require("address", report);
     let address = address.and_then(|item| item.parse(text::listen_address, report));
-    let advertise = parse(&mut section, "advertise", text::advertise, report);
+    let advertise = value(&mut section, "advertise", text::advertise, report);
     let proxy_protocol = parse_all(&mut section, "proxy-protocol", text::network, report);
     let record_route = boolean(&mut section, "record-route", report);
     let path = boolean(&mut section, "path", report);
@@ -267,7 +283,7 @@ fn listener(mut section: Section<'_>, report: &mut Report) -> Option<ListenerDra
     Some(ListenerDraft {
         name,
         address: address?,
-        advertise: advertise.map(|advertise| advertise.value),
+        advertise,
         proxy_protocol,
         record_route,
         path,
@@ -284,7 +300,7 @@ fn set(mut section: Section<'_>, report: &mut Report) -> Option<SetDraft> {
     let members = members(&mut section, report);
     let member_sources = parse_all(&mut section, "member-sources", text::network, report);
     let health = HealthSettings::take(&mut section, report);
-    let when_all_down = parse(&mut section, "when-all-down", text::when_all_down, report);
+    let when_all_down = value(&mut section, "when-all-down", text::when_all_down, report);
     section.finish(&TOP_LEVEL, report);
     Some(SetDraft {
         name: name?,
@@ -293,7 +309,7 @@ fn set(mut section: Section<'_>, report: &mut Report) -> Option<SetDraft> {
         members,
         member_sources: values(member_sources),
         health,
-        when_all_down: when_all_down.map(|choice| choice.value),
+        when_all_down,
     })
 }
 
@@ -318,8 +334,8 @@ fn members(section: &mut Section<'_>, report: &mut Report) -> Members {
             report.error(&section.origin, fault.help(help));
         }
         (None, Some(list)) => {
-            if let Some(path) = list.text(report) {
-                return Members::List(Placed::new(path.value.into(), path.origin), id);
+            if let Some(path) = list.path(report) {
+                return Members::List(path, id);
             }
         }
         (Some(item), None) => {
@@ -436,6 +452,16 @@ pub(super) fn parse<T>(
     report: &mut Report,
 ) -> Option<Placed<T>> {
     section.take(key)?.parse(parser, report)
+}
+
+/// The same, where nobody asks for its place.
+pub(super) fn value<T>(
+    section: &mut Section<'_>,
+    key: &'static str,
+    parser: impl Fn(&str) -> Result<T, Fault>,
+    report: &mut Report,
+) -> Option<T> {
+    parse(section, key, parser, report).map(|placed| placed.value)
 }
 
 pub(super) fn parse_all<T>(

@@ -69,19 +69,19 @@ pub fn load_with(
 ) -> Loaded {
     let mut report = Report::default();
     let base = file.and_then(Path::parent).unwrap_or_else(|| Path::new(""));
+    let flags = overrides.draft();
     let draft = match file {
-        Some(file) => draft(file, reader, &mut report),
-        None => Some(Draft::default()),
+        Some(file) => draft(file, flags, reader, &mut report),
+        None => Some(flags),
     };
-    let config =
-        draft.and_then(|draft| merge::merge(draft, base, overrides, cores, reader, &mut report));
+    let config = draft.and_then(|draft| merge::finish(draft, base, cores, reader, &mut report));
     Loaded {
         config,
         diagnostics: report.into_diagnostics(),
     }
 }
 
-fn draft(file: &Path, reader: Reader<'_>, report: &mut Report) -> Option<Draft> {
+fn draft(file: &Path, flags: Draft, reader: Reader<'_>, report: &mut Report) -> Option<Draft> {
     let source = merge::text(file, reader, report)?;
     if dispatcher_list::looks_like(source.text()) {
         let fault = Fault::new(format!("`{}` is a dispatcher.list", file.display()));
@@ -89,7 +89,7 @@ fn draft(file: &Path, reader: Reader<'_>, report: &mut Report) -> Option<Draft> 
         report.error(&Origin::Flag("--config"), fault.help(help));
         return None;
     }
-    file::read(&source, report)
+    file::read(&source, flags, report)
 }
 
 /// Whether a file can be read and is a `dispatcher.list` rather than TOML.

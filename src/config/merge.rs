@@ -2,7 +2,9 @@
 //!
 //! A flag goes before the environment (which the command line has merged
 //! into the flags already), the environment before the file, the file before
-//! the default. What values say of each other is checked in `validate`.
+//! the default: the flags make a draft, the file is read into what that leaves
+//! open, and the rest gets its default here. What values say of each other is
+//! checked in `validate`.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -17,11 +19,11 @@ use super::diagnostic::{Fault, Origin, Report, Source};
 use super::dispatcher_list::{self, Entry};
 use super::file::{Draft, ListenerDraft, Members, SetDraft};
 use super::member::Member;
-use super::operation::{OperationDraft, OperationSettings};
+use super::operation::OperationDraft;
 use super::stateful::StatefulDraft;
 use super::table::Placed;
 use super::validate;
-use super::{Advertise, Config, Gso, HashKey, Policy, Set, StatefulSettings, Steer};
+use super::{Advertise, Config, Gso, HashKey, Policy, Set, Steer};
 
 /// What to take where neither flag nor file says otherwise.
 const DEFAULT_BATCH: usize = 256;
@@ -58,7 +60,7 @@ pub struct Settings {
     /// See [`Config::send_buffer`]; the default is 4 MiB.
     pub send_buffer: Option<usize>,
     /// See [`Config::secret_file`].
-    pub secret_file: Option<PathBuf>,
+    pub secret_file: Option<Placed<PathBuf>>,
     /// See [`Config::reply_rate`]; the default is 100.
     pub reply_rate: Option<u32>,
     /// See [`Config::resolve`]; the default is false.
@@ -95,9 +97,9 @@ pub struct Overrides {
     /// For sets that name no hash key; the default is [`HashKey::CallId`].
     pub hash_key: Option<HashKey>,
     /// What is relayed with a transaction, and how.
-    pub stateful: StatefulSettings,
+    pub stateful: StatefulDraft,
     /// Probes, the admin API, the mirror, logs.
-    pub operation: OperationSettings,
+    pub operation: OperationDraft,
     /// The rest.
     pub settings: Settings,
 }
@@ -105,42 +107,91 @@ pub struct Overrides {
 /// Reads a file whole; the one thing here that may touch the file system.
 pub(super) type Reader<'r> = &'r dyn Fn(&Path) -> io::Result<Vec<u8>>;
 
-/// Merges and checks; without errors in the report there is a `Config`.
-pub(super) fn merge(
+impl Overrides {
+    /// The same in the form of a file that says no more.
+    pub(super) fn draft(&self) -> Draft {
+        let listeners = self.listen.iter().copied();
+        let listeners = listeners.map(Placed::by_flag("--listen"));
+        let listeners: Vec<_> = listeners.map(ListenerDraft::at).collect();
+        Draft {
+            listeners: Some(listeners).filter(|listeners| !listeners.is_empty()),
+            advertise: self.advertise.clone().map(Placed::by_flag("--advertise")),
+            policy: self.policy.map(Placed::by_flag("--policy")),
+            hash_key: self.hash_key.clone().map(Placed::by_flag("--hash-key")),
+            settings: self.settings.clone(),
+            stateful: self.stateful.clone(),
+            on_failure: Vec::new(),
+            operation: self.operation.clone(),
+            sets: self.set_draft().map(|set| vec![set]),
+            routes: Vec::new(),
+        }
+    }
+
+    fn set_draft(&self) -> Option<SetDraft> {
+        let (flag, members) = if let Some(path) = self.dispatcher_list.clone() {
+            let flag = "--dispatcher-list";
+            (flag, Members::List(Placed::by_flag(flag)(path), self.set))
+        } else if !self.to.is_empty() {
+            let members = self.to.iter().cloned().map(Placed::by_flag("--to"));
+            ("--to", Members::Here(members.collect()))
+        } else {
+            return None;
+        };
+        Some(SetDraft {
+            name: Placed::by_flag(flag)(FLAG_SET.to_owned()),
+            policy: None,
+            hash_key: None,
+            members,
+            member_sources: Vec::new(),
+            health: None,
+            when_all_down: None,
+        })
+    }
+}
+
+/// Takes the defaults for what a draft leaves open, and checks; without errors
+/// in the report there is a `Config`.
+pub(super) fn finish(
     draft: Draft,
     base: &Path,
-    overrides: &Overrides,
     cores: usize,
     reader: Reader<'_>,
     report: &mut Report,
 ) -> Option<Config> {
-    let flags = &overrides.settings;
-    let file = draft.settings;
-    let advertise = from_flag("--advertise", overrides.advertise.clone()).or(draft.advertise);
-    let listeners = listeners(overrides, draft.listeners, report);
+    let settings = draft.settings;
+    let listeners = draft.listeners.ok_or_else(|| {
+        let help =
+            "add `listen = [\"192.0.2.10:5060\"]` to the file, or give --listen 192.0.2.10:5060";
+        Fault::new("there is no listener").help(help)
+    });
+    let listeners = report.check(&Origin::Nowhere, listeners);
     let on_path = validate::OnPath {
-        record_route: flags.record_route.or(file.record_route).unwrap_or(false),
-        path: flags.path.or(file.path).unwrap_or(false),
+        record_route: settings.record_route.unwrap_or(false),
+        path: settings.path.unwrap_or(false),
     };
-    let listeners = validate::listeners(listeners, advertise, on_path, report);
+    let listeners = listeners.unwrap_or_default();
+    let listeners = validate::listeners(listeners, draft.advertise, on_path, report);
 
-    let policy = from_flag("--policy", overrides.policy).or(draft.policy);
-    let hash_key = from_flag("--hash-key", overrides.hash_key.clone()).or(draft.hash_key);
-    let operation = OperationDraft::of_flags(&overrides.operation).over(draft.operation);
+    let operation = draft.operation;
     operation.check_health(report);
+    let drafts = draft.sets.ok_or_else(|| {
+        let help = "add a [[set]] to the file, or give --to 10.0.0.11:5060";
+        Fault::new("there is no destination").help(help)
+    });
+    let drafts = report.check(&Origin::Nowhere, drafts);
     let mut sets = Vec::new();
-    for set in set_drafts(overrides, draft.sets, report) {
+    for set in drafts.unwrap_or_default() {
         let members = members(set.members, base, reader, report);
         let default = || Placed::new(Policy::Hash, Origin::Nowhere);
         let policy = set
             .policy
-            .or_else(|| policy.clone())
+            .or_else(|| draft.policy.clone())
             .unwrap_or_else(default);
         let own_key = set.hash_key.is_some();
         let default = || Placed::new(HashKey::CallId, Origin::Nowhere);
         let hash_key = set
             .hash_key
-            .or_else(|| hash_key.clone())
+            .or_else(|| draft.hash_key.clone())
             .unwrap_or_else(default);
         validate::choice(&set.name.value, policy.value, &hash_key, own_key, report);
         validate::members(&set.name, policy.value, &members, &listeners, report);
@@ -161,8 +212,7 @@ pub(super) fn merge(
         sets.push(Placed::new(made, set.name.origin));
     }
     let routes = validate::routes(draft.routes, &sets, &listeners, report);
-    let stateful = StatefulDraft::of_flags(&overrides.stateful).over(draft.stateful);
-    let stateful = stateful.finish(base, &sets, report);
+    let stateful = draft.stateful.finish(draft.on_failure, base, &sets, report);
     validate::sets(&sets, &routes, &stateful.on_failure, report);
     let admin = operation.admin(base, report);
     let mirror = operation.mirror(&listeners, report);
@@ -171,44 +221,21 @@ pub(super) fn merge(
         listeners,
         sets: sets.into_iter().map(|set| set.value).collect(),
         routes,
-        allowed_next_hops: flags
-            .allow_next_hop
-            .clone()
-            .or(file.allow_next_hop)
-            .unwrap_or_default(),
-        workers: flags.workers.or(file.workers).unwrap_or(cores),
-        steer: flags.steer.or(file.steer).unwrap_or(Steer::CallId),
-        pin: flags.pin.or(file.pin).unwrap_or(true),
-        batch: flags.batch.or(file.batch).unwrap_or(DEFAULT_BATCH),
-        gso: flags.gso.or(file.gso).unwrap_or(Gso::Pad),
-        coalesce: flags.coalesce.or(file.coalesce).unwrap_or(DEFAULT_COALESCE),
-        spin: flags.spin.or(file.spin).unwrap_or_default(),
-        receive_buffer: flags
-            .receive_buffer
-            .or(file.receive_buffer)
-            .unwrap_or(DEFAULT_BUFFER),
-        send_buffer: flags
-            .send_buffer
-            .or(file.send_buffer)
-            .unwrap_or(DEFAULT_BUFFER),
-        secret_file: flags
-            .secret_file
-            .clone()
-            .or_else(|| file.secret_file.map(|path| base.join(path))),
-        reply_rate: flags
-            .reply_rate
-            .or(file.reply_rate)
-            .unwrap_or(DEFAULT_REPLY_RATE),
-        resolve: flags.resolve.or(file.resolve).unwrap_or(false),
-        resolvers: flags
-            .resolvers
-            .clone()
-            .or(file.resolvers)
-            .unwrap_or_default(),
-        second_chance: flags
-            .second_chance
-            .or(file.second_chance)
-            .unwrap_or(DEFAULT_SECOND_CHANCE),
+        allowed_next_hops: settings.allow_next_hop.unwrap_or_default(),
+        workers: settings.workers.unwrap_or(cores),
+        steer: settings.steer.unwrap_or(Steer::CallId),
+        pin: settings.pin.unwrap_or(true),
+        batch: settings.batch.unwrap_or(DEFAULT_BATCH),
+        gso: settings.gso.unwrap_or(Gso::Pad),
+        coalesce: settings.coalesce.unwrap_or(DEFAULT_COALESCE),
+        spin: settings.spin.unwrap_or_default(),
+        receive_buffer: settings.receive_buffer.unwrap_or(DEFAULT_BUFFER),
+        send_buffer: settings.send_buffer.unwrap_or(DEFAULT_BUFFER),
+        secret_file: settings.secret_file.map(|path| path.within(base)),
+        reply_rate: settings.reply_rate.unwrap_or(DEFAULT_REPLY_RATE),
+        resolve: settings.resolve.unwrap_or(false),
+        resolvers: settings.resolvers.unwrap_or_default(),
+        second_chance: settings.second_chance.unwrap_or(DEFAULT_SECOND_CHANCE),
         stateful,
         admin,
         mirror,
@@ -218,70 +245,7 @@ pub(super) fn merge(
     (report.errors() == 0).then_some(config)
 }
 
-fn from_flag<T>(flag: &'static str, value: Option<T>) -> Option<Placed<T>> {
-    value.map(|value| Placed::new(value, Origin::Flag(flag)))
-}
-
-fn listeners(
-    overrides: &Overrides,
-    file: Option<Vec<ListenerDraft>>,
-    report: &mut Report,
-) -> Vec<ListenerDraft> {
-    if overrides.listen.is_empty() {
-        if file.is_none() {
-            let help = "add `listen = [\"192.0.2.10:5060\"]` to the file, or give --listen 192.0.2.10:5060";
-            report.error(
-                &Origin::Nowhere,
-                Fault::new("there is no listener").help(help),
-            );
-        }
-        return file.unwrap_or_default();
-    }
-    let listener =
-        |address: &SocketAddr| ListenerDraft::at(Placed::new(*address, Origin::Flag("--listen")));
-    overrides.listen.iter().map(listener).collect()
-}
-
-fn set_drafts(
-    overrides: &Overrides,
-    file: Option<Vec<SetDraft>>,
-    report: &mut Report,
-) -> Vec<SetDraft> {
-    let (origin, members) = if let Some(path) = &overrides.dispatcher_list {
-        let origin = Origin::Flag("--dispatcher-list");
-        let path = Placed::new(path.clone(), origin.clone());
-        (origin, Members::List(path, overrides.set))
-    } else if !overrides.to.is_empty() {
-        let origin = Origin::Flag("--to");
-        let place = |to: &Member| Placed::new(to.clone(), origin.clone());
-        (
-            origin.clone(),
-            Members::Here(overrides.to.iter().map(place).collect()),
-        )
-    } else {
-        if file.is_none() {
-            let help = "add a [[set]] to the file, or give --to 10.0.0.11:5060";
-            report.error(
-                &Origin::Nowhere,
-                Fault::new("there is no destination").help(help),
-            );
-        }
-        return file.unwrap_or_default();
-    };
-    let name = Placed::new(FLAG_SET.to_owned(), origin);
-    vec![SetDraft {
-        name,
-        policy: None,
-        hash_key: None,
-        members,
-        member_sources: Vec::new(),
-        health: None,
-        when_all_down: None,
-    }]
-}
-
-/// The members of a set, from where they are written. A path in the file is
-/// relative to the file.
+/// The members of a set, from where they are written.
 fn members(
     members: Members,
     base: &Path,
@@ -292,10 +256,7 @@ fn members(
         Members::Here(members) => return members,
         Members::List(path, id) => (path, id),
     };
-    let file = match path.origin {
-        Origin::File(..) => base.join(&path.value),
-        Origin::Flag(_) | Origin::Nowhere => path.value,
-    };
+    let file = path.within(base);
     let wanted = |ids: &BTreeSet<u32>| id.or_else(|| ids.first().copied());
     let entries = list_entries(&file, &path.origin, reader, wanted, report);
     entries.into_iter().map(|entry| entry.member).collect()

@@ -36,13 +36,14 @@ pub use load::{Loaded, LoadedList, is_list, load, load_list, load_with};
 pub use member::Member;
 pub use merge::{Overrides, Settings};
 pub use operation::{
-    Accept, Admin, Health, HealthSettings, Log, LogFormat, LogLevel, Mirror, OperationSettings,
+    Accept, Admin, Health, HealthSettings, Log, LogFormat, LogLevel, Mirror, OperationDraft,
     PROBES_IN_A_ROW, Probe, SOCKET_PATH_MAX, WhenAllDown,
 };
 pub use restart::needs_restart;
 pub use stateful::{
-    Accounting, AccountingTarget, OnFailure, Stateful, StatefulSettings, TRANSACTIONS, Timers,
+    Accounting, AccountingTarget, OnFailure, Stateful, StatefulDraft, TRANSACTIONS, Timers,
 };
+pub use table::Placed;
 
 /// Bounds of [`Config::workers`].
 pub const WORKERS: RangeInclusive<usize> = 1..=1024;

@@ -6,6 +6,7 @@
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use toml::Spanned;
@@ -58,15 +59,31 @@ fn help(message: &str) -> &'static str {
 }
 
 /// A value and where it came from.
-#[derive(Clone, Debug)]
-pub(super) struct Placed<T> {
-    pub(super) value: T,
+#[derive(Clone, Debug, Default)]
+pub struct Placed<T> {
+    /// The value.
+    pub value: T,
     pub(super) origin: Origin,
 }
 
 impl<T> Placed<T> {
     pub(super) fn new(value: T, origin: Origin) -> Self {
         Self { value, origin }
+    }
+
+    /// Places what `flag` says, or the environment variable that stands for it.
+    pub fn by_flag(flag: &'static str) -> impl Fn(T) -> Self {
+        move |value| Self::new(value, Origin::Flag(flag))
+    }
+}
+
+impl Placed<PathBuf> {
+    /// The path; in a file, it is relative to the folder of that, `base`.
+    pub(super) fn within(&self, base: &Path) -> PathBuf {
+        match self.origin {
+            Origin::File(..) => base.join(&self.value),
+            Origin::Flag(_) | Origin::Nowhere => self.value.clone(),
+        }
     }
 }
 
@@ -227,6 +244,12 @@ impl<'i> Item<'i> {
             text => Ok(text.to_owned()),
         };
         self.parse(parser, report)
+    }
+
+    /// The path.
+    pub(super) fn path(self, report: &mut Report) -> Option<Placed<PathBuf>> {
+        let text = self.text(report)?;
+        Some(Placed::new(text.value.into(), text.origin))
     }
 
     /// The integer, if it lies within `range`.

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::config::{self, Config, HealthSettings, OperationSettings, Overrides, Settings, text};
+use crate::config::{self, Config, Overrides, Settings, text};
 use crate::proxy::{Proxy, Secret};
 use crate::supervisor::{Instance, Watch};
 use display::{Display, Scene};
@@ -219,7 +219,7 @@ fn start_instance(servers: [SocketAddr; SERVERS]) -> io::Result<Instance> {
         text::member(&format!("sip:{address};weight={weight}"))
             .expect("invariant: an address is a destination")
     };
-    let overrides = Overrides {
+    let mut overrides = Overrides {
         listen: vec![(Ipv4Addr::LOCALHOST, 0).into()],
         to: servers.iter().zip(WEIGHTS).map(destination).collect(),
         settings: Settings {
@@ -227,15 +227,9 @@ fn start_instance(servers: [SocketAddr; SERVERS]) -> io::Result<Instance> {
             pin: Some(false),
             ..Settings::default()
         },
-        operation: OperationSettings {
-            health: HealthSettings {
-                slow_start: Some(SLOW_START),
-                ..HealthSettings::default()
-            },
-            ..OperationSettings::default()
-        },
         ..Overrides::default()
     };
+    overrides.operation.health.value.slow_start = Some(SLOW_START);
     let loaded = config::load(None, &overrides);
     let refused = || {
         let reasons: Vec<_> = loaded.diagnostics.iter().map(ToString::to_string).collect();

@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::file::OperationDraft;
 use super::{Accept, Admin, Log, LogFormat, LogLevel, Mirror, Probe, SOCKET_PATH_MAX, WhenAllDown};
 use crate::config::Listener;
-use crate::config::diagnostic::{Fault, Origin, Report};
+use crate::config::diagnostic::{Fault, Report};
 use crate::config::member::Member;
 use crate::config::table::Placed;
 use crate::config::text::time_name;
@@ -21,27 +20,33 @@ const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(32);
 const DEFAULT_SAMPLE: u32 = 1000;
 const DEFAULT_MIRROR_ID: u32 = 1;
 
-/// What flags and environment say of an operator's day.
+/// What flags and file say; what neither does is `None`.
 #[derive(Clone, Debug, Default)]
-pub struct OperationSettings {
-    /// Probes of sets and destinations that do not say otherwise; `probe` is
-    /// false: no probes at all, whatever they say.
-    pub health: HealthSettings,
+pub struct OperationDraft {
+    /// Probes of sets and destinations that do not say otherwise; its place is
+    /// that of the times.
+    pub health: Placed<HealthSettings>,
+    /// Whether a flag turns all probes off, whatever sets and destinations say.
+    pub probes_off: bool,
     /// For sets that do not say; the default is [`WhenAllDown::Forward`].
     pub when_all_down: Option<WhenAllDown>,
     /// See [`Config::stop_timeout`](crate::config::Config::stop_timeout); the
     /// default is 32 seconds.
     pub stop_timeout: Option<Duration>,
     /// See [`Admin::socket`]; the default is none.
-    pub admin_socket: Option<PathBuf>,
+    pub admin_socket: Option<Placed<PathBuf>>,
     /// See [`Admin::listen`]; the default is none.
-    pub admin_listen: Option<Vec<SocketAddr>>,
+    pub admin_listen: Option<Vec<Placed<SocketAddr>>>,
     /// See [`Admin::token_file`]; the default is none.
-    pub admin_token_file: Option<PathBuf>,
+    pub admin_token_file: Option<Placed<PathBuf>>,
     /// See [`Mirror::to`]; the default is none.
-    pub mirror: Option<SocketAddr>,
+    pub mirror: Option<Placed<SocketAddr>>,
     /// See [`Mirror::sample`]; the default is all.
-    pub mirror_sample: Option<u32>,
+    pub mirror_sample: Option<Placed<u32>>,
+    /// See [`Mirror::id`]; the default is 1.
+    pub mirror_id: Option<u32>,
+    /// See [`Mirror::key`]; the default is none.
+    pub mirror_key: Option<String>,
     /// See [`Log::format`]; the default is [`LogFormat::Text`].
     pub log_format: Option<LogFormat>,
     /// See [`Log::level`]; the default is [`LogLevel::Info`].
@@ -164,9 +169,8 @@ impl Probes {
 impl OperationDraft {
     /// Checks what is said for all sets.
     pub(in crate::config) fn check_health(&self, report: &mut Report) {
-        if let Some(health) = &self.health {
-            health.clone().probe(health.value.has_times(), report);
-        }
+        let health = self.health.clone();
+        health.probe(self.health.value.has_times(), report);
     }
 
     /// How the members of a set are probed that says `own`.
@@ -175,14 +179,13 @@ impl OperationDraft {
         own: Option<Placed<HealthSettings>>,
         report: &mut Report,
     ) -> Probes {
-        let own = own.unwrap_or_else(|| Placed::new(HealthSettings::default(), Origin::Nowhere));
-        let general = self.health.as_ref().map(|health| &health.value);
-        let settings = general.map_or_else(|| own.value.clone(), |all| own.value.over(all));
+        let own = own.unwrap_or_default();
+        let settings = own.value.over(&self.health.value);
         let both = Placed::new(settings.clone(), own.origin);
         Probes {
-            off: self.off,
+            off: self.probes_off,
             settings,
-            probe: match self.off {
+            probe: match self.probes_off {
                 true => None,
                 false => both.probe(own.value.has_times(), report),
             },
@@ -221,10 +224,7 @@ impl OperationDraft {
                 .as_ref()
                 .map(|path| socket(path, base, report)),
             listen,
-            token_file: self
-                .admin_token_file
-                .as_ref()
-                .map(|path| rebase(path, base)),
+            token_file: self.admin_token_file.as_ref().map(|path| path.within(base)),
         }
     }
 
@@ -287,7 +287,7 @@ fn socket(given: &Placed<PathBuf>, base: &Path, report: &mut Report) -> PathBuf 
             .help("give a path, or --admin-listen ADDR:PORT for HTTP");
         report.error(&path.origin, fault);
     }
-    let path = rebase(&path, base);
+    let path = path.within(base);
     let octets = path.as_os_str().len();
     if octets > SOCKET_PATH_MAX {
         let fault = Fault::new(format!("the path of the admin socket has {octets} octets"))
@@ -296,11 +296,4 @@ fn socket(given: &Placed<PathBuf>, base: &Path, report: &mut Report) -> PathBuf 
         report.error(&given.origin, fault);
     }
     path
-}
-
-fn rebase(path: &Placed<PathBuf>, base: &Path) -> PathBuf {
-    match path.origin {
-        Origin::File(..) => base.join(&path.value),
-        Origin::Flag(_) | Origin::Nowhere => path.value.clone(),
-    }
 }

@@ -11,8 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub(super) use file::OperationDraft;
-pub use merge::{HealthSettings, OperationSettings};
+pub use merge::{HealthSettings, OperationDraft};
 
 /// Bounds of [`Probe::down_after`] and [`Probe::up_after`].
 pub const PROBES_IN_A_ROW: RangeInclusive<u32> = 1..=100;

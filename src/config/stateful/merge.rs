@@ -1,39 +1,41 @@
 //! Flags and file become one [`Stateful`]; what its values say of each other
 //! and of the rest is checked.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use super::file::{OnFailureDraft, StatefulDraft};
+use super::file::OnFailureDraft;
 use super::{Accounting, AccountingTarget, MOST_RULES, OnFailure, Stateful, TIMERS, Timers, text};
 use crate::config::Set;
 use crate::config::diagnostic::{Fault, Origin, Report};
+use crate::config::file::values;
 use crate::config::methods::notice_case;
 use crate::config::table::Placed;
 use crate::config::validate::position;
 
-/// What flags and environment say of stateful relay.
+/// What flags and file say; what neither does is `None`.
 #[derive(Clone, Debug, Default)]
-pub struct StatefulSettings {
+pub struct StatefulDraft {
     /// See [`Stateful::methods`]; the default is none.
-    pub methods: Option<Vec<String>>,
+    pub methods: Option<Vec<Placed<String>>>,
     /// See [`Stateful::transactions`]; the default is 131072.
     pub transactions: Option<usize>,
     /// Timers by the names of RFC 3261 and RFC 6026, whose values are the
-    /// default; the last of a name counts.
-    pub timers: Vec<(&'static str, Duration)>,
+    /// default.
+    pub timers: BTreeMap<&'static str, Placed<Duration>>,
     /// See [`Stateful::failover_after`]; the default is 1 second.
-    pub failover_after: Option<Duration>,
+    pub failover_after: Option<Placed<Duration>>,
     /// See [`Stateful::failover_status`]; the default is 503.
     pub failover_status: Option<Vec<u16>>,
     /// See [`Stateful::retry_after_cap`]; the default is 30 seconds.
     pub retry_after_cap: Option<Duration>,
     /// See [`Stateful::ring_timeout`]; the default is 0.
-    pub ring_timeout: Option<Duration>,
+    pub ring_timeout: Option<Placed<Duration>>,
     /// See [`Accounting::target`]; the default is none.
-    pub accounting: Option<AccountingTarget>,
+    pub accounting: Option<Placed<AccountingTarget>>,
     /// See [`Accounting::methods`]; the default is all stateful ones.
-    pub accounting_methods: Option<Vec<String>>,
+    pub accounting_methods: Option<Vec<Placed<String>>>,
 }
 
 /// "MUST be larger than 3 minutes" (RFC 3261 §16.6 item 11).
@@ -46,6 +48,7 @@ impl StatefulDraft {
     /// to `base`.
     pub(in crate::config) fn finish(
         self,
+        on_failure: Vec<OnFailureDraft>,
         base: &Path,
         sets: &[Placed<Set>],
         report: &mut Report,
@@ -57,23 +60,23 @@ impl StatefulDraft {
             None => default.failover_after,
         };
         self.check_failover(failover_after, &timers, report);
-        self.check_effects(report);
-        if let Some(excess) = self.on_failure.get(MOST_RULES) {
-            let fault = Fault::new(format!("there are {} failure rules", self.on_failure.len()));
+        self.check_effects(&on_failure, report);
+        if let Some(excess) = on_failure.get(MOST_RULES) {
+            let fault = Fault::new(format!("there are {} failure rules", on_failure.len()));
             report.error(
                 &excess.origin,
                 fault.why(format!("{MOST_RULES} is the most")),
             );
         }
-        let on_failure = self.on_failure.into_iter();
+        let on_failure = on_failure.into_iter();
         let on_failure = on_failure.map(|draft| rule(draft, sets, report)).collect();
-        let accounting_methods = values(self.accounting_methods);
+        let accounting_methods = values(self.accounting_methods.unwrap_or_default());
         let accounting = self.accounting.map(|target| Accounting {
             target: rebase(target, base),
             methods: accounting_methods,
         });
         Stateful {
-            methods: values(self.methods),
+            methods: values(self.methods.unwrap_or_default()),
             transactions: self.transactions.unwrap_or(default.transactions),
             timers,
             failover_after,
@@ -130,7 +133,7 @@ impl StatefulDraft {
     }
 
     /// Warns of what has no effect with these methods.
-    fn check_effects(&self, report: &mut Report) {
+    fn check_effects(&self, on_failure: &[OnFailureDraft], report: &mut Report) {
         let methods = self.methods.as_deref().unwrap_or_default();
         notice_case(methods, report);
         let is_stateful = |name: &str| methods.iter().any(|method| method.value == name);
@@ -142,7 +145,7 @@ impl StatefulDraft {
                 let fault = Fault::new("`ring-timeout` has no effect").why(why);
                 report.warning(&time.origin, fault.help(add));
             }
-            for rule in &self.on_failure {
+            for rule in on_failure {
                 let fault = Fault::new("the failure rule has no effect").why(why);
                 report.warning(&rule.origin, fault.help(add));
             }
@@ -211,9 +214,4 @@ fn rebase(target: Placed<AccountingTarget>, base: &Path) -> AccountingTarget {
         }
         (_, target) => target,
     }
-}
-
-fn values(methods: Option<Vec<Placed<String>>>) -> Vec<String> {
-    let methods = methods.unwrap_or_default().into_iter();
-    methods.map(|method| method.value).collect()
 }

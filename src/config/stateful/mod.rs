@@ -8,8 +8,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub(super) use file::StatefulDraft;
-pub use merge::StatefulSettings;
+pub(super) use file::{OnFailureDraft, on_failure};
+pub use merge::StatefulDraft;
 
 /// Bounds of [`Stateful::transactions`].
 pub const TRANSACTIONS: RangeInclusive<usize> = 1..=1 << 24;
