@@ -10,8 +10,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use proptest::prelude::*;
 use viaduct::config::{
-    Accept, Accounting, AccountingTarget, Admin, Advertise, Config, Destination, Gso, HashKey,
-    Health, Listener, Loaded, Log, LogFormat, LogLevel, Mirror, Named, OnFailure, Overrides,
+    Accept, Accounting, AccountingTarget, Admin, Config, Destination, Gso, HashKey, Health,
+    HostPort, Listener, Loaded, Log, LogFormat, LogLevel, Mirror, Named, OnFailure, Overrides,
     Policy, Probe, Route, Set, State, Stateful, Steer, Timers, WhenAllDown, load_with, to_toml,
 };
 
@@ -35,7 +35,7 @@ fn listener() -> impl Strategy<Value = Listener> {
         prop::sample::select(hosts.to_vec()),
         prop::option::of(1..u16::MAX),
     );
-    let advertise = advertise.prop_map(|(host, port)| Advertise {
+    let advertise = advertise.prop_map(|(host, port)| HostPort {
         host: host.to_owned(),
         port,
     });
@@ -130,10 +130,11 @@ fn named() -> impl Strategy<Value = Named> {
                 host.to_uppercase(),
                 weight_text.unwrap_or_default()
             );
+            let host = format!("{host}.example.com");
+            let name = HostPort { host, port };
             Named {
                 uri,
-                host: format!("{host}.example.com"),
-                port,
+                name,
                 weight,
                 priority,
                 state,
@@ -207,8 +208,8 @@ fn set() -> impl Strategy<Value = Set> {
             )| {
                 destinations.sort_by_key(|destination| destination.address);
                 destinations.dedup_by_key(|destination| destination.address);
-                named.sort_by_key(|name| (name.host.clone(), name.port));
-                named.dedup_by_key(|name| (name.host.clone(), name.port));
+                named.sort_by_key(|named| named.name.clone());
+                named.dedup_by_key(|named| named.name.clone());
                 if destinations.is_empty() && named.is_empty() {
                     destinations.push(lone());
                 }

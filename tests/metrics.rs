@@ -13,7 +13,7 @@ use support::exposition::Exposition;
 use support::fixture;
 use support::monitoring::{dashboard, probed, queries};
 use support::repository;
-use viaduct::config::{Config, Health, Named, State};
+use viaduct::config::{Config, Health, HostPort, Named, State};
 use viaduct::control::Facts;
 use viaduct::control::metrics::{self, Input};
 use viaduct::health::Prober;
@@ -36,12 +36,18 @@ fn config(destinations: &[SocketAddr]) -> Config {
     config
 }
 
+fn name(host: &str) -> HostPort {
+    HostPort {
+        host: host.to_owned(),
+        port: None,
+    }
+}
+
 /// A name of destinations, without a port.
 fn named(host: &str) -> Named {
     Named {
         uri: format!("sip:{host}"),
-        host: host.to_owned(),
-        port: None,
+        name: name(host),
         weight: None,
         priority: 0,
         state: State::Active,
@@ -60,7 +66,7 @@ fn scrape(totals: &Totals, config: &Config) -> String {
         totals,
         facts: &facts,
         probes: &[probed("farm", address)],
-        unresolved: &BTreeSet::from([("two.example".to_owned(), None)]),
+        unresolved: &BTreeSet::from([name("two.example")]),
         reload_taken: false,
         reloaded: SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000),
         ready: true,

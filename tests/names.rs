@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use viaduct::proxy::{Datagram, Decision, HostPort, MAX_HELD, MAX_NAMES, Proxy, Scratch, Server};
+use viaduct::config::HostPort;
+use viaduct::proxy::{Datagram, Decision, MAX_HELD, MAX_NAMES, Proxy, Scratch, Server};
 use viaduct::sip::MAX_DATAGRAM;
 
 use support::dialog::{Peer, Request, Scene, branch, read, response, status};

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use viaduct::config::{
-    LogLevel, Named, Overrides, Placed, Probe, State, WhenAllDown, needs_restart, text,
+    HostPort, LogLevel, Named, Overrides, Placed, Probe, State, WhenAllDown, needs_restart, text,
 };
 
 use checking::{
@@ -367,10 +367,13 @@ fn names_are_members_with_what_is_said_of_them() {
          {{ uri = 'gw.example.com', priority = -1, state = 'draining', health = 'off' }},\n]\n"
     );
     let config = load(&toml);
+    let name = |host: &str, port| HostPort {
+        host: host.to_owned(),
+        port,
+    };
     let farm = Named {
         uri: "Farm.example.com".to_owned(),
-        host: "farm.example.com".to_owned(),
-        port: None,
+        name: name("farm.example.com", None),
         weight: None,
         priority: 0,
         state: State::Active,
@@ -379,14 +382,13 @@ fn names_are_members_with_what_is_said_of_them() {
     };
     let gateway = Named {
         uri: "sip:gw.example.com:5060;weight=2".to_owned(),
-        host: "gw.example.com".to_owned(),
-        port: Some(5060),
+        name: name("gw.example.com", Some(5060)),
         weight: Some(2),
         ..farm.clone()
     };
     let found = Named {
         uri: "gw.example.com".to_owned(),
-        port: None,
+        name: name("gw.example.com", None),
         weight: None,
         priority: -1,
         state: State::Draining,

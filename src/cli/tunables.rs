@@ -18,7 +18,7 @@ use ipnet::IpNet;
 use super::{OperationFlags, StatefulFlags, report};
 use crate::config::text;
 use crate::config::{
-    self, Advertise, BATCHES, Config, Gso, HashKey, Loaded, Member, Overrides, Placed, Policy,
+    self, BATCHES, Config, Gso, HashKey, HostPort, Loaded, Member, Overrides, Placed, Policy,
     RATES, SECOND_CHANCES, Settings, Steer, WAITS, WORKERS,
 };
 
@@ -58,7 +58,7 @@ pub struct Tunables {
 
     /// What our Via says as sent-by, where that is not the address listened on; for one listener [default: the listener's address and port]
     #[arg(long, value_name = "HOST[:PORT]", env = "VIADUCT_ADVERTISE", value_parser = text::advertise)]
-    pub advertise: Option<Advertise>,
+    pub advertise: Option<HostPort>,
 
     /// Worker threads, 1 to 1024 [default: one for each usable core]
     #[arg(short, long, value_name = "THREADS", env = "VIADUCT_WORKERS", value_parser = within(WORKERS))]

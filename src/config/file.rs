@@ -21,7 +21,7 @@ use super::stateful::{self, OnFailureDraft, StatefulDraft};
 use super::table::{Item, Placed, Section};
 use super::text;
 use super::{
-    Advertise, BATCHES, HashKey, Policy, RATES, SECOND_CHANCES, WAITS, WORKERS, WhenAllDown,
+    BATCHES, HashKey, HostPort, Policy, RATES, SECOND_CHANCES, WAITS, WORKERS, WhenAllDown,
 };
 
 pub(super) const TOP_LEVEL: [&str; 37] = [
@@ -69,7 +69,7 @@ pub(super) const TOP_LEVEL: [&str; 37] = [
 pub(super) struct Draft {
     /// `None`: nothing is said about listeners, good or bad.
     pub(super) listeners: Option<Vec<ListenerDraft>>,
-    pub(super) advertise: Option<Placed<Advertise>>,
+    pub(super) advertise: Option<Placed<HostPort>>,
     /// For sets that name none.
     pub(super) policy: Option<Placed<Policy>>,
     /// For sets that name none.
@@ -88,7 +88,7 @@ pub(super) struct Draft {
 pub(super) struct ListenerDraft {
     pub(super) name: Option<Placed<String>>,
     pub(super) address: Placed<SocketAddr>,
-    pub(super) advertise: Option<Advertise>,
+    pub(super) advertise: Option<HostPort>,
     pub(super) proxy_protocol: Vec<Placed<IpNet>>,
     pub(super) record_route: Option<bool>,
     pub(super) path: Option<bool>,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::diagnostic::Fault;
 use super::text::{self, DEFAULT_PORT, host_port, ip_literal, is_host_name, is_one_host};
-use super::{Destination, Health, HealthSettings, Named, Probe, Set, State};
+use super::{Destination, Health, HealthSettings, HostPort, Named, Probe, Set, State};
 
 /// URI parameters that a member may carry.
 const PARAMETERS: [&str; 5] = ["weight", "priority", "state", "transport", "lr"];
@@ -17,16 +17,15 @@ const PARAMETERS: [&str; 5] = ["weight", "priority", "state", "transport", "lr"]
 pub(super) enum Host {
     /// At one address.
     Address(SocketAddr),
-    /// Where a name, in lower case, says; at this port if one is given.
-    Name(String, Option<u16>),
+    /// Where a name, in lower case, says.
+    Name(HostPort),
 }
 
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address(address) => address.fmt(f),
-            Self::Name(name, Some(port)) => write!(f, "{name}:{port}"),
-            Self::Name(name, None) => f.write_str(name),
+            Self::Name(name) => name.fmt(f),
         }
     }
 }
@@ -71,10 +70,9 @@ impl Member {
                 probe,
                 health: Health::Up,
             }),
-            Host::Name(host, port) => Err(Named {
+            Host::Name(name) => Err(Named {
                 uri: self.uri,
-                host,
-                port,
+                name,
                 weight: self.weight,
                 priority,
                 state,
@@ -119,7 +117,7 @@ pub fn member(text: &str) -> Result<Member, Fault> {
 /// Reads a member that is given by its address; it is not probed.
 pub fn destination(text: &str) -> Result<Destination, Fault> {
     member(text)?.finish(None).map_err(|named| {
-        Fault::new(format!("`{}` is a name, not an address", named.host))
+        Fault::new(format!("`{}` is a name, not an address", named.name.host))
             .help("give an IPv4 address, or an IPv6 address in brackets")
     })
 }
@@ -138,7 +136,8 @@ pub(super) fn split_member(text: &str) -> Result<(Host, impl Iterator<Item = &st
         return Err(Fault::new("port 0 cannot be a destination").help("leave it out for 5060"));
     }
     if is_host_name(host) {
-        return Ok((Host::Name(host.to_ascii_lowercase(), port), parts));
+        let host = host.to_ascii_lowercase();
+        return Ok((Host::Name(HostPort { host, port }), parts));
     }
     let ip = ip_literal(host)?;
     if !is_one_host(ip) {
@@ -223,7 +222,8 @@ mod tests {
             ("sip:gw@GW.Example.COM.;lr", "gw.example.com.", None),
             (&longest, &longest, None),
         ] {
-            let name = Host::Name(host.to_owned(), port);
+            let host = host.to_owned();
+            let name = Host::Name(HostPort { host, port });
             assert_eq!(member(text), Ok(Member::at(text, name)));
             assert!(destination(text).is_err(), "{text}");
         }

@@ -23,7 +23,7 @@ use super::operation::OperationDraft;
 use super::stateful::StatefulDraft;
 use super::table::Placed;
 use super::validate;
-use super::{Advertise, Config, Gso, HashKey, Policy, Set, Steer};
+use super::{Config, Gso, HashKey, HostPort, Policy, Set, Steer};
 
 /// What to take where neither flag nor file says otherwise.
 const DEFAULT_BATCH: usize = 256;
@@ -85,7 +85,7 @@ pub struct Overrides {
     /// Listeners instead of those of the file.
     pub listen: Vec<SocketAddr>,
     /// What the one listener advertises.
-    pub advertise: Option<Advertise>,
+    pub advertise: Option<HostPort>,
     /// Members of one set instead of the sets of the file.
     pub to: Vec<Member>,
     /// A `dispatcher.list` with the destinations of that set.

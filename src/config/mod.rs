@@ -140,8 +140,8 @@ pub struct Listener {
     /// Address and port to bind; port 0 takes any free one.
     pub address: SocketAddr,
     /// What our Via says as sent-by (RFC 3261 §18.1.1), where it is not the
-    /// bound address: host (a name or an address) and port.
-    pub advertise: Option<Advertise>,
+    /// bound address; the port is the bound one where none is given.
+    pub advertise: Option<HostPort>,
     /// Front balancers, whose datagrams begin with a header of the PROXY
     /// protocol, version 2, that says who sent them.
     pub proxy_protocol: Vec<IpNet>,
@@ -176,17 +176,17 @@ impl Listener {
     }
 }
 
-/// The sent-by that a listener writes instead of its own address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Advertise {
+/// A host, and the port where one is given.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct HostPort {
     /// A host name, an IPv4 address, or an IPv6 address in brackets.
     pub host: String,
-    /// The port; the listener's own where it was not given.
+    /// The port, where one is given.
     pub port: Option<u16>,
 }
 
-/// `host` or `host:port`, as in a Via.
-impl fmt::Display for Advertise {
+/// `host` or `host:port`.
+impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.port {
             Some(port) => write!(f, "{}:{port}", self.host),
@@ -217,8 +217,9 @@ pub struct Set {
 
 impl Set {
     /// The names whose addresses are not among the destinations.
-    pub fn unresolved(&self) -> impl Iterator<Item = &Named> {
-        self.named.iter().filter(|named| !named.resolved)
+    pub fn unresolved(&self) -> impl Iterator<Item = &HostPort> {
+        let unresolved = self.named.iter().filter(|named| !named.resolved);
+        unresolved.map(|named| &named.name)
     }
 }
 
@@ -281,10 +282,9 @@ pub struct Named {
     /// The URI as the operator wrote it; from a `dispatcher.list`, without
     /// its parameters.
     pub uri: String,
-    /// The name, in lower case.
-    pub host: String,
-    /// The port; without one, SRV `_sip._udp` is asked first (RFC 3263 §4.2).
-    pub port: Option<u16>,
+    /// The name, in lower case; without a port, SRV `_sip._udp` is asked first
+    /// (RFC 3263 §4.2).
+    pub name: HostPort,
     /// The weight of each address; where none is given, that of SRV, or 1.
     pub weight: Option<u32>,
     /// The priority of the addresses; those of SRV rank below it.
@@ -295,16 +295,6 @@ pub struct Named {
     pub probe: Option<Arc<Probe>>,
     /// Whether its addresses are among the destinations; a file never says so.
     pub resolved: bool,
-}
-
-/// `host` or `host:port`.
-impl fmt::Display for Named {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.port {
-            Some(port) => write!(f, "{}:{port}", self.host),
-            None => f.write_str(&self.host),
-        }
-    }
 }
 
 /// Administrative state of a destination.

@@ -22,7 +22,7 @@ pub use super::names::{
 pub use super::names::{state, state_name};
 pub use super::operation::text::{admin_listen, collector, interval, sample, sample_name, timeout};
 pub use super::stateful::text::{accounting_target, failure, time, time_name, time_or_none, timer};
-use super::{Advertise, WAITS};
+use super::{HostPort, WAITS};
 
 /// The port of SIP over UDP (RFC 3261 §18.1.1).
 pub const DEFAULT_PORT: u16 = 5060;
@@ -89,7 +89,7 @@ pub fn is_one_host(ip: IpAddr) -> bool {
 }
 
 /// Reads `host` or `host:port` of what a Via is to say as sent-by.
-pub fn advertise(text: &str) -> Result<Advertise, Fault> {
+pub fn advertise(text: &str) -> Result<HostPort, Fault> {
     let (host, port) = host_port(text)?;
     if port == Some(0) {
         return Err(Fault::new("port 0 cannot be advertised").why("no response can be sent to it"));
@@ -109,7 +109,7 @@ pub fn advertise(text: &str) -> Result<Advertise, Fault> {
             )));
         }
     };
-    Ok(Advertise { host, port })
+    Ok(HostPort { host, port })
 }
 
 /// Splits `host`, `host:port`, `[v6]` or `[v6]:port`; the host stays unread.

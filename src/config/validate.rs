@@ -10,7 +10,7 @@ use super::file::{ListenerDraft, RouteDraft};
 use super::member::{Host, Member};
 use super::table::Placed;
 use super::text;
-use super::{Advertise, HashKey, Listener, OnFailure, Policy, Route, Set, State};
+use super::{HashKey, HostPort, Listener, OnFailure, Policy, Route, Set, State};
 
 /// A slot table names a destination by 16 bits, one value is left over.
 const MAX_DESTINATIONS: usize = 65_535;
@@ -27,7 +27,7 @@ pub(super) struct OnPath {
 /// Names the listeners and gives them what they advertise.
 pub(super) fn listeners(
     drafts: Vec<ListenerDraft>,
-    advertise: Option<Placed<Advertise>>,
+    advertise: Option<Placed<HostPort>>,
     on_path: OnPath,
     report: &mut Report,
 ) -> Vec<Listener> {
@@ -75,7 +75,7 @@ pub(super) fn listeners(
 
 fn listener(
     draft: &ListenerDraft,
-    advertise: Option<&Placed<Advertise>>,
+    advertise: Option<&Placed<HostPort>>,
     on_path: OnPath,
     report: &mut Report,
 ) -> Listener {

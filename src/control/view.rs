@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::metrics;
-use crate::config::Config;
+use crate::config::{Config, HostPort};
 use crate::health::Prober;
 use crate::proxy::Proxy;
 use crate::worker::{Counters, Shared, Totals};
@@ -57,9 +57,8 @@ pub struct Reload {
     pub taken: SystemTime,
 }
 
-/// Names of destinations, by host and port, that the last look-up has not
-/// resolved.
-pub type Unresolved = Mutex<BTreeSet<(String, Option<u16>)>>;
+/// Names of destinations that the last look-up has not resolved.
+pub type Unresolved = Mutex<BTreeSet<HostPort>>;
 
 /// A running instance, as it is seen from outside. Cheap to clone.
 #[derive(Clone)]

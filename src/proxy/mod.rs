@@ -41,7 +41,7 @@ use crate::sip::{MAX_DATAGRAM, Message, Method, NotSip, Rewrite, StartLine, scan
 pub use branch::Identity;
 pub use cookie::{Cookie, Purpose};
 pub use limiter::ReplyLimiter;
-pub use names::{HostPort, MAX_HELD, MAX_NAMES, Names, Server};
+pub use names::{MAX_HELD, MAX_NAMES, Names, Server};
 pub use reason::{Reason, Status};
 pub use second_chance::Also;
 pub use secret::{Secret, SecretError};

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use super::call;
 use super::reason::Reason;
 use super::request::Request;
+use crate::config::HostPort;
 use crate::sip::Span;
 
 /// Names that are known at once; for one more, the one that expires first is
@@ -19,15 +20,6 @@ pub const MAX_NAMES: usize = 1024;
 pub const MAX_HELD: usize = 256;
 /// The longest name of DNS as text, without a dot at its end (RFC 1035 §2.3.4).
 const LONGEST: usize = 253;
-
-/// A next hop by name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct HostPort {
-    /// In lower case, without a dot at the end.
-    pub host: String,
-    /// The port, where it is given. Where it is not, SRV may say it.
-    pub port: Option<u16>,
-}
 
 /// What a name stands for: one host of those that SRV puts first (RFC 2782),
 /// or the one host of that name.
@@ -46,7 +38,7 @@ pub struct Names {
     known: Vec<Known>,
     /// When the first of them expires.
     first_expiry: u64,
-    /// What the last decision asked for.
+    /// What the last decision asked for: in lower case, without a dot at the end.
     wanted: HostPort,
     /// Requests that wait for an answer.
     held: usize,

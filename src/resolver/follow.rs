@@ -14,9 +14,8 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::lookup::{Addresses, Host, Lookup, TTL_MAX, Trouble};
-use crate::config::Config;
 use crate::config::text::is_one_host;
-use crate::proxy::HostPort;
+use crate::config::{Config, HostPort};
 
 /// How long a name server has to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
@@ -33,9 +32,8 @@ const MAX_TARGETS: usize = 1024;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Name {
     /// As the configuration has it.
-    pub host: String,
-    /// The port, where it is given.
-    pub port: Option<u16>,
+    #[serde(flatten)]
+    pub name: HostPort,
     /// In order of rank and address.
     pub targets: Vec<Target>,
 }
@@ -120,11 +118,8 @@ async fn follow(around: Arc<Around>, mut wanted: watch::Receiver<Vec<Name>>) {
     let mut tasks: HashMap<HostPort, AbortHandle> = HashMap::new();
     loop {
         let names = wanted.borrow_and_update().clone();
-        let known = |name: Name| {
-            let Name { host, port, .. } = name;
-            (HostPort { host, port }, name.targets)
-        };
-        let names: HashMap<_, _> = names.into_iter().map(known).collect();
+        let names = names.into_iter().map(|known| (known.name, known.targets));
+        let names: HashMap<_, _> = names.collect();
         tasks.retain(|name, task| {
             let stays = names.contains_key(name);
             if !stays {
@@ -151,8 +146,7 @@ async fn follow_one(around: Arc<Around>, name: HostPort, mut known: Known) {
         let (news, pause) = known.take(found);
         if let Some(trouble) = news {
             let name = Name {
-                host: name.host.clone(),
-                port: name.port,
+                name: name.clone(),
                 targets: known.targets.clone(),
             };
             (around.report)(Looked { name, trouble });

@@ -16,8 +16,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::{QUESTIONS, SYSTEM_SERVERS};
-use crate::config::Config;
-use crate::proxy::{HostPort, MAX_NAMES};
+use crate::config::{Config, HostPort};
+use crate::proxy::MAX_NAMES;
 use crate::sip::DEFAULT_PORT;
 
 /// The longest that an answer holds, whatever its TTL says.

@@ -22,8 +22,8 @@ use mio::Waker;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::config::Config;
-use crate::proxy::{Datagram, HostPort, MAX_HELD, Server};
+use crate::config::{Config, HostPort};
+use crate::proxy::{Datagram, MAX_HELD, Server};
 use lookup::Lookup;
 
 pub use follow::{Followed, Looked, Name, Target};

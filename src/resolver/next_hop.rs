@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::lookup::{Lookup, Trouble};
 use super::{TIME_LIMIT, TTL};
-use crate::proxy::{HostPort, Server};
+use crate::config::HostPort;
+use crate::proxy::Server;
 
 /// The hosts of the lowest priority of which one has an address, and how long
 /// that holds. Those behind them would take over where one does not answer,

@@ -46,8 +46,8 @@ impl Instance {
         let (overlay, _, done) = self.prepare(asked, forget_changes)?;
         let mut said = vec![format!("would be {}", done.said)];
         // To look them up may take seconds.
-        said.extend(overlay.unknown_names(asked).map(|(set, named)| {
-            format!("set {set}: the addresses of {named} are not known yet and not counted")
+        said.extend(overlay.unknown_names(asked).map(|(set, name)| {
+            format!("set {set}: the addresses of {name} are not known yet and not counted")
         }));
         Ok(Done {
             said: said.join("; "),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tracing::{Level, error, info, warn};
 
 use super::overlay::Overlay;
-use crate::config::{Config, Named};
+use crate::config::{Config, HostPort};
 use crate::control::{Order, Unresolved};
 use crate::resolver::{Followed, Looked, Target};
 
@@ -54,12 +54,12 @@ impl Names {
         received: &Receiver<Order>,
     ) -> bool {
         self.start(config, overlay);
-        let names = named(config).map(|(_, named)| (named.host.clone(), named.port));
+        let names = named(config).map(|(_, name)| name.clone());
         let mut unknown: BTreeSet<_> = names.collect();
         self.unresolved().retain(|name| unknown.contains(name));
         // Of those in trouble nothing new will come so soon.
         unknown.retain(|name| !self.unresolved().contains(name));
-        unknown.retain(|(host, port)| overlay.targets(host, *port).is_none());
+        unknown.retain(|name| overlay.targets(name).is_none());
         let mut changed = false;
         let mut later = Vec::new();
         let end = Instant::now() + PATIENCE;
@@ -81,15 +81,15 @@ impl Names {
             let _ = self.orders.send(order);
         }
         for name in unknown {
-            for (set, named) in named(config).filter(|(_, named)| is(named, &name.0, name.1)) {
-                warn!("{set}: {named} is not resolved yet: no answer so far; {NOBODY}");
+            for (set, name) in named(config).filter(|(_, each)| **each == name) {
+                warn!("{set}: {name} is not resolved yet: no answer so far; {NOBODY}");
             }
             self.unresolved().insert(name);
         }
         changed
     }
 
-    fn unresolved(&self) -> MutexGuard<'_, BTreeSet<(String, Option<u16>)>> {
+    fn unresolved(&self) -> MutexGuard<'_, BTreeSet<HostPort>> {
         let unresolved = self.unresolved.lock();
         unresolved.unwrap_or_else(PoisonError::into_inner)
     }
@@ -124,57 +124,56 @@ impl Names {
 
     fn note(&self, looked: Looked, config: &Config, overlay: &mut Overlay, news: &mut News) {
         let Looked {
-            mut name,
+            name: mut found,
             mut trouble,
         } = looked;
-        let (host, port) = (name.host.clone(), name.port);
-        let sets: Vec<_> = named(config)
-            .filter(|(_, named)| is(named, &host, port))
-            .collect();
+        let name = found.name.clone();
+        let sets = named(config).filter(|(_, each)| **each == name);
+        let sets: Vec<_> = sets.map(|(set, _)| set).collect();
         if sets.is_empty() {
             // The configuration has changed since.
             return;
         }
         let own = |to: &Target| config.listeners.iter().any(|own| own.receives(to.address));
-        let ours: Vec<_> = name.targets.extract_if(.., |to| own(to)).collect();
-        match (list(&ours), name.targets.is_empty()) {
+        let ours: Vec<_> = found.targets.extract_if(.., |to| own(to)).collect();
+        match (list(&ours), found.targets.is_empty()) {
             _ if ours.is_empty() => {}
             (ours, true) => trouble = Some(format!("{ours} is a listener of ours")),
             (ours, false) => news.bad(format!(
-                "{host} is {ours} among others, a listener of ours, which is left out"
+                "{0} is {ours} among others, a listener of ours, which is left out",
+                name.host
             )),
         }
-        let (before, now) = (overlay.targets(&host, port).map(list), list(&name.targets));
-        let changed = !name.targets.is_empty() && overlay.resolved(name);
+        let (before, now) = (overlay.targets(&name).map(list), list(&found.targets));
+        let changed = !found.targets.is_empty() && overlay.resolved(found);
         news.changed |= changed;
-        let key = (host, port);
         let was_troubled = match trouble {
-            Some(_) => !self.unresolved().insert(key.clone()),
-            None => self.unresolved().remove(&key),
+            Some(_) => !self.unresolved().insert(name.clone()),
+            None => self.unresolved().remove(&name),
         };
-        news.names.insert(key);
-        for (set, named) in sets {
+        for set in sets {
             match &before {
                 _ if !changed => {}
-                None => news.good(format!("{set}: {named} is {now}")),
+                None => news.good(format!("{set}: {name} is {now}")),
                 Some(before) => {
-                    news.good(format!("{set}: {named} is now {now} (was {before})"));
+                    news.good(format!("{set}: {name} is now {now} (was {before})"));
                 }
             }
             match &trouble {
                 None if was_troubled && !changed => {
-                    news.good(format!("{set}: {named} is resolved again"));
+                    news.good(format!("{set}: {name} is resolved again"));
                 }
                 Some(why) if !was_troubled => {
                     let stays = match now.is_empty() {
                         true => NOBODY.to_owned(),
                         false => format!("it stays {now}"),
                     };
-                    news.bad(format!("{set}: {named} cannot be resolved: {why}; {stays}"));
+                    news.bad(format!("{set}: {name} cannot be resolved: {why}; {stays}"));
                 }
                 _ => {}
             }
         }
+        news.names.insert(name);
     }
 }
 
@@ -183,8 +182,8 @@ impl Names {
 pub(super) struct News {
     /// Whether they stand for something else.
     pub(super) changed: bool,
-    /// Those that were looked up, by host and port.
-    names: BTreeSet<(String, Option<u16>)>,
+    /// Those that were looked up.
+    names: BTreeSet<HostPort>,
     /// In the order in which it came, so that what is said last is so.
     lines: Vec<(Level, String)>,
 }
@@ -212,17 +211,11 @@ impl News {
 const NOBODY: &str = "it has no destination until it is";
 
 /// All names, with their sets as the log has them.
-fn named(config: &Config) -> impl Iterator<Item = (String, &Named)> {
-    let sets = config.sets.iter();
-    sets.flat_map(|set| {
-        set.named
-            .iter()
-            .map(move |named| (format!("set {}", set.name), named))
+fn named(config: &Config) -> impl Iterator<Item = (String, &HostPort)> {
+    config.sets.iter().flat_map(|set| {
+        let names = set.named.iter().map(|named| &named.name);
+        names.map(move |name| (format!("set {}", set.name), name))
     })
-}
-
-fn is(named: &Named, host: &str, port: Option<u16>) -> bool {
-    named.host == host && named.port == port
 }
 
 fn list(targets: &[Target]) -> String {
@@ -243,9 +236,12 @@ mod tests {
             weight: 1,
             rank: 0,
         };
-        let name = Name {
+        let name = HostPort {
             host: host.to_owned(),
             port: Some(5070),
+        };
+        let name = Name {
+            name,
             targets: vec![target],
         };
         let trouble = trouble.map(str::to_owned);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::config::text;
-use crate::config::{Config, Destination, Health, Named, Probe, Set, State};
+use crate::config::{Config, Destination, Health, HostPort, Named, Probe, Set, State};
 use crate::control::{Change, Place};
 use crate::resolver::{Name, Target};
 
@@ -71,7 +71,7 @@ impl Overlay {
 
     fn add_named(&self, set: &mut Set) {
         for named in &mut set.named {
-            let targets = self.targets(&named.host, named.port).unwrap_or_default();
+            let targets = self.targets(&named.name).unwrap_or_default();
             named.resolved = !targets.is_empty();
             for target in targets {
                 let mut known = set.destinations.iter();
@@ -91,19 +91,17 @@ impl Overlay {
     }
 
     /// What a name stands for; `None`: nobody has said yet.
-    pub(super) fn targets(&self, host: &str, port: Option<u16>) -> Option<&[Target]> {
-        let mut names = self.names.iter();
-        let name = names.find(|name| name.host == host && name.port == port)?;
-        Some(&name.targets)
+    pub(super) fn targets(&self, name: &HostPort) -> Option<&[Target]> {
+        let known = self.names.iter().find(|known| known.name == *name)?;
+        Some(&known.targets)
     }
 
     /// The names of `config`, with what they stand for as far as that is known.
     pub(super) fn names_of(&self, config: &Config) -> Vec<Name> {
         let named = config.sets.iter().flat_map(|set| &set.named);
-        let names = named.map(|Named { host, port, .. }| Name {
-            host: host.clone(),
-            port: *port,
-            targets: self.targets(host, *port).unwrap_or_default().to_vec(),
+        let names = named.map(|Named { name, .. }| Name {
+            name: name.clone(),
+            targets: self.targets(name).unwrap_or_default().to_vec(),
         });
         names.collect()
     }
@@ -145,7 +143,7 @@ impl Overlay {
     /// Notes what a name stands for; whether that is new.
     pub(super) fn resolved(&mut self, name: Name) -> bool {
         let mut known = self.names.iter_mut();
-        match known.find(|known| known.host == name.host && known.port == name.port) {
+        match known.find(|known| known.name == name.name) {
             Some(known) if *known == name => return false,
             Some(known) => *known = name,
             None => self.names.push(name),
@@ -185,11 +183,8 @@ impl Overlay {
             is.is_some() || has_say || may_come && entry.changes != Changes::default()
         });
         let named = now.sets.iter().flat_map(|set| &set.named);
-        let known = |name: &Name| {
-            let mut named = named.clone();
-            named.any(|each| each.host == name.host && each.port == name.port)
-        };
-        self.names.retain(known);
+        self.names
+            .retain(|known| named.clone().any(|named| named.name == known.name));
     }
 
     /// The names of `config` of which nobody has said what they stand for, each
@@ -197,10 +192,12 @@ impl Overlay {
     pub(super) fn unknown_names<'c>(
         &self,
         config: &'c Config,
-    ) -> impl Iterator<Item = (&'c str, &'c Named)> {
-        let sets = config.sets.iter();
-        let named = sets.flat_map(|set| set.named.iter().map(|named| (set.name.as_str(), named)));
-        named.filter(|(_, named)| self.targets(&named.host, named.port).is_none())
+    ) -> impl Iterator<Item = (&'c str, &'c HostPort)> {
+        let named = config.sets.iter().flat_map(|set| {
+            let names = set.named.iter().map(|named| &named.name);
+            names.map(|name| (set.name.as_str(), name))
+        });
+        named.filter(|(_, name)| self.targets(name).is_none())
     }
 
     /// The same without what operators have changed.
@@ -319,6 +316,13 @@ pub(super) mod tests {
         SocketAddr::from(([10, 0, 0, last], 5060))
     }
 
+    fn host(name: &str) -> HostPort {
+        HostPort {
+            host: name.to_owned(),
+            port: None,
+        }
+    }
+
     /// That `farm.test` stands for these.
     fn name(lasts: &[u8]) -> Name {
         let target = |last: &u8| Target {
@@ -327,8 +331,7 @@ pub(super) mod tests {
             rank: 0,
         };
         Name {
-            host: "farm.test".to_owned(),
-            port: None,
+            name: host("farm.test"),
             targets: lasts.iter().map(target).collect(),
         }
     }
@@ -423,7 +426,7 @@ pub(super) mod tests {
         // What is not named any more is forgotten.
         let without = config("'10.0.0.9'");
         overlay.settle(&disabled, &without);
-        assert_eq!(overlay.targets("farm.test", None), None);
+        assert_eq!(overlay.targets(&host("farm.test")), None);
         assert_eq!(states(&overlay, &without), ["10.0.0.9:5060"]);
     }
 
@@ -450,7 +453,7 @@ pub(super) mod tests {
         // Nobody knows yet what its new name stands for: it may be the same.
         let renamed = config("'new.test', '10.0.0.9'");
         let renamed_name = |lasts| Name {
-            host: "new.test".to_owned(),
+            name: host("new.test"),
             ..name(lasts)
         };
         for before in [&by_name, &renamed] {

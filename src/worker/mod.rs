@@ -31,10 +31,10 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::accounting;
-use crate::config::{Config, Gso};
+use crate::config::{Config, Gso, HostPort};
 use crate::mirror;
 use crate::net::{InRun, Limits, ReceiveBatch, SendBatch, Sent, Socket, is_of_the_way};
-use crate::proxy::{Also, Datagram, Decision, HostPort, Reason, ReplyLimiter};
+use crate::proxy::{Also, Datagram, Decision, Reason, ReplyLimiter};
 use crate::resolver::{Answer, Client, Held, Questions};
 use crate::transaction::AttemptId;
 

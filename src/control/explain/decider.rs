@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use crate::proxy::{Datagram, Decision, HostPort, Proxy, Scratch};
+use crate::config::HostPort;
+use crate::proxy::{Datagram, Decision, Proxy, Scratch};
 use crate::sip::MAX_DATAGRAM;
 
 /// A proxy and what a worker would have beside it.

@@ -12,9 +12,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use similar::{ChangeTag, TextDiff};
 
-use crate::config::{self, Config, Destination, HashKey, Policy, text};
+use crate::config::{self, Config, Destination, HashKey, HostPort, Policy, text};
 use crate::dispatcher::{SLOTS, kamailio_hash, slot_of};
-use crate::proxy::{Datagram, Decision, Forward, HostPort, Proxy, Selection, Way};
+use crate::proxy::{Datagram, Decision, Forward, Proxy, Selection, Way};
 
 pub use decider::Decider;
 use relayed::Relayed;

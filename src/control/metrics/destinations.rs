@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::page::Page;
 use super::{Facts, Input};
-use crate::config::{Health, State};
+use crate::config::{Health, Named, State};
 use crate::health::Probed;
 use crate::worker::DestinationTotals;
 
@@ -37,10 +37,9 @@ fn add_sets(page: &mut Page, facts: &Facts) {
 fn add_names(page: &mut Page, input: &Input<'_>) {
     let sets = input.facts.config.sets.iter();
     let names = sets.flat_map(|set| {
-        set.named.iter().map(|named| {
-            let key = (named.host.clone(), named.port);
-            let resolved = !input.unresolved.contains(&key);
-            ([set.name.clone(), named.to_string()], resolved)
+        set.named.iter().map(|Named { name, .. }| {
+            let resolved = !input.unresolved.contains(name);
+            ([set.name.clone(), name.to_string()], resolved)
         })
     });
     page.gauge(

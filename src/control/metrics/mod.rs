@@ -16,6 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub use errno::name as errno_name;
 
 use super::Facts;
+use crate::config::HostPort;
 use crate::health::Probed;
 use crate::worker::Totals;
 use page::{Page, one};
@@ -33,7 +34,7 @@ pub struct Input<'a> {
     /// What probes have found, of each destination that is probed.
     pub probes: &'a [Probed],
     /// Names of destinations that are not resolved now.
-    pub unresolved: &'a BTreeSet<(String, Option<u16>)>,
+    pub unresolved: &'a BTreeSet<HostPort>,
     /// Whether the last reload was taken; true before the first.
     pub reload_taken: bool,
     /// When a configuration was last taken from the file.
