@@ -128,7 +128,7 @@ fn summarise(out: &mut dyn Write, config: &Config) -> io::Result<()> {
     for set in &config.sets {
         let policy = match set.policy {
             Policy::Hash => format!("hash of {}", text::hash_key_name(&set.hash_key)),
-            other => text::policy_name(other).to_owned(),
+            other => text::name(&other).to_owned(),
         };
         writeln!(out, "set {}: {policy}, {}", set.name, destinations(set))?;
     }

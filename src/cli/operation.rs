@@ -7,9 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use super::tunables::{given, on_off, within};
+use super::tunables::{choice, given, on_off, within};
 use crate::config::text;
 use crate::config::{
     HealthSettings, LogFormat, LogLevel, OperationDraft, PROBES_IN_A_ROW, Placed, WhenAllDown,
@@ -44,7 +43,7 @@ pub struct OperationFlags {
     pub slow_start: Option<Duration>,
 
     /// What becomes of new work when every active destination of a set is down, in sets that do not say: it is forwarded as if all were up, or answered 503 [default: forward]
-    #[arg(long, value_name = "WHAT", env = "VIADUCT_WHEN_ALL_DOWN", value_parser = choices())]
+    #[arg(long, value_name = "WHAT", env = "VIADUCT_WHEN_ALL_DOWN", value_parser = choice::<WhenAllDown>())]
     pub when_all_down: Option<WhenAllDown>,
 
     /// Unix socket that the admin API is served on, made with mode 0660 [default: admin.sock in systemd's runtime directory, without systemd none]
@@ -68,11 +67,11 @@ pub struct OperationFlags {
     pub mirror_sample: Option<u32>,
 
     /// The form of the log, which goes to stderr: text for people, or one JSON object a line [default: text]
-    #[arg(long, value_name = "FORMAT", env = "VIADUCT_LOG_FORMAT", value_parser = formats())]
+    #[arg(long, value_name = "FORMAT", env = "VIADUCT_LOG_FORMAT", value_parser = choice::<LogFormat>())]
     pub log_format: Option<LogFormat>,
 
     /// The least important lines that are logged [default: info]
-    #[arg(long, value_name = "LEVEL", env = "VIADUCT_LOG_LEVEL", value_parser = levels())]
+    #[arg(long, value_name = "LEVEL", env = "VIADUCT_LOG_LEVEL", value_parser = choice::<LogLevel>())]
     pub log_level: Option<LogLevel>,
 
     /// How long transactions may go on after SIGTERM, 1ms to 1h, or 0s for not at all [default: 32s]
@@ -111,17 +110,4 @@ impl OperationFlags {
             ..OperationDraft::default()
         }
     }
-}
-
-fn choices() -> impl TypedValueParser<Value = WhenAllDown> {
-    PossibleValuesParser::new(text::when_all_down_names())
-        .try_map(|text| text::when_all_down(&text))
-}
-
-fn formats() -> impl TypedValueParser<Value = LogFormat> {
-    PossibleValuesParser::new(text::log_format_names()).try_map(|text| text::log_format(&text))
-}
-
-fn levels() -> impl TypedValueParser<Value = LogLevel> {
-    PossibleValuesParser::new(text::log_level_names()).try_map(|text| text::log_level(&text))
 }

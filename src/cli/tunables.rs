@@ -16,7 +16,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use ipnet::IpNet;
 
 use super::{OperationFlags, StatefulFlags, report};
-use crate::config::text;
+use crate::config::text::{self, Choice};
 use crate::config::{
     self, BATCHES, Config, Gso, HashKey, HostPort, Loaded, Member, Overrides, Placed, Policy,
     RATES, SECOND_CHANCES, Settings, Steer, WAITS, WORKERS,
@@ -65,7 +65,7 @@ pub struct Tunables {
     pub workers: Option<usize>,
 
     /// What decides which worker a datagram goes to: call-id has all workers serve one trunk, source leaves it to the kernel's hash of addresses and ports [default: call-id]
-    #[arg(long, value_name = "KEY", env = "VIADUCT_STEER", value_parser = text::steer)]
+    #[arg(long, value_name = "KEY", env = "VIADUCT_STEER", value_parser = text::choice::<Steer>)]
     pub steer: Option<Steer>,
 
     /// Whether each worker is pinned to a core [default: on]
@@ -77,7 +77,7 @@ pub struct Tunables {
     pub batch: Option<usize>,
 
     /// Which datagrams for one destination leave by one segmented send (UDP GSO): those of similar length, the shorter ones padded by spaces behind the colon of Max-Forwards (in responses, of the topmost Via); those of exactly equal length; or none [default: pad]
-    #[arg(long, value_name = "HOW", env = "VIADUCT_GSO", value_parser = gso())]
+    #[arg(long, value_name = "HOW", env = "VIADUCT_GSO", value_parser = choice::<Gso>())]
     pub gso: Option<Gso>,
 
     /// How long datagrams may gather while 10,000 a second or more arrive at a worker, in microseconds from 0 to 10000; auto is 600 [default: auto]
@@ -97,7 +97,7 @@ pub struct Tunables {
     pub send_buffer: Option<usize>,
 
     /// How a destination is chosen, in sets that name no policy [default: hash]
-    #[arg(long, value_name = "POLICY", env = "VIADUCT_POLICY", value_parser = policies())]
+    #[arg(long, value_name = "POLICY", env = "VIADUCT_POLICY", value_parser = choice::<Policy>())]
     pub policy: Option<Policy>,
 
     /// What is hashed, in sets that name no hash key: call-id, from-uri, to-uri, request-uri, source or header:NAME [default: call-id]
@@ -220,12 +220,9 @@ pub(super) fn on_off() -> impl TypedValueParser<Value = bool> {
     PossibleValuesParser::new(["on", "off"]).map(|text| text == "on")
 }
 
-fn policies() -> impl TypedValueParser<Value = Policy> {
-    PossibleValuesParser::new(text::policy_names()).try_map(|text| text::policy(&text))
-}
-
-fn gso() -> impl TypedValueParser<Value = Gso> {
-    PossibleValuesParser::new(text::gso_names()).try_map(|text| text::gso(&text))
+/// Reads the name of a value; help shows all of them.
+pub(super) fn choice<T: Choice>() -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(text::names::<T>()).try_map(|name| text::choice(&name))
 }
 
 fn seconds() -> impl Fn(&str) -> Result<Duration, String> + Clone {

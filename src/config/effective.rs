@@ -19,11 +19,11 @@ pub fn to_toml(config: &Config) -> String {
 
 fn write_config(out: &mut String, config: &Config) -> fmt::Result {
     writeln!(out, "workers = {}", config.workers)?;
-    let steer = text::steer_name(config.steer);
+    let steer = text::name(&config.steer);
     writeln!(out, "steer = {}", string(steer))?;
     writeln!(out, "pin = {}", config.pin)?;
     writeln!(out, "batch = {}", config.batch)?;
-    writeln!(out, "gso = {}", string(text::gso_name(config.gso)))?;
+    writeln!(out, "gso = {}", string(text::name(&config.gso)))?;
     writeln!(out, "coalesce-us = {}", config.coalesce.as_micros())?;
     writeln!(out, "spin-us = {}", config.spin.as_micros())?;
     writeln!(out, "receive-buffer = {}", config.receive_buffer)?;
@@ -113,21 +113,21 @@ fn write_operation(out: &mut String, config: &Config) -> fmt::Result {
         }
     }
     writeln!(out, "\n[log]")?;
-    let format = text::log_format_name(log.format);
+    let format = text::name(&log.format);
     writeln!(out, "format = {}", string(format))?;
-    writeln!(out, "level = {}", string(text::log_level_name(log.level)))
+    writeln!(out, "level = {}", string(text::name(&log.level)))
 }
 
 fn write_set(out: &mut String, set: &Set) -> fmt::Result {
     writeln!(out, "\n[[set]]")?;
     writeln!(out, "name = {}", string(&set.name))?;
-    writeln!(out, "policy = {}", string(text::policy_name(set.policy)))?;
+    writeln!(out, "policy = {}", string(text::name(&set.policy)))?;
     // The other policies would warn of a key that has no effect.
     if set.policy == Policy::Hash || set.hash_key != HashKey::CallId {
         let key = text::hash_key_name(&set.hash_key);
         writeln!(out, "hash-key = {}", string(&key))?;
     }
-    let when = text::when_all_down_name(set.when_all_down);
+    let when = text::name(&set.when_all_down);
     writeln!(out, "when-all-down = {}", string(when))?;
     let common = common_probe(set);
     writeln!(out, "health = {}", health_value(common.as_ref()))?;
@@ -243,7 +243,7 @@ impl<'c> Entry<'c> {
             add("priority", self.priority.into());
         }
         if written.is_none_or(|w| w.state.is_none()) && self.state != State::Active {
-            add("state", string(text::state_name(self.state)));
+            add("state", string(text::name(&self.state)));
         }
         if self.probe != common {
             add("health", health_value(self.probe));

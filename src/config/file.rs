@@ -160,7 +160,7 @@ pub(super) fn read(source: &Rc<Source>, flags: Draft, report: &mut Report) -> Op
     }
     let listeners = listened.then_some(listeners);
     let advertise = parse(&mut top, "advertise", text::advertise, report);
-    let policy = parse(&mut top, "policy", text::policy, report);
+    let policy = parse(&mut top, "policy", text::choice, report);
     let hash_key = parse(&mut top, "hash-key", text::hash_key, report);
     let settings = flags.settings.or_file(&mut top, report);
     let stateful = flags.stateful.or_file(&mut top, report);
@@ -215,10 +215,10 @@ impl Settings {
         let allow_next_hop = list(top, "allow-next-hop", text::network, report);
         Self {
             workers: self.workers.or(integer(top, "workers", WORKERS, report)),
-            steer: self.steer.or(value(top, "steer", text::steer, report)),
+            steer: self.steer.or(value(top, "steer", text::choice, report)),
             pin: self.pin.or(boolean(top, "pin", report)),
             batch: self.batch.or(integer(top, "batch", BATCHES, report)),
-            gso: self.gso.or(value(top, "gso", text::gso, report)),
+            gso: self.gso.or(value(top, "gso", text::choice, report)),
             coalesce: self.coalesce.or(coalesce.map(|wait| wait.value)),
             spin: self.spin.or(spin.map(Duration::from_micros)),
             receive_buffer: self
@@ -295,12 +295,12 @@ fn set(mut section: Section<'_>, report: &mut Report) -> Option<SetDraft> {
     let name = section
         .require("name", report)
         .and_then(|item| item.text(report));
-    let policy = parse(&mut section, "policy", text::policy, report);
+    let policy = parse(&mut section, "policy", text::choice, report);
     let hash_key = parse(&mut section, "hash-key", text::hash_key, report);
     let members = members(&mut section, report);
     let member_sources = parse_all(&mut section, "member-sources", text::network, report);
     let health = HealthSettings::take(&mut section, report);
-    let when_all_down = value(&mut section, "when-all-down", text::when_all_down, report);
+    let when_all_down = value(&mut section, "when-all-down", text::choice, report);
     section.finish(&TOP_LEVEL, report);
     Some(SetDraft {
         name: name?,
@@ -359,7 +359,7 @@ fn member(item: Item<'_>, report: &mut Report) -> Option<Placed<Member>> {
     });
     let priority = section.take("priority");
     let priority = with_origin(priority, |item| item.integer(i32::MIN..=i32::MAX, report));
-    let state = parse(&mut section, "state", text::state, report);
+    let state = parse(&mut section, "state", text::choice, report);
     let health = HealthSettings::take(&mut section, report);
     let origin = section.origin.clone();
     section.finish(&TOP_LEVEL, report);

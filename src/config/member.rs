@@ -101,7 +101,7 @@ pub fn member(text: &str) -> Result<Member, Fault> {
         match name.to_ascii_lowercase().as_str() {
             "weight" => once(name, &mut read.weight, text::weight(value)?)?,
             "priority" => once(name, &mut read.priority, text::priority(value)?)?,
-            "state" => once(name, &mut read.state, text::state(value)?)?,
+            "state" => once(name, &mut read.state, text::choice(value)?)?,
             "transport" => transport(value)?,
             "lr" => {}
             other => {

@@ -14,12 +14,7 @@ use super::diagnostic::Fault;
 pub use super::member::{destination, member};
 use super::merge::DEFAULT_COALESCE;
 pub use super::methods::{method, stateful_method};
-pub use super::names::{
-    gso, gso_name, gso_names, hash_key, hash_key_name, log_format, log_format_name,
-    log_format_names, log_level, log_level_name, log_level_names, policy, policy_name,
-    policy_names, steer, steer_name, when_all_down, when_all_down_name, when_all_down_names,
-};
-pub use super::names::{state, state_name};
+pub use super::names::{Choice, choice, hash_key, hash_key_name, name, names};
 pub use super::operation::text::{admin_listen, collector, interval, sample, sample_name, timeout};
 pub use super::stateful::text::{accounting_target, failure, time, time_name, time_or_none, timer};
 use super::{HostPort, WAITS};
@@ -282,7 +277,7 @@ fn mapped_network(address: Ipv4Addr, prefix: u8) -> Ipv4Net {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::HashKey;
+    use crate::config::{HashKey, Policy};
 
     fn socket(text: &str) -> SocketAddr {
         text.parse().expect("an address")
@@ -401,8 +396,9 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        for name in policy_names() {
-            assert_eq!(policy(name).map(policy_name), Ok(name));
+        for written in names::<Policy>() {
+            let read = choice::<Policy>(written);
+            assert_eq!(read.map(|policy| name(&policy)), Ok(written));
         }
         for name in [
             "call-id",

@@ -159,7 +159,7 @@ pub(super) fn choice(
     own_key: bool,
     report: &mut Report,
 ) {
-    let name = text::policy_name(policy);
+    let name = text::name(&policy);
     match policy {
         Policy::Kamailio if hash_key.value != HashKey::CallId => {
             let key = text::hash_key_name(&hash_key.value);
@@ -321,7 +321,7 @@ fn followable(set: &Set, origin: &Origin, report: &mut Report) {
         (Policy::Hash | Policy::Kamailio, key) => {
             format!("it hashes `{}`", text::hash_key_name(key))
         }
-        (policy, _) => format!("its policy is `{}`", text::policy_name(policy)),
+        (policy, _) => format!("its policy is `{}`", text::name(&policy)),
     };
     let fault = Fault::new(format!(
         "`follow` does not lead to the dialogs of set `{}`",

@@ -231,9 +231,9 @@ impl SetStatus {
         });
         Self {
             name: name.clone(),
-            policy: text::policy_name(definition.policy).to_owned(),
+            policy: text::name(&definition.policy).to_owned(),
             hash_key: text::hash_key_name(&definition.hash_key),
-            when_all_down: text::when_all_down_name(definition.when_all_down).to_owned(),
+            when_all_down: text::name(&definition.when_all_down).to_owned(),
             open: set.is_open(),
             destinations: destinations.collect(),
             unresolved: definition.unresolved().map(ToString::to_string).collect(),

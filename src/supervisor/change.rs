@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Instance;
 use super::overlay::{Overlay, sets_with};
-use crate::config::text::{hash_key_name, policy_name, state_name};
+use crate::config::text;
 use crate::config::{Config, Destination, Listener, Policy, Route, Set, needs_restart};
 use crate::control::{Change, Difference, Done, Facts, Moved, Place, Refusal};
 use crate::dispatcher::{Dispatcher, SLOTS};
@@ -306,7 +306,7 @@ fn differences(before: &Config, now: &Config) -> Vec<Difference> {
 }
 
 fn outline(destination: &Destination) -> String {
-    let state = state_name(destination.state);
+    let state = text::name(&destination.state);
     let (weight, priority) = (destination.weight, destination.priority);
     format!("{state}, weight {weight}, priority {priority}")
 }
@@ -329,10 +329,10 @@ fn rules(before: &Config, now: &Config) -> Vec<String> {
             continue;
         };
         let choice = |of: &Set| {
-            let policy = policy_name(of.policy).to_owned();
+            let policy = text::name(&of.policy).to_owned();
             [
                 ("policy", policy),
-                ("hash key", hash_key_name(&of.hash_key)),
+                ("hash key", text::hash_key_name(&of.hash_key)),
             ]
         };
         for ((what, was), (_, is)) in choice(former).into_iter().zip(choice(set)) {

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::Instance;
 use super::sockets::{Origins, Steering};
-use crate::config::text::policy_name;
+use crate::config::text;
 use crate::net::steer;
 
 impl Instance {
@@ -81,7 +81,7 @@ impl Instance {
                 out,
                 "set {}: {n} destination{plural}, policy {}",
                 set.name,
-                policy_name(set.policy)
+                text::name(&set.policy)
             )?;
         }
         Ok(())

@@ -349,7 +349,7 @@ pub(super) mod tests {
         let set = &overlay.over(config).sets[0];
         let each = set.destinations.iter().map(|each| match each.state {
             State::Active => each.address.to_string(),
-            state => format!("{} {}", each.address, text::state_name(state)),
+            state => format!("{} {}", each.address, text::name(&state)),
         });
         each.collect()
     }

@@ -5,8 +5,7 @@ use std::io::{self, Write};
 use clap::builder::styling::{AnsiColor, Style};
 
 use crate::cli::table::Table;
-use crate::config::text::{policy_name, state_name};
-use crate::config::{Policy, State};
+use crate::config::{Policy, State, text};
 use crate::control::Status;
 use crate::control::status::{DestinationStatus, HealthStatus, SetStatus};
 
@@ -76,7 +75,7 @@ fn write_set(out: &mut dyn Write, set: &SetStatus, colour: bool) -> io::Result<(
             style(of(each), colour),
             [
                 &each.address,
-                &state_name(each.state),
+                &text::name(&each.state),
                 &each.letters,
                 &health,
                 &format!("{} ({weight:.0} %)", each.weight),
@@ -113,7 +112,7 @@ fn of(destination: &DestinationStatus) -> Style {
 /// all have the same part, and priorities are an order alone.
 fn weight(set: &SetStatus, destination: &DestinationStatus) -> f64 {
     let all = set.destinations.iter();
-    if set.policy == policy_name(Policy::Kamailio) {
+    if set.policy == text::name(&Policy::Kamailio) {
         return 100.0 / all.len() as f64;
     }
     let same = all.filter(|each| each.priority == destination.priority);

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use hyper::Method;
 use serde::Serialize;
@@ -19,6 +19,7 @@ use serde_json::json;
 use super::client::{Admin, Client, ClientError, Question, SOCKET};
 use super::report;
 use super::table::Table;
+use super::tunables::choice;
 use crate::config::{LogLevel, State, text};
 use crate::control::{
     Addition, Done, LevelChange, ReloadRequest, Removal, StateChange, Status, WeightChange,
@@ -58,7 +59,7 @@ enum Command {
         #[command(flatten)]
         place: PlaceArgs,
         /// active takes work; draining takes no new calls; disabled takes none at all
-        #[arg(value_name = "STATE", value_parser = states())]
+        #[arg(value_name = "STATE", value_parser = choice::<State>())]
         state: State,
     },
     /// Set the weight of a destination
@@ -113,7 +114,7 @@ enum Command {
     },
     /// Set the least important lines that are logged
     LogLevel {
-        #[arg(value_name = "LEVEL", value_parser = levels())]
+        #[arg(value_name = "LEVEL", value_parser = choice::<LogLevel>())]
         level: LogLevel,
     },
     /// Start the binary again with the sockets it has; no datagram is lost
@@ -147,14 +148,6 @@ struct ExplainArgs {
     /// The listener that it comes in on [default: the first of the family of --from]
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
-}
-
-fn states() -> impl TypedValueParser<Value = State> {
-    PossibleValuesParser::new(["active", "draining", "disabled"]).try_map(|name| text::state(&name))
-}
-
-fn levels() -> impl TypedValueParser<Value = LogLevel> {
-    PossibleValuesParser::new(text::log_level_names()).try_map(|name| text::log_level(&name))
 }
 
 pub(super) fn ctl(args: &CtlArgs) -> io::Result<ExitCode> {

@@ -119,7 +119,7 @@ fn way_name(way: Way, config: &Config) -> String {
     match way {
         Way::Selected(selection) => {
             let set = &config.sets[selection.set];
-            format!("{} in set {}", text::policy_name(set.policy), set.name)
+            format!("{} in set {}", text::name(&set.policy), set.name)
         }
         Way::Dialog { set, .. } => format!("dialog of set {}", config.sets[set].name),
         Way::Former => "former owner".to_owned(),

@@ -111,7 +111,7 @@ fn set_json(set: &SetReport) -> Value {
             json!({
                 "share": share.share,
                 "ideal": share.ideal,
-                "state": text::state_name(share.state),
+                "state": text::name(&share.state),
             })
         })
     };
@@ -146,7 +146,7 @@ fn set_json(set: &SetReport) -> Value {
     });
     json!({
         "set": set.name,
-        "policy": text::policy_name(set.policy),
+        "policy": text::name(&set.policy),
         "hash_key": set.hash_key,
         "before": set.there[0],
         "after": set.there[1],
@@ -173,7 +173,7 @@ fn write_set(out: &mut dyn Write, set: &SetReport) -> io::Result<()> {
         [_, true] => ", added",
         [..] => ", removed",
     };
-    let policy = text::policy_name(*policy);
+    let policy = text::name(policy);
     writeln!(out, "set {name}: {policy} of {hash_key}{note}")?;
     let unit = if set.by_slots { "slots" } else { "calls" };
     if let Some(share) = set.moved_share() {
@@ -216,7 +216,7 @@ fn write_loads(out: &mut dyn Write, loads: &[Load]) -> io::Result<()> {
         let note = match (load.before, load.after) {
             (None, _) => "added",
             (_, None) => "removed",
-            (_, Some(after)) if after.state != State::Active => text::state_name(after.state),
+            (_, Some(after)) if after.state != State::Active => text::name(&after.state),
             _ => "",
         };
         table.row([

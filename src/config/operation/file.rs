@@ -5,13 +5,13 @@ use super::{HealthSettings, OperationDraft, PROBES_IN_A_ROW, text};
 use crate::config::diagnostic::Report;
 use crate::config::file::{TOP_LEVEL, boolean, integer, list, parse, value};
 use crate::config::table::{Placed, Section};
-use crate::config::text::{log_format, log_level, time_or_none, when_all_down};
+use crate::config::text::{choice, time_or_none};
 
 impl OperationDraft {
     /// What is said in `self`, or else at the top level of the file.
     pub(in crate::config) fn or_file(self, top: &mut Section<'_>, report: &mut Report) -> Self {
         let health = HealthSettings::take(top, report).unwrap_or_default();
-        let when_all_down = value(top, "when-all-down", when_all_down, report);
+        let when_all_down = value(top, "when-all-down", choice, report);
         let stop_timeout = value(top, "stop-timeout", time_or_none, report);
         let mut draft = Self {
             health: self.health.over(health),
@@ -65,8 +65,8 @@ impl OperationDraft {
     }
 
     fn or_log(self, mut section: Section<'_>, report: &mut Report) -> Self {
-        let format = value(&mut section, "format", log_format, report);
-        let level = value(&mut section, "level", log_level, report);
+        let format = value(&mut section, "format", choice, report);
+        let level = value(&mut section, "level", choice, report);
         section.finish(&TOP_LEVEL, report);
         Self {
             log_format: self.log_format.or(format),

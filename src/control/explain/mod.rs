@@ -203,7 +203,7 @@ impl<'a> Explanation<'a> {
             out,
             "set        {}, policy {}",
             set.name,
-            text::policy_name(set.policy)
+            text::name(&set.policy)
         );
         let _ = writeln!(out, "key        {name} {value}");
         let (hash, place) = self.place(selection);
@@ -261,7 +261,7 @@ impl<'a> Explanation<'a> {
             let set = &self.config.sets[selection.set];
             json!({
                 "set": set.name,
-                "policy": text::policy_name(set.policy),
+                "policy": text::name(&set.policy),
                 "key": { "name": name, "value": value },
                 "hash": hash,
                 "slot": place,

@@ -4,16 +4,10 @@ use std::net::SocketAddr;
 
 use super::page::Page;
 use super::{Facts, Input};
+use crate::config::text::Choice;
 use crate::config::{Health, Named, State};
 use crate::health::Probed;
 use crate::worker::DestinationTotals;
-
-/// The label of each state.
-const STATES: [(State, &str); 3] = [
-    (State::Active, "active"),
-    (State::Draining, "draining"),
-    (State::Disabled, "disabled"),
-];
 
 pub(super) fn add(page: &mut Page, input: &Input<'_>) {
     add_sets(page, input.facts);
@@ -87,9 +81,9 @@ fn add_state(page: &mut Page, input: &Input<'_>) {
             .map(|(labels, _, share)| (labels.clone(), *share)),
     );
     let states = all.iter().flat_map(|([set, address], each, _)| {
-        STATES.map(|(state, name)| {
-            let labels = [set.clone(), address.clone(), name.to_owned()];
-            (labels, each.state == state)
+        State::NAMES.iter().map(|(name, state)| {
+            let labels = [set.clone(), address.clone(), (*name).to_owned()];
+            (labels, each.state == *state)
         })
     });
     page.gauge(
