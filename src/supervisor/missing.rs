@@ -5,7 +5,7 @@ use std::path::Path;
 use rustix::fs::{Access, access};
 
 use super::run::Failure;
-use super::{SecretFileError, StartError, load, place};
+use super::{StartError, secret_file};
 use crate::config::{AccountingTarget, Config};
 use crate::control::{self, may_make};
 
@@ -15,7 +15,8 @@ use crate::control::{self, may_make};
 #[must_use]
 pub fn missing(config: &Config) -> Vec<Failure> {
     let mut missing: Vec<Failure> = Vec::new();
-    missing.extend(secret(config).err().map(Failure::from));
+    let secret = secret_file::rehearse(config.secret_file.as_deref(), None);
+    missing.extend(secret.err().map(Failure::from));
     missing.extend(accounting(config).err().map(Failure::from));
     missing.extend(
         control::missing(&config.admin)
@@ -23,14 +24,6 @@ pub fn missing(config: &Config) -> Vec<Failure> {
             .map(Failure::from),
     );
     missing
-}
-
-fn secret(config: &Config) -> Result<(), SecretFileError> {
-    match place(config.secret_file.as_deref()) {
-        Some(path) if path.exists() => load(Some(&path)).map(drop),
-        Some(path) => may_make(&path).map_err(|error| SecretFileError::Io(path, error)),
-        None => Ok(()),
-    }
 }
 
 fn accounting(config: &Config) -> Result<(), StartError> {

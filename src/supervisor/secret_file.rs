@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::control::{is_open, open_warning};
+use crate::control::{is_open, may_make, open_warning};
 use crate::proxy::{Secret, SecretError};
 
 /// Where the secret comes from, and what an operator should know of it.
@@ -149,10 +149,7 @@ pub(super) fn rehearse(
         return Ok(());
     };
     if !exists(&path) {
-        // What it would hold is nobody's business here.
-        let any = Secret::from_octets([0; Secret::OCTETS]);
-        let tried = drafted(&path, &any, |_| Ok(()));
-        return tried.map_err(|error| SecretFileError::Io(path, error));
+        return may_make(&path).map_err(|error| SecretFileError::Io(path, error));
     }
     let (found, _) = read(&path)?;
     match running {
@@ -190,29 +187,20 @@ fn read(path: &Path) -> Result<(Secret, bool), SecretFileError> {
 /// Makes the file; false where another instance was faster. It appears whole
 /// or not at all: written under another name, then linked.
 fn make(path: &Path, secret: &Secret) -> io::Result<bool> {
-    drafted(path, secret, |draft| match fs::hard_link(draft, path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        linked => linked.map(|()| true),
-    })
-}
-
-/// Writes it beside `path` for as long as `act` takes.
-fn drafted<T>(
-    path: &Path,
-    secret: &Secret,
-    act: impl FnOnce(&Path) -> io::Result<T>,
-) -> io::Result<T> {
     let draft = path.with_extension(format!("new-{}", std::process::id()));
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(&draft)?;
-    let done = writeln!(file, "{}", secret.to_text())
+    let linked = writeln!(file, "{}", secret.to_text())
         .and_then(|()| file.sync_all())
-        .and_then(|()| act(&draft));
+        .and_then(|()| fs::hard_link(&draft, path));
     fs::remove_file(&draft)?;
-    done
+    match linked {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        linked => linked.map(|()| true),
+    }
 }
 
 /// Octets from the kernel's source of random ones.
