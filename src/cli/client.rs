@@ -120,7 +120,7 @@ pub(super) struct Question<'a> {
 }
 
 impl Client {
-    /// `token_file` holds the token for changes over TCP.
+    /// `token_file` holds the token for changes and `explain` over TCP.
     pub(super) fn new(
         admin: Admin,
         token_file: Option<&Path>,

@@ -54,7 +54,7 @@ pub struct OperationFlags {
     #[arg(long, value_name = "ADDR[:PORT]", env = "VIADUCT_ADMIN_LISTEN", value_delimiter = ',', value_parser = text::admin_listen)]
     pub admin_listen: Vec<SocketAddr>,
 
-    /// File with the token that changes over TCP must bear [default: none, no changes over TCP]
+    /// File with the token that changes and explain over TCP must bear [default: none, and neither over TCP]
     #[arg(long, value_name = "FILE", env = "VIADUCT_ADMIN_TOKEN_FILE")]
     pub admin_token_file: Option<PathBuf>,
 

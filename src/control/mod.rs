@@ -35,6 +35,6 @@ pub use view::{Facts, Reload, Unresolved, View};
 struct App {
     view: View,
     orders: Sender<Order>,
-    /// The file with the token for changes over TCP.
+    /// The file with the token for changes and `explain` over TCP.
     token_file: Option<PathBuf>,
 }

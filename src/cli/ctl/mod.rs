@@ -35,7 +35,7 @@ pub struct CtlArgs {
     /// The instance: the path of its admin socket, or http://ADDR:PORT
     #[arg(long, global = true, value_name = "PATH|URL", env = "VIADUCT_ADMIN", default_value = SOCKET)]
     admin: Admin,
-    /// File with the token for changes over TCP
+    /// File with the token for changes and explain over TCP
     #[arg(
         long,
         global = true,
