@@ -308,9 +308,13 @@ fn top_via() {
     assert_eq!(via.branch.as_deref(), Some(&b"A.b"[..]));
     assert_eq!(via.params[2].1.as_deref(), Some(&b"\"x;y\""[..]));
     assert_eq!(via.params.len(), 5);
+    // Whatever version the way to the sender had.
+    let via = reads(instead("Via: SIP/3.0/UDP a")).top_via;
+    assert_eq!(via.host, b"a");
     for value in [
         "SIP/2.0/UDP",
-        "SIP/3.0/UDP a",
+        "SIP//UDP a",
+        "HTTP/2.0/UDP a",
         "SIP/2.0 a",
         "SIP/2.0/UDPa",
         "SIP/2.0/UDP a:0",
