@@ -205,7 +205,7 @@ fn a_next_via_that_cannot_be_read() {
     let port = call.scene.caller.address().port();
     let forged = vec![
         call.changed(&format!("phone.example:{port}"), "phone.example:0"),
-        call.changed("SIP/2.0/UDP phone", "SIP/3.0/UDP phone"),
+        call.changed("SIP/2.0/UDP phone", "HTTP/2.0/UDP phone"),
         call.changed(
             "received=127.0.0.1",
             "received=127.0.0.1;received=127.0.0.1",
