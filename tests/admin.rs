@@ -3,9 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -547,75 +546,6 @@ fn the_log_says_more_when_it_is_told_to() {
     farm.scene.viaduct.wait_for("counters", |output| {
         output.contains("counter received").then_some(())
     });
-}
-
-#[test]
-fn idle_connections_keep_nobody_out() {
-    let (farm, admin) = Farm::with_admin(&[""], "", &[]);
-    // Fewer than are served at a time, each with half a request.
-    let half: Vec<_> = (0..60)
-        .map(|_| {
-            let mut stream = UnixStream::connect(admin.path()).expect("a connection");
-            let half = stream.write_all(b"GET /livez HTTP/1.1\r\nHost:");
-            half.expect("a beginning");
-            stream
-        })
-        .collect();
-    assert_eq!(admin.get("/livez").status, 200);
-    farm.shares(5);
-    drop(half);
-    assert_eq!(admin.get("/livez").status, 200);
-}
-
-#[test]
-fn who_never_reads_keeps_nobody_out_for_long() {
-    let (_farm, admin) = Farm::with_admin(&[""], "", &[]);
-    let connect = || UnixStream::connect(admin.path()).expect("a connection");
-    let request = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    // As many as are served at a time, and more than their sockets hold.
-    let deaf: Vec<_> = (0..64)
-        .map(|_| {
-            let mut stream = connect();
-            let asked = request("/api/v1/openapi.json").repeat(200);
-            stream.write_all(asked.as_bytes()).expect("requests");
-            stream
-        })
-        .collect();
-    let mut stream = connect();
-    stream
-        .write_all(request("/livez").as_bytes())
-        .expect("a request");
-    let patience = Some(Duration::from_secs(60));
-    stream.set_read_timeout(patience).expect("a timeout");
-    let mut answer = [0; 12];
-    stream.read_exact(&mut answer).expect("an answer");
-    assert_eq!(&answer, b"HTTP/1.1 200");
-    drop(deaf);
-}
-
-#[test]
-fn who_asks_again_and_again_keeps_nobody_out_for_long() {
-    let (_farm, admin) = Farm::with_admin(&[""], "", &[]);
-    let request = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    let connect = || UnixStream::connect(admin.path()).expect("a connection");
-    // As many as are served at a time, none of which rests.
-    let mut busy: Vec<_> = (0..64).map(|_| connect()).collect();
-    let mut ask = move || {
-        busy.iter_mut()
-            .for_each(|each| drop(each.write_all(request)))
-    };
-    ask();
-    let mut stream = connect();
-    stream.write_all(request).expect("a request");
-    let a_while = Some(Duration::from_secs(3));
-    stream.set_read_timeout(a_while).expect("a timeout");
-    let end = Instant::now() + Duration::from_secs(60);
-    let mut answer = [0; 12];
-    while stream.read_exact(&mut answer).is_err() {
-        assert!(Instant::now() < end, "nobody else is answered");
-        ask();
-    }
-    assert_eq!(&answer, b"HTTP/1.1 200");
 }
 
 #[test]

@@ -6,22 +6,7 @@ mod checking;
 use std::fs;
 use std::path::Path;
 
-use checking::{LISTEN, Place, SET, good_and, said, stderr, stdout};
-
-/// Checks `toml` and wants all of `wanted` in what is said, and exit code 1.
-#[track_caller]
-fn refused(toml: &str, wanted: &[&str]) {
-    let output = Place::with(&[("v.toml", toml)]).check(&["--config", "v.toml"]);
-    said(&output, 1, wanted);
-    assert_eq!(stdout(&output), "");
-}
-
-/// Checks `toml` and wants it to be good, but `wanted` to be said.
-#[track_caller]
-fn warned(toml: &str, wanted: &[&str]) {
-    let output = Place::with(&[("v.toml", toml)]).check(&["--config", "v.toml"]);
-    said(&output, 0, wanted);
-}
+use checking::{LISTEN, Place, SET, good_and, refused, said, stderr, stdout, warned};
 
 /// A file with one listener and one set whose destinations are `list`.
 fn set_of(list: &str) -> String {
@@ -109,45 +94,6 @@ fn a_good_file_is_summed_up() {
         assert!(said.lines().any(|each| each == line), "{said}");
     }
     assert!(said.ends_with("the configuration is good\n"), "{said}");
-}
-
-#[test]
-fn syntax_errors_have_a_place() {
-    refused("listen = [\n", &["v.toml:1:11: error: "]);
-    refused(
-        "workers = 1\nworkers = 2\n",
-        &["v.toml:2:1: error: duplicate key"],
-    );
-    // Columns count characters, not octets.
-    refused("policy = 'ä' 7\n", &["v.toml:1:14: error: "]);
-}
-
-#[test]
-fn syntax_errors_say_how_to_mend_them() {
-    for (toml, help) in [
-        ("secret-file = /var/lib/secret\n", "text in quotes"),
-        ("listen = [127.0.0.1:5060]\n", "text in quotes"),
-        ("policy =\n", "text in quotes"),
-        ("pin = True\n", "`true` or `false`"),
-        ("policy 'hash'\n", "write `key = value`"),
-        ("workers = 1\nworkers = 2\n", "keep one of them"),
-        ("[set]\nname = 'a'\n[set]\nname = 'b'\n", "`[[set]]`"),
-        ("listen = ['127.0.0.1'\nworkers = 1\n", "close it with `]`"),
-        ("listen = ['127.0.0.1' '127.0.0.2']\n", "a comma"),
-        ("[[set]\nname = 'a'\n", "has its bracket"),
-        ("policy = 'hash\nworkers = 1\n", "the quote that began it"),
-        ("secret-file = \"C:\\viaduct\"\n", "`\\\\`"),
-        ("// a comment\nworkers = 1\n", "begins with `#`"),
-        ("workers = 1;\n", "nothing behind them"),
-    ] {
-        let output = Place::with(&[("v.toml", toml)]).check(&["--config", "v.toml"]);
-        let said = stderr(&output);
-        let helps = said.lines().filter(|line| line.starts_with("  help: "));
-        assert!(helps.clone().any(|line| line.contains(help)), "{said}");
-        // The first error of a line has the parser stumble over the rest.
-        assert_eq!(helps.count(), said.matches(": error: ").count(), "{said}");
-        assert!(said.matches(": error: ").count() <= 2, "{said}");
-    }
 }
 
 #[test]

@@ -3,114 +3,28 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
-use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
-use tempfile::TempDir;
 
 use support::dialog::{Peer, Request, Scene, response, status};
 use support::net::{V4, free_addresses};
 use support::process::{Process, Signal};
-use support::servers::Server;
 use support::stateful::{STILL, only};
 use support::steady::{self, Steady};
+use support::upgrading::{
+    File, addresses, config, lines, next_line, no_upgrade, put, put_script, upgrade,
+};
 use support::viaduct::Viaduct;
 
 const PATIENCE: Duration = Duration::from_secs(15);
 const PROGRAM: &str = env!("CARGO_BIN_EXE_viaduct");
 /// What an upgrade says that does not take place.
 const REFUSED: &str = "upgrade refused, all stays as it is";
-
-/// A configuration in a file.
-struct File {
-    folder: TempDir,
-}
-
-impl File {
-    fn new(text: &str) -> Self {
-        let file = Self {
-            folder: tempfile::tempdir().expect("a folder"),
-        };
-        file.write(text);
-        file
-    }
-
-    fn path(&self) -> PathBuf {
-        self.folder.path().join("v.toml")
-    }
-
-    fn write(&self, text: &str) {
-        fs::write(self.path(), text).expect("the file");
-    }
-
-    fn args(&self) -> [String; 2] {
-        ["--config".to_owned(), self.path().display().to_string()]
-    }
-}
-
-fn config(listen: &[SocketAddr], workers: usize, to: &[SocketAddr]) -> String {
-    let list = |all: &[SocketAddr], start: &str| {
-        let each = all.iter().map(|each| format!("'{start}{each}'"));
-        each.collect::<Vec<_>>().join(", ")
-    };
-    format!(
-        "listen = [{}]\nworkers = {workers}\n[[set]]\nname = 'farm'\ndestinations = [{}]\n",
-        list(listen, ""),
-        list(to, "sip:")
-    )
-}
-
-fn addresses(farm: &[std::net::UdpSocket]) -> Vec<SocketAddr> {
-    let address = |socket: &std::net::UdpSocket| socket.local_addr().expect("an address");
-    farm.iter().map(address).collect()
-}
-
-/// The lines that begin so, of all that it wrote.
-fn lines<'o>(output: &'o str, start: &str) -> Vec<&'o str> {
-    let lines = output.split_inclusive('\n');
-    lines
-        .filter(|line| line.starts_with(start) && line.ends_with('\n'))
-        .map(str::trim_end)
-        .collect()
-}
-
-/// Waits for one more such line.
-fn next_line(viaduct: &mut Viaduct, start: &str, act: impl FnOnce(&Viaduct)) -> String {
-    let before = lines(&viaduct.output(), start).len();
-    act(viaduct);
-    viaduct.wait_for(start, |output| {
-        lines(output, start)
-            .get(before)
-            .map(|line| (*line).to_owned())
-    })
-}
-
-/// Upgrades by SIGUSR2, and waits until it is ready again; what is said of it.
-fn upgrade(viaduct: &mut Viaduct) -> String {
-    next_line(viaduct, "ready:", |viaduct| viaduct.signal(Signal::USR2));
-    let output = viaduct.output();
-    lines(&output, "upgraded:")
-        .pop()
-        .expect("it says so")
-        .to_owned()
-}
-
-/// Has an upgrade refused or fail, for a reason that it gives.
-#[track_caller]
-fn no_upgrade(viaduct: &mut Viaduct, start: &str, reason: &str) {
-    let before = viaduct.output().len();
-    viaduct.signal(Signal::USR2);
-    let said = viaduct.wait_for(reason, |output| {
-        let said = &output[before..];
-        let whole = said.contains(start) && said.contains(reason);
-        whole.then(|| said.to_owned())
-    });
-    assert!(!said.contains("upgraded:"), "{said}");
-}
 
 /// The sockets of the process that are bound to UDP ports.
 fn udp_sockets(viaduct: &Viaduct) -> BTreeSet<String> {
@@ -127,24 +41,6 @@ fn udp_sockets(viaduct: &Viaduct) -> BTreeSet<String> {
         .map(|link| link.display().to_string())
         .filter(|link| inodes.contains(link))
         .collect()
-}
-
-/// Puts a copy of `from` in the place of a program. Another process writes it:
-/// what this one has open for writing, a child that is being started has too,
-/// and nobody can execute it meanwhile.
-fn put(from: &Path, program: &Path) {
-    let draft = program.with_extension("draft");
-    let mut command = Command::new("install");
-    let status = command.args(["-m", "755"]).arg(from).arg(&draft).status();
-    assert!(status.expect("install").success());
-    fs::rename(&draft, program).expect("another file in its place");
-}
-
-/// The same with a script of these lines.
-fn put_script(program: &Path, lines: &str) {
-    let text = program.with_extension("text");
-    fs::write(&text, format!("#!/bin/sh\n{lines}\n")).expect("a script");
-    put(&text, program);
 }
 
 #[test]
@@ -255,7 +151,7 @@ fn the_program_is_the_one_that_is_there_by_now() {
     let farm = steady::farm(1);
     let [front] = free_addresses(V4);
     let file = File::new(&config(&[front], 1, &addresses(&farm)));
-    let program = file.folder.path().join("viaduct");
+    let program = file.folder().join("viaduct");
     put(Path::new(PROGRAM), &program);
     let mut viaduct = Viaduct::start_program(&program, &file.args());
     let load = Steady::start(farm, vec![front]);
@@ -293,114 +189,10 @@ fn the_program_is_the_one_that_is_there_by_now() {
 }
 
 #[test]
-fn what_would_not_start_is_refused_beforehand() {
-    let [front, taken] = free_addresses(V4);
-    let peer = Peer::new(V4);
-    let good = config(&[front], 1, &[peer.address()]);
-    let file = File::new(&good);
-    let mut viaduct = Viaduct::start(&file.args());
-    let _other = Viaduct::start(&File::new(&config(&[taken], 1, &[peer.address()])).args());
-    let elsewhere = "192.0.2.1:5060".parse().expect("an address");
-    let unwritable = format!("stateful = ['INVITE']\n{good}[accounting]\nto = '/nowhere/at/all'\n");
-    let nowhere = format!("{good}[admin]\nsocket = '/nowhere/at/all.sock'\n");
-    // Its own address, but for calls and not for operators.
-    let _tcp = TcpListener::bind(front).expect("a free port");
-    let not_ours = format!("{good}[admin]\nlisten = ['{front}']\n");
-    for (text, wanted) in [
-        ("workers = 'many'".to_owned(), "v.toml:1:"),
-        (
-            config(&[front, elsewhere], 1, &[peer.address()]),
-            "no interface has this address",
-        ),
-        (
-            config(&[front, taken], 1, &[peer.address()]),
-            "another program holds it",
-        ),
-        (unwritable, "cannot write accounting"),
-        (nowhere, "admin socket /nowhere/at/all.sock"),
-        (not_ours, "cannot listen on http://"),
-    ] {
-        file.write(&text);
-        no_upgrade(&mut viaduct, REFUSED, wanted);
-        let caller = Peer::new(V4);
-        caller.send(front, Request::new("OPTIONS", caller.address()).text());
-        peer.receive();
-    }
-    file.write(&good);
-    upgrade(&mut viaduct);
-    viaduct.stop();
-}
-
-#[test]
-fn what_cannot_be_read_is_refused_beforehand() {
-    let [front] = free_addresses(V4);
-    let file = File::new(&config(&[front], 1, &[Peer::new(V4).address()]));
-    let said = |handed_over: &str| {
-        let path = file.folder.path().join("handed over");
-        fs::write(&path, handed_over).expect("a file");
-        let mut command = Command::new(PROGRAM);
-        command.arg("check").args(file.args());
-        command.args(["--inherits", "1", "--held", &front.to_string()]);
-        command.stdin(fs::File::open(path).expect("the file"));
-        let output = command.output().expect("a check");
-        let said = [output.stdout, output.stderr].concat();
-        (
-            output.status.success(),
-            String::from_utf8_lossy(&said).into_owned(),
-        )
-    };
-    for text in [
-        "{",
-        "{\"format\":2}",
-        "{\"format\":1,\"upgrades\":\"many\"}",
-    ] {
-        let (is_good, said) = said(text);
-        assert!(
-            !is_good && said.contains("cannot be read"),
-            "{text}: {said}"
-        );
-        assert!(said.contains("help: restart it instead"), "{said}");
-    }
-    // An instance of before does not say.
-    let (is_good, said) = said("");
-    assert!(is_good && said.contains("takes over: format 1"), "{said}");
-}
-
-#[test]
-fn more_sockets_than_it_may_open_are_refused_beforehand() {
-    let [front] = free_addresses(V4);
-    let (peer, caller) = (Peer::new(V4), Peer::new(V4));
-    let file = File::new(&config(&[front], 2, &[peer.address()]));
-    let mut command = Command::new("sh");
-    command
-        .args(["-c", "ulimit -n 100; exec \"$0\" run --health off \"$@\""])
-        .arg(PROGRAM)
-        .args(file.args())
-        .env_remove("STATE_DIRECTORY");
-    let mut process = Process::start(command, tempfile::tempdir().expect("a folder"));
-    let said =
-        |what: &'static str| move |output: &str| (lines(output, what).len() == 1).then_some(());
-    process.wait_for("line `ready:`", PATIENCE, said("ready:"));
-    file.write(&config(&[front], 40, &[peer.address()]));
-    process.signal(Signal::USR2);
-    process.wait_for(REFUSED, PATIENCE, |output| {
-        output.contains("may have 100 files open").then_some(())
-    });
-    // And what it says mends it.
-    let mend = format!("prlimit --pid {} --nofile=", process.id());
-    assert!(process.output().contains(&mend), "{}", process.output());
-    caller.send(front, Request::new("OPTIONS", caller.address()).text());
-    peer.receive();
-    file.write(&config(&[front], 4, &[peer.address()]));
-    process.signal(Signal::USR2);
-    process.wait_for("the upgrade", PATIENCE, said("upgraded:"));
-}
-
-#[test]
 fn no_call_waits_for_whoever_takes_lines_of_accounting() {
     let [front] = free_addresses(V4);
     let file = File::new("");
-    let path = file.folder.path().join("biller");
+    let path = file.folder().join("biller");
     let biller = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
     biller
         .bind(&SockAddr::unix(&path).expect("a path"))
@@ -421,83 +213,6 @@ fn no_call_waits_for_whoever_takes_lines_of_accounting() {
     viaduct.stop();
 }
 
-/// systemd ends a service that is silent for `WatchdogSec`.
-#[test]
-fn while_a_check_takes_its_time_the_watchdog_hears_of_it() {
-    let peer = Peer::new(V4);
-    let [front] = free_addresses(V4);
-    let file = File::new(&config(&[front], 1, &[peer.address()]));
-    let program = file.folder.path().join("viaduct");
-    put(Path::new(PROGRAM), &program);
-    let notified = file.folder.path().join("notified");
-    let ear = UnixDatagram::bind(&notified).expect("a socket");
-    ear.set_nonblocking(true).expect("a socket");
-    // Ten datagrams fill it, and then who tells more waits until it is read.
-    let hear = || {
-        let mut octets = [0; 64];
-        let length = ear.recv(&mut octets).ok()?;
-        Some(octets[..length].to_vec())
-    };
-    let empty = || while hear().is_some() {};
-    let mut command = Command::new(&program);
-    command.arg("run").args(file.args());
-    command.env("NOTIFY_SOCKET", &notified);
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut process = Process::start(command, folder);
-    process.wait_for("line `ready:`", PATIENCE, |output| {
-        empty();
-        output.contains("ready:").then_some(())
-    });
-    // It waits for the test, but not for one that has failed.
-    put_script(
-        &program,
-        "touch \"$0.begun\"; n=0\n\
-         while [ ! -e \"$0.go\" ] && [ $n -lt 200 ]; do n=$((n+1)); sleep 0.05; done\n\
-         exit 1",
-    );
-    process.signal(Signal::USR2);
-    let (begun, go) = ("viaduct.begun", "viaduct.go");
-    let end = Instant::now() + PATIENCE;
-    while !file.folder.path().join(begun).exists() {
-        assert!(Instant::now() < end, "no check");
-        empty();
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    // What was told before it began is in the socket still.
-    empty();
-    let sign = process.wait_for("a sign of life", PATIENCE, |_| hear());
-    assert_eq!(sign, b"WATCHDOG=1\n");
-    fs::write(file.folder.path().join(go), "").expect("a file");
-    process.wait_for(REFUSED, PATIENCE, |output| {
-        empty();
-        output.contains(REFUSED).then_some(())
-    });
-}
-
-#[test]
-fn while_a_check_takes_its_time_the_dead_are_found() {
-    let servers = [Server::start(), Server::start()];
-    let to = servers.each_ref().map(Server::address);
-    let [front] = free_addresses(V4);
-    let file = File::new(&config(&[front], 1, &to));
-    let program = file.folder.path().join("viaduct");
-    put(Path::new(PROGRAM), &program);
-    let [flag, path] = file.args();
-    let args = [flag.as_str(), &path, "--health", "on"];
-    let mut viaduct = Viaduct::start_program(&program, &args);
-    put_script(&program, "touch \"$0.begun\"; sleep 8; exit 1");
-    viaduct.signal(Signal::USR2);
-    let begun = file.folder.path().join("viaduct.begun");
-    viaduct.wait_for("a check", |_| begun.exists().then_some(()));
-    servers[0].silence();
-    let down = format!("{} is down", to[0]);
-    let output = viaduct.wait_for(&down, |output| {
-        output.contains(&down).then(|| output.to_owned())
-    });
-    assert!(!output.contains(REFUSED), "only then: {output}");
-    viaduct.stop();
-}
-
 /// What `viaduct ctl ARGS…` says to the instance at `admin`.
 fn ctl(admin: &str, args: &[&str]) -> String {
     let mut command = Command::new(PROGRAM);
@@ -515,7 +230,7 @@ fn what_an_operator_has_changed_stays() {
     let [front] = free_addresses(V4);
     let to = farm.each_ref().map(Peer::address);
     let file = File::new(&config(&[front], 1, &to));
-    let admin = file.folder.path().join("admin.sock").display().to_string();
+    let admin = file.folder().join("admin.sock").display().to_string();
     let [flag, path] = file.args();
     let mut viaduct = Viaduct::start(&[flag.as_str(), &path, "--admin", &admin]);
     let ctl = |args: &[&str]| ctl(&admin, args);
@@ -541,7 +256,7 @@ fn what_an_operator_has_added_and_removed_is_there_once_the_file_has_it() {
     let [front] = free_addresses(V4);
     let to = farm.each_ref().map(Peer::address);
     let file = File::new(&config(&[front], 1, &to[..1]));
-    let admin = file.folder.path().join("admin.sock").display().to_string();
+    let admin = file.folder().join("admin.sock").display().to_string();
     let [flag, path] = file.args();
     let mut viaduct = Viaduct::start(&[flag.as_str(), &path, "--admin", &admin]);
     let other = to[1].to_string();
@@ -596,7 +311,7 @@ fn the_secret_stays_the_same() {
     process.wait_for("line `ready:`", PATIENCE, ready(1));
     caller.send(front, Request::new("OPTIONS", caller.address()).text());
     let request = peer.receive();
-    let path = |name: &str| file.folder.path().join(name);
+    let path = |name: &str| file.folder().join(name);
     let secret = || fs::read_to_string(path("secret")).expect("the secret");
     let mut first = None;
     let kept = format!(

@@ -74,6 +74,9 @@ pub(crate) fn check(toml: &str, args: &[&str], code: i32, wanted: &[&str]) {
     if wanted.is_empty() {
         assert_eq!(stderr(&output), "");
     }
+    if code != 0 {
+        assert_eq!(stdout(&output), "");
+    }
 }
 
 #[track_caller]

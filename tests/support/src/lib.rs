@@ -44,6 +44,7 @@ pub mod steering;
 pub mod torture;
 pub mod transactions;
 pub mod twin;
+pub mod upgrading;
 pub mod viaduct;
 pub mod worst;
 

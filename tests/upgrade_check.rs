@@ -1,0 +1,204 @@
+//! What the next program checks before an upgrade: it takes over, or it is
+//! refused and all stays as it is.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use support::dialog::{Peer, Request};
+use support::net::{V4, free_addresses};
+use support::process::{Process, Signal};
+use support::servers::Server;
+use support::upgrading::{File, config, lines, no_upgrade, put, put_script, upgrade};
+use support::viaduct::Viaduct;
+
+const PATIENCE: Duration = Duration::from_secs(15);
+const PROGRAM: &str = env!("CARGO_BIN_EXE_viaduct");
+/// What an upgrade says that does not take place.
+const REFUSED: &str = "upgrade refused, all stays as it is";
+
+#[test]
+fn what_would_not_start_is_refused_beforehand() {
+    let [front, taken] = free_addresses(V4);
+    let peer = Peer::new(V4);
+    let good = config(&[front], 1, &[peer.address()]);
+    let file = File::new(&good);
+    let mut viaduct = Viaduct::start(&file.args());
+    let _other = Viaduct::start(&File::new(&config(&[taken], 1, &[peer.address()])).args());
+    let elsewhere = "192.0.2.1:5060".parse().expect("an address");
+    let unwritable = format!("stateful = ['INVITE']\n{good}[accounting]\nto = '/nowhere/at/all'\n");
+    let nowhere = format!("{good}[admin]\nsocket = '/nowhere/at/all.sock'\n");
+    // Its own address, but for calls and not for operators.
+    let _tcp = TcpListener::bind(front).expect("a free port");
+    let not_ours = format!("{good}[admin]\nlisten = ['{front}']\n");
+    for (text, wanted) in [
+        ("workers = 'many'".to_owned(), "v.toml:1:"),
+        (
+            config(&[front, elsewhere], 1, &[peer.address()]),
+            "no interface has this address",
+        ),
+        (
+            config(&[front, taken], 1, &[peer.address()]),
+            "another program holds it",
+        ),
+        (unwritable, "cannot write accounting"),
+        (nowhere, "admin socket /nowhere/at/all.sock"),
+        (not_ours, "cannot listen on http://"),
+    ] {
+        file.write(&text);
+        no_upgrade(&mut viaduct, REFUSED, wanted);
+        let caller = Peer::new(V4);
+        caller.send(front, Request::new("OPTIONS", caller.address()).text());
+        peer.receive();
+    }
+    file.write(&good);
+    upgrade(&mut viaduct);
+    viaduct.stop();
+}
+
+#[test]
+fn what_cannot_be_read_is_refused_beforehand() {
+    let [front] = free_addresses(V4);
+    let file = File::new(&config(&[front], 1, &[Peer::new(V4).address()]));
+    let said = |handed_over: &str| {
+        let path = file.folder().join("handed over");
+        fs::write(&path, handed_over).expect("a file");
+        let mut command = Command::new(PROGRAM);
+        command.arg("check").args(file.args());
+        command.args(["--inherits", "1", "--held", &front.to_string()]);
+        command.stdin(fs::File::open(path).expect("the file"));
+        let output = command.output().expect("a check");
+        let said = [output.stdout, output.stderr].concat();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&said).into_owned(),
+        )
+    };
+    for text in [
+        "{",
+        "{\"format\":2}",
+        "{\"format\":1,\"upgrades\":\"many\"}",
+    ] {
+        let (is_good, said) = said(text);
+        assert!(
+            !is_good && said.contains("cannot be read"),
+            "{text}: {said}"
+        );
+        assert!(said.contains("help: restart it instead"), "{said}");
+    }
+    // An instance of before does not say.
+    let (is_good, said) = said("");
+    assert!(is_good && said.contains("takes over: format 1"), "{said}");
+}
+
+#[test]
+fn more_sockets_than_it_may_open_are_refused_beforehand() {
+    let [front] = free_addresses(V4);
+    let (peer, caller) = (Peer::new(V4), Peer::new(V4));
+    let file = File::new(&config(&[front], 2, &[peer.address()]));
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -n 100; exec \"$0\" run --health off \"$@\""])
+        .arg(PROGRAM)
+        .args(file.args())
+        .env_remove("STATE_DIRECTORY");
+    let mut process = Process::start(command, tempfile::tempdir().expect("a folder"));
+    let said =
+        |what: &'static str| move |output: &str| (lines(output, what).len() == 1).then_some(());
+    process.wait_for("line `ready:`", PATIENCE, said("ready:"));
+    file.write(&config(&[front], 40, &[peer.address()]));
+    process.signal(Signal::USR2);
+    process.wait_for(REFUSED, PATIENCE, |output| {
+        output.contains("may have 100 files open").then_some(())
+    });
+    // And what it says mends it.
+    let mend = format!("prlimit --pid {} --nofile=", process.id());
+    assert!(process.output().contains(&mend), "{}", process.output());
+    caller.send(front, Request::new("OPTIONS", caller.address()).text());
+    peer.receive();
+    file.write(&config(&[front], 4, &[peer.address()]));
+    process.signal(Signal::USR2);
+    process.wait_for("the upgrade", PATIENCE, said("upgraded:"));
+}
+
+/// systemd ends a service that is silent for `WatchdogSec`.
+#[test]
+fn while_a_check_takes_its_time_the_watchdog_hears_of_it() {
+    let _lock = support::load_lock();
+    let peer = Peer::new(V4);
+    let [front] = free_addresses(V4);
+    let file = File::new(&config(&[front], 1, &[peer.address()]));
+    let program = file.folder().join("viaduct");
+    put(Path::new(PROGRAM), &program);
+    let notified = file.folder().join("notified");
+    let ear = UnixDatagram::bind(&notified).expect("a socket");
+    ear.set_nonblocking(true).expect("a socket");
+    // Ten datagrams fill it, and then who tells more waits until it is read.
+    let hear = || {
+        let mut octets = [0; 64];
+        let length = ear.recv(&mut octets).ok()?;
+        Some(octets[..length].to_vec())
+    };
+    let empty = || while hear().is_some() {};
+    let mut command = Command::new(&program);
+    command.arg("run").args(file.args());
+    command.env("NOTIFY_SOCKET", &notified);
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut process = Process::start(command, folder);
+    process.wait_for("line `ready:`", PATIENCE, |output| {
+        empty();
+        output.contains("ready:").then_some(())
+    });
+    // It waits for the test, but not for one that has failed.
+    put_script(
+        &program,
+        "touch \"$0.begun\"; n=0\n\
+         while [ ! -e \"$0.go\" ] && [ $n -lt 200 ]; do n=$((n+1)); sleep 0.05; done\n\
+         exit 1",
+    );
+    process.signal(Signal::USR2);
+    let (begun, go) = ("viaduct.begun", "viaduct.go");
+    let end = Instant::now() + PATIENCE;
+    while !file.folder().join(begun).exists() {
+        assert!(Instant::now() < end, "no check");
+        empty();
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // What was told before it began is in the socket still.
+    empty();
+    let sign = process.wait_for("a sign of life", PATIENCE, |_| hear());
+    assert_eq!(sign, b"WATCHDOG=1\n");
+    fs::write(file.folder().join(go), "").expect("a file");
+    process.wait_for(REFUSED, PATIENCE, |output| {
+        empty();
+        output.contains(REFUSED).then_some(())
+    });
+}
+
+#[test]
+fn while_a_check_takes_its_time_the_dead_are_found() {
+    let _lock = support::load_lock();
+    let servers = [Server::start(), Server::start()];
+    let to = servers.each_ref().map(Server::address);
+    let [front] = free_addresses(V4);
+    let file = File::new(&config(&[front], 1, &to));
+    let program = file.folder().join("viaduct");
+    put(Path::new(PROGRAM), &program);
+    let [flag, path] = file.args();
+    let args = [flag.as_str(), &path, "--health", "on"];
+    let mut viaduct = Viaduct::start_program(&program, &args);
+    put_script(&program, "touch \"$0.begun\"; sleep 8; exit 1");
+    viaduct.signal(Signal::USR2);
+    let begun = file.folder().join("viaduct.begun");
+    viaduct.wait_for("a check", |_| begun.exists().then_some(()));
+    servers[0].silence();
+    let down = format!("{} is down", to[0]);
+    let output = viaduct.wait_for(&down, |output| {
+        output.contains(&down).then(|| output.to_owned())
+    });
+    assert!(!output.contains(REFUSED), "only then: {output}");
+    viaduct.stop();
+}
