@@ -26,7 +26,11 @@ fn destination(host: u8, weight: u32) -> Destination {
 }
 
 fn dispatcher(policy: Policy, destinations: &[Destination]) -> Dispatcher {
-    let set = config::Set {
+    Dispatcher::new(&[set(policy, destinations)], KEY)
+}
+
+fn set(policy: Policy, destinations: &[Destination]) -> config::Set {
+    config::Set {
         name: "farm".to_owned(),
         policy,
         hash_key: HashKey::CallId,
@@ -34,8 +38,7 @@ fn dispatcher(policy: Policy, destinations: &[Destination]) -> Dispatcher {
         member_sources: Vec::new(),
         named: Vec::new(),
         when_all_down: WhenAllDown::Forward,
-    };
-    Dispatcher::new(&[set], KEY)
+    }
 }
 
 /// A hash that falls into `slot`.
@@ -45,9 +48,13 @@ fn hash_in(slot: usize) -> u64 {
 
 /// The owner of each slot, by its address.
 fn owners(destinations: &[Destination]) -> Vec<Option<SocketAddr>> {
-    let dispatcher = dispatcher(Policy::Hash, destinations);
+    owners_of(&dispatcher(Policy::Hash, destinations))
+}
+
+fn owners_of(dispatcher: &Dispatcher) -> Vec<Option<SocketAddr>> {
     let set = &dispatcher.sets()[0];
-    let mut turns = Turns::new(&dispatcher);
+    let destinations = &set.definition().destinations;
+    let mut turns = Turns::new(dispatcher);
     let owner = |slot| {
         let chosen = set.choose(0, hash_in(slot), b"", &mut turns, || true)?;
         Some(destinations[chosen].address)
@@ -95,8 +102,40 @@ fn farm() -> impl Strategy<Value = Vec<Destination>> {
     })
 }
 
+/// What a destination may become: in most cases another of the same priority.
+fn change() -> impl Strategy<Value = Destination> {
+    let states = vec![State::Active, State::Active, State::Draining];
+    let healths = vec![Health::Up, Health::Up, Health::Warming(50), Health::Down];
+    let states = prop::sample::select(states);
+    let healths = prop::sample::select(healths);
+    let priority = prop_oneof![9 => Just(0), 1 => Just(1)];
+    let parts = (1..8_u8, 1..4_u32, priority, states, healths);
+    parts.prop_map(|(host, weight, priority, state, health)| Destination {
+        priority,
+        state,
+        health,
+        ..destination(host, weight)
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn a_table_made_from_a_former_one_is_as_if_made_anew(
+        mut farm in farm(),
+        changes in vec(vec(change(), 1..3), 1..4),
+    ) {
+        let mut dispatcher = dispatcher(Policy::Hash, &farm);
+        for changes in changes {
+            for change in changes {
+                farm.retain(|each| each.address != change.address);
+                farm.insert(farm.len() / 2, change);
+            }
+            dispatcher = dispatcher.successor(&[set(Policy::Hash, &farm)]);
+            prop_assert!(owners_of(&dispatcher) == owners(&farm));
+        }
+    }
 
     #[test]
     fn slots_are_shared_by_weight(farm in farm()) {
@@ -371,7 +410,7 @@ fn one_that_is_down_takes_no_new_work() {
 
 #[test]
 fn one_that_comes_back_takes_a_part_of_its_weight() {
-    let healths = [Health::Up, Health::Warming(25)];
+    let healths = vec![Health::Up, Health::Warming(25)];
     for policy in [Policy::Hash, Policy::Random, Policy::RoundRobin] {
         let shares = shares(policy, &healths, WhenAllDown::Forward);
         assert!((shares[1] - 0.2).abs() < 0.02, "{policy:?}: {shares:?}");

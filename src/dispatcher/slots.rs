@@ -6,6 +6,7 @@
 //! one that comes takes only those it wins. A look-up is one load.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::hash::Hasher;
 use std::net::SocketAddr;
 
@@ -34,22 +35,116 @@ pub fn slot_of(hash: u64) -> usize {
     (hash >> 48) as usize
 }
 
-/// The owner of each slot; `None` where no destination can take new work.
-pub(super) fn fill(destinations: &[Destination], shares: &Shares) -> Option<Box<[u16]>> {
-    let top = shares.top_priority(destinations)?;
-    let able: Vec<_> = shares
-        .takers(destinations)
-        .filter(|(_, d, _)| d.priority == top)
-        .map(|(i, d, weight)| (i, identity(d.address), weight))
-        .collect();
-    let owner = |slot| {
-        let best = able
-            .iter()
-            .map(|&(i, id, weight)| (i, score(id, slot, weight)))
-            .min_by(|a, b| a.1.total_cmp(&b.1));
-        best.map_or(0, |(i, _)| i as u16)
+/// A table and what it was filled for.
+pub(super) struct Filled<'a> {
+    pub(super) slots: &'a [u16],
+    pub(super) destinations: &'a [Destination],
+    pub(super) shares: &'a Shares,
+}
+
+/// The owner of each slot; `None` where no destination can take new work. Where
+/// `former` is the table for nearly the same, only what has changed is weighed
+/// against the owner of each slot: two parts in `n` of the work for `n`
+/// destinations.
+pub(super) fn fill(
+    destinations: &[Destination],
+    shares: &Shares,
+    former: Option<Filled<'_>>,
+) -> Option<Box<[u16]>> {
+    let takers = takers(destinations, shares);
+    if takers.is_empty() {
+        return None;
+    }
+    let all = Contest::of(takers.iter().copied());
+    let Some(former) = former else {
+        return Some((0..SLOTS).map(|slot| all.winner(slot)).collect());
     };
-    Some((0..SLOTS).map(owner).collect())
+    let old = self::takers(former.destinations, former.shares);
+    let old: HashMap<_, _> = old.iter().map(|old| (old.identity, old)).collect();
+    let is_kept = |taker: &Taker| {
+        let old = old.get(&taker.identity);
+        old.filter(|old| old.weight == taker.weight)
+    };
+    let mut kept = vec![None; former.destinations.len()];
+    for taker in &takers {
+        if let Some(old) = is_kept(taker) {
+            kept[usize::from(old.destination)] = Some(taker);
+        }
+    }
+    let fresh = takers.iter().filter(|taker| is_kept(taker).is_none());
+    let fresh = Contest::of(fresh.copied());
+    let owners = former.slots.iter().enumerate();
+    let owners = owners.map(|(slot, owner)| match kept[usize::from(*owner)] {
+        Some(owner) => fresh.winner_against(owner, slot),
+        None => all.winner(slot),
+    });
+    Some(owners.collect())
+}
+
+/// Who may own slots.
+#[derive(Clone, Copy)]
+struct Taker {
+    destination: u16,
+    identity: u64,
+    weight: f64,
+}
+
+/// Those of the highest priority that can take new work.
+fn takers(destinations: &[Destination], shares: &Shares) -> Vec<Taker> {
+    let top = shares.top_priority(destinations);
+    let takers = shares.takers(destinations);
+    takers
+        .filter(|(_, each, _)| Some(each.priority) == top)
+        .map(|(i, each, weight)| Taker {
+            destination: i as u16,
+            identity: identity(each.address),
+            weight,
+        })
+        .collect()
+}
+
+/// Takers by weight. Of those with the same the greatest draw has the best
+/// score, so one logarithm does for all of them: a quarter of the time.
+struct Contest(Vec<Vec<Taker>>);
+
+impl Contest {
+    fn of(takers: impl Iterator<Item = Taker>) -> Self {
+        let mut groups: Vec<Vec<Taker>> = Vec::new();
+        let mut place = HashMap::new();
+        for taker in takers {
+            let group = *place.entry(taker.weight.to_bits()).or_insert_with(|| {
+                groups.push(Vec::new());
+                groups.len() - 1
+            });
+            groups[group].push(taker);
+        }
+        Self(groups)
+    }
+
+    /// Whose `slot` is, where there is a taker.
+    fn winner(&self, slot: usize) -> u16 {
+        let best = self.best(slot);
+        best.map_or(0, |(taker, _)| taker.destination)
+    }
+
+    /// Whose `slot` is where `owner` has it against all others.
+    fn winner_against(&self, owner: &Taker, slot: usize) -> u16 {
+        let owned = score(owner.identity, slot, owner.weight);
+        let better = self.best(slot).filter(|(_, score)| *score < owned);
+        better.map_or(owner.destination, |(taker, _)| taker.destination)
+    }
+
+    fn best(&self, slot: usize) -> Option<(&Taker, f64)> {
+        let groups = self.0.iter().filter_map(|group| {
+            let draws = group
+                .iter()
+                .map(|taker| (taker, draw(taker.identity, slot)));
+            // Of equals the first, as everywhere.
+            let (taker, draw) = draws.reduce(|a, b| if b.1 > a.1 { b } else { a })?;
+            Some((taker, score_of(draw, taker.weight)))
+        });
+        groups.min_by(|a, b| a.1.total_cmp(&b.1))
+    }
 }
 
 /// The destinations that can take new work, best first for `slot`.
@@ -104,13 +199,21 @@ pub fn identity(address: SocketAddr) -> u64 {
 
 /// An exponential variate with rate `weight`: the lowest of several comes
 /// from each with a probability in proportion to its weight.
-///
+fn score(identity: u64, slot: usize, weight: f64) -> f64 {
+    score_of(draw(identity, slot), weight)
+}
+
 /// `libm`'s logarithm gives the same bits on every machine; instances on
 /// different ones must fill their slots alike.
-fn score(identity: u64, slot: usize, weight: f64) -> f64 {
-    let mut hasher = SipHasher13::new();
-    hasher.write(&identity.to_be_bytes());
-    hasher.write(&(slot as u16).to_be_bytes());
-    let uniform = ((hasher.finish() >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
+fn score_of(draw: u64, weight: f64) -> f64 {
+    let uniform = (draw as f64 + 0.5) / (1u64 << 53) as f64;
     -libm::log(uniform) / weight
+}
+
+/// A number of 53 bits, all equally likely.
+fn draw(identity: u64, slot: usize) -> u64 {
+    let mut octets = [0; 10];
+    octets[..8].copy_from_slice(&identity.to_be_bytes());
+    octets[8..].copy_from_slice(&(slot as u16).to_be_bytes());
+    SipHasher13::new().hash(&octets) >> 11
 }

@@ -28,8 +28,8 @@ pub struct Watch {
 impl Watch {
     /// Starts the prober. `tell` is called when there is something to
     /// [take](Self::found), and not again before that: each time that it is
-    /// [taken in](Instance::learn), the table of the set is filled anew, which
-    /// would take minutes for hundreds of destinations that die one by one.
+    /// [taken in](Instance::learn), the table of the set is worked out anew, which
+    /// would take many seconds for hundreds of destinations that die one by one.
     ///
     /// # Errors
     /// As of [`Prober::start`].

@@ -20,8 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(super) struct Names {
     orders: Sender<Order>,
     /// What nobody has taken yet, and the way there. All that has come is taken
-    /// together, for each time the tables are filled anew: one by one, hundreds
-    /// of names that change at once would take minutes.
+    /// together, for each time the tables are worked out anew: one by one,
+    /// hundreds of names that change at once would take many seconds.
     looked: Receiver<Looked>,
     tell: Sender<Looked>,
     /// Not before there is a name.
