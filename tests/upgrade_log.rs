@@ -1,8 +1,10 @@
-//! What an upgrade has to say of the program before, and that no call waits
-//! for whoever reads it.
+//! Whoever reads the log: nothing waits for that, and an upgrade tells what
+//! the program before has counted.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
@@ -73,12 +75,8 @@ impl Told {
     }
 }
 
-#[test]
-fn no_call_waits_for_whoever_reads_the_log() {
-    let [front] = free_addresses(V4);
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("v.toml");
-    // Their counters are more than a pipe holds.
+/// Arguments for a farm whose counters are more than a pipe holds.
+fn many_members(front: SocketAddr, folder: &Path) -> [String; 2] {
     let member = |number: usize| format!("'127.1.{}.{}:6001'", number / 250, number % 250 + 1);
     let members: Vec<_> = (0..4000).map(member).collect();
     let text = format!(
@@ -86,8 +84,16 @@ fn no_call_waits_for_whoever_reads_the_log() {
          [[set]]\nname = 'farm'\ndestinations = [{}]\n",
         members.join(", ")
     );
+    let file = folder.join("v.toml");
     fs::write(&file, text).expect("a file");
-    let mut told = Told::new(&["--config".to_owned(), file.display().to_string()]);
+    ["--config".to_owned(), file.display().to_string()]
+}
+
+#[test]
+fn no_call_waits_for_whoever_reads_the_log() {
+    let [front] = free_addresses(V4);
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut told = Told::new(&many_members(front, folder.path()));
     let caller = Peer::new(V4);
     let request = || Request::new("OPTIONS", caller.address()).max_forwards("Max-Forwards: 0");
     caller.send(front, request().text());
@@ -112,6 +118,24 @@ fn no_call_waits_for_whoever_reads_the_log() {
     let said = told.until("ready:");
     assert!(said.contains(&"counter received 1".to_owned()), "{said:?}");
     assert!(said.contains(&"counter reply-483 1".to_owned()), "{said:?}");
+}
+
+#[test]
+fn an_operator_and_the_end_wait_for_no_reader_of_the_log() {
+    let [front] = free_addresses(V4);
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = format!("unix:{}", folder.path().join("admin.sock").display());
+    let args = many_members(front, folder.path()).into_iter();
+    let args: Vec<_> = args.chain(["--admin".to_owned(), socket.clone()]).collect();
+    let mut told = Told::new(&args);
+    told.process.signal(Signal::USR1);
+    told.until("counter");
+    let mut ctl = Command::new(env!("CARGO_BIN_EXE_viaduct"));
+    ctl.args(["ctl", "--admin", &socket, "log-level", "debug"]);
+    let asked = ctl.output().expect("viaduct ctl");
+    assert!(asked.status.success(), "{asked:?}");
+    told.process.signal(Signal::TERM);
+    assert!(told.process.wait(PATIENCE).success());
 }
 
 #[test]

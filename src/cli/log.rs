@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use serde_json::json;
 use tracing::field::{Field, Visit};
@@ -19,12 +20,19 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use super::backlog::Backlog;
 use super::report;
 use crate::config::text::printable;
 use crate::config::{Diagnostic, Log, LogFormat, LogLevel, Severity};
 
-/// Starts the log; what is returned sets its level.
-pub(super) fn start(log: Log) -> impl Fn(LogLevel) + Send + Sync + 'static {
+/// Starts the log. The first of what is returned sets its level.
+///
+/// # Errors
+/// There is no thread to be had.
+pub(super) fn start(
+    log: Log,
+) -> io::Result<(impl Fn(LogLevel) + Send + Sync + 'static, Arc<Backlog>)> {
+    let backlog = Backlog::start()?;
     let (level, handle) = reload::Layer::new(filter(log.level));
     let form = match log.format {
         LogFormat::Json => Form::Json,
@@ -33,15 +41,16 @@ pub(super) fn start(log: Log) -> impl Fn(LogLevel) + Send + Sync + 'static {
     };
     let lines = tracing_subscriber::fmt::layer()
         .event_format(form)
-        .with_writer(io::stderr);
+        .with_writer(Arc::clone(&backlog));
     // Somebody else's log, as in a test, is left as it is.
     let _ = tracing_subscriber::registry()
         .with(level)
         .with(lines)
         .try_init();
-    move |level| {
+    let set_level = move |level| {
         let _ = handle.reload(filter(level));
-    }
+    };
+    Ok((set_level, backlog))
 }
 
 /// Says what there is to say of a configuration.

@@ -3,6 +3,7 @@
 //! Exit codes: 0 good, 1 failed, 2 wrong usage. Facts and diagnostics go to
 //! stderr, results to stdout; a reader that closes stdout ends it cleanly.
 
+mod backlog;
 mod capture;
 mod check;
 mod client;

@@ -2,11 +2,15 @@
 
 use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 
 use super::{Tunables, log, report};
 use crate::supervisor;
+
+/// How long the end, or another program, waits for whoever reads the log.
+const LOG: Duration = Duration::from_secs(1);
 
 /// Run the load balancer until SIGTERM or SIGINT; SIGHUP reloads its configuration.
 #[derive(Clone, Debug, Args)]
@@ -25,18 +29,22 @@ pub(super) fn run(args: &RunArgs) -> io::Result<ExitCode> {
         report::print(&loaded.diagnostics)?;
         return Ok(ExitCode::FAILURE);
     };
-    let set_level = log::start(config.log);
+    supervisor::hold_signals()?;
+    let (set_level, log) = log::start(config.log)?;
+    let flush_log = || log.flush(LOG);
     let say_warnings = || log::say(&loaded.diagnostics);
     let load_again = || {
         let loaded = args.tunables.load_all();
         log::say(&loaded.diagnostics);
         loaded
     };
-    match supervisor::run(config, &say_warnings, &load_again, &set_level) {
-        Ok(()) => Ok(ExitCode::SUCCESS),
-        Err(error) => {
-            tracing::error!("error: {error}");
-            Ok(ExitCode::FAILURE)
-        }
+    let ended = supervisor::run(config, &say_warnings, &load_again, &set_level, &flush_log);
+    if let Err(error) = &ended {
+        tracing::error!("error: {error}");
     }
+    flush_log();
+    Ok(match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    })
 }

@@ -46,6 +46,7 @@ pub use health::Watch;
 pub use missing::missing;
 pub use run::{Failure, run};
 pub use secret_file::{Kept, SecretFileError, load, place};
+pub use signals::hold_signals;
 pub use sockets::open_files;
 pub use upgrade::rehearse;
 

@@ -15,7 +15,7 @@ use super::health::Watch;
 use super::inheritance::Inheritance;
 use super::losses::Losses;
 use super::names::Names;
-use super::signals::{self, Ear};
+use super::signals::Ear;
 use super::{Instance, StartError, load};
 use crate::config::text::printable;
 use crate::config::{Config, Diagnostic, Health, Loaded, LogLevel};
@@ -31,7 +31,8 @@ pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// Runs until SIGTERM or SIGINT. SIGUSR1 prints the counters, SIGHUP takes the
 /// configuration that `load_again` gives, unless that has errors, SIGUSR2
 /// executes the program anew. `say_warnings` logs those of the configuration,
-/// `set_level` has the log say more or less.
+/// `set_level` has the log say more or less, `flush_log` waits until all has been
+/// read, but not for long. Signals are [held](super::hold_signals).
 ///
 /// # Errors
 /// What kept it from starting, or ended a worker.
@@ -40,16 +41,12 @@ pub fn run(
     say_warnings: &dyn Fn(),
     load_again: &dyn Fn() -> Loaded,
     set_level: &dyn Fn(LogLevel),
+    flush_log: &dyn Fn(),
 ) -> Result<(), Failure> {
-    // Before anything else, so that no signal finds its default action.
-    signals::hold()?;
     let mut inheritance = Inheritance::take();
-    // While calls wait in inherited sockets, nothing waits for names, or for
-    // whoever reads the log.
+    say_warnings();
+    // While calls wait in inherited sockets, nothing waits for names.
     let is_start = inheritance.upgrades == 0;
-    if is_start {
-        say_warnings();
-    }
     let secret_file = config.secret_file.as_deref();
     let (secret, kept) = load(secret_file, inheritance.secret()?).map_err(StartError::Secret)?;
     let (orders, received) = mpsc::channel();
@@ -62,7 +59,6 @@ pub fn run(
     let instance = Instance::take_over(config, secret, inheritance);
     if !is_start {
         say_counters(&counted);
-        say_warnings();
     }
     let mut instance = instance?;
     if !is_start && names.follow(&instance.asked, &mut instance.overlay, &received) {
@@ -91,6 +87,7 @@ pub fn run(
         losses,
         load_again,
         set_level,
+        flush_log,
         orders,
         ear: Some(ear),
         ending: None,
@@ -112,6 +109,7 @@ pub(super) struct Supervisor<'a> {
     losses: Losses,
     load_again: &'a dyn Fn() -> Loaded,
     set_level: &'a dyn Fn(LogLevel),
+    pub(super) flush_log: &'a dyn Fn(),
     pub(super) orders: Sender<Order>,
     pub(super) ear: Option<Ear>,
     /// Once it is to end.

@@ -15,11 +15,12 @@ const HEARD: [i32; 5] = [SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2];
 
 /// Keeps signals from this thread and all that it starts, so that they wait
 /// in the kernel until an [`Ear`] hears them: no default action ends the
-/// process before there is one, or between two programs.
+/// process before there is one, or between two programs. To be called before
+/// any other thread is started.
 ///
 /// # Errors
 /// As of [`block_signals`].
-pub(super) fn hold() -> io::Result<()> {
+pub fn hold_signals() -> io::Result<()> {
     block_signals(&HEARD)
 }
 

@@ -258,6 +258,7 @@ impl Supervisor<'_> {
             std::thread::sleep(ANSWERED_AFTER);
         }
         self.hear_no_more()?;
+        (self.flush_log)();
         let error = self.instance.give_way(&successor)?;
         error!("upgrade failed, all goes on as before: {error}");
         self.ear = Some(Ear::start(self.orders.clone())?);
@@ -372,8 +373,8 @@ impl Instance {
             stopped,
             secret: Some(self.proxy().secret().to_text()),
             overlay: self.overlay.clone(),
-            // The next program says them: whoever reads the log may be slow,
-            // and calls wait now.
+            // The next program says them: until they are read takes time, and
+            // calls wait now.
             counters: totals.lines(),
             sockets: inherited,
         }
