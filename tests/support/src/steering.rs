@@ -121,3 +121,13 @@ fn hash(rest: &[u8]) -> u32 {
     }
     hash
 }
+
+/// A request with one Via and `row` in front of the Call-ID's `name`.
+pub fn request(row: &str, name: &str, call_id: &str) -> Vec<u8> {
+    format!(
+        "INVITE sip:desk@farm.example SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1\r\n\
+         Max-Forwards: 70\r\n{row}{name}{call_id}\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:c@d>\r\n\
+         CSeq: 1 INVITE\r\nContent-Length: 0\r\n\r\n"
+    )
+    .into_bytes()
+}
