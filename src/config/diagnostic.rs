@@ -10,7 +10,6 @@ use std::path::Path;
 use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 /// What is wrong with one value, without a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,7 +150,8 @@ pub(super) enum Origin {
 }
 
 /// A place in a file, as people count: from 1, in characters.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "program", derive(utoipa::ToSchema))]
 pub struct Location {
     /// The file as it was named.
     pub file: String,
@@ -167,7 +167,8 @@ pub struct Location {
 }
 
 /// How bad it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "program", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// There is no configuration to run with.
@@ -177,7 +178,8 @@ pub enum Severity {
 }
 
 /// One thing to tell the operator.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "program", derive(utoipa::ToSchema))]
 pub struct Diagnostic {
     /// Error or warning.
     pub severity: Severity,
