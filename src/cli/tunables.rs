@@ -174,7 +174,7 @@ impl Tunables {
                 resolve: self.resolve,
                 resolvers: given(&self.resolver, |server| server),
                 second_chance: self.second_chance_s,
-                allow_next_hop: given(&self.allow_next_hop, |network| network),
+                allow_next_hop: given(&self.allow_next_hop, Placed::by_flag("--allow-next-hop")),
                 record_route: self.record_route,
                 path: self.path,
             },

@@ -117,7 +117,7 @@ pub(super) struct SetDraft {
     pub(super) policy: Option<Placed<Policy>>,
     pub(super) hash_key: Option<Placed<HashKey>>,
     pub(super) members: Members,
-    pub(super) member_sources: Vec<IpNet>,
+    pub(super) member_sources: Vec<Placed<IpNet>>,
     pub(super) health: Option<Placed<HealthSettings>>,
     pub(super) when_all_down: Option<WhenAllDown>,
 }
@@ -234,7 +234,7 @@ impl Settings {
             second_chance: self
                 .second_chance
                 .or(second_chance.map(Duration::from_secs)),
-            allow_next_hop: self.allow_next_hop.or(allow_next_hop.map(values)),
+            allow_next_hop: self.allow_next_hop.or(allow_next_hop),
             record_route: self.record_route.or(boolean(top, "record-route", report)),
             path: self.path.or(boolean(top, "path", report)),
         }
@@ -307,7 +307,7 @@ fn set(mut section: Section<'_>, report: &mut Report) -> Option<SetDraft> {
         policy,
         hash_key,
         members,
-        member_sources: values(member_sources),
+        member_sources,
         health,
         when_all_down,
     })

@@ -70,7 +70,7 @@ pub struct Settings {
     /// See [`Config::second_chance`]; the default is 180 seconds.
     pub second_chance: Option<Duration>,
     /// See [`Config::allowed_next_hops`]; the default is none.
-    pub allow_next_hop: Option<Vec<IpNet>>,
+    pub allow_next_hop: Option<Vec<Placed<IpNet>>>,
     /// [`Listener::record_route`](super::Listener::record_route) of listeners
     /// that do not say; the default is false.
     pub record_route: Option<bool>,
@@ -201,7 +201,11 @@ pub(super) fn finish(
             hash_key: hash_key.value,
             destinations: Vec::new(),
             named: Vec::new(),
-            member_sources: set.member_sources,
+            member_sources: validate::relayed(
+                set.member_sources,
+                "takes everybody for a member",
+                report,
+            ),
             when_all_down: operation.when_all_down(set.when_all_down),
         };
         let probes = operation.probes(set.health, report);
@@ -221,7 +225,11 @@ pub(super) fn finish(
         listeners,
         sets: sets.into_iter().map(|set| set.value).collect(),
         routes,
-        allowed_next_hops: settings.allow_next_hop.unwrap_or_default(),
+        allowed_next_hops: validate::relayed(
+            settings.allow_next_hop.unwrap_or_default(),
+            "allows every next hop",
+            report,
+        ),
         workers: settings.workers.unwrap_or(cores),
         steer: settings.steer.unwrap_or(Steer::CallId),
         pin: settings.pin.unwrap_or(true),

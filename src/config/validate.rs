@@ -151,6 +151,17 @@ fn front_balancers(draft: &ListenerDraft, report: &mut Report) -> Vec<IpNet> {
     networks.map(|network| network.value).collect()
 }
 
+/// Checks that `networks`, which `what` says the part of, are not everybody.
+pub(super) fn relayed(networks: Vec<Placed<IpNet>>, what: &str, report: &mut Report) -> Vec<IpNet> {
+    for everybody in networks.iter().filter(|net| net.value.prefix_len() == 0) {
+        let fault = Fault::new(format!("`{}` {what}", everybody.value))
+            .why("anybody could have requests sent to any host: an open relay")
+            .help("give the networks that are meant");
+        report.warning(&everybody.origin, fault);
+    }
+    networks.into_iter().map(|network| network.value).collect()
+}
+
 /// Checks that policy and hash key go together.
 pub(super) fn choice(
     set: &str,

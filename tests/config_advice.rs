@@ -1,0 +1,38 @@
+//! What `viaduct check` advises: of what is allowed and hardly meant, and how
+//! the usual slips of values are mended.
+
+mod checking;
+
+use checking::{LISTEN, Place, SET, good_and, said, stderr, warned};
+
+#[test]
+fn an_open_relay_is_warned_of() {
+    for (everybody, column) in [("'0.0.0.0/0'", 19), ("'10.0.0.0/8', '::/0'", 33)] {
+        let what = everybody.rsplit('\'').nth(1).expect("a network");
+        warned(
+            &format!("allow-next-hop = [{everybody}]\n{LISTEN}{SET}"),
+            &[
+                &format!("v.toml:1:{column}: warning: `{what}` allows every next hop"),
+                "an open relay",
+                "help: give the networks",
+            ],
+        );
+        let what = format!(
+            "v.toml:5:{}: warning: `{what}` takes everybody for a member",
+            column
+        );
+        warned(
+            &good_and(&format!("member-sources = [{everybody}]\n")),
+            &[&what, "an open relay"],
+        );
+    }
+    let place = Place::with(&[("v.toml", &good_and(""))]);
+    let output = place.check(&["--config", "v.toml", "--allow-next-hop", "::/0"]);
+    said(
+        &output,
+        0,
+        &["--allow-next-hop: warning: `::/0` allows every next hop"],
+    );
+    let output = place.check(&["--config", "v.toml", "--allow-next-hop", "2000::/3"]);
+    assert_eq!(stderr(&output), "");
+}
