@@ -36,3 +36,21 @@ fn an_open_relay_is_warned_of() {
     let output = place.check(&["--config", "v.toml", "--allow-next-hop", "2000::/3"]);
     assert_eq!(stderr(&output), "");
 }
+
+#[test]
+fn what_has_no_effect_with_the_policy_of_kamailio_is_warned_of() {
+    let set = |parameter: &str| {
+        format!(
+            "policy = 'kamailio'\n{LISTEN}[[set]]\nname = 'a'\n\
+             destinations = ['10.0.0.1', 'sip:10.0.0.2;{parameter}']\n"
+        )
+    };
+    let of = |what| format!("v.toml:5:29: warning: the {what} with policy `kamailio`");
+    warned(&set("weight=2"), &[&of("weight has no effect")]);
+    warned(
+        &set("priority=-1"),
+        &[&of("priority gives no precedence"), "policy = \"hash\""],
+    );
+    let alike = set("priority=3").replace("10.0.0.1'", "10.0.0.1;priority=3'");
+    warned(&alike, &[]);
+}

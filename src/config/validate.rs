@@ -238,6 +238,13 @@ pub(super) fn members(
             .why("Kamailio's algorithm 0 gives all destinations the same share");
         report.warning(&weighted.origin, fault.help("use `policy = \"hash\"`"));
     }
+    let priority = |placed: &Placed<Member>| placed.value.priority.unwrap_or(0);
+    let differs = |placed: &&Placed<Member>| priority(placed) != priority(&members[0]);
+    if let (Policy::Kamailio, Some(ranked)) = (policy, members.iter().find(differs)) {
+        let fault = Fault::new("the priority gives no precedence with policy `kamailio`")
+            .why("Kamailio's algorithm 0 only numbers destinations by it");
+        report.warning(&ranked.origin, fault.help("use `policy = \"hash\"`"));
+    }
 }
 
 /// Checks that a destination is not ourselves and that we can send to it.
