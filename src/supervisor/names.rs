@@ -164,9 +164,11 @@ impl Names {
                     news.good(format!("{set}: {name} is resolved again"));
                 }
                 Some(why) if !was_troubled => {
-                    let stays = match now.is_empty() {
-                        true => NOBODY.to_owned(),
-                        false => format!("it stays {now}"),
+                    // Of one that is ours alone now, nothing is taken over.
+                    let now = Some(&now).filter(|now| !now.is_empty());
+                    let stays = match now.or(before.as_ref()) {
+                        None => NOBODY.to_owned(),
+                        Some(now) => format!("it stays {now}"),
                     };
                     news.bad(format!("{set}: {name} cannot be resolved: {why}; {stays}"));
                 }
@@ -278,6 +280,25 @@ mod tests {
         assert_eq!(overlay.over(&config).sets[0].destinations.len(), 2);
         let news = names.take(&config, &mut overlay);
         assert!(!news.changed && news.lines.is_empty());
+    }
+
+    #[test]
+    fn a_name_that_comes_to_stand_for_us_is_told_to_stay_what_it_was() {
+        let mut ours = looked("one.test", 1, None);
+        ours.name.targets[0].address = ([127, 0, 0, 1], 5060).into();
+        let mut names = names([looked("one.test", 1, None), ours.clone()]);
+        let config = config("'one.test:5070'");
+        let mut overlay = Overlay::default();
+        let news = names.take(&config, &mut overlay);
+        let refused = "set farm: one.test:5070 cannot be resolved: 127.0.0.1:5060 is a listener \
+                       of ours";
+        let stays = format!("{refused}; it stays 10.0.0.1:5070");
+        assert_eq!(said(&news)[1..], [stays.as_str()]);
+        assert_eq!(overlay.over(&config).sets[0].destinations.len(), 1);
+        // One that never stood for anything else.
+        names = self::names([ours]);
+        let news = names.take(&config, &mut Overlay::default());
+        assert_eq!(said(&news), [format!("{refused}; {NOBODY}")]);
     }
 
     #[test]
