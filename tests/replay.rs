@@ -441,5 +441,10 @@ fn what_cannot_be_read_is_counted_or_refused_with_a_way_to_mend() {
     );
     fs::remove_file(bench.path("calls.pcap")).expect("the capture");
     bench.refused(&config, &["calls.pcap: No such file"]);
-    bench.refused(&["--config", "none.toml"], &["none.toml"]);
+    bench.refused(
+        &["--config", "none.toml"],
+        &["--config: error: cannot read `none.toml`"],
+    );
+    let against = [&config[..], &["--against", "none.toml"]].concat();
+    bench.refused(&against, &["--against: error: cannot read `none.toml`"]);
 }

@@ -57,7 +57,7 @@ pub(super) fn explain(args: &ExplainArgs) -> io::Result<ExitCode> {
     let proxy = match &args.before {
         None => Proxy::new(&config, secret),
         Some(path) => {
-            let Some(before) = args.tunables.load_from(Some(path))? else {
+            let Some(before) = args.tunables.load_from("--before", path)? else {
                 return Ok(ExitCode::FAILURE);
             };
             Proxy::new(&before, secret).successor(&config)

@@ -184,7 +184,7 @@ impl Tunables {
     /// Loads the configuration; prints what there is to say of it to stderr.
     /// `None` where that was an error.
     pub fn load(&self) -> io::Result<Option<Config>> {
-        self.load_from(self.config.as_deref())
+        Self::print(self.load_all())
     }
 
     /// The same, with everything that there is to say.
@@ -192,9 +192,20 @@ impl Tunables {
         config::load(self.config.as_deref(), &self.overrides())
     }
 
-    /// As [`Tunables::load`], with `file` in the place of [`Tunables::config`].
-    pub(super) fn load_from(&self, file: Option<&Path>) -> io::Result<Option<Config>> {
-        let loaded = config::load(file, &self.overrides());
+    /// As [`Tunables::load`], with the `file` that `flag` names in the place of
+    /// [`Tunables::config`].
+    pub(super) fn load_from(&self, flag: &str, file: &Path) -> io::Result<Option<Config>> {
+        let mut loaded = config::load(Some(file), &self.overrides());
+        let flags = loaded.diagnostics.iter_mut();
+        for named in flags.filter_map(|each| each.flag.as_mut()) {
+            if named == "--config" {
+                flag.clone_into(named);
+            }
+        }
+        Self::print(loaded)
+    }
+
+    fn print(loaded: Loaded) -> io::Result<Option<Config>> {
         report::print(&loaded.diagnostics)?;
         Ok(loaded.config)
     }

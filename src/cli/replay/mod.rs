@@ -52,7 +52,7 @@ pub(super) fn replay(args: &ReplayArgs) -> io::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     };
     let against = match &args.against {
-        Some(file) => match args.tunables.load_from(Some(file))? {
+        Some(file) => match args.tunables.load_from("--against", file)? {
             Some(config) => Some(config),
             None => return Ok(ExitCode::FAILURE),
         },

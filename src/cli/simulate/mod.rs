@@ -57,7 +57,7 @@ pub(super) fn simulate(args: &SimulateArgs) -> io::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     };
     let before = match &args.against {
-        Some(file) => args.tunables.load_from(Some(file))?,
+        Some(file) => args.tunables.load_from("--against", file)?,
         None => Some(config.clone()),
     };
     let (Some(before), Some(after)) = (before, args.changes.apply(&config)?) else {
