@@ -441,6 +441,8 @@ fn what_cannot_be_read_is_counted_or_refused_with_a_way_to_mend() {
     );
     fs::remove_file(bench.path("calls.pcap")).expect("the capture");
     bench.refused(&config, &["calls.pcap: No such file"]);
+    let output = bench.replay(&[&config[..], &["--json"]].concat());
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "", "half of JSON");
     bench.refused(
         &["--config", "none.toml"],
         &["--config: error: cannot read `none.toml`"],

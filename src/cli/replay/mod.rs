@@ -24,6 +24,10 @@ use world::{Place, World};
 /// The most characters of a start line that are shown.
 const START_LINE: usize = 120;
 
+/// How JSON begins: with the first message, so that a capture that cannot be
+/// read leaves nothing half-written.
+const BEGIN: &str = "{\"messages\": [";
+
 /// Show what would be done with the messages of a capture.
 #[derive(Clone, Debug, Args)]
 pub struct ReplayArgs {
@@ -71,9 +75,6 @@ pub(super) fn replay(args: &ReplayArgs) -> io::Result<ExitCode> {
         json: args.json,
     };
     let mut out = io::BufWriter::new(io::stdout().lock());
-    if args.json {
-        write!(out, "{{\"messages\": [")?;
-    }
     let leavings = capture::read(&args.capture, &mut |captured| {
         replay.message(&mut out, &captured)
     })?;
@@ -83,7 +84,8 @@ pub(super) fn replay(args: &ReplayArgs) -> io::Result<ExitCode> {
     let other: Option<&Config> = other.map(|world| &world.config);
     if args.json {
         let summary = replay.tally.json(config, other);
-        writeln!(out, "\n], \"summary\": {summary:#}}}")?;
+        let begin = if replay.tally.listed == 0 { BEGIN } else { "" };
+        writeln!(out, "{begin}\n], \"summary\": {summary:#}}}")?;
     } else {
         replay.tally.write(&mut out, config, other)?;
     }
@@ -127,7 +129,7 @@ impl Replay {
         }
         let after = after.map(|(after, _)| after);
         if self.json {
-            let separator = if self.tally.listed == 0 { "" } else { "," };
+            let separator = if self.tally.listed == 0 { BEGIN } else { "," };
             self.tally.listed += 1;
             let value = message.json(&outcome, after.as_ref());
             return write!(out, "{separator}\n{value}");
