@@ -244,15 +244,30 @@ fn a_reload_names_what_else_moves_calls() {
 }
 
 #[test]
-fn a_warning_of_a_reload_has_no_empty_excerpt() {
+fn a_reload_that_leaves_a_set_idle_says_so() {
     let operator = Operator::new(&["", ""], &[]);
     let members = &operator.farm.scene.farm;
     let text = text(members, &[";state=draining", ";state=draining"], "");
     fs::write(operator.farm.path(), text).expect("the file");
-    let output = ctl(&operator.admin, &["reload"]);
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("warning: no destination of set"), "{said}");
-    assert!(!said.contains('|') && !said.contains('^'), "{said}");
+    let warning = "warning: no destination of set";
+    for args in [&["reload", "--dry-run"][..], &["reload"]] {
+        let output = ctl(&operator.admin, args);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(warning), "{said}");
+        // It has no excerpt here.
+        assert!(!said.contains('|') && !said.contains('^'), "{said}");
+        let told = String::from_utf8_lossy(&output.stdout);
+        let idle = "set farm: no destination takes new work now, it is answered 503\n";
+        assert!(told.contains(idle), "{told}");
+        assert!(!told.contains("elsewhere"), "{told}");
+        // What is only told does not happen, and is not in the log.
+        let log = operator.farm.scene.viaduct.output();
+        assert_eq!(
+            log.contains(warning.trim_start_matches("warning: ")),
+            args.len() == 1,
+            "{log}"
+        );
+    }
 }
 
 #[test]

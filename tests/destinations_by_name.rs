@@ -534,6 +534,12 @@ fn a_dry_run_says_which_names_it_does_not_count() {
     assert!(!server.asked().contains(&"two.test A".to_owned()));
     let done = said(false);
     assert!(done.ends_with("1 added, 0 removed, 0 changed"), "{done}");
+    file.write("['gone.test']");
+    let done = admin.post("/api/v1/reload", &json!({})).assert_done();
+    let said = done["said"].as_str().expect("a text");
+    assert!(said.ends_with("set farm: no destination takes new work now, it is answered 503"));
+    let warning = &done["warnings"][0]["message"];
+    assert_eq!(warning, "set farm: gone.test is not resolved");
 }
 
 #[test]

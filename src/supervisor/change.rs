@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 use super::Instance;
 use super::overlay::{Overlay, sets_with};
 use crate::config::text;
-use crate::config::{Config, Destination, Listener, Policy, Route, Set, needs_restart};
+use crate::config::{
+    Config, Destination, Diagnostic, HostPort, Listener, Policy, Route, Set, Severity,
+    needs_restart,
+};
 use crate::control::{Change, Difference, Done, Facts, Moved, Place, Refusal};
 use crate::dispatcher::{Dispatcher, SLOTS};
 use crate::health::Report;
@@ -32,10 +35,14 @@ impl Instance {
     /// [`Refusal::NeedsUpgrade`], and nothing has changed then.
     pub fn reload(&mut self, asked: Config, forget_changes: bool) -> Result<Done, Refusal> {
         let (overlay, next, done) = self.prepare(&asked, forget_changes)?;
+        let unresolved = overlay.unknown_names(&asked).map(unresolved).collect();
         self.asked = asked;
         self.overlay = overlay;
         self.enact(next);
-        Ok(done)
+        Ok(Done {
+            warnings: unresolved,
+            ..done
+        })
     }
 
     /// What [`Instance::reload`] would do.
@@ -77,6 +84,9 @@ impl Instance {
             done.generation
         )];
         said.extend_from_slice(&done.rules);
+        let dispatcher = next.proxy.dispatcher();
+        let sets = next.config.sets.iter().map(|set| set.name.as_str());
+        said.extend(sets.filter_map(|set| takes_nothing(dispatcher, set)));
         let said = said.join("; ");
         Ok((overlay, next, Done { said, ..done }))
     }
@@ -120,9 +130,8 @@ impl Instance {
         }
         let idle = self.idle_sets();
         said.extend(sets.iter().filter_map(|set| {
-            if self.takes_nothing(set) {
-                let what = "no destination takes new work now, it is answered 503";
-                return Some(format!("set {set}: {what}"));
+            if let Some(nothing) = takes_nothing(self.proxy().dispatcher(), set) {
+                return Some(nothing);
             }
             let open = idle.iter().any(|(name, _)| name == set);
             open.then(|| {
@@ -135,16 +144,6 @@ impl Instance {
             said: said.join("; "),
             ..done
         })
-    }
-
-    /// Whether no destination of the set takes new work.
-    fn takes_nothing(&self, name: &str) -> bool {
-        let mut sets = self.proxy().dispatcher().sets().iter();
-        sets.find(|set| set.definition().name == name)
-            .is_some_and(|set| {
-                let mut all = 0..set.definition().destinations.len();
-                all.all(|destination| set.share(destination) == 0.0)
-            })
     }
 
     /// The sets that a change is for, and the address.
@@ -288,6 +287,27 @@ impl Instance {
     }
 }
 
+/// What becomes of new work for the set where no destination takes it.
+fn takes_nothing(dispatcher: &Dispatcher, name: &str) -> Option<String> {
+    let mut sets = dispatcher.sets().iter();
+    let set = sets.find(|set| set.definition().name == name)?;
+    let mut all = 0..set.definition().destinations.len();
+    all.all(|destination| set.share(destination) == 0.0)
+        .then(|| format!("set {name}: no destination takes new work now, it is answered 503"))
+}
+
+/// A name of a set that stands for nothing yet.
+fn unresolved((set, name): (&str, &HostPort)) -> Diagnostic {
+    Diagnostic {
+        severity: Severity::Warning,
+        location: None,
+        flag: None,
+        message: format!("set {set}: {name} is not resolved"),
+        why: Some("it has no destination until it is".to_owned()),
+        help: None,
+    }
+}
+
 /// Destinations that came, went, and differ in what the file says of them.
 fn differences(before: &Config, now: &Config) -> Vec<Difference> {
     let (before, now) = (destinations(before), destinations(now));
@@ -375,7 +395,8 @@ fn moved(before: &Dispatcher, now: &Dispatcher) -> Vec<Moved> {
             let of = |set: &crate::dispatcher::Set| {
                 owner(set.definition(), set.owner(hash, call_id.as_bytes()))
             };
-            of(former) != of(set)
+            // What nobody takes goes nowhere.
+            of(set).is_some() && of(former) != of(set)
         };
         let share = match Arc::ptr_eq(former, set) {
             true => 0.0,

@@ -274,8 +274,9 @@ impl Supervisor<'_> {
         }
         let before = self.instance.idle_sets();
         let done = self.read().and_then(|(config, warnings)| {
-            let done = self.take_config(config, forget_changes)?;
-            Ok(Done { warnings, ..done })
+            let mut done = self.take_config(config, forget_changes)?;
+            done.warnings.extend(warnings);
+            Ok(done)
         });
         self.watch.follow(&self.instance);
         let said = match &done {
