@@ -33,9 +33,11 @@ pub(super) fn run(args: &RunArgs) -> io::Result<ExitCode> {
     let (set_level, log) = log::start(config.log)?;
     let flush_log = || log.flush(LOG);
     let say_warnings = || log::say(&loaded.diagnostics);
-    let load_again = || {
+    let load_again = |logged| {
         let loaded = args.tunables.load_all();
-        log::say(&loaded.diagnostics);
+        if logged {
+            log::say(&loaded.diagnostics);
+        }
         loaded
     };
     let ended = supervisor::run(config, &say_warnings, &load_again, &set_level, &flush_log);

@@ -30,7 +30,8 @@ pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Runs until SIGTERM or SIGINT. SIGUSR1 prints the counters, SIGHUP takes the
 /// configuration that `load_again` gives, unless that has errors, SIGUSR2
-/// executes the program anew. `say_warnings` logs those of the configuration,
+/// executes the program anew. `load_again` logs what there is to say of it where
+/// it is called with true. `say_warnings` logs those of the configuration,
 /// `set_level` has the log say more or less, `flush_log` waits until all has been
 /// read, but not for long. Signals are [held](super::hold_signals).
 ///
@@ -39,7 +40,7 @@ pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 pub fn run(
     config: Config,
     say_warnings: &dyn Fn(),
-    load_again: &dyn Fn() -> Loaded,
+    load_again: &dyn Fn(bool) -> Loaded,
     set_level: &dyn Fn(LogLevel),
     flush_log: &dyn Fn(),
 ) -> Result<(), Failure> {
@@ -107,7 +108,7 @@ pub(super) struct Supervisor<'a> {
     view: View,
     watch: Watch,
     losses: Losses,
-    load_again: &'a dyn Fn() -> Loaded,
+    load_again: &'a dyn Fn(bool) -> Loaded,
     set_level: &'a dyn Fn(LogLevel),
     pub(super) flush_log: &'a dyn Fn(),
     pub(super) orders: Sender<Order>,
@@ -248,12 +249,13 @@ impl Supervisor<'_> {
         }
     }
 
-    /// The configuration as it is written now, and what there is to say of it.
-    fn read(&self) -> Result<(Config, Vec<Diagnostic>), Refusal> {
+    /// The configuration as it is written now, and what there is to say of it,
+    /// in the log as well where it is to be `logged`.
+    fn read(&self, logged: bool) -> Result<(Config, Vec<Diagnostic>), Refusal> {
         let Loaded {
             config,
             diagnostics,
-        } = (self.load_again)();
+        } = (self.load_again)(logged);
         match config {
             Some(config) => Ok((config, diagnostics)),
             None => Err(Refusal::Configuration(diagnostics)),
@@ -262,7 +264,7 @@ impl Supervisor<'_> {
 
     /// What a reload would do.
     fn preview(&self, forget_changes: bool) -> Result<Done, Refusal> {
-        let (config, warnings) = self.read()?;
+        let (config, warnings) = self.read(false)?;
         let done = self.instance.preview(&config, forget_changes)?;
         Ok(Done { warnings, ..done })
     }
@@ -273,7 +275,7 @@ impl Supervisor<'_> {
             notify(&[NotifyState::Reloading, now]);
         }
         let before = self.instance.idle_sets();
-        let done = self.read().and_then(|(config, warnings)| {
+        let done = self.read(true).and_then(|(config, warnings)| {
             let mut done = self.take_config(config, forget_changes)?;
             done.warnings.extend(warnings);
             Ok(done)
