@@ -562,3 +562,30 @@ fn of_500_destinations_none_sticks_in_six_hours() {
         assert!(one.checked > 100, "{number} hardly ever settled");
     }
 }
+
+#[test]
+fn one_that_warms_up_gains_nothing_while_its_probes_fail() {
+    let probe = Probe {
+        down_after: 1_000,
+        ..Probe::default()
+    };
+    let mut lab = Lab::new(probe.clone(), Health::Down);
+    lab.probes(probe.up_after as usize, ALIVE);
+    assert_eq!(lab.health(), Health::Warming(20));
+    lab.until(lab.now + 2 * probe.slow_start, Manner::Silent);
+    assert_eq!(lab.health(), Health::Warming(20));
+    assert!(lab.machine.probing());
+    lab.probes(1, ALIVE);
+    assert!(matches!(lab.health(), Health::Warming(20 | 40)));
+    lab.until(lab.now + probe.slow_start, ALIVE);
+    assert_eq!(lab.health(), Health::Up);
+    // One that loses every second probe gets there, too.
+    let mut lab = Lab::new(probe.clone(), Health::Down);
+    lab.probes(probe.up_after as usize, ALIVE);
+    let end = lab.now + 2 * probe.slow_start;
+    while lab.now < end {
+        lab.probes(1, Manner::Silent);
+        lab.probes(1, ALIVE);
+    }
+    assert_eq!(lab.health(), Health::Up);
+}

@@ -133,7 +133,7 @@ impl Machine {
             self.next
         };
         match self.health {
-            Health::Warming(_) => probe.min(self.grows()),
+            Health::Warming(_) if self.failures == 0 => probe.min(self.grows()),
             _ => probe,
         }
     }
@@ -195,6 +195,11 @@ impl Machine {
     fn succeed(&mut self, now: Duration, chance: f64) {
         self.counts.answered += 1;
         self.answers = self.answers.saturating_add(1);
+        if self.failures > 0 {
+            // What it has not gained meanwhile is not made up for at once.
+            let quarter = self.probe.slow_start / QUARTERS;
+            self.grown = self.grown.max(now.saturating_sub(quarter));
+        }
         self.failures = 0;
         self.suspected = None;
         self.next = self.sent.saturating_add(self.interval(chance));
@@ -221,9 +226,11 @@ impl Machine {
         };
     }
 
-    /// Gives it the share that it has warmed up to.
+    /// Gives it the share that it has warmed up to, unless its latest probe
+    /// failed.
     fn grow(&mut self, now: Duration) {
         while let Health::Warming(share) = self.health
+            && self.failures == 0
             && now >= self.grows()
         {
             self.grown = self.grows();
