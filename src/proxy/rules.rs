@@ -29,7 +29,7 @@ impl Rules {
             any(&rule.methods, |wanted| claims(wanted.as_bytes(), method))
                 && any(&rule.hosts, |wanted| is_same_host(wanted.as_bytes(), host))
                 && any(&rule.user_prefixes, |prefix| {
-                    user.starts_with(prefix.as_bytes())
+                    begins_with(user, prefix.as_bytes())
                 })
                 && any(&rule.sources, |network| {
                     network.contains(&datagram.source.ip())
@@ -45,13 +45,76 @@ fn claims(wanted: &[u8], method: &[u8]) -> bool {
     wanted == method || (wanted == b"INVITE" && matches!(method, b"CANCEL" | b"ACK"))
 }
 
-/// Whether two texts name one host (RFC 3261 §19.1.4); an IPv6 address can be
-/// written in many ways (RFC 5954 §4.2).
+/// Whether a user part begins with `prefix`, however either is escaped (RFC 3261
+/// §19.1.4): no rule is to be passed by with `%34` for `4`.
+fn begins_with(user: &[u8], prefix: &[u8]) -> bool {
+    let mut user = unescaped(user);
+    unescaped(prefix).all(|octet| user.next() == Some(octet))
+}
+
+fn unescaped(mut text: &[u8]) -> impl Iterator<Item = u8> {
+    let hex = |digit: u8| char::from(digit).to_digit(16);
+    std::iter::from_fn(move || {
+        let (&first, rest) = text.split_first()?;
+        if let (b'%', [high, low, rest @ ..]) = (first, rest)
+            && let (Some(high), Some(low)) = (hex(*high), hex(*low))
+        {
+            text = rest;
+            return Some((high << 4 | low) as u8);
+        }
+        text = rest;
+        Some(first)
+    })
+}
+
+/// Whether two texts name one host (RFC 3261 §19.1.4), with the dot of the root
+/// or without; an IPv6 address can be written in many ways (RFC 5954 §4.2).
 fn is_same_host(wanted: &[u8], host: &[u8]) -> bool {
-    eq_ignore_case(wanted, host) || (host.starts_with(b"[") && literal(wanted) == literal(host))
+    let relative = |host| <[u8]>::strip_suffix(host, b".").unwrap_or(host);
+    eq_ignore_case(relative(wanted), relative(host))
+        || (host.starts_with(b"[") && literal(wanted) == literal(host))
 }
 
 /// Whether a condition holds: one of its values does, or it has none.
 fn any<T>(values: &[T], holds: impl Fn(&T) -> bool) -> bool {
     values.is_empty() || values.iter().any(holds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_found_however_it_is_escaped() {
+        for (user, prefix, found) in [
+            ("+4930", "+49", true),
+            ("+4", "+49", false),
+            ("%2b4%39", "+49", true),
+            ("%73ix", "six", true),
+            ("six", "%73", true),
+            ("%253", "%25", true),
+            ("%6", "%6", true),
+            ("%6x", "%6", true),
+            ("%6x", "n", false),
+            ("%", "%", true),
+            ("%2", "%2B", false),
+            ("", "a", false),
+        ] {
+            let begins = begins_with(user.as_bytes(), prefix.as_bytes());
+            assert_eq!(begins, found, "{user} {prefix}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_the_same_with_the_dot_of_the_root() {
+        for (wanted, host, same) in [
+            ("x.org", "X.org.", true),
+            ("x.org.", "x.org", true),
+            ("x.org", "x.org..", false),
+            ("[::1]", "[0::1]", true),
+        ] {
+            let is_same = is_same_host(wanted.as_bytes(), host.as_bytes());
+            assert_eq!(is_same, same, "{wanted} {host}");
+        }
+    }
 }
