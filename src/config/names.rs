@@ -3,6 +3,7 @@
 use super::diagnostic::Fault;
 use super::text::is_token;
 use super::{Gso, HashKey, LogFormat, LogLevel, Policy, State, Steer, WhenAllDown};
+use crate::sip::long_name;
 
 /// A choice among values that have names.
 pub trait Choice: Clone + PartialEq + Send + Sync + 'static {
@@ -106,7 +107,11 @@ pub fn names<T: Choice>() -> impl Iterator<Item = &'static str> {
 /// Reads the name of what is hashed.
 pub fn hash_key(text: &str) -> Result<HashKey, Fault> {
     match text.strip_prefix("header:") {
-        Some(name) if is_token(name) => Ok(HashKey::Header(name.to_ascii_lowercase())),
+        Some(name) if is_token(name) => {
+            // By the long form both are found.
+            let name = long_name(name).unwrap_or(name);
+            Ok(HashKey::Header(name.to_ascii_lowercase()))
+        }
         Some(name) => Err(Fault::new(format!("`{name}` is not the name of a header"))),
         None => choice(text).map_err(|fault| fault.or_help(|| "or `header:NAME`".to_owned())),
     }

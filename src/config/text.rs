@@ -417,6 +417,9 @@ mod tests {
             hash_key("header:X-Id"),
             Ok(HashKey::Header("x-id".to_owned()))
         );
+        for (compact, long) in [("header:f", "from"), ("header:S", "subject")] {
+            assert_eq!(hash_key(compact), Ok(HashKey::Header(long.to_owned())));
+        }
         assert!(hash_key("header:").is_err());
     }
 }

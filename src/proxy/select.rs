@@ -169,6 +169,8 @@ impl<'a> Request<'a> {
             HashKey::Header(name) => {
                 let (from, to) = (self.message.headers_start, self.message.headers_end);
                 let row = sip::find_row(bytes, from as usize, to as usize, name.as_bytes());
+                // All that say nothing there would meet one destination.
+                let row = row.filter(|row| !row.value.is_empty());
                 key.extend_from_slice(row.unwrap_or(self.message.call_id).value.of(bytes));
             }
         }

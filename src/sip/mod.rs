@@ -22,7 +22,7 @@ pub use chars::{eq_ignore_case, hex8, hex64, parse_hex64};
 pub use method::Method;
 pub use param::Param;
 pub use rewrite::{Rewrite, TooManyEdits};
-pub use rows::{Row, find_row, rows};
+pub use rows::{Row, find_row, long_name, rows};
 pub use scan::{CSeq, Fault, Header, Message, NotSip, StartLine, scan};
 pub use uri::{Scheme, Uri, uri};
 pub use via::{Via, port, via, vias};

@@ -43,25 +43,34 @@ pub fn rows(bytes: &[u8], from: usize, to: usize) -> impl Iterator<Item = (&[u8]
 
 /// Headers with a compact form, in lower case (§7.3.3 and the registry it
 /// began).
-const COMPACT: [(&[u8], u8); 17] = [
-    (b"accept-contact", b'a'),
-    (b"allow-events", b'u'),
-    (b"call-id", b'i'),
-    (b"contact", b'm'),
-    (b"content-encoding", b'e'),
-    (b"content-length", b'l'),
-    (b"content-type", b'c'),
-    (b"event", b'o'),
-    (b"from", b'f'),
-    (b"identity", b'y'),
-    (b"refer-to", b'r'),
-    (b"referred-by", b'b'),
-    (b"session-expires", b'x'),
-    (b"subject", b's'),
-    (b"supported", b'k'),
-    (b"to", b't'),
-    (b"via", b'v'),
+const COMPACT: [(&str, u8); 17] = [
+    ("accept-contact", b'a'),
+    ("allow-events", b'u'),
+    ("call-id", b'i'),
+    ("contact", b'm'),
+    ("content-encoding", b'e'),
+    ("content-length", b'l'),
+    ("content-type", b'c'),
+    ("event", b'o'),
+    ("from", b'f'),
+    ("identity", b'y'),
+    ("refer-to", b'r'),
+    ("referred-by", b'b'),
+    ("session-expires", b'x'),
+    ("subject", b's'),
+    ("supported", b'k'),
+    ("to", b't'),
+    ("via", b'v'),
 ];
+
+/// The long form of the header `name`, where this is a compact one.
+#[must_use]
+pub fn long_name(name: &str) -> Option<&'static str> {
+    let long = COMPACT
+        .iter()
+        .find(|(_, compact)| eq_ignore_case(&[*compact], name.as_bytes()));
+    long.map(|(long, _)| *long)
+}
 
 /// The first row between two offsets that holds the header `name`, by its
 /// long or its compact form.
@@ -69,7 +78,7 @@ const COMPACT: [(&[u8], u8); 17] = [
 pub fn find_row(bytes: &[u8], from: usize, to: usize, name: &[u8]) -> Option<Row> {
     let compact = COMPACT
         .iter()
-        .find(|(long, _)| eq_ignore_case(long, name))
+        .find(|(long, _)| eq_ignore_case(long.as_bytes(), name))
         .map(|(_, compact)| *compact);
     rows(bytes, from, to)
         .find(|(found, _)| {
