@@ -187,7 +187,9 @@ fn read(path: &Path) -> Result<(Secret, bool), SecretFileError> {
 /// Makes the file; false where another instance was faster. It appears whole
 /// or not at all: written under another name, then linked.
 fn make(path: &Path, secret: &Secret) -> io::Result<bool> {
-    let draft = path.with_extension(format!("new-{}", std::process::id()));
+    // In a container each process may have the number of one that crashed here.
+    let number = u64::from_ne_bytes(random()?);
+    let draft = path.with_extension(format!("new-{number:016x}"));
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -208,4 +210,23 @@ pub(super) fn random<const N: usize>() -> io::Result<[u8; N]> {
     let mut octets = [0; N];
     getrandom::fill(&mut octets).map_err(|error| io::Error::other(error.to_string()))?;
     Ok(octets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_crash_has_left_is_not_in_the_way() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("secret");
+        let left = path.with_extension(format!("new-{}", std::process::id()));
+        fs::write(left, "").expect("a file");
+        let (made, kept) = load(Some(&path), None).expect("a secret");
+        assert_eq!(kept, Kept::Made(path.clone()));
+        let (read, kept) = load(Some(&path), None).expect("a secret");
+        assert_eq!(kept, Kept::Read(path, false));
+        assert!(made == read);
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 2);
+    }
 }
