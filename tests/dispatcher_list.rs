@@ -140,6 +140,26 @@ fn comments_flags_priorities_and_weights() {
 }
 
 #[test]
+fn what_kamailio_reads_otherwise_is_read_as_it_is_meant() {
+    let list = "1 sip:10.0.0.1 0 -1\n1 sip:10.0.0.2 0 0 weight=0\n1 sip:10.0.0.3 1 0 weight=0\n";
+    let wanted = [
+        "{ priority = -1, uri = \"sip:10.0.0.1\" }",
+        "{ state = \"draining\", uri = \"sip:10.0.0.2\" }",
+        "{ state = \"disabled\", uri = \"sip:10.0.0.3\" }",
+    ];
+    assert_eq!(destinations(list, &[]), wanted);
+    said(
+        list,
+        0,
+        &[
+            "d.list:1:18: warning: Kamailio takes `-1` for an attribute",
+            "d.list:2:20: warning: weight=0 is taken for `state=draining`",
+            "d.list:3:20: warning: weight=0",
+        ],
+    );
+}
+
+#[test]
 fn names_are_members_too() {
     let list =
         "1 sip:proxy.example.com;lr 1\n1 sip:10.0.0.1\n1 sip:PROXY.example.com:5070 0 2 weight=3\n";
@@ -225,7 +245,7 @@ fn what_cannot_be_done_is_an_error() {
         &["d.list:1:3: error: destinations over TLS"],
     );
     said(
-        "x sip:10.0.0.1\n1\n1 sip:10.0.0.2 64\n1 sip:10.0.0.3 0 high\n1 sip:10.0.0.4 0 0 weight=x\n1 sip:10.0.0.5 0 -1\n",
+        "x sip:10.0.0.1\n1\n1 sip:10.0.0.2 64\n1 sip:10.0.0.3 0 high\n1 sip:10.0.0.4 0 0 weight=x\n",
         1,
         &[
             "d.list:1:1: error: `x` is not a set id",
@@ -233,7 +253,6 @@ fn what_cannot_be_done_is_an_error() {
             "d.list:3:16: error: `64` are no flags",
             "d.list:4:18: error: `high` is not a priority",
             "d.list:5:20: error: `x` is not a weight",
-            "d.list:6:18: error: `-1` is not a priority",
         ],
     );
     said(
@@ -251,7 +270,7 @@ fn what_cannot_be_done_is_an_error() {
 /// Kamailio may well speak TLS with the destinations of another set.
 #[test]
 fn of_the_lines_of_other_sets_only_the_set_id_is_read() {
-    let list = "1 sip:10.0.0.1\n2 sip:10.0.0.2;transport=tls\n2\n2 sip:10.0.0.3 99 -1 weight=0\n";
+    let list = "1 sip:10.0.0.1\n2 sip:10.0.0.2;transport=tls\n2\n2 sip:10.0.0.3 99 high weight=x\n";
     assert_eq!(destinations(list, &["--set", "1"]), ["\"sip:10.0.0.1\""]);
     assert_eq!(destinations(list, &[]), ["\"sip:10.0.0.1\""]);
     let alone = ["--dispatcher-list", "d.list", "--set", "1"];
@@ -268,7 +287,7 @@ fn of_the_lines_of_other_sets_only_the_set_id_is_read() {
             ":3:1: error: ",
             ":4:16: error: ",
             ":4:19: error: ",
-            ":4:22: error: ",
+            ":4:24: error: ",
         ],
     );
     // Whose set a line is must be known.

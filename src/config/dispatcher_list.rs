@@ -133,7 +133,8 @@ impl<'t> Line<'t> {
         let origin = Origin::File(self.source.clone(), place.clone());
         let member = self.uri(uri, &origin, report);
         let flags = self.field(2, report, flags).unwrap_or(0);
-        let priority = self.field(3, report, priority);
+        let priority = self.field(3, report, text::priority);
+        self.notice_negative(priority, report);
         let (weight, from) = self.attributes(report);
         for (extra, place) in self.fields.iter().skip(5) {
             let fault = Fault::new(format!("`{extra}` is ignored"));
@@ -142,9 +143,13 @@ impl<'t> Line<'t> {
         }
         let disabled = flags & (FLAG_INACTIVE | FLAG_DISABLED) != 0;
         let member = Member {
-            state: disabled.then_some(State::Disabled),
+            state: match weight {
+                _ if disabled => Some(State::Disabled),
+                Some(0) => Some(State::Draining),
+                _ => None,
+            },
             priority,
-            weight,
+            weight: weight.filter(|weight| *weight != 0),
             health: HealthSettings {
                 probe: (flags & FLAG_NO_PING != 0).then_some(false),
                 from,
@@ -156,6 +161,17 @@ impl<'t> Line<'t> {
             set,
             member: Placed::new(member, origin),
         })
+    }
+
+    /// Kamailio takes a priority below 0 for an attribute; nobody means that.
+    fn notice_negative(&self, priority: Option<i32>, report: &mut Report) {
+        let (Some((text, place)), Some(..0)) = (self.fields.get(3), priority) else {
+            return;
+        };
+        let fault = Fault::new(format!("Kamailio takes `{text}` for an attribute"))
+            .why("it reads no priority below 0; here it counts")
+            .help("give 0 or more for both to do the same");
+        report.warning(&Origin::File(self.source.clone(), place.clone()), fault);
     }
 
     /// Reads a field; `None` where it is missing or wrong.
@@ -205,6 +221,7 @@ impl<'t> Line<'t> {
         {
             let (name, value) = attribute.split_once('=').unwrap_or((attribute, ""));
             match name {
+                "weight" if value == "0" => weight = Some(0),
                 "weight" => weight = report.check(&origin, text::weight(value)),
                 "rweight" => relative = report.check(&origin, text::weight(value)),
                 "ping_from" => from = report.check(&origin, sip_uri(value)),
@@ -213,6 +230,12 @@ impl<'t> Line<'t> {
                     report.warning(&origin, fault.why("Viaduct has no use for it"));
                 }
             }
+        }
+        if weight == Some(0) {
+            let fault = Fault::new("weight=0 is taken for `state=draining`: no new calls")
+                .why("Kamailio's algorithm 9 gives it none; others do not go by the weight")
+                .help("leave it out where it is to have calls");
+            report.warning(&origin, fault);
         }
         if let (Some(weight), Some(relative)) = (weight, relative)
             && weight != relative
@@ -224,13 +247,6 @@ impl<'t> Line<'t> {
         }
         (weight.or(relative), from)
     }
-}
-
-/// Kamailio takes a priority below 0 for an attribute; nobody means that.
-fn priority(text: &str) -> Result<i32, Fault> {
-    let priority = text::priority(text).ok().filter(|priority| *priority >= 0);
-    let fault = || Fault::new(format!("`{text}` is not a priority"));
-    priority.ok_or_else(|| fault().help("give 0 to 2147483647"))
 }
 
 /// The flags. Bits that nobody has given a meaning are refused: they could mean
