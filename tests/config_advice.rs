@@ -3,7 +3,7 @@
 
 mod checking;
 
-use checking::{LISTEN, Place, SET, good_and, said, stderr, warned};
+use checking::{LISTEN, Place, SET, file, good_and, refused, said, stderr, warned};
 
 #[test]
 fn an_open_relay_is_warned_of() {
@@ -53,4 +53,25 @@ fn what_has_no_effect_with_the_policy_of_kamailio_is_warned_of() {
     );
     let alike = set("priority=3").replace("10.0.0.1'", "10.0.0.1;priority=3'");
     warned(&alike, &[]);
+}
+
+#[test]
+fn slips_of_values_are_mended_by_what_is_good() {
+    for (top, help) in [
+        (
+            "stop-timeout = 32",
+            "write it with its unit and in quotes: \"32s\"",
+        ),
+        ("advertise = 32", "write it in quotes: \"32\""),
+    ] {
+        refused(&file(top, ""), &[&format!("help: {help}\n")]);
+    }
+    for (host, help) in [
+        ("a_b.example", "the name of a host has no underscore"),
+        ("münchen.de", "as `xn--mnchen-3ya.de` for `münchen.de`"),
+        ("1.2.3", "give an IPv4 address"),
+    ] {
+        let set = SET.replace("10.0.0.1", host);
+        refused(&format!("{LISTEN}{set}"), &[help]);
+    }
 }

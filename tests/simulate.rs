@@ -351,7 +351,14 @@ fn bad_input_is_refused_with_a_way_to_mend() {
     let twice = with(&["--add", "10.0.0.1"]);
     bench.refused(&twice, 1, &["the changed configuration:", "twice"]);
     let empty = ["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(|each| ["--remove", each]);
-    bench.refused(&with(&empty.concat()), 1, &["the list is empty"]);
+    bench.refused(
+        &with(&empty.concat()),
+        1,
+        &[
+            "--remove: set `farm` would have no destination",
+            "help: --drain",
+        ],
+    );
     bench.refused(&with(&["--add", "x=10.0.0.9"]), 1, &["no set `x`", "farm"]);
     bench.refused(&with(&["--weight", "10.0.0.1=0"]), 2, &["a weight from 1"]);
     bench.refused(&with(&["--weight", "10.0.0.1"]), 2, &["ADDR[:PORT]=WEIGHT"]);

@@ -139,7 +139,15 @@ pub(super) fn split_member(text: &str) -> Result<(Host, impl Iterator<Item = &st
         let host = host.to_ascii_lowercase();
         return Ok((Host::Name(HostPort { host, port }), parts));
     }
-    let ip = ip_literal(host)?;
+    let ip = ip_literal(host).map_err(|fault| match host {
+        host if host.contains('_') => {
+            fault.help("give an address: the name of a host has no underscore (RFC 1123 §2.1)")
+        }
+        host if !host.is_ascii() => {
+            fault.help("write the name as DNS has it, as `xn--mnchen-3ya.de` for `münchen.de`")
+        }
+        _ => fault,
+    })?;
     if !is_one_host(ip) {
         return Err(Fault::new(format!("`{host}` cannot be a destination"))
             .why("it does not name one host by itself")

@@ -208,13 +208,22 @@ impl<'i> Item<'i> {
     /// The string, read by `parser`.
     pub(super) fn parse<T>(
         self,
-        parser: impl FnOnce(&str) -> Result<T, Fault>,
+        parser: impl Fn(&str) -> Result<T, Fault>,
         report: &mut Report,
     ) -> Option<Placed<T>> {
         match &self.value {
             DeValue::String(text) => {
                 let value = report.check(&self.origin, parser(text))?;
                 Some(Placed::new(value, self.origin))
+            }
+            DeValue::Integer(number) => {
+                let number = number.as_str();
+                let in_seconds = format!("{number}s");
+                let help = match parser(number).is_err() && parser(&in_seconds).is_ok() {
+                    true => format!("write it with its unit and in quotes: \"{in_seconds}\""),
+                    false => format!("write it in quotes: \"{number}\""),
+                };
+                self.wrong_kind("a string", &help, report)
             }
             _ => self.wrong_kind("a string", "write it in quotes", report),
         }
@@ -223,7 +232,7 @@ impl<'i> Item<'i> {
     /// The string, or the number as if it had been written in quotes.
     pub(super) fn parse_number_or_string<T>(
         self,
-        parser: impl FnOnce(&str) -> Result<T, Fault>,
+        parser: impl Fn(&str) -> Result<T, Fault>,
         report: &mut Report,
     ) -> Option<Placed<T>> {
         let DeValue::Integer(number) = &self.value else {

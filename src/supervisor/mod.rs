@@ -118,6 +118,13 @@ impl std::fmt::Display for StartError {
                             "\n  help: no interface has this address; `ip address` lists them"
                         )
                     }
+                    io::ErrorKind::PermissionDenied => {
+                        write!(
+                            f,
+                            "\n  help: a port below 1024 takes CAP_NET_BIND_SERVICE \
+                             (AmbientCapabilities= of a unit)"
+                        )
+                    }
                     _ => Ok(()),
                 }
             }

@@ -30,8 +30,10 @@ pub enum Kept {
 /// A secret file that cannot be used.
 #[derive(Debug)]
 pub enum SecretFileError {
-    /// It could be neither read nor made.
+    /// It is not there and cannot be made.
     Io(PathBuf, io::Error),
+    /// It is there and cannot be read.
+    Unreadable(PathBuf, io::Error),
     /// It holds something else.
     Content(PathBuf, SecretError),
     /// It holds another one than the running instance has.
@@ -80,6 +82,12 @@ impl fmt::Display for SecretFileError {
                 f,
                 "secret file {}: {error}\n  help: the folder must exist and be writable for the \
                  first start",
+                path.display()
+            ),
+            Self::Unreadable(path, error) => write!(
+                f,
+                "secret file {}: {error}\n  help: it must be a file that the user of viaduct may \
+                 read",
                 path.display()
             ),
             Self::Content(path, error) => write!(
@@ -178,7 +186,7 @@ fn exists(path: &Path) -> bool {
 /// The secret in a file, and whether others may read that.
 fn read(path: &Path) -> Result<(Secret, bool), SecretFileError> {
     let text = fs::read_to_string(path);
-    let text = text.map_err(|error| SecretFileError::Io(path.to_owned(), error))?;
+    let text = text.map_err(|error| SecretFileError::Unreadable(path.to_owned(), error))?;
     let secret = Secret::from_text(&text);
     let secret = secret.map_err(|error| SecretFileError::Content(path.to_owned(), error))?;
     Ok((secret, is_open(path)))
@@ -228,5 +236,9 @@ mod tests {
         assert_eq!(kept, Kept::Read(path, false));
         assert!(made == read);
         assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 2);
+        // What is there and cannot be read need not be made.
+        let failed = load(Some(folder.path()), None).map(|(_, kept)| kept);
+        let error = failed.expect_err("a folder").to_string();
+        assert!(error.contains("may read"), "{error}");
     }
 }

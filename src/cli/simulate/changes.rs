@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::Args;
 
 use crate::cli::report;
-use crate::config::{self, Config, Destination, Overrides, State, text};
+use crate::config::{self, Config, Destination, Overrides, Set, State, text};
 
 /// Changes of destinations; each flag may be repeated.
 #[derive(Clone, Debug, Args)]
@@ -64,6 +64,15 @@ impl Changes {
         self.edit(&mut changed).map_err(std::io::Error::other)?;
         if changed == *config {
             return Ok(Some(changed));
+        }
+        let mut sets = changed.sets.iter();
+        let is_empty = |set: &&Set| set.destinations.is_empty() && set.named.is_empty();
+        if let Some(set) = sets.find(is_empty) {
+            return Err(std::io::Error::other(format!(
+                "--remove: set `{}` would have no destination\n  help: --drain has new calls fare \
+                 alike: they are answered 503",
+                set.name
+            )));
         }
         // The same eyes that look at a file look at the result.
         let toml = config::to_toml(&changed);
