@@ -75,3 +75,12 @@ fn slips_of_values_are_mended_by_what_is_good() {
         refused(&format!("{LISTEN}{set}"), &[help]);
     }
 }
+
+#[test]
+fn blanks_may_follow_the_commas_of_a_list() {
+    let place = Place::with(&[]);
+    let mut command = place.viaduct();
+    command.args(["check", "-l", "127.0.0.1, 127.0.0.2"]);
+    let output = command.env("VIADUCT_TO", "10.0.0.1, 10.0.0.2").output();
+    said(&output.expect("an end"), 0, &[]);
+}

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::tunables::{choice, given, on_off, within};
+use super::tunables::{choice, given, on_off, trimmed, within};
 use crate::config::text;
 use crate::config::{
     HealthSettings, LogFormat, LogLevel, OperationDraft, PROBES_IN_A_ROW, Placed, WhenAllDown,
@@ -51,7 +51,7 @@ pub struct OperationFlags {
     pub admin: Option<PathBuf>,
 
     /// TCP address that the admin API is served on; can be repeated. Without a token file it only reads. Port 0 takes any free one [default: none, default port: 8060]
-    #[arg(long, value_name = "ADDR[:PORT]", env = "VIADUCT_ADMIN_LISTEN", value_delimiter = ',', value_parser = text::admin_listen)]
+    #[arg(long, value_name = "ADDR[:PORT]", env = "VIADUCT_ADMIN_LISTEN", value_delimiter = ',', value_parser = trimmed(text::admin_listen))]
     pub admin_listen: Vec<SocketAddr>,
 
     /// File with the token that changes and explain over TCP must bear [default: none, and neither over TCP]

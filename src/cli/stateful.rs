@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::tunables::{given, within};
+use super::tunables::{given, trimmed, within};
 use crate::config::text;
 use crate::config::{AccountingTarget, Placed, StatefulDraft, TRANSACTIONS};
 
@@ -15,7 +15,7 @@ use crate::config::{AccountingTarget, Placed, StatefulDraft, TRANSACTIONS};
 #[group(skip)]
 pub struct StatefulFlags {
     /// Method whose requests are relayed with a transaction, so that another destination is tried where one fails; its ACK and CANCEL go with it; can be repeated [default: none]
-    #[arg(long, value_name = "METHOD", env = "VIADUCT_STATEFUL", value_delimiter = ',', value_parser = text::stateful_method)]
+    #[arg(long, value_name = "METHOD", env = "VIADUCT_STATEFUL", value_delimiter = ',', value_parser = trimmed(text::stateful_method))]
     pub stateful: Vec<String>,
 
     /// Transactions that all workers together remember at most, 1 to 16777216; what is beyond them is relayed statelessly [default: 131072]
@@ -23,7 +23,7 @@ pub struct StatefulFlags {
     pub transactions: Option<usize>,
 
     /// Timer of RFC 3261 or RFC 6026 (T1, T2, T4, B, C, D, F, H, I, J, K, L, M) and its time, 1ms to 1h; can be repeated. Those that are not given follow T1 and T4 as the RFCs say [default: T1=500ms, T2=4s, T4=5s, C=181s]
-    #[arg(long, value_name = "NAME=TIME", env = "VIADUCT_TIMER", value_delimiter = ',', value_parser = text::timer)]
+    #[arg(long, value_name = "NAME=TIME", env = "VIADUCT_TIMER", value_delimiter = ',', value_parser = trimmed(text::timer))]
     pub timer: Vec<(&'static str, Duration)>,
 
     /// How long a destination may say nothing at all before the next one is tried, 1ms to 1h [default: 1s]
@@ -31,7 +31,7 @@ pub struct StatefulFlags {
     pub failover_after: Option<Duration>,
 
     /// Final response after which the next destination is tried, 300 to 599 but for 401 and 407; can be repeated [default: 503]
-    #[arg(long, value_name = "STATUS", env = "VIADUCT_FAILOVER_STATUS", value_delimiter = ',', value_parser = text::failure)]
+    #[arg(long, value_name = "STATUS", env = "VIADUCT_FAILOVER_STATUS", value_delimiter = ',', value_parser = trimmed(text::failure))]
     pub failover_status: Vec<u16>,
 
     /// The longest time that Retry-After keeps new work from a destination, 0s or 1ms to 1h [default: 30s]
@@ -47,7 +47,7 @@ pub struct StatefulFlags {
     pub accounting: Option<AccountingTarget>,
 
     /// Method whose transactions are written down; can be repeated [default: all that --stateful names]
-    #[arg(long, value_name = "METHOD", env = "VIADUCT_ACCOUNTING_METHOD", value_delimiter = ',', value_parser = text::method)]
+    #[arg(long, value_name = "METHOD", env = "VIADUCT_ACCOUNTING_METHOD", value_delimiter = ',', value_parser = trimmed(text::method))]
     pub accounting_method: Vec<String>,
 }
 

@@ -18,8 +18,8 @@ use ipnet::IpNet;
 use super::{OperationFlags, StatefulFlags, report};
 use crate::config::text::{self, Choice};
 use crate::config::{
-    self, BATCHES, Config, Gso, HashKey, HostPort, Loaded, Member, Overrides, Placed, Policy,
-    RATES, SECOND_CHANCES, Settings, Steer, WAITS, WORKERS,
+    self, BATCHES, Config, Fault, Gso, HashKey, HostPort, Loaded, Member, Overrides, Placed,
+    Policy, RATES, SECOND_CHANCES, Settings, Steer, WAITS, WORKERS,
 };
 
 /// Everything that can be tuned.
@@ -31,11 +31,11 @@ pub struct Tunables {
     pub config: Option<PathBuf>,
 
     /// Address to listen on over UDP, instead of those of the file; can be repeated. Port 0 takes any free one [default port: 5060]
-    #[arg(short, long, value_name = "ADDR[:PORT]", env = "VIADUCT_LISTEN", value_delimiter = ',', value_parser = text::listen_address)]
+    #[arg(short, long, value_name = "ADDR[:PORT]", env = "VIADUCT_LISTEN", value_delimiter = ',', value_parser = trimmed(text::listen_address))]
     pub listen: Vec<SocketAddr>,
 
     /// Destination, instead of the sets of the file; can be repeated. Either host:port or "sip:host:port;weight=2;priority=1;state=draining" (or disabled); each address of a host name is one, and without a port its SRV records are asked first [default weight: 1, priority: 0, port: 5060]
-    #[arg(short, long, value_name = "DESTINATION", env = "VIADUCT_TO", value_delimiter = ',', value_parser = text::member)]
+    #[arg(short, long, value_name = "DESTINATION", env = "VIADUCT_TO", value_delimiter = ',', value_parser = trimmed(text::member))]
     pub to: Vec<Member>,
 
     /// Kamailio's dispatcher.list to take the destinations from, instead of the sets of the file [default: none]
@@ -117,7 +117,7 @@ pub struct Tunables {
     pub resolve: Option<bool>,
 
     /// Name server to ask, with port 53 unless given; can be repeated [default: those of /etc/resolv.conf]
-    #[arg(long, value_name = "ADDR[:PORT]", env = "VIADUCT_RESOLVER", value_delimiter = ',', value_parser = text::resolver)]
+    #[arg(long, value_name = "ADDR[:PORT]", env = "VIADUCT_RESOLVER", value_delimiter = ',', value_parser = trimmed(text::resolver))]
     pub resolver: Vec<SocketAddr>,
 
     /// How long after a reload a CANCEL or ACK also goes where the sets and routes of before send it, in seconds from 0 to 3600 [default: 180]
@@ -125,7 +125,7 @@ pub struct Tunables {
     pub second_chance_s: Option<Duration>,
 
     /// Network or address that requests may name as next hop although it is no destination; can be repeated [default: none]
-    #[arg(long, value_name = "NETWORK", env = "VIADUCT_ALLOW_NEXT_HOP", value_delimiter = ',', value_parser = text::network)]
+    #[arg(long, value_name = "NETWORK", env = "VIADUCT_ALLOW_NEXT_HOP", value_delimiter = ',', value_parser = trimmed(text::network))]
     pub allow_next_hop: Vec<IpNet>,
 
     /// Whether we stay on the path of dialogs (Record-Route), so that their requests find the destination that has them whatever becomes of the set [default: off]
@@ -215,6 +215,13 @@ impl Tunables {
 /// it; `None` where the flag is not there.
 pub(super) fn given<T: Clone, U>(values: &[T], each: impl FnMut(T) -> U) -> Option<Vec<U>> {
     (!values.is_empty()).then(|| values.iter().cloned().map(each).collect())
+}
+
+/// Reads one value of a list, in which blanks may follow commas.
+pub(super) fn trimmed<T>(
+    read: impl Fn(&str) -> Result<T, Fault> + Clone,
+) -> impl Fn(&str) -> Result<T, Fault> + Clone {
+    move |text| read(text.trim())
 }
 
 pub(super) fn within<T>(range: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, String> + Clone
