@@ -168,14 +168,6 @@ fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     })
 }
 
-impl Control {
-    /// The TCP addresses that are bound.
-    #[must_use]
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
-    }
-}
-
 /// Where it is to be found.
 impl fmt::Display for Control {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -69,7 +69,8 @@ pub(super) async fn bad_packets(
     let reason = asked.reason.as_deref().map(reason).transpose()?;
     if asked.count > MOST_SAMPLES {
         let said = format!("{} copies are too many at once", asked.count);
-        return Err(Problem::bad_request(&said).help("ask for 64 at most, and then for more"));
+        let help = format!("ask for {MOST_SAMPLES} at most, and then for more");
+        return Err(Problem::bad_request(&said).help(&help));
     }
     let samples = &app.view.shared.samples;
     let taken = samples.take();
