@@ -44,6 +44,7 @@ pub use stateful::{
     Accounting, AccountingTarget, OnFailure, Stateful, StatefulDraft, TRANSACTIONS, Timers,
 };
 pub use table::Placed;
+pub use validate::MAX_DESTINATIONS;
 
 /// Bounds of [`Config::workers`].
 pub const WORKERS: RangeInclusive<usize> = 1..=1024;

@@ -12,8 +12,9 @@ use super::table::Placed;
 use super::text;
 use super::{HashKey, HostPort, Listener, OnFailure, Policy, Route, Set, State};
 
-/// A slot table names a destination by 16 bits, one value is left over.
-const MAX_DESTINATIONS: usize = 65_535;
+/// The most destinations of a set: a slot table names one by 16 bits, and one
+/// value is left over.
+pub const MAX_DESTINATIONS: usize = 65_535;
 /// A branch names a listener by 8 bits.
 const MAX_LISTENERS: usize = 256;
 

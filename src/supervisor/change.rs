@@ -9,8 +9,8 @@ use super::Instance;
 use super::overlay::{Overlay, sets_with};
 use crate::config::text;
 use crate::config::{
-    Config, Destination, Diagnostic, HostPort, Listener, Policy, Route, Set, Severity,
-    needs_restart,
+    Config, Destination, Diagnostic, HostPort, Listener, MAX_DESTINATIONS, Policy, Route, Set,
+    Severity, needs_restart,
 };
 use crate::control::{Change, Difference, Done, Facts, Moved, Place, Refusal};
 use crate::dispatcher::{Dispatcher, SLOTS};
@@ -198,6 +198,12 @@ impl Instance {
                 if !listeners.iter().any(fits) {
                     return Err(Refusal::Conflict(format!(
                         "no listener can send to {address}: none is of its address family"
+                    )));
+                }
+                let full = |set: &Set| set.destinations.len() >= MAX_DESTINATIONS;
+                if (self.config.sets.iter()).any(|set| set.name == *name && full(set)) {
+                    return Err(Refusal::Conflict(format!(
+                        "set `{name}` has {MAX_DESTINATIONS} destinations already, which is the most"
                     )));
                 }
                 let place = Place {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::config::text;
-use crate::config::{Config, Destination, Health, HostPort, Named, Probe, Set, State};
+use crate::config::{
+    Config, Destination, Health, HostPort, MAX_DESTINATIONS, Named, Probe, Set, State,
+};
 use crate::control::{Change, Place};
 use crate::resolver::{Name, Target};
 
@@ -75,7 +77,8 @@ impl Overlay {
             named.resolved = !targets.is_empty();
             for target in targets {
                 let mut known = set.destinations.iter();
-                if known.all(|each| each.address != target.address) {
+                let is_new = known.all(|each| each.address != target.address);
+                if is_new && set.destinations.len() < MAX_DESTINATIONS {
                     set.destinations.push(Destination {
                         uri: named.uri.clone(),
                         address: target.address,
@@ -243,6 +246,7 @@ impl Entry {
         let changes = &self.changes;
         if let Some(Ok(added)) = changes.added.as_deref().map(text::destination)
             && !there
+            && set.destinations.len() < MAX_DESTINATIONS
         {
             let probe = probe.cloned();
             set.destinations.push(Destination { probe, ..added });
