@@ -84,3 +84,12 @@ fn blanks_may_follow_the_commas_of_a_list() {
     let output = command.env("VIADUCT_TO", "10.0.0.1, 10.0.0.2").output();
     said(&output.expect("an end"), 0, &[]);
 }
+
+#[test]
+fn what_a_terminal_would_take_for_a_command_is_no_name() {
+    let set = SET.replace("'a'", "\"a\\u001b[2J\"");
+    refused(
+        &format!("{LISTEN}{set}"),
+        &["v.toml:3:8: error: the text has control characters in it"],
+    );
+}

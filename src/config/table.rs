@@ -246,10 +246,14 @@ impl<'i> Item<'i> {
         Some(Placed::new(value, self.origin))
     }
 
-    /// The string, which must not be empty.
+    /// The string, which must not be empty, and can be printed as it is.
     pub(super) fn text(self, report: &mut Report) -> Option<Placed<String>> {
         let parser = |text: &str| match text {
             "" => Err(Fault::new("the text is empty")),
+            text if text.contains(char::is_control) => {
+                let fault = Fault::new("the text has control characters in it");
+                Err(fault.help("leave them out"))
+            }
             text => Ok(text.to_owned()),
         };
         self.parse(parser, report)
