@@ -204,3 +204,12 @@ fn on_a_terminal_it_lives_listens_to_keys_and_outlives_a_restart() {
     }
     viaduct.stop();
 }
+
+#[test]
+fn on_a_terminal_that_is_dumb_it_is_plain_text() {
+    let (_scene, admin, _folder) = scene();
+    let program = env!("CARGO_BIN_EXE_viaduct");
+    let top = format!("TERM=dumb {program} top --admin {admin} --interval 100ms");
+    let terminal = Terminal::run(&format!("sh -c '{top}; echo It is over; sleep 60'"));
+    terminal.wait_for("It is over");
+}

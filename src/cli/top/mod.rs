@@ -44,7 +44,7 @@ pub struct TopArgs {
     /// Time between two looks, 100ms to 1h
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = text::interval)]
     interval: Duration,
-    /// One look after one interval, as plain text; so it is without a terminal
+    /// One look after one interval, as plain text; so it is without a terminal that can be drawn on
     #[arg(long)]
     once: bool,
     /// A line of JSON with the rates of each interval
@@ -55,7 +55,9 @@ pub struct TopArgs {
 pub(super) fn top(args: &TopArgs) -> io::Result<ExitCode> {
     // To read takes no token.
     let client = Client::new(args.admin.clone(), None, PATIENCE)?;
-    match (args.json, args.once || !io::stdout().is_terminal()) {
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    let live_screen = io::stdout().is_terminal() && !dumb;
+    match (args.json, args.once || !live_screen) {
         (true, _) => lines(&client, args)?,
         (false, true) => once(&client, args)?,
         (false, false) => live(client, args)?,
