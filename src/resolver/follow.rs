@@ -56,6 +56,8 @@ pub struct Looked {
     pub name: Name,
     /// Why it could not be looked up, or not whole.
     pub trouble: Option<String>,
+    /// Hosts of SRV that have no address, beside others that have.
+    pub missing: Vec<String>,
 }
 
 /// The way to the thread, which ends with it.
@@ -149,7 +151,12 @@ async fn follow_one(around: Arc<Around>, name: HostPort, mut known: Known) {
                 name: name.clone(),
                 targets: known.targets.clone(),
             };
-            (around.report)(Looked { name, trouble });
+            let missing = known.missing.clone();
+            (around.report)(Looked {
+                name,
+                trouble,
+                missing,
+            });
         }
         tokio::time::sleep(pause).await;
     }
@@ -163,6 +170,7 @@ struct Found {
     ttl: Duration,
     /// Why it is nothing, or perhaps not all.
     trouble: Option<String>,
+    missing: Vec<String>,
 }
 
 async fn look_up(around: &Around, name: &HostPort) -> Found {
@@ -184,6 +192,7 @@ async fn look_up(around: &Around, name: &HostPort) -> Found {
     Found {
         targets: targets(&found),
         ttl: until.saturating_duration_since(Instant::now()),
+        missing: missing(&found),
         trouble: trouble(found).map(|trouble| trouble.to_string()),
     }
 }
@@ -229,6 +238,18 @@ fn trouble(hosts: Vec<(Host, Addresses)>) -> Option<Trouble> {
     }
 }
 
+/// The hosts that are said to have no address, where others have some.
+fn missing(hosts: &[(Host, Addresses)]) -> Vec<String> {
+    if targets(hosts).is_empty() {
+        return Vec::new();
+    }
+    let gone = |found: &Addresses| matches!(found.trouble, Some(Trouble::Nothing(_)));
+    let gone = hosts.iter().filter(|(_, found)| gone(found));
+    let names: BTreeSet<_> = gone.map(|(host, _)| host.name.to_string()).collect();
+    let whole = |name: String| name.trim_end_matches('.').to_owned();
+    names.into_iter().map(whole).collect()
+}
+
 /// What is known of one name.
 #[derive(Default)]
 struct Known {
@@ -238,6 +259,8 @@ struct Known {
     whole: bool,
     /// How often in a row there was trouble.
     failures: u32,
+    /// The hosts without an address that were told of.
+    missing: Vec<String>,
     told: bool,
 }
 
@@ -275,7 +298,11 @@ impl Known {
         }
         self.whole |= found.trouble.is_none();
         let failing = found.trouble.is_some();
-        let news = !self.told || failing != was_failing || before != self.targets;
+        let were_missing = std::mem::replace(&mut self.missing, found.missing);
+        let news = !self.told
+            || failing != was_failing
+            || before != self.targets
+            || were_missing != self.missing;
         self.told = true;
         (news.then_some(found.trouble), pause)
     }
@@ -316,6 +343,7 @@ mod tests {
             targets: targets(&[host(0, 0, ips)]),
             ttl: Duration::from_secs(seconds),
             trouble: trouble.map(str::to_owned),
+            missing: Vec::new(),
         }
     }
 
@@ -376,6 +404,36 @@ mod tests {
         let one = said(vec![with(&[], none())]);
         assert_eq!(one.as_deref(), Some("there is no such name"));
         assert!(said(vec![vec![host(0, 0, &[])]]).is_some());
+        // Those that are gone are named.
+        let named = |name: &str| {
+            let mut gone = with(&[], none());
+            gone[0].0.name = rr::Name::from_ascii(name).expect("a name");
+            gone
+        };
+        let hosts = [
+            named("b.test."),
+            there(),
+            named("a.test."),
+            named("b.test."),
+        ];
+        let hosts: Vec<_> = hosts.into_iter().flatten().collect();
+        assert_eq!(missing(&hosts), ["a.test", "b.test"]);
+        assert!(missing(&named("a.test.")).is_empty());
+        assert!(missing(&there()).is_empty());
+    }
+
+    #[test]
+    fn a_host_that_is_gone_is_news_once() {
+        let gone = |missing: &[&str]| Found {
+            missing: missing.iter().map(ToString::to_string).collect(),
+            ..found(&[1], 60, None)
+        };
+        let mut known = Known::default();
+        assert_eq!(known.take(gone(&[])).0, Some(None));
+        assert_eq!(known.take(gone(&["a.test"])).0, Some(None));
+        assert_eq!(known.missing, ["a.test"]);
+        assert_eq!(known.take(gone(&["a.test"])).0, None);
+        assert_eq!(known.take(gone(&[])).0, Some(None));
     }
 
     #[test]

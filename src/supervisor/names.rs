@@ -139,6 +139,7 @@ impl Names {
         let Looked {
             name: mut found,
             mut trouble,
+            missing,
         } = looked;
         let name = found.name.clone();
         let sets = named(config).filter(|(_, each)| **each == name);
@@ -171,6 +172,12 @@ impl Names {
                 Some(before) => {
                     news.good(format!("{set}: {name} is now {now} (was {before})"));
                 }
+            }
+            if !missing.is_empty() {
+                let missing = missing.join(", ");
+                news.bad(format!(
+                    "{set}: {name}: SRV names hosts that have no address: {missing}"
+                ));
             }
             match &trouble {
                 None if was_troubled && !changed => {
@@ -260,7 +267,11 @@ mod tests {
             targets: vec![target],
         };
         let trouble = trouble.map(str::to_owned);
-        Looked { name, trouble }
+        Looked {
+            name,
+            trouble,
+            missing: Vec::new(),
+        }
     }
 
     /// With this to be taken.
@@ -293,6 +304,11 @@ mod tests {
         assert_eq!(overlay.over(&config).sets[0].destinations.len(), 2);
         let news = names.take(&config, &mut overlay);
         assert!(!news.changed && news.lines.is_empty());
+        let mut part = looked("one.test", 1, None);
+        part.missing = vec!["a.test".to_owned(), "b.test".to_owned()];
+        let news = self::names([part]).take(&config, &mut overlay);
+        let gone = "set farm: one.test:5070: SRV names hosts that have no address: a.test, b.test";
+        assert_eq!(said(&news), [gone]);
     }
 
     #[test]
