@@ -90,8 +90,8 @@ const PRECEDENCE: [(&str, [&str; 3], [&str; 4]); 25] = [
     ),
     (
         "hash-key",
-        ["'source'", "to-uri", "header:A"],
-        ["\"call-id\"", "\"source\"", "\"to-uri\"", "\"header:a\""],
+        ["'source'", "to-uri", "header:X-A"],
+        ["\"call-id\"", "\"source\"", "\"to-uri\"", "\"header:x-a\""],
     ),
     (
         "allow-next-hop",
