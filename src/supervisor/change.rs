@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tracing::warn;
+
 use super::Instance;
 use super::overlay::{Overlay, sets_with};
 use crate::config::text;
@@ -200,8 +202,7 @@ impl Instance {
                         "no listener can send to {address}: none is of its address family"
                     )));
                 }
-                let full = |set: &Set| set.destinations.len() >= MAX_DESTINATIONS;
-                if (self.config.sets.iter()).any(|set| set.name == *name && full(set)) {
+                if full_sets(&self.config).any(|full| full == name) {
                     return Err(Refusal::Conflict(format!(
                         "set `{name}` has {MAX_DESTINATIONS} destinations already, which is the most"
                     )));
@@ -262,8 +263,22 @@ impl Instance {
         if proxy.generation() != before {
             self.retired.push_back((proxy.generation(), Instant::now()));
         }
+        let were_full: Vec<_> = full_sets(&self.config).map(str::to_owned).collect();
         self.config = config;
+        self.tell_full_sets(&were_full);
         self.publish(proxy);
+    }
+
+    /// Warns of sets that have as many destinations as there can be, and had
+    /// fewer `before`.
+    pub(super) fn tell_full_sets(&self, before: &[String]) {
+        let before = |name: &&str| before.iter().any(|each| each == name);
+        for name in full_sets(&self.config).filter(|name| !before(name)) {
+            warn!(
+                "set {name}: it has {MAX_DESTINATIONS} destinations, which is the most; more that \
+                 its names stand for are left out"
+            );
+        }
     }
 
     /// When the oldest former generation has had its time; `None`: never.
@@ -291,6 +306,12 @@ impl Instance {
         let facts = Facts::of(&self.config, self.proxy());
         self.facts.store(Arc::new(facts));
     }
+}
+
+fn full_sets(config: &Config) -> impl Iterator<Item = &str> {
+    let full = |set: &&Set| set.destinations.len() >= MAX_DESTINATIONS;
+    let sets = config.sets.iter().filter(full);
+    sets.map(|set| set.name.as_str())
 }
 
 /// What becomes of new work for the set where no destination takes it.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tracing::{Level, error, info, warn};
 
 use super::overlay::Overlay;
-use crate::config::{Config, HostPort, MAX_DESTINATIONS};
+use crate::config::{Config, HostPort};
 use crate::control::{Order, Unresolved};
 use crate::resolver::{Followed, Looked, Target};
 
@@ -118,19 +118,6 @@ impl Names {
         let mut news = News::default();
         for looked in self.looked.try_iter() {
             self.note(looked, config, overlay, &mut news);
-        }
-        if news.changed {
-            let sets = overlay.over(config).sets;
-            for set in sets
-                .iter()
-                .filter(|set| set.destinations.len() == MAX_DESTINATIONS)
-            {
-                news.bad(format!(
-                    "set {}: it has {MAX_DESTINATIONS} destinations, which is the most; more that \
-                     its names stand for are left out",
-                    set.name
-                ));
-            }
         }
         news
     }
@@ -309,24 +296,6 @@ mod tests {
         let news = self::names([part]).take(&config, &mut overlay);
         let gone = "set farm: one.test:5070: SRV names hosts that have no address: a.test, b.test";
         assert_eq!(said(&news), [gone]);
-    }
-
-    #[test]
-    fn a_set_has_no_more_destinations_by_names_than_by_addresses() {
-        let address = |n: usize| format!("'10.{}.{}.{}', ", 1 + (n >> 16), (n >> 8) & 255, n & 255);
-        let addresses: String = (1..MAX_DESTINATIONS).map(address).collect();
-        let config = config(&format!("{addresses}'one.test:5070'"));
-        let mut two = looked("one.test", 1, None);
-        let mut other = two.name.targets[0].clone();
-        other.address.set_port(5080);
-        two.name.targets.push(other);
-        let mut overlay = Overlay::default();
-        let news = names([two]).take(&config, &mut overlay);
-        let full = "set farm: it has 65535 destinations, which is the most; more that its names \
-                    stand for are left out";
-        assert_eq!(said(&news)[1..], [full]);
-        let set = &overlay.over(&config).sets[0];
-        assert_eq!(set.destinations.len(), MAX_DESTINATIONS);
     }
 
     #[test]

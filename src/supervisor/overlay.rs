@@ -380,6 +380,17 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_set_has_no_more_destinations_by_names_than_by_addresses() {
+        let address = |n: usize| format!("'11.{}.{}.{}', ", n >> 16, (n >> 8) & 255, n & 255);
+        let addresses: String = (1..MAX_DESTINATIONS).map(address).collect();
+        let file = config(&format!("{addresses}'farm.test'"));
+        let mut overlay = Overlay::default();
+        overlay.resolved(name(&[1, 2]));
+        let set = &overlay.over(&file).sets[0];
+        assert_eq!(set.destinations.len(), MAX_DESTINATIONS);
+    }
+
+    #[test]
     fn a_name_that_adds_no_address_is_resolved_all_the_same() {
         let file = config("'10.0.0.1', 'farm.test', 'other.test'");
         let mut overlay = Overlay::default();

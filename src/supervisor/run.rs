@@ -65,6 +65,7 @@ pub fn run(
     if !is_start && names.follow(&instance.asked, &mut instance.overlay, &received) {
         instance.adopt();
     }
+    instance.tell_full_sets(&[]);
     let mut facts = Vec::new();
     instance.write_facts(&mut facts)?;
     say_lines(&String::from_utf8_lossy(&facts));
