@@ -153,6 +153,12 @@ fn a_named_header_as_key() {
             .row(["Subject: tide", "s:tide"][n % 2])
     });
     assert_eq!(one.len(), 1);
+    // A compact name stands for both, and an empty value for none.
+    let scene = Scene::new(4, &["--hash-key", "header:s"]);
+    let with = |row: &str| scene.request("INVITE").row(row);
+    let both = ["Subject: lunch", "s: lunch"];
+    assert_eq!(members(&scene, |n| with(both[n % 2])).len(), 1);
+    assert!(members(&scene, |_| with("Subject:")).len() > 1);
 }
 
 #[test]
