@@ -1,12 +1,16 @@
 //! What one worker posts to another arrives, in order, and wakes it.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use mio::{Events, Poll, Token, Waker};
-use viaduct::worker::{Handed, Handovers};
+use support::fixture;
+use viaduct::net::Socket;
+use viaduct::proxy::{Proxy, ReplyLimiter};
+use viaduct::worker::{Handed, Handovers, Samples, Shared, Snapshot, Worker};
 
 /// Number `number` of what `sender` posts.
 fn handed(sender: usize, number: u32) -> Handed {
@@ -158,4 +162,78 @@ fn what_comes_while_the_taker_finds_nothing_wakes_it() {
         }
     }
     sender.join().expect("no panic");
+}
+
+/// The second one hands over faster than the first one takes it.
+#[test]
+fn what_is_handed_over_keeps_no_worker_from_its_socket() {
+    let socket = Socket::bind(([127, 0, 0, 1], 0).into(), 1 << 20, 1 << 20).expect("a socket");
+    let front = socket.address().expect("its address");
+    let mut config = fixture::config();
+    config.listeners[0].address = front;
+    config.resolve = false;
+    config.workers = 2;
+    config.stateful.methods = vec!["INVITE".to_owned()];
+    config.stateful.transactions = 64;
+    let snapshot = Snapshot::new(Proxy::new(&config, fixture::secret()), config.workers);
+    let shared = Arc::new(Shared {
+        latest: Arc::new(ArcSwap::from_pointee(snapshot)),
+        stop: AtomicBool::new(false),
+        finishing: AtomicBool::new(false),
+        receiving: AtomicUsize::new(0),
+        started: Instant::now(),
+        handovers: Handovers::new(config.workers),
+        accounting: None,
+        samples: Samples::default(),
+        mirror: None,
+    });
+    let (worker, waker) = Worker::new(
+        0,
+        vec![socket],
+        Arc::clone(&shared),
+        Arc::default(),
+        ReplyLimiter::new(1000, [0; 16]),
+        None,
+        &config,
+    )
+    .expect("a worker");
+    let worker = std::thread::spawn(move || worker.run());
+    let flood = std::thread::spawn({
+        let shared = Arc::clone(&shared);
+        move || {
+            let rows = "a:b\r\n".repeat(600);
+            let noise = format!("INVITE sip:desk@farm.example SIP/2.0\r\n{rows}\r\n");
+            while !shared.stop.load(Ordering::Relaxed) {
+                let handed = Handed::Datagram {
+                    bytes: noise.as_bytes().into(),
+                    source: fixture::caller(),
+                    listener: 0,
+                };
+                shared.handovers.post(0, handed);
+            }
+        }
+    });
+    let caller = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    caller.set_read_timeout(Some(LONG)).expect("a time limit");
+    let own = caller.local_addr().expect("its address");
+    let probe = format!(
+        "OPTIONS sip:desk@farm.example SIP/2.0\r\n\
+         Via: SIP/2.0/UDP {own};branch=z9hG4bKprobe\r\n\
+         Max-Forwards: 0\r\n\
+         From: <sip:ann@phone.example>;tag=1\r\n\
+         To: <sip:desk@farm.example>\r\n\
+         Call-ID: probe\r\n\
+         CSeq: 1 OPTIONS\r\n\
+         Content-Length: 0\r\n\r\n"
+    );
+    let mut answer = [0; 2048];
+    for _ in 0..10 {
+        caller.send_to(probe.as_bytes(), front).expect("a send");
+        let length = caller.recv(&mut answer).expect("an answer in time");
+        assert!(answer[..length].starts_with(b"SIP/2.0 "));
+    }
+    shared.stop.store(true, Ordering::Relaxed);
+    waker.wake().expect("a wake-up");
+    flood.join().expect("no panic");
+    worker.join().expect("no panic").expect("no error");
 }

@@ -243,8 +243,10 @@ impl Worker {
                 step.noted = None;
                 *ready = self.batch(listener, &mut received, &mut step)?;
             }
-            if self.relaying.is_some() {
-                self.see_to_transactions(&mut step, ready.contains(&true));
+            if self.relaying.is_some() && self.see_to_transactions(&mut step, ready.contains(&true))
+            {
+                // Nobody wakes for what is left: it is not to sleep.
+                ready.fill(true);
             }
         }
         let mut step = Step::new(latest.load(), &mut out, &mut scratch);
@@ -274,10 +276,11 @@ impl Worker {
         self.counters.given_up();
         self.receiving = None;
         while self.shared.receiving.load(Ordering::Acquire) > 0 {
-            self.take_handed(step);
-            std::thread::sleep(LAST_LOOK);
+            if !self.take_handed(step) {
+                std::thread::sleep(LAST_LOOK);
+            }
         }
-        self.take_handed(step);
+        while self.take_handed(step) {}
         self.flush(step);
     }
 

@@ -172,11 +172,13 @@ impl Worker {
     /// Does what transactions want beside datagrams: what other workers have
     /// handed over, what came back, and what is due. Behind the datagrams: after
     /// a stall they hold the responses that were waited for. `more` says whether
-    /// some of them may still be in the sockets.
-    pub(super) fn see_to_transactions(&mut self, step: &mut Step<'_>, more: bool) {
-        self.take_handed(step);
+    /// some of them may still be in the sockets. Returns whether some may be in
+    /// the inbox.
+    pub(super) fn see_to_transactions(&mut self, step: &mut Step<'_>, more: bool) -> bool {
+        let more_handed = self.take_handed(step);
+        let more = more || more_handed;
         let Some(relaying) = &mut self.relaying else {
-            return;
+            return more_handed;
         };
         let look = relaying.look.is_due(step.now(self.shared.started), more);
         if look || relaying.trouble.disturbed {
@@ -189,12 +191,17 @@ impl Worker {
         if let Some(relaying) = &self.relaying {
             self.counters.transactions(relaying.relay.population());
         }
+        more_handed
     }
 
-    /// Takes what other workers have handed over.
-    pub(super) fn take_handed(&mut self, step: &mut Step<'_>) {
-        let number = self.number;
-        while let Some(handed) = self.shared.handovers.take(number) {
+    /// Takes what other workers have handed over: one batch, for they may hand
+    /// over faster than it is taken, and all else would wait for ever. Returns
+    /// whether there may be more.
+    pub(super) fn take_handed(&mut self, step: &mut Step<'_>) -> bool {
+        for _ in 0..self.batch {
+            let Some(handed) = self.shared.handovers.take(self.number) else {
+                return false;
+            };
             match handed {
                 Handed::Datagram {
                     bytes,
@@ -216,6 +223,7 @@ impl Worker {
                 }
             }
         }
+        true
     }
 
     /// Sends what is queued; attempts that lead nowhere go on elsewhere.
