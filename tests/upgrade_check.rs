@@ -94,20 +94,26 @@ fn what_cannot_be_read_is_refused_beforehand() {
     assert!(is_good && said.contains("takes over: format 1"), "{said}");
 }
 
+/// `viaduct run` with these files within a limit of the shell.
+fn limited(limit: &str, file: &File) -> Process {
+    let mut command = Command::new("sh");
+    let script = format!("ulimit {limit}; exec \"$0\" run --health off \"$@\"");
+    command.args(["-c", &script]).arg(PROGRAM).args(file.args());
+    command.env_remove("STATE_DIRECTORY");
+    Process::start(command, tempfile::tempdir().expect("a folder"))
+}
+
+/// Finds its first line that begins so.
+fn said(what: &'static str) -> impl Fn(&str) -> Option<()> {
+    move |output| (lines(output, what).len() == 1).then_some(())
+}
+
 #[test]
 fn more_sockets_than_it_may_open_are_refused_beforehand() {
     let [front] = free_addresses(V4);
     let (peer, caller) = (Peer::new(V4), Peer::new(V4));
     let file = File::new(&config(&[front], 2, &[peer.address()]));
-    let mut command = Command::new("sh");
-    command
-        .args(["-c", "ulimit -n 100; exec \"$0\" run --health off \"$@\""])
-        .arg(PROGRAM)
-        .args(file.args())
-        .env_remove("STATE_DIRECTORY");
-    let mut process = Process::start(command, tempfile::tempdir().expect("a folder"));
-    let said =
-        |what: &'static str| move |output: &str| (lines(output, what).len() == 1).then_some(());
+    let mut process = limited("-n 100", &file);
     process.wait_for("line `ready:`", PATIENCE, said("ready:"));
     file.write(&config(&[front], 40, &[peer.address()]));
     process.signal(Signal::USR2);
@@ -120,6 +126,37 @@ fn more_sockets_than_it_may_open_are_refused_beforehand() {
     caller.send(front, Request::new("OPTIONS", caller.address()).text());
     peer.receive();
     file.write(&config(&[front], 4, &[peer.address()]));
+    process.signal(Signal::USR2);
+    process.wait_for("the upgrade", PATIENCE, said("upgraded:"));
+}
+
+/// Whatever the machine has: no more than 8 GiB.
+#[test]
+fn transactions_that_there_is_no_memory_for_are_refused() {
+    let [front] = free_addresses(V4);
+    let peer = Peer::new(V4);
+    let text = |transactions| {
+        let farm = config(&[front], 1, &[peer.address()]);
+        format!("stateful = ['INVITE']\ntransactions = {transactions}\n{farm}")
+    };
+    let too_many = "no memory for 16777216 transactions\n  help: lower --transactions";
+    let file = File::new(&text(16_777_216));
+    let mut process = limited("-v 8388608", &file);
+    let status = process.wait(PATIENCE);
+    let output = process.output();
+    assert!(
+        status.code() == Some(1) && output.contains(too_many),
+        "{output}"
+    );
+    file.write(&text(65_536));
+    let mut process = limited("-v 8388608", &file);
+    process.wait_for("line `ready:`", PATIENCE, said("ready:"));
+    file.write(&text(16_777_216));
+    process.signal(Signal::USR2);
+    process.wait_for(REFUSED, PATIENCE, |output| {
+        output.contains(too_many).then_some(())
+    });
+    file.write(&text(32_768));
     process.signal(Signal::USR2);
     process.wait_for("the upgrade", PATIENCE, said("upgraded:"));
 }

@@ -95,6 +95,8 @@ pub enum StartError {
     Resolver(io::Error),
     /// What takes the lines of accounting cannot be opened.
     Accounting(AccountingTarget, io::Error),
+    /// There is no memory for so many transactions.
+    Transactions(usize),
     /// A system call of setting up failed.
     System(&'static str, io::Error),
 }
@@ -138,6 +140,10 @@ impl std::fmt::Display for StartError {
                     f,
                     "\n  help: have its folder exist and be writable, or give another --accounting"
                 )
+            }
+            Self::Transactions(most) => {
+                write!(f, "there is no memory for {most} transactions")?;
+                write!(f, "\n  help: lower --transactions")
             }
             Self::System(what, error) => write!(f, "{what}: {error}"),
         }
@@ -278,7 +284,12 @@ impl Instance {
             questions,
             &self.config,
         )
-        .map_err(|error| StartError::System("epoll", error))?;
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::OutOfMemory => {
+                StartError::Transactions(self.config.stateful.transactions)
+            }
+            _ => StartError::System("epoll", error),
+        })?;
         let worker = worker.beginning_with(waiting);
         let core = self.cores[number];
         let thread = std::thread::Builder::new()

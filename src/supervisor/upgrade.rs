@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::control::{self, Answer, Done, Order, Refusal};
 use crate::net::Socket;
 use crate::resolver;
+use crate::transaction::Relay;
 
 /// How long the check by the next binary may take.
 const CHECK: Duration = Duration::from_secs(10);
@@ -100,6 +101,12 @@ pub fn rehearse(
     }
     if config.resolve {
         resolver::start(config).map_err(StartError::Resolver)?;
+    }
+    // Nothing of it is written to but the index, four octets a transaction.
+    if !config.stateful.methods.is_empty() {
+        let relay = |number| Relay::new(&config.stateful, number, config.workers);
+        let relays: Result<Vec<_>, _> = (0..config.workers).map(relay).collect();
+        relays.map_err(|_| StartError::Transactions(config.stateful.transactions))?;
     }
     super::start_ledger(config, Instant::now())?;
     control::rehearse(&config.admin, admin)?;

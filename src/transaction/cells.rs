@@ -1,6 +1,10 @@
 //! Messages in cells: a fixed amount of memory that is touched as far as it is
 //! used, and never fragments.
 
+use std::collections::TryReserveError;
+
+use super::slab::room;
+
 /// Octets of a cell, of which four are the number of the next one.
 pub(super) const CELL: usize = 64;
 const PAYLOAD: usize = CELL - 4;
@@ -35,13 +39,13 @@ pub(super) struct Cells {
 
 impl Cells {
     /// Room for `most` cells.
-    pub(super) fn new(most: usize) -> Self {
-        Self {
-            octets: Vec::with_capacity(most),
-            next: Vec::with_capacity(most),
+    pub(super) fn new(most: usize) -> Result<Self, TryReserveError> {
+        Ok(Self {
+            octets: room(most)?,
+            next: room(most)?,
             free: None,
             unused: most,
-        }
+        })
     }
 
     /// Keeps `message`; `None` where there is no room for it.
@@ -118,7 +122,7 @@ mod tests {
         /// As a list of messages would do.
         #[test]
         fn what_is_kept_comes_back(steps in prop::collection::vec((any::<bool>(), 0usize..400), 1..80)) {
-            let mut cells = Cells::new(64);
+            let mut cells = Cells::new(64).expect("room");
             let mut kept: Vec<(Chain, Vec<u8>)> = Vec::new();
             for (number, (add, length)) in steps.into_iter().enumerate() {
                 if add {

@@ -25,6 +25,7 @@ mod suspects;
 mod table;
 mod wheel;
 
+use std::collections::TryReserveError;
 use std::net::SocketAddr;
 
 use crate::config::Stateful;
@@ -183,10 +184,16 @@ pub enum Received {
 
 impl Relay {
     /// The part of worker `number` of `workers`.
-    #[must_use]
-    pub fn new(stateful: &Stateful, number: usize, workers: usize) -> Self {
-        Self {
-            table: Table::new(stateful.transactions.div_ceil(workers)),
+    ///
+    /// # Errors
+    /// There is no memory for so many transactions.
+    pub fn new(
+        stateful: &Stateful,
+        number: usize,
+        workers: usize,
+    ) -> Result<Self, TryReserveError> {
+        Ok(Self {
+            table: Table::new(stateful.transactions.div_ceil(workers))?,
             suspects: Suspects::default(),
             number,
             workers,
@@ -195,7 +202,7 @@ impl Relay {
             rule_head: Vec::with_capacity(crate::sip::MAX_DATAGRAM),
             due: Vec::new(),
             begins_none: false,
-        }
+        })
     }
 
     /// Says whether transactions no longer begin: what would have had one goes

@@ -1,5 +1,6 @@
 //! Places for values of one kind, of which there are so many at most.
 
+use std::collections::TryReserveError;
 use std::ops::{Index, IndexMut};
 
 /// No place.
@@ -12,13 +13,21 @@ pub(super) struct Slab<T> {
     most: usize,
 }
 
+/// An empty one with room for so many, which need not be there: the end of the
+/// program would be no answer to that.
+pub(super) fn room<T>(most: usize) -> Result<Vec<T>, TryReserveError> {
+    let mut places = Vec::new();
+    places.try_reserve_exact(most)?;
+    Ok(places)
+}
+
 impl<T> Slab<T> {
-    pub(super) fn new(most: usize) -> Self {
-        Self {
-            places: Vec::with_capacity(most),
-            free: Vec::with_capacity(most),
+    pub(super) fn new(most: usize) -> Result<Self, TryReserveError> {
+        Ok(Self {
+            places: room(most)?,
+            free: room(most)?,
             most,
-        }
+        })
     }
 
     /// Where it is from now on; `None` where all places are taken.

@@ -1,5 +1,6 @@
 //! The transactions of one worker, found by key, in a fixed amount of memory.
 
+use std::collections::TryReserveError;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::cells::{CELL, Cells, Chain};
@@ -249,22 +250,22 @@ struct Line {
 }
 
 impl Table {
-    /// Room for `most` transactions.
-    pub(super) fn new(most: usize) -> Self {
+    /// Room for `most` transactions, where there is any.
+    pub(super) fn new(most: usize) -> Result<Self, TryReserveError> {
         let none = Line {
             oldest: NONE,
             youngest: NONE,
             count: 0,
         };
-        Self {
-            records: Slab::new(most),
-            attempts: Slab::new(most * ATTEMPTS),
-            cells: Cells::new(most * CELLS),
+        Ok(Self {
+            records: Slab::new(most)?,
+            attempts: Slab::new(most * ATTEMPTS)?,
+            cells: Cells::new(most * CELLS)?,
             wheel: Wheel::new(),
             buckets: vec![NONE; most.next_power_of_two()].into_boxed_slice(),
             unanswered: none,
             lingering: none,
-        }
+        })
     }
 
     fn bucket(&self, key: u64) -> usize {

@@ -139,7 +139,8 @@ impl Worker {
     /// Prepares worker `number`, which owns one socket for each listener.
     ///
     /// # Errors
-    /// As of `epoll_create1`, `eventfd` and `fcntl`.
+    /// As of `epoll_create1`, `eventfd` and `fcntl`; `OutOfMemory` where its
+    /// share of the transactions has no room.
     pub fn new(
         number: usize,
         sockets: Vec<Socket>,
@@ -168,7 +169,7 @@ impl Worker {
             None
         } else {
             shared.handovers.woken_by(number, Arc::clone(&waker))?;
-            Some(Relaying::new(stateful, number, config.workers))
+            Some(Relaying::new(stateful, number, config.workers)?)
         };
         let worker = Self {
             sockets,

@@ -1,6 +1,7 @@
 //! What a worker does for transactions: lends its sockets, its clock and the
 //! queues to the other workers.
 
+use std::collections::TryReserveError;
 use std::time::{Duration, Instant};
 
 use super::outlet::{Outlet, Trouble};
@@ -58,12 +59,16 @@ impl Look {
 }
 
 impl Relaying {
-    pub(super) fn new(stateful: &Stateful, number: usize, workers: usize) -> Self {
-        Self {
-            relay: Relay::new(stateful, number, workers),
+    pub(super) fn new(
+        stateful: &Stateful,
+        number: usize,
+        workers: usize,
+    ) -> Result<Self, TryReserveError> {
+        Ok(Self {
+            relay: Relay::new(stateful, number, workers)?,
             trouble: Trouble::default(),
             look: Look::default(),
-        }
+        })
     }
 
     /// Says whether transactions no longer begin.

@@ -95,7 +95,7 @@ impl<'a> World<'a> {
     fn new(proxy: &'a Proxy) -> Self {
         Self {
             scratch: proxy.scratch(),
-            relay: Relay::new(proxy.stateful(), 0, 1),
+            relay: Relay::new(proxy.stateful(), 0, 1).expect("memory"),
             proxy,
             outlet: Outlet::default(),
             now: 1_000_000,

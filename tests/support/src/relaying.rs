@@ -51,7 +51,7 @@ impl Relaying {
         let proxy = Proxy::new(&config, fixture::secret());
         Self {
             now: 1_000_000,
-            relay: Relay::new(&config.stateful, 0, 1),
+            relay: Relay::new(&config.stateful, 0, 1).expect("memory"),
             scratch: proxy.scratch(),
             proxy,
             out: Sink {

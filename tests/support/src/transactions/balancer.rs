@@ -82,7 +82,7 @@ impl Balancer {
     pub fn restart(&mut self) {
         let count = self.config.workers;
         let worker = |number| Worker {
-            relay: Relay::new(&self.config.stateful, number, count),
+            relay: Relay::new(&self.config.stateful, number, count).expect("memory"),
             scratch: self.proxy.scratch(),
             due: None,
         };
