@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use support::fixture::{self, Bench, caller, destination, invite};
-use viaduct::config::{Config, Destination, Health, Policy, State};
+use viaduct::config::{Config, Destination, HashKey, Health, Policy, Route, State};
 use viaduct::proxy::{Also, CookieUse, Datagram, Decision, Forward, Proxy, Reason, Way};
 use viaduct::sip::MAX_DATAGRAM;
 
@@ -195,6 +195,97 @@ proptest! {
                         _ => prop_assert!(!is_there, "{decision:?}"),
                     }
                 }
+            }
+        }
+    }
+}
+
+/// What a set may hash, and whether dialogs are followed, that go with a farm.
+fn keyed() -> impl Strategy<Value = Config> {
+    let keys = vec![
+        HashKey::CallId,
+        HashKey::FromUri,
+        HashKey::RequestUri,
+        HashKey::Source,
+        HashKey::Header("x-key".to_owned()),
+        HashKey::Header("x-other".to_owned()),
+    ];
+    let policies = vec![Policy::Hash, Policy::Random, Policy::Kamailio];
+    let keyed = (
+        prop::sample::select(policies),
+        prop::sample::select(keys),
+        prop::option::weighted(0.8, any::<bool>()),
+        prop::array::uniform::<_, HOSTS>(1..3_u32),
+        prop::bool::weighted(0.9),
+    );
+    keyed.prop_map(|(policy, hash_key, follow, weights, takes)| {
+        let state = if takes {
+            State::Active
+        } else {
+            State::Draining
+        };
+        let mut config = config(&weights.map(|weight| Some((weight, state))));
+        config.sets[0].policy = policy;
+        config.sets[0].hash_key = hash_key;
+        config.routes = Vec::from_iter(follow.map(|follow_replaces| Route {
+            set: 0,
+            methods: Vec::new(),
+            hosts: Vec::new(),
+            user_prefixes: Vec::new(),
+            sources: Vec::new(),
+            listeners: Vec::new(),
+            record_route: None,
+            follow_replaces,
+        }));
+        config
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8))]
+
+    /// Each as if there had never been another.
+    #[test]
+    fn a_former_generation_chooses_by_its_own_rules_and_keys(history in vec(keyed(), 1..6)) {
+        let alone = |config: &Config| Proxy::new(config, fixture::secret());
+        let (first, later) = history.split_first().expect("one");
+        let mut proxy = alone(first);
+        let mut former: Vec<&Config> = Vec::new();
+        let mut before = first;
+        for config in later {
+            proxy = proxy.successor(config);
+            if (&config.sets, &config.routes) != (&before.sets, &before.routes) {
+                former.retain(|known| (&known.sets, &known.routes) != (&config.sets, &config.routes));
+                former.insert(0, before);
+                before = config;
+            }
+        }
+        let by_age: Vec<Proxy> = [before].into_iter().chain(former).map(alone).collect();
+        for call in 0..CALLS / 4 {
+            for rows in [
+                "X-Key: k\r\n",
+                "X-Other: k\r\nx-key: j\r\n",
+                "Replaces: r;a=b\r\n",
+                "Target-Dialog: t;a=b\r\nJoin: j\r\nX-Key: k\r\n",
+                "Join: j\r\nreplaces : r \r\n ;a=b\r\nReplaces: s\r\n",
+            ] {
+                let cancel = request("CANCEL", call, rows);
+                let mut wanted: Vec<SocketAddr> = Vec::new();
+                for proxy in &by_age {
+                    if let (Decision::Forward(forward), ..) = decide(proxy, &cancel)
+                        && !wanted.contains(&forward.to)
+                    {
+                        wanted.push(forward.to);
+                    }
+                }
+                wanted.truncate(1 + Also::MOST);
+                let (decision, _, also) = decide(&proxy, &cancel);
+                let to = match decision {
+                    Decision::Forward(forward) => Some(forward.to),
+                    _ => None,
+                };
+                let reached: Vec<_> = to.into_iter().chain(also).collect();
+                prop_assert_eq!(reached, wanted);
             }
         }
     }

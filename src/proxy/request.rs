@@ -212,7 +212,7 @@ impl<'a> Request<'a> {
             return;
         };
         if reason == Reason::NoDestination {
-            let keyed = self.hashed(&self.proxy.current, target, &mut scratch.octets);
+            let keyed = self.hashed(&self.proxy.current, target, None, &mut scratch.octets);
             scratch.unplaced = Some(keyed.set);
             scratch.part = Some(Part {
                 identity,

@@ -90,13 +90,13 @@ impl Request<'_> {
         if self.proxy.former.is_empty() || self.own_vias().next().is_some() {
             return;
         }
-        for former in &self.proxy.former {
-            if let Some(owner) = self.owner(former, target, &mut scratch.octets)
-                && owner != to
+        let Scratch { also, octets, .. } = scratch;
+        for owner in self.former_owners(target, octets) {
+            if owner != to
                 && locals.egress(self.datagram.listener, owner) == Some(listener)
                 && !(is_forbidden(owner) || locals.is_bound(owner))
             {
-                scratch.also.add(owner);
+                also.add(owner);
             }
         }
     }
@@ -104,19 +104,21 @@ impl Request<'_> {
     /// Whom the newest former generation that knows somebody would have
     /// chosen.
     pub(super) fn former_owner(&self, target: &Target, key: &mut Vec<u8>) -> Option<SocketAddr> {
-        let mut former = self.proxy.former.iter();
-        former.find_map(|former| self.owner(former, target, key))
+        self.former_owners(target, key).next()
     }
 
-    fn owner(
+    /// Whom the former generations would have chosen, from the newest on.
+    fn former_owners(
         &self,
-        generation: &Generation,
         target: &Target,
         key: &mut Vec<u8>,
-    ) -> Option<SocketAddr> {
-        let keyed = self.hashed(generation, target, key);
-        let set = &generation.dispatcher.sets()[keyed.set];
-        address(set, keyed.hash, keyed.call_id)
+    ) -> impl Iterator<Item = SocketAddr> {
+        let mut known = None;
+        self.proxy.former.iter().filter_map(move |former| {
+            let keyed = known.insert(self.hashed(former, target, known.as_ref(), key));
+            let set = &former.dispatcher.sets()[keyed.set];
+            address(set, keyed.hash, keyed.call_id)
+        })
     }
 }
 

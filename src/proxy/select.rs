@@ -23,10 +23,20 @@ pub(super) struct Keyed<'g, 'a> {
     /// The rule that claims the request.
     pub(super) rule: Option<&'g Route>,
     pub(super) set: usize,
+    /// What the rule and the set have hashed.
+    made_of: MadeOf<'g>,
     /// The hash of the key.
     pub(super) hash: u64,
     /// The Call-ID that a set by Call-ID goes by.
     pub(super) call_id: &'a [u8],
+}
+
+/// What of a request is hashed: all that its key depends on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct MadeOf<'g> {
+    follow_replaces: bool,
+    hash_key: &'g HashKey,
+    policy: Policy,
 }
 
 impl<'a> Request<'a> {
@@ -43,7 +53,8 @@ impl<'a> Request<'a> {
             set,
             hash,
             call_id,
-        } = self.hashed(current, target, &mut scratch.octets);
+            ..
+        } = self.hashed(current, target, None, &mut scratch.octets);
         let (set, passed) = match self.attempt {
             Some(Attempt {
                 goal: Goal::Next(other, passed),
@@ -88,23 +99,24 @@ impl<'a> Request<'a> {
         if !rule.follow_replaces {
             return None;
         }
-        let Message {
-            bytes,
-            headers_start,
-            headers_end,
-            ..
-        } = *self.message;
+        let bytes = self.message.bytes;
         let to = address(bytes, self.message.to.value)?;
-        FOLLOWED
-            .into_iter()
-            .filter(|_| to.tag.is_empty())
-            .find_map(|name| {
-                let (start, end) = (headers_start as usize, headers_end as usize);
-                let row = sip::find_row(bytes, start, end, name.as_bytes())?;
-                // No Call-ID has a semicolon in it (RFC 3261 §25.1).
-                let call_id = row.value.of(bytes).split(|&b| b == b';').next()?;
-                Some((name, call_id.trim_ascii()))
-            })
+        if !to.tag.is_empty() {
+            return None;
+        }
+        let (from, to) = (self.message.headers_start, self.message.headers_end);
+        let mut found = [None; FOLLOWED.len()];
+        for (name, row) in sip::rows(bytes, from as usize, to as usize) {
+            let is_named = |followed: &&str| sip::eq_ignore_case(name, followed.as_bytes());
+            if let Some(at) = FOLLOWED.iter().position(is_named) {
+                found[at].get_or_insert(row);
+            }
+        }
+        let mut found = FOLLOWED.into_iter().zip(found);
+        let (name, row) = found.find_map(|(name, row)| Some((name, row?)))?;
+        // No Call-ID has a semicolon in it (RFC 3261 §25.1).
+        let call_id = row.value.of(bytes).split(|&b| b == b';').next()?;
+        Some((name, call_id.trim_ascii()))
     }
 
     /// Where no destination takes new work: what belongs to a call in set-up
@@ -123,12 +135,15 @@ impl<'a> Request<'a> {
         self.hop(Way::Former, to, None, cookie_use)
     }
 
-    /// What `generation` makes of a request.
+    /// What `generation` makes of a request. What another one made of it, which
+    /// is `known`, is the same where the same is hashed: to look for headers
+    /// takes as long as there are rows.
     #[inline]
     pub(super) fn hashed<'g>(
         &self,
         generation: &'g Generation,
         target: &Target,
+        known: Option<&Keyed<'g, 'a>>,
         key: &mut Vec<u8>,
     ) -> Keyed<'g, 'a> {
         let bytes = self.message.bytes;
@@ -136,6 +151,18 @@ impl<'a> Request<'a> {
         let rule = rules.rule_for(self.method, bytes, &target.uri, self.datagram);
         let set = rule.map_or(0, |rule| rule.set);
         let definition = generation.dispatcher.sets()[set].definition();
+        let made_of = MadeOf {
+            follow_replaces: rule.is_some_and(|rule| rule.follow_replaces),
+            hash_key: &definition.hash_key,
+            policy: definition.policy,
+        };
+        if let Some(known) = known.filter(|known| known.made_of == made_of) {
+            return Keyed {
+                rule,
+                set,
+                ..*known
+            };
+        }
         let own = self.message.call_id.value.of(bytes);
         let followed = rule.and_then(|rule| self.followed(rule));
         let followed = followed.map(|(_, call_id)| call_id);
@@ -148,6 +175,7 @@ impl<'a> Request<'a> {
         Keyed {
             rule,
             set,
+            made_of,
             hash: generation.dispatcher.hash(key),
             call_id: followed.unwrap_or(own),
         }
