@@ -404,6 +404,21 @@ fn with_several_workers_each_call_is_whole_whoever_gets_its_messages() {
     scene.caller.assert_silent();
 }
 
+/// The kernel has one worker hear all errors of a destination.
+#[test]
+fn with_several_workers_each_hears_what_came_back_of_its_calls() {
+    let mut scene = Scene::still(2, &["--workers", "3"]);
+    scene.close(0);
+    for _ in 0..30 {
+        let call = scene.request("INVITE");
+        let leg = scene.begin(&call);
+        scene.answered_at(&call, &leg);
+    }
+    let counters = scene.viaduct.counters();
+    assert!(counters.get("came-back") >= 3, "{counters:?}");
+    assert_eq!(counters.get("not-handed-over"), 0);
+}
+
 /// The INVITE of this call, which is the next that comes to the farm.
 #[track_caller]
 fn of(scene: &Scene, call: &Request) -> Leg {

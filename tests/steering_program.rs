@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 use viaduct::net::steer::{BLOCKS_MAX, NOBODY, program};
-use viaduct::transaction::owner::owner;
+use viaduct::transaction::owner::{owner, owner_of_cut};
 
 use support::generate::{damaged, message};
 use support::steering::{request, run, worker_for};
@@ -59,6 +59,22 @@ proptest! {
         let chosen = ran(&message, workers, BLOCKS_MAX);
         prop_assert_eq!(worker_for(&message, workers, BLOCKS_MAX), chosen);
         prop_assert_eq!(owner(&id, workers), chosen.unwrap_or(0));
+    }
+
+    /// What came back undelivered is cut anywhere.
+    #[test]
+    fn the_owner_of_what_came_back_is_told_by_a_whole_row_alone(
+        id in "[!-~]{1,70}",
+        row in "X: [a-z]{0,40}\r\n",
+        name in prop::sample::select(vec!["Call-ID: ", "call-id :", "i: "]),
+        end in any::<prop::sample::Index>(),
+    ) {
+        let mut octets = request(&row, name, &id);
+        let behind = octets.windows(7).position(|seven| seven == b"\r\nFrom:").expect("From") + 2;
+        let end = end.index(octets.len() + 1);
+        octets.truncate(end);
+        let wanted = (end >= behind).then(|| owner(id.as_bytes(), 1_000));
+        prop_assert_eq!(owner_of_cut(&octets, 1_000), wanted);
     }
 
     /// Wherever it stands, however its name is written, whatever follows.

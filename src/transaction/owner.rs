@@ -1,5 +1,7 @@
 //! Which worker a call belongs to.
 
+use crate::sip::scan;
+
 /// Octets of a Call-ID that are hashed at most, in words of four.
 pub const HASHED: u32 = 32;
 /// What the hash of a Call-ID begins with; it stays for an empty one.
@@ -29,6 +31,15 @@ pub fn owner(call_id: &[u8], workers: usize) -> usize {
     }
     let mixed = (hash ^ (hash >> 15)).wrapping_mul(FINISHER);
     ((mixed >> 16) as usize * workers) >> 16
+}
+
+/// The same for the first octets of a message; `None` where they end before
+/// they tell.
+#[must_use]
+pub fn owner_of_cut(octets: &[u8], workers: usize) -> Option<usize> {
+    let message = scan(octets).ok()?;
+    let call_id = message.call_id.value.of(message.bytes);
+    (!call_id.is_empty()).then(|| owner(call_id, workers))
 }
 
 /// The hash of a value up to its first octet that no Call-ID has.

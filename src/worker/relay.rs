@@ -10,6 +10,7 @@ use super::{Batch, Handed, Worker, flush, now};
 use crate::config::Stateful;
 use crate::net::RETURNED_MAX;
 use crate::proxy::{Datagram, Scratch};
+use crate::transaction::owner::owner_of_cut;
 use crate::transaction::{Around, AttemptId, Received, Relay};
 
 /// Milliseconds that a timer may be late under load.
@@ -287,12 +288,18 @@ impl Worker {
         known.unwrap_or(true)
     }
 
-    /// The kernel chooses a socket for an error by addresses alone, so that it
-    /// may be any worker's.
+    /// The kernel chooses a socket for an error by addresses alone: it is for
+    /// the worker that has the call, and for all where too little came back to
+    /// tell which.
     fn ask_others(&self, octets: &[u8]) {
         let handovers = &self.shared.handovers;
-        for other in (0..handovers.workers()).filter(|other| *other != self.number) {
-            handovers.post(other, Handed::Undelivered(octets.into()));
+        let workers = handovers.workers();
+        let owner = owner_of_cut(octets, workers);
+        let asked = owner.map_or(0..workers, |owner| owner..owner + 1);
+        for other in asked.filter(|other| *other != self.number) {
+            if !handovers.post(other, Handed::Undelivered(octets.into())) {
+                self.counters.handed_over(false);
+            }
         }
     }
 }
