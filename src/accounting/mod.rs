@@ -20,7 +20,6 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::config::Accounting;
-use crate::sip;
 use crate::transaction::Finished;
 
 use record::Record;
@@ -189,13 +188,13 @@ impl Handle {
     /// accounted. Never waits; false where the line is lost, which is counted.
     pub fn record(&self, finished: &Finished<'_>) -> bool {
         let shared = &*self.0;
-        if !shared.methods.is_empty() && !shared.is_accounted(finished.response) {
+        if !shared.is_accounted(finished.method) {
             return true;
         }
-        let record = Record::new(finished);
-        let octets = record.octets();
+        let octets = Record::octets_of(finished);
         let before = shared.octets.fetch_add(octets, Ordering::Relaxed);
-        if before + octets <= QUEUE_OCTETS && shared.queue.push(record).is_ok() {
+        let has_room = before + octets <= QUEUE_OCTETS && !shared.queue.is_full();
+        if has_room && shared.queue.push(Record::new(finished)).is_ok() {
             return true;
         }
         shared.octets.fetch_sub(octets, Ordering::Relaxed);
@@ -205,14 +204,9 @@ impl Handle {
 }
 
 impl Shared {
-    fn is_accounted(&self, response: &[u8]) -> bool {
-        let Ok(message) = sip::scan(response) else {
-            return true;
-        };
-        let method = message.cseq.method.of(message.bytes);
-        self.methods
-            .iter()
-            .any(|accounted| accounted.as_bytes() == method)
+    fn is_accounted(&self, method: &[u8]) -> bool {
+        let mut methods = self.methods.iter();
+        self.methods.is_empty() || methods.any(|accounted| accounted.as_bytes() == method)
     }
 
     fn waiting(&self) -> usize {

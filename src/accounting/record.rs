@@ -21,11 +21,8 @@ pub(super) struct Record {
 
 impl Record {
     pub(super) fn new(finished: &Finished<'_>) -> Self {
-        let response = finished.response;
-        let empty_line = memchr::memmem::find(response, b"\r\n\r\n");
-        let head = empty_line.map_or(response, |at| &response[..at + 4]);
         Self {
-            text: [finished.request_uri, head].concat().into(),
+            text: [finished.request_uri, head(finished)].concat().into(),
             uri_length: finished.request_uri.len(),
             source: finished.source,
             status: finished.status,
@@ -51,4 +48,16 @@ impl Record {
     pub(super) fn octets(&self) -> usize {
         self.text.len()
     }
+
+    /// Octets that one of this would hold.
+    pub(super) fn octets_of(finished: &Finished<'_>) -> usize {
+        finished.request_uri.len() + head(finished).len()
+    }
+}
+
+/// The final response without its body.
+fn head<'a>(finished: &Finished<'a>) -> &'a [u8] {
+    let response = finished.response;
+    let empty_line = memchr::memmem::find(response, b"\r\n\r\n");
+    empty_line.map_or(response, |at| &response[..at + 4])
 }

@@ -58,13 +58,17 @@ impl Relay {
             Ok((unwrapped, _)) => (unwrapped.source, unwrapped.bytes),
             Err(_) => (datagram.source, datagram.bytes),
         };
-        let request_uri = scan(request).ok().and_then(|message| match message.start {
-            StartLine::Request { uri, .. } => Some(uri.of(message.bytes)),
+        let line = scan(request).ok().and_then(|message| match message.start {
+            StartLine::Request { method, uri } => {
+                Some((method.of(message.bytes), uri.of(message.bytes)))
+            }
             StartLine::Response { .. } => None,
         });
+        let (method, request_uri) = line.unwrap_or_default();
         around.out.finished(&Finished {
             response,
-            request_uri: request_uri.unwrap_or_default(),
+            method,
+            request_uri,
             source,
             status,
             local,

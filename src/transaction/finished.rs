@@ -9,6 +9,8 @@ pub struct Finished<'a> {
     /// The final response, as it came or as we wrote it; the request where its
     /// sender gets none.
     pub response: &'a [u8],
+    /// The method of the request.
+    pub method: &'a [u8],
     /// The Request-URI that the request came with.
     pub request_uri: &'a [u8],
     /// Who sent the request.

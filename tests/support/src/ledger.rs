@@ -38,8 +38,10 @@ pub fn response(method: &str, call_id: &str) -> String {
 
 /// A transaction with `response` that tried nobody.
 pub fn finished(response: &[u8]) -> Finished<'_> {
+    let message = viaduct::sip::scan(response).expect("a response");
     Finished {
         response,
+        method: message.cseq.method.of(message.bytes),
         request_uri: b"sip:bob@farm.example",
         source: address("192.0.2.1:5060"),
         status: 200,
