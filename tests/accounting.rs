@@ -398,7 +398,7 @@ fn has_a_full_disk() {
     let path = path_of_child();
     symlink("/dev/full", &path).expect("a link");
     let ledger = ledger(AccountingTarget::File(path.clone()), &[]);
-    // Three times it is tried, and only one is told.
+    // Time enough to be tried again and again, of which only one is told.
     for number in 0..3 {
         assert!(record(&ledger, number));
         std::thread::sleep(Duration::from_millis(1_100));
