@@ -6,6 +6,10 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use support::dialog::{Peer, Request, Scene, assert_octets, read, status};
+use support::fixture;
+use viaduct::config::State;
+use viaduct::proxy::{Datagram, Proxy};
+use viaduct::sip::MAX_DATAGRAM;
 
 /// Octets that a reply may have above its request: the status line for a
 /// request line (25), our To tag (21), `received` and `rport` (55 with the
@@ -490,4 +494,34 @@ fn an_ack_with_any_other_tag_is_forwarded() {
     scene.pass(good.clone().call_id("another").text());
     scene.pass(good.clone().to(&request.to).text());
     scene.assert_nothing_left();
+}
+
+/// Whatever it is, it asks for no set.
+#[test]
+fn what_is_no_message_tells_nothing_of_the_one_before() {
+    let mut config = fixture::config();
+    config.stateful.methods = vec!["INVITE".to_owned()];
+    for destination in &mut config.sets[0].destinations {
+        destination.state = State::Draining;
+    }
+    let proxy = Proxy::new(&config, fixture::secret());
+    let (mut scratch, mut out) = (proxy.scratch(), vec![0; MAX_DATAGRAM]);
+    let mut unplaced = |bytes: &[u8], source| {
+        let datagram = Datagram {
+            bytes,
+            source,
+            listener: 0,
+        };
+        proxy.decide(&datagram, &mut scratch, &mut out);
+        scratch.unplaced()
+    };
+    let nobody = SocketAddr::from(([203, 0, 113, 7], 0));
+    for (noise, source) in [
+        (&b"\r\n"[..], fixture::caller()),
+        (b"noise", fixture::caller()),
+        (b"noise", nobody),
+    ] {
+        assert_eq!(unplaced(&fixture::invite(), fixture::caller()), Some(0));
+        assert_eq!(unplaced(noise, source), None);
+    }
 }

@@ -474,6 +474,7 @@ impl Proxy {
         scratch: &mut Scratch,
         out: &mut [u8],
     ) -> Among {
+        scratch.start(&self.current);
         let dropped = |reason| Among::None(Decision::Drop(reason));
         let (datagram, front) = match self.unwrap(datagram) {
             Ok(unwrapped) => unwrapped,
@@ -487,7 +488,6 @@ impl Proxy {
             Err(NotSip::KeepAlive) => return dropped(Reason::KeepAlive),
             Err(NotSip::Garbage) => return dropped(Reason::NotSip),
         };
-        scratch.start(&self.current);
         let decided = match message.start {
             StartLine::Request { method, uri } => {
                 let request = Request::new(self, &datagram, front, message, method, uri);
