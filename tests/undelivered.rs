@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
-use viaduct::net::{InRun, Limits, RETURNED_MAX, ReceiveBatch, SendBatch, Sent, Socket};
+use viaduct::net::{Limits, RETURNED_MAX, ReceiveBatch, SendBatch, Sent, Socket};
+use viaduct::transaction::InRun;
 
 const LOOPBACKS: [&str; 2] = ["127.0.0.1", "::1"];
 

@@ -26,6 +26,6 @@ pub use errors::{RETURNED_MAX, Undelivered, is_of_the_way};
 pub use inherited::{hand_over, inherited_memory, inherited_socket, memory_to_hand_over};
 pub use receive::ReceiveBatch;
 pub use runs::Limits;
-pub use send::{InRun, SendBatch, Sent};
+pub use send::{SendBatch, Sent};
 pub use signals::{block_signals, unblock_signals};
 pub use socket::{Granted, Socket, SocketHandle};

@@ -9,6 +9,7 @@ use super::Socket;
 use super::outgoing::{Outgoing, Piece, Turn, send_one};
 use super::refusals::Refusals;
 use super::runs::{Leaving, Limits, Runs, write_padded};
+use crate::transaction::InRun;
 
 /// The longest datagram that is ever sent.
 const LONGEST: usize = crate::sip::MAX_DATAGRAM;
@@ -37,15 +38,6 @@ struct Queued<Tag> {
     octets: Range<usize>,
     padding_at: usize,
     tag: Option<Tag>,
-}
-
-/// What a datagram must tell to leave in a run.
-#[derive(Clone, Copy, Debug)]
-pub struct InRun {
-    /// The offset at which spaces may be put in.
-    pub padding_at: usize,
-    /// The same for all datagrams whose order must be kept.
-    pub call: u64,
 }
 
 /// What became of a send.

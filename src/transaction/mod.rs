@@ -109,7 +109,7 @@ pub struct Leaving {
     pub attempt: Option<AttemptId>,
 }
 
-/// See [`Forward`].
+/// What a datagram must tell to leave in a run; see [`Forward`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InRun {
     /// Where in it white space may be put in.
@@ -119,7 +119,10 @@ pub struct InRun {
 }
 
 impl InRun {
-    fn of(forward: &Forward) -> Self {
+    /// What one that is sent on tells.
+    #[inline]
+    #[must_use]
+    pub fn of(forward: &Forward) -> Self {
         let Forward {
             padding_at, call, ..
         } = *forward;

@@ -33,10 +33,10 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use crate::accounting;
 use crate::config::{Config, Gso, HostPort};
 use crate::mirror;
-use crate::net::{InRun, Limits, ReceiveBatch, SendBatch, Sent, Socket, is_of_the_way};
+use crate::net::{Limits, ReceiveBatch, SendBatch, Sent, Socket, is_of_the_way};
 use crate::proxy::{Also, Datagram, Decision, Reason, ReplyLimiter};
 use crate::resolver::{Answer, Client, Held, Questions};
-use crate::transaction::AttemptId;
+use crate::transaction::{AttemptId, InRun};
 
 use copies::Copies;
 pub use counters::{Counters, Pending};
@@ -390,10 +390,7 @@ impl Worker {
     fn carry_out(&mut self, step: &mut Step<'_>, datagram: &Datagram<'_>, decision: Decision) {
         match decision {
             Decision::Forward(forward) => {
-                let run = InRun {
-                    padding_at: forward.padding_at,
-                    call: forward.call,
-                };
+                let run = InRun::of(&forward);
                 let out = &mut *step.out;
                 if let Some(copies) = &self.copies {
                     for to in [&forward.to].into_iter().chain(step.scratch.also()) {

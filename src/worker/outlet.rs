@@ -8,7 +8,7 @@ use super::repeats::Repeats;
 use super::snapshot::{Snapshot, Tallies};
 use super::{Batch, flush};
 use crate::accounting::Handle;
-use crate::net::{InRun, Socket};
+use crate::net::Socket;
 use crate::proxy::{Also, Forward};
 use crate::transaction::{AttemptId, Event, Finished, Leaving, Lesson, Outbox};
 
@@ -53,10 +53,6 @@ impl Outbox for Outlet<'_> {
             run,
             attempt,
         } = *leaving;
-        let run = run.map(|run| InRun {
-            padding_at: run.padding_at,
-            call: run.call,
-        });
         if let Some(copies) = self.copies {
             copies.sent(&self.batch.space()[..length], listener, to);
         }
