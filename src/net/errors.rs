@@ -5,23 +5,12 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 
 use super::Socket;
-use super::name::{NAME_MAX, Name};
+use super::name::Name;
 
 /// Octets of a datagram that an error brings back at most: a host or router
 /// returns 576 octets at most with its own headers (RFC 1812 §4.3.2.3), over
 /// IPv6 1,280 (RFC 4443 §2.4 (c)).
 pub const RETURNED_MAX: usize = 1280;
-
-/// A datagram of ours that did not arrive.
-#[derive(Debug)]
-pub struct Undelivered<'a> {
-    /// Where it was to go.
-    pub to: SocketAddr,
-    /// Its first octets, as many as came back; some routers return none.
-    pub octets: &'a [u8],
-    /// What was wrong.
-    pub error: io::Error,
-}
 
 /// The control message in front of an error's octets. Where it came from
 /// follows, which is of no use here: the address of a host or router.
@@ -134,35 +123,32 @@ impl Socket {
     }
 
     /// Takes the next datagram that came back, the first octets of it into
-    /// `buffer` ([`RETURNED_MAX`]); `None`: there is none.
+    /// `buffer` ([`RETURNED_MAX`]), as many as came; some routers return none.
+    /// `None`: there is none.
     ///
     /// Anybody may forge one: believe only octets that prove themselves.
     ///
     /// # Errors
     /// As of `recvmsg`.
-    pub fn take_undelivered<'a>(
-        &self,
-        buffer: &'a mut [u8],
-    ) -> io::Result<Option<Undelivered<'a>>> {
+    pub fn take_undelivered<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Option<&'a [u8]>> {
         loop {
-            let mut name = Name::EMPTY;
             let mut control = Control::EMPTY;
             let mut vector = libc::iovec {
                 iov_base: buffer.as_mut_ptr().cast(),
                 iov_len: buffer.len(),
             };
             let mut header = libc::msghdr {
-                msg_name: (&raw mut name).cast(),
-                msg_namelen: NAME_MAX,
+                msg_name: std::ptr::null_mut(),
+                msg_namelen: 0,
                 msg_iov: &raw mut vector,
                 msg_iovlen: 1,
                 msg_control: (&raw mut control).cast(),
                 msg_controllen: size_of::<Control>(),
                 msg_flags: 0,
             };
-            // SAFETY: the header points to a whole name, control message and
-            // iovec, which covers `buffer`; all live until the call returns.
-            // Any octets are a value of each.
+            // SAFETY: the header points to no name, and to a whole control
+            // message and iovec, which covers `buffer`; all live until the call
+            // returns. Any octets are a value of each.
             let length = unsafe {
                 libc::recvmsg(
                     self.as_raw_fd(),
@@ -179,11 +165,7 @@ impl Socket {
                 }
             }
             if control.is_loss() {
-                return Ok(Some(Undelivered {
-                    to: name.address(),
-                    octets: &buffer[..length as usize],
-                    error: io::Error::from_raw_os_error(control.error.ee_errno as i32),
-                }));
+                return Ok(Some(&buffer[..length as usize]));
             }
         }
     }

@@ -49,9 +49,8 @@ pub enum Sent<Tag> {
     Refusal,
     /// The kernel did not take a datagram, with this tag.
     Failure(io::Error, Option<Tag>),
-    /// An ICMP error may wait at the socket of this number
-    /// ([`Socket::hear_errors`]).
-    Disturbed(usize),
+    /// An ICMP error may wait at a socket ([`Socket::hear_errors`]).
+    Disturbed,
 }
 
 impl<Tag: Copy> SendBatch<Tag> {
@@ -216,7 +215,7 @@ impl<Tag: Copy> SendBatch<Tag> {
             }
         });
         if turn.take_disturbed() {
-            tell(Sent::Disturbed(index));
+            tell(Sent::Disturbed);
         }
     }
 }

@@ -499,6 +499,6 @@ fn flush(out: &mut Batch, sockets: &[Socket], counters: &Counters, trouble: &mut
                 trouble.failed.extend(attempt);
             }
         }
-        Sent::Disturbed(_) => trouble.disturbed = true,
+        Sent::Disturbed => trouble.disturbed = true,
     });
 }

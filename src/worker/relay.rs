@@ -264,10 +264,9 @@ impl Worker {
         for socket in 0..self.sockets.len() {
             for _ in 0..ERRORS {
                 let taken = self.sockets[socket].take_undelivered(&mut returned);
-                let Ok(Some(undelivered)) = taken else {
+                let Ok(Some(octets)) = taken else {
                     break;
                 };
-                let octets = undelivered.octets;
                 self.counters.came_back();
                 if !self.came_back(step, octets) {
                     self.ask_others(octets);
