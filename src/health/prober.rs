@@ -133,20 +133,22 @@ impl Shared {
             };
             // Interrupted, it looks around once more.
             let _ = poll.poll(&mut events, wait);
-            let reports = {
-                let mut field = self.lock();
+            // Locked anew for each: operators wait for one at a time, not for
+            // all that is due.
+            {
+                let field = self.lock();
                 sockets.keep(|from| field.uses(from));
-                // Answers first: one that waits is no silence.
-                is_drained = sockets.receive(&mut buffer, |datagram, source| {
-                    field.receive(datagram, source, self.now());
-                });
-                for _ in 0..POLLED {
-                    if !field.poll(self.now(), |target, token| sockets.send(target, token)) {
-                        break;
-                    }
-                }
-                field.reports()
+            }
+            // Answers first: one that waits is no silence.
+            is_drained = sockets.receive(&mut buffer, |datagram, source| {
+                self.lock().receive(datagram, source, self.now());
+            });
+            let mut poll_one = || {
+                let mut field = self.lock();
+                field.poll(self.now(), |target, token| sockets.send(target, token))
             };
+            let _ = (0..POLLED).all(|_| poll_one());
+            let reports = self.lock().reports();
             if !reports.is_empty() {
                 report(reports);
             }
