@@ -3,8 +3,10 @@
 //! What it decides by never changes, and is swapped whole; its counters it
 //! alone writes; what it has for other workers, and for the threads of
 //! accounting and of the mirror, goes into bounded queues without locks. In
-//! the steady state it allocates nothing, takes no lock, and reads the clock a
-//! few times a batch, however many datagrams that has.
+//! the steady state it takes no lock, and reads the clock a few times a batch,
+//! however many datagrams that has. It allocates nothing but what leaves by
+//! those queues: a copy of each datagram that belongs to another worker's call,
+//! of each line of accounting and of each message for the mirror.
 
 mod copies;
 mod counters;
