@@ -533,10 +533,10 @@ impl Relay {
             return;
         }
         let destination = self.table.attempts[place].to.into();
-        if around.proxy.dispatcher().member(destination).is_some() {
+        if let Some(place) = around.proxy.dispatcher().member(destination) {
             self.suspects.learn(destination, lesson, around.now, cap);
+            around.out.learnt(place, lesson);
         }
-        around.out.learnt(destination, lesson);
     }
 }
 

@@ -86,8 +86,9 @@ pub trait Outbox {
     /// Has a transaction accounted, with its final response: once for each,
     /// where accounting is configured.
     fn finished(&mut self, finished: &Finished<'_>);
-    /// Something has become known of a destination that new work avoids now.
-    fn learnt(&mut self, destination: SocketAddr, lesson: Lesson);
+    /// Something has become known of the destination at `place`, its set and its
+    /// index in that, which new work avoids now.
+    fn learnt(&mut self, place: (usize, usize), lesson: Lesson);
     /// Counts.
     fn count(&mut self, event: Event);
 }

@@ -1,11 +1,9 @@
 //! Where what a relay sends and tells goes.
 
-use std::net::SocketAddr;
-
 use super::copies::Copies;
 use super::counters::Counters;
 use super::repeats::Repeats;
-use super::snapshot::{Snapshot, Tallies};
+use super::snapshot::Tallies;
 use super::{Batch, flush};
 use crate::accounting::Handle;
 use crate::net::Socket;
@@ -17,7 +15,6 @@ pub(super) struct Outlet<'a> {
     pub(super) batch: &'a mut Batch,
     pub(super) sockets: &'a [Socket],
     pub(super) counters: &'a Counters,
-    pub(super) snapshot: &'a Snapshot,
     pub(super) tallies: &'a Tallies,
     pub(super) repeats: &'a mut Repeats,
     pub(super) trouble: &'a mut Trouble,
@@ -70,11 +67,8 @@ impl Outbox for Outlet<'_> {
         }
     }
 
-    fn learnt(&mut self, destination: SocketAddr, _lesson: Lesson) {
-        let dispatcher = self.snapshot.proxy().dispatcher();
-        if let Some(place) = dispatcher.member(destination) {
-            self.tallies.suspected(place);
-        }
+    fn learnt(&mut self, place: (usize, usize), _lesson: Lesson) {
+        self.tallies.suspected(place);
     }
 
     fn count(&mut self, event: Event) {

@@ -147,7 +147,6 @@ impl Worker {
             batch: step.out,
             sockets: &self.sockets,
             counters: &self.counters,
-            snapshot: step.snapshot,
             tallies: step.snapshot.tallies(self.number),
             repeats: &mut self.repeats,
             trouble: &mut relaying.trouble,

@@ -54,7 +54,7 @@ impl Outbox for Outlet {
         assert!(!finished.response.is_empty());
     }
 
-    fn learnt(&mut self, _destination: SocketAddr, _lesson: Lesson) {}
+    fn learnt(&mut self, _place: (usize, usize), _lesson: Lesson) {}
 
     fn count(&mut self, _event: Event) {}
 }

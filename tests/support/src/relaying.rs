@@ -38,7 +38,7 @@ impl Outbox for Sink {
 
     fn finished(&mut self, _: &Finished<'_>) {}
 
-    fn learnt(&mut self, _: SocketAddr, _: Lesson) {}
+    fn learnt(&mut self, _: (usize, usize), _: Lesson) {}
 
     fn count(&mut self, _: Event) {}
 }

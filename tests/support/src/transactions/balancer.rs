@@ -160,6 +160,7 @@ impl Balancer {
             due,
         } = &mut self.workers[worker];
         let mut out = Out {
+            config: &self.config,
             space: &mut self.space,
             acts: Vec::new(),
         };
@@ -199,6 +200,7 @@ fn proxy(config: &Config) -> Proxy {
 }
 
 struct Out<'a> {
+    config: &'a Config,
     space: &'a mut Vec<u8>,
     acts: Vec<Act>,
 }
@@ -232,8 +234,9 @@ impl Outbox for Out<'_> {
         }));
     }
 
-    fn learnt(&mut self, destination: SocketAddr, lesson: Lesson) {
-        self.acts.push(Act::Learnt(destination, lesson));
+    fn learnt(&mut self, (set, destination): (usize, usize), lesson: Lesson) {
+        let destination = &self.config.sets[set].destinations[destination];
+        self.acts.push(Act::Learnt(destination.address, lesson));
     }
 
     fn count(&mut self, event: Event) {
