@@ -5,7 +5,7 @@ use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 
 use super::target::literal;
-use crate::sip::{Rewrite, Row, Span, TooManyEdits, Via};
+use crate::sip::{Rewrite, Row, Span, TooManyEdits, Via, digits};
 
 /// `;received=`, an IPv6 address, `;rport=`, a port: at most 68 octets.
 const MAX_TEXT: usize = 72;
@@ -90,17 +90,8 @@ impl Repairs {
         }
     }
 
-    fn put_number(&mut self, mut number: u16) {
-        let mut digits = [0; 5];
-        let mut at = digits.len();
-        loop {
-            at -= 1;
-            digits[at] = b'0' + (number % 10) as u8;
-            number /= 10;
-            if number == 0 {
-                return self.put(&digits[at..]);
-            }
-        }
+    fn put_number(&mut self, number: u16) {
+        self.put(digits(number.into(), &mut [0; 10]));
     }
 
     fn text(&self) -> &[u8] {

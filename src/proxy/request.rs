@@ -339,14 +339,8 @@ impl<'a> Request<'a> {
             let Some((span, hops)) = self.message.max_forwards else {
                 return Ok(());
             };
-            let hops = hops - 1;
-            let digits = [hops / 100 + b'0', hops / 10 % 10 + b'0', hops % 10 + b'0'];
-            let leading = if hops > 99 {
-                0
-            } else {
-                1 + usize::from(hops < 10)
-            };
-            rewrite.replace(span, &[&digits[leading..]])
+            let hops = u32::from(hops) - 1;
+            rewrite.replace(span, &[sip::digits(hops, &mut [0; 10])])
         };
         edit().map_err(|TooManyEdits| Reason::Route)
     }

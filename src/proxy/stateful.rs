@@ -8,7 +8,7 @@ use super::reason::{Reason, Status};
 use super::request::Request;
 use super::{Datagram, Decision, Proxy, Scratch};
 use crate::config::Stateful;
-use crate::sip::{MAX_DATAGRAM, Message, Row, StartLine, eq_ignore_case, rows, scan};
+use crate::sip::{MAX_DATAGRAM, Message, Row, StartLine, digits, eq_ignore_case, rows, scan};
 
 /// Where a transaction is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -253,7 +253,7 @@ impl Proxy {
             Own::Ack => b"ACK",
             Own::Cancel => b"CANCEL",
         };
-        let mut digits = [0; 10];
+        let mut number = [0; 10];
         let parts: [&[u8]; 16] = [
             method,
             b" ",
@@ -267,7 +267,7 @@ impl Proxy {
             message.to.line.of(bytes),
             message.call_id.line.of(bytes),
             b"CSeq: ",
-            decimal(message.cseq.number, &mut digits),
+            digits(message.cseq.number, &mut number),
             b" ",
             method,
             b"\r\nContent-Length: 0\r\n\r\n",
@@ -311,16 +311,4 @@ impl Proxy {
 pub fn split_head(head: &[u8]) -> (&[u8], &[u8]) {
     let end = memchr::memchr(b'\n', head).unwrap_or(head.len());
     (&head[..end], head.get(end + 1..).unwrap_or_default())
-}
-
-fn decimal(mut number: u32, digits: &mut [u8; 10]) -> &[u8] {
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            return &digits[at..];
-        }
-    }
 }

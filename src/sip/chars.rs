@@ -112,6 +112,21 @@ pub fn parse_hex64(digits: &[u8]) -> Option<u64> {
     sound.then_some(value)
 }
 
+/// `number` in decimal, within `room`.
+#[inline]
+#[must_use]
+pub fn digits(mut number: u32, room: &mut [u8; 10]) -> &[u8] {
+    let mut at = room.len();
+    loop {
+        at -= 1;
+        room[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return &room[at..];
+        }
+    }
+}
+
 /// Reads a decimal number; `None` where it is no number or above `max`.
 #[inline]
 pub(super) fn decimal(digits: &[u8], max: u64) -> Option<u64> {
