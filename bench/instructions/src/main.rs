@@ -6,6 +6,7 @@
 //!   they are forgotten
 //! - `retransmission TIMES`: the INVITE of one that rings, once more
 //! - `worst NUMBER SIZE`, with one that is costly for its size
+//! - `changed TIMES`: an ACK of many rows, after so many changes of the set
 #![allow(missing_docs, reason = "a program has no readers of its API")]
 
 #[path = "../../../tests/support/src/fixture.rs"]
@@ -20,6 +21,7 @@ use std::hint::black_box;
 use std::net::SocketAddr;
 
 use anyhow::{Context, bail};
+use viaduct::config::{HashKey, Route};
 use viaduct::proxy::Decision;
 
 use fixture::{Bench, answer, caller, destination, invite};
@@ -131,6 +133,32 @@ fn retransmissions(times: usize) {
     }
 }
 
+/// An ACK of which the rows are searched for what is hashed, in a set whose
+/// former generations are kept.
+fn after_changes(times: u32) {
+    let mut config = fixture::config();
+    config.sets[0].hash_key = HashKey::Header("x-key".to_owned());
+    config.routes = vec![Route {
+        set: 0,
+        methods: Vec::new(),
+        hosts: Vec::new(),
+        user_prefixes: Vec::new(),
+        sources: Vec::new(),
+        listeners: Vec::new(),
+        record_route: None,
+        follow_replaces: true,
+    }];
+    let mut bench = Bench::new(&config);
+    for weight in 2..2 + times {
+        config.sets[0].destinations[0].weight = weight;
+        bench.proxy = bench.proxy.successor(&config);
+    }
+    let text = String::from_utf8_lossy(&invite()).replace("INVITE", "ACK");
+    let rows = "a:b\r\n".repeat(4_000);
+    let ack = text.replacen("Contact:", &format!("{rows}Contact:"), 1);
+    counted(&mut bench, ack.as_bytes(), caller());
+}
+
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -142,6 +170,7 @@ fn main() -> anyhow::Result<()> {
             let bytes = make(size.parse()?);
             counted(&mut bench, &bytes, caller());
         }
+        ["changed", times] => after_changes(times.parse()?),
         ["transaction", times] => transactions(times.parse()?),
         ["retransmission", times] => retransmissions(times.parse()?),
         [name, times] => {

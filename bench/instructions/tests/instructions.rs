@@ -106,3 +106,11 @@ fn the_work_grows_with_the_size_and_no_faster() {
     }
     assert!(faster.is_empty(), "{}", faster.join("\n"));
 }
+
+/// All of them hash the same of it, which is looked for once.
+#[test]
+fn generations_that_are_kept_hardly_add_to_the_work() {
+    let [one, many] = ["1", "16"].map(|changes| instructions(&["changed", changes]) as f64);
+    println!("after changes: {one}, {many}, {:.2}", many / one);
+    assert!(many / one < 1.2, "{one}, {many}");
+}
