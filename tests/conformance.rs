@@ -64,6 +64,7 @@ fn each_test_of_the_data_path_is_in_the_table() {
         "proxy_protocol",
         "stateful",
         "stateful_failover",
+        "stateful_late",
         "stateful_others",
         "stateful_rules",
         "stateful_bounds",
