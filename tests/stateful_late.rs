@@ -171,3 +171,15 @@ fn a_487_to_our_own_cancel_is_not_what_the_caller_gets() {
         assert_eq!((told.status, told.cancelled), (heard, false));
     }
 }
+
+#[test]
+fn copies_of_an_invite_end_once_another_destination_has_answered() {
+    let mut world = World::new(2, |_| {});
+    let (first, second) = world.abandoned();
+    world.wait(200);
+    world.says(first, 200);
+    world.wait(1_000);
+    assert_eq!(world.came(second), ["INVITE", "INVITE"]);
+    world.wait(40_000);
+    assert_eq!(world.came(second), NOTHING);
+}

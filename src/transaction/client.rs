@@ -314,8 +314,10 @@ impl Relay {
         match attempt.client {
             Client::Calling if now < last => {
                 attempt.until = last;
-                // Given up before, where another configuration has longer timers.
+                // Given up before, where another configuration has longer timers,
+                // or not wanted any more.
                 if record.server != Server::Proceeding || attempt.abandoned {
+                    attempt.repeat_at = NEVER;
                     return;
                 }
                 self.learn(around, place, Lesson::Silent, 0);
