@@ -183,3 +183,28 @@ fn copies_of_an_invite_end_once_another_destination_has_answered() {
     world.wait(40_000);
     assert_eq!(world.came(second), NOTHING);
 }
+
+#[test]
+fn an_answered_call_makes_room_although_a_destination_said_nothing() {
+    let mut world = World::new(2, |config| config.stateful.transactions = 1);
+    let (_, second) = world.abandoned();
+    world.says(second, 200);
+    assert_eq!(world.caller_hears(), ["100", "200"]);
+    world.calls("INVITE");
+    assert_eq!(world.caller_hears(), ["100"]);
+}
+
+#[test]
+fn what_rings_late_is_cancelled_behind_the_answer_too() {
+    let mut world = World::new(2, |_| {});
+    let (first, second) = world.abandoned();
+    world.says(second, 200);
+    world.wait(20_000);
+    world.came(first);
+    world.says(first, 180);
+    assert_eq!(world.came(first), ["CANCEL"]);
+    world.says_to("CANCEL", first, 200, &[]);
+    world.says(first, 487);
+    assert_eq!(world.came(first), ["ACK"]);
+    assert_eq!(world.caller_hears(), ["100", "200"]);
+}

@@ -352,10 +352,14 @@ impl Relay {
         for attempt in self.table.attempts(at) {
             let attempt = &self.table.attempts[attempt];
             let passed = attempt.until <= now;
-            over &= attempt.client.is_over();
-            // One that seemed to be unreachable, whose CANCEL is made of the
-            // request.
-            may_ring |= attempt.client == Client::Unreachable && !passed;
+            over &= attempt.client != Client::Proceeding;
+            // One that has said nothing, or seemed to be unreachable, whose
+            // CANCEL is made of the request.
+            may_ring |= match attempt.client {
+                Client::Calling => true,
+                Client::Unreachable => !passed,
+                _ => false,
+            };
             gone &= attempt.client.is_over() && passed;
             due = due.min(attempt.repeat_at).min(match attempt.until {
                 // Nothing happens to it any more.
