@@ -208,3 +208,89 @@ fn what_rings_late_is_cancelled_behind_the_answer_too() {
     assert_eq!(world.came(first), ["ACK"]);
     assert_eq!(world.caller_hears(), ["100", "200"]);
 }
+
+#[test]
+fn of_silent_destinations_the_first_to_speak_has_the_call() {
+    for said in [100, 180] {
+        let mut world = World::new(2, |_| {});
+        let (first, second) = world.abandoned();
+        world.wait(200);
+        world.caller_hears();
+        world.says(first, said);
+        world.wait(2_000);
+        assert_eq!(world.came(first), ["INVITE", "INVITE"]);
+        // It is not asked any more, and told to stop where it rings.
+        assert_eq!(world.came(second), ["INVITE"]);
+        world.says(second, 180);
+        assert_eq!(world.came(second), ["CANCEL"]);
+        world.says_to("CANCEL", second, 200, &[]);
+        world.says(second, 487);
+        world.caller_hears();
+        world.says(first, 183);
+        world.says(first, 200);
+        assert_eq!(world.caller_hears(), ["183", "200"]);
+        let tried = &world.told[0].tried;
+        let outcomes = [tried[0].outcome, tried[1].outcome];
+        assert_eq!(outcomes, [Outcome::Answered, Outcome::Cancelled]);
+        assert_eq!(tried[0].end, world.now);
+    }
+}
+
+/// Who speaks first has the call: its failure leads on as any.
+#[test]
+fn the_call_goes_on_from_a_destination_that_spoke_late() {
+    let mut world = World::new(3, |_| {});
+    let (first, second) = world.abandoned();
+    world.says(first, 100);
+    world.says(first, 503);
+    let third = world.requests[0].0;
+    assert!(third != first && third != second);
+    world.says(third, 200);
+    assert_eq!(world.caller_hears(), ["100", "200"]);
+}
+
+/// RFC 3261 §16.7 item 6.
+#[test]
+fn where_nobody_else_is_left_a_silent_destination_may_still_answer() {
+    for refused in [false, true] {
+        let mut world = World::new(2, |_| {});
+        let (first, second) = world.abandoned();
+        match refused {
+            true => world.is_out_of_reach(second),
+            false => world.says(second, 503),
+        }
+        world.wait(1_000);
+        assert_eq!(world.caller_hears(), ["100"]);
+        assert_eq!(world.came(first), ["INVITE"; 3]);
+        world.says(first, 180);
+        world.says(first, 200);
+        assert_eq!(world.caller_hears(), ["180", "200"]);
+        assert_eq!(world.came(first), NOTHING);
+    }
+}
+
+#[test]
+fn a_silent_destination_is_not_waited_for_longer_than_timer_b_or_the_caller_waits() {
+    let mut world = World::new(2, |_| {});
+    let (_, second) = world.abandoned();
+    world.says(second, 503);
+    world.wait(30_000);
+    assert_eq!(world.caller_hears(), ["100"]);
+    world.wait(1_000);
+    assert_eq!(world.caller_hears()[0], "408");
+
+    let mut world = World::new(2, |_| {});
+    let (_, second) = world.abandoned();
+    world.says(second, 503);
+    world.receive(world.request("CANCEL").as_bytes(), fixture::caller());
+    world.wait(10);
+    assert_eq!(world.caller_hears(), ["100", "200", "487"]);
+}
+
+#[test]
+fn a_failure_of_the_called_party_does_not_wait_for_a_silent_destination() {
+    let mut world = World::new(2, |_| {});
+    let (_, second) = world.abandoned();
+    world.says(second, 486);
+    assert_eq!(world.caller_hears(), ["100", "486"]);
+}

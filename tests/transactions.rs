@@ -98,7 +98,7 @@ fn every_transaction_ends_as_it_must_whatever_the_network_does() {
 }
 
 /// What the seeds are for; all as the monitor names it.
-const EVENTFUL: [&str; 44] = [
+const EVENTFUL: [&str; 45] = [
     "2xx passed after a failure",
     "2xx passed again",
     "2xx passed from an earlier attempt",
@@ -135,6 +135,7 @@ const EVENTFUL: [&str; 44] = [
     "response after the end",
     "restart",
     "ring timeout",
+    "ringing cancelled, for an earlier one spoke first",
     "ringing cancelled, for another has answered",
     "rings for ever, never heard",
     "rings for ever, statelessly",

@@ -111,6 +111,7 @@ impl Relay {
         status: u16,
         forward: &Forward,
     ) {
+        self.speaks(around, at, place);
         let stateful = around.proxy.stateful();
         let timers = &stateful.timers;
         let record = &mut self.table.records[at];

@@ -9,6 +9,7 @@
 //! - `table`: what is remembered, in a fixed amount of memory
 //! - `server`: what the sender of the request gets
 //! - `client`: the attempts at one destination after the other
+//! - `silent`: those among them that have the call again
 //! - `memory`: what is kept of a request
 //! - `suspects`: destinations that new work avoids
 
@@ -20,6 +21,7 @@ mod memory;
 pub mod owner;
 mod search;
 mod server;
+mod silent;
 mod slab;
 mod suspects;
 mod table;

@@ -268,7 +268,9 @@ impl Relay {
                 return;
             }
         }
-        self.conclude(around, at);
+        if !self.waits_for_silent(around, at) {
+            self.conclude(around, at);
+        }
     }
 
     /// Whether only one more destination is tried, and a failure rule is for

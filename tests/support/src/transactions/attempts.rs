@@ -5,7 +5,9 @@ use viaduct::transaction::Event;
 
 use super::balancer::{Act, Output, Sent};
 use super::message::Message;
-use super::monitor::{Attempt, Check, Monitor, Promises, Scene, Upstream, Violation, ensure};
+use super::monitor::{
+    Attempt, Cause, Check, Monitor, Promises, Scene, Upstream, Violation, ensure,
+};
 use super::plan::VOICEMAIL_URI;
 
 /// Attempts of one transaction at most.
@@ -114,9 +116,18 @@ fn check_new_attempt(
     output: &Output,
 ) -> Result<&'static str, Violation> {
     let (call, method) = (upstream.request.call_id(), upstream.request.method());
-    let Some(latest) = earlier.last() else {
+    // The one that has failed now, for an earlier one may have the call again.
+    let failed = earlier.iter().find(|each| match scene.cause {
+        Cause::Datagram { message, .. } => each.request.branch(0) == message.branch(0),
+        Cause::Undeliverable(id) => each.id == Some(id),
+        Cause::Due => false,
+    });
+    let Some(latest) = failed.or(earlier.last()) else {
         return Ok("first attempt");
     };
+    let ringing = earlier.iter().find(|each| each.rings());
+    let ringing = ringing.map(|each| each.to);
+    ensure!(ringing.is_none(), call, "another though {ringing:?} rings");
     let count = earlier.len();
     ensure!(count < MOST_ATTEMPTS, call, "more than {count} attempts");
     ensure!(

@@ -69,6 +69,8 @@ impl Monitor {
         let quiet_since = last_ringing.unwrap_or(started);
         let declined = upstream.failures_heard.iter().any(|s| *s >= 600);
         let rang_for = scene.time - ringing.unwrap_or(scene.time);
+        let mut others = upstream.attempts.iter().filter(|b| *b != cancel.branch(0));
+        let other_spoke = others.any(|b| self.attempts[b].provisional.is_some());
         let reason = if !is_latest {
             "late ringing cancelled"
         } else if upstream.cancels > 0 {
@@ -81,6 +83,8 @@ impl Monitor {
             "ring timeout"
         } else if scene.time - quiet_since >= c {
             "Timer C"
+        } else if other_spoke {
+            "ringing cancelled, for an earlier one spoke first"
         } else {
             ensure!(upstream.weak.is_some(), call, "CANCEL without a reason");
             "CANCEL of a weak transaction"

@@ -114,17 +114,13 @@ impl Monitor {
         if upstream.weak.is_some() {
             return Ok(());
         }
-        // Whoever is not wanted any more is told at once.
+        // Whoever is not wanted any more is told at once; one has the call.
         let others = upstream.attempts.iter().map(|b| &self.attempts[b]);
-        let latest = upstream.attempts.last().map(|b| &self.attempts[b]);
-        let mut unwanted = others.filter(|each| match upstream.final_at {
-            Some(_) => true,
-            None => latest.is_some_and(|latest| latest.to != each.to),
-        });
-        let ringing = unwanted.find(|each| {
+        let mut ringing = others.filter(|each| {
             // Where nothing is remembered, nothing can be done.
             each.rings() && each.provisional < Some(each.sends[0] + self.promises.b)
         });
+        let ringing = ringing.nth(usize::from(upstream.final_at.is_none()));
         let ringing = ringing.map(|each| each.to);
         ensure!(ringing.is_none(), call, "{ringing:?} is left to ring");
         let status = message.status();

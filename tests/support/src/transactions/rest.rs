@@ -109,7 +109,9 @@ impl Monitor {
             return Ok(());
         };
         let (silent, waited) = (self.is_silent(last), self.waited_out(upstream, last));
-        if silent && waited {
+        let mut attempts = upstream.attempts.iter().map(|b| &self.attempts[b]);
+        let other_spoke = attempts.any(|each| each.provisional.is_some());
+        if silent && waited && !other_spoke {
             let method = upstream.request.method();
             let (count, due) = (last.sends.len() as u64, self.promises.sends(method));
             ensure!(count == due, call, "{method} sent {count} times, not {due}");
