@@ -294,3 +294,32 @@ fn a_failure_of_the_called_party_does_not_wait_for_a_silent_destination() {
     world.says(second, 486);
     assert_eq!(world.caller_hears(), ["100", "486"]);
 }
+
+#[test]
+fn a_rule_is_for_the_best_of_the_failures_too() {
+    for said in [[486, 503], [503, 486]] {
+        let mut world = World::new(4, |config| {
+            let mut mail = config.sets[0].clone();
+            mail.destinations.drain(..2);
+            mail.name = "mail".to_owned();
+            config.sets[0].destinations.truncate(2);
+            config.sets.push(mail);
+            config.stateful.failover_status = vec![486, 503];
+            config.stateful.on_failure = vec![OnFailure {
+                statuses: vec![486],
+                set: 1,
+                request_uri: None,
+                from_sets: vec![0],
+            }];
+        });
+        let first = world.calls("INVITE");
+        world.says(first, said[0]);
+        let second = world.requests[0].0;
+        world.says(second, said[1]);
+        let third = world.requests[0].0;
+        let mail = [fixture::destination(2), fixture::destination(3)];
+        assert!(mail.contains(&third), "{said:?}: {third}");
+        world.says(third, 200);
+        assert_eq!(world.caller_hears(), ["100", "200"]);
+    }
+}

@@ -259,7 +259,9 @@ impl Relay {
                 return;
             }
             let set = self.table.attempts[attempt].set;
-            if facts.invite && self.apply_rule(around, at, set, status) {
+            if facts.invite
+                && (self.apply_rule(around, at, set, status) || self.apply_rule_to_best(around, at))
+            {
                 return;
             }
             // The rule's set has nobody.
@@ -318,6 +320,21 @@ impl Relay {
             }
         }
         false
+    }
+
+    /// The same for the failure that the caller would get, which may be that of
+    /// an earlier attempt.
+    fn apply_rule_to_best<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) -> bool {
+        let best = self.table.records[at].failure;
+        let mut attempts = self.table.attempts(at).map(|at| &self.table.attempts[at]);
+        let its = attempts.find(|each| match best {
+            // Rung for too long, it has another status of its own.
+            408 if each.timed_out || each.client == Client::NoAnswer => true,
+            _ => each.status == best,
+        });
+        let set = its.map(|each| each.set);
+        drop(attempts);
+        set.is_some_and(|set| self.apply_rule(around, at, set, best))
     }
 
     /// Tries another destination of the set of an attempt, if there still is
