@@ -323,3 +323,21 @@ fn a_rule_is_for_the_best_of_the_failures_too() {
         assert_eq!(world.caller_hears(), ["100", "200"]);
     }
 }
+
+/// RFC 3261 §26.1.5: nobody behind a forged address acknowledges.
+#[test]
+fn what_is_sent_again_for_want_of_an_ack_is_bounded() {
+    let mut world = World::new(1, |config| {
+        config.reply_rate = 1;
+        config.stateful.failover_after = Duration::from_secs(1);
+    });
+    for _ in 0..30 {
+        let leg = world.calls("INVITE");
+        world.is_out_of_reach(leg);
+        world.wait(10);
+    }
+    assert_eq!(world.caller_hears().len(), 60);
+    world.wait(60_000);
+    let again = world.caller_hears().len();
+    assert!((5..=33).contains(&again), "{again}");
+}

@@ -28,7 +28,7 @@ mod table;
 mod wheel;
 
 use std::collections::TryReserveError;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::config::Stateful;
 use crate::proxy::{Among, Datagram, Decision, Forward, Found, Proxy, Role, Scratch, Status};
@@ -91,6 +91,9 @@ pub trait Outbox {
     /// Something has become known of the destination at `place`, its set and its
     /// index in that, which new work avoids now.
     fn learnt(&mut self, place: (usize, usize), lesson: Lesson);
+    /// Whether one more message that nobody asked for may go there; counts it if
+    /// so.
+    fn allows(&mut self, to: IpAddr) -> bool;
     /// Counts.
     fn count(&mut self, event: Event);
 }

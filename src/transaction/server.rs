@@ -1,6 +1,7 @@
 //! What the sender of a request gets: the server transaction (RFC 3261 §17.2,
 //! RFC 6026 §7.1).
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::table::after;
@@ -94,8 +95,12 @@ impl Relay {
         } else if record.repeat_at <= now {
             record.repeats = record.repeats.saturating_add(1);
             record.repeat_at = after(now, interval(timers.t1, record.repeats, timers.t2));
-            around.out.count(Event::Retransmitted);
-            self.repeat(around, at);
+            // Behind a forged address nobody acknowledges (§26.1.5).
+            let to = SocketAddr::from(record.respond_to);
+            if around.out.allows(to.ip()) {
+                around.out.count(Event::Retransmitted);
+                self.repeat(around, at);
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 //! Where what a relay sends and tells goes.
 
+use std::net::IpAddr;
+
 use super::copies::Copies;
 use super::counters::Counters;
 use super::repeats::Repeats;
@@ -7,7 +9,7 @@ use super::snapshot::Tallies;
 use super::{Batch, flush};
 use crate::accounting::Handle;
 use crate::net::Socket;
-use crate::proxy::{Also, Forward};
+use crate::proxy::{Also, Forward, ReplyLimiter};
 use crate::transaction::{AttemptId, Event, Finished, Leaving, Lesson, Outbox};
 
 /// The outbox of one worker's relay.
@@ -18,6 +20,7 @@ pub(super) struct Outlet<'a> {
     pub(super) tallies: &'a Tallies,
     pub(super) repeats: &'a mut Repeats,
     pub(super) trouble: &'a mut Trouble,
+    pub(super) limiter: &'a mut ReplyLimiter,
     pub(super) accounting: Option<&'a Handle>,
     pub(super) copies: Option<&'a Copies>,
     /// The time, for the tallies.
@@ -69,6 +72,10 @@ impl Outbox for Outlet<'_> {
 
     fn learnt(&mut self, place: (usize, usize), _lesson: Lesson) {
         self.tallies.suspected(place);
+    }
+
+    fn allows(&mut self, to: IpAddr) -> bool {
+        self.limiter.allow(to, self.now)
     }
 
     fn count(&mut self, event: Event) {

@@ -150,6 +150,7 @@ impl Worker {
             tallies: step.snapshot.tallies(self.number),
             repeats: &mut self.repeats,
             trouble: &mut relaying.trouble,
+            limiter: &mut self.limiter,
             accounting: self.shared.accounting.as_ref(),
             copies: self.copies.as_ref(),
             now,

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each user takes its own part")]
 #![allow(unreachable_pub, reason = "included as a module by many crates")]
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use viaduct::config::Config;
 use viaduct::proxy::{Datagram, Proxy, Scratch};
@@ -39,6 +39,10 @@ impl Outbox for Sink {
     fn finished(&mut self, _: &Finished<'_>) {}
 
     fn learnt(&mut self, _: (usize, usize), _: Lesson) {}
+
+    fn allows(&mut self, _: IpAddr) -> bool {
+        true
+    }
 
     fn count(&mut self, _: Event) {}
 }

@@ -2,11 +2,11 @@
 //! they would send and tell is gathered.
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use viaduct::config::{Config, Set};
-use viaduct::proxy::{Datagram, Decision, Proxy, Scratch};
+use viaduct::proxy::{Datagram, Decision, Proxy, ReplyLimiter, Scratch};
 use viaduct::sip::MAX_DATAGRAM;
 use viaduct::transaction::{
     Around, AttemptId, Event, Finished, Leaving, Lesson, Outbox, Received, Relay, Tried,
@@ -18,6 +18,7 @@ pub struct Balancer {
     config: Config,
     proxy: Proxy,
     workers: Vec<Worker>,
+    limiter: ReplyLimiter,
     space: Vec<u8>,
 }
 
@@ -70,6 +71,7 @@ impl Balancer {
     pub fn new(config: Config) -> Self {
         let mut balancer = Self {
             proxy: proxy(&config),
+            limiter: ReplyLimiter::new(config.reply_rate, [7; 16]),
             config,
             workers: Vec::new(),
             space: vec![0; MAX_DATAGRAM],
@@ -162,6 +164,8 @@ impl Balancer {
         let mut out = Out {
             config: &self.config,
             space: &mut self.space,
+            limiter: &mut self.limiter,
+            now,
             acts: Vec::new(),
         };
         let received = act(
@@ -202,6 +206,8 @@ fn proxy(config: &Config) -> Proxy {
 struct Out<'a> {
     config: &'a Config,
     space: &'a mut Vec<u8>,
+    limiter: &'a mut ReplyLimiter,
+    now: u64,
     acts: Vec<Act>,
 }
 
@@ -237,6 +243,11 @@ impl Outbox for Out<'_> {
     fn learnt(&mut self, (set, destination): (usize, usize), lesson: Lesson) {
         let destination = &self.config.sets[set].destinations[destination];
         self.acts.push(Act::Learnt(destination.address, lesson));
+    }
+
+    fn allows(&mut self, to: IpAddr) -> bool {
+        // It counts from over 1,000 on.
+        self.limiter.allow(to, 10_000 + self.now)
     }
 
     fn count(&mut self, event: Event) {
