@@ -324,6 +324,42 @@ fn a_rule_is_for_the_best_of_the_failures_too() {
     }
 }
 
+/// RFC 3326 §2.
+#[test]
+fn the_reason_of_a_cancel_goes_with_it() {
+    let long = format!("SIP;text=\"{}\"", "x".repeat(300));
+    let usual = "SIP;cause=200;text=\"Call completed elsewhere\"".to_owned();
+    for (reason, early) in [(usual.clone(), true), (usual, false), (long, false)] {
+        let mut world = World::new(1, |_| {});
+        let leg = world.calls("INVITE");
+        if !early {
+            world.says(leg, 180);
+        }
+        let row = format!("Max-Forwards: 70\r\nReason: {reason}\r\nreason: Q.850;cause=16");
+        let cancel = world.request("CANCEL").replace("Max-Forwards: 70", &row);
+        world.receive(cancel.as_bytes(), fixture::caller());
+        world.wait(600);
+        if early {
+            // The INVITE that is sent again knows nothing of it.
+            assert_eq!(world.requests[0].1.method(), "INVITE");
+            assert_eq!(world.requests[0].1.header("Reason"), "");
+            world.says(leg, 180);
+        }
+        let sent = &world.requests[0].1;
+        assert_eq!(sent.method(), "CANCEL");
+        let reasons: Vec<_> = sent.values("Reason").collect();
+        if reason.len() < 255 {
+            assert_eq!(reasons, [reason.as_str(), "Q.850;cause=16"]);
+        } else {
+            assert_eq!(reasons, NOTHING);
+        }
+        world.says(leg, 487);
+        assert_eq!(world.requests[0].1.method(), "ACK");
+        assert_eq!(world.requests[0].1.header("Reason"), "");
+        assert_eq!(world.told[0].status, 487);
+    }
+}
+
 /// RFC 3261 §26.1.5: nobody behind a forged address acknowledges.
 #[test]
 fn what_is_sent_again_for_want_of_an_ack_is_bounded() {

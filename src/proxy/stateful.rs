@@ -295,14 +295,18 @@ impl Proxy {
     pub fn head(request: &[u8]) -> impl Iterator<Item = &[u8]> {
         let line = memchr::memchr(b'\r', request).unwrap_or(request.len());
         let uri = request[..line].split(|&b| b == b' ').nth(1).unwrap_or(b"");
-        let message = scan(request).ok();
-        let (from, to) = message.map_or((0, 0), |message: Message<'_>| {
-            (message.headers_start as usize, message.headers_end as usize)
-        });
-        let is_route = |name: &[u8]| eq_ignore_case(name, b"Route");
-        let routes = rows(request, from, to).filter(move |(name, _)| is_route(name));
-        let routes = routes.map(|(_, row): (_, Row)| row.line.of(request));
+        let routes = Self::rows_of(request, b"Route");
         [uri, b"\n".as_slice()].into_iter().chain(routes)
+    }
+
+    /// The rows of a message with this name that has no compact form.
+    pub fn rows_of<'m>(message: &'m [u8], name: &'static [u8]) -> impl Iterator<Item = &'m [u8]> {
+        let scanned = scan(message).ok();
+        let (from, to) = scanned.map_or((0, 0), |scanned: Message<'_>| {
+            (scanned.headers_start as usize, scanned.headers_end as usize)
+        });
+        let its = rows(message, from, to).filter(move |(found, _)| eq_ignore_case(found, name));
+        its.map(|(_, row): (_, Row)| row.line.of(message))
     }
 }
 

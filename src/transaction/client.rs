@@ -473,6 +473,7 @@ impl Relay {
         if !self.find_head(around, at, place) {
             return;
         }
+        self.add_reason(at);
         self.recall(around, at);
         let message = std::mem::take(&mut self.message);
         self.send_own(around, at, place, Own::Cancel, &message);

@@ -1,8 +1,9 @@
 //! What is kept of a request, and how it is found again: for retransmissions
 //! and CANCELs the whole, for ACKs to failures the head of each attempt.
 
-use super::{Around, Client, Outbox, Relay};
-use crate::proxy::{Forward, Proxy};
+use super::{Around, Client, Outbox, Relay, Table};
+use crate::proxy::{Datagram, Forward, Proxy};
+use crate::sip::MAX_DATAGRAM;
 
 impl Relay {
     /// Finds Request-URI and Route rows of an attempt, and keeps them where
@@ -50,6 +51,45 @@ impl Relay {
         self.message.drain(..whole - length);
     }
 
+    /// Keeps why the sender has cancelled its request (RFC 3326), where it says
+    /// so in few words and there is room.
+    pub(super) fn keep_reason<O: Outbox>(
+        &mut self,
+        around: &Around<'_, O>,
+        at: u32,
+        cancel: &Datagram<'_>,
+    ) {
+        let Ok((cancel, _)) = around.proxy.unwrap_remembered(cancel) else {
+            return;
+        };
+        let reasons = || Proxy::rows_of(cancel.bytes, b"Reason");
+        let length: usize = reasons().map(<[u8]>::len).sum();
+        let Table { records, cells, .. } = &mut self.table;
+        let record = &mut records[at];
+        cells.load(record.request, &mut self.message);
+        let is_kept = record.request.is_empty() || record.reason_length > 0;
+        let Ok(length @ 1..) = u8::try_from(length) else {
+            return;
+        };
+        if is_kept || self.message.len() + usize::from(length) > MAX_DATAGRAM {
+            return;
+        }
+        reasons().for_each(|row| self.message.extend_from_slice(row));
+        if let Some(kept) = cells.keep(&self.message) {
+            cells.free(&mut record.request);
+            record.request = kept;
+            record.reason_length = length;
+        }
+    }
+
+    /// Puts why it was cancelled behind the head that was found.
+    pub(super) fn add_reason(&mut self, at: u32) {
+        let record = &self.table.records[at];
+        self.table.cells.load(record.request, &mut self.message);
+        let from = self.message.len() - usize::from(record.reason_length);
+        self.head.extend_from_slice(&self.message[from..]);
+    }
+
     /// Drops the request; of an INVITE only the heads of attempts that may
     /// still fail are left.
     pub(super) fn drop_request<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) {
@@ -63,7 +103,9 @@ impl Relay {
                 unkept = (!kept).then_some(place);
             }
         }
-        self.table.cells.free(&mut self.table.records[at].request);
+        let record = &mut self.table.records[at];
+        record.reason_length = 0;
+        self.table.cells.free(&mut record.request);
         // The last one has room now.
         if let Some(place) = unkept {
             self.table.attempts[place].head = self.table.cells.keep(&self.head).unwrap_or_default();

@@ -48,6 +48,7 @@ impl Relay {
             return;
         }
         record.facts.cancelled = true;
+        self.keep_reason(around, at, datagram);
         self.cancel_all(around, at);
         self.settle(around, at);
     }

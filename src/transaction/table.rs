@@ -93,6 +93,7 @@ pub(super) struct Record {
     pub(super) place: Place,
     order: Links,
     pub(super) first: u32,
+    /// The request as it came and, behind it, why it was cancelled.
     pub(super) request: Chain,
     /// In progress the last provisional response that has passed and, behind it,
     /// the best failure so far; in the end the final response.
@@ -101,6 +102,8 @@ pub(super) struct Record {
     pub(super) failure: u16,
     /// Its octets in `reply`; 0 where we would have to write it.
     pub(super) failure_length: u16,
+    /// Octets in `request` that say why it was cancelled.
+    pub(super) reason_length: u8,
     pub(super) facts: Facts,
     pub(super) server: Server,
     pub(super) queue: Queue,
@@ -313,6 +316,7 @@ impl Table {
             reply: Chain::default(),
             failure: 0,
             failure_length: 0,
+            reason_length: 0,
             facts,
             server: Server::Proceeding,
             queue: Queue::None,
@@ -364,6 +368,7 @@ impl Table {
     /// The request of a transaction as it came; `message` is working memory.
     pub(super) fn stored<'m>(&self, record: &Record, message: &'m mut Vec<u8>) -> Datagram<'m> {
         self.cells.load(record.request, message);
+        message.truncate(message.len() - usize::from(record.reason_length));
         Datagram {
             bytes: message,
             source: record.source.into(),
