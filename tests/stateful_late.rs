@@ -360,6 +360,19 @@ fn the_reason_of_a_cancel_goes_with_it() {
     }
 }
 
+/// RFC 4320 §4.2.
+#[test]
+fn a_408_to_another_request_is_not_passed_on() {
+    let mut world = World::new(2, |_| {});
+    let leg = world.calls("MESSAGE");
+    world.says_to("MESSAGE", leg, 408, &[]);
+    world.receive(world.request("MESSAGE").as_bytes(), fixture::caller());
+    world.wait(100_000);
+    assert_eq!(world.caller_hears(), NOTHING);
+    assert_eq!(world.came(leg), ["MESSAGE"]);
+    assert_eq!((world.told[0].status, world.told.len()), (408, 1));
+}
+
 /// RFC 3261 §26.1.5: nobody behind a forged address acknowledges.
 #[test]
 fn what_is_sent_again_for_want_of_an_ack_is_bounded() {

@@ -205,6 +205,8 @@ impl Relay {
         let live = !attempt.client.is_over() && !attempt.abandoned;
         // It has taken back the call because we asked it to.
         let ours = status == 487 && attempt.abandoned && attempt.cancel.is_sent() && !cancelled;
+        // RFC 4320 §4.2: its sender has given up by itself.
+        let unheard = ours || (status == 408 && !invite);
         let (status_held, octets) = match status {
             // What was cancelled for ringing too long has not answered.
             487 if attempt.timed_out && !cancelled => (408, 0),
@@ -227,7 +229,7 @@ impl Relay {
         } else {
             around.out.count(Event::Absorbed);
         }
-        let kept = !first || ours || self.hold(around, at, status_held, octets);
+        let kept = !first || unheard || self.hold(around, at, status_held, octets);
         // A 2xx does from whichever attempt.
         let counts = live || (first && (200..300).contains(&status));
         if !kept && counts {
