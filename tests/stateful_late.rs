@@ -373,6 +373,18 @@ fn a_408_to_another_request_is_not_passed_on() {
     assert_eq!((world.told[0].status, world.told.len()), (408, 1));
 }
 
+#[test]
+fn a_retry_after_without_end_is_the_longest_there_is() {
+    let mut world = World::new(2, |_| {});
+    let busy = world.calls("INVITE");
+    let rows = [("Retry-After", "99999999999999999999999".to_owned())];
+    world.says_to("INVITE", busy, 503, &rows);
+    world.wait(29_000);
+    assert_ne!(world.calls("INVITE"), busy);
+    world.wait(2_000);
+    assert_eq!(world.calls("INVITE"), busy);
+}
+
 /// RFC 3261 §26.1.5: nobody behind a forged address acknowledges.
 #[test]
 fn what_is_sent_again_for_want_of_an_ack_is_bounded() {

@@ -550,14 +550,17 @@ impl Relay {
 
 /// Milliseconds of Retry-After; 0: there is none that can be read.
 fn retry_after(response: &[u8]) -> u64 {
-    let seconds = || {
-        let message = scan(response).ok()?;
-        let (from, to) = (message.headers_start as usize, message.headers_end as usize);
-        let row = find_row(message.bytes, from, to, b"Retry-After")?;
-        let digits = row.value.of(message.bytes);
-        let end = digits.iter().position(|b| !b.is_ascii_digit());
-        let digits = &digits[..end.unwrap_or(digits.len())];
-        std::str::from_utf8(digits).ok()?.parse::<u64>().ok()
+    let Ok(message) = scan(response) else {
+        return 0;
     };
-    seconds().unwrap_or(0).min(1 << 32) * 1000
+    let (from, to) = (message.headers_start as usize, message.headers_end as usize);
+    let Some(row) = find_row(message.bytes, from, to, b"Retry-After") else {
+        return 0;
+    };
+    let octets = row.value.of(message.bytes).iter();
+    let digits = octets.take_while(|octet| octet.is_ascii_digit());
+    let seconds = digits.fold(0_u64, |seconds, digit| {
+        (seconds * 10 + u64::from(digit - b'0')).min(1 << 32)
+    });
+    seconds * 1000
 }
