@@ -58,7 +58,7 @@ impl Relay {
                     Some(same) => forward = same,
                     None => {
                         self.table.close(at);
-                        return Received::Done;
+                        return Received::Decision(self.stateless(around, datagram));
                     }
                 },
             }
