@@ -9,7 +9,7 @@ use super::slab::NONE;
 use super::table::{Attempt, Facts, MOST_ATTEMPTS, after};
 use super::{Around, Cancel, Client, Event, NEVER, Outbox, Queue, Received, Relay, Server, Table};
 use crate::config::OnFailure;
-use crate::proxy::{self, Datagram, Decision, Forward, Goal, Part, Role, Selection, Status, Way};
+use crate::proxy::{self, Datagram, Decision, Forward, Goal, Part, Selection, Status, Way};
 use crate::sip::MAX_DATAGRAM;
 
 /// Transactions that give up their room for one that is new: as many as hold
@@ -25,24 +25,11 @@ impl Relay {
         forward: &Forward,
         part: &Part,
     ) -> Received {
-        let Role::Request {
-            method,
-            invite,
-            repeatable,
-        } = part.role
-        else {
-            return Received::Decision(Decision::Forward(*forward));
-        };
-        if self.begins_none {
-            return Received::Decision(Decision::Forward(*forward));
-        }
         let chosen = matches!(forward.way, Way::Selected(_));
-        let facts = Facts {
-            method,
-            invite,
-            repeatable,
-            movable: chosen && forward.dialog.is_none(),
-            cancelled: false,
+        let movable = chosen && forward.dialog.is_none();
+        let facts = Facts::of(part.role, movable).filter(|_| !self.begins_none);
+        let Some(facts) = facts else {
+            return Received::Decision(Decision::Forward(*forward));
         };
         let Some(at) = self.open(around, datagram, part, facts) else {
             around.out.count(Event::TableFull);
@@ -69,7 +56,7 @@ impl Relay {
             return Received::Decision(self.stateless(around, datagram));
         }
         around.out.count(Event::Begun);
-        if invite {
+        if facts.invite {
             self.say_trying(around, at, forward.call);
         }
         self.settle(around, at);
@@ -92,20 +79,8 @@ impl Relay {
         let Some(part) = around.scratch.part().filter(|_| begins) else {
             return Received::Decision(refused);
         };
-        let Role::Request {
-            method,
-            invite,
-            repeatable,
-        } = part.role
-        else {
+        let Some(facts) = Facts::of(part.role, true) else {
             return Received::Decision(refused);
-        };
-        let facts = Facts {
-            method,
-            invite,
-            repeatable,
-            movable: true,
-            cancelled: false,
         };
         let Some(at) = self.open(around, datagram, &part, facts) else {
             return Received::Decision(refused);

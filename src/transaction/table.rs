@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use super::cells::{CELL, Cells, Chain};
 use super::slab::{NONE, Slab};
 use super::wheel::{Place, Wheel};
-use crate::proxy::{Datagram, Identity};
+use crate::proxy::{Datagram, Identity, Role};
 
 /// Destinations that one transaction tries at most.
 pub(super) const MOST_ATTEMPTS: usize = 8;
@@ -79,6 +79,27 @@ pub(super) struct Facts {
     pub(super) movable: bool,
     /// Its sender has cancelled it.
     pub(super) cancelled: bool,
+}
+
+impl Facts {
+    /// Those of a new one; `None` where its message can begin none.
+    pub(super) fn of(role: Role, movable: bool) -> Option<Self> {
+        let Role::Request {
+            method,
+            invite,
+            repeatable,
+        } = role
+        else {
+            return None;
+        };
+        Some(Self {
+            method,
+            invite,
+            repeatable,
+            movable,
+            cancelled: false,
+        })
+    }
 }
 
 /// A transaction.
