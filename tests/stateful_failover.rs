@@ -13,8 +13,8 @@ use support::stateful::{Leg, QUICK, STILL, method, only, request_uri, with_row};
 const SILENCE: [&str; 4] = ["--timer", "T1=100ms,B=60s", "--failover-after", "150ms"];
 
 /// The same for tests that have to say something before silence leads on: a
-/// machine may stand still for half a second meanwhile.
-const LONG_SILENCE: [&str; 4] = ["--timer", "T1=600ms,B=60s", "--failover-after", "800ms"];
+/// machine may stand still for two seconds meanwhile.
+const LONG_SILENCE: [&str; 4] = ["--timer", "T1=1500ms,B=60s", "--failover-after", "2s"];
 
 /// A farm where silence leads on.
 fn silent(members: usize) -> Scene {
@@ -216,7 +216,7 @@ fn after_a_provisional_response_silence_leads_nowhere_but_a_503_does() {
     let call = scene.request("INVITE");
     let first = scene.begin(&call);
     scene.says(&first, "100 Trying");
-    scene.assert_still_for(Duration::from_millis(1_200));
+    scene.assert_still_for(Duration::from_millis(2_500));
     scene.says(&first, "180 Ringing");
     scene.hears(180);
     let second = scene.passes_on(&first);

@@ -402,3 +402,24 @@ fn what_is_sent_again_for_want_of_an_ack_is_bounded() {
     let again = world.caller_hears().len();
     assert!((5..=33).contains(&again), "{again}");
 }
+
+/// RFC 3261 §16.6 item 11, §16.7 item 2, §16.8.
+#[test]
+fn timer_c_ends_a_call_that_rings_and_a_provisional_response_begins_it_anew() {
+    let mut world = World::new(2, |_| {});
+    let leg = world.calls("INVITE");
+    world.says(leg, 180);
+    for _ in 0..3 {
+        world.wait(180_900);
+        world.says(leg, 183);
+    }
+    world.wait(180_900);
+    assert_eq!(world.came(leg), ["INVITE"]);
+    assert_eq!(world.caller_hears(), ["100", "180", "183", "183", "183"]);
+    world.wait(200);
+    assert_eq!(world.came(leg), ["CANCEL"]);
+    world.says_to("CANCEL", leg, 200, &[]);
+    world.says(leg, 487);
+    assert_eq!(world.came(leg), ["ACK"]);
+    assert_eq!(world.caller_hears(), ["408"]);
+}

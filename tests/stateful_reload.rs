@@ -212,8 +212,7 @@ fn what_a_rule_has_made_of_a_request_goes_to_the_next_of_its_set() {
     scene.answered_at(&call, &second);
 }
 
-const SHORT: &str =
-    "failover-after = \"600ms\"\n[timers]\nT1 = \"100ms\"\nB = \"1300ms\"\nF = \"1300ms\"\n";
+const SHORT: &str = "failover-after = \"2s\"\n[timers]\nT1 = \"500ms\"\nB = \"4s\"\nF = \"4s\"\n";
 
 /// An attempt that was given up stays so.
 #[test]
@@ -228,7 +227,7 @@ fn longer_timers_do_not_have_a_call_that_rings_tried_elsewhere() {
     stage.times = STILL;
     stage.reload(&sets, "");
     let scene = &stage.scene;
-    scene.assert_still_for(Duration::from_millis(1_500));
+    scene.assert_still_for(Duration::from_millis(4_200));
     scene.answered_at(&call, &second);
 }
 
@@ -241,7 +240,7 @@ fn longer_timers_do_not_send_to_a_second_destination_what_might_act_twice() {
     stage.times = STILL;
     stage.reload(&sets, "");
     let scene = &stage.scene;
-    std::thread::sleep(Duration::from_millis(1_500));
+    std::thread::sleep(Duration::from_millis(4_200));
     scene.sync();
     scene.farm[1 - member].assert_silent();
     let leg = Leg {

@@ -403,25 +403,6 @@ fn an_answer_that_meets_the_end_of_ringing_is_passed() {
     scene.assert_quiet();
 }
 
-/// RFC 3261 §16.6 item 11, §16.7 item 2, §16.8.
-#[test]
-fn timer_c_ends_a_call_that_rings_and_a_provisional_response_begins_it_anew() {
-    let timers = format!("{STILL}C = \"1200ms\"\n");
-    let house = House::with("failover-after = \"60s\"\n", &timers, "");
-    let scene = &house.scene;
-    let call = scene.request("INVITE");
-    let leg = rings(&house, &call);
-    for _ in 0..3 {
-        std::thread::sleep(Duration::from_millis(500));
-        scene.says(&leg, "183 Session Progress");
-        scene.hears(183);
-    }
-    let cancel = scene.gets(&leg, "CANCEL");
-    scene.says(&cancel, "200 OK");
-    scene.fails_at(&call, &leg, "487 Request Terminated", 408);
-    scene.assert_quiet();
-}
-
 #[test]
 fn each_end_of_a_call_has_its_line() {
     let house = House::new("");
