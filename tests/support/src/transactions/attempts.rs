@@ -122,7 +122,7 @@ fn check_new_attempt(
         Cause::Undeliverable(id) => each.id == Some(id),
         Cause::Due => false,
     });
-    let Some(latest) = failed.or(earlier.last()) else {
+    let Some(latest) = failed.or_else(|| earlier.last()) else {
         return Ok("first attempt");
     };
     let ringing = earlier.iter().find(|each| each.rings());
