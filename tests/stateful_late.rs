@@ -269,6 +269,23 @@ fn where_nobody_else_is_left_a_silent_destination_may_still_answer() {
     }
 }
 
+/// ICMP told of the second copy alone.
+#[test]
+fn a_destination_that_seemed_out_of_reach_may_be_the_first_to_speak() {
+    let mut world = World::new(2, |_| {});
+    let (_, second) = world.abandoned();
+    world.wait(600);
+    world.is_out_of_reach(second);
+    world.wait(100);
+    world.says(second, 180);
+    world.says(second, 200);
+    assert_eq!(world.caller_hears(), ["100", "180", "200"]);
+    assert_eq!(world.came(second), ["INVITE", "INVITE"]);
+    let tried = &world.told[0].tried;
+    let outcomes = [tried[0].outcome, tried[1].outcome];
+    assert_eq!(outcomes, [Outcome::NoAnswer, Outcome::Answered]);
+}
+
 #[test]
 fn a_silent_destination_is_not_waited_for_longer_than_timer_b_or_the_caller_waits() {
     let mut world = World::new(2, |_| {});

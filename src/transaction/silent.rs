@@ -11,7 +11,12 @@ impl Relay {
         let record = &self.table.records[at];
         let now = record.since(around.now);
         let attempt = &self.table.attempts[place];
-        let was_silent = attempt.client == Client::Calling && attempt.abandoned;
+        let was_silent = match attempt.client {
+            Client::Calling => attempt.abandoned,
+            // An earlier copy has got there.
+            Client::Unreachable => true,
+            _ => false,
+        };
         if !was_silent || !record.facts.invite || self.is_closed(at) {
             return;
         }
@@ -31,6 +36,7 @@ impl Relay {
         other.repeat_at = NEVER;
         other.until = after(other.start, patience);
         let attempt = &mut self.table.attempts[place];
+        attempt.client = Client::Calling;
         attempt.abandoned = false;
         attempt.end = NEVER;
     }
