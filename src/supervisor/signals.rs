@@ -14,7 +14,7 @@ use crate::net::{block_signals, unblock_signals};
 const HEARD: [i32; 5] = [SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2];
 
 /// Keeps signals from this thread and all that it starts, so that they wait
-/// in the kernel until an [`Ear`] hears them: no default action ends the
+/// in the kernel until they are heard: no default action ends the
 /// process before there is one, or between two programs. To be called before
 /// any other thread is started.
 ///
