@@ -32,11 +32,17 @@ impl Monitor {
             .max(begun)
             .max(last_sent.copied().unwrap_or(0));
         let lingering = promises.linger.max(promises.b).max(promises.f);
+        // Attempts still wait for their own end, or for that of a CANCEL.
+        let rest = 2 * lingering;
+        let unanswered = match upstream.is_invite() {
+            true => quiet + promises.c,
+            false => quiet,
+        };
         match upstream.final_at {
-            // Attempts still wait for their own end, or for that of a CANCEL.
-            Some(at) => at.max(quiet) + 2 * lingering,
-            None if upstream.is_invite() => quiet + promises.c + 2 * lingering,
-            None => quiet + 2 * lingering,
+            Some(at) if upstream.is_strong() => at.max(quiet) + rest,
+            // It was forgotten, and may have begun anew by a copy that came late.
+            Some(at) => at.max(unanswered) + rest,
+            None => unanswered + rest,
         }
     }
 
