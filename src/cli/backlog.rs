@@ -7,11 +7,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 /// Octets that may wait: more than the counters of thousands of destinations.
 const MOST: usize = 4 << 20;
 
-/// What waits to be written to stderr by a thread of its own. Own code, for
-/// `tracing-appender` cannot be flushed but by ending it, and a process that
+/// Octets for which a reader that can take any has room (`PIPE_BUF`).
+const AT_ONCE: usize = 4096;
+
+/// Writes lines to stderr at once where that is sure not to wait, so that they
+/// are there whatever comes; else they wait for a thread of its own. Own code,
+/// for `tracing-appender` cannot be flushed but by ending it, and a process that
 /// executes another program may have to go on.
 pub(super) struct Backlog {
     entries: Sender<Entry>,
@@ -55,6 +61,13 @@ impl Backlog {
     }
 }
 
+/// Whether whoever reads stderr can take something now.
+fn is_ready() -> bool {
+    let stderr = io::stderr();
+    let mut ready = [PollFd::new(&stderr, PollFlags::OUT)];
+    poll(&mut ready, Some(&Timespec::default())) == Ok(1)
+}
+
 fn write(taken: &Receiver<Entry>, count: &Count) {
     for entry in taken {
         let text = match entry {
@@ -77,7 +90,11 @@ fn write(taken: &Receiver<Entry>, count: &Count) {
 impl Write for &Backlog {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         let before = self.count.waiting.fetch_add(text.len(), Ordering::Relaxed);
-        if before + text.len() <= MOST {
+        if before == 0 && text.len() <= AT_ONCE && is_ready() {
+            // There is nobody who could be told.
+            let _ = io::stderr().write_all(text);
+            self.count.waiting.fetch_sub(text.len(), Ordering::Relaxed);
+        } else if before + text.len() <= MOST {
             let _ = self.entries.send(Entry::Text(text.to_vec()));
         } else {
             self.count.waiting.fetch_sub(text.len(), Ordering::Relaxed);
