@@ -6,7 +6,7 @@
 //! one that comes takes only those it wins. A look-up is one load.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::hash::Hasher;
 use std::net::SocketAddr;
 
@@ -60,7 +60,7 @@ pub(super) fn fill(
         return Some((0..SLOTS).map(|slot| all.winner(slot)).collect());
     };
     let old = self::takers(former.destinations, former.shares);
-    let old: HashMap<_, _> = old.iter().map(|old| (old.identity, old)).collect();
+    let old: BTreeMap<_, _> = old.iter().map(|old| (old.identity, old)).collect();
     let is_kept = |taker: &Taker| {
         let old = old.get(&taker.identity);
         old.filter(|old| old.weight == taker.weight)
@@ -110,7 +110,7 @@ struct Contest(Vec<Vec<Taker>>);
 impl Contest {
     fn of(takers: impl Iterator<Item = Taker>) -> Self {
         let mut groups: Vec<Vec<Taker>> = Vec::new();
-        let mut place = HashMap::new();
+        let mut place = BTreeMap::new();
         for taker in takers {
             let group = *place.entry(taker.weight.to_bits()).or_insert_with(|| {
                 groups.push(Vec::new());
