@@ -56,6 +56,7 @@ impl Neighbour {
                         continue;
                     };
                     let probe = String::from_utf8(buffer[..length].to_vec()).expect("text");
+                    probes.lock().expect("the probes").push(probe.clone());
                     let manner = *manner.lock().expect("the manner");
                     for (is_own, response) in responses(&probe, manner) {
                         let socket = if is_own { &socket } else { &other };
@@ -63,7 +64,6 @@ impl Neighbour {
                             .send_to(response.as_bytes(), source)
                             .expect("a response leaves");
                     }
-                    probes.lock().expect("the probes").push(probe);
                 }
             }
         });
