@@ -6,7 +6,7 @@
 #[path = "../../support/src/fixture.rs"]
 mod fixture;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use viaduct::config::{Accounting, AccountingTarget, Config, OnFailure};
 use viaduct::proxy::{Datagram, Proxy, Scratch};
@@ -55,6 +55,10 @@ impl Outbox for Outlet {
     }
 
     fn learnt(&mut self, _place: (usize, usize), _lesson: Lesson) {}
+
+    fn allows(&mut self, _to: IpAddr) -> bool {
+        true
+    }
 
     fn count(&mut self, _event: Event) {}
 }
