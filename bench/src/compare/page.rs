@@ -129,7 +129,7 @@ fn page(document: &Document<'_>) -> String {
         "# The benchmark's results\n\n\
          Written by `scripts/compare --publish docs`; [bench/README.md](../bench/README.md) says how\n\
          everything is measured, [benchmark.json](benchmark.json) has every round of it.\n\n\
-         **Machine**: {} cores of {}, Linux {}. Ratios carry over to others, times do not.\n\n",
+         **Machine**: {} cores of {}, Linux {}. Ratios carry over to others better than times do.\n\n",
         machine.cores, machine.processor, machine.kernel
     );
     for (name, version) in &machine.versions {
