@@ -191,10 +191,11 @@ impl Handle {
         if !shared.is_accounted(finished.method) {
             return true;
         }
-        let octets = Record::octets_of(finished);
+        let head = record::head(finished.response);
+        let octets = finished.request_uri.len() + head.len();
         let before = shared.octets.fetch_add(octets, Ordering::Relaxed);
         let has_room = before + octets <= QUEUE_OCTETS && !shared.queue.is_full();
-        if has_room && shared.queue.push(Record::new(finished)).is_ok() {
+        if has_room && shared.queue.push(Record::new(finished, head)).is_ok() {
             return true;
         }
         shared.octets.fetch_sub(octets, Ordering::Relaxed);

@@ -20,9 +20,10 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn new(finished: &Finished<'_>) -> Self {
+    /// `head` is that of the [final response](head).
+    pub(super) fn new(finished: &Finished<'_>, head: &[u8]) -> Self {
         Self {
-            text: [finished.request_uri, head(finished)].concat().into(),
+            text: [finished.request_uri, head].concat().into(),
             uri_length: finished.request_uri.len(),
             source: finished.source,
             status: finished.status,
@@ -48,16 +49,10 @@ impl Record {
     pub(super) fn octets(&self) -> usize {
         self.text.len()
     }
-
-    /// Octets that one of this would hold.
-    pub(super) fn octets_of(finished: &Finished<'_>) -> usize {
-        finished.request_uri.len() + head(finished).len()
-    }
 }
 
-/// The final response without its body.
-fn head<'a>(finished: &Finished<'a>) -> &'a [u8] {
-    let response = finished.response;
+/// A response without its body.
+pub(super) fn head(response: &[u8]) -> &[u8] {
     let empty_line = memchr::memmem::find(response, b"\r\n\r\n");
     empty_line.map_or(response, |at| &response[..at + 4])
 }
