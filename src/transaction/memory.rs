@@ -64,14 +64,16 @@ impl Relay {
         };
         let reasons = || Proxy::rows_of(cancel.bytes, b"Reason");
         let length: usize = reasons().map(<[u8]>::len).sum();
-        let Table { records, cells, .. } = &mut self.table;
-        let record = &mut records[at];
-        cells.load(record.request, &mut self.message);
-        let is_kept = record.request.is_empty() || record.reason_length > 0;
         let Ok(length @ 1..) = u8::try_from(length) else {
             return;
         };
-        if is_kept || self.message.len() + usize::from(length) > MAX_DATAGRAM {
+        let Table { records, cells, .. } = &mut self.table;
+        let record = &mut records[at];
+        if record.request.is_empty() || record.reason_length > 0 {
+            return;
+        }
+        cells.load(record.request, &mut self.message);
+        if self.message.len() + usize::from(length) > MAX_DATAGRAM {
             return;
         }
         reasons().for_each(|row| self.message.extend_from_slice(row));
