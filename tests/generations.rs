@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use support::fixture::{self, Bench, caller, destination, invite};
-use viaduct::config::{Config, Destination, HashKey, Health, Policy, Route, State};
+use viaduct::config::{Config, Destination, HashKey, Health, Policy, State};
 use viaduct::proxy::{Also, CookieUse, Datagram, Decision, Forward, Proxy, Reason, Way};
 use viaduct::sip::MAX_DATAGRAM;
 
@@ -227,16 +227,7 @@ fn keyed() -> impl Strategy<Value = Config> {
         let mut config = config(&weights.map(|weight| Some((weight, state))));
         config.sets[0].policy = policy;
         config.sets[0].hash_key = hash_key;
-        config.routes = Vec::from_iter(follow.map(|follow_replaces| Route {
-            set: 0,
-            methods: Vec::new(),
-            hosts: Vec::new(),
-            user_prefixes: Vec::new(),
-            sources: Vec::new(),
-            listeners: Vec::new(),
-            record_route: None,
-            follow_replaces,
-        }));
+        config.routes = Vec::from_iter(follow.map(fixture::route));
         config
     })
 }

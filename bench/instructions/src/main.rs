@@ -21,7 +21,7 @@ use std::hint::black_box;
 use std::net::SocketAddr;
 
 use anyhow::{Context, bail};
-use viaduct::config::{HashKey, Route};
+use viaduct::config::HashKey;
 use viaduct::proxy::Decision;
 
 use fixture::{Bench, answer, caller, destination, invite};
@@ -138,16 +138,7 @@ fn retransmissions(times: usize) {
 fn after_changes(times: u32) {
     let mut config = fixture::config();
     config.sets[0].hash_key = HashKey::Header("x-key".to_owned());
-    config.routes = vec![Route {
-        set: 0,
-        methods: Vec::new(),
-        hosts: Vec::new(),
-        user_prefixes: Vec::new(),
-        sources: Vec::new(),
-        listeners: Vec::new(),
-        record_route: None,
-        follow_replaces: true,
-    }];
+    config.routes = vec![fixture::route(true)];
     let mut bench = Bench::new(&config);
     for weight in 2..2 + times {
         config.sets[0].destinations[0].weight = weight;

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use viaduct::config::{
-    Admin, Config, Destination, Gso, HashKey, Health, Listener, Log, Policy, Set, State, Steer,
-    WhenAllDown,
+    Admin, Config, Destination, Gso, HashKey, Health, Listener, Log, Policy, Route, Set, State,
+    Steer, WhenAllDown,
 };
 use viaduct::proxy::{Datagram, Decision, Proxy, Scratch, Secret};
 use viaduct::sip::MAX_DATAGRAM;
@@ -93,6 +93,21 @@ pub fn on_path() -> Config {
     config.listeners[0].record_route = true;
     config.listeners[0].path = true;
     config
+}
+
+/// A rule that sends all requests to the only set.
+#[must_use]
+pub fn route(follow_replaces: bool) -> Route {
+    Route {
+        set: 0,
+        methods: Vec::new(),
+        hosts: Vec::new(),
+        user_prefixes: Vec::new(),
+        sources: Vec::new(),
+        listeners: Vec::new(),
+        record_route: None,
+        follow_replaces,
+    }
 }
 
 /// A secret that everybody knows.
