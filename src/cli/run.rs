@@ -41,12 +41,13 @@ pub(super) fn run(args: &RunArgs) -> io::Result<ExitCode> {
         loaded
     };
     let ended = supervisor::run(config, &say_warnings, &load_again, &set_level, &flush_log);
-    if let Err(error) = &ended {
-        tracing::error!("error: {error}");
-    }
-    flush_log();
-    Ok(match ended {
+    let code = match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
-    })
+        Err(error) => {
+            tracing::error!("error: {error}");
+            ExitCode::FAILURE
+        }
+    };
+    flush_log();
+    Ok(code)
 }

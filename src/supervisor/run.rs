@@ -58,9 +58,7 @@ pub fn run(
     }
     let counted = std::mem::take(&mut inheritance.counters);
     let instance = Instance::take_over(config, secret, inheritance);
-    if !is_start {
-        say_counters(&counted);
-    }
+    say_counters(&counted);
     let mut instance = instance?;
     if !is_start && names.follow(&instance.asked, &mut instance.overlay, &received) {
         instance.adopt();
