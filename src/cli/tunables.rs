@@ -150,6 +150,7 @@ impl Tunables {
     pub fn overrides(&self) -> Overrides {
         let secret_file = self.secret_file.clone();
         Overrides {
+            file_flag: None,
             listen: self.listen.clone(),
             advertise: self.advertise.clone(),
             to: self.to.clone(),
@@ -194,15 +195,12 @@ impl Tunables {
 
     /// As [`Tunables::load`], with the `file` that `flag` names in the place of
     /// [`Tunables::config`].
-    pub(super) fn load_from(&self, flag: &str, file: &Path) -> io::Result<Option<Config>> {
-        let mut loaded = config::load(Some(file), &self.overrides());
-        let flags = loaded.diagnostics.iter_mut();
-        for named in flags.filter_map(|each| each.flag.as_mut()) {
-            if named == "--config" {
-                flag.clone_into(named);
-            }
-        }
-        Self::print(loaded)
+    pub(super) fn load_from(&self, flag: &'static str, file: &Path) -> io::Result<Option<Config>> {
+        let overrides = Overrides {
+            file_flag: Some(flag),
+            ..self.overrides()
+        };
+        Self::print(config::load(Some(file), &overrides))
     }
 
     fn print(loaded: Loaded) -> io::Result<Option<Config>> {

@@ -71,7 +71,10 @@ pub fn load_with(
     let base = file.and_then(Path::parent).unwrap_or_else(|| Path::new(""));
     let flags = overrides.draft();
     let draft = match file {
-        Some(file) => draft(file, flags, reader, &mut report),
+        Some(file) => {
+            let origin = Origin::Flag(overrides.file_flag.unwrap_or("--config"));
+            draft(file, &origin, flags, reader, &mut report)
+        }
         None => Some(flags),
     };
     let config = draft.and_then(|draft| merge::finish(draft, base, cores, reader, &mut report));
@@ -81,12 +84,18 @@ pub fn load_with(
     }
 }
 
-fn draft(file: &Path, flags: Draft, reader: Reader<'_>, report: &mut Report) -> Option<Draft> {
-    let source = merge::text(file, reader, report)?;
+fn draft(
+    file: &Path,
+    origin: &Origin,
+    flags: Draft,
+    reader: Reader<'_>,
+    report: &mut Report,
+) -> Option<Draft> {
+    let source = merge::text(file, origin, reader, report)?;
     if dispatcher_list::looks_like(source.text()) {
         let fault = Fault::new(format!("`{}` is a dispatcher.list", file.display()));
         let help = format!("give --dispatcher-list {} and --listen", file.display());
-        report.error(&Origin::Flag("--config"), fault.help(help));
+        report.error(origin, fault.help(help));
         return None;
     }
     file::read(&source, flags, report)

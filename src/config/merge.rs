@@ -82,6 +82,8 @@ pub struct Settings {
 /// What flags and environment say; it goes before the file.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
+    /// The flag that names the file; `--config` where none is given.
+    pub file_flag: Option<&'static str>,
     /// Listeners instead of those of the file.
     pub listen: Vec<SocketAddr>,
     /// What the one listener advertises.
@@ -306,11 +308,15 @@ pub(super) fn list_entries(
     entries
 }
 
-/// The text of a TOML file.
-pub(super) fn text(file: &Path, reader: Reader<'_>, report: &mut Report) -> Option<Rc<Source>> {
-    let origin = Origin::Flag("--config");
+/// The text of a TOML file, which `origin` names.
+pub(super) fn text(
+    file: &Path,
+    origin: &Origin,
+    reader: Reader<'_>,
+    report: &mut Report,
+) -> Option<Rc<Source>> {
     let octets = report.check(
-        &origin,
+        origin,
         reader(file).map_err(|error| unreadable(file, &error)),
     )?;
     match String::from_utf8(octets) {
