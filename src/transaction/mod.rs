@@ -322,7 +322,7 @@ impl Relay {
     /// When [`Relay::expire`] is wanted next, by the same clock; `None`: never.
     /// It may be early, never late.
     #[must_use]
-    pub fn next_due(&self) -> Option<u64> {
+    pub fn next_due(&mut self) -> Option<u64> {
         (!self.is_empty()).then(|| self.table.wheel.next())
     }
 

@@ -14,6 +14,8 @@ pub(super) struct Wheel {
     heads: Box<[u32]>,
     /// The last tick that was seen to.
     seen: u64,
+    /// Nothing is due before this tick.
+    free_until: u64,
 }
 
 /// Where a record is in the wheel.
@@ -38,13 +40,16 @@ impl Wheel {
         Self {
             heads: vec![NONE; SLOTS].into_boxed_slice(),
             seen: 0,
+            free_until: 0,
         }
     }
 
     /// Has record `at` come up at `due` or, where it is to come up before that
     /// already, leaves it there.
     pub(super) fn schedule(&mut self, records: &mut Slab<Record>, at: u32, due: u64) {
-        let tick = short(due.div_ceil(TICK).max(self.seen + 1));
+        let tick = due.div_ceil(TICK).max(self.seen + 1);
+        self.free_until = self.free_until.min(tick);
+        let tick = short(tick);
         let known = records[at].place.tick;
         if known != 0 && is_by(known, tick) {
             return;
@@ -100,10 +105,12 @@ impl Wheel {
     }
 
     /// When something may be due next; at most one turn from now.
-    pub(super) fn next(&self) -> u64 {
-        let mut ticks = self.seen + 1..self.seen + SLOTS as u64;
+    pub(super) fn next(&mut self) -> u64 {
+        let turn = self.seen + SLOTS as u64;
+        let mut ticks = self.free_until.max(self.seen + 1)..turn;
         let next = ticks.find(|tick| self.heads[*tick as usize % SLOTS] != NONE);
-        next.unwrap_or(self.seen + SLOTS as u64) * TICK
+        self.free_until = next.unwrap_or(turn);
+        self.free_until * TICK
     }
 }
 

@@ -290,7 +290,7 @@ impl Worker {
     /// Sleeps until a datagram comes, and notes where.
     fn wait(&mut self, events: &mut Events, ready: &mut [bool]) -> io::Result<()> {
         self.watch_all()?;
-        let patience = (self.relaying.as_ref())
+        let patience = (self.relaying.as_mut())
             .and_then(|relaying| relaying.patience(now(self.shared.started)));
         match self.poll.poll(events, patience) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),

@@ -78,7 +78,7 @@ impl Relaying {
     }
 
     /// How long may be slept.
-    pub(super) fn patience(&self, now: u64) -> Option<Duration> {
+    pub(super) fn patience(&mut self, now: u64) -> Option<Duration> {
         // Not before the timers are looked at again: it would wake in vain.
         let due = self.relay.next_due()?.max(self.look.at);
         Some(Duration::from_millis(due.saturating_sub(now)))
