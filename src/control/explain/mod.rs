@@ -7,10 +7,11 @@ mod relayed;
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use similar::{ChangeTag, TextDiff};
+use similar::ChangeTag;
+use similar::algorithms::{Capture, Replace, myers};
 
 use crate::config::{self, Config, Destination, HashKey, HostPort, Policy, text};
 use crate::dispatcher::{SLOTS, kamailio_hash, slot_of};
@@ -176,21 +177,9 @@ impl<'a> Explanation<'a> {
         if !self.after.is_empty() {
             let _ = writeln!(out, "\nbefore and after, {} octets then:", self.after.len());
             let (before, after) = (lossy(bytes), lossy(self.after));
-            let diff = TextDiff::configure()
-                .timeout(DIFF)
-                .diff_lines(&before, &after);
-            for change in diff.iter_all_changes() {
-                let sign = match change.tag() {
-                    ChangeTag::Delete => '-',
-                    ChangeTag::Insert => '+',
-                    ChangeTag::Equal => ' ',
-                };
-                let line = change.value();
-                let _ = writeln!(
-                    out,
-                    "{sign} {}",
-                    text::printable(line.trim_end_matches(['\r', '\n']))
-                );
+            for (sign, line) in difference(&before, &after) {
+                let line = line.trim_end_matches(['\r', '\n']);
+                let _ = writeln!(out, "{sign} {}", text::printable(line));
             }
         }
         out
@@ -465,6 +454,27 @@ impl<'a> Explanation<'a> {
                 .to_owned(),
         }
     }
+}
+
+/// The lines of both with a sign: `-` is only in `before`, `+` only in `after`.
+///
+/// One algorithm of the library, called by its name: the entry that takes any of
+/// them compiles all of them, a seventh of what there was to compile.
+fn difference<'a>(before: &'a str, after: &'a str) -> Vec<(char, &'a str)> {
+    let [old, new] = [before, after].map(|text| text.split_inclusive('\n').collect::<Vec<_>>());
+    let mut found = Replace::new(Capture::new());
+    let deadline = Some(Instant::now() + DIFF);
+    let (olds, news) = (0..old.len(), 0..new.len());
+    let Ok(()) = myers::diff_deadline_raw(&mut found, &old, olds, &new, news, deadline);
+    let operations = found.into_inner().into_ops();
+    let changes = (operations.iter()).flat_map(|operation| operation.iter_changes(&old, &new));
+    changes
+        .map(|change| match change.tag() {
+            ChangeTag::Delete => ('-', change.value()),
+            ChangeTag::Insert => ('+', change.value()),
+            ChangeTag::Equal => (' ', change.value()),
+        })
+        .collect()
 }
 
 fn lossy(bytes: &[u8]) -> String {
