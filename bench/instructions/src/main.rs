@@ -84,9 +84,8 @@ fn messages() -> Vec<Canned> {
 }
 
 /// Call `number`: INVITE, 180 and 200, as they reach us.
-fn call(number: usize) -> [Canned; 3] {
+fn call(bench: &mut Bench, number: usize) -> [Canned; 3] {
     let text = String::from_utf8_lossy(&invite()).replace("3848276298", &format!("{number:010}"));
-    let mut bench = Bench::default();
     // The first attempt has the branch that it has without transactions.
     let (decision, forwarded) = bench.decide(text.as_bytes(), caller());
     let Decision::Forward(forward) = decision else {
@@ -110,8 +109,9 @@ fn call(number: usize) -> [Canned; 3] {
 /// Calls one millisecond after the other, and that they are forgotten.
 fn transactions(times: usize) {
     let mut relaying = Relaying::new(times);
-    for call in (0..times).map(call) {
-        for message in &call {
+    let mut bench = Bench::default();
+    for number in 0..times {
+        for message in &call(&mut bench, number) {
             counted_relay(&mut relaying, &message.octets, message.source);
         }
         relaying.now += 1;
@@ -124,7 +124,7 @@ fn transactions(times: usize) {
 
 fn retransmissions(times: usize) {
     let mut relaying = Relaying::new(1);
-    let [invite, ringing, _] = call(0);
+    let [invite, ringing, _] = call(&mut Bench::default(), 0);
     for message in [&invite, &ringing] {
         relaying.receive(&message.octets, message.source);
     }
