@@ -5,7 +5,7 @@
 //! - `transaction TIMES`: INVITE, 180, 200 with transactions, and that
 //!   they are forgotten
 //! - `retransmission TIMES`: the INVITE of one that rings, once more
-//! - `worst NUMBER SIZE`, with one that is costly for its size
+//! - `worst SIZE`, with each that is costly for its size
 //! - `changed TIMES`: an ACK of many rows, after so many changes of the set
 #![allow(missing_docs, reason = "a program has no readers of its API")]
 
@@ -155,11 +155,11 @@ fn main() -> anyhow::Result<()> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let mut bench = Bench::default();
     match arguments[..] {
-        ["worst", number, size] => {
-            let case = worst::CASES.get(number.parse::<usize>()?);
-            let (_, make) = case.context("no such case")?;
-            let bytes = make(size.parse()?);
-            counted(&mut bench, &bytes, caller());
+        ["worst", size] => {
+            let size = size.parse()?;
+            for (_, make) in worst::CASES {
+                counted(&mut bench, &make(size), caller());
+            }
         }
         ["changed", times] => after_changes(times.parse()?),
         ["transaction", times] => transactions(times.parse()?),
@@ -172,9 +172,7 @@ fn main() -> anyhow::Result<()> {
                 counted(&mut bench, &message.octets, message.source);
             }
         }
-        _ => bail!(
-            "usage: viaduct-instructions MESSAGE TIMES | viaduct-instructions worst NUMBER SIZE"
-        ),
+        _ => bail!("usage: viaduct-instructions MESSAGE TIMES | viaduct-instructions worst SIZE"),
     }
     Ok(())
 }
