@@ -360,8 +360,11 @@ fn as_many_open_files_as_check_asks_for_are_enough_for_any_number_of_names() {
     let server = NameServer::start(&zone.join("\n"));
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("v.toml").display().to_string();
+    // By a policy that has no slots to give away, which takes longer than asking.
     let write = |destinations: &str| {
-        let set = format!("[[set]]\nname = 'farm'\ndestinations = [{destinations}]\n");
+        let set = format!(
+            "[[set]]\nname = 'farm'\npolicy = 'round-robin'\ndestinations = [{destinations}]\n"
+        );
         fs::write(&path, format!("listen = ['127.0.0.1:0']\n{set}")).expect("the file");
     };
     write("'127.0.0.71:9'");
