@@ -468,7 +468,10 @@ fn sets_and_routes_are_checked() {
     );
     warned(
         &good_and("[[route]]\nset = 'a'\n[[route]]\nset = 'a'\nmethod = 'ACK'\n"),
-        &["v.toml:5:1: warning: the routes after this one are never reached"],
+        &[
+            "v.toml:7:1: warning: this route is never reached",
+            "number 1 matches whatever this one does",
+        ],
     );
 }
 

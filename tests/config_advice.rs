@@ -93,3 +93,42 @@ fn what_a_terminal_would_take_for_a_command_is_no_name() {
         &["v.toml:3:8: error: the text has control characters in it"],
     );
 }
+
+#[test]
+fn a_route_that_one_before_it_hides_is_warned_of() {
+    let with = |wide: &str, narrow: &str| {
+        let routes = [wide, narrow].map(|rule| format!("[[route]]\nset = 'a'\n{rule}\n"));
+        let listeners = "[[listener]]\nname = 'in'\naddress = '127.0.0.1'\n\
+                         [[listener]]\nname = 'out'\naddress = '127.0.0.2'\n";
+        format!("{listeners}{SET}{}", routes.concat())
+    };
+    let hidden = [
+        ("method = 'INVITE'", "method = 'INVITE'"),
+        (
+            "method = ['INVITE', 'ACK']",
+            "method = 'ACK'\nhost = 'x.org'",
+        ),
+        ("user-prefix = '49'", "user-prefix = ['4930', '491']"),
+        ("source = '10.0.0.0/8'", "source = '10.9.0.1'"),
+        ("listener = 'in'", "listener = 'in'\nhost = 'x.org'"),
+    ];
+    for (wide, narrow) in hidden {
+        warned(
+            &with(wide, narrow),
+            &["warning: this route is never reached"],
+        );
+    }
+    let reached = [
+        ("method = 'INVITE'", "method = ['INVITE', 'ACK']"),
+        ("method = 'INVITE'", "host = 'x.org'"),
+        ("user-prefix = '4930'", "user-prefix = '49'"),
+        ("source = '10.9.0.1'", "source = '10.0.0.0/8'"),
+        ("listener = 'in'", "listener = 'out'"),
+    ];
+    for (narrow, wide) in reached {
+        let place = Place::with(&[("v.toml", &with(narrow, wide))]);
+        let output = place.check(&["--config", "v.toml"]);
+        said(&output, 0, &[]);
+        assert_eq!(stderr(&output), "", "{narrow}");
+    }
+}

@@ -295,20 +295,18 @@ pub(super) fn routes(
     listeners: &[Listener],
     report: &mut Report,
 ) -> Vec<Route> {
-    let last = drafts.len().saturating_sub(1);
     let set_names: Vec<&str> = sets.iter().map(|set| set.value.name.as_str()).collect();
     let listener_names: Vec<&str> = listeners.iter().map(|each| each.name.as_str()).collect();
-    let mut routes = Vec::with_capacity(drafts.len());
-    for (index, draft) in drafts.into_iter().enumerate() {
+    let mut routes: Vec<Route> = Vec::with_capacity(drafts.len());
+    for draft in drafts {
         let set = report.check(
             &draft.set.origin,
             position("set", &draft.set.value, &set_names),
         );
-        let found = draft.listeners.iter().filter_map(|name| {
-            report.check(
-                &name.origin,
-                position("listener", &name.value, &listener_names),
-            )
+        let found = draft.listeners.iter().map(|name| {
+            let found = position("listener", &name.value, &listener_names);
+            // None of that number: no condition would be another rule.
+            report.check(&name.origin, found).unwrap_or(usize::MAX)
         });
         let route = Route {
             listeners: found.collect(),
@@ -323,10 +321,14 @@ pub(super) fn routes(
         if let (Some(follow), Some(set)) = (&draft.follow, set) {
             followable(&sets[set].value, &follow.origin, report);
         }
-        if draft.listeners.is_empty() && unconditional(&route) && index < last {
-            let fault = Fault::new("the routes after this one are never reached")
-                .why("it has no condition, and the first route that matches is taken");
-            report.warning(&draft.origin, fault.help("move it to the end"));
+        let taken = routes.iter().position(|before| claims_all(before, &route));
+        if let Some(before) = taken {
+            let why = format!(
+                "the first route that matches is taken, and number {} matches whatever this one does",
+                before + 1
+            );
+            let fault = Fault::new("this route is never reached").why(why);
+            report.warning(&draft.origin, fault.help("move it up, or leave it out"));
         }
         routes.push(route);
     }
@@ -351,11 +353,23 @@ fn followable(set: &Set, origin: &Origin, report: &mut Report) {
     report.warning(origin, fault.help(help));
 }
 
-fn unconditional(route: &Route) -> bool {
-    route.methods.is_empty()
-        && route.hosts.is_empty()
-        && route.user_prefixes.is_empty()
-        && route.sources.is_empty()
+/// Whether `wide` matches whatever `narrow` does.
+fn claims_all(wide: &Route, narrow: &Route) -> bool {
+    covers(&wide.methods, &narrow.methods, String::eq)
+        && covers(&wide.hosts, &narrow.hosts, String::eq)
+        && covers(&wide.user_prefixes, &narrow.user_prefixes, |short, long| {
+            long.starts_with(short)
+        })
+        && covers(&wide.sources, &narrow.sources, |whole, part| {
+            whole.contains(part)
+        })
+        && covers(&wide.listeners, &narrow.listeners, usize::eq)
+}
+
+/// Whether each of `narrow` is within one of `wide`; an empty list holds all.
+fn covers<T>(wide: &[T], narrow: &[T], holds: impl Fn(&T, &T) -> bool) -> bool {
+    let is_within = |part| wide.iter().any(|whole| holds(whole, part));
+    wide.is_empty() || (!narrow.is_empty() && narrow.iter().all(is_within))
 }
 
 pub(super) fn position(kind: &str, name: &str, names: &[&str]) -> Result<usize, Fault> {
