@@ -154,6 +154,20 @@ fn keys_move_only_from_what_goes_and_to_what_comes() {
 }
 
 #[test]
+fn a_change_goes_before_what_the_uri_says() {
+    let bench = Bench::new();
+    let uris = "['sip:10.0.0.1;weight=2;priority=1', 'sip:a@10.0.0.2;state=active;priority=1']";
+    bench.config("v.toml", &format!("destinations = {uris}"));
+    let set = bench.set(&["--config", "v.toml", "--weight", "10.0.0.1=50"]);
+    let [before, after] = loads(&set)["10.0.0.1:5060"].map(|load| load.expect("a load"));
+    assert_eq!(before[1], 2.0 / 3.0);
+    assert!((after[1] - 50.0 / 51.0).abs() < 1e-9, "{after:?}");
+    let set = bench.set(&["--config", "v.toml", "--drain", "10.0.0.2"]);
+    let [before, after] = loads(&set)["10.0.0.1:5060"].map(|load| load.expect("a load"));
+    assert_eq!((before[1], after[1]), (2.0 / 3.0, 1.0));
+}
+
+#[test]
 fn dialogs_stay_where_a_destination_drains_and_break_where_it_goes() {
     let bench = Bench::new();
     bench.config("v.toml", FARM);

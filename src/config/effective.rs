@@ -8,7 +8,9 @@ use toml::{Table, Value};
 
 use super::stateful::TIMERS;
 use super::text;
-use super::{Config, Destination, HashKey, Listener, Named, Policy, Probe, Route, Set, State};
+use super::{
+    Config, Destination, HashKey, Listener, Member, Named, Policy, Probe, Route, Set, State,
+};
 
 /// Writes every setting, whether it was given or is a default.
 pub fn to_toml(config: &Config) -> String {
@@ -227,14 +229,25 @@ impl<'c> Entry<'c> {
         }
     }
 
+    /// Whether nothing has become of it but what its URI says.
+    fn is_as(&self, written: &Member) -> bool {
+        let weight = self.weight.unwrap_or(1);
+        written.weight.is_none_or(|said| said == weight)
+            && written.priority.is_none_or(|said| said == self.priority)
+            && written.state.is_none_or(|said| said == self.state)
+    }
+
     /// The URI alone where it says all, else a table with what it leaves out;
     /// the set says how its members are probed in `common`.
     fn value(&self, common: Option<&Probe>) -> Value {
-        let uri = string(self.uri);
+        let written = text::member(self.uri).ok();
+        let written = written.as_ref().filter(|written| self.is_as(written));
+        let uri = match written {
+            Some(_) => string(self.uri),
+            None => string(&text::bare_member(self.uri)),
+        };
         let mut table = Table::new();
         let mut add = |key: &str, value| table.insert(key.to_owned(), value);
-        let written = text::member(self.uri).ok();
-        let written = written.as_ref();
         let in_uri = written.is_some_and(|written| written.weight.is_some());
         if let Some(weight) = self.weight.filter(|_| !in_uri) {
             add("weight", weight.into());

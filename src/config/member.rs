@@ -12,6 +12,9 @@ use super::{Destination, Health, HealthSettings, HostPort, Named, Probe, Set, St
 /// URI parameters that a member may carry.
 const PARAMETERS: [&str; 5] = ["weight", "priority", "state", "transport", "lr"];
 
+/// Those that say how it is used.
+const USE: [&str; 3] = ["weight", "priority", "state"];
+
 /// Where a member is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Host {
@@ -120,6 +123,17 @@ pub fn destination(text: &str) -> Result<Destination, Fault> {
         Fault::new(format!("`{}` is a name, not an address", named.name.host))
             .help("give an IPv4 address, or an IPv6 address in brackets")
     })
+}
+
+/// A member without the parameters that say how it is used.
+pub fn bare_member(text: &str) -> String {
+    let host = text.rfind('@').map_or(0, |at| at + 1);
+    let (user, rest) = text.split_at(host);
+    let kept = rest.split(';').filter(|part| {
+        let (name, _) = part.split_once('=').unwrap_or((part, ""));
+        !(USE.iter()).any(|used| name.eq_ignore_ascii_case(used))
+    });
+    format!("{user}{}", kept.collect::<Vec<_>>().join(";"))
 }
 
 /// Splits a member into its place and its parameters, unread.
