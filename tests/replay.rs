@@ -431,6 +431,18 @@ fn what_cannot_be_read_is_counted_or_refused_with_a_way_to_mend() {
     damaged.resize(18 << 20, 0);
     with(&damaged);
     bench.refused(&config, &["damaged at octet 24", "editcap"]);
+    // What stands before the damage is told all the same.
+    with(&[&whole[..], &damaged[24..]].concat());
+    bench.refused(&config, &["damaged at octet", "editcap"]);
+    let told: Value =
+        serde_json::from_slice(&bench.replay(&["--config", "a.toml", "--json"]).stdout)
+            .expect("JSON to its end");
+    assert_eq!(told["summary"]["messages"], 1, "{told}");
+    let damage = told["summary"]["capture"]["damaged"].as_str();
+    assert!(
+        damage.is_some_and(|damage| damage.contains("damaged at octet")),
+        "{told}"
+    );
     let mut other = whole.clone();
     other[20] = 127;
     with(&other);
@@ -449,4 +461,24 @@ fn what_cannot_be_read_is_counted_or_refused_with_a_way_to_mend() {
     );
     let against = [&config[..], &["--against", "none.toml"]].concat();
     bench.refused(&against, &["--against: error: cannot read `none.toml`"]);
+}
+
+#[test]
+fn an_address_in_two_sets_is_told_of_by_set() {
+    let bench = Bench::new();
+    let set = |name: &str| format!("[[set]]\nname = '{name}'\ndestinations = ['10.0.0.1']\n");
+    let route = "[[route]]\nmethod = 'OPTIONS'\nset = 'green'\n";
+    let (blue, green) = (set("blue"), set("green"));
+    bench.write(
+        "v.toml",
+        &format!("secret-file = 'secret'\nlisten = ['{FRONT}']\n{blue}{green}{route}"),
+    );
+    let options = Request::new("OPTIONS", address(PHONE)).text();
+    let mut all = calls(2);
+    all.extend((0..3).map(|at| sent(at, PHONE, FRONT, &options)));
+    bench.capture(&all);
+    let told = bench.json(&["--config", "v.toml"]);
+    let destinations = &told["summary"]["destinations"];
+    assert_eq!(destinations["10.0.0.1:5060 in set blue"], 2, "{told}");
+    assert_eq!(destinations["10.0.0.1:5060 in set green"], 3, "{told}");
 }

@@ -54,12 +54,14 @@ pub(super) struct Leavings {
     pub(super) unfinished: u64,
     /// Whether the file ends in the middle of a packet.
     pub(super) ends_early: bool,
+    /// Where it is damaged, and how to mend that; nothing behind it was read.
+    pub(super) damaged: Option<String>,
 }
 
 /// Calls `each` with every UDP datagram of the capture at `path`.
 ///
 /// # Errors
-/// A file that is no capture or is damaged, and those of `each`.
+/// A file that is no capture, and those of `each`.
 pub(super) fn read(
     path: &Path,
     each: &mut dyn FnMut(Captured<'_>) -> io::Result<()>,
@@ -82,10 +84,17 @@ pub(super) fn read(
                 break;
             }
             Err(PcapError::Incomplete(_) | PcapError::BufferTooSmall) => {
-                fill(&mut *reader).map_err(|what| damaged(path, &*reader, what))?;
-                continue;
+                let Err(what) = fill(&mut *reader) else {
+                    continue;
+                };
+                packets.leavings.damaged = Some(damage(path, &*reader, what));
+                break;
             }
-            Err(_) => return Err(damaged(path, &*reader, "what is there is no block")),
+            Err(_) => {
+                let what = "what is there is no block";
+                packets.leavings.damaged = Some(damage(path, &*reader, what));
+                break;
+            }
         };
         reader.consume(used);
         progress.show(packets.leavings.packets, reader.consumed())?;
@@ -123,12 +132,12 @@ fn refused(path: &Path, error: &PcapError<&[u8]>) -> io::Error {
     })
 }
 
-fn damaged(path: &Path, reader: &dyn PcapReaderIterator, what: &str) -> io::Error {
+fn damage(path: &Path, reader: &dyn PcapReaderIterator, what: &str) -> String {
     let (path, at) = (path.display(), reader.consumed());
-    io::Error::other(format!(
+    format!(
         "{path}: damaged at octet {at}: {what}\n  help: `editcap {path} new.pcapng` of Wireshark \
          keeps what can be read"
-    ))
+    )
 }
 
 /// A packet as the capture has it.

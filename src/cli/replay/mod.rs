@@ -90,7 +90,10 @@ pub(super) fn replay(args: &ReplayArgs) -> io::Result<ExitCode> {
         replay.tally.write(&mut out, config, other)?;
     }
     out.flush()?;
-    Ok(ExitCode::SUCCESS)
+    match replay.tally.leavings.damaged {
+        None => Ok(ExitCode::SUCCESS),
+        Some(damage) => Err(io::Error::other(damage)),
+    }
 }
 
 struct Replay {

@@ -15,6 +15,9 @@ pub(super) struct Outcome {
     pub(super) action: &'static str,
     /// Where something is sent.
     pub(super) to: Option<SocketAddr>,
+    /// The set whose destination that is, by what was decided.
+    #[serde(skip)]
+    pub(super) set: Option<String>,
     /// The listener that a datagram leaves by, where there is more than one.
     listener: Option<String>,
     /// The status of a reply.
@@ -36,6 +39,8 @@ impl Outcome {
             }) => {
                 outcome.action = "forward";
                 outcome.to = Some(to);
+                let set = way.destination().map(|(set, _)| &config.sets[set].name);
+                outcome.set = set.cloned();
                 let name = (config.listeners.len() > 1).then(|| &config.listeners[listener].name);
                 outcome.listener = name.cloned();
                 outcome.why = way_name(way, config);
@@ -68,6 +73,7 @@ impl Outcome {
         Self {
             action: "not ours",
             to: None,
+            set: None,
             listener: None,
             status: None,
             why: "no listener has its destination".to_owned(),

@@ -30,8 +30,8 @@ pub(super) struct Tally {
     /// By class of message: all, and those decided otherwise.
     classes: BTreeMap<&'static str, [u64; 2]>,
     decisions: BTreeMap<String, [u64; 2]>,
-    /// Forwarded, by where to.
-    forwarded: BTreeMap<SocketAddr, [u64; 2]>,
+    /// Forwarded, by the set that was chosen, if one was, and where to.
+    forwarded: BTreeMap<(Option<String>, SocketAddr), [u64; 2]>,
 }
 
 impl Tally {
@@ -58,7 +58,8 @@ impl Tally {
     fn count_outcome(&mut self, world: usize, outcome: &Outcome) {
         self.decisions.entry(outcome.label()).or_default()[world] += 1;
         if let Some(to) = outcome.to.filter(|_| outcome.action == "forward") {
-            self.forwarded.entry(to).or_default()[world] += 1;
+            let place = (outcome.set.clone(), to);
+            self.forwarded.entry(place).or_default()[world] += 1;
         }
     }
 
@@ -73,10 +74,14 @@ impl Tally {
         let sets = [Some(config), other].into_iter().flatten();
         for set in sets.flat_map(|config| &config.sets) {
             for destination in &set.destinations {
-                let name = format!("{} in set {}", destination.address, set.name);
+                let address = destination.address;
+                let name = format!("{address} in set {}", set.name);
                 if !rows.iter().any(|(known, _)| *known == name) {
-                    let counts = rest.remove(&destination.address).unwrap_or_default();
-                    rows.push((name, counts));
+                    let chosen = rest.remove(&(Some(set.name.clone()), address));
+                    // What no set was chosen for counts in the first that has it.
+                    let other = rest.remove(&(None, address)).unwrap_or_default();
+                    let [before, after] = chosen.unwrap_or_default();
+                    rows.push((name, [before + other[0], after + other[1]]));
                 }
             }
         }
@@ -122,6 +127,7 @@ impl Tally {
                 "rejoined": left.rejoined,
                 "fragments_missing": left.unfinished,
                 "ends_early": left.ends_early,
+                "damaged": left.damaged,
             },
         });
         if worlds == 2 {
