@@ -67,8 +67,9 @@ pub(super) fn check(args: &CheckArgs) -> io::Result<ExitCode> {
 /// The `dispatcher.list` that is all there is to check.
 fn list_alone(tunables: &Tunables) -> Option<&Path> {
     match (&tunables.config, &tunables.dispatcher_list) {
+        _ if !tunables.listen.is_empty() => None,
         (Some(config), None) if config::is_list(config) => Some(config),
-        (None, Some(list)) if tunables.listen.is_empty() => Some(list),
+        (None, Some(list)) => Some(list),
         _ => None,
     }
 }
@@ -96,20 +97,26 @@ fn finish<T>(
     good: impl FnOnce(&mut dyn Write, &T) -> io::Result<()>,
 ) -> io::Result<ExitCode> {
     let mut out = io::BufWriter::new(io::stdout().lock());
-    if args.json {
-        let ok = outcome.is_some();
-        writeln!(out, "{:#}", json!({ "ok": ok, "diagnostics": diagnostics }))?;
+    let told = if args.json {
+        diagnose(&mut out, outcome.is_some(), diagnostics)
     } else {
         report::print(diagnostics)?;
-        if let Some(outcome) = outcome {
-            good(&mut out, outcome)?;
-        }
-    }
-    out.flush()?;
+        outcome.map_or(Ok(()), |outcome| good(&mut out, outcome))
+    };
+    report::read_or_not(told.and_then(|()| out.flush()))?;
     Ok(match outcome {
         Some(_) => ExitCode::SUCCESS,
         None => ExitCode::FAILURE,
     })
+}
+
+/// Writes as JSON what was found.
+pub(super) fn diagnose(
+    out: &mut dyn Write,
+    ok: bool,
+    diagnostics: &[Diagnostic],
+) -> io::Result<()> {
+    writeln!(out, "{:#}", json!({ "ok": ok, "diagnostics": diagnostics }))
 }
 
 fn summarise(out: &mut dyn Write, config: &Config) -> io::Result<()> {

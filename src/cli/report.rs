@@ -16,9 +16,17 @@ pub(super) fn print(diagnostics: &[Diagnostic]) -> io::Result<()> {
     let stderr = io::stderr();
     let colour = in_colour(&stderr);
     let mut out = stderr.lock();
-    diagnostics
-        .iter()
-        .try_for_each(|diagnostic| print_one(&mut out, diagnostic, colour))
+    let mut all = diagnostics.iter();
+    read_or_not(all.try_for_each(|diagnostic| print_one(&mut out, diagnostic, colour)))
+}
+
+/// What came of printing a verdict: that its reader has gone, as `head` does,
+/// changes nothing about it.
+pub(super) fn read_or_not(printed: io::Result<()>) -> io::Result<()> {
+    match printed {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
 }
 
 /// Whether `out` is to be written in colour.

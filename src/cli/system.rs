@@ -12,8 +12,8 @@ use serde_json::json;
 
 use super::limits::{self, Facts, Finding};
 use super::tunables::within;
-use super::{Tunables, report};
-use crate::config::{self, Config, text};
+use super::{Tunables, check, report};
+use crate::config::{self, Config, Loaded, text};
 use crate::net::Socket;
 use crate::supervisor;
 
@@ -31,41 +31,56 @@ pub(super) struct SystemArgs {
 /// Checks the machine against `tunables`, or the defaults of what they leave
 /// out.
 pub(super) fn check(args: &SystemArgs, tunables: &Tunables, as_json: bool) -> io::Result<ExitCode> {
-    let Some(config) = load(tunables)? else {
+    let loaded = load(tunables);
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let Some(config) = loaded.config else {
+        let told = match as_json {
+            true => check::diagnose(&mut out, false, &loaded.diagnostics),
+            false => report::print(&loaded.diagnostics),
+        };
+        report::read_or_not(told.and_then(|()| out.flush()))?;
         return Ok(ExitCode::FAILURE);
     };
+    report::print(&loaded.diagnostics)?;
     let findings = limits::find(&facts(&config), &config, args.rate);
     let files: Vec<_> = supervisor::missing(&config).iter().map(unusable).collect();
-    let few = findings.iter().filter(|finding| !finding.good).count();
-    let good = few == 0 && files.is_empty();
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    if as_json {
+    let good = findings.iter().all(|finding| finding.good) && files.is_empty();
+    let told = if as_json {
         let told = json!({ "ok": good, "rate": args.rate, "limits": findings, "files": files });
-        writeln!(out, "{told:#}")?;
+        writeln!(out, "{told:#}")
     } else {
-        findings
-            .iter()
-            .try_for_each(|finding| write(&mut out, finding))?;
-        for Unusable { what, why, mend } in &files {
-            writeln!(out, "unusable   {what}\n           why: {why}")?;
-            writeln!(out, "           mend: {mend}")?;
-        }
-        match few {
-            0 if !good => {}
-            0 => writeln!(out, "good for {} messages a second", args.rate)?,
-            _ => writeln!(out, "{few} too small for {} messages a second", args.rate)?,
-        }
-    }
-    out.flush()?;
+        write_all(&mut out, args.rate, &findings, &files)
+    };
+    report::read_or_not(told.and_then(|()| out.flush()))?;
     Ok(match good {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     })
 }
 
+fn write_all(
+    out: &mut dyn Write,
+    rate: u64,
+    findings: &[Finding],
+    files: &[Unusable],
+) -> io::Result<()> {
+    findings
+        .iter()
+        .try_for_each(|finding| write(out, finding))?;
+    for Unusable { what, why, mend } in files {
+        writeln!(out, "unusable   {what}\n           why: {why}")?;
+        writeln!(out, "           mend: {mend}")?;
+    }
+    match findings.iter().filter(|finding| !finding.good).count() {
+        0 if !files.is_empty() => Ok(()),
+        0 => writeln!(out, "good for {rate} messages a second"),
+        few => writeln!(out, "{few} too small for {rate} messages a second"),
+    }
+}
+
 /// The configuration; with stand-ins for a listener and a destination that are
 /// not given, for no limit depends on which they are.
-fn load(tunables: &Tunables) -> io::Result<Option<Config>> {
+fn load(tunables: &Tunables) -> Loaded {
     let mut overrides = tunables.overrides();
     let file = tunables
         .config
@@ -79,9 +94,7 @@ fn load(tunables: &Tunables) -> io::Result<Option<Config>> {
             overrides.to.extend(text::member("127.0.0.1:5062"));
         }
     }
-    let loaded = config::load(file, &overrides);
-    report::print(&loaded.diagnostics)?;
-    Ok(loaded.config)
+    config::load(file, &overrides)
 }
 
 fn facts(config: &Config) -> Facts {
