@@ -336,6 +336,27 @@ fn a_variable_that_is_wrong_is_named_and_an_empty_one_is_unset() {
 }
 
 #[test]
+fn where_destinations_come_from_a_flag_says_before_any_variable() {
+    let list = ("d.list", "1 sip:10.7.7.7\n");
+    let place = Place::with(&[("v.toml", &good_and("")), list]);
+    let effective = |variable: (&str, &str), flags: [&str; 2]| {
+        let mut command = place.viaduct();
+        command.args(["check", "--print-effective", "--config", "v.toml"]);
+        let output = command.args(flags).envs([variable]).output();
+        let output = output.expect("an end");
+        said(&output, 0, &[]);
+        stdout(&output)
+    };
+    let list = effective(("VIADUCT_TO", "10.9.9.9"), ["--dispatcher-list", "d.list"]);
+    assert!(
+        list.contains("10.7.7.7") && !list.contains("10.9.9.9"),
+        "{list}"
+    );
+    let to = effective(("VIADUCT_DISPATCHER_LIST", "d.list"), ["--to", "10.9.9.9"]);
+    assert!(to.contains("10.9.9.9") && !to.contains("10.7.7.7"), "{to}");
+}
+
+#[test]
 fn diagnostics_as_json() {
     let place = Place::with(&[("v.toml", "listn = 1\n"), ("good.toml", &good_and(""))]);
     let output = place.check(&["--config", "v.toml", "--json"]);
@@ -348,30 +369,45 @@ fn diagnostics_as_json() {
     assert_eq!((&first["line"], &first["column"]), (&1.into(), &1.into()));
     assert_eq!(first["severity"], "error");
     assert_eq!(first["help"], "did you mean `listen`?");
+    let output = place.check(&["--config", "v.toml", "--system", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let of_system: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(of_system, said);
     let output = place.check(&["--config", "good.toml", "--json"]);
     let said: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(said, serde_json::json!({ "ok": true, "diagnostics": [] }));
 }
 
 #[test]
-fn a_closed_stdout_is_a_clean_end() {
-    let place = Place::with(&[("v.toml", &good_and(""))]);
+fn a_reader_that_goes_is_no_failure_and_changes_no_verdict() {
+    let place = Place::with(&[("v.toml", &good_and("")), ("bad.toml", "listn = 1\n")]);
+    let closed = || {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        writer
+    };
+    let command = |args: &[&str]| {
+        let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("viaduct"));
+        command.args(args).env_clear().current_dir(place.0.path());
+        command
+    };
     for args in [
         &["man"][..],
         &["completions", "bash"],
         &["check", "--config", "v.toml"],
     ] {
-        let (reader, writer) = std::io::pipe().expect("a pipe");
-        drop(reader);
-        let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("viaduct"));
-        let command = command.args(args).env_clear().current_dir(place.0.path());
-        let output = command
-            .stdout(writer)
+        let output = command(args)
+            .stdout(closed())
             .stderr(Stdio::piped())
             .output()
             .expect("an end");
         said(&output, 0, &[]);
         assert_eq!(stderr(&output), "", "{args:?}");
+    }
+    for args in [&[][..], &["--json"], &["--system"], &["--system", "--json"]] {
+        let args = [&["check", "--config", "bad.toml"], args].concat();
+        let status = command(&args).stdout(closed()).stderr(closed()).status();
+        assert_eq!(status.expect("an end").code(), Some(1), "{args:?}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 
 use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue};
-use clap::{Command, CommandFactory, Error, FromArgMatches};
+use clap::{ArgMatches, Command, CommandFactory, Error, FromArgMatches};
 
 use super::Cli;
 
@@ -14,12 +14,31 @@ use super::Cli;
 pub(super) fn parse() -> Cli {
     // Manifests and unit files write one that is unset so.
     let empty = |name: &OsStr| env::var_os(name).is_some_and(|value| value.is_empty());
-    let command = without(Cli::command(), empty);
+    let beaten = beaten();
+    let command = without(Cli::command(), |name| empty(name) || beaten.contains(&name));
     let mut matches = match command.clone().try_get_matches() {
         Ok(matches) => matches,
         Err(error) => named(command, error).exit(),
     };
     Cli::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.exit())
+}
+
+/// Flags that say where destinations come from, each with the variable that says
+/// otherwise; clap takes them for two flags that exclude each other.
+const RIVALS: [(&str, &str); 2] = [
+    ("to", "VIADUCT_DISPATCHER_LIST"),
+    ("dispatcher_list", "VIADUCT_TO"),
+];
+
+/// The variables that flags on the command line go before, by another name.
+fn beaten() -> Vec<&'static OsStr> {
+    let flags = without(Cli::command(), |_| true).try_get_matches();
+    let Some((_, flags)) = flags.as_ref().ok().and_then(ArgMatches::subcommand) else {
+        return Vec::new();
+    };
+    let given = |id: &str| flags.try_contains_id(id).unwrap_or(false);
+    let rivals = RIVALS.iter().filter(|(flag, _)| given(flag));
+    rivals.map(|(_, variable)| OsStr::new(*variable)).collect()
 }
 
 /// The command line that does not look at these variables.
