@@ -3,7 +3,7 @@
 
 mod checking;
 
-use checking::{LISTEN, Place, SET, file, good_and, refused, said, stderr, warned};
+use checking::{LISTEN, Place, SET, file, good_and, refused, said, stderr, stdout, warned};
 
 #[test]
 fn an_open_relay_is_warned_of() {
@@ -131,4 +131,37 @@ fn a_route_that_one_before_it_hides_is_warned_of() {
         said(&output, 0, &[]);
         assert_eq!(stderr(&output), "", "{narrow}");
     }
+}
+
+#[test]
+fn a_listener_needs_an_address_that_needs_no_interface() {
+    refused(
+        &format!("listen = ['[fe80::1]']\n{SET}"),
+        &["v.toml:1:11: error: `[fe80::1]` is a link-local address"],
+    );
+    refused(
+        &format!("listen = ['[fe80::1%eth0]:5060']\n{SET}"),
+        &["v.toml:1:11: error: `[fe80::1%eth0]:5060` names an interface"],
+    );
+}
+
+#[test]
+fn the_mark_that_editors_put_first_is_no_part_of_a_file() {
+    let mark = '\u{feff}';
+    refused(
+        &format!("{mark}listn = 1\n"),
+        &["v.toml:1:1: error: unknown key `listn`"],
+    );
+    let place = Place::with(&[("d.list", &format!("{mark}1 sip:10.0.0.1\n"))]);
+    for args in [["--config", "d.list"], ["--dispatcher-list", "d.list"]] {
+        let output = place.check(&args);
+        said(&output, 0, &[]);
+        assert!(
+            stdout(&output).contains("set 1: 1 destination"),
+            "{output:?}"
+        );
+    }
+    // A list is no configuration to run by.
+    let output = place.check(&["--config", "d.list", "--listen", "127.0.0.1"]);
+    said(&output, 1, &["`d.list` is a dispatcher.list"]);
 }

@@ -420,3 +420,15 @@ fn run_tries_destinations_in_the_order_that_explain_tells() {
         assert_eq!(tried, wanted, "{policy}");
     }
 }
+
+#[test]
+fn rows_that_end_in_lf_alone_are_told_of() {
+    let pair = Pair::start(1, &[]);
+    let sound = pair.scene.request("OPTIONS").text();
+    let why = "its rows end in LF alone";
+    for (message, told) in [(sound.replace("\r\n", "\n"), true), (sound, false)] {
+        let output = pair.explain(message.as_bytes(), &pair.scene.caller, &[]);
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(said.contains(why), told, "{said}");
+    }
+}

@@ -97,8 +97,12 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Takes the text of the file `name`.
-    pub(super) fn new(name: &Path, text: String) -> Rc<Self> {
+    /// Takes the text of the file `name`, without the mark that some editors
+    /// put before it.
+    pub(super) fn new(name: &Path, mut text: String) -> Rc<Self> {
+        if text.starts_with('\u{feff}') {
+            text.drain(..'\u{feff}'.len_utf8());
+        }
         let newlines = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         let line_starts = std::iter::once(0).chain(newlines.map(|(at, _)| at + 1));
         Rc::new(Self {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::path::Path;
 
-use super::diagnostic::{Diagnostic, Fault, Origin, Report};
+use super::diagnostic::{Diagnostic, Fault, Origin, Report, Source};
 use super::dispatcher_list;
 use super::file::{self, Draft};
 use super::member::Member;
@@ -103,8 +103,10 @@ fn draft(
 
 /// Whether a file can be read and is a `dispatcher.list` rather than TOML.
 pub fn is_list(file: &Path) -> bool {
-    let text = std::fs::read(file);
-    text.is_ok_and(|text| dispatcher_list::looks_like(&String::from_utf8_lossy(&text)))
+    std::fs::read(file).is_ok_and(|octets| {
+        let source = Source::new(file, String::from_utf8_lossy(&octets).into_owned());
+        dispatcher_list::looks_like(source.text())
+    })
 }
 
 /// Reads a `dispatcher.list` by itself, to check it: one set, or all.

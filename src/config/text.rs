@@ -67,6 +67,11 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, Fault> {
             .why("a listener takes requests that are meant for it alone")
             .help("give a unicast address of this machine"));
     }
+    if matches!(address.ip(), IpAddr::V6(ip) if ip.is_unicast_link_local()) {
+        return Err(Fault::new(format!("`{text}` is a link-local address"))
+            .why("it says nothing without an interface, and a Via has no place for one")
+            .help("give a global or unique local address of this machine"));
+    }
     Ok(address)
 }
 
@@ -115,6 +120,11 @@ pub(super) fn host_port(text: &str) -> Result<(&str, Option<u16>), Fault> {
                 .why("its end could be a port")
                 .help(format!("write `[{text}]`, or `[{text}]:5060` with a port")),
         );
+    }
+    if text.contains(':') && text.contains('%') {
+        return Err(Fault::new(format!("`{text}` names an interface"))
+            .why("link-local addresses are not supported")
+            .help("give a global or unique local address"));
     }
     let bracketed = text.strip_prefix('[').and_then(|rest| rest.split_once(']'));
     let (host, port) = match bracketed {

@@ -144,7 +144,9 @@ impl Calls {
                  line"
             ))
         })?;
-        let keys: Vec<_> = text.lines().map(|line| line.trim().to_owned()).collect();
+        // Editors put a mark at the start, and an empty line at the end.
+        let lines = text.trim_start_matches('\u{feff}').trim_end().lines();
+        let keys: Vec<_> = lines.map(|line| line.trim().to_owned()).collect();
         if keys.is_empty() {
             let what = format!("{asked}: the file is empty\n  help: write one Call-ID a line");
             return Err(io::Error::other(what));

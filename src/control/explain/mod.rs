@@ -378,6 +378,15 @@ impl<'a> Explanation<'a> {
 
     /// What is done, and the rule behind it.
     fn verdict(&self) -> (String, String) {
+        let (what, mut why) = self.judged();
+        let kept = matches!(self.decision, Decision::Drop(_) | Decision::Reply(_));
+        if kept && rows_end_in_lf(self.datagram.bytes) {
+            why += "; its rows end in LF alone, where SIP has CRLF: `sed 's/$/\\r/'` mends a file";
+        }
+        (what, why)
+    }
+
+    fn judged(&self) -> (String, String) {
         match self.decision {
             Decision::Forward(Forward {
                 to, listener, way, ..
@@ -475,6 +484,16 @@ fn difference<'a>(before: &'a str, after: &'a str) -> Vec<(char, &'a str)> {
             ChangeTag::Equal => (' ', change.value()),
         })
         .collect()
+}
+
+/// Whether it is SIP whose first row ends in an LF without a CR, as editors
+/// write files.
+fn rows_end_in_lf(bytes: &[u8]) -> bool {
+    let Some(end) = memchr::memchr(b'\n', bytes) else {
+        return false;
+    };
+    let row = &bytes[..end];
+    !row.ends_with(b"\r") && memchr::memmem::find(row, b"SIP/2.0").is_some()
 }
 
 fn lossy(bytes: &[u8]) -> String {
