@@ -85,18 +85,24 @@ impl Ctl {
     }
 }
 
-/// Seconds since the last request within a dialog, the latest of all sets.
+/// Seconds since the last request within a dialog. What an address that stands
+/// in several sets does counts in one of them, whichever is drained.
 fn last_in_dialog(
     status: &Status,
     set: Option<&str>,
     address: SocketAddr,
 ) -> io::Result<Option<u64>> {
-    let sets = status.sets.iter();
-    let sets = sets.filter(|each| set.is_none_or(|name| name == each.name));
-    let all = sets.flat_map(|set| &set.destinations);
-    let mut all = all.filter(|each| each.address == address).peekable();
-    if all.peek().is_none() {
+    let all = status.sets.iter().flat_map(|each| {
+        let is_asked = set.is_none_or(|name| name == each.name);
+        let destinations = each.destinations.iter();
+        destinations.map(move |destination| (is_asked, destination))
+    });
+    let all: Vec<_> = all.filter(|(_, each)| each.address == address).collect();
+    if !all.iter().any(|(is_asked, _)| *is_asked) {
         return Err(io::Error::other(format!("{address} is there no more")));
     }
-    Ok(all.filter_map(|each| each.last_in_dialog_seconds).min())
+    let ages = all
+        .iter()
+        .filter_map(|(_, each)| each.last_in_dialog_seconds);
+    Ok(ages.min())
 }
