@@ -19,7 +19,13 @@ fn what_the_container_file_copies_is_all_that_cargo_asks_for() {
         assert!(copied.expect("cp").success(), "{copy}");
     }
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--locked", "--offline", "--format-version", "1"])
+        .args([
+            "metadata",
+            "--no-deps",
+            "--offline",
+            "--format-version",
+            "1",
+        ])
         .current_dir(folder.path())
         .output()
         .expect("cargo");
