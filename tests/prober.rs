@@ -13,6 +13,7 @@ use viaduct::health::{Probed, Prober, Report, RoundTrips, Target};
 use support::kamailio::Kamailio;
 use support::neighbour::{Manner, Neighbour, value};
 use support::net::{V4, V6, free_addresses};
+use support::process::in_a_network_of_its_own;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const OK: Manner = Manner::Answers("200 OK");
@@ -401,6 +402,35 @@ fn from_an_address_that_is_not_ours_nothing_is_judged() {
     watch.prober.watch(vec![mended], &[]);
     let state = watch.wait("answered", |it| it.counts.answered > 0);
     assert_eq!(state.failures, 0);
+}
+
+#[test]
+fn a_send_buffer_that_others_fill_is_no_silence() {
+    in_a_network_of_its_own(
+        "ip link set lo up && ip link add near type veth peer name far && \
+         ip link set near up && ip link set far up && \
+         ip address add 198.51.100.1/24 dev near",
+        "where_neighbours_have_no_link_address",
+    );
+}
+
+/// Probes to neighbours that are not there wait for their link addresses.
+#[test]
+#[ignore = "runs in a network namespace of its own, started by the test above"]
+fn where_neighbours_have_no_link_address() {
+    let alive = Neighbour::start(V4, OK);
+    let mut targets = vec![target("farm", alive.address, quick())];
+    let dead = (2..102).map(|last| SocketAddr::from(([198, 51, 100, last], 5060)));
+    targets.extend(dead.map(|address| target("farm", address, impatient())));
+    // All leave from one socket.
+    for target in &mut targets {
+        target.from = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    }
+    let watch = Watch::start(targets);
+    let state = watch.wait("obstructed", |it| it.cause.starts_with("no probe can"));
+    let before = state.counts.answered;
+    let state = watch.wait("answered", |it| it.counts.answered > before);
+    assert_eq!((state.health, state.counts.failed), (Health::Up, 0));
 }
 
 #[test]

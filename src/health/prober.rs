@@ -23,7 +23,9 @@ const DATAGRAMS: usize = 1024;
 /// Destinations polled before something else is done.
 const POLLED: usize = 256;
 
-/// Octets of a receive buffer, for the same thousand answers.
+/// Octets of each buffer of a socket: for the same thousand answers, and for
+/// probes that wait until a neighbour tells its link address, for seconds where
+/// it is dead.
 const BUFFER: usize = 1 << 20;
 
 /// The token that wakes the thread; that of all sockets, each of which is
@@ -191,14 +193,16 @@ impl Sockets {
     ///
     /// # Errors
     /// The address to send from is not on this machine (as on a stand-by
-    /// without the virtual address), or no descriptor is left.
+    /// without the virtual address), or no descriptor or room is left.
     fn send(&mut self, target: &Target, token: u64) -> io::Result<()> {
         let source = source(target)?;
         let socket = self.socket(target.from)?;
         let local = SocketAddr::new(source, socket.local_addr()?.port());
         let request = probe::request(target, local, token);
-        let _ = socket.send_to(&request, target.address);
-        Ok(())
+        match socket.send_to(&request, target.address) {
+            Err(error) if is_lack_of_room(&error) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn socket(&mut self, from: IpAddr) -> io::Result<&mio::net::UdpSocket> {
@@ -207,7 +211,9 @@ impl Sockets {
             Entry::Vacant(place) => {
                 let socket = UdpSocket::bind((from, 0))?;
                 socket.set_nonblocking(true)?;
-                socket2::SockRef::from(&socket).set_recv_buffer_size(BUFFER)?;
+                let buffers = socket2::SockRef::from(&socket);
+                buffers.set_recv_buffer_size(BUFFER)?;
+                buffers.set_send_buffer_size(BUFFER)?;
                 let mut socket = mio::net::UdpSocket::from_std(socket);
                 self.registry
                     .register(&mut socket, SOCKET, Interest::READABLE)?;
@@ -215,6 +221,15 @@ impl Sockets {
             }
         }
     }
+}
+
+/// Whether a send failed because a buffer or queue of our own is full: others
+/// than this destination may have filled it.
+fn is_lack_of_room(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM)
+    )
 }
 
 /// The address that a probe of `target` leaves from, for its Via: where the

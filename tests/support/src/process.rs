@@ -13,6 +13,8 @@ pub use rustix::process::Signal;
 
 const POLL: Duration = Duration::from_millis(5);
 const LAST_CHANCE: Duration = Duration::from_secs(5);
+/// How long a test in a network of its own may take.
+const IN_A_NETWORK: Duration = Duration::from_secs(60);
 
 /// A running (or ended) program with a folder of its own.
 pub struct Process {
@@ -128,4 +130,22 @@ impl Drop for Process {
             tail.iter().rev().for_each(|line| eprintln!("{line}"));
         }
     }
+}
+
+/// Runs an ignored test of this program in a network namespace of its own, which
+/// the shell has prepared as `setup` says.
+#[track_caller]
+pub fn in_a_network_of_its_own(setup: &str, test: &str) {
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--net", "sh", "-c"]);
+    command.arg(format!(
+        "PATH=$PATH:/usr/sbin:/sbin; {setup} && exec \"$@\""
+    ));
+    command.arg("sh");
+    command.arg(std::env::current_exe().expect("this program"));
+    command.args(["--exact", test, "--ignored", "--nocapture"]);
+    let mut inner = Process::start(command, tempfile::tempdir().expect("a folder"));
+    let status = inner.wait(IN_A_NETWORK);
+    let output = inner.output();
+    assert!(status.success() && output.contains("1 passed"), "{output}");
 }
