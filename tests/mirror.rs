@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -16,7 +16,7 @@ use support::dialog::{Peer, Request, Scene, response, status, values};
 use support::fixture;
 use support::hep::{self, Hep};
 use support::net::{V4, wait_until_bound};
-use support::process::{Process, Signal};
+use support::process::{Process, Signal, in_a_network_of_its_own};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(2);
@@ -273,6 +273,42 @@ fn a_collector_that_is_not_there_costs_no_call() {
         run.exchange(&Request::new("INVITE", run.caller.address()));
         collector.poll().is_some()
     });
+}
+
+#[test]
+fn an_address_that_leaves_the_machine_takes_no_copies_with_it() {
+    in_a_network_of_its_own(
+        "ip link set lo up && ip address add 198.51.100.1 dev lo && \
+         ip address add 192.0.2.1 dev lo && \
+         ip route replace table local local 198.51.100.1 dev lo src 192.0.2.1",
+        "where_another_address_takes_its_place",
+    );
+}
+
+#[test]
+#[ignore = "runs in a network namespace of its own, started by the test above"]
+fn where_another_address_takes_its_place() {
+    let ip = |args: &str| {
+        let status = Command::new("ip").args(args.split(' ')).status();
+        assert!(status.expect("ip runs").success(), "{args}");
+    };
+    let collector = Peer::new(IpAddr::from([198, 51, 100, 1]));
+    let mirror = mirror::Mirror::start(&to_collector(collector.address(), 1000));
+    let mirror = mirror.expect("a mirror");
+    let request = Request::new("OPTIONS", collector.address()).text();
+    let await_copy_from = |own: [u8; 4]| {
+        wait_until("copied", || {
+            let (from, to) = (collector.address(), collector.address());
+            mirror.handle().copy(request.as_bytes(), from, to);
+            let copy = collector.poll();
+            copy.is_some_and(|(_, source)| source.ip() == IpAddr::from(own))
+        });
+    };
+    await_copy_from([192, 0, 2, 1]);
+    ip("address delete 192.0.2.1/32 dev lo");
+    ip("address add 192.0.2.2 dev lo");
+    ip("route replace table local local 198.51.100.1 dev lo src 192.0.2.2");
+    await_copy_from([192, 0, 2, 2]);
 }
 
 #[test]

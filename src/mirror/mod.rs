@@ -83,11 +83,7 @@ impl Mirror {
     /// No socket can be made, or no thread started. A collector that cannot
     /// be reached is none.
     pub fn start(mirror: &config::Mirror) -> io::Result<Self> {
-        let any: IpAddr = match mirror.to {
-            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        let socket = UdpSocket::bind((any, 0))?;
+        let socket = socket(mirror.to)?;
         let shared = Arc::new(Shared {
             sample: mirror.sample.into(),
             queue: ArrayQueue::new(QUEUE),
@@ -198,7 +194,6 @@ struct Sender {
 
 impl Sender {
     fn run(mut self) {
-        self.connect();
         loop {
             // Read first, for what was copied before a stop is sent.
             let is_last = self.shared.stop.load(Ordering::Acquire);
@@ -214,12 +209,6 @@ impl Sender {
         }
     }
 
-    /// A socket that is connected hears that the collector is not there.
-    fn connect(&self) {
-        // Where there is no way yet, the next send fails, and this is tried again.
-        let _ = self.socket.connect(self.mirror.to);
-    }
-
     fn send(&mut self, copied: &Copied) {
         let packet = Packet {
             from: copied.from,
@@ -232,12 +221,33 @@ impl Sender {
         };
         let counter = if !packet.write(&mut self.packet) {
             &self.shared.failed
-        } else if self.socket.send(&self.packet).is_ok() {
-            &self.shared.sent
-        } else {
-            self.connect();
+        } else if let Err(error) = self.socket.send(&self.packet) {
+            // The first `connect` fixes the address that a socket sends from,
+            // for good: where that has left this machine, only another helps.
+            if error.kind() != io::ErrorKind::ConnectionRefused
+                && let Ok(socket) = socket(self.mirror.to)
+            {
+                self.socket = socket;
+            }
             &self.shared.failed
+        } else {
+            &self.shared.sent
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// A socket that is connected, and so hears that the collector is not there.
+///
+/// # Errors
+/// The system has none to give.
+fn socket(to: SocketAddr) -> io::Result<UdpSocket> {
+    let any: IpAddr = match to {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0))?;
+    // Where there is no way yet, a send fails, and the next socket may have one.
+    let _ = socket.connect(to);
+    Ok(socket)
 }
