@@ -1,7 +1,7 @@
 //! What is so at one moment: for the API, `viaduct ctl`, the terminal view and
 //! the status page alike.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -200,9 +200,20 @@ impl Status {
     }
 }
 
+/// What is known of destinations, by the names of their sets and their
+/// addresses: to search for each in a large set would keep everybody else
+/// waiting for an answer.
+type ByPlace<'a, T> = HashMap<(&'a str, SocketAddr), &'a T>;
+
 fn sets(facts: &Facts, totals: &Totals, probed: &[Probed]) -> Vec<SetStatus> {
+    let counted = totals.destinations.iter();
+    let counted = counted.map(|of| ((of.set.as_str(), of.address), of));
+    let counted = counted.collect();
+    let probed = probed.iter().map(|of| ((of.set.as_str(), of.address), of));
+    let probed = probed.collect();
     let sets = facts.proxy.dispatcher().sets().iter();
-    sets.map(|set| SetStatus::of(set, totals, probed)).collect()
+    sets.map(|set| SetStatus::of(set, &counted, &probed))
+        .collect()
 }
 
 fn workers(view: &View, totals: &Totals) -> Vec<WorkerStatus> {
@@ -218,15 +229,18 @@ fn workers(view: &View, totals: &Totals) -> Vec<WorkerStatus> {
 }
 
 impl SetStatus {
-    fn of(set: &Set, totals: &Totals, probed: &[Probed]) -> Self {
+    fn of(
+        set: &Set,
+        counted: &ByPlace<'_, DestinationTotals>,
+        probed: &ByPlace<'_, Probed>,
+    ) -> Self {
         let definition = set.definition();
         let name = &definition.name;
         let destinations = definition.destinations.iter().enumerate();
         let destinations = destinations.map(|(index, each)| {
-            let mut counted = totals.destinations.iter();
-            let counted = counted.find(|of| of.set == *name && of.address == each.address);
-            let mut probed = probed.iter();
-            let probed = probed.find(|of| of.set == *name && of.address == each.address);
+            let place = (name.as_str(), each.address);
+            let counted = counted.get(&place).copied();
+            let probed = probed.get(&place).copied();
             DestinationStatus::of(each, set.share(index), counted, probed)
         });
         Self {

@@ -1,6 +1,6 @@
 //! Changes to a running instance: each whole, or not at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -227,14 +227,13 @@ impl Instance {
     /// Takes in what health checks have found, and returns what of it is new and
     /// of destinations that are still there.
     pub fn learn(&mut self, mut found: Vec<Report>) -> Vec<Report> {
-        found.retain(|each| {
-            let place = Place {
-                set: Some(each.set.clone()),
-                address: each.address,
-            };
-            !sets_with(&self.config, &place).is_empty()
-                && (self.overlay).found(&each.set, each.address, each.health)
+        let there = self.config.sets.iter().flat_map(|set| {
+            let each = set.destinations.iter();
+            each.map(|each| (set.name.as_str(), each.address))
         });
+        let there: HashSet<_> = there.collect();
+        found.retain(|each| there.contains(&(each.set.as_str(), each.address)));
+        self.overlay.found(&mut found);
         if !found.is_empty() {
             self.adopt();
         }
@@ -433,4 +432,42 @@ fn moved(before: &Dispatcher, now: &Dispatcher) -> Vec<Moved> {
         Some(Moved { set, share })
     });
     sets.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Health;
+    use crate::proxy::Secret;
+    use crate::supervisor::overlay::tests::config;
+
+    #[test]
+    fn of_what_is_found_together_all_that_is_new_and_there_is_told() {
+        let mut asked = config("'10.0.0.1', '10.0.0.2', '10.0.0.3'");
+        asked.listeners[0].address.set_port(0);
+        let secret = Secret::from_octets([7; 32]);
+        let mut instance = Instance::start(asked, secret).expect("an instance");
+        let (down, up) = (Health::Down, Health::Up);
+        let learn = |instance: &mut Instance, found: &[(u8, Health)]| {
+            let report = |&(last, health): &(u8, Health)| Report {
+                set: "farm".to_owned(),
+                address: SocketAddr::from(([10, 0, 0, last], 5060)),
+                health,
+                cause: last.to_string(),
+            };
+            let told = instance.learn(found.iter().map(report).collect());
+            let told = told.into_iter().map(|each| (each.cause, each.health));
+            told.collect::<Vec<_>>()
+        };
+        let told = |last: u8, health| (last.to_string(), health);
+        let found = [(1, down), (2, up), (4, down), (1, down), (3, down), (1, up)];
+        let new = [told(1, down), told(3, down), told(1, up)];
+        assert_eq!(learn(&mut instance, &found), new);
+        let found = [(3, down), (1, down), (2, down)];
+        let new = [told(1, down), told(2, down)];
+        assert_eq!(learn(&mut instance, &found), new);
+        let destinations = instance.config.sets[0].destinations.iter();
+        assert!(destinations.map(|each| each.health).eq([down; 3]));
+        instance.stop().expect("a clean end");
+    }
 }

@@ -1,6 +1,7 @@
 //! What lies over the configuration as loaded: what operators have changed
 //! since, what health checks have found, and what names stand for.
 
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use crate::config::{
     Config, Destination, Health, HostPort, MAX_DESTINATIONS, Named, Probe, Set, State,
 };
 use crate::control::{Change, Place};
+use crate::health::Report;
 use crate::resolver::{Name, Target};
 
 /// All of it. Written down and read again where the binary is started anew.
@@ -47,17 +49,23 @@ impl Overlay {
     /// What `config` becomes under it.
     pub(super) fn over(&self, config: &Config) -> Config {
         let mut config = self.with_names(config);
+        let mut entries: HashMap<&str, Vec<&Entry>> = HashMap::new();
+        for entry in &self.entries {
+            entries.entry(&entry.set).or_default().push(entry);
+        }
         for set in &mut config.sets {
             // What is added is probed like the others of its set, also where
             // these have been removed, or their names stand for nothing yet.
             let all = set.destinations.iter().map(|each| &each.probe);
             let mut all = all.chain(set.named.iter().map(|each| &each.probe));
             let probe = all.find_map(Clone::clone);
-            for entry in &self.entries {
-                if entry.set == set.name {
-                    entry.apply(set, probe.as_ref());
-                }
+            let addresses = set.destinations.iter().map(|each| each.address);
+            let mut places = addresses.zip(0..).collect();
+            for entry in entries.remove(set.name.as_str()).unwrap_or_default() {
+                entry.apply(set, &mut places, probe.as_ref());
             }
+            set.destinations
+                .retain(|each| places.contains_key(&each.address));
         }
         config
     }
@@ -72,13 +80,13 @@ impl Overlay {
     }
 
     fn add_named(&self, set: &mut Set) {
+        let known = set.destinations.iter().map(|each| each.address);
+        let mut known: HashSet<_> = known.collect();
         for named in &mut set.named {
             let targets = self.targets(&named.name).unwrap_or_default();
             named.resolved = !targets.is_empty();
             for target in targets {
-                let mut known = set.destinations.iter();
-                let is_new = known.all(|each| each.address != target.address);
-                if is_new && set.destinations.len() < MAX_DESTINATIONS {
+                if set.destinations.len() < MAX_DESTINATIONS && known.insert(target.address) {
                     set.destinations.push(Destination {
                         uri: named.uri.clone(),
                         address: target.address,
@@ -137,10 +145,19 @@ impl Overlay {
         }
     }
 
-    /// Notes what health checks have found; whether that is new.
-    pub(super) fn found(&mut self, set: &str, address: SocketAddr, health: Health) -> bool {
-        let entry = self.entry(set, address);
-        std::mem::replace(&mut entry.health, health) != health
+    /// Notes what health checks have found, and leaves what of it is new.
+    pub(super) fn found(&mut self, found: &mut Vec<Report>) {
+        let entries = &mut self.entries;
+        let known = entries.iter().map(|of| (of.set.clone(), of.address));
+        let mut places: HashMap<_, _> = known.zip(0..).collect();
+        found.retain(|each| {
+            let place = places.entry((each.set.clone(), each.address));
+            let at = *place.or_insert_with(|| {
+                entries.push(Entry::new(&each.set, each.address));
+                entries.len() - 1
+            });
+            std::mem::replace(&mut entries[at].health, each.health) != each.health
+        });
     }
 
     /// Notes what a name stands for; whether that is new.
@@ -159,11 +176,13 @@ impl Overlay {
     pub(super) fn settle(&mut self, before: &Config, now: &Config) {
         let (before, now) = (&self.with_names(before), &self.with_names(now));
         let awaited: Vec<_> = self.unknown_names(now).map(|(set, _)| set).collect();
+        let (was, is) = (written(before), written(now));
         self.entries.retain_mut(|entry| {
             let Some(set) = now.sets.iter().find(|set| set.name == entry.set) else {
                 return false;
             };
-            let (was, is) = (entry.written(before), entry.written(now));
+            let place = (entry.set.as_str(), entry.address);
+            let (was, is) = (was.get(&place).copied(), is.get(&place).copied());
             let changes = &mut entry.changes;
             // What was only added, and is removed again, never was there.
             if changes.removed && changes.added.take().is_some() && is.is_none() {
@@ -219,12 +238,7 @@ impl Overlay {
         let mut known = self.entries.iter();
         let known = known.position(|each| each.set == set && each.address == address);
         let at = known.unwrap_or_else(|| {
-            self.entries.push(Entry {
-                set: set.to_owned(),
-                address,
-                changes: Changes::default(),
-                health: Health::Up,
-            });
+            self.entries.push(Entry::new(set, address));
             self.entries.len() - 1
         });
         &mut self.entries[at]
@@ -232,29 +246,38 @@ impl Overlay {
 }
 
 impl Entry {
-    /// What a file says of it, with what its names stand for.
-    fn written<'c>(&self, config: &'c Config) -> Option<&'c Destination> {
-        let set = config.sets.iter().find(|set| set.name == self.set)?;
-        let mut destinations = set.destinations.iter();
-        destinations.find(|each| each.address == self.address)
+    fn new(set: &str, address: SocketAddr) -> Self {
+        Self {
+            set: set.to_owned(),
+            address,
+            changes: Changes::default(),
+            health: Health::Up,
+        }
     }
 
-    /// Brings it into effect; `probe` is for what operators have added.
-    fn apply(&self, set: &mut Set, probe: Option<&Arc<Probe>>) {
-        let there = set.destinations.iter();
-        let there = there.clone().any(|each| each.address == self.address);
+    /// Brings it into effect; `probe` is for what operators have added. A
+    /// destination that has no place any more is removed.
+    fn apply(
+        &self,
+        set: &mut Set,
+        places: &mut HashMap<SocketAddr, usize>,
+        probe: Option<&Arc<Probe>>,
+    ) {
         let changes = &self.changes;
+        if changes.removed {
+            places.remove(&self.address);
+            return;
+        }
         if let Some(Ok(added)) = changes.added.as_deref().map(text::destination)
-            && !there
-            && set.destinations.len() < MAX_DESTINATIONS
+            && !places.contains_key(&self.address)
+            && places.len() < MAX_DESTINATIONS
         {
+            places.insert(added.address, set.destinations.len());
             let probe = probe.cloned();
             set.destinations.push(Destination { probe, ..added });
         }
-        set.destinations
-            .retain(|each| !changes.removed || each.address != self.address);
-        let mut destinations = set.destinations.iter_mut();
-        if let Some(each) = destinations.find(|each| each.address == self.address) {
+        if let Some(&at) = places.get(&self.address) {
+            let each = &mut set.destinations[at];
             each.state = changes.state.unwrap_or(each.state);
             each.weight = changes.weight.unwrap_or(each.weight);
             each.priority = changes.priority.unwrap_or(each.priority);
@@ -286,6 +309,16 @@ impl Changes {
         // One that the file has now and had not before is wanted again.
         self.removed &= is.is_some() && was.is_some();
     }
+}
+
+/// What a file says of each destination, with what its names stand for, by the
+/// name of its set and its address.
+fn written(config: &Config) -> HashMap<(&str, SocketAddr), &Destination> {
+    let destinations = config.sets.iter().flat_map(|set| {
+        let each = set.destinations.iter();
+        each.map(|each| ((set.name.as_str(), each.address), each))
+    });
+    destinations.collect()
 }
 
 /// The sets that `place` is in, by name.
@@ -407,7 +440,12 @@ pub(super) mod tests {
         let mut overlay = Overlay::default();
         assert!(overlay.resolved(name(&[1, 2])));
         overlay.note("farm", address(1), &drain(1));
-        overlay.found("farm", address(2), Health::Down);
+        overlay.found(&mut vec![Report {
+            set: "farm".to_owned(),
+            address: address(2),
+            health: Health::Down,
+            cause: String::new(),
+        }]);
         let drained = ["10.0.0.9:5060", "10.0.0.1:5060 draining", "10.0.0.2:5060"];
         assert_eq!(states(&overlay, &by_name), drained);
         // It goes and comes again.
