@@ -442,6 +442,13 @@ fn after_a_reload_other_names_are_followed_and_no_call_is_lost_between() {
     // A refused one changes nothing of what is followed.
     let said = reload(&mut scene, "['one.test:5070']\n[[set]]\nname = 'farm'");
     assert!(said.contains("refused"), "{said}");
+    // Nor is anything asked for where an upgrade is needed.
+    let upgrade = format!("['one.test:{port}']\n[log]\nformat = 'json'");
+    let before = server.asked().len();
+    let said = reload(&mut scene, &upgrade);
+    assert!(said.contains("refused"), "{said}");
+    let asked = server.asked().split_off(before);
+    assert!(!asked.contains(&"one.test A".to_owned()), "{asked:?}");
     let from = scene.viaduct.output().len();
     server.change("three.test 1 A 127.0.0.71\ntwo.test 1 A 127.0.0.71");
     line(&mut scene, from, "three.test");

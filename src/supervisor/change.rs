@@ -64,11 +64,17 @@ impl Instance {
         })
     }
 
-    fn prepare(&self, asked: &Config, forget: bool) -> Result<(Overlay, Next, Done), Refusal> {
+    /// Refuses what only a start can bring into effect.
+    pub(super) fn takes(&self, asked: &Config) -> Result<(), Refusal> {
         let differs = needs_restart(&self.asked, asked);
-        if !differs.is_empty() {
-            return Err(Refusal::NeedsUpgrade(differs));
+        match differs.is_empty() {
+            true => Ok(()),
+            false => Err(Refusal::NeedsUpgrade(differs)),
         }
+    }
+
+    fn prepare(&self, asked: &Config, forget: bool) -> Result<(Overlay, Next, Done), Refusal> {
+        self.takes(asked)?;
         let mut overlay = match forget {
             true => self.overlay.without_changes(),
             false => self.overlay.clone(),

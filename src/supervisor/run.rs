@@ -312,20 +312,17 @@ impl Supervisor<'_> {
             received,
             ..
         } = self;
+        // What is refused has no names looked up, nor by other name servers.
+        instance.takes(&config)?;
         let (before, level) = (instance.asked.log.level, config.log.level);
-        let changed = names.follow(&config, &mut instance.overlay, received);
-        let done = instance.reload(config, forget_changes);
-        if done.is_err()
-            && (names.follow(&instance.asked, &mut instance.overlay, received) | changed)
-        {
-            instance.adopt();
-        }
+        names.follow(&config, &mut instance.overlay, received);
+        let done = instance.reload(config, forget_changes)?;
         // What an operator has set stays until the file says something else,
         // or it alone is to count.
-        if done.is_ok() && (forget_changes || level != before) {
+        if forget_changes || level != before {
             (self.set_level)(level);
         }
-        done
+        Ok(done)
     }
 }
 
