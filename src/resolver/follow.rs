@@ -36,6 +36,10 @@ pub struct Name {
     pub name: HostPort,
     /// In order of rank and address.
     pub targets: Vec<Target>,
+    /// Whether they were found without trouble once: then trouble changes
+    /// nothing of them. The program before may know nothing of it.
+    #[serde(default)]
+    pub whole: bool,
 }
 
 /// One address that a name stands for.
@@ -120,7 +124,7 @@ async fn follow(around: Arc<Around>, mut wanted: watch::Receiver<Vec<Name>>) {
     let mut tasks: HashMap<HostPort, AbortHandle> = HashMap::new();
     loop {
         let names = wanted.borrow_and_update().clone();
-        let names = names.into_iter().map(|known| (known.name, known.targets));
+        let names = names.into_iter().map(|known| (known.name.clone(), known));
         let names: HashMap<_, _> = names.collect();
         tasks.retain(|name, task| {
             let stays = names.contains_key(name);
@@ -150,6 +154,7 @@ async fn follow_one(around: Arc<Around>, name: HostPort, mut known: Known) {
             let name = Name {
                 name: name.clone(),
                 targets: known.targets.clone(),
+                whole: known.whole,
             };
             let missing = known.missing.clone();
             (around.report)(Looked {
@@ -254,8 +259,7 @@ fn missing(hosts: &[(Host, Addresses)]) -> Vec<String> {
 #[derive(Default)]
 struct Known {
     targets: Vec<Target>,
-    /// Whether they were found without trouble once: then trouble changes
-    /// nothing of them.
+    /// As of [`Name`].
     whole: bool,
     /// How often in a row there was trouble.
     failures: u32,
@@ -264,13 +268,12 @@ struct Known {
     told: bool,
 }
 
-impl From<Vec<Target>> for Known {
-    /// What another has found. Where that is anything, trouble changes nothing
-    /// of it either.
-    fn from(targets: Vec<Target>) -> Self {
+impl From<Name> for Known {
+    /// What another has found.
+    fn from(name: Name) -> Self {
         Self {
-            whole: !targets.is_empty(),
-            targets,
+            targets: name.targets,
+            whole: name.whole,
             ..Self::default()
         }
     }
@@ -456,10 +459,23 @@ mod tests {
         assert_eq!(known.take(found(&[3], 60, None)).0, Some(None));
         assert_eq!(known.targets, targets(&[host(0, 0, &[3])]));
         // Nor of what another has found, as the program before an upgrade.
-        let mut known = Known::from(targets(&[host(0, 0, &[1, 2])]));
+        let half = targets(&[host(0, 0, &[1, 2])]);
+        let half = serde_json::json!({"host": "a.test", "port": null, "targets": half});
+        let half: Name = serde_json::from_value(half).expect("a name");
+        let whole = true;
+        let mut known = Known::from(Name {
+            whole,
+            ..half.clone()
+        });
         assert!(known.take(found(&[1], 60, Some("half"))).0.is_some());
         assert_eq!(known.targets.len(), 2);
         assert_eq!(known.take(found(&[3], 60, None)).0, Some(None));
+        assert_eq!(known.targets, targets(&[host(0, 0, &[3])]));
+        // What never was whole changes by halves after that, too.
+        let mut known = Known::from(half);
+        known.take(found(&[], 60, Some("none")));
+        assert_eq!(known.targets.len(), 2);
+        known.take(found(&[3], 60, Some("half")));
         assert_eq!(known.targets, targets(&[host(0, 0, &[3])]));
         // The first word comes even where there is nothing to say but that.
         let (news, _) = Known::default().take(found(&[], 0, Some("none")));

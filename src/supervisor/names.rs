@@ -252,6 +252,7 @@ mod tests {
         let name = Name {
             name,
             targets: vec![target],
+            whole: trouble.is_none(),
         };
         let trouble = trouble.map(str::to_owned);
         Looked {

@@ -103,8 +103,11 @@ impl Overlay {
 
     /// What a name stands for; `None`: nobody has said yet.
     pub(super) fn targets(&self, name: &HostPort) -> Option<&[Target]> {
-        let known = self.names.iter().find(|known| known.name == *name)?;
-        Some(&known.targets)
+        Some(&self.known(name)?.targets)
+    }
+
+    fn known(&self, name: &HostPort) -> Option<&Name> {
+        self.names.iter().find(|known| known.name == *name)
     }
 
     /// The names of `config`, with what they stand for as far as that is known.
@@ -113,6 +116,7 @@ impl Overlay {
         let names = named.map(|Named { name, .. }| Name {
             name: name.clone(),
             targets: self.targets(name).unwrap_or_default().to_vec(),
+            whole: self.known(name).is_some_and(|known| known.whole),
         });
         names.collect()
     }
@@ -164,11 +168,12 @@ impl Overlay {
     pub(super) fn resolved(&mut self, name: Name) -> bool {
         let mut known = self.names.iter_mut();
         match known.find(|known| known.name == name.name) {
-            Some(known) if *known == name => return false,
-            Some(known) => *known = name,
-            None => self.names.push(name),
+            Some(known) => std::mem::replace(known, name.clone()).targets != name.targets,
+            None => {
+                self.names.push(name);
+                true
+            }
         }
-        true
     }
 
     /// Takes another file in: where it says something else of a destination
@@ -370,6 +375,7 @@ pub(super) mod tests {
         Name {
             name: host("farm.test"),
             targets: lasts.iter().map(target).collect(),
+            whole: true,
         }
     }
 
