@@ -3,6 +3,7 @@
 
 mod change;
 mod ending;
+mod entry;
 mod facts;
 mod health;
 mod inheritance;

@@ -3,46 +3,23 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::text;
-use crate::config::{
-    Config, Destination, Health, HostPort, MAX_DESTINATIONS, Named, Probe, Set, State,
-};
+use super::entry::{Changes, Entry};
+use crate::config::{Config, Destination, Health, HostPort, MAX_DESTINATIONS, Named, Set};
 use crate::control::{Change, Place};
 use crate::health::Report;
 use crate::resolver::{Name, Target};
+
+/// Addresses that are away, and no operator has changed, that are remembered at most.
+const MAX_AWAY: usize = 1024;
 
 /// All of it. Written down and read again where the binary is started anew.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Overlay {
     entries: Vec<Entry>,
     names: Vec<Name>,
-}
-
-/// What is so of one destination.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Entry {
-    set: String,
-    address: SocketAddr,
-    #[serde(flatten)]
-    changes: Changes,
-    health: Health,
-}
-
-/// What operators have changed of one destination.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Changes {
-    state: Option<State>,
-    weight: Option<u32>,
-    /// The program before may know nothing of it.
-    #[serde(default)]
-    priority: Option<i32>,
-    /// As the operator wrote it who added it.
-    added: Option<String>,
-    removed: bool,
 }
 
 impl Overlay {
@@ -206,12 +183,30 @@ impl Overlay {
             if !may_come {
                 entry.changes.settle(was, is);
             }
-            let has_say = entry.changes.added.is_some() || entry.health != Health::Up;
+            // Without names, nothing comes back as what it was.
+            let is_found = entry.health != Health::Up && !set.named.is_empty();
+            let has_say = entry.changes.added.is_some() || is_found;
             is.is_some() || has_say || may_come && entry.changes != Changes::default()
         });
         let named = now.sets.iter().flat_map(|set| &set.named);
         self.names
             .retain(|known| named.clone().any(|named| named.name == known.name));
+        self.forget_away(now);
+    }
+
+    /// Of what is away from `config`, and no operator has changed, forgets the
+    /// oldest where it is too much: names may stand for others each minute.
+    pub(super) fn forget_away(&mut self, config: &Config) {
+        let config = self.with_names(config);
+        let there = written(&config);
+        let is_away = |entry: &Entry| {
+            let is_there = there.contains_key(&(entry.set.as_str(), entry.address));
+            entry.changes == Changes::default() && !is_there
+        };
+        let away = self.entries.iter().filter(|entry| is_away(entry));
+        let surplus = away.count().saturating_sub(MAX_AWAY);
+        let away = self.entries.extract_if(.., |entry| is_away(entry));
+        away.take(surplus).for_each(drop);
     }
 
     /// The names of `config` of which nobody has said what they stand for, each
@@ -250,72 +245,6 @@ impl Overlay {
     }
 }
 
-impl Entry {
-    fn new(set: &str, address: SocketAddr) -> Self {
-        Self {
-            set: set.to_owned(),
-            address,
-            changes: Changes::default(),
-            health: Health::Up,
-        }
-    }
-
-    /// Brings it into effect; `probe` is for what operators have added. A
-    /// destination that has no place any more is removed.
-    fn apply(
-        &self,
-        set: &mut Set,
-        places: &mut HashMap<SocketAddr, usize>,
-        probe: Option<&Arc<Probe>>,
-    ) {
-        let changes = &self.changes;
-        if changes.removed {
-            places.remove(&self.address);
-            return;
-        }
-        if let Some(Ok(added)) = changes.added.as_deref().map(text::destination)
-            && !places.contains_key(&self.address)
-            && places.len() < MAX_DESTINATIONS
-        {
-            places.insert(added.address, set.destinations.len());
-            let probe = probe.cloned();
-            set.destinations.push(Destination { probe, ..added });
-        }
-        if let Some(&at) = places.get(&self.address) {
-            let each = &mut set.destinations[at];
-            each.state = changes.state.unwrap_or(each.state);
-            each.weight = changes.weight.unwrap_or(each.weight);
-            each.priority = changes.priority.unwrap_or(each.priority);
-            // What is not probed any more is not found out any more.
-            if each.probe.is_some() {
-                each.health = self.health;
-            }
-        }
-    }
-}
-
-impl Changes {
-    /// Ends those of what the file, which `was` and `is` are from, says
-    /// something else now.
-    fn settle(&mut self, was: Option<&Destination>, is: Option<&Destination>) {
-        let differs = |field: fn(&Destination) -> i64| was.map(field) != is.map(field);
-        if differs(|each| each.state as i64) {
-            self.state = None;
-        }
-        if differs(|each| i64::from(each.weight)) {
-            self.weight = None;
-        }
-        if differs(|each| i64::from(each.priority)) {
-            self.priority = None;
-        }
-        if is.is_some() {
-            self.added = None;
-        }
-        // One that the file has now and had not before is wanted again.
-        self.removed &= is.is_some() && was.is_some();
-    }
-}
-
 /// What a file says of each destination, with what its names stand for, by the
 /// name of its set and its address.
 fn written(config: &Config) -> HashMap<(&str, SocketAddr), &Destination> {
@@ -340,7 +269,7 @@ pub(super) fn sets_with(config: &Config, place: &Place) -> Vec<String> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::config::{Overrides, load_with};
+    use crate::config::{Overrides, State, load_with, text};
 
     /// A configuration with one set of these destinations.
     pub(in crate::supervisor) fn config(destinations: &str) -> Config {
@@ -379,12 +308,24 @@ pub(super) mod tests {
         }
     }
 
-    fn drain(last: u8) -> Change {
-        let place = Place {
+    fn place(last: u8) -> Place {
+        Place {
             set: None,
             address: address(last),
-        };
-        Change::State(place, State::Draining)
+        }
+    }
+
+    fn down(address: SocketAddr) -> Report {
+        Report {
+            set: "farm".to_owned(),
+            address,
+            health: Health::Down,
+            cause: "silence".to_owned(),
+        }
+    }
+
+    fn drain(last: u8) -> Change {
+        Change::State(place(last), State::Draining)
     }
 
     /// Each destination, those that are not active with their state.
@@ -399,10 +340,6 @@ pub(super) mod tests {
 
     #[test]
     fn what_is_added_is_probed_as_the_others_were() {
-        let place = |last| Place {
-            set: None,
-            address: address(last),
-        };
         let add = |last| {
             let added = text::destination(&format!("sip:{}", address(last)));
             Change::Add("farm".to_owned(), added.expect("a destination"))
@@ -446,12 +383,7 @@ pub(super) mod tests {
         let mut overlay = Overlay::default();
         assert!(overlay.resolved(name(&[1, 2])));
         overlay.note("farm", address(1), &drain(1));
-        overlay.found(&mut vec![Report {
-            set: "farm".to_owned(),
-            address: address(2),
-            health: Health::Down,
-            cause: String::new(),
-        }]);
+        overlay.found(&mut vec![down(address(2))]);
         let drained = ["10.0.0.9:5060", "10.0.0.1:5060 draining", "10.0.0.2:5060"];
         assert_eq!(states(&overlay, &by_name), drained);
         // It goes and comes again.
@@ -491,10 +423,6 @@ pub(super) mod tests {
 
     #[test]
     fn what_operators_changed_stays_while_an_address_is_away_and_its_name_is_there() {
-        let place = |last| Place {
-            set: None,
-            address: address(last),
-        };
         let by_name = config("'farm.test', '10.0.0.9'");
         let mut overlay = Overlay::default();
         overlay.resolved(name(&[1, 2, 3]));
@@ -530,16 +458,40 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn what_probes_found_of_addresses_that_are_gone_is_forgotten_in_time() {
+        let mut overlay = Overlay::default();
+        let added = text::destination("sip:10.0.0.3").expect("a destination");
+        overlay.note("farm", address(3), &Change::Add("farm".to_owned(), added));
+        for last in [1, 2, 3] {
+            overlay.found(&mut vec![down(address(last))]);
+        }
+        overlay.settle(&config("'10.0.0.1', '10.0.0.2'"), &config("'10.0.0.1'"));
+        let known = |overlay: &Overlay| -> Vec<_> {
+            let entries = overlay.entries.iter();
+            entries.map(|each| each.address).collect()
+        };
+        assert_eq!(known(&overlay), [address(3), address(1)]);
+        // By name they may come back, as long as they are not too many.
+        let mut overlay = Overlay::default();
+        overlay.resolved(name(&[1]));
+        overlay.found(&mut vec![down(address(1))]);
+        overlay.note("farm", address(2), &drain(2));
+        let other = |n: usize| SocketAddr::from(([11, 0, (n >> 8) as u8, n as u8], 5060));
+        for n in 0..MAX_AWAY + 3 {
+            overlay.found(&mut vec![down(other(n))]);
+        }
+        overlay.forget_away(&config("'farm.test'"));
+        assert_eq!(known(&overlay)[..3], [address(1), address(2), other(3)]);
+        assert_eq!(known(&overlay).len(), MAX_AWAY + 2);
+    }
+
+    #[test]
     fn what_is_added_anew_has_what_was_said_then_until_the_file_says_something_else() {
         let file = config("'10.0.0.1', '10.0.0.2'");
         let mut overlay = Overlay::default();
-        let place = Place {
-            set: None,
-            address: address(1),
-        };
         let added = text::destination("sip:10.0.0.1;priority=-1;weight=3");
         let add = Change::Add("farm".to_owned(), added.expect("a destination"));
-        overlay.note("farm", address(1), &Change::Remove(place));
+        overlay.note("farm", address(1), &Change::Remove(place(1)));
         overlay.note("farm", address(1), &add);
         let said = |overlay: &Overlay, config: &Config| {
             let set = &overlay.over(config).sets[0];
@@ -558,11 +510,7 @@ pub(super) mod tests {
 
     #[test]
     fn what_was_added_and_removed_again_is_there_once_the_file_has_it() {
-        let place = Place {
-            set: None,
-            address: address(2),
-        };
-        let remove = Change::Remove(place);
+        let remove = Change::Remove(place(2));
         let added = text::destination("sip:10.0.0.2").expect("a destination");
         let add = Change::Add("farm".to_owned(), added);
         for names in ["", ", 'farm.test'"] {

@@ -239,6 +239,7 @@ impl Supervisor<'_> {
         let news = (self.names).take(&instance.config, &mut instance.overlay);
         if news.changed {
             let before = instance.idle_sets();
+            instance.overlay.forget_away(&instance.asked);
             instance.adopt();
             self.watch.follow(instance);
             news.say();
