@@ -183,9 +183,15 @@ fn srv_names_hosts_ports_weights_and_priorities_and_all_of_them_count() {
 fn without_srv_a_name_without_a_port_is_a_host_at_5060() {
     let [high, low] = (std::process::id() as u16).to_be_bytes();
     let member = Peer::at(SocketAddr::from(([127, 97, high, low.max(1)], 5060)));
-    let server = NameServer::start(&format!("farm.test 60 A {}", member.address().ip()));
-    let scene = listening(vec![member], &server, &["farm.test"]);
+    let ip = member.address().ip();
+    let zone = format!("test 1 SOA\nfarm.test 3600 A {ip}");
+    let server = NameServer::start(&zone);
+    let mut scene = listening(vec![member], &server, &["farm.test"]);
     assert_eq!(scene.pass(scene.request("INVITE").text()).0, 0);
+    // That there is none holds for its own time, whatever that of the address.
+    let service = "_sip._udp.farm.test 60 SRV 1 1 5070 farm.test";
+    server.change(&format!("{zone}\n{service}"));
+    line(&mut scene, 0, &format!("farm.test is now {ip}:5070"));
 }
 
 #[test]

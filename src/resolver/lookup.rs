@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::lookup::Lookup as Found;
-use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::{TokioResolver, system_conf};
 use tokio::sync::Semaphore;
@@ -22,6 +22,8 @@ use crate::sip::DEFAULT_PORT;
 
 /// The longest that an answer holds, whatever its TTL says.
 pub(super) const TTL_MAX: Duration = Duration::from_secs(3600);
+/// How long it holds that there is nothing, where no SOA says (RFC 2308).
+const TTL_OF_NOTHING: Duration = Duration::from_secs(60);
 
 /// Asks name servers, and keeps what they say.
 pub(super) struct Lookup {
@@ -31,6 +33,7 @@ pub(super) struct Lookup {
     permits: Semaphore,
     /// The families of the listeners.
     kinds: Vec<RecordType>,
+    ttl_min: Duration,
     max_records: usize,
 }
 
@@ -106,8 +109,8 @@ impl fmt::Display for Trouble {
 
 impl Lookup {
     /// For the families of the listeners. A name server has `limit` for an
-    /// answer, which holds for `ttl_min` at least, one that there is nothing
-    /// for as long at most; hosts of one service, and addresses of one host,
+    /// answer, which holds for `ttl_min` at least; one that there is nothing is
+    /// kept for as long at most; hosts of one service, and addresses of one host,
     /// are `max_records` at most.
     pub(super) fn new(
         config: &Config,
@@ -151,6 +154,7 @@ impl Lookup {
                 .collect::<Result<_, _>>()?,
             permits: Semaphore::new(QUESTIONS),
             kinds: kinds.collect(),
+            ttl_min,
             max_records,
         })
     }
@@ -173,15 +177,15 @@ impl Lookup {
             None => whole_name(&format!("_sip._udp.{}", name.host)),
             Some(_) => None,
         };
-        let forever = Instant::now() + TTL_MAX;
         let Some(service) = service else {
             // A name that is too long for a service is one of a host still.
             let port = name.port.unwrap_or(DEFAULT_PORT);
-            return Ok((vec![alone(port)], forever));
+            return Ok((vec![alone(port)], Instant::now() + TTL_MAX));
         };
-        match self.ask(&service, RecordType::SRV, end).await {
-            Ok(found) => Ok((self.offered(&found), found.valid_until())),
-            Err(Trouble::Nothing(_)) => Ok((vec![alone(DEFAULT_PORT)], forever)),
+        let (answer, until) = self.ask(&service, RecordType::SRV, end).await;
+        match answer {
+            Ok(found) => Ok((self.offered(&found), until)),
+            Err(Trouble::Nothing(_)) => Ok((vec![alone(DEFAULT_PORT)], until)),
             Err(trouble) => Err(trouble),
         }
     }
@@ -238,14 +242,14 @@ impl Lookup {
             self.of_kind(host, RecordType::A, end),
             self.of_kind(host, RecordType::AAAA, end)
         );
-        for answer in [four, six].into_iter().flatten() {
+        for (answer, until) in [four, six].into_iter().flatten() {
+            found.until = found.until.min(until);
             match answer {
                 Ok(answer) => {
                     let records = answer.answers().iter();
                     let ips = records.filter_map(|each| each.data.ip_addr());
                     let addresses = ips.map(|ip| SocketAddr::new(ip, host.port));
                     found.all.extend(addresses);
-                    found.until = found.until.min(answer.valid_until());
                 }
                 Err(trouble) => found.trouble = Some(trouble.or(found.trouble.take())),
             }
@@ -265,16 +269,22 @@ impl Lookup {
         host: &Host,
         kind: RecordType,
         end: Instant,
-    ) -> Option<Result<Found, Trouble>> {
+    ) -> Option<(Result<Found, Trouble>, Instant)> {
         if !self.kinds.contains(&kind) {
             return None;
         }
         Some(self.ask(&host.name, kind, end).await)
     }
 
-    /// What the first name server says that knows. All are asked together: one
-    /// that is silent, or in trouble, takes nothing of the others' time.
-    async fn ask(&self, name: &Name, kind: RecordType, end: Instant) -> Result<Found, Trouble> {
+    /// What the first name server says that knows, and until when that holds.
+    /// All are asked together: one that is silent, or in trouble, takes nothing
+    /// of the others' time.
+    async fn ask(
+        &self,
+        name: &Name,
+        kind: RecordType,
+        end: Instant,
+    ) -> (Result<Found, Trouble>, Instant) {
         let answer = async {
             // They are never closed.
             let _permit = self.permits.acquire().await;
@@ -287,15 +297,37 @@ impl Lookup {
             while let Some(answer) = answers.join_next().await {
                 match answer {
                     Ok(Err(error)) if !error.is_no_records_found() => trouble = error,
-                    Ok(answer) => return answer.map_err(Trouble::from),
+                    Ok(answer) => return answer,
                     Err(_) => {}
                 }
             }
-            Err(trouble.into())
+            Err(trouble)
         };
         let answer = tokio::time::timeout_at(end.into(), answer).await;
-        answer.unwrap_or(Err(Trouble::NotAsked))
+        let now = Instant::now();
+        match answer {
+            Ok(Ok(found)) => {
+                let until = found.valid_until();
+                (Ok(found), until)
+            }
+            Ok(Err(error)) => {
+                let ttl = ttl_of_nothing(&error).clamp(self.ttl_min, TTL_MAX);
+                (Err(error.into()), now + ttl)
+            }
+            Err(_) => (Err(Trouble::NotAsked), now + self.ttl_min),
+        }
     }
+}
+
+/// How long it holds that there is nothing.
+fn ttl_of_nothing(error: &NetError) -> Duration {
+    let seconds = match error {
+        NetError::Dns(DnsError::NoRecordsFound(nothing)) => nothing.negative_ttl,
+        _ => None,
+    };
+    seconds.map_or(TTL_OF_NOTHING, |seconds| {
+        Duration::from_secs(seconds.into())
+    })
 }
 
 fn name_server(address: SocketAddr) -> NameServerConfig {

@@ -8,8 +8,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hickory_resolver::proto::op::{Message, MessageType, ResponseCode};
-use hickory_resolver::proto::rr::rdata::{A, AAAA, CNAME, SRV};
-use hickory_resolver::proto::rr::{Name, RData, Record};
+use hickory_resolver::proto::rr::rdata::{A, AAAA, CNAME, SOA, SRV};
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 
 use super::net::V4;
 
@@ -28,7 +28,8 @@ pub struct NameServer {
 
 impl NameServer {
     /// With records such as `a.test 60 A 127.0.0.1`, one a line. Of other
-    /// names it says that there are none; to those below `silent.test` it
+    /// names it says that there are none, for as long as `test 1 SOA` gives,
+    /// where the zone has that; to those below `silent.test` it
     /// says nothing.
     pub fn start(zone: &str) -> Self {
         let socket = UdpSocket::bind((V4, 0)).expect("a socket of the test");
@@ -134,6 +135,7 @@ fn record(line: &str) -> Option<Record> {
             parse(port),
             whole(host),
         )),
+        ("SOA", []) => RData::SOA(SOA::new(Name::root(), Name::root(), 1, 1, 1, 1, parse(ttl))),
         _ => panic!("`{line}` in a zone"),
     };
     Some(Record::from_rdata(whole(name), parse(ttl), data))
@@ -171,5 +173,11 @@ fn answer(query: Message, records: &[Record]) -> Message {
             .into_iter()
             .filter(|record| record.record_type() == asked.query_type()),
     );
+    if answer.answers.is_empty() {
+        let authority = records
+            .iter()
+            .filter(|record| record.record_type() == RecordType::SOA);
+        answer.add_authorities(authority.cloned());
+    }
     answer
 }
