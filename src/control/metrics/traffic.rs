@@ -131,7 +131,7 @@ fn add_losses(page: &mut Page, totals: &Totals) {
     );
     page.counter(
         "viaduct_undelivered",
-        "Datagrams of ours that ICMP brought back.",
+        "Datagrams of ours that ICMP brought back; it is listened to for stateful relay alone.",
         [],
         one(totals.came_back),
     );
