@@ -99,9 +99,9 @@ fn a_retransmission_leaves_octet_for_octet_alike() {
 
 #[test]
 fn every_worker_decides_alike() {
-    let scene = Scene::new(4, &["--workers", "2"]);
-    // Many source ports, so that the kernel gives some to each worker; the
-    // Via names no port, and so is repaired alike for each.
+    let mut scene = Scene::new(4, &["--workers", "2", "--steer", "source"]);
+    // By Call-ID one worker would get them all; of many source ports each gets
+    // some. The Via names no port, and so is repaired alike for each.
     let request = scene
         .request("INVITE")
         .via("SIP/2.0/UDP 127.0.0.1;branch=z9hG4bKw");
@@ -112,6 +112,10 @@ fn every_worker_decides_alike() {
         let (again, octets) = scene.at_farm();
         assert_eq!(again, member);
         assert_octets(octets, &first);
+    }
+    for worker in 0..2 {
+        let received = scene.viaduct.counter(&format!("worker-{worker}-received"));
+        assert!(received > 0, "worker {worker} got nothing");
     }
 }
 
