@@ -1,5 +1,6 @@
 //! The MAC in our branch, seen from outside: what shares it, what changes it,
-//! and that a response without it goes nowhere (RFC 3261 §16.11).
+//! and that a response without it goes nowhere (RFC 3261 §16.11), nor one with
+//! it to what is no host.
 
 use std::net::SocketAddr;
 
@@ -226,4 +227,39 @@ fn a_response_to_nobody_s_request_is_dropped_as_forged() {
         matches!(decision, Decision::Forward(_)),
         "a token has no case"
     );
+}
+
+/// No socket that tests can have sends from there.
+#[test]
+fn nothing_goes_back_to_a_source_that_is_no_host() {
+    let mut bench = Bench::default();
+    let invite = String::from_utf8(fixture::invite()).expect("text");
+    let last = invite.replace("Max-Forwards: 70", "Max-Forwards: 0");
+    let (decision, _) = bench.decide(last.as_bytes(), caller());
+    assert!(matches!(decision, Decision::Reply(_)), "{decision:?}");
+    for source in [
+        "255.255.255.255:5062",
+        "224.0.0.1:5062",
+        "0.0.0.0:5062",
+        "[ff02::1]:5062",
+    ] {
+        let source: SocketAddr = source.parse().expect("an address");
+        let (decision, there) = bench.decide(invite.as_bytes(), source);
+        assert!(
+            matches!(decision, Decision::Forward(_)),
+            "{source}: {decision:?}"
+        );
+        let response = answer(there, "SIP/2.0 200 OK");
+        let (decision, _) = bench.decide(&response, destination(0));
+        assert_eq!(
+            decision,
+            Decision::Drop(Reason::ForbiddenNextHop),
+            "{source}"
+        );
+        let (decision, _) = bench.decide(last.as_bytes(), source);
+        assert!(
+            matches!(decision, Decision::Drop(_)),
+            "{source}: {decision:?}"
+        );
+    }
 }
