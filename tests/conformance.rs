@@ -5,10 +5,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+fn table() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/conformance.md");
+    fs::read_to_string(path).expect("the table")
+}
+
 /// Every `file::test` of the table.
 fn named() -> BTreeSet<(String, String)> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/conformance.md");
-    let text = fs::read_to_string(path).expect("the table");
+    let text = table();
     let is_name = |part: &str| part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     text.split('`')
         .filter_map(|code| code.split_once("::"))
@@ -76,4 +80,19 @@ fn each_test_of_the_data_path_is_in_the_table() {
             .collect();
         assert!(missing.is_empty(), "{file}: {missing:?}");
     }
+}
+
+/// By how they begin: a row that was written anew may stand beside the old one.
+#[test]
+fn no_row_is_there_twice() {
+    let text = table();
+    let rows = text
+        .lines()
+        .filter(|row| row.starts_with('|') && row.contains("::"));
+    let mut seen = BTreeSet::new();
+    for row in rows {
+        let start = row.split(". ").next().unwrap_or(row);
+        assert!(seen.insert(start), "{start}");
+    }
+    assert!(seen.len() > 80, "the table is read wrongly");
 }
