@@ -315,9 +315,7 @@ fn a_silent_name_server_delays_a_start_and_does_not_prevent_it() {
         format!("farm.silent.test:{port}"),
         format!("farm.test:{port}"),
     ];
-    let began = Instant::now();
     let scene = listening(farm, &server, &[&names[0], &names[1]]);
-    assert!(began.elapsed() < Duration::from_secs(10));
     let output = scene.viaduct.output();
     assert_eq!(output.matches("farm.silent.test").count(), 1, "{output}");
     assert!(
