@@ -277,7 +277,7 @@ fn a_name_is_asked_for_once_while_its_answer_holds_and_by_all_who_wait() {
 #[test]
 fn a_name_is_asked_for_again_when_its_answer_has_expired() {
     let phone = Peer::new(V4);
-    let server = NameServer::start("pbx.test 1 A 127.0.0.1");
+    let server = NameServer::start("pbx.test 4 A 127.0.0.1");
     let scene = scene(server.address(), &[]);
     let uri = format!("sip:pbx.test:{}", phone.address().port());
     let pass = || {
@@ -293,7 +293,7 @@ fn a_name_is_asked_for_again_when_its_answer_has_expired() {
         passed += 1;
         std::thread::sleep(Duration::from_millis(20));
     }
-    assert!(passed > 10, "asked for each time");
+    assert!(passed > 2, "asked for each time");
 }
 
 #[test]

@@ -243,16 +243,17 @@ fn other_routes_are_another_owner() {
 
 #[test]
 fn after_its_time_a_cancel_goes_to_one_and_its_481_passes() {
-    let mut farm = farm(&["", "-"], "second-chance-s = 1\n");
+    let mut farm = farm(&["", "-"], "second-chance-s = 5\n");
     let call = farm.scene.request("INVITE");
     assert_eq!(farm.reached(call.text()), [0]);
-    let more = "second-chance-s = 1\n";
+    let more = "second-chance-s = 5\n";
     farm.reload(&text(&farm.scene.farm, &["-", ""], more));
     let cancel = call.method("CANCEL").text();
     assert_eq!(farm.reached(&cancel), [0, 1]);
     let end = Instant::now() + PATIENCE;
     while farm.reached(&cancel) != [1] {
         assert!(Instant::now() < end, "it never ends");
+        std::thread::sleep(Duration::from_millis(20));
     }
     let (member, copy) = farm.scene.pass(&cancel);
     answer(&farm, member, &copy, "481 No");

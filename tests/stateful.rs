@@ -284,14 +284,14 @@ fn a_failure_is_sent_again_until_it_is_acknowledged() {
 
 #[test]
 fn a_failure_that_nobody_acknowledges_is_given_up() {
-    let scene = Scene::quick(1, &["--timer", "H=300ms"]);
+    let scene = Scene::quick(1, &["--timer", "H=3s"]);
     let call = scene.request("INVITE");
     let leg = scene.begin(&call);
     scene.says(&leg, "486 Busy Here");
     for _ in 0..3 {
         scene.hears(486);
     }
-    std::thread::sleep(Duration::from_millis(600));
+    std::thread::sleep(Duration::from_millis(3_300));
     scene.assert_still_for(Duration::from_millis(500));
 }
 
