@@ -15,7 +15,7 @@ fn what_the_container_file_copies_is_all_that_cargo_asks_for() {
         assert!(place == "./" || place == sources, "{copy}");
         let mut command = Command::new("cp");
         command.args(["-r", "--parents"]).args(sources.split(' '));
-        let copied = command.arg(folder.path()).current_dir(&repository).status();
+        let copied = command.arg(folder.path()).current_dir(repository).status();
         assert!(copied.expect("cp").success(), "{copy}");
     }
     let output = Command::new(env!("CARGO"))
