@@ -86,11 +86,10 @@ impl Locals {
         listener < self.all.len()
     }
 
-    /// Whether `host` and `port` are the sent-by of one of our Vias, or one
-    /// of our addresses.
+    /// Whether `host`, which is the address `ip` or a name, and `port` are the
+    /// sent-by of one of our Vias, or one of our addresses.
     #[inline]
-    pub(super) fn names(&self, host: &[u8], port: u16) -> bool {
-        let ip = literal(host);
+    pub(super) fn names(&self, host: &[u8], ip: Option<IpAddr>, port: u16) -> bool {
         self.all.iter().any(|local| match ip {
             Some(_) => {
                 (local.port == port && local.ip == ip)

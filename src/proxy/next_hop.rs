@@ -8,7 +8,7 @@ use super::reason::Reason;
 use super::request::Request;
 use super::routes::{Claim, Routes};
 use super::stateful::{Attempt, Goal};
-use super::target::Named;
+use super::target::{Named, literal};
 use super::{CookieUse, Scratch, Selection, Way};
 use crate::config::State;
 use crate::dispatcher::Sender;
@@ -208,7 +208,8 @@ impl Request<'_> {
     pub(super) fn own_vias(&self) -> impl Iterator<Item = Via> {
         sip::vias(self.message).filter(|via| {
             let host = via.host.of(self.message.bytes);
-            self.proxy.locals.names(host, via.port_or_default())
+            let locals = &self.proxy.locals;
+            locals.names(host, literal(host), via.port_or_default())
         })
     }
 }

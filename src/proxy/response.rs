@@ -6,7 +6,7 @@ use super::branch::{Branch, Identity, Transaction, from_tag};
 use super::reason::Reason;
 use super::request::fault_reason;
 use super::stateful::{Among, Found, Part, Role};
-use super::target::{is_forbidden, responds_to};
+use super::target::{is_forbidden, literal, responds_to};
 use super::{
     CookieUse, Datagram, Decision, Forward, Kind, Place, Proxy, Scratch, Way, call, second_chance,
 };
@@ -172,10 +172,9 @@ fn own_via(proxy: &Proxy, bytes: &[u8], row: Row) -> Result<OwnVia, Reason> {
         });
     }
     let own = via(bytes, row.value).ok_or(Reason::TopVia)?;
-    if !proxy
-        .locals
-        .names(own.host.of(bytes), own.port_or_default())
-    {
+    let host = own.host.of(bytes);
+    let is_ours = (proxy.locals).names(host, literal(host), own.port_or_default());
+    if !is_ours {
         return Err(Reason::NotOurVia);
     }
     Ok(OwnVia {

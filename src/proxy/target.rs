@@ -24,11 +24,12 @@ pub(super) enum Named {
 #[inline]
 pub(super) fn named(locals: &Locals, bytes: &[u8], uri: &Uri) -> Named {
     let host = uri_host(uri).of(bytes);
-    if locals.names(host, uri.port_or_default()) {
+    let (ip, port) = (literal(host), uri.port_or_default());
+    if locals.names(host, ip, port) {
         return Named::Us;
     }
-    match uri_address(bytes, uri) {
-        Some(address) => Named::Address(address, !is_for_udp(bytes, uri)),
+    match ip {
+        Some(ip) => Named::Address(SocketAddr::new(ip, port), !is_for_udp(bytes, uri)),
         None if !is_for_udp(bytes, uri) => Named::NoAddress,
         None => Named::Name(uri_host(uri), uri.port),
     }
@@ -110,15 +111,8 @@ pub(super) fn responds_to(bytes: &[u8], via: &Via) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port))
 }
 
-/// The address that a URI names, where it names one that UDP can reach;
-/// `maddr` goes before the host (RFC 3263 §4).
-#[inline]
-fn uri_address(bytes: &[u8], uri: &Uri) -> Option<SocketAddr> {
-    let host = uri_host(uri);
-    literal(host.of(bytes)).map(|ip| SocketAddr::new(ip, uri.port_or_default()))
-}
-
-/// The host of a URI that a next hop depends on.
+/// The host of a URI that a next hop depends on: `maddr` goes before it (RFC 3263
+/// §4).
 fn uri_host(uri: &Uri) -> Span {
     if uri.maddr.is_empty() {
         uri.host

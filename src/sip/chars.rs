@@ -71,10 +71,8 @@ pub fn eq_ignore_case(a: &[u8], b: &[u8]) -> bool {
 #[must_use]
 pub fn hex64(value: u64) -> [u8; 16] {
     let mut out = [0; 16];
-    for (pair, octet) in out.chunks_exact_mut(2).zip(value.to_be_bytes()) {
-        pair[0] = digit(octet >> 4);
-        pair[1] = digit(octet & 15);
-    }
+    out[..8].copy_from_slice(&hex32((value >> 32) as u32));
+    out[8..].copy_from_slice(&hex32(value as u32));
     out
 }
 
@@ -82,13 +80,24 @@ pub fn hex64(value: u64) -> [u8; 16] {
 #[inline]
 #[must_use]
 pub fn hex8(value: u8) -> [u8; 2] {
-    [digit(value >> 4), digit(value & 15)]
+    let [.., tens, ones] = hex32(value.into());
+    [tens, ones]
 }
 
-/// Without a table and without jumps, so that sixteen are done at a time.
+/// All eight digits at a time: a hundred instructions fewer for a branch.
 #[inline]
-fn digit(nibble: u8) -> u8 {
-    nibble + b'0' + u8::from(nibble > 9) * (b'a' - b'0' - 10)
+fn hex32(value: u32) -> [u8; 8] {
+    /// 1 in each octet.
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    // Four bits in each octet.
+    let value = u64::from(value);
+    let value = (value | value << 16) & 0x0000_ffff_0000_ffff;
+    let value = (value | value << 8) & 0x00ff_00ff_00ff_00ff;
+    let value = (value | value << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    // 1 for each that is ten or more.
+    let letters = (value + EACH * 6) >> 4 & EACH;
+    let digits = value + EACH * u64::from(b'0') + letters * u64::from(b'a' - b'0' - 10);
+    digits.to_be_bytes()
 }
 
 /// Reads up to sixteen hexadecimal digits of either case; `None` where one is
@@ -140,4 +149,27 @@ pub(super) fn decimal(digits: &[u8], max: u64) -> Option<u64> {
         let value = value * 10 + u64::from(b - b'0');
         (value <= max).then_some(value)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn hexadecimal_digits_are_as_the_standard_library_writes_and_reads_them(
+            value: u64,
+            text in "[0-9a-fA-F]{0,18}|[ -~]{1,16}",
+        ) {
+            let written = format!("{value:016x}");
+            prop_assert_eq!(&hex64(value)[..], written.as_bytes());
+            prop_assert_eq!(&hex8(value as u8)[..], &written.as_bytes()[14..]);
+            let plain = u64::from_str_radix(&text, 16).ok();
+            // A sign is for numbers, and no digit.
+            let plain = plain.filter(|_| text.len() <= 16 && !text.starts_with('+'));
+            prop_assert_eq!(parse_hex64(text.as_bytes()), plain);
+        }
+    }
 }
