@@ -95,8 +95,7 @@ impl Relay {
         Received::Done
     }
 
-    /// Finds room for a transaction: that of those that nobody has responded to
-    /// for longer than T1, else of one that is only there for retransmissions.
+    /// Finds room for a transaction, be it that of others.
     fn open<O: Outbox>(
         &mut self,
         around: &mut Around<'_, O>,
@@ -105,9 +104,7 @@ impl Relay {
         facts: Facts,
     ) -> Option<u32> {
         if self.table.records.is_full() {
-            let victim = self.unanswered(around);
-            let victim = victim.or_else(|| self.table.oldest(Queue::Lingering))?;
-            self.evict(around, victim);
+            self.evict_one(around)?;
         }
         let mut evicted = 0;
         loop {
@@ -116,10 +113,18 @@ impl Relay {
             if opened.is_some() || evicted == MOST_EVICTED {
                 return opened;
             }
-            let victim = self.unanswered(around)?;
-            self.evict(around, victim);
+            self.evict_one(around)?;
             evicted += 1;
         }
+    }
+
+    /// Forgets a transaction for a new one: of those that nobody has responded to
+    /// for longer than T1, else one that is only there for retransmissions.
+    fn evict_one<O: Outbox>(&mut self, around: &mut Around<'_, O>) -> Option<()> {
+        let victim = self.unanswered(around);
+        let victim = victim.or_else(|| self.table.oldest(Queue::Lingering))?;
+        self.evict(around, victim);
+        Some(())
     }
 
     /// The oldest that nobody has responded to for longer than T1.
@@ -134,10 +139,12 @@ impl Relay {
     /// that of one that only lingers.
     fn make_room<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) -> Option<()> {
         while self.table.attempts.is_full() {
-            let begins = self.table.records[at].first == NONE;
-            let victim = begins.then(|| self.unanswered(around)).flatten();
-            let victim = victim.or_else(|| self.table.oldest(Queue::Lingering))?;
-            self.evict(around, victim);
+            if self.table.records[at].first == NONE {
+                self.evict_one(around)?;
+            } else {
+                let victim = self.table.oldest(Queue::Lingering)?;
+                self.evict(around, victim);
+            }
         }
         Some(())
     }
