@@ -214,6 +214,66 @@ fn long_requests_that_nobody_answers_make_room_too() {
     assert!(scene.viaduct.counter("transactions-evicted") > 0);
 }
 
+/// A failure with 20,000 octets more.
+fn long_failure(leg: &Leg) -> String {
+    let row = format!("X-Long: {}\r\n\r\n", "x".repeat(20_000));
+    response(&leg.request, "486 Busy Here", "t").replacen("\r\n\r\n", &format!("\r\n{row}"), 1)
+}
+
+/// Nobody acknowledges a failure behind a forged address.
+#[test]
+fn long_failures_that_nobody_acknowledges_make_room_for_requests() {
+    let mut scene = Scene::still(1, &["--transactions", "64"]);
+    for _ in 0..11 {
+        let leg = scene.begin(&scene.request("INVITE"));
+        scene.says_all(&leg, &long_failure(&leg));
+        scene.hears(486);
+        scene.gets(&leg, "ACK");
+    }
+    let padding = format!("X-Long: {}", "x".repeat(20_000));
+    scene.begin(&scene.request("INVITE").row(&padding));
+    scene.assert_counter("transactions-full", 0);
+    assert!(scene.viaduct.counter("transactions-evicted") > 0);
+}
+
+/// A copy of the request may be forged, and need not be whole.
+#[test]
+fn small_copies_of_a_request_fetch_a_long_response_as_often_as_replies_may_leave() {
+    const COPIES: usize = 100;
+    let scene = Scene::still(1, &["--reply-rate", "1"]);
+    let call = scene.request("INVITE");
+    let leg = scene.begin(&call);
+    scene.says_all(&leg, &long_failure(&leg));
+    let began = Instant::now();
+    scene.hears(486);
+    scene.gets(&leg, "ACK");
+    for _ in 0..COPIES {
+        scene.send(call.text());
+    }
+    // What is decided together may leave in another order.
+    for _ in 0..2 {
+        scene.owner(&call);
+    }
+    let mut fetched = 0;
+    while scene.caller.poll().is_some() {
+        fetched += 1;
+    }
+    // One at once, and one each second.
+    let most = 2 + began.elapsed().as_secs() as usize;
+    assert!(fetched <= most, "{fetched} of {most}");
+
+    // Who brings as much gets it each time.
+    let padding = format!("X-Long: {}", "x".repeat(1_000));
+    let call = scene.request("INVITE").row(&padding);
+    let leg = scene.begin(&call);
+    scene.says(&leg, "486 Busy Here");
+    scene.gets(&leg, "ACK");
+    for _ in 0..4 {
+        scene.hears(486);
+        scene.send(call.text());
+    }
+}
+
 /// A response whose transaction is gone, but whose branch is ours.
 #[test]
 fn after_a_restart_responses_find_the_caller() {

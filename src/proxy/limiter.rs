@@ -1,10 +1,14 @@
-//! An allowance of local replies for each source prefix: what a forged source
-//! address can be hit with through us stays small (RFC 3261 §26.1.5).
+//! An allowance of what we send of our own accord to each source prefix: what a
+//! forged source address can be hit with through us stays small (RFC 3261
+//! §26.1.5).
 
 use std::hash::Hasher;
 use std::net::IpAddr;
 
 use siphasher::sip::SipHasher13;
+
+/// A reply of more octets counts as several.
+const UNIT: usize = 1024;
 
 /// Buckets in all. Prefixes that fall into one share its allowance.
 const BUCKETS: usize = 4096;
@@ -30,9 +34,10 @@ impl ReplyLimiter {
         }
     }
 
-    /// Whether a reply may go to `source` now; counts it if so. `now` counts
-    /// milliseconds of a clock that does not go back, from over 1,000 on.
-    pub fn allow(&mut self, source: IpAddr, now: u64) -> bool {
+    /// Whether a reply of so many octets may go to `source` now; counts it if so,
+    /// each started KiB as one. `now` counts milliseconds of a clock that does not
+    /// go back, from over 1,000 on.
+    pub fn allow(&mut self, source: IpAddr, octets: usize, now: u64) -> bool {
         let mut hasher = SipHasher13::new_with_key(&self.key);
         match source {
             IpAddr::V4(ip) => hasher.write(&ip.octets()[..3]),
@@ -50,8 +55,10 @@ impl ReplyLimiter {
                 now,
             ),
         };
-        let allowed = left > 0;
-        *bucket = (left - u32::from(allowed), since);
-        allowed
+        // The largest passes, too, where nothing else does.
+        let wanted = (octets.div_ceil(UNIT) as u32).min(self.rate).max(1);
+        let rest = left.checked_sub(wanted);
+        *bucket = (rest.unwrap_or(left), since);
+        rest.is_some()
     }
 }

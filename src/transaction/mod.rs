@@ -91,9 +91,9 @@ pub trait Outbox {
     /// Something has become known of the destination at `place`, its set and its
     /// index in that, which new work avoids now.
     fn learnt(&mut self, place: (usize, usize), lesson: Lesson);
-    /// Whether one more message that nobody asked for may go there; counts it if
-    /// so.
-    fn allows(&mut self, to: IpAddr) -> bool;
+    /// Whether so many more octets that nobody asked for may go there; counts
+    /// them if so.
+    fn allows(&mut self, to: IpAddr, octets: usize) -> bool;
     /// Counts.
     fn count(&mut self, event: Event);
 }

@@ -18,19 +18,22 @@ impl Relay {
     ) {
         around.out.count(Event::Absorbed);
         let record = &self.table.records[at];
-        match record.server {
-            Server::Completed => self.repeat(around, at),
-            Server::Proceeding => {
-                self.table.cells.load(record.reply, &mut self.message);
-                let failure = usize::from(record.failure_length);
-                self.message.truncate(self.message.len() - failure);
-                if !self.message.is_empty() {
-                    self.send_message(around, at);
-                } else if record.facts.invite {
-                    self.say(around, at, datagram, Status::Trying);
-                }
+        let failure = match record.server {
+            Server::Completed => 0,
+            Server::Proceeding => usize::from(record.failure_length),
+            Server::Accepted | Server::Confirmed => return,
+        };
+        self.table.cells.load(record.reply, &mut self.message);
+        self.message.truncate(self.message.len() - failure);
+        if !self.message.is_empty() {
+            // A small copy with a forged address must not fetch a large response,
+            // over and over (§26.1.5).
+            let brought = datagram.bytes.len();
+            if self.message.len() <= brought || self.allows_message(around, at) {
+                self.send_message(around, at);
             }
-            Server::Accepted | Server::Confirmed => {}
+        } else if record.server == Server::Proceeding && record.facts.invite {
+            self.say(around, at, datagram, Status::Trying);
         }
     }
 
@@ -96,11 +99,11 @@ impl Relay {
         } else if record.repeat_at <= now {
             record.repeats = record.repeats.saturating_add(1);
             record.repeat_at = after(now, interval(timers.t1, record.repeats, timers.t2));
+            self.table.cells.load(record.reply, &mut self.message);
             // Behind a forged address nobody acknowledges (§26.1.5).
-            let to = SocketAddr::from(record.respond_to);
-            if around.out.allows(to.ip()) {
+            if !self.message.is_empty() && self.allows_message(around, at) {
                 around.out.count(Event::Retransmitted);
-                self.repeat(around, at);
+                self.send_message(around, at);
             }
         }
     }
@@ -241,14 +244,11 @@ impl Relay {
         });
     }
 
-    /// Sends the response that is kept.
-    fn repeat<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) {
-        let record = &self.table.records[at];
-        if record.reply.is_empty() {
-            return;
-        }
-        self.table.cells.load(record.reply, &mut self.message);
-        self.send_message(around, at);
+    /// Whether the working memory may go to the sender of the request although
+    /// that has not asked for as much.
+    fn allows_message<O: Outbox>(&self, around: &mut Around<'_, O>, at: u32) -> bool {
+        let to = SocketAddr::from(self.table.records[at].respond_to);
+        around.out.allows(to.ip(), self.message.len())
     }
 
     /// Sends the working memory to the sender of the request.

@@ -419,7 +419,7 @@ impl Worker {
             }
             Decision::Reply(reply) => {
                 let now = step.now(self.shared.started);
-                if self.limiter.allow(reply.sender, now) {
+                if self.limiter.allow(reply.sender, reply.length, now) {
                     let out = &mut *step.out;
                     if let Some(copies) = &self.copies {
                         let octets = &out.space()[..reply.length];

@@ -74,8 +74,8 @@ impl Outbox for Outlet<'_> {
         self.tallies.suspected(place);
     }
 
-    fn allows(&mut self, to: IpAddr) -> bool {
-        self.limiter.allow(to, self.now)
+    fn allows(&mut self, to: IpAddr, octets: usize) -> bool {
+        self.limiter.allow(to, octets, self.now)
     }
 
     fn count(&mut self, event: Event) {

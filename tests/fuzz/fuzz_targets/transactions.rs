@@ -56,7 +56,7 @@ impl Outbox for Outlet {
 
     fn learnt(&mut self, _place: (usize, usize), _lesson: Lesson) {}
 
-    fn allows(&mut self, _to: IpAddr) -> bool {
+    fn allows(&mut self, _to: IpAddr, _octets: usize) -> bool {
         true
     }
 

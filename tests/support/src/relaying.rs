@@ -40,7 +40,7 @@ impl Outbox for Sink {
 
     fn learnt(&mut self, _: (usize, usize), _: Lesson) {}
 
-    fn allows(&mut self, _: IpAddr) -> bool {
+    fn allows(&mut self, _: IpAddr, _: usize) -> bool {
         true
     }
 

@@ -245,9 +245,9 @@ impl Outbox for Out<'_> {
         self.acts.push(Act::Learnt(destination.address, lesson));
     }
 
-    fn allows(&mut self, to: IpAddr) -> bool {
+    fn allows(&mut self, to: IpAddr, octets: usize) -> bool {
         // It counts from over 1,000 on.
-        self.limiter.allow(to, 10_000 + self.now)
+        self.limiter.allow(to, octets, 10_000 + self.now)
     }
 
     fn count(&mut self, event: Event) {
