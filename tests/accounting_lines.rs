@@ -106,6 +106,26 @@ fn a_line_says_all_of_a_call() {
     assert!(age < LONG, "{age:?}");
 }
 
+/// Nothing binds what who answers writes there.
+#[test]
+fn who_called_whom_is_what_the_request_said() {
+    let response = response("INVITE", "1");
+    let call = Finished {
+        from: b"<sip:carl@example.com>;tag=from-1",
+        to: b"Dora <sip:dora@example.com>",
+        ..finished(response.as_bytes())
+    };
+    let line = parsed(&written(&[call], &[]));
+    for (field, wanted) in [
+        ("from", "sip:carl@example.com"),
+        ("from_tag", "from-1"),
+        ("to", "sip:dora@example.com"),
+        ("to_tag", "to-1"),
+    ] {
+        assert_eq!(line[field], wanted, "{field}");
+    }
+}
+
 #[test]
 fn the_document_shows_a_valid_line_and_names_each_field() {
     let document = include_str!("../docs/accounting.md");

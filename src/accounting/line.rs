@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use super::record::Record;
-use crate::sip::{self, Address, Row, Span};
+use crate::sip::{self, Address, Span};
 use crate::transaction::Tried;
 
 /// The fields, in their order; docs/accounting.md says what they mean.
@@ -48,8 +48,10 @@ pub(super) fn write(record: &Record, time: SystemTime, out: &mut Vec<u8>) -> boo
         return false;
     };
     let bytes = message.bytes;
-    let (from, from_tag) = party(bytes, message.from);
-    let (to, to_tag) = party(bytes, message.to);
+    // Who answers may have written other URIs.
+    let (from, from_tag) = party(record.from());
+    let (to, _) = party(record.to());
+    let (_, to_tag) = party(message.to.value.of(bytes));
     let since = |at: u64| at.saturating_sub(record.received);
     let attempt = |tried: &Tried| Attempt {
         destination: tried.destination,
@@ -85,13 +87,13 @@ pub(super) fn write(record: &Record, time: SystemTime, out: &mut Vec<u8>) -> boo
     true
 }
 
-/// The URI and the tag of From or To; the whole value where it has none.
-fn party(bytes: &[u8], row: Row) -> (Cow<'_, str>, Option<Cow<'_, str>>) {
-    let Some(Address { uri, tag, .. }) = sip::address(bytes, row.value) else {
-        return (text(row.value.of(bytes)), None);
+/// The URI and the tag in a value of From or To; the whole value where it has none.
+fn party(value: &[u8]) -> (Cow<'_, str>, Option<Cow<'_, str>>) {
+    let Some(Address { uri, tag, .. }) = sip::address(value, Span::new(0, value.len())) else {
+        return (text(value), None);
     };
     let tag = Some(tag).filter(|tag: &Span| !tag.is_empty());
-    (text(uri.of(bytes)), tag.map(|tag| text(tag.of(bytes))))
+    (text(uri.of(value)), tag.map(|tag| text(tag.of(value))))
 }
 
 /// Octets that are not UTF-8 are replaced.

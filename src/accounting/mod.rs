@@ -192,7 +192,8 @@ impl Handle {
             return true;
         }
         let head = record::head(finished.response);
-        let octets = finished.request_uri.len() + head.len();
+        let parts = [finished.request_uri, finished.from, finished.to, head];
+        let octets = parts.map(<[u8]>::len).iter().sum();
         let before = shared.octets.fetch_add(octets, Ordering::Relaxed);
         let has_room = before + octets <= QUEUE_OCTETS && !shared.queue.is_full();
         if has_room && shared.queue.push(Record::new(finished, head)).is_ok() {

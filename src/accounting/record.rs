@@ -6,9 +6,11 @@ use crate::transaction::{Finished, Tried};
 
 /// A copy of what [`Finished`] tells, as far as a line has it.
 pub(super) struct Record {
-    /// The Request-URI, and behind it the head of the final response.
+    /// The Request-URI, the values of From and To, and the head of the final
+    /// response, one behind the other.
     text: Box<[u8]>,
-    uri_length: usize,
+    /// Where the first three end.
+    ends: [usize; 3],
     pub(super) source: SocketAddr,
     pub(super) status: u16,
     pub(super) local: bool,
@@ -22,9 +24,16 @@ pub(super) struct Record {
 impl Record {
     /// `head` is that of the [final response](head).
     pub(super) fn new(finished: &Finished<'_>, head: &[u8]) -> Self {
+        let Finished {
+            request_uri,
+            from,
+            to,
+            ..
+        } = *finished;
+        let uri = request_uri.len();
         Self {
-            text: [finished.request_uri, head].concat().into(),
-            uri_length: finished.request_uri.len(),
+            text: [request_uri, from, to, head].concat().into(),
+            ends: [uri, uri + from.len(), uri + from.len() + to.len()],
             source: finished.source,
             status: finished.status,
             local: finished.local,
@@ -37,12 +46,22 @@ impl Record {
     }
 
     pub(super) fn request_uri(&self) -> &[u8] {
-        &self.text[..self.uri_length]
+        &self.text[..self.ends[0]]
+    }
+
+    /// The value of From in the request.
+    pub(super) fn from(&self) -> &[u8] {
+        &self.text[self.ends[0]..self.ends[1]]
+    }
+
+    /// The value of To in the request.
+    pub(super) fn to(&self) -> &[u8] {
+        &self.text[self.ends[1]..self.ends[2]]
     }
 
     /// The final response without its body.
     pub(super) fn head(&self) -> &[u8] {
-        &self.text[self.uri_length..]
+        &self.text[self.ends[2]..]
     }
 
     /// Octets that it holds of messages.

@@ -60,15 +60,18 @@ impl Relay {
         };
         let line = scan(request).ok().and_then(|message| match message.start {
             StartLine::Request { method, uri } => {
-                Some((method.of(message.bytes), uri.of(message.bytes)))
+                let parts = [method, uri, message.from.value, message.to.value];
+                Some(parts.map(|part| part.of(message.bytes)))
             }
             StartLine::Response { .. } => None,
         });
-        let (method, request_uri) = line.unwrap_or_default();
+        let [method, request_uri, from, to] = line.unwrap_or_default();
         around.out.finished(&Finished {
             response,
             method,
             request_uri,
+            from,
+            to,
             source,
             status,
             local,

@@ -13,6 +13,10 @@ pub struct Finished<'a> {
     pub method: &'a [u8],
     /// The Request-URI that the request came with.
     pub request_uri: &'a [u8],
+    /// The value of its From.
+    pub from: &'a [u8],
+    /// That of its To.
+    pub to: &'a [u8],
     /// Who sent the request.
     pub source: SocketAddr,
     /// The status of the response.

@@ -43,6 +43,8 @@ pub fn finished(response: &[u8]) -> Finished<'_> {
         response,
         method: message.cseq.method.of(message.bytes),
         request_uri: b"sip:bob@farm.example",
+        from: message.from.value.of(message.bytes),
+        to: message.to.value.of(message.bytes),
         source: address("192.0.2.1:5060"),
         status: 200,
         local: false,
