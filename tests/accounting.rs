@@ -208,6 +208,19 @@ fn a_datagram_socket_gets_a_line_in_each_and_may_go_and_come() {
 }
 
 #[test]
+fn a_named_pipe_may_have_its_reader_late() {
+    let (_folder, path) = folder();
+    let made = Command::new("mkfifo").arg(&path).status();
+    assert!(made.expect("mkfifo").success());
+    let ledger = ledger(AccountingTarget::File(path.clone()), &[]);
+    (0..2).for_each(|number| assert!(record(&ledger, number)));
+    let mut reader = BufReader::new(fs::File::open(&path).expect("the pipe"));
+    (0..2).for_each(|number| assert_eq!(next(&mut reader), number));
+    assert!(record(&ledger, 2));
+    assert_eq!(next(&mut reader), 2);
+}
+
+#[test]
 fn a_line_that_no_datagram_holds_is_dropped_and_the_next_one_comes() {
     let (_folder, path) = folder();
     let socket = UnixDatagram::bind(&path).expect("a socket");

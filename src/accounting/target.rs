@@ -8,6 +8,7 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rustix::fs::OFlags;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::config::AccountingTarget;
@@ -51,11 +52,16 @@ pub(super) struct Taken {
 
 impl Target {
     /// Opens it; a socket with the first line, for it may come later, and who
-    /// listens on it may keep whoever connects waiting.
+    /// listens on it may keep whoever connects waiting. So may who reads a named
+    /// pipe.
     pub(super) fn open(target: AccountingTarget) -> io::Result<Self> {
         let sink = match &target {
             AccountingTarget::Socket(_) => None,
-            target => Some(open(target)?),
+            target => match open(target) {
+                Ok(sink) => Some(sink),
+                Err(error) if error.raw_os_error() == Some(libc::ENXIO) => None,
+                Err(error) => return Err(error),
+            },
         };
         Ok(Self {
             target,
@@ -105,7 +111,9 @@ impl Target {
     /// What the operator can do about an error.
     pub(super) fn help(&self) -> &'static str {
         match self.target {
-            AccountingTarget::File(_) => "see to room and rights at this path",
+            AccountingTarget::File(_) => {
+                "see to room and rights at this path, and that a pipe is read"
+            }
             AccountingTarget::Stdout => "have the standard output read",
             AccountingTarget::Socket(_) => "start what listens on this path, or have it read",
         }
@@ -172,7 +180,11 @@ fn open(target: &AccountingTarget) -> io::Result<Sink> {
     match target {
         AccountingTarget::File(path) => {
             let mut options = OpenOptions::new();
-            let file = options.append(true).create(true).mode(MODE).open(path)?;
+            options.append(true).create(true).mode(MODE);
+            // Who opens a named pipe waits for a reader otherwise.
+            let file = options.custom_flags(libc::O_NONBLOCK).open(path)?;
+            let flags = rustix::fs::fcntl_getfl(&file)?;
+            rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK)?;
             Ok(goes_on(file, path))
         }
         // Not the library's, which keeps back a part of what it is given.
