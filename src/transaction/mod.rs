@@ -313,6 +313,10 @@ impl Relay {
         wheel.take(records, around.now, &mut self.due);
         self.due.reverse();
         while let Some(at) = self.due.pop() {
+            // For an attempt of one that was due before.
+            if self.table.is_forgotten(at) {
+                continue;
+            }
             self.attempts_due(around, at);
             self.server_due(around, at);
             self.settle(around, at);

@@ -151,7 +151,6 @@ impl Relay {
 
     fn evict<O: Outbox>(&mut self, around: &mut Around<'_, O>, victim: u32) {
         around.out.count(Event::Evicted);
-        self.due.retain(|due| *due != victim);
         self.table.close(victim);
     }
 

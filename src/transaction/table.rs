@@ -391,7 +391,13 @@ impl Table {
             self.attempts.remove(attempt);
             attempt = self.attempts[attempt].next;
         }
+        self.records[at].first = NONE;
         self.records.remove(at);
+    }
+
+    /// Whether a transaction has been forgotten, and none begun since.
+    pub(super) fn is_forgotten(&self, at: u32) -> bool {
+        self.records[at].first == NONE
     }
 
     /// The request of a transaction as it came; `message` is working memory.
