@@ -249,6 +249,55 @@ fn the_call_goes_on_from_a_destination_that_spoke_late() {
     assert_eq!(world.caller_hears(), ["100", "200"]);
 }
 
+/// It is slow and the next one dead: the caller waits for neither.
+#[test]
+fn a_late_failure_passes_at_once_where_nobody_has_spoken_since() {
+    for method in ["INVITE", "REGISTER"] {
+        let mut world = World::new(2, |config| {
+            config.stateful.methods.push("REGISTER".to_owned());
+        });
+        let first = world.calls(method);
+        world.wait(1_200);
+        let second = world.requests[0].0;
+        assert_ne!(first, second);
+        world.caller_hears();
+        world.says_to(method, first, 401, &[]);
+        assert_eq!(world.caller_hears(), ["401"]);
+        // Whatever comes of the other one.
+        world.wait(40_000);
+        assert_eq!(world.told.len(), 1);
+        assert_eq!(world.told[0].status, 401);
+    }
+}
+
+#[test]
+fn a_late_failure_leads_to_its_rule_at_once() {
+    let mut world = World::new(3, |config| {
+        let mut mail = config.sets[0].clone();
+        mail.destinations.drain(..2);
+        mail.name = "mail".to_owned();
+        config.sets[0].destinations.truncate(2);
+        config.sets.push(mail);
+        config.stateful.on_failure = vec![OnFailure {
+            statuses: vec![486],
+            set: 1,
+            request_uri: None,
+            from_sets: vec![0],
+        }];
+    });
+    let (first, second) = world.abandoned();
+    world.says(first, 486);
+    let third = world.requests[0].0;
+    assert_eq!(third, fixture::destination(2));
+    world.says(third, 180);
+    // It rings in vain.
+    world.came(second);
+    world.says(second, 180);
+    assert_eq!(world.came(second), ["CANCEL"]);
+    world.says(third, 200);
+    assert_eq!(world.caller_hears(), ["100", "180", "200"]);
+}
+
 /// RFC 3261 §16.7 item 6.
 #[test]
 fn where_nobody_else_is_left_a_silent_destination_may_still_answer() {

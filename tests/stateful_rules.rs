@@ -476,6 +476,33 @@ fn each_end_of_a_call_has_its_line() {
     }
 }
 
+/// Somebody pays for it (RFC 6026 §7.2: the 2xx passes).
+#[test]
+fn a_call_that_is_answered_behind_its_failure_has_a_line_for_either() {
+    let house = House::with("failover-after = \"100ms\"\n", STILL, "");
+    let scene = &house.scene;
+    let call = scene.request("INVITE");
+    let leg = scene.begin(&call);
+    scene.send(call.method("CANCEL").text());
+    scene.hears(200);
+    let failure = scene.hears(487);
+    scene.acknowledge(&call, &failure);
+    for _ in 0..2 {
+        scene.says(&leg, "200 OK");
+        scene.hears(200);
+    }
+    let lines = house.accounts();
+    let told: Vec<_> = lines
+        .iter()
+        .map(|line| (line["status"].as_u64(), outcomes(line)))
+        .collect();
+    let wanted = [(487, "no-answer"), (200, "answered")];
+    assert_eq!(told, wanted.map(|(n, text)| (Some(n), text.to_owned())));
+    for name in ["call_id", "from_tag", "from", "request_uri", "cseq"] {
+        assert_eq!(lines[0][name], lines[1][name], "{name}");
+    }
+}
+
 /// A call whose first phone was silent and was given up, and the second one.
 fn moved() -> (House, Leg, Leg) {
     let timers = "T1 = \"20ms\"\nB = \"60s\"\n";

@@ -111,12 +111,14 @@ impl Relay {
         status: u16,
         forward: &Forward,
     ) {
-        self.speaks(around, at, place);
+        let invite = self.table.records[at].facts.invite;
+        if invite {
+            self.speaks(around, at, place);
+        }
         let stateful = around.proxy.stateful();
         let timers = &stateful.timers;
         let record = &mut self.table.records[at];
         let now = record.since(around.now);
-        let invite = record.facts.invite;
         let attempt = &mut self.table.attempts[place];
         // Without the request, nothing can be done about it any more.
         let unheard = attempt.client.is_unheard() && !record.request.is_empty();
@@ -174,7 +176,8 @@ impl Relay {
         let timers = around.proxy.stateful().timers;
         let now = self.table.records[at].since(around.now);
         let attempt = &mut self.table.attempts[place];
-        if attempt.client != Client::Answered {
+        let first = attempt.client != Client::Answered;
+        if first {
             attempt.client = Client::Answered;
             attempt.status = status;
             attempt.end = now;
@@ -183,7 +186,9 @@ impl Relay {
         }
         // §16.7 item 10. The accounting tells of it.
         self.cancel_all(around, at);
-        self.accept(around, at, status, response);
+        if first {
+            self.accept(around, at, status, response);
+        }
     }
 
     /// Another final response.
@@ -197,16 +202,23 @@ impl Relay {
         response: &[u8],
     ) {
         let stateful = around.proxy.stateful();
+        let invite = self.table.records[at].facts.invite;
+        // RFC 4320 §4.2: its sender has given up by itself.
+        let late = status == 408 && !invite;
+        // What leads on may as well come from the other one; a 2xx of that one
+        // would win over a 6xx (§16.7 item 5).
+        if !late && status < 600 && !stateful.failover_status.contains(&status) {
+            self.speaks(around, at, place);
+        }
         let record = &mut self.table.records[at];
         let now = record.since(around.now);
-        let (invite, cancelled) = (record.facts.invite, record.facts.cancelled);
+        let cancelled = record.facts.cancelled;
         let attempt = &mut self.table.attempts[place];
         let first = !attempt.client.is_over() || attempt.client.is_unheard();
         let live = !attempt.client.is_over() && !attempt.abandoned;
         // It has taken back the call because we asked it to.
         let ours = status == 487 && attempt.abandoned && attempt.cancel.is_sent() && !cancelled;
-        // RFC 4320 §4.2: its sender has given up by itself.
-        let unheard = ours || (status == 408 && !invite);
+        let unheard = ours || late;
         let (status_held, octets) = match status {
             // What was cancelled for ringing too long has not answered.
             487 if attempt.timed_out && !cancelled => (408, 0),

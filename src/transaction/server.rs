@@ -307,7 +307,7 @@ impl Relay {
         record.reply = kept.unwrap_or_default();
     }
 
-    /// A 2xx to INVITE has passed.
+    /// The first 2xx to INVITE of a destination has passed.
     pub(super) fn accept<O: Outbox>(
         &mut self,
         around: &mut Around<'_, O>,
@@ -317,6 +317,12 @@ impl Relay {
     ) {
         let record = &mut self.table.records[at];
         if record.server != Server::Proceeding {
+            // Its caller had a failure before, and has a call now.
+            let late = record.server != Server::Accepted && !record.request.is_empty();
+            let is_answered = |at: &u32| self.table.attempts[*at].client == Client::Answered;
+            if late && self.table.attempts(at).filter(is_answered).count() == 1 {
+                self.account(around, at, response, status, false);
+            }
             return;
         }
         let now = record.since(around.now);

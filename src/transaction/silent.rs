@@ -7,9 +7,10 @@ impl Relay {
     /// An attempt speaks: where it was given up, and the one that took its place
     /// has said nothing so far, they change places.
     pub(super) fn speaks<O: Outbox>(&mut self, around: &Around<'_, O>, at: u32, place: u32) {
-        let patience = around.proxy.stateful().timers.b;
+        let timers = around.proxy.stateful().timers;
         let record = &self.table.records[at];
         let now = record.since(around.now);
+        let invite = record.facts.invite;
         let attempt = &self.table.attempts[place];
         let was_silent = match attempt.client {
             Client::Calling => attempt.abandoned,
@@ -17,7 +18,7 @@ impl Relay {
             Client::Unreachable => true,
             _ => false,
         };
-        if !was_silent || !record.facts.invite || self.is_closed(at) {
+        if !was_silent || self.is_closed(at) {
             return;
         }
         let has_it = |at: &u32| {
@@ -34,6 +35,7 @@ impl Relay {
         other.abandoned = true;
         other.end = now;
         other.repeat_at = NEVER;
+        let patience = if invite { timers.b } else { timers.f };
         other.until = after(other.start, patience);
         let attempt = &mut self.table.attempts[place];
         attempt.client = Client::Calling;

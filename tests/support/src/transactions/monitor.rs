@@ -157,6 +157,8 @@ pub struct Upstream {
     pub cancel_replies: u64,
     pub own_hundreds: u64,
     pub finished: u64,
+    /// Told of as one that was answered behind its failure.
+    pub answered: u64,
     /// Told of as one that nobody has answered.
     pub given_up: u64,
     pub rules: u64,
@@ -441,6 +443,7 @@ impl Upstream {
             cancel_replies: 0,
             own_hundreds: 0,
             finished: 0,
+            answered: 0,
             given_up: 0,
             rules: 0,
         }
