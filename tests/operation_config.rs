@@ -4,12 +4,13 @@
 
 mod checking;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use viaduct::config::{
-    HostPort, LogLevel, Named, Overrides, Placed, Probe, State, WhenAllDown, needs_restart, text,
+    HostPort, LogLevel, Named, Overrides, Placed, Probe, State, WhenAllDown, differing_keys, text,
 };
 
 use checking::{
@@ -455,12 +456,15 @@ fn the_admin_api_the_mirror_and_the_format_of_the_log_need_a_restart() {
         "health = 'off'\n[log]\nlevel = 'debug'\n[health]\ninterval = '3s'\n",
     ));
     assert_ne!(running, reloaded);
-    assert_eq!(needs_restart(&running, &reloaded), [""; 0]);
+    let keys = differing_keys(&running, &reloaded);
+    assert_eq!(keys.at_start, [""; 0]);
+    let told = ["health", "log.level", "stop-timeout", "when-all-down"];
+    assert_eq!(keys.at_reload, BTreeSet::from(told));
     let restarted = load(&file(
         "",
         "[admin]\nsocket = '/run/a.sock'\n[mirror]\nto = '10.0.0.9'\n[log]\nformat = 'json'\n",
     ));
-    let differs = needs_restart(&running, &restarted);
+    let differs = differing_keys(&running, &restarted).at_start;
     assert_eq!(differs, ["admin", "mirror", "log.format"]);
 }
 

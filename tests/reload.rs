@@ -401,6 +401,62 @@ fn a_refused_reload_says_where_and_a_dry_run_only_tells() {
 }
 
 #[test]
+fn each_other_setting_that_changes_is_named() {
+    let (mut farm, admin) = Farm::with_admin(&[""], "", &[]);
+    let plain = text(&farm.scene.farm, &[""], "");
+    let dry = |text: &str| {
+        fs::write(farm.path(), text).expect("the file");
+        let asked = json!({"dry_run": true});
+        admin.post("/api/v1/reload", &asked).assert_done()
+    };
+    let unchanged = dry(&plain);
+    assert_eq!(unchanged["settings"], json!([]));
+    let said = unchanged["said"].as_str().expect("words");
+    assert!(said.ends_with("0 changed"), "{said}");
+    let listener = "[[listener]]\naddress = '127.0.0.1:0'\n";
+    let keys = [
+        ("allow-next-hop", "allow-next-hop = ['192.0.2.0/24']"),
+        ("failover-after", "failover-after = '2s'"),
+        ("failover-status", "failover-status = [404]"),
+        ("retry-after-cap", "retry-after-cap = '5s'"),
+        ("ring-timeout", "ring-timeout = '9s'"),
+        ("second-chance-s", "second-chance-s = 9"),
+        ("record-route", "record-route = 'on'"),
+        ("path", "path = 'on'"),
+        ("timers", "timers = { T1 = '300ms' }"),
+        ("log.level", "log = { level = 'debug' }"),
+    ];
+    let in_set = [
+        ("member-sources", "member-sources = ['192.0.2.0/24']"),
+        ("when-all-down", "when-all-down = 'reply'"),
+        ("on-failure", "[[on-failure]]\nstatus = [486]\nset = 'farm'"),
+        ("set", "[[set]]\nname = 'more'\ndestinations = '192.0.2.1'"),
+    ];
+    let of_listener = [
+        ("proxy-protocol", "proxy-protocol = ['192.0.2.0/24']"),
+        ("egress", "egress = ['192.0.2.0/24']"),
+    ];
+    let keys = keys.map(|(key, line)| (key, format!("{line}\n{plain}")));
+    let in_set = in_set.map(|(key, line)| (key, format!("{plain}{line}\n")));
+    let of_listener = of_listener.map(|(key, line)| {
+        let listener = format!("{listener}{line}\n");
+        (key, plain.replace(LISTEN, &listener))
+    });
+    for (key, text) in keys.into_iter().chain(in_set).chain(of_listener) {
+        let done = dry(&text);
+        assert_eq!(done["settings"], json!([key]), "{text}");
+        let said = done["said"].as_str().expect("words");
+        assert!(said.ends_with(&format!("; also changed: {key}")), "{said}");
+    }
+    let text = format!("ring-timeout = '9s'\npath = 'on'\n{plain}");
+    let said = farm.reload(&text);
+    assert!(
+        said.ends_with("0 changed; also changed: path, ring-timeout\n"),
+        "{said}"
+    );
+}
+
+#[test]
 fn what_operators_changed_outlives_a_reload_until_it_is_forgotten() {
     let (farm, admin) = Farm::with_admin(&["", ""], "", &[]);
     let state = json!({"destination": farm.member(1), "state": "draining"});

@@ -5,7 +5,7 @@ mod checking;
 
 use std::path::Path;
 
-use viaduct::config::{Overrides, load_with, needs_restart};
+use viaduct::config::{Overrides, differing_keys, load_with};
 
 use checking::{Place, file, good, good_and, refused, said, stderr, stdout, warned};
 
@@ -426,15 +426,15 @@ fn methods_room_and_accounting_need_a_restart_and_nothing_else() {
          [[on-failure]]\nstatus = 486\nset = 'voicemail'\n",
     );
     assert_ne!(running, asked);
-    assert_eq!(needs_restart(&running, &asked), [""; 0]);
+    assert_eq!(differing_keys(&running, &asked).at_start, [""; 0]);
     let asked = load(
         "stateful = ['INVITE', 'BYE']\ntransactions = 1",
         "[accounting]\nto = '/a'\nmethods = 'BYE'\n",
     );
     assert_eq!(
-        needs_restart(&running, &asked),
+        differing_keys(&running, &asked).at_start,
         ["stateful", "transactions", "accounting"]
     );
     let asked = load("stateful = ['INVITE']", "[accounting]\nto = '/b'\n");
-    assert_eq!(needs_restart(&running, &asked), ["accounting"]);
+    assert_eq!(differing_keys(&running, &asked).at_start, ["accounting"]);
 }

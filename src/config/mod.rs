@@ -5,6 +5,7 @@
 //! can be wrong is found while it is built, with file, line and column.
 
 mod diagnostic;
+mod differing;
 mod dispatcher_list;
 mod effective;
 mod file;
@@ -14,7 +15,6 @@ mod merge;
 mod methods;
 mod names;
 mod operation;
-mod restart;
 mod stateful;
 mod table;
 pub mod text;
@@ -31,6 +31,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use diagnostic::{Diagnostic, Fault, Location, Severity};
+pub use differing::{DifferingKeys, differing_keys};
 pub use effective::to_toml;
 pub use load::{Loaded, LoadedList, is_list, load, load_list, load_with};
 pub use member::Member;
@@ -39,7 +40,6 @@ pub use operation::{
     Accept, Admin, Health, HealthSettings, Log, LogFormat, LogLevel, Mirror, OperationDraft,
     PROBES_IN_A_ROW, Probe, SOCKET_PATH_MAX, WhenAllDown,
 };
-pub use restart::needs_restart;
 pub use stateful::{
     Accounting, AccountingTarget, OnFailure, Stateful, StatefulDraft, TRANSACTIONS, Timers,
 };

@@ -12,7 +12,7 @@ use super::overlay::{Overlay, sets_with};
 use crate::config::text;
 use crate::config::{
     Config, Destination, Diagnostic, HostPort, Listener, MAX_DESTINATIONS, Policy, Route, Set,
-    Severity, needs_restart,
+    Severity, differing_keys,
 };
 use crate::control::{Change, Difference, Done, Facts, Moved, Place, Refusal};
 use crate::dispatcher::{Dispatcher, SLOTS};
@@ -66,10 +66,10 @@ impl Instance {
 
     /// Refuses what only a start can bring into effect.
     pub(super) fn takes(&self, asked: &Config) -> Result<(), Refusal> {
-        let differs = needs_restart(&self.asked, asked);
-        match differs.is_empty() {
+        let keys = differing_keys(&self.asked, asked).at_start;
+        match keys.is_empty() {
             true => Ok(()),
-            false => Err(Refusal::NeedsUpgrade(differs)),
+            false => Err(Refusal::NeedsUpgrade(keys)),
         }
     }
 
@@ -92,11 +92,20 @@ impl Instance {
             done.generation
         )];
         said.extend_from_slice(&done.rules);
+        let keys = differing_keys(&self.asked, asked).at_reload.into_iter();
+        let settings: Vec<_> = keys.map(str::to_owned).collect();
+        if !settings.is_empty() {
+            said.push(format!("also changed: {}", settings.join(", ")));
+        }
         let dispatcher = next.proxy.dispatcher();
         let sets = next.config.sets.iter().map(|set| set.name.as_str());
         said.extend(sets.filter_map(|set| takes_nothing(dispatcher, set)));
-        let said = said.join("; ");
-        Ok((overlay, next, Done { said, ..done }))
+        let done = Done {
+            said: said.join("; "),
+            settings,
+            ..done
+        };
+        Ok((overlay, next, done))
     }
 
     /// What differs once `next` decides.

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{Tunables, offline};
-use crate::config::{Config, HashKey, needs_restart};
+use crate::config::{Config, HashKey, differing_keys};
 use crate::proxy::Proxy;
 
 pub use changes::Changes;
@@ -66,7 +66,7 @@ pub(super) fn simulate(args: &SimulateArgs) -> io::Result<ExitCode> {
     let calls = Calls::read(args.calls.as_deref())?;
     let (secret, secret_known) = offline::secret(&before)?;
     let first = Proxy::new(&before, secret.clone());
-    let restart = needs_restart(&before, &after);
+    let restart = differing_keys(&before, &after).at_start;
     let next = if restart.is_empty() {
         let next = first.successor(&after);
         match after.second_chance.is_zero() {
