@@ -8,6 +8,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
+use support::admin::Admin;
 use support::dialog::{Peer, Request};
 use support::net::{V4, free_addresses};
 use support::process::{Process, Signal};
@@ -35,7 +38,6 @@ fn what_would_not_start_is_refused_beforehand() {
     let _tcp = TcpListener::bind(front).expect("a free port");
     let not_ours = format!("{good}[admin]\nlisten = ['{front}']\n");
     for (text, wanted) in [
-        ("workers = 'many'".to_owned(), "v.toml:1:"),
         (
             config(&[front, elsewhere], 1, &[peer.address()]),
             "no interface has this address",
@@ -57,6 +59,42 @@ fn what_would_not_start_is_refused_beforehand() {
     file.write(&good);
     upgrade(&mut viaduct);
     viaduct.stop();
+}
+
+#[test]
+fn a_configuration_with_errors_is_refused_with_its_places() {
+    let [front] = free_addresses(V4);
+    let good = config(&[front], 1, &[Peer::new(V4).address()]);
+    let file = File::new(&good);
+    let mut command = Command::new(PROGRAM);
+    command.arg("run").args(file.args());
+    command.args(["--admin", "admin.sock", "--log-format", "json"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut viaduct = Process::start(command, folder);
+    viaduct.wait_for("line `ready:`", PATIENCE, |output| {
+        output.contains("ready:").then_some(())
+    });
+    let admin = Admin::Socket(viaduct.file("admin.sock"));
+    file.write(&format!("wokers = 'many'\nbatch = 'all'\n{good}"));
+    let answer = admin.post("/api/v1/upgrade", &json!({}));
+    answer.assert_problem(422, "upgrade refused, the configuration of before stays");
+    let wrong = &answer.json()["diagnostics"];
+    assert_eq!(wrong[0]["help"], "did you mean `workers`?", "{wrong}");
+    assert_eq!(wrong[1]["line"], 2, "{wrong}");
+    let output = viaduct.output();
+    let records = output
+        .lines()
+        .filter(|line| line.contains(r#""level":"error""#));
+    let [record] = records.collect::<Vec<_>>()[..] else {
+        panic!("one record: {output}");
+    };
+    assert!(
+        record.contains("wokers") && record.contains("v.toml:2:9"),
+        "{record}"
+    );
+    file.write(&format!("{good}[admin]\nlisten = ['192.0.2.1:1']\n"));
+    let answer = admin.post("/api/v1/upgrade", &json!({}));
+    answer.assert_problem(409, "cannot listen on http://");
 }
 
 #[test]

@@ -131,7 +131,8 @@ where
             Self::Text => {
                 // Those of a configuration say so themselves, behind their
                 // place; a line that goes on has no beginning.
-                let marked = said.0.starts_with(' ') || said.0.contains(&format!("{name}: "));
+                let first = said.0.split('\n').next().unwrap_or_default();
+                let marked = first.starts_with(' ') || first.contains(&format!("{name}: "));
                 if priority <= 4 && !marked {
                     write!(out, "{name}: ")?;
                 }

@@ -121,12 +121,10 @@ pub enum Refusal {
     NotFound(String),
     /// It would not make sense.
     Conflict(String),
-    /// The configuration has errors.
-    Configuration(Vec<Diagnostic>),
+    /// The configuration has errors; what was refused for it.
+    Configuration(&'static str, Vec<Diagnostic>),
     /// Keys that only an upgrade or a start can bring into effect.
     NeedsUpgrade(Vec<&'static str>),
-    /// It went wrong on the way.
-    Failed(String),
 }
 
 impl fmt::Display for Difference {
@@ -146,9 +144,9 @@ impl fmt::Display for Difference {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotFound(said) | Self::Conflict(said) | Self::Failed(said) => f.write_str(said),
-            Self::Configuration(_) => {
-                f.write_str("reload refused, the configuration of before stays")
+            Self::NotFound(said) | Self::Conflict(said) => f.write_str(said),
+            Self::Configuration(what, _) => {
+                write!(f, "{what} refused, the configuration of before stays")
             }
             Self::NeedsUpgrade(keys) => {
                 let keys: Vec<_> = keys.iter().map(|key| format!("`{key}`")).collect();

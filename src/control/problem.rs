@@ -91,12 +91,11 @@ impl From<Refusal> for Problem {
         let status = match &refusal {
             Refusal::NotFound(_) => StatusCode::NOT_FOUND,
             Refusal::Conflict(_) | Refusal::NeedsUpgrade(_) => StatusCode::CONFLICT,
-            Refusal::Configuration(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Refusal::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Refusal::Configuration(..) => StatusCode::UNPROCESSABLE_ENTITY,
         };
         let problem = Self::new(status, &refusal.to_string());
         match refusal {
-            Refusal::Configuration(diagnostics) => Self {
+            Refusal::Configuration(_, diagnostics) => Self {
                 diagnostics,
                 ..problem
             },

@@ -258,7 +258,7 @@ impl Supervisor<'_> {
         } = (self.load_again)(logged);
         match config {
             Some(config) => Ok((config, diagnostics)),
-            None => Err(Refusal::Configuration(diagnostics)),
+            None => Err(Refusal::Configuration("reload", diagnostics)),
         }
     }
 
@@ -287,7 +287,7 @@ impl Supervisor<'_> {
                 done.said.clone()
             }
             Err(refusal) => {
-                say_lines_as_errors(&refusal.to_string());
+                error!("{refusal}");
                 refusal.to_string()
             }
         };
@@ -339,12 +339,6 @@ fn say_lines(text: &str) {
             Some(warning) => warn!("{warning}"),
             None => info!("{line}"),
         }
-    }
-}
-
-pub(super) fn say_lines_as_errors(text: &str) {
-    for line in text.lines() {
-        error!("{line}");
     }
 }
 

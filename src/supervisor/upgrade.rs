@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, Resource, Signal, getpid, getppid, getrlimit, kill_process};
 use sd_notify::NotifyState;
+use serde::Deserialize;
 use signal_hook::consts::SIGPIPE;
 use tracing::{error, info};
 
@@ -22,8 +23,8 @@ use super::inheritance::{FORMAT, Inheritance, Inherited, VARIABLE, now};
 use super::run::{Failure, Supervisor, notify};
 use super::signals::Ear;
 use super::{Instance, StartError, secret_file};
-use crate::config::Config;
-use crate::control::{self, Answer, Done, Order, Refusal};
+use crate::config::{Config, Diagnostic};
+use crate::control::{self, Answer, Done, Order, Problem, Refusal};
 use crate::net::Socket;
 use crate::resolver;
 use crate::transaction::Relay;
@@ -42,7 +43,7 @@ const POLL: Duration = Duration::from_millis(5);
 /// How long lines of accounting may keep calls waiting.
 const LEDGER: Duration = Duration::from_millis(100);
 /// Octets of what a check says that are told.
-const SAID: u64 = 16 << 10;
+const SAID: u64 = 64 << 10;
 
 /// What `viaduct check` of a binary says that can take over from this one.
 fn consent() -> String {
@@ -119,6 +120,12 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() == other.port() && one.is_ipv4() == other.is_ipv4() && wildcard
 }
 
+/// What `viaduct check --json` says of a configuration that it cannot use.
+#[derive(Deserialize)]
+struct Verdict {
+    diagnostics: Vec<Diagnostic>,
+}
+
 /// The program that this process was started by, as it is found now.
 struct Successor {
     program: OsString,
@@ -134,7 +141,7 @@ impl Successor {
                 program,
                 args: args.collect(),
             }),
-            _ => Err(Refusal::Failed(
+            _ => Err(Refusal::Conflict(
                 "upgrade refused: this process was not started by `viaduct run`".to_owned(),
             )),
         }
@@ -152,7 +159,7 @@ impl Successor {
         let refused = |said: &str| {
             let program = self.program.display();
             let why = said.trim_end();
-            Refusal::Failed(format!(
+            Refusal::Conflict(format!(
                 "upgrade refused, all stays as it is: `{program} check` says:\n{why}"
             ))
         };
@@ -160,7 +167,11 @@ impl Successor {
             .run_check(config, inheritance, meanwhile)
             .map_err(|error| refused(&error.to_string()))?;
         if !status.success() {
-            return Err(refused(&said));
+            // As JSON it says what is wrong with the configuration, and nothing else.
+            return Err(match serde_json::from_str(&said) {
+                Ok(Verdict { diagnostics }) => Refusal::Configuration("upgrade", diagnostics),
+                Err(_) => refused(&said),
+            });
         }
         match said.lines().any(|line| line == consent()) {
             true => Ok(()),
@@ -182,6 +193,7 @@ impl Successor {
         let mut child = Command::new(&self.program)
             .arg("check")
             .args(&self.args)
+            .arg("--json")
             .args(["--inherits", &FORMAT.to_string()])
             .args(["--held", &held.join(",")])
             .arg("--held-admin")
@@ -242,7 +254,7 @@ impl Supervisor<'_> {
         let successor = match self.successor() {
             Ok(successor) => successor,
             Err(refusal) => {
-                super::run::say_lines_as_errors(&refusal.to_string());
+                error!("{}", Problem::from(refusal.clone()));
                 if let Some(answer) = answer {
                     // Whoever asked may have gone.
                     let _ = answer.send(Err(refusal));

@@ -176,10 +176,12 @@ impl IntoResponses for ChangeProblems {
                 "Over TCP: there is no token file, so it is only read",
             ),
             ("404", "There is no such set or destination"),
-            ("409", "It would not make sense, or needs an upgrade"),
+            (
+                "409",
+                "It would not make sense, needs an upgrade, or is an upgrade that is refused",
+            ),
             ("415", "The body is not said to be JSON"),
             ("422", "The configuration has errors"),
-            ("500", "It went wrong on the way"),
             ("503", "No answer within 30 s"),
         ]));
         responses
