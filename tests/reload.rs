@@ -1,7 +1,7 @@
 //! SIGHUP or the API: a running Viaduct takes another configuration, whole or
 //! not at all, and no datagram notices but by where it goes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -454,6 +454,43 @@ fn each_other_setting_that_changes_is_named() {
         said.ends_with("0 changed; also changed: path, ring-timeout\n"),
         "{said}"
     );
+}
+
+#[test]
+fn all_that_decides_where_calls_go_is_in_the_table_id() {
+    let (farm, admin) = Farm::with_admin(&["", ""], "", &[]);
+    let id_of = |text: &str| {
+        fs::write(farm.path(), text).expect("the file");
+        admin.post("/api/v1/reload", &json!({})).assert_done();
+        admin.get("/api/v1/status").json()["table_id"].to_string()
+    };
+    let plain = text(&farm.scene.farm, &["", ""], "");
+    let listener = "[[listener]]\naddress = '127.0.0.1:0'\n";
+    let listens = |line: &str| plain.replace(LISTEN, &format!("{listener}{line}\n"));
+    let mut texts = vec![plain.clone(), format!("{plain}when-all-down = 'reply'\n")];
+    texts.extend(
+        [
+            "failover-after = '2s'",
+            "failover-status = [404]",
+            "retry-after-cap = '5s'",
+            "ring-timeout = '9s'",
+            "timers = { T1 = '300ms' }",
+            "record-route = 'on'",
+            "path = 'on'",
+        ]
+        .map(|line| format!("{line}\n{plain}")),
+    );
+    texts.extend(
+        [
+            "proxy-protocol = ['192.0.2.0/24']",
+            "egress = ['192.0.2.0/24']",
+        ]
+        .map(listens),
+    );
+    let ids: BTreeSet<_> = texts.iter().map(|text| id_of(text)).collect();
+    assert_eq!(ids.len(), texts.len(), "{ids:?}");
+    let neither = format!("log = {{ level = 'debug' }}\n{plain}");
+    assert_eq!(id_of(&plain), id_of(&neither), "it decides nothing");
 }
 
 #[test]

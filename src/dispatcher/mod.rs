@@ -289,7 +289,7 @@ impl Set {
             destinations,
             member_sources,
             named: _,
-            when_all_down: _,
+            when_all_down,
         } = &self.definition;
         let each = |(i, each): (usize, &Destination)| {
             let (address, priority, state) = (each.address, each.priority, each.state);
@@ -299,7 +299,7 @@ impl Set {
         if matches!(policy, Policy::Hash | Policy::Random) {
             members.sort_unstable();
         }
-        format!("{name:?} {policy:?} {hash_key:?} {members:?} {member_sources:?}")
+        format!("{name:?} {policy:?} {hash_key:?} {members:?} {member_sources:?} {when_all_down:?}")
     }
 
     /// Whether it has a destination at `address`.

@@ -50,6 +50,20 @@ impl Locals {
         }
     }
 
+    /// Everything of them that decides where a request goes, as text: their
+    /// places, and not their addresses, for each instance has its own.
+    pub(super) fn outline(&self) -> String {
+        let each = |local: &Local| {
+            let family = local.address.is_ipv4();
+            format!(
+                "{family} {:?} {} {}",
+                local.fronts, local.record_route, local.path
+            )
+        };
+        let all: Vec<_> = self.all.iter().map(each).collect();
+        format!("{all:?} {:?}", self.egress)
+    }
+
     /// What stands behind the user part in a Record-Route or Path row of ours
     /// that `listener` is reached by.
     pub(super) fn uri(&self, listener: usize) -> &[u8] {

@@ -27,6 +27,7 @@ mod second_chance;
 mod secret;
 mod select;
 mod stateful;
+mod table_id;
 mod target;
 
 use std::net::{IpAddr, SocketAddr};
@@ -397,17 +398,6 @@ impl Proxy {
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.current.number
-    }
-
-    /// A digest of everything that decides where a request goes, keyed by the
-    /// secret: equal on instances that send each call the same way.
-    #[must_use]
-    pub fn table_id(&self) -> u64 {
-        let sets = self.dispatcher().sets().iter();
-        let sets: Vec<_> = sets.map(|set| set.outline()).collect();
-        let rules = (&self.current.rules, &self.stateful.on_failure);
-        let text = format!("{sets:?} {rules:?} {:?}", self.allowed);
-        self.dispatcher().hash(text.as_bytes())
     }
 
     /// The same without the former generations of lower numbers.
