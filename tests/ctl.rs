@@ -247,6 +247,23 @@ fn a_reload_names_what_else_moves_calls() {
 fn a_reload_that_leaves_a_set_idle_says_so() {
     let operator = Operator::new(&["", ""], &[]);
     let members = &operator.farm.scene.farm;
+#[test]
+fn a_set_that_takes_nothing_stands_out() {
+    let mut operator = Operator::new(&["", ""], &[]);
+    let [first, second] = [0, 1].map(|number| operator.farm.member(number));
+    operator.does(&["drain", &first]);
+    let trouble = "  all are down, draining or disabled: new work is answered 503\n";
+    assert!(!operator.does(&["list"]).contains(trouble));
+    operator.does(&["state", &second, "disabled"]);
+    let list = operator.does(&["list"]);
+    assert!(list.contains(trouble) && list.contains(&first), "{list}");
+    let warning = "warning: set farm: no destination is active; calls are answered 503\n";
+    let viaduct = &mut operator.farm.scene.viaduct;
+    viaduct.wait_for("a warning", |log| log.contains(warning).then_some(()));
+    operator.does(&["state", &second, "active"]);
+    assert!(!operator.does(&["list"]).contains(trouble));
+}
+
     let text = text(members, &[";state=draining", ";state=draining"], "");
     fs::write(operator.farm.path(), text).expect("the file");
     let warning = "warning: no destination of set";

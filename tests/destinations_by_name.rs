@@ -265,6 +265,20 @@ fn a_failed_look_up_keeps_what_was_there_and_says_so_once() {
     assert_eq!(reached(&scene), ["127.0.0.72"]);
 }
 
+/// Demands that this is among what `ctl list` and `top` show.
+#[track_caller]
+fn lists_say(admin: &str, parts: &[&str]) {
+    for args in [["ctl", "list"], ["top", "--once"]] {
+        let mut viaduct = Command::new(env!("CARGO_BIN_EXE_viaduct"));
+        let output = viaduct.args(args).args(["--admin", admin]).output();
+        let output = output.expect("viaduct runs");
+        let said = String::from_utf8(output.stdout).expect("text");
+        for part in parts {
+            assert!(said.contains(part), "{args:?}: {part}? {said}");
+        }
+    }
+}
+
 #[test]
 fn a_name_that_is_not_there_at_the_start_is_told_and_found_later() {
     let (farm, port) = members::<1>();
@@ -288,14 +302,9 @@ fn a_name_that_is_not_there_at_the_start_is_told_and_found_later() {
     assert!(output.contains("set default: 0 destinations"), "{output}");
     let answer = scene.answer(scene.request("INVITE").text());
     assert_eq!(status(&answer), 503);
-    let empty = format!("no destination, for {name} is not resolved: new work is answered 503");
-    for args in [["ctl", "list"], ["top", "--once"]] {
-        let mut viaduct = Command::new(env!("CARGO_BIN_EXE_viaduct"));
-        let output = viaduct.args(args).args(["--admin", &admin]).output();
-        let output = output.expect("viaduct runs");
-        let said = String::from_utf8(output.stdout).expect("text");
-        assert!(said.contains(&empty), "{args:?}: {said}");
-    }
+    let missing = format!("  not resolved: {name}\n");
+    let empty = "  no destination: new work is answered 503\n";
+    lists_say(&admin, &[empty, &missing]);
     server.change("farm.test 60 A 127.0.0.71");
     line(
         &mut scene,
@@ -315,7 +324,13 @@ fn a_silent_name_server_delays_a_start_and_does_not_prevent_it() {
         format!("farm.silent.test:{port}"),
         format!("farm.test:{port}"),
     ];
-    let scene = listening(farm, &server, &[&names[0], &names[1]]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let admin = folder.path().join("admin.sock").display().to_string();
+    let args = ["--listen", "127.0.0.1:0", "--admin", &admin];
+    let args = [&args[..], &["--to", &names[0], "--to", &names[1]]].concat();
+    let scene = scene(farm, &server, &args);
+    let missing = format!("  not resolved: {}\n", names[0]);
+    lists_say(&admin, &[&missing, &format!("127.0.0.71:{port}")]);
     let output = scene.viaduct.output();
     assert_eq!(output.matches("farm.silent.test").count(), 1, "{output}");
     assert!(

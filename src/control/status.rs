@@ -254,15 +254,24 @@ impl SetStatus {
         }
     }
 
-    /// What an operator should know where there is no destination.
+    /// What an operator should know where no destination takes new work.
     #[must_use]
     pub fn emptiness(&self) -> Option<String> {
-        let said = match &*self.unresolved {
-            _ if !self.destinations.is_empty() => return None,
-            [] => "no destination".to_owned(),
-            names => format!("no destination, for {} is not resolved", names.join(", ")),
+        if self.destinations.iter().any(|each| each.share > 0.0) {
+            return None;
+        }
+        let said = match self.destinations[..] {
+            [] => "no destination",
+            _ => "all are down, draining or disabled",
         };
         Some(format!("{said}: new work is answered 503"))
+    }
+
+    /// The names of destinations that stand for no address yet, in words.
+    #[must_use]
+    pub fn unresolved_names(&self) -> Option<String> {
+        let names = self.unresolved.join(", ");
+        (!names.is_empty()).then(|| format!("not resolved: {names}"))
     }
 }
 

@@ -14,6 +14,15 @@ use crate::config::{Destination, Health, Set, State, WhenAllDown};
 use crate::health::{Judge, Prober, Report, Sample, Target};
 use crate::worker::DestinationTotals;
 
+/// Why no destination of a set takes calls by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Idle {
+    /// All that are active are down.
+    Down(WhenAllDown),
+    /// None is active.
+    Inactive,
+}
+
 /// The prober, and who judges the traffic of each destination.
 pub struct Watch {
     prober: Arc<Prober>,
@@ -114,27 +123,35 @@ fn lock(found: &Mutex<Vec<Report>>) -> MutexGuard<'_, Vec<Report>> {
 }
 
 impl Instance {
-    /// The sets whose active destinations are all down, and what becomes of
-    /// their calls.
-    pub(super) fn idle_sets(&self) -> Vec<(String, WhenAllDown)> {
-        let idle = |set: &&Set| {
+    /// The sets of which no destination is active and up, and what is so
+    /// instead.
+    pub(super) fn idle_sets(&self) -> Vec<(String, Idle)> {
+        let idle = |set: &Set| {
             let all = set.destinations.iter();
             let mut active = all.filter(|each| each.state == State::Active).peekable();
-            active.peek().is_some() && active.all(|each| each.health == Health::Down)
+            let idle = match active.peek() {
+                Some(_) => Idle::Down(set.when_all_down),
+                None => Idle::Inactive,
+            };
+            let is_idle = active.all(|each| each.health == Health::Down);
+            is_idle.then(|| (set.name.clone(), idle))
         };
-        let idle = self.config.sets.iter().filter(idle);
-        idle.map(|set| (set.name.clone(), set.when_all_down))
-            .collect()
+        self.config.sets.iter().filter_map(idle).collect()
     }
 
-    /// The alarm where every active destination of a set is down and was not
-    /// `before`, and its end.
-    pub(super) fn tell_idle_sets(&self, before: &[(String, WhenAllDown)]) {
+    /// The alarm where a set is idle and was not `before`, and its end.
+    pub(super) fn tell_idle_sets(&self, before: &[(String, Idle)]) {
         let now = self.idle_sets();
-        for (set, what) in now.iter().filter(|each| !before.contains(each)) {
-            let what = match what {
-                WhenAllDown::Forward => "calls go to them all the same (when-all-down = forward)",
-                WhenAllDown::Reply => "calls are answered 503 (when-all-down = reply)",
+        for (set, idle) in now.iter().filter(|each| !before.contains(each)) {
+            let what = match idle {
+                Idle::Inactive => {
+                    warn!("set {set}: no destination is active; calls are answered 503");
+                    continue;
+                }
+                Idle::Down(WhenAllDown::Forward) => {
+                    "calls go to them all the same (when-all-down = forward)"
+                }
+                Idle::Down(WhenAllDown::Reply) => "calls are answered 503 (when-all-down = reply)",
             };
             error!("set {set}: every active destination is down; {what}");
         }

@@ -39,17 +39,19 @@ fn write_set(out: &mut dyn Write, set: &SetStatus, colour: bool) -> io::Result<(
         ..
     } = set;
     writeln!(out, "set {name}: policy {policy}, hash key {hash_key}")?;
+    let alarm = style(AnsiColor::Red.on_default().bold(), colour);
     if set.open {
-        let alarm = style(AnsiColor::Red.on_default().bold(), colour);
         writeln!(
             out,
             "  {alarm}all are down: new work goes to them all the same (when-all-down = forward)\
              {alarm:#}"
         )?;
     }
-    if let Some(emptiness) = set.emptiness() {
-        let alarm = style(AnsiColor::Red.on_default().bold(), colour);
-        return writeln!(out, "  {alarm}{emptiness}{alarm:#}");
+    for trouble in [set.emptiness(), set.unresolved_names()].iter().flatten() {
+        writeln!(out, "  {alarm}{trouble}{alarm:#}")?;
+    }
+    if set.destinations.is_empty() {
+        return Ok(());
     }
     let mut table = Table::new(&RIGHT);
     table.row([

@@ -390,7 +390,10 @@ mod tests {
         let text = shown(&mut screen, 80, 24);
         assert_shows(
             &text,
-            &["no destination, for farm.test is not resolved: new work is answered 503"],
+            &[
+                "no destination: new work is answered 503",
+                "not resolved: farm.test",
+            ],
         );
     }
 

@@ -126,9 +126,12 @@ fn push_set(
         heading.push_span(text.fg(Color::Red).bold());
     }
     lines.push(heading);
-    if let Some(emptiness) = set.emptiness() {
-        let text = format!("  {emptiness}");
-        lines.extend([Line::from(text.fg(Color::Red).bold()), Line::default()]);
+    for trouble in [set.emptiness(), set.unresolved_names()].iter().flatten() {
+        let text = format!("  {trouble}");
+        lines.push(Line::from(text.fg(Color::Red).bold()));
+    }
+    if set.destinations.is_empty() {
+        lines.push(Line::default());
         return;
     }
     let columns: Vec<_> = COLUMNS.iter().filter(|of| of.from <= width).collect();
