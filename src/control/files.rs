@@ -14,10 +14,11 @@ pub fn is_open(path: &Path) -> bool {
     metadata.is_ok_and(|metadata| metadata.permissions().mode() & 0o007 != 0)
 }
 
-/// What an operator is told of a file that [is open](is_open).
+/// What an operator is told of a file that [is open](is_open), from its path on.
 #[must_use]
 pub fn open_warning(path: &Path) -> String {
-    format!("others may read it; mend: chmod o= {}", path.display())
+    let path = path.display();
+    format!("{path}: others may read it; mend: chmod o= {path}")
 }
 
 /// Whether a file could be made at `path`; none is.

@@ -70,8 +70,7 @@ pub fn start(admin: &Admin, view: View, orders: Sender<Order>) -> io::Result<Opt
     }
     check_token(admin)?;
     if let Some(path) = admin.token_file.as_ref().filter(|path| is_open(path)) {
-        let warning = open_warning(path);
-        tracing::warn!("token file {}: {warning}", path.display());
+        tracing::warn!("token file {}", open_warning(path));
     }
     let app = App {
         view,

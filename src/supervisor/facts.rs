@@ -100,7 +100,7 @@ fn write_steering(out: &mut dyn Write, steering: &Steering) -> io::Result<()> {
             if *searched < steer::SEARCH_MAX {
                 writeln!(
                     out,
-                    "  warning: the kernel takes no longer program, and steers other messages by addresses and ports; mend: sysctl -w net.core.optmem_max=131072"
+                    "warning: steering: the kernel takes no longer program, and steers other messages by addresses and ports; mend: sysctl -w net.core.optmem_max=131072"
                 )?;
             }
             Ok(())
@@ -109,7 +109,7 @@ fn write_steering(out: &mut dyn Write, steering: &Steering) -> io::Result<()> {
             writeln!(out, "steering: by addresses and ports")?;
             writeln!(
                 out,
-                "  warning: the kernel refused to do it by Call-ID: {error}; mend: sysctl -w net.core.optmem_max=131072, or accept it with --steer source"
+                "warning: steering: the kernel refused to do it by Call-ID: {error}; mend: sysctl -w net.core.optmem_max=131072, or accept it with --steer source"
             )
         }
     }
@@ -126,7 +126,7 @@ fn write_buffer(
     if granted < asked {
         writeln!(
             out,
-            "  warning: {asked} octets were asked for; mend: sysctl -w net.core.{sysctl}={asked}"
+            "warning: {what} buffer: {granted} octets granted of {asked}; mend: sysctl -w net.core.{sysctl}={asked}"
         )?;
     }
     Ok(())

@@ -46,7 +46,7 @@ impl fmt::Display for Kept {
             Self::Read(path, open) => {
                 write!(f, "secret: read from {}", path.display())?;
                 if *open {
-                    write!(f, "\n  warning: {}", open_warning(path))?;
+                    write!(f, "\nwarning: secret file {}", open_warning(path))?;
                 }
                 Ok(())
             }
@@ -56,7 +56,7 @@ impl fmt::Display for Kept {
             }
             Self::Beside(path) => write!(
                 f,
-                "secret: taken over\n  warning: {} holds another one, by which calls in set-up \
+                "secret: taken over\nwarning: secret file {}: it holds another one, by which calls in set-up \
                  break at a restart; mend: move it away and upgrade again",
                 path.display()
             ),
@@ -67,8 +67,8 @@ impl fmt::Display for Kept {
                 };
                 write!(
                     f,
-                    "secret: {how}\n  warning: calls in set-up break at a restart, and \
-                     instances side by side disagree; mend: --secret-file PATH"
+                    "secret: {how}\nwarning: without a secret file calls in set-up break at a \
+                     restart, and instances side by side disagree; mend: --secret-file PATH"
                 )
             }
         }
