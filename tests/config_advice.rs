@@ -3,7 +3,7 @@
 
 mod checking;
 
-use checking::{LISTEN, Place, SET, file, good_and, refused, said, stderr, stdout, warned};
+use checking::{LISTEN, Place, SET, file, good, good_and, refused, said, stderr, stdout, warned};
 
 #[test]
 fn an_open_relay_is_warned_of() {
@@ -131,6 +131,19 @@ fn a_route_that_one_before_it_hides_is_warned_of() {
         said(&output, 0, &[]);
         assert_eq!(stderr(&output), "", "{narrow}");
     }
+}
+
+#[test]
+fn routes_that_split_an_invite_from_its_cancel_and_ack_are_warned_of() {
+    for (methods, method) in [("['CANCEL', 'ACK', 'OPTIONS']", "CANCEL"), ("'ACK'", "ACK")] {
+        let warning = format!("v.toml:5:1: warning: this route claims {method} without its INVITE");
+        let help = format!("help: leave {method} out: a route for INVITE claims it too");
+        let route = format!("[[route]]\nset = 'a'\nmethod = {methods}\n");
+        warned(&good_and(&route), &[&warning, &help]);
+    }
+    good(&good_and(
+        "[[route]]\nset = 'a'\nmethod = ['INVITE', 'CANCEL']\n",
+    ));
 }
 
 #[test]

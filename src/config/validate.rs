@@ -329,10 +329,26 @@ pub(super) fn routes(
             );
             let fault = Fault::new("this route is never reached").why(why);
             report.warning(&draft.origin, fault.help("move it up, or leave it out"));
+        } else {
+            splits_calls(&route, &draft.origin, report);
         }
         routes.push(route);
     }
     routes
+}
+
+/// Checks that CANCEL and ACK are not claimed without their INVITE.
+fn splits_calls(route: &Route, origin: &Origin, report: &mut Report) {
+    let names = |method: &str| route.methods.iter().any(|each| each == method);
+    let torn = ["CANCEL", "ACK"].into_iter().find(|method| names(method));
+    if let (Some(method), false) = (torn, names("INVITE")) {
+        let fault = Fault::new(format!("this route claims {method} without its INVITE"))
+            .why("the two may go to different servers: the one with the call never hears of it")
+            .help(format!(
+                "leave {method} out: a route for INVITE claims it too"
+            ));
+        report.warning(origin, fault);
+    }
 }
 
 /// Checks that a set places a dialog by its Call-ID, by which it is followed.
