@@ -82,6 +82,10 @@ fn the_list_shows_states_in_words_and_letters_and_share_against_weight() {
         "{list}"
     );
     assert!(!list.contains('\u{1b}'), "no colour but on a terminal");
+    assert!(
+        list.lines().all(|line| line.chars().count() <= 80),
+        "{list}"
+    );
     let row = |member: usize| {
         let address = operator.farm.member(member);
         let mut lines = list.lines().map(str::split_whitespace);
@@ -92,17 +96,17 @@ fn the_list_shows_states_in_words_and_letters_and_share_against_weight() {
             .join(" ")
     };
     assert!(
-        row(0).starts_with("active AX up 1 (17 %) 25 % "),
+        row(0).starts_with("AX active up 1 (17 %) 25 % "),
         "{}",
         row(0)
     );
     assert!(
-        row(1).starts_with("active AX up 3 (50 %) 75 % "),
+        row(1).starts_with("AX active up 3 (50 %) 75 % "),
         "{}",
         row(1)
     );
-    assert_eq!(row(2), "draining IX up 1 (17 %) 0 % 0 - -");
-    assert_eq!(row(3), "disabled DX up 1 (17 %) 0 % 0 - -");
+    assert_eq!(row(2), "IX draining up 1 (17 %) 0 % 0 - -");
+    assert_eq!(row(3), "DX disabled up 1 (17 %) 0 % 0 - -");
     let sets = Admin::Socket(operator.admin.clone().into())
         .get("/api/v1/sets")
         .json();
@@ -244,10 +248,6 @@ fn a_reload_names_what_else_moves_calls() {
 }
 
 #[test]
-fn a_reload_that_leaves_a_set_idle_says_so() {
-    let operator = Operator::new(&["", ""], &[]);
-    let members = &operator.farm.scene.farm;
-#[test]
 fn a_set_that_takes_nothing_stands_out() {
     let mut operator = Operator::new(&["", ""], &[]);
     let [first, second] = [0, 1].map(|number| operator.farm.member(number));
@@ -264,6 +264,10 @@ fn a_set_that_takes_nothing_stands_out() {
     assert!(!operator.does(&["list"]).contains(trouble));
 }
 
+#[test]
+fn a_reload_that_leaves_a_set_idle_says_so() {
+    let operator = Operator::new(&["", ""], &[]);
+    let members = &operator.farm.scene.farm;
     let text = text(members, &[";state=draining", ";state=draining"], "");
     fs::write(operator.farm.path(), text).expect("the file");
     let warning = "warning: no destination of set";

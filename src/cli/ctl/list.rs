@@ -10,7 +10,7 @@ use crate::control::Status;
 use crate::control::status::{DestinationStatus, HealthStatus, SetStatus};
 
 /// Columns that are flush right.
-const RIGHT: [bool; 9] = [false, false, false, false, true, true, true, true, true];
+const RIGHT: [bool; 8] = [false, false, false, true, true, true, true, true];
 
 pub(super) fn write(out: &mut dyn Write, status: &Status, colour: bool) -> io::Result<()> {
     let Status {
@@ -57,17 +57,16 @@ fn write_set(out: &mut dyn Write, set: &SetStatus, colour: bool) -> io::Result<(
     table.row([
         &"destination",
         &"state",
-        &"",
         &"health",
         &"weight",
         &"share",
         &"requests",
         &"seen",
-        &"in dialog",
+        &"dialog",
     ]);
     for each in &set.destinations {
         let health = match (each.health, each.round_trip_ms) {
-            (HealthStatus::Up, Some(trip)) => format!("up, {trip:.1} ms"),
+            (HealthStatus::Up, Some(trip)) => format!("{trip:.1} ms"),
             (HealthStatus::Up, None) => "up".to_owned(),
             (HealthStatus::Warming, _) => "warming".to_owned(),
             (HealthStatus::Down, _) => "down".to_owned(),
@@ -77,8 +76,7 @@ fn write_set(out: &mut dyn Write, set: &SetStatus, colour: bool) -> io::Result<(
             style(of(each), colour),
             [
                 &each.address,
-                &text::name(&each.state),
-                &each.letters,
+                &format!("{} {}", each.letters, text::name(&each.state)),
                 &health,
                 &format!("{} ({weight:.0} %)", each.weight),
                 &format!("{share:.0} %"),

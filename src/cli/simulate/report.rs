@@ -10,7 +10,7 @@ use crate::cli::table::Table;
 use crate::config::{Policy, Set, State, text};
 
 /// Cells of a bar for the whole load.
-const BAR: f64 = 40.0;
+const BAR: f64 = 16.0;
 
 pub(super) struct Report {
     pub(super) secret_known: bool,
@@ -195,14 +195,13 @@ fn write_set(out: &mut dyn Write, set: &SetReport) -> io::Result<()> {
 }
 
 fn write_loads(out: &mut dyn Write, loads: &[Load]) -> io::Result<()> {
-    let mut table = Table::new(&[false, true, true, true, true, false, false]);
+    let mut table = Table::new(&[false, true, true, true, true, false]);
     table.row([
         &"destination",
         &"before",
         &"by weight",
         &"after",
         &"by weight",
-        &"",
         &"",
     ]);
     for load in loads {
@@ -213,6 +212,7 @@ fn write_loads(out: &mut dyn Write, loads: &[Load]) -> io::Result<()> {
         let ((before, ideal_before), (after, ideal_after)) =
             (cells(load.before), cells(load.after));
         let bar = load.after.map_or(0.0, |share| share.share) * BAR;
+        let bar = "█".repeat(bar.round() as usize);
         let note = match (load.before, load.after) {
             (None, _) => "added",
             (_, None) => "removed",
@@ -225,8 +225,7 @@ fn write_loads(out: &mut dyn Write, loads: &[Load]) -> io::Result<()> {
             &ideal_before,
             &after,
             &ideal_after,
-            &"█".repeat(bar.round() as usize),
-            &note,
+            &format!("{bar} {note}").trim(),
         ]);
     }
     table.write(out)
