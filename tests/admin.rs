@@ -363,7 +363,15 @@ fn over_tcp_anybody_reads_and_the_token_changes() {
     assert_eq!(admin.get("/api/v1/status").json()["generation"], 1);
     change(Some("Bearer first token")).assert_done();
     assert_eq!(farm.shares(20), [0, 20]);
-    assert!(farm.scene.viaduct.output().contains("asked by 127.0.0.1:"));
+    let log = farm.scene.viaduct.output();
+    assert!(log.contains("asked by 127.0.0.1:"), "{log}");
+    let denied = "\nwarning: admin: refused a request from 127.0.0.1:";
+    assert_eq!(log.matches(denied).count(), 1, "of six: {log}");
+    let metrics = admin.get("/metrics").body;
+    assert!(
+        metrics.contains("\nviaduct_admin_denied_total 6\n"),
+        "{metrics}"
+    );
     // The token can be changed at any time.
     fs::write(&token, "second token").expect("the file");
     change(Some("Bearer first token")).assert_problem(401, "not the token");

@@ -70,6 +70,7 @@ fn scrape(totals: &Totals, config: &Config) -> String {
         reload_taken: false,
         reloaded: SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000),
         ready: true,
+        denied: 3,
         started: SystemTime::UNIX_EPOCH + Duration::from_millis(1_790_000_000_500),
     })
 }
@@ -183,6 +184,7 @@ fn facts_are_told_as_they_are() {
             1_800_000_000.0,
         ),
         ("viaduct_table_id", u64::MAX as f64),
+        ("viaduct_admin_denied_total", 3.0),
         ("viaduct_set_open{set=\"farm\"}", 0.0),
         (
             "viaduct_name_resolved{set=\"farm\",name=\"one.example\"}",

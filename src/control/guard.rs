@@ -7,8 +7,9 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::Extension;
 use axum::extract::{Request, State};
@@ -18,6 +19,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
 use tokio::net::unix::UCred;
+use tracing::warn;
 
 use super::App;
 use super::problem::Problem;
@@ -51,6 +53,42 @@ impl fmt::Display for Asker {
             }
             Self::Local(None) => f.write_str("the admin socket"),
             Self::Remote(address) => address.fmt(f),
+        }
+    }
+}
+
+/// How often the log tells of refused requests.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
+
+/// Requests over TCP that were refused for want of the token.
+#[derive(Debug, Default)]
+pub struct Denials {
+    all: AtomicU64,
+    /// How many there were when the log was last told of them, and when.
+    told: Mutex<Option<(u64, Instant)>>,
+}
+
+impl Denials {
+    /// How many there were.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.all.load(Ordering::Relaxed)
+    }
+
+    /// Counts one by `peer`, and tells of it unless that was done of late.
+    fn note(&self, peer: SocketAddr, problem: &Problem) {
+        let all = self.all.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = match *told {
+            Some((_, at)) if at.elapsed() < TOLD_EVERY => return,
+            Some((before, _)) => all - before,
+            None => all,
+        };
+        *told = Some((all, Instant::now()));
+        let detail = &problem.detail;
+        match since {
+            1 => warn!("admin: refused a request from {peer}: {detail}"),
+            _ => warn!("admin: refused {since} requests, the last from {peer}: {detail}"),
         }
     }
 }
@@ -98,9 +136,12 @@ pub(super) async fn may_change(
 ) -> Response {
     match asker {
         Asker::Local(_) => next.run(request).await,
-        Asker::Remote(_) => match bears_token(&app, request.headers()) {
+        Asker::Remote(peer) => match bears_token(&app, request.headers()) {
             Ok(()) => next.run(request).await,
-            Err(problem) => problem.into_response(),
+            Err(problem) => {
+                app.view.denials.note(peer, &problem);
+                problem.into_response()
+            }
         },
     }
 }

@@ -25,6 +25,7 @@ pub use api::{
     StateChange, WeightChange,
 };
 pub use files::{is_open, may_make, open_warning};
+pub use guard::Denials;
 pub use order::{Answer, Change, Difference, Done, Moved, Order, Place, Refusal};
 pub use problem::Problem;
 pub use server::{Control, missing, rehearse, start};

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
+use super::guard::Denials;
 use super::metrics;
 use crate::config::{Config, HostPort};
 use crate::health::Prober;
@@ -82,6 +83,8 @@ pub struct View {
     pub unresolved: Arc<Unresolved>,
     /// Who probes destinations.
     pub prober: Arc<Prober>,
+    /// Requests that were refused.
+    pub denials: Arc<Denials>,
 }
 
 impl View {
@@ -110,6 +113,7 @@ impl View {
             reload_taken: reload.as_ref().is_none_or(|last| last.successful),
             reloaded: reload.as_ref().map_or(self.started, |last| last.taken),
             ready: self.is_ready(),
+            denied: self.denials.count(),
             started: self.started,
         })
     }

@@ -338,6 +338,7 @@ impl Instance {
             reload: Arc::new(ArcSwapOption::empty()),
             unresolved,
             prober,
+            denials: Arc::default(),
         }
     }
 

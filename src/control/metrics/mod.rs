@@ -41,6 +41,8 @@ pub struct Input<'a> {
     pub reloaded: SystemTime,
     /// Whether traffic is wanted.
     pub ready: bool,
+    /// Requests over TCP that were refused for want of the token.
+    pub denied: u64,
     /// When it started.
     pub started: SystemTime,
 }
@@ -100,6 +102,12 @@ fn add_instance(page: &mut Page, input: &Input<'_>) {
          alike.",
         [],
         one(input.facts.table_id),
+    );
+    page.counter(
+        "viaduct_admin_denied",
+        "Requests over TCP to the admin API that were refused for want of the token.",
+        [],
+        one(input.denied),
     );
 }
 
