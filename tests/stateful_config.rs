@@ -190,6 +190,27 @@ fn timers_are_checked() {
         ],
     );
     good(&file("failover-after = '30ms'", "[timers]\nT1 = '10ms'\n"));
+    warned(
+        &file("failover-after = '500ms'", ""),
+        &[
+            "v.toml:1:18: warning: `failover-after` is not longer than T1",
+            "why: what is lost is sent again after T1 (500ms)",
+        ],
+    );
+    warned(
+        &timers("T1 = '800ms'\nT2 = '700ms'"),
+        &[
+            "v.toml:7:6: warning: timer T1 is longer than T2",
+            "why: T2 (700ms) is the longest interval",
+        ],
+    );
+    warned(
+        &file("stateful = ['INVITE']\nring-timeout = '181s'", ""),
+        &[
+            "v.toml:2:16: warning: `ring-timeout` has no effect",
+            "why: timer C (181s) ends a call that rings before it (181s)",
+        ],
+    );
     let place = Place::with(&[("v.toml", &good_and(""))]);
     let check = |timer| place.check(&["--config", "v.toml", "--timer", timer]);
     said(&check("t1=1s"), 2, &["there is no timer `t1`"]);

@@ -60,6 +60,7 @@ impl StatefulDraft {
             None => default.failover_after,
         };
         self.check_failover(failover_after, &timers, report);
+        self.check_ringing(&timers, report);
         self.check_effects(&on_failure, report);
         if let Some(excess) = on_failure.get(MOST_RULES) {
             let fault = Fault::new(format!("there are {} failure rules", on_failure.len()));
@@ -111,23 +112,57 @@ impl StatefulDraft {
                 .help("give 32s");
             report.warning(&d.origin, fault);
         }
+        if let Some(t1) = self.timers.get("T1").filter(|_| timers.t1 > timers.t2) {
+            let fault = Fault::new("timer T1 is longer than T2")
+                .why(format!(
+                    "T2 ({}) is the longest interval of retransmissions, T1 ({}) the first",
+                    text::time_name(timers.t2),
+                    text::time_name(timers.t1)
+                ))
+                .help("give T2 too, as eight times T1");
+            report.warning(&t1.origin, fault);
+        }
         timers
     }
 
-    /// Checks that the next destination is tried before the transaction ends.
-    fn check_failover(&self, after: Duration, timers: &Timers, report: &mut Report) {
-        if after < timers.b {
-            return;
+    /// Checks that calls that ring are ended before timer C does it.
+    fn check_ringing(&self, timers: &Timers, report: &mut Report) {
+        let rings = self.ring_timeout.as_ref();
+        if let Some(time) = rings.filter(|time| time.value >= timers.c) {
+            let fault = Fault::new("`ring-timeout` has no effect")
+                .why(format!(
+                    "timer C ({}) ends a call that rings before it ({})",
+                    text::time_name(timers.c),
+                    text::time_name(time.value)
+                ))
+                .help("give a shorter one, or a longer timer C");
+            report.warning(&time.origin, fault);
         }
+    }
+
+    /// Checks that a lost datagram is sent again before the next destination is
+    /// tried, and that one is tried before the transaction ends.
+    fn check_failover(&self, after: Duration, timers: &Timers, report: &mut Report) {
+        let name = text::time_name;
+        let fault = if after >= timers.b {
+            let why = format!(
+                "timer B ({}) ends before it ({})",
+                name(timers.b),
+                name(after)
+            );
+            Fault::new("`failover-after` has no effect").why(why)
+        } else if after <= timers.t1 {
+            let why = format!(
+                "what is lost is sent again after T1 ({}): one lost datagram moves a call",
+                name(timers.t1)
+            );
+            Fault::new("`failover-after` is not longer than T1").why(why)
+        } else {
+            return;
+        };
+        let fault = fault.help("give it two or three times T1");
         let given = self.failover_after.as_ref();
         let given = given.or_else(|| self.timers.get("B").or_else(|| self.timers.get("T1")));
-        let fault = Fault::new("`failover-after` has no effect")
-            .why(format!(
-                "timer B ({}) ends before it ({})",
-                text::time_name(timers.b),
-                text::time_name(after)
-            ))
-            .help("give it two or three times T1");
         let origin = given.map_or(Origin::Nowhere, |time| time.origin.clone());
         report.warning(&origin, fault);
     }
