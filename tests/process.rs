@@ -389,6 +389,10 @@ fn the_facts_of_the_start() {
             "stdout",
             "--accounting-method",
             "BYE",
+            "--mirror",
+            "127.0.0.1",
+            "--mirror-sample",
+            "12.5%",
         ],
         &[],
     );
@@ -410,6 +414,7 @@ fn the_facts_of_the_start() {
             "workers: 2, not pinned, batches of 8",
             "stateful: INVITE, BYE, at most 1000 transactions",
             "accounting: BYE to stdout",
+            "mirror: 12.5% of calls to 127.0.0.1:9060 by HEP",
             "set default: 2 destinations, policy hash",
         ],
     );

@@ -74,6 +74,10 @@ impl Instance {
         for fact in config.stateful.facts() {
             writeln!(out, "{fact}")?;
         }
+        if let Some(mirror) = &config.mirror {
+            let (sample, to) = (text::sample_name(mirror.sample), mirror.to);
+            writeln!(out, "mirror: {sample} of calls to {to} by HEP")?;
+        }
         for set in &config.sets {
             let n = set.destinations.len();
             let plural = if n == 1 { "" } else { "s" };
