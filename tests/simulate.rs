@@ -382,8 +382,8 @@ fn bad_input_is_refused_with_a_way_to_mend() {
         &["proxy.example.com"],
     );
     for number in ["0", "99999999999"] {
-        let said = ["--calls: give 1 to 100000000"];
-        bench.refused(&with(&["--calls", number]), 1, &said);
+        let said = ["--calls", "give 1 to 100000000"];
+        bench.refused(&with(&["--calls", number]), 2, &said);
     }
     bench.refused(
         &with(&["--calls", "none"]),

@@ -45,7 +45,7 @@ pub struct SimulateArgs {
     )]
     pub changes: Changes,
     /// How many calls to make up, or a file with the Call-ID (or whatever else is hashed) of one call a line [default: 100000]
-    #[arg(long, value_name = "NUMBER|FILE")]
+    #[arg(long, value_name = "NUMBER|FILE", value_parser = calls)]
     pub calls: Option<String>,
     /// Print JSON instead of text
     #[arg(long)]
@@ -120,6 +120,14 @@ fn sets(worlds: &Worlds<'_>, after: &Config, calls: &Calls) -> io::Result<Vec<Se
     Ok(sets)
 }
 
+/// A number within its bounds, or whatever may be the name of a file.
+fn calls(text: &str) -> Result<String, String> {
+    match text.parse() {
+        Ok(number) if !(1..=MOST_CALLS).contains(&number) => Err(format!("give 1 to {MOST_CALLS}")),
+        _ => Ok(text.to_owned()),
+    }
+}
+
 /// The calls asked for.
 enum Calls {
     Number(u64),
@@ -132,10 +140,7 @@ impl Calls {
             return Ok(Self::Number(CALLS));
         };
         if let Ok(number) = asked.parse() {
-            return match number {
-                1..=MOST_CALLS => Ok(Self::Number(number)),
-                _ => Err(io::Error::other(format!("--calls: give 1 to {MOST_CALLS}"))),
-            };
+            return Ok(Self::Number(number));
         }
         let path = Path::new(asked);
         let text = std::fs::read_to_string(path).map_err(|error| {
