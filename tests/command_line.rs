@@ -304,6 +304,12 @@ fn wrong_usage_ends_with_2() {
     ] {
         said(&place.check(args), 2, &["error: "]);
     }
+    let numbered = ["--dispatcher-list", "d.list", "--set", "x"];
+    said(
+        &place.check(&numbered),
+        2,
+        &["--set", "give 0 to 4294967295"],
+    );
 }
 
 #[test]

@@ -241,6 +241,13 @@ fn listeners_are_checked() {
         ],
     );
     refused(
+        "listen = ['[2001:db8::1']\n",
+        &[
+            "v.toml:1:11: error: the bracket of `[2001:db8::1` is not closed",
+            "write `[address]`",
+        ],
+    );
+    refused(
         "listen = ['10.0.0.1', '10.0.0.1:5060']\n",
         &["v.toml:1:23: error: `10.0.0.1:5060` is listened on twice"],
     );

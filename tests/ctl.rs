@@ -521,6 +521,24 @@ fn who_cannot_is_told_what_to_do() {
         ..nobody
     };
     assert!(secure.fails(&["list"], 2).contains("give http://ADDR:PORT"));
+    for (admin, code, part) in [
+        ("http://127.0.0.1:1/status", 2, "`1/status` is not a port"),
+        ("http://[::1", 2, "give http://ADDR:PORT"),
+        ("http://[::1]:70000", 2, "`70000` is not a port"),
+        ("unix:", 2, "give the path of a socket, or http://ADDR:PORT"),
+        // The default port.
+        ("http://127.0.71.1", 1, "http://127.0.71.1:8060: "),
+        ("http://[::1]:1", 1, "http://[::1]:1: "),
+    ] {
+        let output = ctl(admin, &["list"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{admin}: {said}");
+        assert!(said.contains(part), "{admin}: {said}");
+    }
+    let admin = "http://127.0.0.1:1";
+    let said = ctl(admin, &["--token-file", "nope", "list"]).stderr;
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains("token file nope: "), "{said}");
     let said = secure.fails(&["state", "192.0.2.1", "asleep"], 2);
     assert!(said.contains("active, draining, disabled"), "{said}");
     assert!(secure.fails(&["explain"], 2).contains("--call-id"));

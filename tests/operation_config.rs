@@ -426,6 +426,10 @@ fn names_are_checked() {
         &["v.toml:4:17: error: destinations over TCP are not supported"],
     );
     refused(
+        &set("['tel:+4930123']"),
+        &["v.toml:4:17: error: `tel:+4930123` is no SIP URI"],
+    );
+    refused(
         &set("['10.0.0.256']"),
         &["v.toml:4:17: error: `10.0.0.256` is not an address"],
     );

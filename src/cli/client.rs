@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Runtime;
 
+use crate::config::{HostPort, text};
 use crate::control::Problem;
 
 /// Where an instance is asked unless that is said.
@@ -40,12 +41,17 @@ impl FromStr for Admin {
 
     fn from_str(text: &str) -> Result<Self, String> {
         // As the log of an instance and `check` name its socket.
-        if let Some(path) = text.strip_prefix("unix:") {
-            return Ok(Self::Socket(path.into()));
-        }
+        let text = text.strip_prefix("unix:").unwrap_or(text);
         match text.split_once("://") {
-            Some(("http", host)) => Ok(Self::Http(host.trim_end_matches('/').to_owned())),
+            Some(("http", host)) => {
+                let place = text::advertise(host.trim_end_matches('/'));
+                let HostPort { host, port } =
+                    place.map_err(|fault| format!("{fault}: give http://ADDR:PORT"))?;
+                let port = port.unwrap_or(text::ADMIN_PORT);
+                Ok(Self::Http(format!("{host}:{port}")))
+            }
             Some((scheme, _)) => Err(format!("`{scheme}` is not spoken: give http://ADDR:PORT")),
+            None if text.is_empty() => Err("give the path of a socket, or http://ADDR:PORT".into()),
             None => Ok(Self::Socket(text.into())),
         }
     }
@@ -129,7 +135,9 @@ impl Client {
         let token = token_file.map(|path| {
             let read = std::fs::read_to_string(path);
             let read = read.map(|text| text.trim().to_owned());
-            read.map_err(|error| io::Error::other(format!("{}: {error}", path.display())))
+            read.map_err(|error| {
+                io::Error::other(format!("token file {}: {error}", path.display()))
+            })
         });
         Ok(Self {
             admin,

@@ -52,7 +52,8 @@ pub struct Tunables {
         long,
         value_name = "ID",
         env = "VIADUCT_SET",
-        requires = "dispatcher_list"
+        requires = "dispatcher_list",
+        value_parser = within(0..=u32::MAX)
     )]
     pub set: Option<u32>,
 

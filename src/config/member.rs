@@ -179,6 +179,11 @@ fn strip_scheme(text: &str) -> Result<&str, Fault> {
         "sip" => Ok(rest),
         "sips" | "tls" => Err(no_transport("TLS")),
         "tcp" => Err(no_transport("TCP")),
+        "tel" if !rest.starts_with(|first: char| first.is_ascii_digit()) => {
+            Err(Fault::new(format!("`{text}` is no SIP URI"))
+                .why("a number is no place to send to")
+                .help("give the address of a server as `host:port` or `sip:host:port`"))
+        }
         "udp" => Err(Fault::new("`udp:` is no URI scheme").help(format!("write `{rest}`"))),
         _ => Ok(text),
     }

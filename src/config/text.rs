@@ -15,7 +15,9 @@ pub use super::member::{bare_member, destination, member};
 use super::merge::DEFAULT_COALESCE;
 pub use super::methods::{method, stateful_method};
 pub use super::names::{Choice, choice, hash_key, hash_key_name, name, names};
-pub use super::operation::text::{admin_listen, collector, interval, sample, sample_name, timeout};
+pub use super::operation::text::{
+    ADMIN_PORT, admin_listen, collector, interval, sample, sample_name, timeout,
+};
 pub use super::stateful::text::{accounting_target, failure, time, time_name, time_or_none, timer};
 use super::{HostPort, WAITS};
 
@@ -127,6 +129,10 @@ pub(super) fn host_port(text: &str) -> Result<(&str, Option<u16>), Fault> {
             .help("give a global or unique local address"));
     }
     let bracketed = text.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    if text.starts_with('[') && bracketed.is_none() {
+        return Err(Fault::new(format!("the bracket of `{text}` is not closed"))
+            .help("write `[address]` or `[address]:port`"));
+    }
     let (host, port) = match bracketed {
         Some((host, "")) => (host, None),
         Some((host, rest)) => (host, Some(rest.strip_prefix(':').unwrap_or(""))),

@@ -12,7 +12,7 @@ use crate::config::text::{address_or_port, peer};
 use crate::sip::Scheme;
 
 /// The port of the admin API over TCP.
-const ADMIN_PORT: u16 = 8060;
+pub const ADMIN_PORT: u16 = 8060;
 /// The port on which collectors wait for HEP.
 const HEP_PORT: u16 = 9060;
 /// The longest key, in octets.
