@@ -25,6 +25,8 @@ pub enum Kept {
     Inherited(Option<PathBuf>),
     /// Taken over likewise, beside a file that holds another one.
     Beside(PathBuf),
+    /// Taken over likewise, and gone with the process, for this reason.
+    Unkept(String),
 }
 
 /// A secret file that cannot be used.
@@ -59,6 +61,11 @@ impl fmt::Display for Kept {
                 "secret: taken over\nwarning: secret file {}: it holds another one, by which calls in set-up \
                  break at a restart; mend: move it away and upgrade again",
                 path.display()
+            ),
+            Self::Unkept(why) => write!(
+                f,
+                "secret: taken over\n  warning: it is not kept, and calls in set-up break at a \
+                 restart: {why}"
             ),
             Self::Nowhere | Self::Inherited(None) => {
                 let how = match self {
@@ -111,36 +118,50 @@ impl std::error::Error for SecretFileError {}
 
 /// Loads the secret from `path`, or from systemd's state directory where none
 /// is given; makes it where the file does not exist. One that is `inherited`
-/// goes on whatever the file holds, for calls go by it.
+/// goes on whatever becomes of the file, for calls go by it.
 ///
 /// # Errors
-/// [`SecretFileError`]. Without a path and a state directory there is none:
-/// the secret then lasts as long as the process.
+/// [`SecretFileError`], where none is inherited. Without a path and a state
+/// directory there is none: the secret then lasts as long as the process.
 pub fn load(
     path: Option<&Path>,
     inherited: Option<Secret>,
 ) -> Result<(Secret, Kept), SecretFileError> {
     let path = place(path);
-    let failed = |error| SecretFileError::Io(path.clone().unwrap_or_default(), error);
     let is_new = inherited.is_none();
     let ours = match inherited {
         Some(secret) => secret,
-        None => Secret::from_octets(random().map_err(failed)?),
+        None => Secret::from_octets(random().map_err(|error| {
+            let path = path.clone().unwrap_or_default();
+            SecretFileError::Io(path, error)
+        })?),
     };
-    match &path {
-        None if is_new => Ok((ours, Kept::Nowhere)),
-        None => Ok((ours, Kept::Inherited(None))),
-        Some(path) => {
-            let made = !exists(path) && make(path, &ours).map_err(failed)?;
-            let (found, open) = read(path)?;
-            let path = path.clone();
-            Ok(match (made, is_new) {
-                (true, true) => (ours, Kept::Made(path)),
-                (true, false) => (ours, Kept::Inherited(Some(path))),
-                (false, false) if found != ours => (ours, Kept::Beside(path)),
-                (false, _) => (found, Kept::Read(path, open)),
-            })
+    let Some(path) = path else {
+        let kept = match is_new {
+            true => Kept::Nowhere,
+            false => Kept::Inherited(None),
+        };
+        return Ok((ours, kept));
+    };
+    Ok(match found_or_made(&path, &ours) {
+        Ok(None) if is_new => (ours, Kept::Made(path)),
+        Ok(None) => (ours, Kept::Inherited(Some(path))),
+        Ok(Some((found, _))) if !is_new && found != ours => (ours, Kept::Beside(path)),
+        Ok(Some((found, open))) => (found, Kept::Read(path, open)),
+        Err(error) if is_new => return Err(error),
+        Err(error) => {
+            let why = error.to_string().replace("\n  help: ", "; mend: ");
+            (ours, Kept::Unkept(why))
         }
+    })
+}
+
+/// What the file holds; `None`: it has been made, and holds `ours`.
+fn found_or_made(path: &Path, ours: &Secret) -> Result<Option<(Secret, bool)>, SecretFileError> {
+    let failed = |error| SecretFileError::Io(path.to_owned(), error);
+    match !exists(path) && make(path, ours).map_err(failed)? {
+        true => Ok(None),
+        false => read(path).map(Some),
     }
 }
 

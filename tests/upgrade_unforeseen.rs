@@ -1,0 +1,72 @@
+//! What goes wrong once the check of an upgrade has consented: the next program
+//! says so, and calls go on.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use support::dialog::{Peer, Request};
+use support::net::{V4, free_addresses};
+use support::process::in_a_network_of_its_own;
+use support::upgrading::{File, config, put, put_script, upgrade};
+use support::viaduct::Viaduct;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_viaduct");
+
+/// An instance that keeps something in a folder, which goes away between the
+/// check and the start of the next program.
+struct Bereft {
+    viaduct: Viaduct,
+    peer: Peer,
+    _file: File,
+}
+
+impl Bereft {
+    /// `flag` names what it keeps there.
+    fn new(flag: &str) -> Self {
+        let [front] = free_addresses(V4);
+        let peer = Peer::new(V4);
+        let file = File::new(&config(&[front], 2, &[peer.address()]));
+        let program = file.folder().join("viaduct");
+        put(Path::new(PROGRAM), &program);
+        let kept = file.folder().join("kept");
+        fs::create_dir(&kept).expect("a folder");
+        let place = kept.join("it").display().to_string();
+        let [config, path] = file.args();
+        let viaduct = Viaduct::start_program(&program, &[&config, &path, flag, &place]);
+        put_script(
+            &program,
+            &format!(
+                "[ \"$1\" = check ] || rm -r {}\nexec {PROGRAM} \"$@\"",
+                kept.display()
+            ),
+        );
+        // A secret file that is there would be read.
+        if flag == "--secret-file" {
+            fs::remove_file(place).expect("a file");
+        }
+        Self {
+            viaduct,
+            peer,
+            _file: file,
+        }
+    }
+
+    /// Upgrades; it says this, and calls get through.
+    fn upgrade(mut self, says: &str) {
+        upgrade(&mut self.viaduct);
+        let output = self.viaduct.output();
+        assert!(output.contains(says), "no {says} in\n{output}");
+        let caller = Peer::new(V4);
+        let request = Request::new("OPTIONS", caller.address());
+        caller.send(self.viaduct.address(0), request.text());
+        self.peer.receive();
+        self.viaduct.stop();
+    }
+}
+
+#[test]
+fn a_secret_that_cannot_be_kept_goes_on_all_the_same() {
+    let says = "warning: it is not kept, and calls in set-up break at a restart: secret file ";
+    Bereft::new("--secret-file").upgrade(says);
+}
