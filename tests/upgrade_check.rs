@@ -1,6 +1,7 @@
 //! What the next program checks before an upgrade: it takes over, or it is
 //! refused and all stays as it is.
 
+use std::cell::RefCell;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
@@ -13,7 +14,7 @@ use serde_json::json;
 use support::admin::Admin;
 use support::dialog::{Peer, Request};
 use support::net::{V4, free_addresses};
-use support::process::{Process, Signal};
+use support::process::{Process, Signal, in_a_network_of_its_own};
 use support::servers::Server;
 use support::upgrading::{File, config, lines, no_upgrade, put, put_script, upgrade};
 use support::viaduct::Viaduct;
@@ -275,5 +276,33 @@ fn while_a_check_takes_its_time_the_dead_are_found() {
         output.contains(&down).then(|| output.to_owned())
     });
     assert!(!output.contains(REFUSED), "only then: {output}");
+    viaduct.stop();
+}
+
+#[test]
+fn a_folder_that_has_become_read_only_is_seen_beforehand() {
+    in_a_network_of_its_own(
+        "ip link set lo up && mount -t tmpfs none /mnt",
+        "where_a_folder_is_read_only",
+    );
+}
+
+fn shell(line: &str) {
+    let mut command = Command::new("sh");
+    let status = command.args(["-c", line]).status();
+    assert!(status.expect("a shell").success(), "{line}");
+}
+
+#[test]
+#[ignore = "runs with mounts of its own, started by the test above"]
+fn where_a_folder_is_read_only() {
+    let [front] = free_addresses(V4);
+    let file = File::new(&config(&[front], 1, &[Peer::new(V4).address()]));
+    let [flag, path] = file.args();
+    let mut viaduct = Viaduct::start(&[&flag, &path, "--admin", "/mnt/admin.sock"]);
+    shell("mount -o remount,ro /mnt");
+    no_upgrade(&mut viaduct, REFUSED, "Read-only file system");
+    shell("mount -o remount,rw /mnt");
+    upgrade(&mut viaduct);
     viaduct.stop();
 }

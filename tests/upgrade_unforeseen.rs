@@ -70,3 +70,9 @@ fn a_secret_that_cannot_be_kept_goes_on_all_the_same() {
     let says = "warning: it is not kept, and calls in set-up break at a restart: secret file ";
     Bereft::new("--secret-file").upgrade(says);
 }
+
+#[test]
+fn an_admin_socket_that_cannot_be_made_ends_no_call() {
+    let says = "error: there is no admin API until the next upgrade (SIGUSR2): admin socket ";
+    Bereft::new("--admin").upgrade(says);
+}

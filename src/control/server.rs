@@ -122,8 +122,11 @@ fn run(runtime: &Runtime, stopped: oneshot::Receiver<()>) {
 /// As of [`start`].
 pub fn rehearse(admin: &Admin, held: &[SocketAddr]) -> io::Result<()> {
     check_token(admin)?;
-    if let Some(path) = socket::place(admin).filter(|path| !socket::is_of_parent(path)) {
-        socket::listen(&path)?;
+    if let Some(path) = socket::place(admin) {
+        match socket::is_of_parent(&path) {
+            true => socket::may_listen(&path)?,
+            false => drop(socket::listen(&path)?),
+        }
     }
     let mut new = admin.listen.iter().filter(|each| !held.contains(each));
     new.try_for_each(|address| bind(*address).map(drop))

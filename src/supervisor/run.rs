@@ -73,7 +73,15 @@ pub fn run(
     let watch = Watch::start(move || drop(found.send(Order::Health)))?;
     watch.follow(&instance);
     let view = instance.view(watch.prober(), Arc::clone(&names.unresolved));
-    let control = control::start(&instance.config.admin, view.clone(), orders.clone())?;
+    let control = match control::start(&instance.config.admin, view.clone(), orders.clone()) {
+        Err(error) if is_start => return Err(error.into()),
+        Err(error) => {
+            // Calls go on already.
+            error!("there is no admin API until the next upgrade (SIGUSR2): {error}");
+            None
+        }
+        Ok(control) => control,
+    };
     if let Some(control) = &control {
         info!("admin: {control}");
     }

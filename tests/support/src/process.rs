@@ -132,12 +132,12 @@ impl Drop for Process {
     }
 }
 
-/// Runs an ignored test of this program in a network namespace of its own, which
-/// the shell has prepared as `setup` says.
+/// Runs an ignored test of this program in a network namespace and with mounts of
+/// its own, which the shell has prepared as `setup` says.
 #[track_caller]
 pub fn in_a_network_of_its_own(setup: &str, test: &str) {
     let mut command = Command::new("unshare");
-    command.args(["--map-root-user", "--net", "sh", "-c"]);
+    command.args(["--map-root-user", "--net", "--mount", "sh", "-c"]);
     command.arg(format!(
         "PATH=$PATH:/usr/sbin:/sbin; {setup} && exec \"$@\""
     ));
