@@ -10,11 +10,14 @@ use proptest::prelude::*;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::Value;
 use viaduct::cli::limits::{Facts, Finding, find};
-use viaduct::config::{Config, Gso, Steer};
+use viaduct::config::{Config, Gso, Overrides, Steer};
+use viaduct::supervisor::open_files;
 
 use support::dns::NameServer;
 use support::fixture;
+use support::net::{V4, free_addresses};
 use support::process::Signal;
+use support::upgrading::{self, File};
 use support::viaduct::Viaduct;
 
 const DEFAULT_RATE: u64 = 50_000;
@@ -349,6 +352,22 @@ fn a_rate_needs_the_system_and_a_fault_of_the_file_is_told() {
     let told = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{told}");
     assert!(told.contains("/nowhere/viaduct.toml"), "{told}");
+}
+
+#[test]
+fn a_start_takes_no_more_open_files_than_are_said() {
+    let listen: [_; 8] = free_addresses(V4);
+    let file = File::new(&upgrading::config(
+        &listen,
+        16,
+        &[([192, 0, 2, 1], 5060).into()],
+    ));
+    let viaduct = Viaduct::start(&file.args());
+    let folder = format!("/proc/{}/fd", viaduct.id());
+    let open = fs::read_dir(folder).expect("its files").count() as u64;
+    let loaded = viaduct::config::load(Some(&file.path()), &Overrides::default());
+    let said = *open_files(&loaded.config.expect("a configuration")).start();
+    assert!(open <= said, "{open} open, {said} said");
 }
 
 #[test]

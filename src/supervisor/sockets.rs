@@ -23,8 +23,9 @@ const BESIDE: u64 = 256;
 /// Files that an instance has open from its start on, and at most.
 #[must_use]
 pub fn open_files(config: &Config) -> RangeInclusive<u64> {
-    // A worker has a socket for each listener, and two to wait for them.
-    let of_workers = config.workers as u64 * (config.listeners.len() as u64 + 2);
+    // A worker has a socket for each listener, which is open once more for its
+    // gauges, and two to wait for them.
+    let of_workers = config.workers as u64 * (2 * config.listeners.len() as u64 + 2);
     of_workers + AT_START..=of_workers + resolver::sockets(config) as u64 + BESIDE
 }
 
