@@ -280,6 +280,14 @@ fn while_a_check_takes_its_time_the_dead_are_found() {
 }
 
 #[test]
+fn more_workers_for_an_address_that_is_away_are_refused_beforehand() {
+    in_a_network_of_its_own(
+        "ip link set lo up && ip address add 192.0.2.1/32 dev lo",
+        "where_an_address_is_away",
+    );
+}
+
+#[test]
 fn a_folder_that_has_become_read_only_is_seen_beforehand() {
     in_a_network_of_its_own(
         "ip link set lo up && mount -t tmpfs none /mnt",
@@ -291,6 +299,22 @@ fn shell(line: &str) {
     let mut command = Command::new("sh");
     let status = command.args(["-c", line]).status();
     assert!(status.expect("a shell").success(), "{line}");
+}
+
+#[test]
+#[ignore = "runs in a network namespace of its own, started by the test above"]
+fn where_an_address_is_away() {
+    let front = "192.0.2.1:5060".parse().expect("an address");
+    let text = |workers| config(&[front], workers, &[Peer::new(V4).address()]);
+    let file = File::new(&text(1));
+    let mut viaduct = Viaduct::start(&file.args());
+    shell("ip address del 192.0.2.1/32 dev lo");
+    upgrade(&mut viaduct);
+    file.write(&text(2));
+    no_upgrade(&mut viaduct, REFUSED, "no interface has this address");
+    shell("ip address add 192.0.2.1/32 dev lo");
+    upgrade(&mut viaduct);
+    viaduct.stop();
 }
 
 #[test]

@@ -40,6 +40,8 @@ pub(super) struct Inheritance {
     pub(super) upgrades: u64,
     /// When the workers stopped, by [`now`].
     pub(super) stopped: Duration,
+    /// How many workers there were; some programs of before do not say.
+    pub(super) workers: Option<usize>,
     /// The secret; a program of before hands it over only where no file keeps
     /// it.
     pub(super) secret: Option<String>,
@@ -71,6 +73,8 @@ struct Will {
     format: Format,
     upgrades: u64,
     stopped: Duration,
+    #[serde(default)]
+    workers: Option<usize>,
     secret: Option<String>,
     overlay: Overlay,
     #[serde(default)]
@@ -142,6 +146,7 @@ impl Inheritance {
         Ok(Self {
             upgrades: will.upgrades,
             stopped: will.stopped,
+            workers: will.workers,
             secret: will.secret,
             overlay: will.overlay,
             counters: will.counters,
@@ -161,6 +166,7 @@ impl Inheritance {
             format: Format { format: FORMAT },
             upgrades: self.upgrades,
             stopped: self.stopped,
+            workers: self.workers,
             secret: self.secret.clone(),
             overlay: self.overlay.clone(),
             counters: self.counters.clone(),

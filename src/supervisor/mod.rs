@@ -181,6 +181,7 @@ impl Instance {
         let Inheritance {
             upgrades,
             stopped,
+            workers: _,
             secret: _,
             mut overlay,
             sockets,

@@ -89,16 +89,21 @@ pub fn rehearse(
     }
     let secret = announced.secret()?;
     secret_file::rehearse(config.secret_file.as_deref(), secret.as_ref())?;
+    // Sockets that are there stay whatever has become of their address.
+    let has_more_workers = (announced.workers).is_some_and(|before| config.workers > before);
     for listener in &config.listeners {
         let address = listener.address;
         let failed = |error| StartError::Bind(address, error);
-        // A second socket beside a live one would take datagrams from it.
-        if !held.contains(&address) {
-            if !held.iter().any(|held| overlap(*held, address)) {
-                Socket::try_alone(address).map_err(failed)?;
-            }
-            Socket::bind(address, config.receive_buffer, config.send_buffer).map_err(failed)?;
+        if held.contains(&address) && !has_more_workers {
+            continue;
         }
+        let mut tried = address;
+        match held.iter().any(|held| overlap(*held, address)) {
+            // Beside a live socket another one would take datagrams from it.
+            true => tried.set_port(0),
+            false => Socket::try_alone(address).map_err(failed)?,
+        }
+        Socket::bind(tried, config.receive_buffer, config.send_buffer).map_err(failed)?;
     }
     if config.resolve {
         resolver::start(config).map_err(StartError::Resolver)?;
@@ -117,7 +122,8 @@ pub fn rehearse(
 /// Whether a socket at one of these takes what comes to the other.
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let wildcard = one.ip().is_unspecified() || other.ip().is_unspecified();
-    one.port() == other.port() && one.is_ipv4() == other.is_ipv4() && wildcard
+    let family = one.is_ipv4() == other.is_ipv4();
+    one == other || (one.port() == other.port() && family && wildcard)
 }
 
 /// What `viaduct check --json` says of a configuration that it cannot use.
@@ -390,6 +396,7 @@ impl Instance {
         Inheritance {
             upgrades: self.upgrades + 1,
             stopped,
+            workers: Some(self.config.workers),
             secret: Some(self.proxy().secret().to_text()),
             overlay: self.overlay.clone(),
             // The next program says them: until they are read takes time, and
