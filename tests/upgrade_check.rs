@@ -279,6 +279,37 @@ fn while_a_check_takes_its_time_the_dead_are_found() {
     viaduct.stop();
 }
 
+/// Warnings are no reason to refuse, however many there are.
+#[test]
+fn a_check_may_have_much_to_say() {
+    let [front] = free_addresses(V4);
+    let peer = Peer::new(V4);
+    let file = File::new(&config(&[front], 1, &[peer.address()]));
+    let mut viaduct = Viaduct::start(&file.args());
+    // By a policy that has no slots to give away, which takes longer.
+    let sets = (0..200).map(|n| {
+        let to = format!("destinations = ['sip:{}']\n", peer.address());
+        format!("[[set]]\nname = 'unused-{n}'\npolicy = 'round-robin'\n{to}")
+    });
+    let sets: String = sets.collect();
+    file.write(&(config(&[front], 1, &[peer.address()]) + &sets));
+    let mut command = Command::new(PROGRAM);
+    let check = command.arg("check").args(file.args()).output();
+    let said = check.expect("an end").stderr.len();
+    assert!(said > 16 << 10, "only {said} octets");
+    upgrade(&mut viaduct);
+    // What is wrong is said at last.
+    file.write(
+        &(config(
+            &[front, "192.0.2.1:5060".parse().expect("an address")],
+            1,
+            &[peer.address()],
+        ) + &sets),
+    );
+    no_upgrade(&mut viaduct, REFUSED, "no interface has this address");
+    viaduct.stop();
+}
+
 #[test]
 fn more_workers_for_an_address_that_is_away_are_refused_beforehand() {
     in_a_network_of_its_own(

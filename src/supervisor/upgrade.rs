@@ -42,8 +42,9 @@ const ANSWERED_AFTER: Duration = Duration::from_millis(100);
 const POLL: Duration = Duration::from_millis(5);
 /// How long lines of accounting may keep calls waiting.
 const LEDGER: Duration = Duration::from_millis(100);
-/// Octets of what a check says that are told.
-const SAID: u64 = 64 << 10;
+/// Octets of what a check says that are repeated: the last ones, for what is wrong
+/// comes behind warnings.
+const SAID: usize = 16 << 10;
 
 /// What `viaduct check` of a binary says that can take over from this one.
 fn consent() -> String {
@@ -164,7 +165,8 @@ impl Successor {
     ) -> Result<(), Refusal> {
         let refused = |said: &str| {
             let program = self.program.display();
-            let why = said.trim_end();
+            let from = said.ceil_char_boundary(said.len().saturating_sub(SAID));
+            let why = said[from..].trim_end();
             Refusal::Conflict(format!(
                 "upgrade refused, all stays as it is: `{program} check` says:\n{why}"
             ))
@@ -226,7 +228,7 @@ impl Successor {
         };
         said.rewind()?;
         let mut octets = Vec::new();
-        said.take(SAID).read_to_end(&mut octets)?;
+        said.read_to_end(&mut octets)?;
         Ok((status, String::from_utf8_lossy(&octets).into_owned()))
     }
 
