@@ -3,10 +3,12 @@
 //! white space behind one colon (RFC 3261 §25.1).
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
 
 use support::dialog::{Scene, assert_octets, response, with_own_via};
-use support::process::{Process, Signal};
+use support::process::{Process, Signal, in_a_network_of_its_own};
 
 /// Fewer than a batch, so that all of them make one, and few enough for the
 /// receive buffer of a socket of the test.
@@ -246,4 +248,43 @@ fn where_the_mtu_is_small() {
     all_came(&scene, 0);
     scene.assert_counter("runs-refused", refused);
     assert!(scene.viaduct.counter("runs-sent") > 0);
+}
+
+/// A route that is away for a moment refuses every datagram, as one without
+/// segmentation refuses runs.
+#[test]
+fn who_refuses_single_datagrams_as_well_is_sent_runs_again() {
+    let rules = "ip rule add pref 100 lookup local && ip rule del pref 0";
+    in_a_network_of_its_own(
+        &format!("ip link set lo up && {rules}"),
+        "where_a_route_comes_back",
+    );
+}
+
+#[test]
+#[ignore = "runs in a network namespace of its own, started by the test above"]
+fn where_a_route_comes_back() {
+    let rule = |verb: &str, port: u16| {
+        let mut command = Command::new("ip");
+        command.args(["rule", verb, "pref", "10", "ipproto", "udp"]);
+        command.args(["dport", &port.to_string(), "blackhole"]);
+        assert!(command.status().expect("ip").success());
+    };
+    let mut scene = Scene::new(1, &["--gso", "pad"]);
+    let port = scene.farm[0].address().port();
+    rule("add", port);
+    let request = scene.request("MESSAGE");
+    together(&scene, || {
+        (0..MESSAGES).for_each(|_| scene.send(request.text()))
+    });
+    let invalid = format!("send-error-{}", Errno::INVAL.raw_os_error());
+    let not_sent = |scene: &mut Scene| scene.viaduct.counter(&invalid);
+    let end = Instant::now() + Duration::from_secs(15);
+    while not_sent(&mut scene) < MESSAGES as u64 {
+        assert!(Instant::now() < end, "{:?}", scene.viaduct.counters());
+    }
+    rule("del", port);
+    requests(&scene, |_| 0);
+    assert!(scene.viaduct.counter("runs-sent") > 0);
+    scene.assert_counter("runs-refused", 0);
 }

@@ -199,17 +199,20 @@ impl<Tag: Copy> SendBatch<Tag> {
                     tell(Sent::Failure(error, queued[run.first()].tag));
                 }
                 Err(error) => {
-                    if refusals.note(run, &error) {
-                        tell(Sent::Refusal);
-                    }
                     // Whatever it was, it must not cost all of them; what is
                     // behind them for this destination has not left yet.
+                    let mut left = false;
                     for member in runs.members(run) {
                         let queued = &queued[member];
                         let octets = &arena[queued.octets.clone()];
-                        if let Err(error) = send_one(socket, run.to, octets, turn) {
-                            tell(Sent::Failure(error, queued.tag));
+                        match send_one(socket, run.to, octets, turn) {
+                            Ok(()) => left = true,
+                            Err(error) => tell(Sent::Failure(error, queued.tag)),
                         }
+                    }
+                    // Where none leaves singly either, it was not the run.
+                    if left && refusals.note(run, &error) {
+                        tell(Sent::Refusal);
                     }
                 }
             }
