@@ -254,6 +254,51 @@ fn while_a_check_takes_its_time_the_watchdog_hears_of_it() {
     });
 }
 
+/// Nothing of it says a word between two programs, which may take longer.
+#[test]
+fn until_the_next_program_is_ready_the_watchdog_bears_its_silence() {
+    let [front] = free_addresses(V4);
+    let file = File::new(&config(&[front], 1, &[Peer::new(V4).address()]));
+    let notified = file.folder().join("notified");
+    let ear = UnixDatagram::bind(&notified).expect("a socket");
+    ear.set_nonblocking(true).expect("a socket");
+    let heard = RefCell::new(Vec::new());
+    let listen = || {
+        let mut octets = [0; 256];
+        while let Ok(length) = ear.recv(&mut octets) {
+            let said = String::from_utf8_lossy(&octets[..length]);
+            let mut heard = heard.borrow_mut();
+            heard.extend(said.lines().map(str::to_owned));
+        }
+    };
+    let times = |what: &str| heard.borrow().iter().filter(|said| *said == what).count();
+    let mut command = Command::new(PROGRAM);
+    command.arg("run").args(file.args());
+    command.env("NOTIFY_SOCKET", &notified);
+    command.env("WATCHDOG_USEC", "10000000");
+    command.env_remove("WATCHDOG_PID");
+    let mut process = Process::start(command, tempfile::tempdir().expect("a folder"));
+    let ready = |wanted| {
+        listen();
+        (times("READY=1") == wanted).then_some(())
+    };
+    process.wait_for("a start", PATIENCE, |_| ready(1));
+    process.signal(Signal::USR2);
+    process.wait_for("an upgrade", PATIENCE, |_| ready(2));
+    let limit = "WATCHDOG_USEC=10000000";
+    process.wait_for("the usual limit", PATIENCE, |_| {
+        listen();
+        let heard = heard.borrow();
+        let limits = heard
+            .iter()
+            .filter(|said| said.starts_with("WATCHDOG_USEC="));
+        let limits: Vec<_> = limits.map(String::as_str).collect();
+        limits
+            .ends_with(&["WATCHDOG_USEC=300000000", limit])
+            .then_some(())
+    });
+}
+
 #[test]
 fn while_a_check_takes_its_time_the_dead_are_found() {
     let _lock = support::load_lock();

@@ -103,6 +103,7 @@ pub fn run(
     supervisor.view.ready.store(true, Ordering::Relaxed);
     info!("ready: SIGTERM ends, SIGHUP reloads, SIGUSR1 prints counters, SIGUSR2 upgrades");
     notify(&[NotifyState::Ready]);
+    bear_silence(Duration::ZERO);
     supervisor.work()?;
     say_counters(&supervisor.instance.stop()?.lines());
     Ok(())
@@ -338,6 +339,16 @@ impl Supervisor<'_> {
 /// Tells systemd; where there is none, there is nobody to tell.
 pub(super) fn notify(states: &[NotifyState<'_>]) {
     let _ = sd_notify::notify(states);
+}
+
+/// Has systemd's watchdog bear a silence of this time, where there is one, and of
+/// as long as its unit says in any case.
+pub(super) fn bear_silence(time: Duration) {
+    if let Some(usual) = sd_notify::watchdog_enabled()
+        && let Ok(time) = u32::try_from(time.max(usual).as_micros())
+    {
+        notify(&[NotifyState::WatchdogUsec(time)]);
+    }
 }
 
 /// Each line by itself, those with a warning as such.
