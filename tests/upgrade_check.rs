@@ -356,6 +356,33 @@ fn a_check_may_have_much_to_say() {
 }
 
 #[test]
+fn the_end_waits_for_no_check() {
+    let [front] = free_addresses(V4);
+    let file = File::new(&config(&[front], 1, &[Peer::new(V4).address()]));
+    let program = file.folder().join("viaduct");
+    put(Path::new(PROGRAM), &program);
+    let mut viaduct = Viaduct::start_program(&program, &file.args());
+    put_script(
+        &program,
+        "sleep 600 & echo $! > \"$0.draft\"; mv \"$0.draft\" \"$0.child\"; wait",
+    );
+    viaduct.signal(Signal::USR2);
+    let child = file.folder().join("viaduct.child");
+    let child = viaduct.wait_for("a check", |_| fs::read_to_string(&child).ok());
+    viaduct.signal(Signal::TERM);
+    let output = viaduct.ended();
+    assert!(!output.contains("nothing within"), "{output}");
+    // Nor does what the check has started stay behind. One that has ended and
+    // that nobody has asked for has no arguments.
+    let arguments = format!("/proc/{}/cmdline", child.trim());
+    let end = Instant::now() + PATIENCE;
+    while fs::read(&arguments).is_ok_and(|arguments| !arguments.is_empty()) {
+        assert!(Instant::now() < end, "{} still runs", child.trim());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
 fn more_workers_for_an_address_that_is_away_are_refused_beforehand() {
     in_a_network_of_its_own(
         "ip link set lo up && ip address add 192.0.2.1/32 dev lo",

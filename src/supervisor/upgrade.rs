@@ -13,10 +13,12 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use rustix::fs::MemfdFlags;
-use rustix::process::{Pid, Resource, Signal, getpid, getppid, getrlimit, kill_process};
+use rustix::process::{
+    Pid, Resource, Signal, getpid, getppid, getrlimit, kill_process, kill_process_group,
+};
 use sd_notify::NotifyState;
 use serde::Deserialize;
-use signal_hook::consts::SIGPIPE;
+use signal_hook::consts::{SIGINT, SIGPIPE, SIGTERM};
 use tracing::{error, info};
 
 use super::inheritance::{FORMAT, Inheritance, Inherited, VARIABLE, now};
@@ -159,12 +161,12 @@ impl Successor {
 
     /// Has it check whether it could take over from an instance that runs by
     /// `config` and hands over `inheritance`, and does `meanwhile` again and
-    /// again.
+    /// again, until that says that there is no more time.
     fn check(
         &self,
         config: &Config,
         inheritance: &Inheritance,
-        meanwhile: impl FnMut(),
+        meanwhile: impl FnMut() -> bool,
     ) -> Result<(), Refusal> {
         let refused = |said: &str| {
             let program = self.program.display();
@@ -195,7 +197,7 @@ impl Successor {
         &self,
         config: &Config,
         inheritance: &Inheritance,
-        mut meanwhile: impl FnMut(),
+        mut meanwhile: impl FnMut() -> bool,
     ) -> io::Result<(ExitStatus, String)> {
         let held = config.listeners.iter().map(|each| each.address.to_string());
         let held: Vec<_> = held.collect();
@@ -213,21 +215,25 @@ impl Successor {
             .stdin(inheritance.written()?)
             .stdout(said.try_clone()?)
             .stderr(said.try_clone()?)
+            .process_group(0)
             .spawn()?;
         let end = Instant::now() + CHECK;
         let status = loop {
-            match child.try_wait()? {
-                Some(status) => break status,
-                None if Instant::now() > end => {
-                    child.kill()?;
-                    child.wait()?;
-                    return Err(io::Error::other(format!("nothing within {CHECK:?}")));
-                }
-                None => {
-                    meanwhile();
-                    std::thread::sleep(POLL);
-                }
+            if let Some(status) = child.try_wait()? {
+                break status;
             }
+            let why = match meanwhile() {
+                true if Instant::now() <= end => {
+                    std::thread::sleep(POLL);
+                    continue;
+                }
+                true => format!("nothing within {CHECK:?}"),
+                false => "nothing before the signal to end".to_owned(),
+            };
+            // With all that it has started.
+            kill_process_group(Pid::from_child(&child), Signal::KILL)?;
+            child.wait()?;
+            return Err(io::Error::other(why));
         };
         said.rewind()?;
         let mut octets = Vec::new();
@@ -307,12 +313,21 @@ impl Supervisor<'_> {
         let successor = Successor::find()?;
         let inheritance = self.instance.inheritance(Vec::new(), now());
         let config = self.instance.config.clone();
-        successor.check(&config, &inheritance, || {
+        let mut waiting = Vec::new();
+        let checked = successor.check(&config, &inheritance, || {
             // Nobody else does, and a check may take its time.
             notify(&[NotifyState::Watchdog]);
             self.note_health();
             self.note_names();
-        })?;
+            waiting.extend(self.received.try_iter());
+            let is_end = |order: &Order| matches!(order, Order::Signal(SIGTERM | SIGINT));
+            !waiting.iter().any(is_end)
+        });
+        for order in waiting {
+            // It is received by this very thread.
+            let _ = self.orders.send(order);
+        }
+        checked?;
         Ok(successor)
     }
 
