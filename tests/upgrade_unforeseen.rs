@@ -76,3 +76,31 @@ fn an_admin_socket_that_cannot_be_made_ends_no_call() {
     let says = "error: there is no admin API until the next upgrade (SIGUSR2): admin socket ";
     Bereft::new("--admin").upgrade(says);
 }
+
+/// Whoever asks for an upgrade hears what became of it.
+#[test]
+fn ctl_waits_for_the_next_program() {
+    let [front] = free_addresses(V4);
+    let file = File::new(&config(&[front], 1, &[Peer::new(V4).address()]));
+    let program = file.folder().join("viaduct");
+    put(Path::new(PROGRAM), &program);
+    let [flag, path] = file.args();
+    let socket = file.folder().join("admin.sock").display().to_string();
+    let viaduct = Viaduct::start_program(&program, &[&flag, &path, "--admin", &socket]);
+    let ctl = || {
+        let mut command = Command::new(PROGRAM);
+        command.args(["ctl", "--admin", &socket, "upgrade"]);
+        command.output().expect("an end")
+    };
+    let output = ctl();
+    assert!(output.status.success(), "{output:?}");
+    let said = viaduct.output();
+    assert_eq!(said.matches("upgraded:").count(), 1, "{said}");
+    put_script(
+        &program,
+        &format!("[ \"$1\" = run ] || exec {PROGRAM} \"$@\""),
+    );
+    let output = ctl();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    viaduct.ended();
+}

@@ -3,6 +3,7 @@
 mod bad_packets;
 mod drain;
 mod list;
+mod upgrade;
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::net::SocketAddr;
@@ -117,7 +118,7 @@ enum Command {
         #[arg(value_name = "LEVEL", value_parser = choice::<LogLevel>())]
         level: LogLevel,
     },
-    /// Start the binary again with the sockets it has; no datagram is lost
+    /// Start the binary again with the sockets it has, and wait until it is ready; no datagram is lost
     Upgrade,
 }
 
@@ -245,7 +246,7 @@ impl Ctl {
             Command::LogLevel { level } => {
                 self.change("/api/v1/log-level", &LevelChange { level: *level })
             }
-            Command::Upgrade => self.change("/api/v1/upgrade", &json!({})),
+            Command::Upgrade => self.upgrade(),
         }
     }
 

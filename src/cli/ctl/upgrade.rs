@@ -1,0 +1,64 @@
+//! An upgrade, and the wait for the next program.
+
+use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{Ctl, CtlError};
+use crate::config::text;
+
+/// How often it looks.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How long the next program may take until it is ready: two milliseconds for
+/// each destination, and three seconds for names.
+const START: Duration = Duration::from_secs(30);
+
+/// What is asked of a status: the program before may be of another version.
+#[derive(Deserialize)]
+struct Life {
+    time: f64,
+    uptime_seconds: f64,
+    ready: bool,
+}
+
+impl Life {
+    fn began(&self) -> f64 {
+        self.time - self.uptime_seconds
+    }
+
+    /// Whether it is of another program than `other`; neither number is exact.
+    fn is_another(&self, other: &Self) -> bool {
+        (self.began() - other.began()).abs() > 0.001
+    }
+}
+
+impl Ctl {
+    /// Upgrades, and waits until the next program is ready.
+    pub(super) fn upgrade(&self) -> Result<(), CtlError> {
+        let status = "/api/v1/status";
+        let before: Life = self.client.get(status)?;
+        self.change("/api/v1/upgrade", &json!({}))?;
+        let end = Instant::now() + START;
+        loop {
+            thread::sleep(LOOK);
+            let left = end.saturating_duration_since(Instant::now());
+            let why = match self.client.get_within::<Life>(left.max(LOOK), status) {
+                Ok(now) if now.ready && now.is_another(&before) => return Ok(()),
+                Ok(_) => "the one of before goes on".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            if left.is_zero() {
+                let time = text::time_name(START);
+                let said = format!(
+                    "no next program has answered here for {time}, and the log says what became \
+                     of it: {why}"
+                );
+                return Err(io::Error::other(said).into());
+            }
+        }
+    }
+}
