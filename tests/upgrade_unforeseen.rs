@@ -104,3 +104,31 @@ fn ctl_waits_for_the_next_program() {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     viaduct.ended();
 }
+
+#[test]
+fn a_kernel_that_takes_no_program_any_more_reaches_all_workers() {
+    in_a_network_of_its_own("ip link set lo up", "where_the_kernel_takes_no_program");
+}
+
+#[test]
+#[ignore = "runs in a network namespace of its own, started by the test above"]
+fn where_the_kernel_takes_no_program() {
+    let [front] = free_addresses(V4);
+    let peer = Peer::new(V4);
+    let text = |workers| config(&[front], workers, &[peer.address()]);
+    let file = File::new(&text(2));
+    let mut viaduct = Viaduct::start(&file.args());
+    fs::write("/proc/sys/net/core/optmem_max", "1024").expect("a setting");
+    file.write(&text(3));
+    upgrade(&mut viaduct);
+    let refused = "the kernel refused to do it by Call-ID";
+    assert!(viaduct.output().contains(refused), "{}", viaduct.output());
+    for _ in 0..100 {
+        let caller = Peer::new(V4);
+        let request = Request::new("OPTIONS", caller.address());
+        caller.send(front, request.text());
+        peer.receive();
+    }
+    assert!(viaduct.counter("worker-2-received") > 0);
+    viaduct.stop();
+}

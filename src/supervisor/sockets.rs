@@ -196,19 +196,27 @@ pub(super) fn steering(config: &Config, bound: &Bound) -> Steering {
         return Steering::One;
     }
     // One socket attaches the program for its whole group.
-    let each = bound.sockets.iter().take(1).flatten();
-    if config.steer == Steer::Source {
-        for socket in each.filter(|_| bound.origins.kept > 0) {
+    let each = || bound.sockets.iter().take(1).flatten();
+    let by_addresses = || {
+        for socket in each() {
             // A kernel that takes no program has none to replace.
             let _ = steer::by_addresses(socket);
+        }
+    };
+    if config.steer == Steer::Source {
+        if bound.origins.kept > 0 {
+            by_addresses();
         }
         return Steering::Source;
     }
     let mut searched = usize::MAX;
-    for socket in each {
+    for socket in each() {
         match steer::by_call_id(socket, config.workers) {
             Ok(octets) => searched = searched.min(octets),
-            Err(error) => return Steering::Refused(error),
+            Err(error) => {
+                by_addresses();
+                return Steering::Refused(error);
+            }
         }
     }
     Steering::CallId(searched)
