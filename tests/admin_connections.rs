@@ -1,6 +1,6 @@
 //! Connections to the admin API that keep their place: others get in.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,23 @@ fn idle_connections_keep_nobody_out() {
     farm.shares(5);
     drop(half);
     assert_eq!(admin.get("/livez").status, 200);
+}
+
+#[test]
+fn who_has_rested_longest_makes_room_for_others() {
+    let (_farm, admin) = Farm::with_admin(&[""], "", &[]);
+    // As many as are served at a time.
+    let silent: Vec<_> = (0..64)
+        .map(|_| UnixStream::connect(admin.path()).expect("a connection"))
+        .collect();
+    assert_eq!(admin.get("/livez").status, 200);
+    let is_open = |mut stream: &UnixStream| {
+        stream.set_nonblocking(true).expect("a socket");
+        let read = stream.read(&mut [0]);
+        read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    };
+    let open: Vec<_> = silent.iter().map(is_open).collect();
+    assert!(!open[0] && open[8..].iter().all(|open| *open), "{open:?}");
 }
 
 #[test]

@@ -80,6 +80,7 @@ fn a_node_is_served_by_its_own_network_and_left_when_calls_have_ended() {
     let container = &pod["containers"][0];
     for (probe, path) in [("livenessProbe", "/livez"), ("readinessProbe", "/readyz")] {
         assert_eq!(container[probe]["httpGet"]["path"], path);
+        assert_eq!(container[probe]["httpGet"]["host"], "127.0.0.1");
         assert_eq!(container[probe]["httpGet"]["port"], 8060);
     }
     // Timer B behind the pause (RFC 3261 §17.1.1.2), and 4 s for accounting and
@@ -110,7 +111,7 @@ fn its_configuration_is_good() {
     let output = command.output().expect("an end");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{output:?}");
-    for address in ["udp:192.0.2.10:5060", "admin: http://192.0.2.10:8060"] {
+    for address in ["udp:192.0.2.10:5060", "admin: http://127.0.0.1:8060"] {
         assert!(said.contains(address), "no {address} in {said}");
     }
 }

@@ -3,12 +3,13 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
-use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
 use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -16,8 +17,8 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Runtime;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::time::timeout;
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 use tokio_io_timeout::TimeoutStream;
 
 use super::files::{is_open, open_warning};
@@ -28,7 +29,8 @@ use super::view::View;
 use super::{App, api};
 use crate::config::Admin;
 
-/// Connections served at a time, by listener; further ones wait.
+/// Connections served at a time, by listener; for a further one, the one that has
+/// rested longest is closed.
 const CONNECTIONS: usize = 64;
 
 /// How long a connection may take to send a whole head, or rest between two.
@@ -39,11 +41,6 @@ const HEAD_MAX: usize = 16 * 1024;
 
 /// How long a connection may take none of what it is answered.
 const WRITE: Duration = Duration::from_secs(15);
-
-/// How long a connection is kept for further requests, and for the last answer
-/// then, so that nobody keeps the others out.
-const LIFE: Duration = Duration::from_secs(30);
-const LAST: Duration = Duration::from_secs(60);
 
 /// How long to wait where a connection cannot be accepted: mostly the
 /// descriptors are used up.
@@ -202,12 +199,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 impl Listener {
     async fn serve(self, router: Router) {
-        let room = Arc::new(Semaphore::new(CONNECTIONS));
-        while let Ok(place) = Arc::clone(&room).acquire_owned().await {
+        let mut served: Vec<Served> = Vec::new();
+        loop {
             match self.accept().await {
                 Ok((stream, asker)) => {
+                    make_room(&mut served);
                     let router = router.clone().layer(Extension(asker));
-                    tokio::spawn(connection(stream, router, place));
+                    served.push(Served::begin(stream, router));
                 }
                 Err(_) => tokio::time::sleep(BREATH).await,
             }
@@ -229,22 +227,72 @@ impl Listener {
     }
 }
 
-async fn connection(stream: Box<dyn Stream>, router: Router, _place: OwnedSemaphorePermit) {
+/// A connection that is served.
+struct Served {
+    task: AbortHandle,
+    activity: Arc<Mutex<Activity>>,
+}
+
+/// What a connection does, and since when. Who rests comes before who is being
+/// answered, and who has done so longer before the others.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Activity {
+    is_answered: bool,
+    since: Instant,
+}
+
+impl Activity {
+    fn new(is_answered: bool) -> Self {
+        let since = Instant::now();
+        Self { is_answered, since }
+    }
+}
+
+impl Served {
+    fn begin(stream: Box<dyn Stream>, router: Router) -> Self {
+        let activity = Arc::new(Mutex::new(Activity::new(false)));
+        let noted = Arc::clone(&activity);
+        let router = router.layer(from_fn(move |request: Request, next: Next| {
+            let noted = Arc::clone(&noted);
+            async move {
+                *lock(&noted) = Activity::new(true);
+                let answer = next.run(request).await;
+                *lock(&noted) = Activity::new(false);
+                answer
+            }
+        }));
+        let task = tokio::spawn(connection(stream, router)).abort_handle();
+        Self { task, activity }
+    }
+}
+
+/// Leaves room for one more.
+fn make_room(served: &mut Vec<Served>) {
+    served.retain(|each| !each.task.is_finished());
+    if served.len() < CONNECTIONS {
+        return;
+    }
+    let all = served.iter().enumerate();
+    if let Some((at, _)) = all.min_by_key(|(_, each)| *lock(&each.activity)) {
+        served.swap_remove(at).task.abort();
+    }
+}
+
+fn lock(activity: &Mutex<Activity>) -> MutexGuard<'_, Activity> {
+    activity.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn connection(stream: Box<dyn Stream>, router: Router) {
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(WRITE));
-    let mut connection = pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD)
-            .max_header_size(HEAD_MAX)
-            .serve_connection(
-                TokioIo::new(Box::pin(stream)),
-                TowerToHyperService::new(router),
-            )
-    );
-    // A connection that breaks off has nobody to tell.
-    if timeout(LIFE, connection.as_mut()).await.is_err() {
-        connection.as_mut().graceful_shutdown();
-        let _ = timeout(LAST, connection).await;
-    }
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_header_size(HEAD_MAX)
+        .serve_connection(
+            TokioIo::new(Box::pin(stream)),
+            TowerToHyperService::new(router),
+        );
+    // One that breaks off has nobody to tell.
+    let _ = connection.await;
 }
