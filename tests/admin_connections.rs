@@ -4,6 +4,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
 use support::farm::Farm;
 
 #[test]
@@ -39,6 +41,31 @@ fn who_has_rested_longest_makes_room_for_others() {
     };
     let open: Vec<_> = silent.iter().map(is_open).collect();
     assert!(!open[0] && open[8..].iter().all(|open| *open), "{open:?}");
+}
+
+#[test]
+fn want_of_open_files_is_told_once_and_so_is_its_end() {
+    let (mut farm, admin) = Farm::with_admin(&[""], "", &[]);
+    let id = Pid::from_raw(farm.scene.viaduct.id() as i32);
+    let limit = |current| {
+        let limit = Rlimit {
+            current: Some(current),
+            maximum: Some(1024),
+        };
+        prlimit(id, Resource::Nofile, limit).expect("a limit");
+    };
+    limit(3);
+    let waiting = UnixStream::connect(admin.path()).expect("a place in the queue");
+    let says = |what: &'static str| move |output: &str| output.contains(what).then_some(());
+    let cannot = "warning: the admin API accepts no connections: ";
+    farm.scene.viaduct.wait_for(cannot, says(cannot));
+    limit(1024);
+    assert_eq!(admin.get("/livez").status, 200);
+    let can = "the admin API accepts connections again";
+    farm.scene.viaduct.wait_for(can, says(can));
+    let output = farm.scene.viaduct.output();
+    assert_eq!(output.matches(cannot).count(), 1, "{output}");
+    drop(waiting);
 }
 
 #[test]

@@ -200,14 +200,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 impl Listener {
     async fn serve(self, router: Router) {
         let mut served: Vec<Served> = Vec::new();
+        let mut failing = false;
         loop {
             match self.accept().await {
                 Ok((stream, asker)) => {
+                    if std::mem::take(&mut failing) {
+                        tracing::info!("the admin API accepts connections again");
+                    }
                     make_room(&mut served);
                     let router = router.clone().layer(Extension(asker));
                     served.push(Served::begin(stream, router));
                 }
-                Err(_) => tokio::time::sleep(BREATH).await,
+                Err(error) => {
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!("the admin API accepts no connections: {error}");
+                    }
+                    tokio::time::sleep(BREATH).await;
+                }
             }
         }
     }
