@@ -322,7 +322,7 @@ fn what_was_said_of_a_destination_goes_with_it() {
 fn over_tcp_anybody_reads_and_the_token_changes() {
     let folder = tempfile::tempdir().expect("a folder");
     let token = folder.path().join("token");
-    fs::write(&token, "first token\n").expect("the file");
+    fs::write(&token, "the first of tokens\n").expect("the file");
     let token_file = token.to_str().expect("text");
     let tcp = [
         "--admin-listen",
@@ -346,9 +346,9 @@ fn over_tcp_anybody_reads_and_the_token_changes() {
     };
     for wrong in [
         None,
-        Some("Bearer second token"),
+        Some("Bearer the second of tokens"),
         Some("Bearer "),
-        Some("first token"),
+        Some("the first of tokens"),
         Some("B"),
     ] {
         let answer = change(wrong);
@@ -357,11 +357,11 @@ fn over_tcp_anybody_reads_and_the_token_changes() {
     }
     let explain = "/api/v1/explain?call_id=a";
     admin.get(explain).assert_problem(401, "token-file");
-    let bearing = [("Authorization", "Bearer first token")];
+    let bearing = [("Authorization", "Bearer the first of tokens")];
     let told = admin.ask("GET", explain, &bearing, b"").assert_done();
     assert_eq!(told["action"], "forward");
     assert_eq!(admin.get("/api/v1/status").json()["generation"], 1);
-    change(Some("Bearer first token")).assert_done();
+    change(Some("Bearer the first of tokens")).assert_done();
     assert_eq!(farm.shares(20), [0, 20]);
     let log = farm.scene.viaduct.output();
     assert!(log.contains("asked by 127.0.0.1:"), "{log}");
@@ -373,11 +373,13 @@ fn over_tcp_anybody_reads_and_the_token_changes() {
         "{metrics}"
     );
     // The token can be changed at any time.
-    fs::write(&token, "second token").expect("the file");
-    change(Some("Bearer first token")).assert_problem(401, "not the token");
-    change(Some("bearer second token")).assert_done();
+    fs::write(&token, "the second of tokens").expect("the file");
+    change(Some("Bearer the first of tokens")).assert_problem(401, "not the token");
+    change(Some("bearer the second of tokens")).assert_done();
     fs::write(&token, "\n").expect("the file");
     change(Some("Bearer ")).assert_problem(403, "empty");
+    fs::write(&token, "fifteen octets.\n").expect("the file");
+    change(Some("Bearer fifteen octets.")).assert_problem(403, "16 octets or more");
 }
 
 #[test]

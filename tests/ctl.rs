@@ -467,7 +467,7 @@ fn a_drain_waits_for_a_hung_instance_no_longer_than_for_one_that_is_gone() {
 fn over_tcp_it_bears_the_token() {
     let folder = tempfile::tempdir().expect("a folder");
     let token = folder.path().join("token");
-    fs::write(&token, "open sesame\n").expect("the file");
+    fs::write(&token, "open sesame, please\n").expect("the file");
     let token = token.to_str().expect("text");
     let tcp = ["--admin-listen", "127.0.0.1:0", "--admin-token-file", token];
     let operator = Operator::new(&["", ""], &tcp);

@@ -144,7 +144,7 @@ fn a_secret_that_others_may_read_is_warned_of() {
 fn a_token_that_others_may_read_is_warned_of() {
     let folder = folder();
     let path = folder.path().join("token");
-    fs::write(&path, "open sesame\n").expect("a file");
+    fs::write(&path, "open sesame, please\n").expect("a file");
     let token = path.to_str().expect("text");
     let admin = ["--admin-listen", "127.0.0.1:0", "--admin-token-file", token];
     let args: Vec<_> = [LISTEN, TO].concat().into_iter().chain(admin).collect();

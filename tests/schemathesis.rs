@@ -34,7 +34,7 @@ fn whatever_is_sent_the_answer_is_one_that_is_described() {
     );
     let folder = tempfile::tempdir().expect("a folder");
     let token = folder.path().join("token");
-    fs::write(&token, "open-sesame").expect("the file");
+    fs::write(&token, "open-sesame-please").expect("the file");
     let file = folder.path().join("v.toml");
     // With the set and the destination that the description has as examples.
     let text = "listen = ['127.0.0.1:0']\nhealth = 'off'\n[[set]]\nname = 'farm'\n\
@@ -57,7 +57,7 @@ fn whatever_is_sent_the_answer_is_one_that_is_described() {
     command
         .arg("run")
         .arg(format!("http://{address}/api/v1/openapi.json"))
-        .args(["--header", "Authorization: Bearer open-sesame"])
+        .args(["--header", "Authorization: Bearer open-sesame-please"])
         // Another test upgrades.
         .args(["--exclude-path", "/api/v1/upgrade"])
         .args(["--phases", "examples,coverage,fuzzing", "--checks", CHECKS])

@@ -304,7 +304,7 @@ fn files_and_folders_that_run_would_not_find_are_told_with_their_mend() {
     assert_eq!(output.status.code(), Some(1), "{said}");
     for (name, mend) in [
         ("secret file", "the folder must exist"),
-        ("token file", "put the token in it"),
+        ("token file", "put a token of 16 octets or more in it"),
         ("admin socket", "its folder must exist"),
         ("cannot write accounting to", "have its folder exist"),
     ] {
@@ -331,7 +331,7 @@ fn files_and_folders_that_run_would_not_find_are_told_with_their_mend() {
     assert!(wheres.clone().any(|file| run.contains(&file)), "{run}");
 
     fs::create_dir(path("there")).expect("a folder");
-    fs::write(path("there/token"), "t\n").expect("a file");
+    fs::write(path("there/token"), "open sesame, please\n").expect("a file");
     write("there");
     let told: Value = serde_json::from_slice(&system(&["--json"]).stdout).expect("JSON");
     assert_eq!(told["files"], serde_json::json!([]));

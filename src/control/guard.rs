@@ -31,8 +31,12 @@ const LIMIT: Duration = Duration::from_secs(40);
 /// names, and tell little.
 const OPEN: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 
-/// What to do about a token file that cannot be read, or is empty.
-pub(super) const TOKEN_HELP: &str = "put the token in it, and let the user that runs read it";
+/// The fewest octets of a token: fewer could be guessed.
+const TOKEN_MIN: usize = 16;
+
+/// What to do about a token file that cannot be read, or holds no good one.
+pub(super) const TOKEN_HELP: &str = "put a token of 16 octets or more in it (`openssl rand -hex \
+     32` makes one), and let the user that runs read it";
 
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
@@ -183,11 +187,15 @@ fn bears_token(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
 /// What the file holds, without the white space around it.
 ///
 /// # Errors
-/// As of reading; that it is empty.
+/// As of reading; that it is too short.
 pub(super) fn token(path: &Path) -> io::Result<String> {
     let text = std::fs::read_to_string(path)?;
-    match text.trim() {
-        "" => Err(io::Error::new(io::ErrorKind::InvalidData, "it is empty")),
-        token => Ok(token.to_owned()),
+    let token = text.trim();
+    match token.len() {
+        TOKEN_MIN.. => Ok(token.to_owned()),
+        0 => Err(io::Error::other("it is empty")),
+        octets => Err(io::Error::other(format!(
+            "the token has {octets} octets, which can be guessed"
+        ))),
     }
 }
