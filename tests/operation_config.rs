@@ -14,7 +14,8 @@ use viaduct::config::{
 };
 
 use checking::{
-    LISTEN, Place, check, file, good, good_and, load, load_over, refused, said, stdout, warned,
+    LISTEN, Place, check, file, good, good_and, load, load_over, refused, said, stderr, stdout,
+    warned,
 };
 
 #[test]
@@ -514,4 +515,25 @@ fn networks_to_leave_by_are_checked() {
         &["v.toml:8:11: warning: nothing leaves by `127.0.0.2:5060` to `2001:db8::/32`"],
     );
     warned(&listeners("10.0.0.0/9"), &[]);
+}
+
+/// The log keeps what is said of a reload.
+#[test]
+fn what_is_said_of_a_file_shows_no_key_of_the_mirror() {
+    for lines in [
+        "[mirror]\nto = '10.0.0.9'\nkey = 'geheim",
+        "[mirror] # Homer\nto = '10.0.0.9'\nkey = \"\"\"\ngeheim\\x\"\"\"",
+        "[mirror]\nto = '10.0.0.9'\nkeys = 'geheim'",
+        "[admin]\nkey = 'geheim'",
+        "[admin]\n[mirror]\nto = '10.0.0.9'\nkey = ['geheim']\n[log]\nlevel = 'warn'",
+    ] {
+        let place = Place::with(&[("v.toml", &*file("", lines))]);
+        let output = place.check(&["--config", "v.toml"]);
+        said(&output, 1, &["v.toml:"]);
+        assert!(!stderr(&output).contains("geheim"), "{}", stderr(&output));
+    }
+    let top = "mirror = { to = '10.0.0.9', key = 'geheim' , to = 1 }";
+    let output = Place::with(&[("v.toml", &*file(top, ""))]).check(&["--config", "v.toml"]);
+    said(&output, 1, &["v.toml:1:"]);
+    assert!(!stderr(&output).contains("geheim"), "{}", stderr(&output));
 }

@@ -94,6 +94,8 @@ pub(super) struct Source {
     name: String,
     text: String,
     line_starts: Vec<usize>,
+    /// Where those lines begin that are not to be shown.
+    private: Vec<usize>,
 }
 
 impl Source {
@@ -105,9 +107,11 @@ impl Source {
         }
         let newlines = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         let line_starts = std::iter::once(0).chain(newlines.map(|(at, _)| at + 1));
+        let line_starts: Vec<_> = line_starts.collect();
         Rc::new(Self {
             name: name.display().to_string(),
-            line_starts: line_starts.collect(),
+            private: private(&text, &line_starts),
+            line_starts,
             text,
         })
     }
@@ -131,14 +135,31 @@ impl Source {
             text.char_indices().filter(|(at, _)| *at < before).count()
         };
         let column = characters_to(span.start);
+        let is_private = self.private.contains(&start);
         Location {
             file: self.name.clone(),
             line,
             column: column + 1,
             length: characters_to(span.end).saturating_sub(column).max(1),
-            text: text.to_owned(),
+            text: if is_private { "" } else { text }.to_owned(),
         }
     }
+}
+
+/// Where lines begin that may hold the key of the mirror, which no log is to
+/// keep. The text need not be TOML.
+fn private(text: &str, line_starts: &[usize]) -> Vec<usize> {
+    let mut in_mirror = false;
+    let is_private = |start: &usize| {
+        let line = text[*start..].lines().next().unwrap_or_default().trim();
+        let name = line.split(['=', '.', ']']).next().unwrap_or_default();
+        let name = name.trim_matches([' ', '\t', '"', '\'', '[', ']']);
+        if line.starts_with('[') {
+            in_mirror = name == "mirror";
+        }
+        in_mirror || name == "mirror" || name == "key"
+    };
+    line_starts.iter().copied().filter(is_private).collect()
 }
 
 /// Where a value came from.
@@ -165,7 +186,7 @@ pub struct Location {
     pub column: usize,
     /// Characters concerned, within the line; at least 1.
     pub length: usize,
-    /// The line itself.
+    /// The line itself; empty where it is not to be shown.
     #[serde(skip)]
     pub text: String,
 }
