@@ -123,6 +123,7 @@ fn the_secret_and_the_listener_count() {
         name: "second".to_owned(),
         address: SocketAddr::from(([192, 0, 2, 11], 5060)),
         advertise: None,
+        also_known_as: Vec::new(),
         proxy_protocol: Vec::new(),
         record_route: false,
         path: false,

@@ -264,6 +264,10 @@ fn listeners_are_checked() {
         &["v.toml:1:13: error: `0.0.0.0` cannot be advertised"],
     );
     refused(
+        "[[listener]]\naddress = '10.0.0.1'\nalso-known-as = 'lb.example.com:0'\n",
+        &["v.toml:3:17: error: port 0 cannot be advertised"],
+    );
+    refused(
         "advertise = '300.1.1.1'\n",
         &["v.toml:1:13: error: `300.1.1.1` is neither a host name nor an address"],
     );

@@ -44,17 +44,29 @@ fn listener() -> impl Strategy<Value = Listener> {
         "[ -~äß]{1,12}",
         address,
         any::<u16>(),
-        prop::option::of(advertise),
+        (
+            prop::option::of(advertise.clone()),
+            prop::collection::vec(advertise, 0..3),
+        ),
         networks(),
         any::<[bool; 2]>(),
         networks(),
     )
         .prop_map(
-            |(name, host, port, advertise, proxy_protocol, [record_route, path], egress)| {
+            |(
+                name,
+                host,
+                port,
+                (advertise, also_known_as),
+                proxy_protocol,
+                [record_route, path],
+                egress,
+            )| {
                 Listener {
                     name,
                     address: format!("{host}:{port}").parse().expect("an address"),
                     advertise,
+                    also_known_as,
                     proxy_protocol,
                     record_route,
                     path,

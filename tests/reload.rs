@@ -189,6 +189,21 @@ fn a_broken_file_leaves_what_was() {
 }
 
 #[test]
+fn what_a_listener_is_also_known_as_changes() {
+    let mut farm = Farm::new(&[""], "", &[]);
+    let request = farm.scene.request("INVITE");
+    let request = request.row("Route: <sip:lb.example.com:5080;lr>").text();
+    let routes = |farm: &Farm| read(farm.scene.pass(&request).1).routes.len();
+    assert_eq!(routes(&farm), 1);
+    let listener = "[[listener]]\naddress = '127.0.0.1:0'\n\
+                    also-known-as = ['lb.example.com:5080']\n";
+    let text = text(&farm.scene.farm, &[""], "").replace(LISTEN, listener);
+    let said = farm.reload(&text);
+    assert!(said.starts_with("reloaded"), "{said}");
+    assert_eq!(routes(&farm), 0);
+}
+
+#[test]
 fn what_a_start_alone_can_change_is_refused_by_name() {
     let mut farm = Farm::new(&["", ""], "", &["--secret-file", "secret"]);
     for (lines, keys) in [

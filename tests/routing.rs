@@ -334,13 +334,58 @@ fn a_request_that_names_us_alone_is_dispatched_whoever_sends_it() {
     assert!(read(&got).routes.is_empty());
 }
 
-/// Viaduct with a farm of six sets, one member each, by a file.
+#[test]
+fn what_a_listener_is_also_known_as_names_us() {
+    let names = "also-known-as = ['LB.example.com.', 'sip.example.com:5080', '[2001:db8::99]']\n";
+    let text = format!("[[listener]]\naddress = '127.0.0.1:0'\n{names}");
+    let scene = with_listeners(1, &text, "");
+    let (own, member) = (scene.front(), scene.farm[0].address());
+    let port = own.port();
+    for name in [
+        &format!("lb.example.com:{port}"),
+        &format!("Lb.Example.Com.:{port}"),
+        "SIP.example.com.:5080",
+        &format!("[2001:DB8::0:99]:{port}"),
+    ] {
+        let route = format!("Route: <sip:{name};lr>");
+        let uri = format!("sip:desk@{name}");
+        for from in [scene.caller.address(), member] {
+            let plain = || Request::new("INVITE", from);
+            let by_route = plain().uri(format!("sip:desk@{own}")).row(&route);
+            for request in [by_route, plain().uri(&uri)] {
+                match from == member {
+                    true => scene.farm[0].send(own, request.text()),
+                    false => scene.send(request.text()),
+                }
+                let got = read(scene.at_farm().1);
+                assert_eq!(got.call_id, request.call_id.into_bytes());
+                assert!(got.routes.is_empty(), "{name}");
+                // What our Via says stays as it is.
+                let via = String::from_utf8_lossy(&got.vias[0]).into_owned();
+                assert!(via.contains(&own.to_string()), "{via}");
+            }
+        }
+    }
+    for name in ["lb.example.com:1", "sip.example.com", "b.example.com:5080"] {
+        let request = Request::new("INVITE", member).uri(format!("sip:desk@{name}"));
+        scene.farm[0].send(own, request.text());
+        assert_eq!(status(scene.farm[0].receive()), 503, "{name}");
+    }
+    scene.assert_nothing_left();
+}
+
+/// Viaduct with a farm of four sets, one member each, by a file.
 fn with_rules(rules: &str) -> Scene {
-    let farm: Vec<Peer> = (0..4).map(|_| Peer::new(V4)).collect();
-    let mut text = "[[listener]]\nname = \"inside\"\naddress = \"127.0.0.1:0\"\n\
-                    [[listener]]\nname = \"outside\"\naddress = \"127.0.0.2:0\"\n\
-                    [[listener]]\nname = \"six\"\naddress = \"[::1]:0\"\n"
-        .to_owned();
+    let listeners = "[[listener]]\nname = \"inside\"\naddress = \"127.0.0.1:0\"\n\
+                     [[listener]]\nname = \"outside\"\naddress = \"127.0.0.2:0\"\n\
+                     [[listener]]\nname = \"six\"\naddress = \"[::1]:0\"\n";
+    with_listeners(4, listeners, rules)
+}
+
+/// Viaduct with a farm of `sets`, one member each, by a file.
+fn with_listeners(sets: usize, listeners: &str, rules: &str) -> Scene {
+    let farm: Vec<Peer> = (0..sets).map(|_| Peer::new(V4)).collect();
+    let mut text = listeners.to_owned();
     for (number, member) in farm.iter().enumerate() {
         text += &format!(
             "[[set]]\nname = \"s{number}\"\ndestinations = [\"{}\"]\n",

@@ -139,17 +139,19 @@ fn alike(running: &[Listener], asked: &[Listener]) -> bool {
 }
 
 /// The keys of a listener that a reload brings into effect.
-fn of_listener(running: &Listener, asked: &Listener) -> [Key; 4] {
+fn of_listener(running: &Listener, asked: &Listener) -> [Key; 5] {
     let Listener {
         name: _,
         address: _,
         advertise: _,
+        also_known_as,
         proxy_protocol,
         record_route,
         path,
         egress,
     } = running;
     [
+        ("also-known-as", *also_known_as != asked.also_known_as),
         ("proxy-protocol", *proxy_protocol != asked.proxy_protocol),
         ("record-route", *record_route != asked.record_route),
         ("path", *path != asked.path),

@@ -188,6 +188,9 @@ fn write_listener(out: &mut String, listener: &Listener) -> fmt::Result {
     if let Some(advertise) = &listener.advertise {
         writeln!(out, "advertise = {}", string(&advertise.to_string()))?;
     }
+    if !listener.also_known_as.is_empty() {
+        writeln!(out, "also-known-as = {}", list(&listener.also_known_as))?;
+    }
     if !listener.proxy_protocol.is_empty() {
         writeln!(out, "proxy-protocol = {}", list(&listener.proxy_protocol))?;
     }

@@ -89,6 +89,7 @@ pub(super) struct ListenerDraft {
     pub(super) name: Option<Placed<String>>,
     pub(super) address: Placed<SocketAddr>,
     pub(super) advertise: Option<HostPort>,
+    pub(super) also_known_as: Vec<HostPort>,
     pub(super) proxy_protocol: Vec<Placed<IpNet>>,
     pub(super) record_route: Option<bool>,
     pub(super) path: Option<bool>,
@@ -102,6 +103,7 @@ impl ListenerDraft {
             name: None,
             address,
             advertise: None,
+            also_known_as: Vec::new(),
             proxy_protocol: Vec::new(),
             record_route: None,
             path: None,
@@ -275,6 +277,7 @@ fn listener(mut section: Section<'_>, report: &mut Report) -> Option<ListenerDra
     let address = section.require("address", report);
     let address = address.and_then(|item| item.parse(text::listen_address, report));
     let advertise = value(&mut section, "advertise", text::advertise, report);
+    let also_known_as = parse_all(&mut section, "also-known-as", text::advertise, report);
     let proxy_protocol = parse_all(&mut section, "proxy-protocol", text::network, report);
     let record_route = boolean(&mut section, "record-route", report);
     let path = boolean(&mut section, "path", report);
@@ -284,6 +287,7 @@ fn listener(mut section: Section<'_>, report: &mut Report) -> Option<ListenerDra
         name,
         address: address?,
         advertise,
+        also_known_as: values(also_known_as),
         proxy_protocol,
         record_route,
         path,

@@ -143,6 +143,9 @@ pub struct Listener {
     /// What our Via says as sent-by (RFC 3261 §18.1.1), where it is not the
     /// bound address; the port is the bound one where none is given.
     pub advertise: Option<HostPort>,
+    /// Other names and addresses that stand for us in a Route or a Request-URI;
+    /// the port is the bound one where none is given.
+    pub also_known_as: Vec<HostPort>,
     /// Front balancers, whose datagrams begin with a header of the PROXY
     /// protocol, version 2, that says who sent them.
     pub proxy_protocol: Vec<IpNet>,

@@ -102,6 +102,7 @@ fn listener(
             .map_or_else(|| address.to_string(), |name| name.value.clone()),
         address,
         advertise,
+        also_known_as: draft.also_known_as.clone(),
         proxy_protocol: front_balancers(draft, report),
         record_route: draft.record_route.unwrap_or(on_path.record_route),
         path: draft.path.unwrap_or(on_path.path),

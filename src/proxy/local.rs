@@ -6,8 +6,8 @@ use ipnet::IpNet;
 
 use super::branch::MAGIC;
 use super::target::literal;
-use crate::config::Listener;
-use crate::sip::eq_ignore_case;
+use crate::config::{HostPort, Listener};
+use crate::sip::is_same_name;
 
 /// What stands before the value in a Via row of ours.
 const NAME: &str = "Via: ";
@@ -15,17 +15,16 @@ const NAME: &str = "Via: ";
 /// The listeners.
 pub(super) struct Locals {
     all: Vec<Local>,
+    /// What else stands for us.
+    also: Vec<Name>,
     /// Networks with the listener to leave by, the longest prefix first.
     egress: Vec<(IpNet, usize)>,
 }
 
 struct Local {
     address: SocketAddr,
-    /// Host of the sent-by, in brackets where it is an IPv6 address.
-    host: Vec<u8>,
-    /// The same, where it is an address.
-    ip: Option<IpAddr>,
-    port: u16,
+    /// The sent-by.
+    name: Name,
     /// Our whole Via row up to the end of the branch's magic.
     via: Vec<u8>,
     /// Front balancers.
@@ -36,6 +35,15 @@ struct Local {
     path: bool,
 }
 
+/// A host and a port that stand for us.
+struct Name {
+    /// In brackets where it is an IPv6 address.
+    host: Vec<u8>,
+    /// The same, where it is an address.
+    ip: Option<IpAddr>,
+    port: u16,
+}
+
 impl Locals {
     pub(super) fn new(listeners: &[Listener]) -> Self {
         let networks = listeners.iter().enumerate().flat_map(|(number, listener)| {
@@ -44,14 +52,19 @@ impl Locals {
         });
         let mut egress: Vec<_> = networks.collect();
         egress.sort_by_key(|(network, _)| std::cmp::Reverse(network.prefix_len()));
+        let also = listeners.iter().flat_map(|listener| {
+            let names = listener.also_known_as.iter();
+            names.map(|name| Name::new(name.clone(), listener.address.port()))
+        });
         Self {
             all: listeners.iter().map(Local::new).collect(),
+            also: also.collect(),
             egress,
         }
     }
 
     /// Everything of them that decides where a request goes, as text: their
-    /// places, and not their addresses, for each instance has its own.
+    /// places, and not addresses and names, for each instance has its own.
     pub(super) fn outline(&self) -> String {
         let each = |local: &Local| {
             let family = local.address.is_ipv4();
@@ -101,16 +114,14 @@ impl Locals {
     }
 
     /// Whether `host`, which is the address `ip` or a name, and `port` are the
-    /// sent-by of one of our Vias, or one of our addresses.
+    /// sent-by of one of our Vias, one of our addresses, or what else stands
+    /// for us.
     #[inline]
     pub(super) fn names(&self, host: &[u8], ip: Option<IpAddr>, port: u16) -> bool {
-        self.all.iter().any(|local| match ip {
-            Some(_) => {
-                (local.port == port && local.ip == ip)
-                    || (local.address.port() == port && Some(local.address.ip()) == ip)
-            }
-            None => local.port == port && eq_ignore_case(&local.host, host),
-        })
+        self.all.iter().any(|local| {
+            local.name.is(host, ip, port)
+                || (local.address.port() == port && Some(local.address.ip()) == ip)
+        }) || self.also.iter().any(|name| name.is(host, ip, port))
     }
 
     /// What stands behind the magic of our branch in `value`, a Via value that
@@ -163,6 +174,27 @@ impl Locals {
     }
 }
 
+impl Name {
+    fn new(name: HostPort, port: u16) -> Self {
+        let host = name.host.into_bytes();
+        Self {
+            ip: literal(&host),
+            host,
+            port: name.port.unwrap_or(port),
+        }
+    }
+
+    /// Whether `host`, which is the address `ip` or a name, and `port` are this.
+    #[inline]
+    fn is(&self, host: &[u8], ip: Option<IpAddr>, port: u16) -> bool {
+        self.port == port
+            && match ip {
+                Some(_) => self.ip == ip,
+                None => is_same_name(&self.host, host),
+            }
+    }
+}
+
 impl Local {
     fn new(listener: &Listener) -> Self {
         let own_host = match listener.address {
@@ -170,13 +202,15 @@ impl Local {
             SocketAddr::V6(v6) => format!("[{}]", v6.ip()),
         };
         let own_port = listener.address.port();
-        let (host, port) = match &listener.advertise {
-            Some(other) => (other.host.clone(), other.port.unwrap_or(own_port)),
-            None => (own_host.clone(), own_port),
-        };
+        let sent_by = listener.advertise.clone().unwrap_or_else(|| HostPort {
+            host: own_host.clone(),
+            port: None,
+        });
+        let name = Name::new(sent_by, own_port);
+        let (host, port) = (String::from_utf8_lossy(&name.host), name.port);
         // A sent-by that is not the address we send from may be out of the
         // next element's reach: rport asks it to answer the latter (RFC 3581).
-        let rport = if (&host, port) == (&own_host, own_port) {
+        let rport = if (&*host, port) == (&*own_host, own_port) {
             ""
         } else {
             ";rport"
@@ -186,9 +220,7 @@ impl Local {
         let uri = format!("@{host}:{port};lr>\r\n");
         Self {
             address: listener.address,
-            ip: literal(host.as_bytes()),
-            host: host.into_bytes(),
-            port,
+            name,
             via: via.into_bytes(),
             fronts: listener.proxy_protocol.clone(),
             uri: uri.into_bytes(),

@@ -4,7 +4,7 @@
 use super::Datagram;
 use super::target::literal;
 use crate::config::{Config, Route};
-use crate::sip::{Uri, eq_ignore_case};
+use crate::sip::{Uri, is_same_name};
 
 /// The rules in order.
 #[derive(Debug, PartialEq, Eq)]
@@ -67,12 +67,10 @@ fn unescaped(mut text: &[u8]) -> impl Iterator<Item = u8> {
     })
 }
 
-/// Whether two texts name one host (RFC 3261 §19.1.4), with the dot of the root
-/// or without; an IPv6 address can be written in many ways (RFC 5954 §4.2).
+/// Whether two texts name one host; an IPv6 address can be written in many
+/// ways (RFC 5954 §4.2).
 fn is_same_host(wanted: &[u8], host: &[u8]) -> bool {
-    let relative = |host| <[u8]>::strip_suffix(host, b".").unwrap_or(host);
-    eq_ignore_case(relative(wanted), relative(host))
-        || (host.starts_with(b"[") && literal(wanted) == literal(host))
+    is_same_name(wanted, host) || (host.starts_with(b"[") && literal(wanted) == literal(host))
 }
 
 /// Whether a condition holds: one of its values does, or it has none.

@@ -48,6 +48,7 @@ pub fn config() -> Config {
             name: LISTEN.to_owned(),
             address: LISTEN.parse().expect("an address"),
             advertise: None,
+            also_known_as: Vec::new(),
             proxy_protocol: Vec::new(),
             record_route: false,
             path: false,
