@@ -503,29 +503,37 @@ fn a_phone_is_reached_by_its_path_whatever_its_contact_names() {
 
 #[test]
 fn a_name_leads_nowhere_that_an_address_may_not() {
-    let front = support::net::free_addresses::<1>(V4)[0];
-    let farm = vec![Peer::new(V4)];
     let server = NameServer::start(
-        "all.test 60 A 255.255.255.255\ngroup.test 60 A 224.0.0.5\nno.test 60 A 0.0.0.0\nus.test 60 A 127.0.0.1",
+        "all.test 60 A 255.255.255.255\ngroup.test 60 A 224.0.0.5\nno.test 60 A 0.0.0.0",
     );
-    let args = [
-        format!("--listen={front}"),
-        format!("--to={}", farm[0].address()),
-        "--resolve=on".to_owned(),
-        format!("--resolver={}", server.address()),
-    ];
-    let mut scene = Scene::with(farm, &args, &[]);
-    let uris = [
-        "sip:all.test:5060".to_owned(),
-        "sip:group.test:5060".to_owned(),
-        "sip:no.test:5060".to_owned(),
-        format!("sip:us.test:{}", front.port()),
-    ];
-    for uri in &uris {
-        outbound(&scene, uri);
+    let mut scene = scene(server.address(), &[]);
+    let hosts = ["all.test", "group.test", "no.test"];
+    for host in hosts {
+        outbound(&scene, format!("sip:{host}:5060"));
     }
-    scene.assert_counter("drop-forbidden-next-hop", uris.len() as u64);
+    scene.assert_counter("drop-forbidden-next-hop", hosts.len() as u64);
     scene.assert_nothing_left();
+}
+
+#[test]
+fn a_name_that_leads_to_us_is_dispatched_once_as_our_address_is() {
+    let server = NameServer::start("us.test 3600 A 127.0.0.1");
+    let server = server.address().to_string();
+    let mut scene = Scene::new(1, &["--resolve", "--resolver", &server]);
+    let (front, member) = (scene.front(), &scene.farm[0]);
+    let request = outbound(&scene, format!("sip:desk@us.test:{}", front.port()));
+    let (_, first) = scene.at_farm();
+    assert_eq!(read(&first).call_id, request.call_id.into_bytes());
+    let second = member.spiral(front, &first);
+    assert_eq!(read(&second).vias.len(), 4);
+    assert_eq!(status(member.spiral(front, &second)), 482);
+    // A Route with that name would have the farm send it back.
+    let route = format!("Route: <sip:us.test:{};lr>", front.port());
+    let request = Request::new("INVITE", member.address()).row(route);
+    member.send(front, request.text());
+    assert_eq!(status(member.receive()), 503);
+    scene.assert_nothing_left();
+    scene.assert_counter("drop-forbidden-next-hop", 0);
 }
 
 /// What the proxy of the fixture decides on a request of a member that names

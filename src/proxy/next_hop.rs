@@ -121,17 +121,38 @@ impl Request<'_> {
         match routes.named {
             Named::Address(address, false) => self.hop(Way::Outbound, address, outer, used),
             Named::Name(host, port) => match self.resolve(host, port, &mut scratch.names)? {
-                Some(address) => self.hop(Way::Outbound, address, outer, used),
+                Some(address) if !self.is_us(address) => {
+                    self.hop(Way::Outbound, address, outer, used)
+                }
+                // A Route that stays would lead the farm back to us.
+                Some(_) if routes.goes_on => Err(Reason::NextHop),
+                Some(_) => self.dispatch(routes, used, scratch),
                 None => return Ok(None),
             },
             Named::Address(..) | Named::NoAddress => Err(Reason::NextHop),
-            // A member that names us means the farm: a new call of a B2BUA, a
-            // call forwarded (§16.3: a spiral). Once; a Contact that names us
-            // would have it come round for ever.
-            Named::Us if self.has_come_round() => Err(Reason::Loop),
-            Named::Us => self.select(&routes.target, used, scratch),
+            Named::Us => self.dispatch(routes, used, scratch),
         }
         .map(Some)
+    }
+
+    /// A member that names us means the farm: a new call of a B2BUA, a call
+    /// forwarded (§16.3: a spiral). Once; a Contact that names us would have it
+    /// come round for ever.
+    fn dispatch(
+        &self,
+        routes: &Routes,
+        used: CookieUse,
+        scratch: &mut Scratch,
+    ) -> Result<Hop, Reason> {
+        if self.has_come_round() {
+            return Err(Reason::Loop);
+        }
+        self.select(&routes.target, used, scratch)
+    }
+
+    fn is_us(&self, address: SocketAddr) -> bool {
+        let (ip, port) = (address.ip(), address.port());
+        self.proxy.locals.names(&[], Some(ip), port)
     }
 
     /// From anybody else.

@@ -176,7 +176,7 @@ impl Reason {
             Self::Route => "A Route value that cannot be read, or too many of our own",
             Self::NoDestination => "No destination of the set can take new work",
             Self::NextHop => {
-                "A member names a next hop that UDP cannot reach: another transport, an address family without a listener, or a host name where names are not resolved"
+                "A member names a next hop that UDP cannot reach: another transport, an address family without a listener, a host name where names are not resolved, or a Route whose name leads to us"
             }
             Self::Unresolved => "A member names a host that DNS does not know, or not in time",
             Self::TooManyNames => {

@@ -95,6 +95,17 @@ impl Peer {
         }
     }
 
+    /// Sends a request that came here back to `to`, as a proxy does, and
+    /// returns what comes of it.
+    #[track_caller]
+    pub fn spiral(&self, to: SocketAddr, octets: &[u8]) -> Vec<u8> {
+        let text = String::from_utf8(octets.to_vec()).expect("text");
+        let (start, rest) = text.split_once("\r\n").expect("a start line");
+        let via = format!("Via: SIP/2.0/UDP {};branch=z9hG4bKloop", self.address);
+        self.send(to, format!("{start}\r\n{via}\r\n{rest}"));
+        self.receive()
+    }
+
     /// Demands that nothing waits. Make sure first that whatever could come
     /// has come: see [`Scene::fence`].
     #[track_caller]
