@@ -404,6 +404,32 @@ fn nobody_outside_names_a_member_source_but_in_its_dialog() {
     leg.assert_silent();
 }
 
+#[test]
+fn a_member_source_is_reached_by_the_listener_of_its_dialog() {
+    let member = Peer::new("127.0.0.2".parse().expect("an address"));
+    let leg = Peer::new("127.0.0.3".parse().expect("an address"));
+    let phone = Peer::new("127.0.0.4".parse().expect("an address"));
+    let text = two_listeners(
+        &[&member],
+        "record-route = 'on'\negress = ['127.0.0.4']",
+        "record-route = 'on'",
+        "member-sources = ['127.0.0.3']",
+    );
+    let (scene, _folder) = with_file(vec![member], &text);
+    let (outside, inside) = (scene.viaduct.address(0), scene.viaduct.address(1));
+    let call = Request::new("INVITE", leg.address()).uri(format!("sip:a@{}", phone.address()));
+    leg.send(inside, call.text());
+    let (octets, source) = phone.receive_from();
+    assert_eq!(source, outside);
+    let bye = Request::new("BYE", phone.address()).call_id(&call.call_id);
+    let bye = bye.uri(format!("sip:leg@{}", leg.address()));
+    let bye = values(&octets, "record-route")
+        .into_iter()
+        .fold(bye, |bye, route| bye.row(format!("Route: {route}")));
+    phone.send(outside, bye.text());
+    assert_eq!(leg.receive_from().1, inside);
+}
+
 /// From another port than its own it could be either of two at one host, and a
 /// guess would go before what Request-URI says.
 #[test]

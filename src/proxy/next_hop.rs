@@ -158,15 +158,17 @@ impl Request<'_> {
     /// From anybody else.
     fn inward(&self, routes: &Routes, scratch: &mut Scratch) -> Result<Hop, Reason> {
         let dispatcher = self.proxy.dispatcher();
+        let mut inner = None;
         let used = match routes.claim {
             Claim::None => CookieUse::None,
             Claim::Verified(cookie) if cookie.purpose == Purpose::Dialog => {
+                inner = Some(cookie.inner);
                 match dispatcher.with_id(cookie.destination) {
                     Some((set, destination)) => {
                         let to =
                             dispatcher.sets()[set].definition().destinations[destination].address;
                         let way = Way::Dialog { set, destination };
-                        return self.hop(way, to, Some(cookie.inner), CookieUse::Followed);
+                        return self.hop(way, to, inner, CookieUse::Followed);
                     }
                     None if cookie.destination == 0 => CookieUse::Followed,
                     None => CookieUse::Gone,
@@ -178,7 +180,7 @@ impl Request<'_> {
         if let Named::Address(address, _) = routes.named
             && let Some(way) = self.trusted(address, used)
         {
-            return self.hop(way, address, None, used);
+            return self.hop(way, address, inner, used);
         }
         self.select(&routes.target, used, scratch)
     }
