@@ -384,7 +384,7 @@ fn nobody_outside_names_a_member_source_but_in_its_dialog() {
         &[&member],
         "record-route = 'on'",
         "",
-        "member-sources = ['127.0.0.3']",
+        "member-sources = ['127.0.0.3', '127.0.0.5']",
     );
     let (scene, _folder) = with_file(vec![member], &text);
     let to_leg = |method: &str| {
@@ -401,6 +401,12 @@ fn nobody_outside_names_a_member_source_but_in_its_dialog() {
     // It is another call's.
     phone.send(scene.front(), to_leg("BYE").row(&route).text());
     scene.farm[0].receive();
+    // The dialog is that of one host, and not of its network.
+    let other = Peer::new("127.0.0.5".parse().expect("an address"));
+    let uri = format!("sip:leg@{}", other.address());
+    phone.send(scene.front(), bye.uri(uri).text());
+    scene.farm[0].receive();
+    other.assert_silent();
     leg.assert_silent();
 }
 

@@ -142,6 +142,12 @@ impl Dispatcher {
         sources.any(|network| network.contains(&ip))
     }
 
+    /// Whether the member source at `ip` is the [`Sender`] with this id.
+    #[must_use]
+    pub fn is_source(&self, ip: IpAddr, id: u64) -> bool {
+        id == host_identity(ip) && self.is_member_source(ip)
+    }
+
     /// The destination with this [`identity`], as set and index, where it is
     /// not disabled.
     #[inline]
@@ -334,8 +340,13 @@ impl Table {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sender {
     /// The [`identity`] of the destination that it is; where it sends from
-    /// another port, of the only one at its host; else 0.
+    /// another port, of the only one at its host; else one of the host alone.
     pub id: u64,
+}
+
+/// What a host is known by that is no one destination: none has port 0.
+fn host_identity(ip: IpAddr) -> u64 {
+    identity(SocketAddr::new(ip, 0))
 }
 
 /// Finds a member by its address, or by its [`identity`].
@@ -367,8 +378,8 @@ impl Members {
         }
     }
 
-    /// The identity of the only member at `ip`; 0: there is none, or more than
-    /// one, of which nobody can tell which it is.
+    /// The identity of the only member at `ip`; that of the host where there is
+    /// none, or more than one, of which nobody can tell which it is.
     fn id_at(&self, ip: IpAddr) -> u64 {
         let from = SocketAddr::new(ip, 0);
         let at = self
@@ -378,7 +389,7 @@ impl Members {
         let mut next = || found.next().filter(|(member, ..)| member.ip() == ip);
         match (next(), next()) {
             (Some((member, ..)), None) => identity(*member),
-            _ => 0,
+            _ => host_identity(ip),
         }
     }
 

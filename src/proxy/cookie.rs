@@ -7,9 +7,10 @@
 //! ```
 //! `d` for a dialog, `p` for a Path; O is the listener on the callers' side,
 //! I the one on the farm's; D says which destination has the dialog (a hash of
-//! its address, so that its place in the file does not matter; 0: none); F and
-//! P are address and port of the phone, which is left out where it is to be
-//! reached by its Contact; M is the MAC. All in hexadecimal digits.
+//! its address, so that its place in the file does not matter), or which host
+//! of the member sources, and is 0 in a Path; F and P are address and port of
+//! the phone, which is left out where it is to be reached by its Contact; M is
+//! the MAC. All in hexadecimal digits.
 //!
 //! The MAC of a dialog's cookie covers its Call-ID: one call's cookie is no
 //! way to steer another. That of a Path cannot, for each call to the phone
@@ -46,8 +47,7 @@ pub struct Cookie {
     pub outer: usize,
     /// The listener on the farm's side.
     pub inner: usize,
-    /// See [`Dispatcher::with_id`](crate::dispatcher::Dispatcher::with_id); 0
-    /// for none.
+    /// See [`Sender`](crate::dispatcher::Sender); 0 in a Path.
     pub destination: u64,
     /// Where the phone is reached, through the binding that its NAT keeps.
     pub flow: Option<SocketAddr>,

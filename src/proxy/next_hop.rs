@@ -170,8 +170,14 @@ impl Request<'_> {
                         let way = Way::Dialog { set, destination };
                         return self.hop(way, to, inner, CookieUse::Followed);
                     }
-                    None if cookie.destination == 0 => CookieUse::Followed,
-                    None => CookieUse::Gone,
+                    None => match routes.named {
+                        Named::Address(address, _)
+                            if dispatcher.is_source(address.ip(), cookie.destination) =>
+                        {
+                            CookieUse::Followed
+                        }
+                        _ => CookieUse::Gone,
+                    },
                 }
             }
             // A Path is for members alone.
@@ -206,8 +212,7 @@ impl Request<'_> {
     }
 
     /// Whether anybody may name `address`: members that are not disabled, hosts
-    /// that the configuration allows, and, in the dialog of a member that is no
-    /// destination, member sources.
+    /// that the configuration allows, and the member source whose dialog it is.
     fn trusted(&self, address: SocketAddr, used: CookieUse) -> Option<Way> {
         let dispatcher = self.proxy.dispatcher();
         if let Some((set, destination)) = dispatcher.member(address) {
@@ -217,8 +222,7 @@ impl Request<'_> {
         let allowed = &mut self.proxy.allowed.iter();
         let ip = address.ip();
         let allowed = allowed.any(|net| net.contains(&ip));
-        let in_dialog = used == CookieUse::Followed && dispatcher.is_member_source(ip);
-        (allowed || in_dialog).then_some(Way::Allowed)
+        (allowed || used == CookieUse::Followed).then_some(Way::Allowed)
     }
 
     /// Whether our own Via stands in it twice: it was hashed, came back naming
