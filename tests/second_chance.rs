@@ -183,6 +183,20 @@ fn a_481_passes_where_nothing_has_changed() {
     farm.scene.assert_nothing_left();
 }
 
+/// A member's CANCEL to a phone is not copied, so nobody but the phone answers it.
+#[test]
+fn a_481_of_whom_a_member_called_passes() {
+    let mut farm = farm(&["", "-"], "");
+    farm.change(&["", ""]);
+    let (member, phone) = (&farm.scene.farm[0], &farm.scene.caller);
+    let cancel = Request::new("CANCEL", member.address());
+    let cancel = cancel.uri(format!("sip:ann@{}", phone.address()));
+    member.send(farm.scene.front(), cancel.text());
+    let (copy, _) = phone.receive_from();
+    phone.send(farm.scene.front(), response(copy, "481 No", "t"));
+    assert_eq!(status(member.receive()), 481);
+}
+
 #[test]
 fn the_newest_three_are_asked_besides() {
     let mut farm = farm(&["", "-", "-", "-", "-", "-"], "");

@@ -45,7 +45,13 @@ pub(super) fn decide(
     }
     if scratch.part.is_none()
         && is_unknown_to_cancel(message)
-        && second_chance::is_strangers(proxy, message, datagram.source, &mut scratch.octets)
+        && second_chance::is_strangers(
+            proxy,
+            message,
+            datagram.source,
+            to.respond_to,
+            &mut scratch.octets,
+        )
     {
         return Err(Reason::StrangersAnswer);
     }

@@ -133,16 +133,24 @@ fn address(set: &Set, hash: u64, call_id: &[u8]) -> Option<SocketAddr> {
 ///
 /// The key is read from the response where a response has it: Call-ID, From or
 /// To. By any other the owner counts as another if the set is.
+///
+/// What a member gets from anybody else is none: it had called that one.
 #[cold]
 pub(super) fn is_strangers(
     proxy: &Proxy,
     message: &Message<'_>,
     source: SocketAddr,
+    to: SocketAddr,
     key: &mut Vec<u8>,
 ) -> bool {
     let now = &*proxy.current;
-    let is_of = |generation: &Generation| generation.dispatcher.member(source).is_some();
     let mut former = proxy.former.iter();
+    let sends = |generation: &Generation| generation.dispatcher.sender(source).is_some();
+    let is_called = !sends(now) && !former.clone().any(|then| sends(then));
+    if is_called && now.dispatcher.sender(to).is_some() {
+        return false;
+    }
+    let is_of = |generation: &Generation| generation.dispatcher.member(source).is_some();
     former.any(|then| {
         let mut sets = now.dispatcher.sets().iter().zip(then.dispatcher.sets());
         !now.routes_as(then)
