@@ -435,6 +435,32 @@ fn rules_choose_by_method_host_and_user() {
     }
 }
 
+/// RFC 3966 §5: they say nothing.
+#[test]
+fn visual_separators_do_not_pass_by_a_rule() {
+    let scene = with_rules(
+        "[[route]]\nset = \"s1\"\nuser-prefix = [\"+49900\", \"(0)900\"]\n\
+         [[route]]\nset = \"s2\"\nuser-prefix = \"service:sos\"\n",
+    );
+    for (uri, set) in [
+        ("tel:+49-900-123", 1),
+        ("tel:+49(900)123", 1),
+        ("TEL:+49.9.0.0.123;x=y", 1),
+        ("tel:0900", 1),
+        ("tel:+49-901-123", 0),
+        ("sip:+49-900-123@far.example;user=phone", 1),
+        ("sip:+49%2D900-123@far.example;x;USER=Phone;y=z", 1),
+        ("sip:+49-900-123@far.example", 0),
+        ("sip:+49-900-123@far.example;user=ip", 0),
+        ("urn:service:sos", 2),
+        ("urn:Service:SOS.fire", 2),
+        ("sip:service:SOS@far.example", 0),
+    ] {
+        let (member, _) = scene.pass(scene.request("INVITE").uri(uri).text());
+        assert_eq!(member, set, "{uri}");
+    }
+}
+
 #[test]
 fn a_rule_for_invite_claims_its_cancel_and_ack() {
     let scene = with_rules("[[route]]\nset = \"s2\"\nmethod = \"INVITE\"\n");

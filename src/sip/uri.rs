@@ -11,6 +11,7 @@ const TEL: u64 = word(b"tel");
 const URN: u64 = word(b"urn");
 const MADDR: u64 = word(b"maddr");
 const LR: u64 = word(b"lr");
+const USER: u64 = word(b"user");
 
 /// The scheme of a URI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub struct Uri {
     pub maddr: Span,
     /// The value of `transport`, or empty.
     pub transport: Span,
+    /// Whether its user part is a telephone number: `tel`, or `user=phone`.
+    pub phone: bool,
     /// Whether it has `lr`: whose it is leaves the Request-URI alone (§19.1.1).
     pub loose: bool,
 }
@@ -72,6 +75,7 @@ pub fn uri(bytes: &[u8], span: Span) -> Option<Uri> {
         port: None,
         maddr: none,
         transport: none,
+        phone: scheme == Scheme::Tel,
         loose: false,
     };
     if matches!(scheme, Scheme::Tel | Scheme::Urn | Scheme::Other) {
@@ -146,6 +150,11 @@ impl Uri {
                 MADDR => &mut self.maddr,
                 LR => {
                     self.loose = true;
+                    continue;
+                }
+                USER => {
+                    let value = text.slice(value.start as usize, value.end as usize);
+                    self.phone |= eq_ignore_case(value, b"phone");
                     continue;
                 }
                 _ if eq_ignore_case(text.slice(start, equals), b"transport") => &mut self.transport,
