@@ -92,6 +92,9 @@ impl Request<'_> {
         self.undo_strict_sender(routes, first, scratch)?;
         // A strict router brings the first in the Request-URI.
         let mut cookie = routes.strict_sender.then(|| user.of(bytes));
+        // Of a member's many the last alone is verified.
+        let mut unread = None;
+        let mut stays = None;
         for value in sip::route_values(bytes, first, self.message.headers_end) {
             let (value, row) = value.ok_or(Reason::Route)?;
             if routes.strict_sender && value.uri == routes.target.text {
@@ -106,7 +109,7 @@ impl Request<'_> {
                 let is_next = cookie.is_none_or(|before| from_member && before != user);
                 if Cookie::has_shape(user) && is_next {
                     cookie = Some(user);
-                    routes.claim = self.claim(user, scratch);
+                    unread = cookie;
                 }
                 routes.own += 1;
                 if value.next.is_none() {
@@ -121,13 +124,20 @@ impl Request<'_> {
                 };
                 cut(scratch, own)?;
             }
-            self.leave_maddr_out(&routes.target.uri, scratch)?;
-            routes.named = names;
-            routes.goes_on = true;
-            routes.strict_next = !route.loose;
-            return Ok(());
+            stays = Some((names, route.loose));
+            break;
         }
-        self.by_target(routes, scratch)
+        if let Some(user) = unread {
+            routes.claim = self.claim(user, scratch);
+        }
+        let Some((names, loose)) = stays else {
+            return self.by_target(routes, scratch);
+        };
+        self.leave_maddr_out(&routes.target.uri, scratch)?;
+        routes.named = names;
+        routes.goes_on = true;
+        routes.strict_next = !loose;
+        Ok(())
     }
 
     /// No Route is left: the target names the next hop.
