@@ -527,6 +527,29 @@ fn a_strict_router_behind_us_gets_what_it_expects() {
     );
 }
 
+/// With all else that a request can need done: an INVITE that is recorded, two
+/// values of ours, and a Via that says what it should not.
+#[test]
+fn a_strict_router_behind_us_can_have_26_more_routes() {
+    let scene = scene(1);
+    let (own, member) = (scene.front(), scene.farm[0].address());
+    let more = vec!["<sip:next.example;lr>"; 26].join(", ");
+    let invite = scene
+        .request("INVITE")
+        .uri("sip:desk@contact.example")
+        .via(format!(
+            "SIP/2.0/UDP {};rport=9;branch=z9hG4bKlong;received=192.0.2.1",
+            scene.caller.address()
+        ))
+        .row(format!("Route: <sip:{own};lr>, <sip:{own};lr>"))
+        .row(format!("Route: <sip:strict@{member}>, {more}"));
+    let (_, octets) = scene.pass(invite.text());
+    let routes = values(&octets, "route");
+    assert_eq!(routes.len(), 27);
+    assert_eq!(routes[26], "<sip:desk@contact.example>");
+    assert_eq!(values(&octets, "record-route").len(), 1);
+}
+
 #[test]
 fn an_maddr_that_names_us_is_taken_off_where_a_route_goes_on() {
     let scene = scene(1);

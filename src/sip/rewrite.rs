@@ -4,9 +4,10 @@
 use super::Span;
 
 /// Edits that one message can need: our own Via and Record-Route, three
-/// parameters of the top Via, Max-Forwards, and the Route values we remove or,
-/// for a strict router, move.
-const MAX_EDITS: usize = 32;
+/// parameters of the top Via, Max-Forwards, the Request-URI, and the Route values
+/// we remove or, for a strict router, move: two of ours, its own, 26 more and,
+/// of a strict router before us, the target.
+const MAX_EDITS: usize = 37;
 
 /// Octets that one message can need put in: our Via and two Record-Routes with
 /// the longest host names (255), `received`, `rport`, Max-Forwards; for a strict
