@@ -109,7 +109,7 @@ pub struct Tunables {
     #[arg(long, value_name = "FILE", env = "VIADUCT_SECRET_FILE")]
     pub secret_file: Option<PathBuf>,
 
-    /// Replies of our own to one source prefix (IPv4 /24, IPv6 /48), a second [default: 100]
+    /// Replies of our own to one source prefix (IPv4 /24, IPv6 /48), a second, in equal parts for each worker, rounded up [default: 100]
     #[arg(long, value_name = "REPLIES", env = "VIADUCT_REPLY_RATE", value_parser = within(RATES))]
     pub reply_rate: Option<u32>,
 

@@ -88,7 +88,8 @@ pub struct Config {
     pub send_buffer: usize,
     /// Where the secret key is kept; `None`: a new one each start.
     pub secret_file: Option<PathBuf>,
-    /// Local replies a second to one source prefix (IPv4 /24, IPv6 /48).
+    /// Local replies a second to one source prefix (IPv4 /24, IPv6 /48), in equal
+    /// parts for each worker, rounded up.
     pub reply_rate: u32,
     /// Whether next hops that members name by a host name are resolved.
     pub resolve: bool,
