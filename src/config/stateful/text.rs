@@ -96,9 +96,18 @@ pub fn failure(text: &str) -> Result<u16, Fault> {
     }
 }
 
+/// The longest Request-URI that a request can get, in octets: there must be room
+/// for the Route values of a strict router.
+const MAX_REQUEST_URI: usize = 1024;
+
 /// Reads the Request-URI that a request gets: a SIP or tel URI.
 pub(super) fn request_uri(text: &str) -> Result<String, Fault> {
     match scheme(text) {
+        _ if text.len() > MAX_REQUEST_URI => {
+            let length = text.len();
+            Err(Fault::new(format!("the Request-URI has {length} octets"))
+                .why(format!("{MAX_REQUEST_URI} is the most")))
+        }
         Some(Scheme::Sip | Scheme::Tel) => Ok(text.to_owned()),
         Some(Scheme::Sips) => Err(Fault::new(format!("`{text}` cannot be a Request-URI here"))
             .why("`sips:` demands TLS, and Viaduct speaks SIP over UDP")),
@@ -268,5 +277,8 @@ mod tests {
         ] {
             assert!(request_uri(text).is_err(), "{text}");
         }
+        let long = |length: usize| request_uri(&format!("sip:{}@x", "a".repeat(length - 6)));
+        assert!(long(MAX_REQUEST_URI).is_ok());
+        assert!(long(MAX_REQUEST_URI + 1).is_err());
     }
 }
