@@ -527,29 +527,6 @@ fn a_strict_router_behind_us_gets_what_it_expects() {
     );
 }
 
-/// With all else that a request can need done: an INVITE that is recorded, two
-/// values of ours, and a Via that says what it should not.
-#[test]
-fn a_strict_router_behind_us_can_have_26_more_routes() {
-    let scene = scene(1);
-    let (own, member) = (scene.front(), scene.farm[0].address());
-    let more = vec!["<sip:next.example;lr>"; 26].join(", ");
-    let invite = scene
-        .request("INVITE")
-        .uri("sip:desk@contact.example")
-        .via(format!(
-            "SIP/2.0/UDP {};rport=9;branch=z9hG4bKlong;received=192.0.2.1",
-            scene.caller.address()
-        ))
-        .row(format!("Route: <sip:{own};lr>, <sip:{own};lr>"))
-        .row(format!("Route: <sip:strict@{member}>, {more}"));
-    let (_, octets) = scene.pass(invite.text());
-    let routes = values(&octets, "route");
-    assert_eq!(routes.len(), 27);
-    assert_eq!(routes[26], "<sip:desk@contact.example>");
-    assert_eq!(values(&octets, "record-route").len(), 1);
-}
-
 #[test]
 fn an_maddr_that_names_us_is_taken_off_where_a_route_goes_on() {
     let scene = scene(1);
@@ -567,47 +544,6 @@ fn an_maddr_that_names_us_is_taken_off_where_a_route_goes_on() {
         text.starts_with("INFO sip:desk@farm.example SIP/2.0\r\n"),
         "{text}"
     );
-}
-
-#[test]
-fn an_maddr_that_names_us_is_taken_off() {
-    let scene = scene(1);
-    let front = scene.front();
-    for (uri, sent_on) in [
-        (
-            "sip:desk@farm.example;maddr=127.0.0.1",
-            "sip:desk@farm.example",
-        ),
-        (
-            "sip:desk@farm.example:PORT;a=b;transport=udp;maddr=127.0.0.1;c",
-            "sip:desk@farm.example;a=b;c",
-        ),
-        (
-            "sip:desk@farm.example:PORT;maddr=127.0.0.1;transport=udp",
-            "sip:desk@farm.example",
-        ),
-        (
-            "sip:desk@farm.example:PORT;maddr=127.0.0.3;transport=udp",
-            "sip:desk@farm.example:PORT;maddr=127.0.0.3;transport=udp",
-        ),
-        // It did not come by that one.
-        (
-            "sip:desk@farm.example:PORT;maddr=127.0.0.1;transport=tcp",
-            "sip:desk@farm.example:PORT;maddr=127.0.0.1;transport=tcp",
-        ),
-    ] {
-        // Without a port it names another one than ours.
-        let port = front.port().to_string();
-        let is_ours = uri.contains("PORT") && uri.contains("127.0.0.1");
-        let sent_on = if is_ours { sent_on } else { uri }.replace("PORT", &port);
-        let uri = uri.replace("PORT", &port);
-        let (_, octets) = scene.pass(scene.request("BYE").uri(&uri).text());
-        let text = String::from_utf8(octets).expect("text");
-        assert!(
-            text.starts_with(&format!("BYE {sent_on} SIP/2.0\r\n")),
-            "{text}"
-        );
-    }
 }
 
 #[test]

@@ -5,7 +5,9 @@
 
 use std::net::SocketAddr;
 
-use support::dialog::{Peer, Request, Scene, assert_octets, branch, read, status, with_own_via};
+use support::dialog::{
+    Peer, Request, Scene, assert_octets, branch, read, status, values, with_own_via,
+};
 
 /// Sends `sent`; what comes to the farm must be `wanted` with our Via on top.
 #[track_caller]
@@ -309,6 +311,70 @@ fn our_own_route_by_the_advertised_name() {
     let by_address = format!("Route: <sip:{};lr>", scene.front());
     let (_, got) = scene.pass(scene.request("BYE").row(by_address).text());
     assert!(read(got).routes.is_empty());
+}
+
+/// With all else that a request can need done: an INVITE that is recorded, two
+/// values of ours, and a Via that says what it should not.
+#[test]
+fn a_strict_router_behind_us_can_have_26_more_routes() {
+    let scene = Scene::new(1, &["--record-route"]);
+    let (own, member) = (scene.front(), scene.farm[0].address());
+    let more = vec!["<sip:next.example;lr>"; 26].join(", ");
+    let invite = scene
+        .request("INVITE")
+        .uri("sip:desk@contact.example")
+        .via(format!(
+            "SIP/2.0/UDP {};rport=9;branch=z9hG4bKlong;received=192.0.2.1",
+            scene.caller.address()
+        ))
+        .row(format!("Route: <sip:{own};lr>, <sip:{own};lr>"))
+        .row(format!("Route: <sip:strict@{member}>, {more}"));
+    let (_, octets) = scene.pass(invite.text());
+    let routes = values(&octets, "route");
+    assert_eq!(routes.len(), 27);
+    assert_eq!(routes[26], "<sip:desk@contact.example>");
+    assert_eq!(values(&octets, "record-route").len(), 1);
+}
+
+#[test]
+fn an_maddr_that_names_us_is_taken_off() {
+    let scene = Scene::new(1, &[]);
+    let front = scene.front();
+    for (uri, sent_on) in [
+        (
+            "sip:desk@farm.example;maddr=127.0.0.1",
+            "sip:desk@farm.example",
+        ),
+        (
+            "sip:desk@farm.example:PORT;a=b;transport=udp;maddr=127.0.0.1;c",
+            "sip:desk@farm.example;a=b;c",
+        ),
+        (
+            "sip:desk@farm.example:PORT;maddr=127.0.0.1;transport=udp",
+            "sip:desk@farm.example",
+        ),
+        (
+            "sip:desk@farm.example:PORT;maddr=127.0.0.3;transport=udp",
+            "sip:desk@farm.example:PORT;maddr=127.0.0.3;transport=udp",
+        ),
+        // It did not come by that one.
+        (
+            "sip:desk@farm.example:PORT;maddr=127.0.0.1;transport=tcp",
+            "sip:desk@farm.example:PORT;maddr=127.0.0.1;transport=tcp",
+        ),
+    ] {
+        // Without a port it names another one than ours.
+        let port = front.port().to_string();
+        let is_ours = uri.contains("PORT") && uri.contains("127.0.0.1");
+        let sent_on = if is_ours { sent_on } else { uri }.replace("PORT", &port);
+        let uri = uri.replace("PORT", &port);
+        let (_, octets) = scene.pass(scene.request("BYE").uri(&uri).text());
+        let text = String::from_utf8(octets).expect("text");
+        assert!(
+            text.starts_with(&format!("BYE {sent_on} SIP/2.0\r\n")),
+            "{text}"
+        );
+    }
 }
 
 #[test]
