@@ -31,6 +31,9 @@ const ATTEMPTS: usize = 100;
 /// with lengths that change from call to call, as they come in life.
 const UNHURRIED: f64 = 100_000.0;
 
+/// Above these per cent of a core, others make a measurement worth little.
+pub(crate) const DISTURBING: f64 = 1.0;
+
 /// Ticks of `/proc/stat` in a second.
 const TICKS: f64 = 100.0;
 
@@ -56,8 +59,9 @@ pub(crate) struct Sample {
     pub(crate) latency_us: Option<Percentiles>,
     pub(crate) memory_mib: f64,
     pub(crate) resident_mib: f64,
-    /// Time that contender and generator waited for a core.
-    pub(crate) waited_percent: f64,
+    /// Time that contender and generator waited for a core that something else
+    /// had; `None` where threads of their own are what they wait for.
+    pub(crate) waited_percent: Option<f64>,
     /// Time that the host gave to other guests, of all cores.
     pub(crate) steal_percent: f64,
     /// Messages looked at in full; a wrong one ends the comparison.
@@ -74,6 +78,13 @@ pub(crate) struct Sample {
     /// What it remembers took so much more at the end of the measured time
     /// than at its beginning.
     pub(crate) growth_mib: f64,
+}
+
+impl Sample {
+    /// Whether the host gave so much to others that it is worth little.
+    pub(crate) fn is_stolen_from(&self) -> bool {
+        self.steal_percent > DISTURBING
+    }
 }
 
 /// What holds for every measurement of a run.
@@ -190,6 +201,10 @@ impl Bench<'_> {
                 // In a closed loop the window makes the latency.
                 sample.latency_us = None;
             }
+            // Whoever goes on after a stop wakes all its threads at once.
+            if load == Load::Full || contender.waits_for_its_own() {
+                sample.waited_percent = None;
+            }
             samples.push(sample);
         }
         watcher.map_or(Ok(()), Watcher::end)?;
@@ -260,7 +275,7 @@ fn take(mut running: Option<&mut Running>, load: &Options) -> Result<Sample> {
         latency_us: Some(report.latency.all),
         memory_mib: memory.proportional,
         resident_mib: memory.resident,
-        waited_percent: percent(after.both.waited - before.both.waited),
+        waited_percent: Some(percent(after.both.waited - before.both.waited)),
         steal_percent: 100.0 * stolen * 1e9 / elapsed / cores() as f64,
         checked: report.checks.checked,
         unexpected: report.messages.unexpected,

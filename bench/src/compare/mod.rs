@@ -26,7 +26,7 @@ use contender::{Contender, Cores, Program};
 use measure::Bench;
 use page::Document;
 use part::{Axis, Part};
-use summary::{CPU, Cell, P99, RATE, Results};
+use summary::{CPU, Cell, Disturbed, P99, RATE, Results};
 
 /// What to compare and for how long.
 #[derive(Args, Debug)]
@@ -142,7 +142,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let lines = target::table(std::slice::from_ref(target));
         println!("{}", lines[1].join("  "));
     }
-    warn_of_others(&measured);
+    let disturbed = Disturbed::new(&measured);
+    if !disturbed.is_silent() {
+        eprintln!("warning: {disturbed}; repeat on a quiet machine");
+    }
     page::raw(&document, &options.out, "compare")?;
     match &options.publish {
         Some(folder) => page::publish(&document, folder),
@@ -214,30 +217,6 @@ fn measure(
         cells,
         columns: part.columns,
     })
-}
-
-/// Says so where other processes or guests had the cores: the figures of
-/// latency and saturation are then worth little.
-fn warn_of_others(all: &[Results]) {
-    let samples = || {
-        let cells = all.iter().flat_map(|results| &results.cells);
-        // Two workers share a core with the generator; that is no disturbance.
-        let alone = cells.filter(|cell| cell.contender != contender::TWO_WORKERS);
-        alone.flat_map(|cell| &cell.rounds)
-    };
-    let waited = samples()
-        .filter(|sample| sample.waited_percent > 1.0)
-        .count();
-    let stolen = samples()
-        .filter(|sample| sample.steal_percent > 1.0)
-        .count();
-    if waited + stolen > 0 {
-        eprintln!(
-            "warning: of {} measurements, in {waited} other processes and in {stolen} other guests \
-             took more than 1 % of a core; repeat on a quiet machine",
-            samples().count()
-        );
-    }
 }
 
 /// The contenders asked for.

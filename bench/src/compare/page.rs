@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::contender::{STATEFUL, STATELESS, TWO_WORKERS};
 use super::part::{FIXED, HALF, Load};
 use super::plot;
-use super::summary::{CPU, Cell, LIMITED, Metric, P50, P99, P999, RATE, Results};
+use super::summary::{CPU, Cell, Disturbed, LIMITED, Metric, P50, P99, P999, RATE, Results};
 use super::target::{self, Target};
 use crate::document::{Machine, markdown, write};
 
@@ -135,6 +135,11 @@ fn page(document: &Document<'_>) -> String {
     for (name, version) in &machine.versions {
         let _ = writeln!(text, "- {name}: {version}");
     }
+    let _ = writeln!(
+        text,
+        "\n**Disturbance**: {}.",
+        Disturbed::new(document.parts)
+    );
     text += "\n## Targets\n\n";
     text += &markdown(&target::table(document.targets));
     text += "\n## Where Viaduct loses\n\n";
@@ -240,6 +245,7 @@ mod tests {
             parts: &parts,
         };
         let page = page(&document);
+        assert!(page.contains("in 0 of 3 measurements"), "{page}");
         assert!(page.contains("MISSED"), "{page}");
         assert!(
             page.contains("CPU a message 1.25 (1.25..1.25) times bare-mmsg"),

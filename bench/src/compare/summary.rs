@@ -1,11 +1,11 @@
 //! Samples to figures: medians with their spread, ratios, tables.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use serde::Serialize;
 
 use super::contender::{KAMAILIO_TM, STATELESS};
-use super::measure::Sample;
+use super::measure::{DISTURBING, Sample};
 use super::part::Load;
 use crate::document::aligned;
 use crate::report::Percentiles;
@@ -310,6 +310,51 @@ impl Results {
     }
 }
 
+/// How many measurements of a run others disturbed.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Disturbed {
+    all: usize,
+    /// By other guests of the host.
+    stolen: usize,
+    /// Those where waiting for a core tells of other processes.
+    alone: usize,
+    waited: usize,
+}
+
+impl Disturbed {
+    pub(crate) fn new(parts: &[Results]) -> Self {
+        let cells = || parts.iter().flat_map(|part| &part.cells);
+        let samples = || cells().flat_map(|cell| &cell.rounds);
+        let waited = || samples().filter_map(|sample| sample.waited_percent);
+        Self {
+            all: samples().count(),
+            stolen: samples().filter(|sample| sample.is_stolen_from()).count(),
+            alone: waited().count(),
+            waited: waited().filter(|&waited| waited > DISTURBING).count(),
+        }
+    }
+
+    pub(crate) fn is_silent(&self) -> bool {
+        self.stolen + self.waited == 0
+    }
+}
+
+impl fmt::Display for Disturbed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            all,
+            stolen,
+            alone,
+            waited,
+        } = self;
+        write!(
+            f,
+            "other guests took more than {DISTURBING} % in {stolen} of {all} measurements, \
+             other processes in {waited} of the {alone} where that can be told"
+        )
+    }
+}
+
 /// What the star says.
 pub(crate) const LIMITED: &str = "* The generator was the limit, not the contender.";
 
@@ -391,6 +436,24 @@ mod tests {
         assert!(text.contains("1.25 (1.25..1.25)"), "{text}");
         assert!(!text.contains("times kamailio"), "{text}");
         assert!(!text.contains(LIMITED), "{text}");
+    }
+
+    #[test]
+    fn a_quiet_run_is_silent_and_both_kinds_of_disturbance_are_counted() {
+        let mut parts = [example(Load::Saturated, &[("one", &[1.0; 3])])];
+        let quiet = Disturbed::new(&parts);
+        assert!(quiet.is_silent(), "{quiet}");
+        let rounds = &mut parts[0].cells[0].rounds;
+        rounds[0].waited_percent = Some(0.9);
+        rounds[1].waited_percent = Some(1.1);
+        rounds[2].steal_percent = 1.1;
+        let disturbed = Disturbed::new(&parts);
+        assert!(!disturbed.is_silent());
+        assert_eq!(
+            disturbed.to_string(),
+            "other guests took more than 1 % in 1 of 3 measurements, \
+             other processes in 1 of the 2 where that can be told"
+        );
     }
 
     #[test]
