@@ -7,10 +7,12 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::contender::{STATEFUL, STATELESS, TWO_WORKERS};
+use super::contender::{STATELESS, TWO_WORKERS};
 use super::part::{FIXED, HALF, Load};
 use super::plot;
-use super::summary::{CPU, Cell, Disturbed, LIMITED, Metric, P50, P99, P999, RATE, Results};
+use super::summary::{
+    CPU, Cell, Disturbed, HELD, LIMITED, LOSS, Metric, P50, P99, P999, RATE, Results, Spread,
+};
 use super::target::{self, Target};
 use crate::document::{Machine, markdown, write};
 
@@ -167,50 +169,102 @@ fn page(document: &Document<'_>) -> String {
     text
 }
 
-/// Every setup and load in which Viaduct as it comes, or with transactions,
-/// takes more than another.
+/// Where a Viaduct costs more, waits longer, loses more, carries less or takes
+/// more memory than another.
 fn losses(document: &Document<'_>) -> String {
-    let mut lines = Vec::new();
+    let mut text = String::new();
     for part in document.parts {
-        let costs = part.columns.costs.iter();
-        let metrics: Vec<Metric> = costs.copied().chain([P50, P99, P999]).collect();
-        let own = part.cells.iter();
-        for own in own.filter(|cell| [STATELESS, STATEFUL].contains(&cell.contender.as_str())) {
-            let others = part.cells.iter().filter(|cell| {
-                let name = cell.contender.as_str();
-                let stateless = name == STATELESS && own.contender == STATEFUL;
-                let apart = stateless || name != "direct" && !name.starts_with("viaduct");
-                apart && cell.setup == own.setup && cell.load == own.load
-            });
-            let mut lost = Vec::new();
-            for other in others {
-                for metric in &metrics {
-                    let label = metric.label.replace(" us", "");
-                    let ratio = own.ratio(other, metric);
-                    if let Some(ratio) = ratio.filter(|ratio| ratio.median > 1.0) {
-                        let ratio = ratio.text(2);
-                        lost.push(format!("{label} {ratio} times {}", other.contender));
-                    }
-                }
-            }
+        let mut lines = String::new();
+        for own in part.cells.iter().filter(|cell| cell.is_viaduct()) {
+            let rivals = rivals(part, own);
+            let lost = rivals.flat_map(|other| worse(part, own, other));
+            let lost: Vec<String> = lost.collect();
             if !lost.is_empty() {
-                let (title, setup, load) = (&part.title, &own.setup, &own.load);
-                let who = match own.contender.as_str() {
-                    STATEFUL => format!(", {STATEFUL}"),
-                    _ => String::new(),
-                };
-                lines.push(format!(
-                    "- **{title}: {setup}, {load}{who}**: {}\n",
-                    lost.join("; ")
-                ));
+                let (setup, load, name) = (&own.setup, &own.load, &own.contender);
+                let _ = writeln!(lines, "- {setup}, {load}, {name}: {}", lost.join("; "));
+            }
+        }
+        if !lines.is_empty() {
+            let _ = write!(text, "**{}**\n\n{lines}\n", part.title);
+        }
+    }
+    text += &memory(document);
+    if text.is_empty() {
+        text.push_str("Nowhere in this run.\n");
+    }
+    text
+}
+
+/// Who takes less memory than each Viaduct, in the first part that has it and
+/// after all its loads: told once, for it hardly depends on anything else.
+fn memory(document: &Document<'_>) -> String {
+    let mut lines = String::new();
+    let mut told = Vec::new();
+    for part in document.parts {
+        let (setups, loads) = (part.setups(), part.loads());
+        let cells = part.cells.iter().filter(|cell| {
+            cell.is_viaduct() && cell.setup == setups[0] && cell.load == loads[loads.len() - 1]
+        });
+        for own in cells {
+            if told.contains(&&own.contender) {
+                continue;
+            }
+            told.push(&own.contender);
+            let held = |cell: &Cell| cell.spread(&HELD).median;
+            let less = rivals(part, own).filter(|other| held(other) < held(own));
+            let less = less.map(|other| format!("{} {:.1}", other.contender, held(other)));
+            let less: Vec<String> = less.collect();
+            if !less.is_empty() {
+                let (name, held, less) = (&own.contender, held(own), less.join(", "));
+                let _ = writeln!(lines, "- {name} {held:.1}; {less}");
             }
         }
     }
     if lines.is_empty() {
-        "Nowhere in this run.\n".to_owned()
-    } else {
-        lines.concat()
+        return lines;
     }
+    format!("**Memory in MiB, and who takes less**\n\n{lines}")
+}
+
+/// What `own` is held against: other programs, and Viaduct as it comes.
+fn rivals<'a>(part: &'a Results, own: &'a Cell) -> impl Iterator<Item = &'a Cell> {
+    part.cells.iter().filter(|other| {
+        let apart = !other.is_viaduct() && other.contender != "direct";
+        let plain = other.contender == STATELESS && own.contender != STATELESS;
+        (apart || plain) && other.setup == own.setup && other.load == own.load
+    })
+}
+
+/// In which figures `own` loses against `other`.
+fn worse(part: &Results, own: &Cell, other: &Cell) -> Vec<String> {
+    let times = |metric: &Metric, ratio: Spread| {
+        let label = metric.label.replace(" us", "");
+        format!("{label} {} times {}", ratio.text(2), other.contender)
+    };
+    let mut lost = Vec::new();
+    let mut more = |metric: &Metric| {
+        let ratio = own.ratio(other, metric).filter(|ratio| ratio.median > 1.0);
+        lost.extend(ratio.map(|ratio| times(metric, ratio)));
+    };
+    part.columns.costs.iter().for_each(&mut more);
+    if own.contender == TWO_WORKERS {
+        return lost;
+    }
+    [P50, P99, P999].iter().for_each(&mut more);
+    // Elsewhere the rate is what is offered, or follows from the cost.
+    if own.load == Load::Saturated.to_string() && !own.limited() {
+        let ratio = own.ratio(other, &RATE).filter(|ratio| ratio.median < 1.0);
+        lost.extend(ratio.map(|ratio| times(&RATE, ratio)));
+    }
+    let loss = own.beyond(other, &LOSS);
+    if let Some(loss) = loss.filter(|loss| loss.median >= 0.005) {
+        lost.push(format!(
+            "loss {} % beyond {}",
+            loss.text(2),
+            other.contender
+        ));
+    }
+    lost
 }
 
 #[cfg(test)]
@@ -253,6 +307,41 @@ mod tests {
         );
         assert!(!losses(&document).contains("kamailio"), "{page}");
         assert!(page.contains("kamailio: version: 5.6"), "{page}");
+    }
+
+    #[test]
+    fn rate_loss_memory_and_every_viaduct_count_among_the_losses() {
+        let names = ["kamailio", "viaduct-off", "viaduct-pad-2w"];
+        let mut parts = [example(
+            Load::Saturated,
+            &names.map(|name| (name, &[1.0][..])),
+        )];
+        for (cell, figure) in parts[0].cells.iter_mut().zip([4.0, 2.0, 2.0]) {
+            let sample = &mut cell.rounds[0];
+            sample.rate = figure;
+            sample.loss_percent = 4.0 - figure;
+            sample.memory_mib = 10.0 - figure;
+        }
+        let machine = machine();
+        let lost = |parts: &[Results]| {
+            losses(&Document {
+                machine: &machine,
+                targets: &[],
+                parts,
+            })
+        };
+        let text = lost(&parts);
+        let off = "- 4, saturated, viaduct-off: messages/s 0.50 (0.50..0.50) times kamailio; \
+                   loss 2.00 (2.00..2.00) % beyond kamailio\n";
+        assert!(text.contains(off), "{text}");
+        assert!(!text.contains("viaduct-pad-2w:"), "{text}");
+        assert!(
+            text.contains("\n- viaduct-pad-2w 8.0; kamailio 6.0\n"),
+            "{text}"
+        );
+        parts[0].cells[1].rounds[0].generator_busy_percent = 99.0;
+        let text = lost(&parts);
+        assert!(!text.contains("messages/s"), "{text}");
     }
 
     #[test]

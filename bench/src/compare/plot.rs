@@ -102,7 +102,7 @@ fn bars(area: &Area<'_>, results: &Results, load: &str, metric: &Metric) -> Resu
     for (index, cell) in cells.iter().rev().enumerate() {
         let spread = cell.spread(metric);
         let (low, high) = (SegmentValue::Exact(index), SegmentValue::Exact(index + 1));
-        let color = if cell.contender.starts_with("viaduct") {
+        let color = if cell.is_viaduct() {
             BLUE.mix(0.6)
         } else {
             BLACK.mix(0.3)

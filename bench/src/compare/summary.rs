@@ -49,8 +49,8 @@ pub(crate) const RESIDENT: Metric = metric("resident MiB", 1, |s| s.resident_mib
 const BUSY: Metric = metric("core busy %", 0, |s| s.busy_percent);
 pub(crate) const BESIDE: Metric = metric("beside workers %", 2, |s| s.beside_percent);
 const GENERATOR: Metric = metric("generator busy %", 0, |s| s.generator_busy_percent);
-const LOSS: Metric = amiss("loss %", 2, |s| s.loss_percent);
-const HELD: Metric = metric("memory MiB", 1, |s| s.memory_mib);
+pub(crate) const LOSS: Metric = amiss("loss %", 2, |s| s.loss_percent);
+pub(crate) const HELD: Metric = metric("memory MiB", 1, |s| s.memory_mib);
 pub(crate) const TRANSACTION: Metric = metric("CPU us a transaction", 2, |s| s.transaction_us);
 pub(crate) const WIRE: Metric = metric("CPU us a message in or out", 2, |s| s.wire_us);
 const A_CPU_SECOND: Metric = metric("transactions a CPU second", 0, |s| 1e6 / s.transaction_us);
@@ -182,6 +182,10 @@ impl Cell {
             .map(|(own, other)| of((metric.of)(own), (metric.of)(other)))
             .collect();
         (!figures.is_empty()).then(|| Spread::new(figures.into_iter()))
+    }
+
+    pub(crate) fn is_viaduct(&self) -> bool {
+        self.contender.starts_with("viaduct")
     }
 
     /// Whether the generator was the limit and not the contender.
