@@ -9,12 +9,16 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-/// Where a run took place.
+/// Where and when a run took place, and of what.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Machine {
     pub(crate) kernel: String,
     pub(crate) processor: String,
     pub(crate) cores: usize,
+    /// Of the sources, as git names it; "unknown" where there is no git.
+    pub(crate) commit: String,
+    /// The day, in UTC.
+    pub(crate) date: String,
     /// What each contender says of its version.
     pub(crate) versions: Vec<(String, String)>,
     /// The arguments that this program was started with.
@@ -22,33 +26,61 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// This one, with what each contender says of its version; ours is known by
-    /// its commit too.
-    pub(crate) fn new(mut versions: Vec<(String, String)>) -> Self {
-        let ours = versions.iter_mut().map(|(_, version)| version);
-        for version in ours.filter(|version| version.starts_with("viaduct")) {
-            *version = format!("{}, {}", version.trim(), commit());
-        }
+    /// This one, today, with what each contender says of its version.
+    pub(crate) fn new(versions: Vec<(String, String)>) -> Self {
         Self {
             kernel: first_line("/proc/sys/kernel/osrelease", ""),
             processor: first_line("/proc/cpuinfo", "model name"),
             cores: cores(),
+            commit: commit(),
+            date: told("date", &["--utc", "+%F"]).unwrap_or_else(|| "unknown".to_owned()),
             versions,
             arguments: std::env::args().skip(1).collect(),
         }
     }
+
+    /// For a page: the machine, when and of what, and the versions.
+    pub(crate) fn text(&self) -> String {
+        let Self {
+            kernel,
+            processor,
+            cores,
+            commit,
+            date,
+            versions,
+            ..
+        } = self;
+        let mut text = format!(
+            "**Machine**: {cores} cores of {processor}, Linux {kernel}. \
+             **Measured**: {date}, commit {commit}.\n\n"
+        );
+        for (name, version) in versions {
+            let _ = writeln!(text, "- {name}: {}", version.trim());
+        }
+        text
+    }
 }
 
-/// The commit that this program was built from, as far as git tells.
+/// The commit that is checked out, and whether more than what runs publish
+/// has changed since.
 fn commit() -> String {
-    let mut git = Command::new("git");
-    git.args(["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always"]);
-    let told = git.arg("--dirty").output().ok();
-    let told = told.filter(|told| told.status.success());
-    match told.and_then(|told| String::from_utf8(told.stdout).ok()) {
-        Some(commit) => format!("commit {}", commit.trim()),
-        None => "commit unknown".to_owned(),
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let git = |arguments: &[&str]| told("git", &[&["-C", root], arguments].concat());
+    let Some(commit) = git(&["describe", "--always"]) else {
+        return "unknown".to_owned();
+    };
+    let others = [".", ":!docs", ":!README.md"];
+    match git(&[&["diff", "--quiet", "HEAD", "--"], &others[..]].concat()) {
+        Some(_) => commit,
+        None => format!("{commit} with changes"),
     }
+}
+
+/// What a command says; `None` where it fails.
+fn told(program: &str, arguments: &[&str]) -> Option<String> {
+    let told = Command::new(program).args(arguments).output().ok()?;
+    let text = String::from_utf8(told.stdout).ok()?;
+    told.status.success().then(|| text.trim().to_owned())
 }
 
 /// Cores of the machine.
@@ -116,13 +148,7 @@ pub(crate) fn page(
     table: &[Vec<String>],
     faults: &[String],
 ) -> String {
-    let mut text = format!(
-        "{head}\n**Machine**: {} cores of {}, Linux {}.\n\n",
-        machine.cores, machine.processor, machine.kernel
-    );
-    for (name, version) in &machine.versions {
-        let _ = writeln!(text, "- {name}: {}", version.trim());
-    }
+    let mut text = format!("{head}\n{}", machine.text());
     let _ = write!(text, "\n{}", markdown(table));
     if !faults.is_empty() {
         text += "\n## What went wrong\n\n";

@@ -68,8 +68,11 @@ fn renew(readme: &str, figures: &str) -> Option<String> {
 /// The headline for the README.
 fn figures(document: &Document<'_>) -> String {
     let mut text = format!(
-        "On {} cores of {}, Linux {}; medians, least and greatest in brackets:\n\n",
-        document.machine.cores, document.machine.processor, document.machine.kernel
+        "On {} cores of {}, Linux {}, {}; medians, least and greatest in brackets:\n\n",
+        document.machine.cores,
+        document.machine.processor,
+        document.machine.kernel,
+        document.machine.date
     );
     let headline = document.parts.iter().find(|part| part.name == "headline");
     if let Some(headline) = headline {
@@ -126,23 +129,19 @@ fn figure(cell: &Cell, metric: &Metric) -> String {
 
 /// The whole page.
 fn page(document: &Document<'_>) -> String {
-    let machine = document.machine;
     let mut text = format!(
         "# The benchmark's results\n\n\
          Written by `scripts/compare --publish docs`; [bench/README.md](../bench/README.md) says how\n\
          everything is measured, [benchmark.json](benchmark.json) has every round of it.\n\n\
-         **Machine**: {} cores of {}, Linux {}. Ratios carry over to others better than times do.\n\n",
-        machine.cores, machine.processor, machine.kernel
+         {}",
+        document.machine.text()
     );
-    for (name, version) in &machine.versions {
-        let _ = writeln!(text, "- {name}: {version}");
-    }
     let _ = writeln!(
         text,
         "\n**Disturbance**: {}.",
         Disturbed::new(document.parts)
     );
-    text += "\n## Targets\n\n";
+    text += "Ratios carry over to other machines better than times do.\n\n## Targets\n\n";
     text += &markdown(&target::table(document.targets));
     text += "\n## Where Viaduct loses\n\n";
     text += &losses(document);
@@ -277,6 +276,8 @@ mod tests {
             kernel: "6.18".to_owned(),
             processor: "a processor".to_owned(),
             cores: 2,
+            commit: "0123abc".to_owned(),
+            date: "2026-01-31".to_owned(),
             versions: vec![("kamailio".to_owned(), "version: 5.6".to_owned())],
             arguments: Vec::new(),
         }
@@ -306,7 +307,8 @@ mod tests {
             "{page}"
         );
         assert!(!losses(&document).contains("kamailio"), "{page}");
-        assert!(page.contains("kamailio: version: 5.6"), "{page}");
+        assert!(page.contains("- kamailio: version: 5.6\n"), "{page}");
+        assert!(page.contains("2026-01-31, commit 0123abc."), "{page}");
     }
 
     #[test]
