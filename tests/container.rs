@@ -19,13 +19,8 @@ fn what_the_container_file_copies_is_all_that_cargo_asks_for() {
         assert!(copied.expect("cp").success(), "{copy}");
     }
     let output = Command::new(env!("CARGO"))
-        .args([
-            "metadata",
-            "--no-deps",
-            "--offline",
-            "--format-version",
-            "1",
-        ])
+        // Reads every manifest, and resolves them by the lock file.
+        .args(["tree", "--locked", "--offline", "--quiet"])
         .current_dir(folder.path())
         .output()
         .expect("cargo");
