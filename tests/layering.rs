@@ -101,9 +101,7 @@ fn sources(folder: &str) -> Vec<(String, String)> {
                 }
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = fs::read_to_string(&path).expect("a text");
-                let code = text
-                    .lines()
-                    .map(|line| line.split("//").next().unwrap_or(line));
+                let code = text.lines().map(without_comment);
                 let name = path.strip_prefix(root()).expect("below the root");
                 let code = code.collect::<Vec<_>>().join("\n");
                 found.push((name.display().to_string(), code));
@@ -112,6 +110,21 @@ fn sources(folder: &str) -> Vec<(String, String)> {
     }
     assert!(!found.is_empty(), "no sources in {folder}");
     found
+}
+
+/// A line up to its comment, which begins at the first `//` outside a string.
+fn without_comment(line: &str) -> &str {
+    let outside = |at: usize| {
+        let quotes = line[..at]
+            .replace("\\\\", "")
+            .replace("\\\"", "")
+            .replace("'\"'", "");
+        quotes.matches('"').count().is_multiple_of(2)
+    };
+    let mut slashes = line.match_indices("//").map(|(at, _)| at);
+    slashes
+        .find(|at| outside(*at))
+        .map_or(line, |at| &line[..at])
 }
 
 /// The room a file of `src` belongs to.
@@ -232,4 +245,20 @@ fn no_source_is_too_long_to_hold_in_the_head() {
 fn the_rooms_of_an_import_are_found() {
     let code = "use crate::config::{Config, text};\nuse crate::{sip::{self, Span}, net, worker};";
     assert_eq!(named(code, "crate::"), ["config", "sip", "net", "worker"]);
+}
+
+#[test]
+fn a_comment_begins_behind_the_strings_of_a_line() {
+    for (line, code) in [
+        ("one(); // two", "one(); "),
+        ("/// tokio", ""),
+        (
+            r#"get("http://x"); two() // three"#,
+            r#"get("http://x"); two() "#,
+        ),
+        (r#"'"' => one(), // two"#, r#"'"' => one(), "#),
+        (r#"say("\"\\"); // two"#, r#"say("\"\\"); "#),
+    ] {
+        assert_eq!(without_comment(line), code);
+    }
 }
