@@ -7,7 +7,7 @@ use std::time::Duration;
 use support::fixture;
 use support::transactions::balancer::{Act, Balancer, Output, Told};
 use support::transactions::message::Message;
-use viaduct::config::{Accounting, AccountingTarget, Config, OnFailure};
+use viaduct::config::{Accounting, AccountingTarget, Config, OnFailure, Timers};
 use viaduct::proxy::Datagram;
 use viaduct::transaction::{AttemptId, Outcome};
 
@@ -16,7 +16,8 @@ struct World {
     balancer: Balancer,
     now: u64,
     calls: u32,
-    sent: Vec<(SocketAddr, Message)>,
+    /// When, where, what; until somebody asks.
+    sent: Vec<(u64, SocketAddr, Message)>,
     /// The last request of each method that came to each destination.
     requests: Vec<(SocketAddr, Message)>,
     attempts: Vec<(SocketAddr, AttemptId)>,
@@ -56,7 +57,7 @@ impl World {
                     if let Some(id) = sent.attempt {
                         self.attempts.insert(0, (sent.to, id));
                     }
-                    self.sent.push((sent.to, message));
+                    self.sent.push((self.now, sent.to, message));
                 }
                 Act::Finished(told) => self.told.push(told),
                 Act::Learnt(..) | Act::Count(_) => {}
@@ -134,12 +135,21 @@ impl World {
     /// What has come to somebody since this was last asked: methods and
     /// statuses.
     fn came(&mut self, to: SocketAddr) -> Vec<String> {
-        let its = self.sent.extract_if(.., |(each, _)| *each == to);
-        its.map(|(_, message)| match message.status() {
+        let its = self.sent.extract_if(.., |(_, each, _)| *each == to);
+        its.map(|(_, _, message)| match message.status() {
             0 => message.method().to_owned(),
             status => status.to_string(),
         })
         .collect()
+    }
+
+    /// When such a message came to somebody: milliseconds behind `start`, in tens,
+    /// for a timer fires a little late.
+    fn times(&self, start: u64, to: SocketAddr, method: &str, status: u16) -> Vec<u64> {
+        let such = self.sent.iter().filter(|(_, each, message)| {
+            *each == to && message.method() == method && message.status() == status
+        });
+        such.map(|(at, ..)| (at - start) / 10 * 10).collect()
     }
 
     fn caller_hears(&mut self) -> Vec<String> {
@@ -488,4 +498,84 @@ fn timer_c_ends_a_call_that_rings_and_a_provisional_response_begins_it_anew() {
     world.says(leg, 487);
     assert_eq!(world.came(leg), ["ACK"]);
     assert_eq!(world.caller_hears(), ["408"]);
+}
+
+/// RFC 3261 §17.1.2.2: the interval doubles up to T2, and F ends it.
+#[test]
+fn timer_e_doubles_up_to_t2_until_timer_f_fires() {
+    let mut world = World::new(1, |_| {});
+    let start = world.now;
+    let leg = world.calls("MESSAGE");
+    world.wait(31_900);
+    assert_eq!(world.told.len(), 0);
+    world.wait(10_000);
+    assert_eq!(
+        world.times(start, leg, "MESSAGE", 0),
+        [
+            0, 500, 1_500, 3_500, 7_500, 11_500, 15_500, 19_500, 23_500, 27_500, 31_500
+        ]
+    );
+    assert_eq!(world.told[0].status, 408);
+}
+
+/// RFC 3261 §17.1.2.2: in the state Proceeding the interval is T2.
+#[test]
+fn timer_e_is_t2_once_there_is_a_provisional_response() {
+    let mut world = World::new(1, |_| {});
+    let start = world.now;
+    let leg = world.calls("MESSAGE");
+    world.wait(100);
+    world.says_to("MESSAGE", leg, 100, &[]);
+    world.wait(40_000);
+    assert_eq!(
+        world.times(start, leg, "MESSAGE", 0),
+        [0, 500, 4_500, 8_500, 12_500, 16_500, 20_500, 24_500, 28_500]
+    );
+    assert_eq!(world.told[0].status, 408);
+}
+
+/// RFC 3261 §17.2.1.
+#[test]
+fn timer_g_doubles_up_to_t2_until_timer_h_fires() {
+    let mut world = World::new(1, |_| {});
+    let start = world.now;
+    let leg = world.calls("INVITE");
+    world.says(leg, 486);
+    world.wait(60_000);
+    assert_eq!(
+        world.times(start, fixture::caller(), "INVITE", 486),
+        [
+            0, 500, 1_500, 3_500, 7_500, 11_500, 15_500, 19_500, 23_500, 27_500, 31_500
+        ]
+    );
+}
+
+/// RFC 3261 §17.1.2, §17.2.2, RFC 6026 §7.1, §7.2.
+#[test]
+fn a_copy_is_a_new_request_only_when_timers_j_k_l_and_m_have_fired() {
+    type Timer = fn(&mut Timers) -> &mut Duration;
+    let cases: [(&str, Timer, &[&str]); 4] = [
+        ("MESSAGE", |timers| &mut timers.j, &["200", "200"]),
+        ("MESSAGE", |timers| &mut timers.k, &["200"]),
+        ("INVITE", |timers| &mut timers.l, &["100", "200"]),
+        ("INVITE", |timers| &mut timers.m, &["100", "200"]),
+    ];
+    for (method, timer, heard) in cases {
+        let mut world = World::new(1, |config| {
+            let timers = &mut config.stateful.timers;
+            for (_, other, _) in cases {
+                *other(timers) = Duration::from_secs(1);
+            }
+            *timer(timers) = Duration::from_secs(20);
+        });
+        let leg = world.calls(method);
+        world.says_to(method, leg, 200, &[]);
+        world.wait(19_900);
+        world.receive(world.request(method).as_bytes(), fixture::caller());
+        assert_eq!(world.caller_hears(), heard);
+        assert_eq!(world.came(leg), [method]);
+        world.wait(200);
+        world.receive(world.request(method).as_bytes(), fixture::caller());
+        assert_eq!(world.came(leg), [method]);
+    }
 }

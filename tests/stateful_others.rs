@@ -67,7 +67,7 @@ fn a_request_without_a_response_is_sent_again_until_one_comes() {
     for _ in 0..5 {
         assert_octets(scene.gets(&leg, "MESSAGE").request, &leg.request);
     }
-    // A provisional response slows it down; a final one ends it.
+    // A provisional response does not end it; a final one does.
     scene.says(&leg, "100 Trying");
     scene.gets(&leg, "MESSAGE");
     scene.says(&leg, "200 OK");
