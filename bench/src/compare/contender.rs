@@ -23,6 +23,33 @@ const TRANSACTIONS: &str = "2097152";
 /// Where copies of messages go.
 pub(crate) const COLLECTOR: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(127, 3, 0, 1), 9060);
 
+/// The names of the contenders: nothing between, and forwarders that do not parse.
+pub(crate) const DIRECT: &str = "direct";
+pub(crate) const SINGLE: &str = "bare-single";
+pub(crate) const MMSG: &str = "bare-mmsg";
+pub(crate) const GSO: &str = "bare-gso";
+pub(crate) const GSO_EQUAL: &str = "bare-gso-equal";
+
+/// Kamailio without and with transactions.
+pub(crate) const KAMAILIO: &str = "kamailio";
+pub(crate) const KAMAILIO_TM: &str = "kamailio-tm";
+
+/// Viaduct as it comes, which is padding, and by other ways to send.
+pub(crate) const STATELESS: &str = "viaduct-pad";
+pub(crate) const STATELESS_EQUAL: &str = "viaduct-pad-equal";
+pub(crate) const OFF: &str = "viaduct-off";
+pub(crate) const EXACT: &str = "viaduct-exact";
+
+/// The contender that has the generator's core as well.
+pub(crate) const TWO_WORKERS: &str = "viaduct-pad-2w";
+
+/// With transactions for INVITE.
+pub(crate) const STATEFUL: &str = "viaduct-stateful";
+
+/// Observed.
+pub(crate) const WATCHED: &str = "viaduct-watched";
+pub(crate) const MIRRORED: &str = "viaduct-mirrored";
+
 /// A program between callers and farm.
 #[derive(Clone, Debug)]
 pub(crate) enum Program {
@@ -87,18 +114,17 @@ pub(crate) fn all(others: &[PathBuf]) -> Result<Vec<Contender>> {
     };
     let kamailio = |stateful| Program::Kamailio { stateful };
     let rows = [
-        ("direct", Program::Direct, false),
-        ("bare-single", Program::Bare(Engine::Single), false),
-        ("bare-mmsg", Program::Bare(Engine::Mmsg), false),
-        ("bare-gso", Program::Bare(Engine::Gso), false),
-        ("bare-gso-equal", Program::Bare(Engine::Gso), true),
-        ("kamailio", kamailio(false), false),
+        (DIRECT, Program::Direct, false),
+        (SINGLE, Program::Bare(Engine::Single), false),
+        (MMSG, Program::Bare(Engine::Mmsg), false),
+        (GSO, Program::Bare(Engine::Gso), false),
+        (GSO_EQUAL, Program::Bare(Engine::Gso), true),
+        (KAMAILIO, kamailio(false), false),
         (KAMAILIO_TM, kamailio(true), false),
-        ("viaduct-off", viaduct(Some("off"), 1, false), false),
-        ("viaduct-exact", viaduct(Some("exact"), 1, false), false),
-        // Padding is the default.
+        (OFF, viaduct(Some("off"), 1, false), false),
+        (EXACT, viaduct(Some("exact"), 1, false), false),
         (STATELESS, viaduct(None, 1, false), false),
-        ("viaduct-pad-equal", viaduct(None, 1, false), true),
+        (STATELESS_EQUAL, viaduct(None, 1, false), true),
         (TWO_WORKERS, viaduct(None, 2, false), false),
         (STATEFUL, viaduct(None, 1, true), false),
         (WATCHED, observed(Observed::Watched), false),
@@ -122,20 +148,6 @@ pub(crate) fn all(others: &[PathBuf]) -> Result<Vec<Contender>> {
     });
     Ok(rows.into_iter().chain(others).collect())
 }
-
-/// Viaduct as it comes.
-pub(crate) const STATELESS: &str = "viaduct-pad";
-
-/// The same with transactions for INVITE, and what it is held against.
-pub(crate) const STATEFUL: &str = "viaduct-stateful";
-pub(crate) const KAMAILIO_TM: &str = "kamailio-tm";
-
-/// The same, observed.
-pub(crate) const WATCHED: &str = "viaduct-watched";
-pub(crate) const MIRRORED: &str = "viaduct-mirrored";
-
-/// The contender that has the generator's core as well.
-pub(crate) const TWO_WORKERS: &str = "viaduct-pad-2w";
 
 impl Contender {
     /// Whether it hands messages on unchanged.

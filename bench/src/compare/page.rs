@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::contender::{STATELESS, TWO_WORKERS};
+use super::contender::{DIRECT, STATELESS, TWO_WORKERS};
 use super::part::{FIXED, HALF, Load};
 use super::plot;
 use super::summary::{
@@ -228,7 +228,7 @@ fn memory(document: &Document<'_>) -> String {
 /// What `own` is held against: other programs, and Viaduct as it comes.
 fn rivals<'a>(part: &'a Results, own: &'a Cell) -> impl Iterator<Item = &'a Cell> {
     part.cells.iter().filter(|other| {
-        let apart = !other.is_viaduct() && other.contender != "direct";
+        let apart = !other.is_viaduct() && other.contender != DIRECT;
         let plain = other.contender == STATELESS && own.contender != STATELESS;
         (apart || plain) && other.setup == own.setup && other.load == own.load
     })

@@ -6,7 +6,10 @@ use std::fmt;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::contender::{KAMAILIO_TM, MIRRORED, STATEFUL, STATELESS, WATCHED};
+use super::contender::{
+    DIRECT, EXACT, GSO, GSO_EQUAL, KAMAILIO, KAMAILIO_TM, MIRRORED, MMSG, OFF, SINGLE, STATEFUL,
+    STATELESS, STATELESS_EQUAL, TWO_WORKERS, WATCHED,
+};
 use super::network::Path;
 use super::summary::{Columns, MEMORY, MESSAGES, OBSERVED, SUSTAINED, TRANSACTIONS};
 use crate::offer::Mix;
@@ -142,25 +145,28 @@ pub(crate) const FILLING: Load = Load::Sustained {
 pub(crate) const LINGERING: &str = "answered";
 pub(crate) const IN_PROGRESS: &str = "ringing";
 
+/// A full queue, saturation, half of it, and a usual rate.
+const LOADS: [Load; 4] = [Load::Full, Load::Saturated, HALF, FIXED];
+
 /// The comparison that everything else varies.
 pub(crate) fn headline() -> Part {
     Part {
         name: "headline",
         title: "One worker, four destinations, one upstream peer, whole calls",
         contenders: &[
-            "direct",
-            "bare-single",
-            "bare-mmsg",
-            "bare-gso-equal",
-            "kamailio",
-            "viaduct-off",
-            "viaduct-exact",
-            "viaduct-pad",
-            "viaduct-pad-equal",
-            super::contender::TWO_WORKERS,
+            DIRECT,
+            SINGLE,
+            MMSG,
+            GSO_EQUAL,
+            KAMAILIO,
+            OFF,
+            EXACT,
+            STATELESS,
+            STATELESS_EQUAL,
+            TWO_WORKERS,
         ],
         setups: vec![Setup::default()],
-        loads: vec![Load::Full, Load::Saturated, HALF, FIXED],
+        loads: LOADS.into(),
         rounds: 7,
         columns: MESSAGES,
     }
@@ -168,82 +174,73 @@ pub(crate) fn headline() -> Part {
 
 /// The comparison along `axis`.
 pub(crate) fn axis(axis: Axis) -> Part {
-    let full = vec![Load::Full];
+    let long = headline();
+    let short = Part {
+        loads: vec![Load::Full],
+        rounds: 3,
+        ..headline()
+    };
     match axis {
         Axis::Destinations => Part {
             name: "destinations",
             title: "Destinations",
-            contenders: &["bare-mmsg", "bare-gso-equal", "kamailio", "viaduct-pad"],
+            contenders: &[MMSG, GSO_EQUAL, KAMAILIO, STATELESS],
             setups: setups(&[1, 4, 16, 64, 256], |setup, &count| {
                 setup.destinations = count;
             }),
-            loads: full,
-            rounds: 3,
-            columns: MESSAGES,
+            ..short
         },
         Axis::Peers => Part {
             name: "peers",
             title: "Upstream peers",
-            contenders: &["bare-mmsg", "kamailio", "viaduct-off", "viaduct-pad"],
+            contenders: &[MMSG, KAMAILIO, OFF, STATELESS],
             setups: setups(&[1, 10, 10_000], |setup, &count| setup.peers = count),
-            loads: full,
-            rounds: 3,
-            columns: MESSAGES,
+            ..short
         },
         Axis::Mix => Part {
             name: "mix",
             title: "Kinds and lengths of messages",
-            contenders: &["bare-mmsg", "bare-gso", "viaduct-exact", "viaduct-pad"],
-            setups: ["calls", "invite", "equal"]
-                .into_iter()
-                .zip([Mix::Calls, Mix::Invite, Mix::Equal])
-                .map(|(label, mix)| Setup {
-                    label: label.to_owned(),
-                    mix,
-                    ..Setup::default()
-                })
-                .collect(),
-            loads: full,
-            rounds: 3,
-            columns: MESSAGES,
+            contenders: &[MMSG, GSO, EXACT, STATELESS],
+            setups: mixes([
+                ("calls", Mix::Calls),
+                ("invite", Mix::Invite),
+                ("equal", Mix::Equal),
+            ]),
+            ..short
         },
         Axis::Size => Part {
             name: "size",
             title: "Octets of a message, all equal",
-            contenders: &["bare-mmsg", "bare-gso", "viaduct-pad"],
+            contenders: &[MMSG, GSO, STATELESS],
             setups: setups(&[550, 700, 1000, 1400, 2500, 3900], |setup, &length| {
                 setup.mix = Mix::Equal;
                 setup.length = length;
             }),
-            loads: full,
-            rounds: 3,
-            columns: MESSAGES,
+            ..short
         },
         Axis::Load => Part {
             name: "load",
             title: "Offered load, in per cent of each contender's own saturation",
-            contenders: &[
-                "direct",
-                "bare-mmsg",
-                "kamailio",
-                "viaduct-off",
-                "viaduct-pad",
+            contenders: &[DIRECT, MMSG, KAMAILIO, OFF, STATELESS],
+            loads: vec![
+                Load::Saturated,
+                Load::Share(0.01),
+                Load::Share(0.05),
+                Load::Share(0.1),
+                Load::Share(0.25),
+                HALF,
+                Load::Share(0.75),
+                Load::Share(0.9),
+                Load::Share(1.0),
+                Load::Share(1.5),
+                TWICE,
             ],
-            setups: vec![Setup::default()],
-            loads: [Load::Saturated]
-                .into_iter()
-                .chain([0.01, 0.05, 0.1, 0.25].map(Load::Share))
-                .chain([HALF])
-                .chain([0.75, 0.9, 1.0, 1.5].map(Load::Share))
-                .chain([TWICE])
-                .collect(),
-            rounds: 3,
-            columns: MESSAGES,
+            ..short
         },
         Axis::Path => Part {
             name: "path",
             title: "Loopback, and veth between network namespaces",
-            contenders: &["bare-mmsg", "bare-gso-equal", "kamailio", "viaduct-pad"],
+            contenders: &[MMSG, GSO_EQUAL, KAMAILIO, STATELESS],
             setups: [("loopback", Path::Loopback), ("veth", Path::Veth)]
                 .map(|(label, path)| Setup {
                     label: label.to_owned(),
@@ -251,33 +248,28 @@ pub(crate) fn axis(axis: Axis) -> Part {
                     ..Setup::default()
                 })
                 .into(),
-            loads: full,
-            rounds: 3,
-            columns: MESSAGES,
+            ..short
         },
         Axis::Stateful => Part {
             name: "stateful",
             title: "INVITE transactions, stateless and stateful",
             contenders: &[KAMAILIO_TM, STATELESS, STATEFUL],
-            setups: vec![transactions()],
-            loads: vec![Load::Full, Load::Saturated, HALF, FIXED],
-            rounds: 7,
+            setups: transactions(),
             columns: TRANSACTIONS,
+            ..long
         },
         Axis::Watched => Part {
             name: "watched",
             title: "Observed by its operators, and not",
             contenders: &[STATELESS, WATCHED, MIRRORED],
-            setups: vec![Setup::default()],
-            loads: vec![Load::Full, Load::Saturated, HALF, FIXED],
-            rounds: 7,
             columns: OBSERVED,
+            ..long
         },
         Axis::Sustained => Part {
             name: "sustained",
             title: "60,000 INVITE transactions a second for a minute",
             contenders: &[STATELESS, STATEFUL],
-            setups: vec![transactions()],
+            setups: transactions(),
             loads: vec![MINUTE],
             rounds: 1,
             columns: SUSTAINED,
@@ -286,26 +278,29 @@ pub(crate) fn axis(axis: Axis) -> Part {
             name: "memory",
             title: "Memory of a transaction",
             contenders: &[KAMAILIO_TM, STATEFUL],
-            setups: [(LINGERING, Mix::Transactions), (IN_PROGRESS, Mix::Ringing)]
-                .map(|(label, mix)| Setup {
-                    label: label.to_owned(),
-                    mix,
-                    ..Setup::default()
-                })
-                .into(),
+            setups: mixes([(LINGERING, Mix::Transactions), (IN_PROGRESS, Mix::Ringing)]),
             loads: vec![FILLING],
-            rounds: 3,
             columns: MEMORY,
+            ..short
         },
     }
 }
 
-fn transactions() -> Setup {
-    Setup {
-        label: "4 destinations, 1 peer, INVITE transactions".to_owned(),
-        mix: Mix::Transactions,
+fn transactions() -> Vec<Setup> {
+    mixes([(
+        "4 destinations, 1 peer, INVITE transactions",
+        Mix::Transactions,
+    )])
+}
+
+/// A setup for each of these.
+fn mixes<const N: usize>(mixes: [(&str, Mix); N]) -> Vec<Setup> {
+    let setup = |(label, mix): (&str, Mix)| Setup {
+        label: label.to_owned(),
+        mix,
         ..Setup::default()
-    }
+    };
+    mixes.map(setup).into()
 }
 
 /// A setup for each of `values`, labelled by it.

@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use serde::Serialize;
 
-use super::contender::{KAMAILIO_TM, STATELESS};
+use super::contender::{GSO, GSO_EQUAL, KAMAILIO, KAMAILIO_TM, MMSG, STATELESS};
 use super::measure::{DISTURBING, Sample};
 use super::part::Load;
 use crate::document::aligned;
@@ -79,7 +79,7 @@ const USUAL: [Metric; 7] = [BUSY, GENERATOR, LOSS, P50, P99, P999, HELD];
 
 pub(crate) const MESSAGES: Columns = Columns {
     costs: &[CPU],
-    references: &["bare-mmsg", "bare-gso-equal", "bare-gso", "kamailio"],
+    references: &[MMSG, GSO_EQUAL, GSO, KAMAILIO],
     rates: &[RATE],
     others: &USUAL,
 };

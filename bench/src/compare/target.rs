@@ -2,7 +2,10 @@
 
 use serde::Serialize;
 
-use super::contender::{KAMAILIO_TM, STATEFUL, STATELESS, TWO_WORKERS, WATCHED};
+use super::contender::{
+    DIRECT, GSO_EQUAL, KAMAILIO, KAMAILIO_TM, MMSG, OFF, STATEFUL, STATELESS, STATELESS_EQUAL,
+    TWO_WORKERS, WATCHED,
+};
 use super::part::{FILLING, FIXED, HALF, IN_PROGRESS, LINGERING, Load, MINUTE, TWICE};
 use super::summary::{
     BEGUN, BESIDE, CPU, Cell, GROWTH, LOST, Metric, OCTETS, P50, P99, P999, RATE, RESIDENT,
@@ -87,14 +90,14 @@ pub(crate) fn all(parts: &[Results]) -> Vec<Target> {
     let measured = Measured(parts);
     let cpu = |own, other, load| measured.ratio(own, other, load, &CPU);
     let pad = STATELESS;
-    let (mmsg, gso, kamailio) = ("bare-mmsg", "bare-gso-equal", "kamailio");
+    let (mmsg, gso, kamailio) = (MMSG, GSO_EQUAL, KAMAILIO);
     let full = Load::Full;
     let overload = || {
         let of = |load| measured.cell("load", None, pad, load);
         of(TWICE)?.ratio(of(Load::Saturated)?, &RATE)
     };
     let added = || {
-        let direct = measured.headline("direct", FIXED)?;
+        let direct = measured.headline(DIRECT, FIXED)?;
         measured.headline(pad, FIXED)?.beyond(direct, &P99)
     };
     let two = measured.headline(TWO_WORKERS, full);
@@ -117,7 +120,7 @@ pub(crate) fn all(parts: &[Results]) -> Vec<Target> {
             target(
                 "the same, both with messages of equal length",
                 Aim::AtMost(1.2),
-                cpu("viaduct-pad-equal", gso, load),
+                cpu(STATELESS_EQUAL, gso, load),
             ),
             target(
                 &format!("{what} Kamailio"),
@@ -131,7 +134,7 @@ pub(crate) fn all(parts: &[Results]) -> Vec<Target> {
             target(
                 &format!("CPU a message {when}, off, times bare recvmmsg/sendmmsg"),
                 Aim::AtMost(1.05),
-                cpu("viaduct-off", mmsg, load),
+                cpu(OFF, mmsg, load),
             ),
         ]);
     }
