@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 /// Where and when a run took place, and of what.
@@ -128,16 +128,88 @@ pub(crate) fn markdown(rows: &[Vec<String>]) -> String {
     text
 }
 
-/// A table with a column for each contender.
-pub(crate) fn side_by_side<const N: usize>(
-    labels: [&str; N],
-    columns: &[[String; N]],
-) -> Vec<Vec<String>> {
-    let line = |(index, label): (usize, &str)| {
-        let cells = columns.iter().map(|column| column[index].clone());
-        std::iter::once(label.to_owned()).chain(cells).collect()
-    };
-    labels.into_iter().enumerate().map(line).collect()
+/// What one contender of a run came to.
+pub(crate) trait Row: Serialize {
+    /// What stands beside its figures in the table; the first, for its name, is
+    /// empty.
+    const LABELS: &[&str];
+
+    fn name(&self) -> &str;
+
+    /// Its name and a figure for each further label.
+    fn column(&self) -> Vec<String>;
+
+    /// Whatever went wrong, and whether the run falls short by it.
+    fn faults(&self) -> Vec<(String, bool)>;
+}
+
+/// Calls around one contender after the other: what is written as JSON.
+#[derive(Serialize)]
+pub(crate) struct Document<'a, R> {
+    pub(crate) machine: &'a Machine,
+    pub(crate) seconds: u64,
+    /// Calls a second.
+    pub(crate) rate: u32,
+    pub(crate) rows: &'a [R],
+}
+
+impl<R: Row> Document<'_, R> {
+    /// Prints the table, or JSON, and what went wrong; writes a page of this
+    /// name and head where it is to be published.
+    ///
+    /// # Errors
+    /// The page cannot be written; a figure falls short.
+    pub(crate) fn tell(
+        &self,
+        json: bool,
+        folder: Option<&Path>,
+        (name, head): (&str, &str),
+    ) -> Result<()> {
+        if json {
+            println!("{}", serde_json::to_string_pretty(self)?);
+        } else {
+            println!("{}", aligned(&self.table()));
+        }
+        let faults = self.faults();
+        for fault in &faults {
+            eprintln!("{fault}");
+        }
+        if let Some(folder) = folder {
+            let text = page(head, self.machine, &self.table(), &faults);
+            write(folder, name, &text)?;
+        }
+        let faults = self.rows.iter().flat_map(R::faults);
+        ensure!(
+            faults.filter(|(_, short)| *short).count() == 0,
+            "figures fall short, see above"
+        );
+        Ok(())
+    }
+
+    /// A column for each contender.
+    fn table(&self) -> Vec<Vec<String>> {
+        let columns: Vec<_> = self.rows.iter().map(R::column).collect();
+        let line = |(index, label): (usize, &&str)| {
+            let cells = columns.iter().map(|column| column[index].clone());
+            std::iter::once((*label).to_owned()).chain(cells).collect()
+        };
+        R::LABELS.iter().enumerate().map(line).collect()
+    }
+
+    /// A line for each thing that went wrong.
+    fn faults(&self) -> Vec<String> {
+        let of = |row: &R| {
+            let lines = row.faults().into_iter().map(|(fault, short)| {
+                let verdict = match short {
+                    true => "FALLS SHORT",
+                    false => "for the record",
+                };
+                format!("{}: {fault} ({verdict})", row.name())
+            });
+            lines.collect::<Vec<_>>()
+        };
+        self.rows.iter().flat_map(of).collect()
+    }
 }
 
 /// A page for publication: what was done, on which machine, what came of it

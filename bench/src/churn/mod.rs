@@ -22,11 +22,11 @@ use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::balancer::{Balancer, Program, State, machine};
-use crate::document::{aligned, write};
+use crate::document::Document;
 use crate::process::Usage;
 use crate::running::{chosen, free_port};
 use crate::schedule::Schedule;
@@ -34,7 +34,7 @@ use crate::sip::SECOND;
 use call::HELD;
 use operator::Operator;
 use play::{Contact, Play};
-use table::{Aim, Document, Row};
+use table::{Aim, Row};
 
 /// What to run and for how long.
 #[derive(Args, Debug)]
@@ -157,20 +157,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         rate: options.rate,
         rows: &rows,
     };
-    if options.json {
-        println!("{}", serde_json::to_string_pretty(&document)?);
-    } else {
-        println!("{}", aligned(&document.table()));
-    }
-    for fault in document.faults() {
-        eprintln!("{fault}");
-    }
-    if let Some(folder) = &options.publish {
-        write(folder, "churn.md", &document.page())?;
-    }
-    let short = rows.iter().filter(|row| !row.short.is_empty());
-    ensure!(short.count() == 0, "figures fall short, see above");
-    Ok(())
+    let head = format!(
+        "# A farm that changes under calls\n\n\
+         Written by `scripts/churn --publish docs`: {} calls a second, {} seconds of changes.\n\
+         [bench/README.md](../bench/README.md) says how it is done and what the columns are.\n",
+        options.rate, options.seconds
+    );
+    let publish = options.publish.as_deref();
+    document.tell(options.json, publish, ("churn.md", &head))
 }
 
 /// Plays the calls around one contender while its fate takes its course.

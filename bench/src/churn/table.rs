@@ -1,9 +1,9 @@
-//! What a run found: the table, the page, and which figures fall short.
+//! What a run found, and which figures fall short.
 
 use serde::Serialize;
 
 use super::play::Figures;
-use crate::document::{Machine, page, side_by_side};
+use crate::document;
 
 /// What a contender's figures must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,11 +43,29 @@ pub(super) struct Row {
     pub(super) short: Vec<String>,
 }
 
-impl Row {
-    /// Its column in the table.
-    fn column(&self) -> [String; 12] {
+impl document::Row for Row {
+    const LABELS: &[&str] = &[
+        "",
+        "calls",
+        "failed calls",
+        "misrouted in-dialog requests",
+        "uncancelled",
+        "new calls where none belong",
+        "messages nobody waits for",
+        "retransmissions",
+        "callers held up, longest, ms",
+        "destinations changed",
+        "CPU, % of a core",
+        "waited for a core, %",
+    ];
+
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn column(&self) -> Vec<String> {
         let figures = &self.figures;
-        [
+        vec![
             self.name.to_owned(),
             figures.calls.to_string(),
             figures.failures().to_string(),
@@ -61,6 +79,17 @@ impl Row {
             format!("{:.1}", self.cpu_percent),
             format!("{:.1}", self.waited_percent),
         ]
+    }
+
+    fn faults(&self) -> Vec<(String, bool)> {
+        let found = faults(&self.figures);
+        let others = self.short.iter().filter(|one| !found.contains(one));
+        let others = others.map(|one| (one.clone(), true)).collect::<Vec<_>>();
+        let found = found.into_iter().map(|fault| {
+            let short = self.short.contains(&fault);
+            (fault, short)
+        });
+        found.chain(others).collect()
     }
 }
 
@@ -89,66 +118,4 @@ fn faults(figures: &Figures) -> Vec<String> {
         faults.push("no call came through".to_owned());
     }
     faults
-}
-
-/// A whole run: what is written as JSON.
-#[derive(Serialize)]
-pub(super) struct Document<'a> {
-    pub(super) machine: &'a Machine,
-    pub(super) seconds: u64,
-    /// Calls a second.
-    pub(super) rate: u32,
-    pub(super) rows: &'a [Row],
-}
-
-impl Document<'_> {
-    /// A column for each contender.
-    pub(super) fn table(&self) -> Vec<Vec<String>> {
-        let labels = [
-            "",
-            "calls",
-            "failed calls",
-            "misrouted in-dialog requests",
-            "uncancelled",
-            "new calls where none belong",
-            "messages nobody waits for",
-            "retransmissions",
-            "callers held up, longest, ms",
-            "destinations changed",
-            "CPU, % of a core",
-            "waited for a core, %",
-        ];
-        let columns: Vec<_> = self.rows.iter().map(Row::column).collect();
-        side_by_side(labels, &columns)
-    }
-
-    /// A line for each thing that went wrong.
-    pub(super) fn faults(&self) -> Vec<String> {
-        let mut lines = Vec::new();
-        for row in self.rows {
-            for fault in faults(&row.figures) {
-                let short = if row.short.contains(&fault) {
-                    "FALLS SHORT"
-                } else {
-                    "for the record"
-                };
-                lines.push(format!("{}: {fault} ({short})", row.name));
-            }
-            let found = faults(&row.figures);
-            let others = row.short.iter().filter(|one| !found.contains(one));
-            lines.extend(others.map(|one| format!("{}: {one} (FALLS SHORT)", row.name)));
-        }
-        lines
-    }
-
-    /// For publication.
-    pub(super) fn page(&self) -> String {
-        let head = format!(
-            "# A farm that changes under calls\n\n\
-             Written by `scripts/churn --publish docs`: {} calls a second, {} seconds of changes.\n\
-             [bench/README.md](../bench/README.md) says how it is done and what the columns are.\n",
-            self.rate, self.seconds
-        );
-        page(&head, self.machine, &self.table(), &self.faults())
-    }
 }

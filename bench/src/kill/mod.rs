@@ -10,18 +10,18 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::balancer::{self, Balancer, Program, machine};
-use crate::document::{aligned, write};
+use crate::document::Document;
 use crate::farm::caller::Callers;
 use crate::farm::destination::{BUSY, NORMAL};
 use crate::farm::{self, Farm};
 use crate::running::{chosen, free_port};
 use crate::sip::SECOND;
 use crate::sys::Signal;
-use table::{Document, Row};
+use table::Row;
 
 /// What to run and for how long.
 #[derive(Args, Debug)]
@@ -134,20 +134,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         rate: options.rate,
         rows: &rows,
     };
-    if options.json {
-        println!("{}", serde_json::to_string_pretty(&document)?);
-    } else {
-        println!("{}", aligned(&document.table()));
-    }
-    for fault in document.faults() {
-        eprintln!("{fault}");
-    }
-    if let Some(folder) = &options.publish {
-        write(folder, "kill.md", &document.page())?;
-    }
-    let short = rows.iter().filter(|row| row.falls_short());
-    ensure!(short.count() == 0, "figures fall short, see above");
-    Ok(())
+    let head = format!(
+        "# Destinations that die, stall and refuse under load\n\n\
+         Written by `scripts/kill --publish docs`: {} calls a second for {} seconds.\n\
+         [bench/README.md](../bench/README.md) says how it is done and what the figures are.\n",
+        options.rate, options.seconds
+    );
+    let publish = options.publish.as_deref();
+    document.tell(options.json, publish, ("kill.md", &head))
 }
 
 /// Plays the calls around one contender while its farm takes its blows.
