@@ -13,9 +13,8 @@ use viaduct::accounting::{Counts, Ledger};
 use viaduct::config::{Accounting, AccountingTarget};
 use viaduct::transaction::Finished;
 
-use support::ledger::{
-    LONG, finished, folder, in_file, ledger, numbers, record, response, wait_until,
-};
+use support::ledger::{finished, folder, in_file, ledger, numbers, record, response};
+use support::{LONG, wait_until};
 
 #[test]
 fn a_file_is_made_for_owner_and_group_and_added_to() {

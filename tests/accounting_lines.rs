@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use viaduct::config::AccountingTarget;
 use viaduct::transaction::{Finished, Outcome, Tried};
 
-use support::ledger::{LONG, RECEIVED, address, finished, folder, ledger, parsed, response};
+use support::LONG;
+use support::ledger::{RECEIVED, address, finished, folder, ledger, parsed, response};
 
 /// What is written of `finished` with `methods`.
 fn written(finished: &[Finished<'_>], methods: &[&str]) -> String {

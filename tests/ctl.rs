@@ -15,6 +15,7 @@ use support::admin::Admin;
 use support::farm::{Farm, text};
 use support::process::Signal;
 use support::viaduct::Viaduct;
+use support::wait_until;
 
 /// `viaduct ctl ARGS…` for the instance at `admin`.
 fn ctl(admin: &str, args: &[&str]) -> Output {
@@ -416,11 +417,7 @@ fn a_drain_waits_on_while_nobody_answers_and_not_for_long() {
     let deaf = UnixListener::bind(&socket).expect("a socket");
     deaf.set_nonblocking(true)
         .expect("a socket that does not block");
-    let end = Instant::now() + Duration::from_secs(10);
-    while deaf.accept().is_err() {
-        assert!(Instant::now() < end, "it does not ask");
-        thread::sleep(Duration::from_millis(5));
-    }
+    wait_until("its question", || deaf.accept().is_ok());
     fs::remove_file(&socket).expect("the socket");
     let began = Instant::now();
     let viaduct = run();

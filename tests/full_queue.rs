@@ -2,11 +2,10 @@
 //! its way: it is sent again, and says nothing of where it was to go.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use support::dialog::{Peer, Request, Scene, read, response, status};
-use support::process::{Process, Signal};
+use support::process::{Signal, in_a_network_of_its_own};
 
 /// More than either holds, and fewer than the receive buffers of the test do.
 const MESSAGES: usize = 60;
@@ -17,20 +16,8 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// The test with this name in a network of its own, whose loopback takes
 /// 500,000 octets a second and lets so many wait.
 fn on_a_slow_link(waiting: &str, test: &str) {
-    let mut command = Command::new("unshare");
-    command.args(["--map-root-user", "--net", "sh", "-c"]);
-    command.arg(
-        "PATH=$PATH:/usr/sbin:/sbin; ip link set lo up && \
-         tc qdisc add dev lo root tbf rate 4mbit burst 3000 limit \"$1\" && \
-         shift && exec \"$@\"",
-    );
-    command.args(["sh", waiting]);
-    command.arg(std::env::current_exe().expect("this program"));
-    command.args(["--exact", test, "--ignored", "--nocapture"]);
-    let mut inner = Process::start(command, tempfile::tempdir().expect("a folder"));
-    let status = inner.wait(2 * PATIENCE);
-    let output = inner.output();
-    assert!(status.success() && output.contains("1 passed"), "{output}");
+    let queue = format!("tc qdisc add dev lo root tbf rate 4mbit burst 3000 limit {waiting}");
+    in_a_network_of_its_own(&format!("ip link set lo up && {queue}"), test);
 }
 
 #[test]

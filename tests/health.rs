@@ -11,6 +11,7 @@ use support::dialog::{Peer, Request, status};
 use support::net::V4;
 use support::servers::Server;
 use support::viaduct::Viaduct;
+use support::wait_until;
 
 struct Stage {
     servers: Vec<Server>,
@@ -218,11 +219,7 @@ fn requests_within_a_dialog_still_go_to_one_that_is_down() {
     let request = stage.request("BYE").uri(format!("sip:desk@{address}"));
     let text = request.to("<sip:desk@example.com>;tag=theirs").text();
     stage.caller.send(stage.viaduct.address(0), text);
-    let end = Instant::now() + Duration::from_secs(5);
-    while stage.servers[0].take_calls() == 0 {
-        assert!(Instant::now() < end, "the BYE went astray");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    wait_until("the BYE", || stage.servers[0].take_calls() > 0);
 }
 
 #[test]
@@ -294,9 +291,5 @@ fn one_that_is_not_probed_any_more_is_not_held_down() {
     let caller = Peer::new(V4);
     let request = Request::new("MESSAGE", caller.address());
     caller.send(viaduct.address(0), request.text());
-    let end = Instant::now() + Duration::from_secs(5);
-    while server.take_calls() == 0 {
-        assert!(Instant::now() < end, "{}", viaduct.output());
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    wait_until("the request", || server.take_calls() > 0);
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use viaduct::config::{self, Config};
 use viaduct::mirror;
@@ -17,9 +17,7 @@ use support::fixture;
 use support::hep::{self, Hep};
 use support::net::{V4, wait_until_bound};
 use support::process::{Process, Signal, in_a_network_of_its_own};
-
-const PATIENCE: Duration = Duration::from_secs(20);
-const POLL: Duration = Duration::from_millis(2);
+use support::{LONG, wait_until};
 
 /// One mirror at a time: its thread is found by its name.
 static ONE: Mutex<()> = Mutex::new(());
@@ -42,14 +40,6 @@ fn to_collector(to: SocketAddr, sample: u32) -> config::Mirror {
         sample,
         id: 2001,
         key: Some("a key".to_owned()),
-    }
-}
-
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < end, "not {what} after {PATIENCE:?}");
-        std::thread::sleep(POLL);
     }
 }
 
@@ -263,13 +253,13 @@ fn a_collector_that_is_not_there_costs_no_call() {
     let gone = collector.address();
     drop(collector);
     let run = Run::new(|config| config.mirror = Some(to_collector(gone, 1000)));
-    wait_until("refused", || {
+    wait_until("a refusal", || {
         run.exchange(&Request::new("INVITE", run.caller.address()));
         run.counts().failed > 0
     });
     // One that comes later gets what passes from then on.
     let collector = Peer::at(gone);
-    wait_until("heard", || {
+    wait_until("a copy", || {
         run.exchange(&Request::new("INVITE", run.caller.address()));
         collector.poll().is_some()
     });
@@ -297,7 +287,7 @@ fn where_another_address_takes_its_place() {
     let mirror = mirror.expect("a mirror");
     let request = Request::new("OPTIONS", collector.address()).text();
     let await_copy_from = |own: [u8; 4]| {
-        wait_until("copied", || {
+        wait_until("a copy", || {
             let (from, to) = (collector.address(), collector.address());
             mirror.handle().copy(request.as_bytes(), from, to);
             let copy = collector.poll();
@@ -315,7 +305,7 @@ fn where_another_address_takes_its_place() {
 fn a_collector_that_is_not_there_is_told() {
     let gone = Peer::new(V4).address().to_string();
     let scene = Scene::new(1, &["--mirror", &gone]);
-    wait_until("told", || {
+    wait_until("the warning", || {
         scene.pass(scene.request("OPTIONS").text());
         let output = scene.viaduct.output();
         output.contains("warning: could not send ")
@@ -358,7 +348,7 @@ fn stall(thread: &str) -> Process {
     command.args(["-e", "inject=sendto:delay_enter=60s"]);
     let process = Process::start(command, tempfile::tempdir().expect("a folder"));
     let state = format!("/proc/self/task/{thread}/status");
-    wait_until("traced", || {
+    wait_until("the trace", || {
         let state = fs::read_to_string(&state).expect("the state of a thread");
         !state.lines().any(|line| line == "TracerPid:\t0")
     });
@@ -370,13 +360,13 @@ fn a_full_queue_drops_and_counts_and_no_call_suffers() {
     const WINDOW: usize = 50;
     let run = Run::new(|_| {});
     let mut thread = None;
-    wait_until("named", || {
+    wait_until("its thread", || {
         thread = mirror_thread();
         thread.is_some()
     });
     let tracer = stall(&thread.expect("a thread"));
     let mut calls = 0;
-    wait_until("full", || {
+    wait_until("a full queue", || {
         for _ in 0..WINDOW {
             run.exchange(&Request::new("INVITE", run.caller.address()));
             calls += 1;
@@ -409,10 +399,7 @@ fn sngrep_and_tshark_understand_the_copies() {
     command.args(["-F", "-N", "-q", "-O", "calls.pcap", "-L"]);
     command.arg(format!("udp:{address}"));
     let mut sngrep = Process::start(command, tempfile::tempdir().expect("a folder"));
-    assert!(
-        wait_until_bound(address, PATIENCE),
-        "sngrep does not listen"
-    );
+    assert!(wait_until_bound(address, LONG), "sngrep does not listen");
     let run = Run::new(|config| {
         let mirror = to_collector(address, 1000);
         config.mirror = Some(config::Mirror {
@@ -433,12 +420,12 @@ fn sngrep_and_tshark_understand_the_copies() {
     // It says nothing when it has written a packet, so its file is watched.
     let file = sngrep.file("calls.pcap");
     let mut found = Vec::new();
-    wait_until("all read", || {
+    wait_until("the last copy", || {
         found = read_capture(&file, &ports);
         found.len() >= wanted.len()
     });
     sngrep.signal(Signal::TERM);
-    sngrep.wait(PATIENCE);
+    sngrep.wait(LONG);
     found.sort();
     wanted.sort();
     assert_eq!(found, wanted);

@@ -6,12 +6,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use support::dialog::{Peer, Request, Scene, assert_octets, branch, read, response, status};
 use support::farm::Farm;
 use support::net::V4;
 use support::stateful::STILL;
+use support::wait_until;
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const LOCAL: u8 = 0x20;
@@ -364,11 +364,7 @@ fn a_call_that_came_by_a_balancer_is_cancelled_and_accounted() {
     let message = Request::new("MESSAGE", balancer.address());
     send(&message);
     let lines = || fs::read_to_string(&calls).unwrap_or_default();
-    let end = Instant::now() + Duration::from_secs(10);
-    while lines().lines().count() < 2 {
-        assert!(Instant::now() < end, "{}", lines());
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    wait_until("a second line", || lines().lines().count() >= 2);
     let all = lines();
     assert!(
         all.contains("\"status\":487") && all.contains(&message.call_id),

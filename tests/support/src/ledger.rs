@@ -3,16 +3,12 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
 use viaduct::accounting::Ledger;
 use viaduct::config::{Accounting, AccountingTarget};
 use viaduct::transaction::Finished;
-
-/// No wait of a test is longer.
-pub const LONG: Duration = Duration::from_secs(20);
 
 /// Milliseconds of the worker's clock at which all requests come.
 pub const RECEIVED: u64 = 5_000;
@@ -76,15 +72,6 @@ pub fn numbers(text: &str) -> Vec<usize> {
 
 pub fn in_file(path: &Path) -> Vec<usize> {
     numbers(&fs::read_to_string(path).unwrap_or_default())
-}
-
-#[track_caller]
-pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let end = Instant::now() + LONG;
-    while !is_so() {
-        assert!(Instant::now() < end, "{what} does not come");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 pub fn folder() -> (TempDir, PathBuf) {

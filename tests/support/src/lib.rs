@@ -51,6 +51,24 @@ pub mod worst;
 use std::env;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a test waits for what has to come.
+pub const LONG: Duration = Duration::from_secs(20);
+
+/// Waits until something is so.
+///
+/// # Panics
+/// It is not so in time.
+#[track_caller]
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + LONG;
+    while !is_so() {
+        assert!(Instant::now() < end, "{what} does not come");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
 
 /// Holds the machine for one load test, until dropped.
 ///
