@@ -3,12 +3,12 @@
 //! white space behind one colon (RFC 3261 §25.1).
 
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
 use support::dialog::{Scene, assert_octets, response, with_own_via};
-use support::process::{Process, Signal, in_a_network_of_its_own};
+use support::process::{Signal, in_a_network_of_its_own};
+use support::wait_until;
 
 /// Fewer than a batch, so that all of them make one, and few enough for the
 /// receive buffer of a socket of the test.
@@ -267,11 +267,9 @@ fn where_a_route_comes_back() {
         (0..MESSAGES).for_each(|_| scene.send(request.text()))
     });
     let invalid = format!("send-error-{}", Errno::INVAL.raw_os_error());
-    let not_sent = |scene: &mut Scene| scene.viaduct.counter(&invalid);
-    let end = Instant::now() + Duration::from_secs(15);
-    while not_sent(&mut scene) < MESSAGES as u64 {
-        assert!(Instant::now() < end, "{:?}", scene.viaduct.counters());
-    }
+    wait_until("refused one by one", || {
+        scene.viaduct.counter(&invalid) >= MESSAGES as u64
+    });
     rule("del", port);
     requests(&scene, |_| 0);
     assert!(scene.viaduct.counter("runs-sent") > 0);
