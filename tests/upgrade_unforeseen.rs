@@ -67,7 +67,8 @@ impl Bereft {
 
 #[test]
 fn a_secret_that_cannot_be_kept_goes_on_all_the_same() {
-    let says = "warning: it is not kept, and calls in set-up break at a restart: secret file ";
+    let says =
+        "warning: the secret is not kept, and calls in set-up break at a restart: secret file ";
     Bereft::new("--secret-file").upgrade(says);
 }
 

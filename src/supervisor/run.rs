@@ -354,7 +354,7 @@ pub(super) fn bear_silence(time: Duration) {
 /// Each line by itself, those with a warning as such.
 fn say_lines(text: &str) {
     for line in text.lines() {
-        match line.trim_start().strip_prefix("warning: ") {
+        match line.strip_prefix("warning: ") {
             Some(warning) => warn!("{warning}"),
             None => info!("{line}"),
         }

@@ -64,8 +64,8 @@ impl fmt::Display for Kept {
             ),
             Self::Unkept(why) => write!(
                 f,
-                "secret: taken over\n  warning: it is not kept, and calls in set-up break at a \
-                 restart: {why}"
+                "secret: taken over\nwarning: the secret is not kept, and calls in set-up break \
+                 at a restart: {why}"
             ),
             Self::Nowhere | Self::Inherited(None) => {
                 let how = match self {
