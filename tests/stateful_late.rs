@@ -259,9 +259,9 @@ fn the_call_goes_on_from_a_destination_that_spoke_late() {
     assert_eq!(world.caller_hears(), ["100", "200"]);
 }
 
-/// It is slow and the next one dead: the caller waits for neither.
+/// It is slow and the next one dead.
 #[test]
-fn a_late_failure_passes_at_once_where_nobody_has_spoken_since() {
+fn a_late_failure_passes_once_the_next_destination_has_been_silent_as_long() {
     for method in ["INVITE", "REGISTER"] {
         let mut world = World::new(2, |config| {
             config.stateful.methods.push("REGISTER".to_owned());
@@ -272,6 +272,9 @@ fn a_late_failure_passes_at_once_where_nobody_has_spoken_since() {
         assert_ne!(first, second);
         world.caller_hears();
         world.says_to(method, first, 401, &[]);
+        world.wait(700);
+        assert_eq!(world.caller_hears(), NOTHING);
+        world.wait(200);
         assert_eq!(world.caller_hears(), ["401"]);
         // Whatever comes of the other one.
         world.wait(40_000);
@@ -281,7 +284,32 @@ fn a_late_failure_passes_at_once_where_nobody_has_spoken_since() {
 }
 
 #[test]
-fn a_late_failure_leads_to_its_rule_at_once() {
+fn a_late_failure_passes_at_once_where_the_next_has_been_silent_for_longer() {
+    let mut world = World::new(2, |_| {});
+    let (first, _) = world.abandoned();
+    world.wait(5_000);
+    world.caller_hears();
+    world.says(first, 486);
+    world.wait(10);
+    assert_eq!(world.caller_hears(), ["486"]);
+}
+
+/// It was given up, and the call may be answered where it is now.
+#[test]
+fn a_late_failure_does_not_end_a_call_that_another_destination_may_have() {
+    for failure in [500, 486, 401] {
+        let mut world = World::new(2, |_| {});
+        let (first, second) = world.abandoned();
+        world.wait(100);
+        world.says(first, failure);
+        world.wait(100);
+        world.says(second, 200);
+        assert_eq!(world.caller_hears(), ["100", "200"]);
+    }
+}
+
+#[test]
+fn a_late_failure_leads_to_its_rule() {
     let mut world = World::new(3, |config| {
         let mut mail = config.sets[0].clone();
         mail.destinations.drain(..2);
@@ -296,7 +324,9 @@ fn a_late_failure_leads_to_its_rule_at_once() {
         }];
     });
     let (first, second) = world.abandoned();
+    world.wait(100);
     world.says(first, 486);
+    world.wait(1_000);
     let third = world.requests[0].0;
     assert_eq!(third, fixture::destination(2));
     world.says(third, 180);

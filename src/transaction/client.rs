@@ -3,6 +3,7 @@
 //! (§17.1.1.3).
 
 use super::server::interval;
+use super::silent::leads_on;
 use super::table::after;
 use super::{
     Around, AttemptId, Cancel, Client, Event, InRun, Leaving, Lesson, NEVER, Outbox, Queue,
@@ -111,14 +112,12 @@ impl Relay {
         status: u16,
         forward: &Forward,
     ) {
-        let invite = self.table.records[at].facts.invite;
-        if invite {
-            self.speaks(around, at, place);
-        }
+        self.speaks(around, at, place);
         let stateful = around.proxy.stateful();
         let timers = &stateful.timers;
         let record = &mut self.table.records[at];
         let now = record.since(around.now);
+        let invite = record.facts.invite;
         let attempt = &mut self.table.attempts[place];
         // Without the request, nothing can be done about it any more.
         let unheard = attempt.client.is_unheard() && !record.request.is_empty();
@@ -202,23 +201,16 @@ impl Relay {
         response: &[u8],
     ) {
         let stateful = around.proxy.stateful();
-        let invite = self.table.records[at].facts.invite;
-        // RFC 4320 §4.2: its sender has given up by itself.
-        let late = status == 408 && !invite;
-        // What leads on may as well come from the other one; a 2xx of that one
-        // would win over a 6xx (§16.7 item 5).
-        if !late && status < 600 && !stateful.failover_status.contains(&status) {
-            self.speaks(around, at, place);
-        }
         let record = &mut self.table.records[at];
         let now = record.since(around.now);
-        let cancelled = record.facts.cancelled;
+        let (invite, cancelled) = (record.facts.invite, record.facts.cancelled);
         let attempt = &mut self.table.attempts[place];
         let first = !attempt.client.is_over() || attempt.client.is_unheard();
         let live = !attempt.client.is_over() && !attempt.abandoned;
         // It has taken back the call because we asked it to.
         let ours = status == 487 && attempt.abandoned && attempt.cancel.is_sent() && !cancelled;
-        let unheard = ours || late;
+        // RFC 4320 §4.2: its sender has given up by itself.
+        let unheard = ours || (status == 408 && !invite);
         let (status_held, octets) = match status {
             // What was cancelled for ringing too long has not answered.
             487 if attempt.timed_out && !cancelled => (408, 0),
@@ -262,9 +254,12 @@ impl Relay {
         } else if counts {
             let moves_on = status_held == status && stateful.failover_status.contains(&status);
             self.go_on(around, at, place, status_held, moves_on);
-        } else if invite && first && status >= 600 {
-            // §16.7 item 5.
-            self.cancel_all(around, at);
+        } else if first && !unheard && !leads_on(stateful, status) {
+            if invite && status >= 600 {
+                // §16.7 item 5.
+                self.cancel_all(around, at);
+            }
+            self.hurry(around, at);
         }
     }
 
@@ -337,10 +332,11 @@ impl Relay {
                 }
                 self.learn(around, place, Lesson::Silent, 0);
                 let closed = self.is_closed(at);
+                let answered = self.is_answered(around, at, place);
                 let moves = facts.movable
                     && facts.repeatable
                     && !self.is_left_for_rule(around, at, place, 408);
-                let moved = closed || (moves && self.try_same(around, at, place));
+                let moved = closed || answered || (moves && self.try_same(around, at, place));
                 if moved {
                     let attempt = &mut self.table.attempts[place];
                     attempt.abandoned = true;
@@ -352,6 +348,9 @@ impl Relay {
                         self.hold(around, at, 487, 0);
                     }
                     self.go_on(around, at, place, 487, false);
+                } else if answered {
+                    let best = self.table.records[at].failure;
+                    self.go_on(around, at, place, best, false);
                 } else if moved {
                     around.out.count(Event::FailedOver);
                 }

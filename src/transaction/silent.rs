@@ -1,16 +1,16 @@
-//! Attempts that were given up for their silence, and have the call again.
+//! Attempts that were given up for their silence, and speak.
 
-use super::table::after;
+use super::table::{Attempt, after};
 use super::{Around, Client, NEVER, Outbox, Relay};
+use crate::config::Stateful;
 
 impl Relay {
     /// An attempt speaks: where it was given up, and the one that took its place
     /// has said nothing so far, they change places.
     pub(super) fn speaks<O: Outbox>(&mut self, around: &Around<'_, O>, at: u32, place: u32) {
-        let timers = around.proxy.stateful().timers;
+        let patience = around.proxy.stateful().timers.b;
         let record = &self.table.records[at];
         let now = record.since(around.now);
-        let invite = record.facts.invite;
         let attempt = &self.table.attempts[place];
         let was_silent = match attempt.client {
             Client::Calling => attempt.abandoned,
@@ -18,7 +18,7 @@ impl Relay {
             Client::Unreachable => true,
             _ => false,
         };
-        if !was_silent || self.is_closed(at) {
+        if !was_silent || !record.facts.invite || self.is_closed(at) {
             return;
         }
         let has_it = |at: &u32| {
@@ -35,7 +35,6 @@ impl Relay {
         other.abandoned = true;
         other.end = now;
         other.repeat_at = NEVER;
-        let patience = if invite { timers.b } else { timers.f };
         other.until = after(other.start, patience);
         let attempt = &mut self.table.attempts[place];
         attempt.client = Client::Calling;
@@ -63,4 +62,36 @@ impl Relay {
         attempt.repeat_at = after(now, t1);
         true
     }
+
+    /// An attempt that was given up has failed: the one in its place has as long
+    /// to speak as where another would be tried, see [`Self::is_answered`].
+    pub(super) fn hurry<O: Outbox>(&mut self, around: &Around<'_, O>, at: u32) {
+        let patience = around.proxy.stateful().failover_after;
+        for place in self.table.places(at) {
+            let attempt = &mut self.table.attempts[place];
+            if attempt.client == Client::Calling && !attempt.abandoned {
+                attempt.until = attempt.until.min(after(attempt.start, patience));
+            }
+        }
+    }
+
+    /// Whether one that was given up for the attempt at `place` has answered by a
+    /// failure that leads to no other: that says more than silence.
+    pub(super) fn is_answered<O: Outbox>(
+        &self,
+        around: &Around<'_, O>,
+        at: u32,
+        place: u32,
+    ) -> bool {
+        let (stateful, start) = (around.proxy.stateful(), self.table.attempts[place].start);
+        let attempts = self.table.attempts(at).map(|at| &self.table.attempts[at]);
+        let failed = |each: &&Attempt| each.client == Client::Failed && each.end > start;
+        let mut failed = attempts.filter(failed);
+        failed.any(|each| !leads_on(stateful, each.status))
+    }
+}
+
+/// Whether another destination is tried after this failure.
+pub(super) fn leads_on(stateful: &Stateful, status: u16) -> bool {
+    status == 503 || stateful.failover_status.contains(&status)
 }
