@@ -104,7 +104,8 @@ impl Relay {
         facts: Facts,
     ) -> Option<u32> {
         if self.table.records.is_full() {
-            self.evict_one(around)?;
+            let victim = self.victim(around)?;
+            self.evict(around, victim);
         }
         let mut evicted = 0;
         loop {
@@ -113,18 +114,21 @@ impl Relay {
             if opened.is_some() || evicted == MOST_EVICTED {
                 return opened;
             }
-            self.evict_one(around)?;
+            let victim = self.victim(around)?;
+            match self.table.holds_octets(victim) {
+                true => self.evict(around, victim),
+                // It would go for nothing, and is not looked at again soon.
+                false => self.table.queue(victim, Queue::Lingering),
+            }
             evicted += 1;
         }
     }
 
-    /// Forgets a transaction for a new one: of those that nobody has responded to
-    /// for longer than T1, else one that is only there for retransmissions.
-    fn evict_one<O: Outbox>(&mut self, around: &mut Around<'_, O>) -> Option<()> {
+    /// What is forgotten for a new one: one that nobody has responded to for
+    /// longer than T1, else one that is only there for retransmissions.
+    fn victim<O: Outbox>(&self, around: &Around<'_, O>) -> Option<u32> {
         let victim = self.unanswered(around);
-        let victim = victim.or_else(|| self.table.oldest(Queue::Lingering))?;
-        self.evict(around, victim);
-        Some(())
+        victim.or_else(|| self.table.oldest(Queue::Lingering))
     }
 
     /// The oldest that nobody has responded to for longer than T1.
@@ -139,12 +143,11 @@ impl Relay {
     /// that of one that only lingers.
     fn make_room<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) -> Option<()> {
         while self.table.attempts.is_full() {
-            if self.table.records[at].first == NONE {
-                self.evict_one(around)?;
-            } else {
-                let victim = self.table.oldest(Queue::Lingering)?;
-                self.evict(around, victim);
-            }
+            let victim = match self.table.records[at].first {
+                NONE => self.victim(around),
+                _ => self.table.oldest(Queue::Lingering),
+            }?;
+            self.evict(around, victim);
         }
         Some(())
     }

@@ -395,6 +395,12 @@ impl Table {
         self.records.remove(at);
     }
 
+    /// Whether a transaction has octets of messages.
+    pub(super) fn holds_octets(&self, at: u32) -> bool {
+        let Record { request, reply, .. } = &self.records[at];
+        !request.is_empty() || !reply.is_empty()
+    }
+
     /// Whether a transaction has been forgotten, and none begun since.
     pub(super) fn is_forgotten(&self, at: u32) -> bool {
         self.records[at].first == NONE
