@@ -207,6 +207,17 @@ fn a_datagram_socket_gets_a_line_in_each_and_may_go_and_come() {
 }
 
 #[test]
+fn a_socket_without_its_prefix_is_an_error_at_the_start() {
+    let (_folder, path) = folder();
+    let _socket = UnixListener::bind(&path).expect("a socket");
+    let accounting = Accounting {
+        target: AccountingTarget::File(path),
+        methods: Vec::new(),
+    };
+    assert!(Ledger::start(&accounting, || 0).is_err());
+}
+
+#[test]
 fn a_named_pipe_may_have_its_reader_late() {
     let (_folder, path) = folder();
     let made = Command::new("mkfifo").arg(&path).status();

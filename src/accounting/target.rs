@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -59,7 +59,7 @@ impl Target {
             AccountingTarget::Socket(_) => None,
             target => match open(target) {
                 Ok(sink) => Some(sink),
-                Err(error) if error.raw_os_error() == Some(libc::ENXIO) => None,
+                Err(error) if awaits_reader(&error, target) => None,
                 Err(error) => return Err(error),
             },
         };
@@ -194,6 +194,18 @@ fn open(target: &AccountingTarget) -> io::Result<Sink> {
         }
         AccountingTarget::Socket(path) => connect(path),
     }
+}
+
+/// Whether a target is a named pipe that nobody reads yet.
+fn awaits_reader(error: &io::Error, target: &AccountingTarget) -> bool {
+    let AccountingTarget::File(path) = target else {
+        return false;
+    };
+    let is_pipe = || {
+        path.metadata()
+            .is_ok_and(|found| found.file_type().is_fifo())
+    };
+    error.raw_os_error() == Some(libc::ENXIO) && is_pipe()
 }
 
 /// A file behind what it has; `path` leads to it, to be read.
