@@ -43,7 +43,8 @@ pub(super) struct Found {
     /// The address and the set of the destination that it names.
     destination: Option<SocketAddr>,
     set: Option<String>,
-    /// Whether it names one that is not there now, or disabled.
+    /// Whether it names none that is there now: one that is gone or disabled, or a
+    /// host of `member-sources`, which is no destination.
     gone: bool,
     flow: Option<SocketAddr>,
 }
@@ -171,7 +172,10 @@ impl fmt::Display for Found {
         if let (Some(destination), Some(set)) = (&self.destination, &self.set) {
             write!(f, ": {destination} in set {set} has the dialog")?;
         } else if self.gone {
-            write!(f, ": its destination is not there now, or disabled")?;
+            write!(
+                f,
+                ": a host of member-sources has the dialog, or a destination that is gone or disabled"
+            )?;
         } else {
             write!(f, ": no destination")?;
         }
