@@ -444,7 +444,10 @@ fn host(text: &str) -> Result<String, Fault> {
 
 fn user_prefix(text: &str) -> Result<String, Fault> {
     match text {
-        "" => Err(Fault::new("an empty prefix holds always").help("leave `user-prefix` out")),
+        text if text.trim_matches(['-', '.', '(', ')']).is_empty() => Err(Fault::new(
+            "an empty prefix holds always, as do the separators of a number",
+        )
+        .help("leave `user-prefix` out")),
         text => Ok(text.to_owned()),
     }
 }
