@@ -83,6 +83,8 @@ pub fn differing_keys(running: &Config, asked: &Config) -> DifferingKeys {
         ("log.format", *format != asked.log.format),
         ("accounting", *accounting != now.accounting),
     ];
+    let names = |set: &Set| set.name.clone();
+    let in_order = sets.iter().map(names).eq(asked.sets.iter().map(names));
     let (sets, others) = (by_name(sets), by_name(&asked.sets));
     let at_reload = [
         (
@@ -99,7 +101,8 @@ pub fn differing_keys(running: &Config, asked: &Config) -> DifferingKeys {
         ("retry-after-cap", *retry_after_cap != now.retry_after_cap),
         ("ring-timeout", *ring_timeout != now.ring_timeout),
         ("second-chance-s", *second_chance != asked.second_chance),
-        ("set", !sets.keys().eq(others.keys())),
+        // The first one takes what no route claims.
+        ("set", !in_order),
         ("stop-timeout", *stop_timeout != asked.stop_timeout),
         ("timers", *timers != now.timers),
     ];
