@@ -112,15 +112,16 @@ impl StatefulDraft {
                 .help("give 32s");
             report.warning(&d.origin, fault);
         }
-        if let Some(t1) = self.timers.get("T1").filter(|_| timers.t1 > timers.t2) {
+        let given = self.timers.get("T1").or_else(|| self.timers.get("T2"));
+        if let Some(given) = given.filter(|_| timers.t1 > timers.t2) {
             let fault = Fault::new("timer T1 is longer than T2")
                 .why(format!(
                     "T2 ({}) is the longest interval of retransmissions, T1 ({}) the first",
                     text::time_name(timers.t2),
                     text::time_name(timers.t1)
                 ))
-                .help("give T2 too, as eight times T1");
-            report.warning(&t1.origin, fault);
+                .help("give both, T2 as eight times T1");
+            report.warning(&given.origin, fault);
         }
         timers
     }
@@ -144,25 +145,27 @@ impl StatefulDraft {
     /// tried, and that one is tried before the transaction ends.
     fn check_failover(&self, after: Duration, timers: &Timers, report: &mut Report) {
         let name = text::time_name;
-        let fault = if after >= timers.b {
+        let (fault, timer) = if after >= timers.b {
             let why = format!(
                 "timer B ({}) ends before it ({})",
                 name(timers.b),
                 name(after)
             );
-            Fault::new("`failover-after` has no effect").why(why)
+            let fault = Fault::new("`failover-after` has no effect").why(why);
+            (fault, ["B", "T1"])
         } else if after <= timers.t1 {
             let why = format!(
                 "what is lost is sent again after T1 ({}): one lost datagram moves a call",
                 name(timers.t1)
             );
-            Fault::new("`failover-after` is not longer than T1").why(why)
+            let fault = Fault::new("`failover-after` is not longer than T1").why(why);
+            (fault, ["T1", "T1"])
         } else {
             return;
         };
         let fault = fault.help("give it two or three times T1");
         let given = self.failover_after.as_ref();
-        let given = given.or_else(|| self.timers.get("B").or_else(|| self.timers.get("T1")));
+        let given = given.or_else(|| timer.iter().find_map(|name| self.timers.get(*name)));
         let origin = given.map_or(Origin::Nowhere, |time| time.origin.clone());
         report.warning(&origin, fault);
     }
