@@ -64,7 +64,7 @@ impl Locals {
     }
 
     /// Everything of them that decides where a request goes, as text: their
-    /// places, and not addresses and names, for each instance has its own.
+    /// places, and no addresses of ours, for each instance has its own.
     pub(super) fn outline(&self) -> String {
         let each = |local: &Local| {
             let family = local.address.is_ipv4();
@@ -73,8 +73,11 @@ impl Locals {
                 local.fronts, local.record_route, local.path
             )
         };
-        let all: Vec<_> = self.all.iter().map(each).collect();
-        format!("{all:?} {:?}", self.egress)
+        let Self { all, also, egress } = self;
+        let all: Vec<_> = all.iter().map(each).collect();
+        let names = also.iter().filter(|name| name.ip.is_none());
+        let names: Vec<_> = names.map(|name| (&name.host, name.port)).collect();
+        format!("{all:?} {names:?} {egress:?}")
     }
 
     /// What stands behind the user part in a Record-Route or Path row of ours
