@@ -532,6 +532,10 @@ fn a_name_that_leads_to_us_is_dispatched_once_as_our_address_is() {
     let request = Request::new("INVITE", member.address()).row(route);
     member.send(front, request.text());
     assert_eq!(status(member.receive()), 503);
+    let uri = format!("sip:desk@farm.test:{};maddr=us.test", front.port());
+    let request = Request::new("INVITE", member.address()).uri(uri);
+    member.send(front, request.text());
+    assert_eq!(status(member.receive()), 503);
     scene.assert_nothing_left();
     scene.assert_counter("drop-forbidden-next-hop", 0);
 }

@@ -118,14 +118,25 @@ impl Request<'_> {
         {
             return self.hop(Way::Flow, flow, outer, used).map(Some);
         }
-        match routes.named {
+        // Another destination is tried for what a set had chosen before: who is
+        // named need not be known any more.
+        let named = match self.attempt {
+            Some(Attempt {
+                goal: Goal::Next(..),
+                ..
+            }) => Named::Us,
+            _ => routes.named,
+        };
+        match named {
             Named::Address(address, false) => self.hop(Way::Outbound, address, outer, used),
             Named::Name(host, port) => match self.resolve(host, port, &mut scratch.names)? {
                 Some(address) if !self.is_us(address) => {
                     self.hop(Way::Outbound, address, outer, used)
                 }
-                // A Route that stays would lead the farm back to us.
-                Some(_) if routes.goes_on => Err(Reason::NextHop),
+                // A Route or `maddr` that stays would lead the farm back to us.
+                Some(_) if routes.goes_on || !routes.target.uri.maddr.is_empty() => {
+                    Err(Reason::NextHop)
+                }
                 Some(_) => self.dispatch(routes, used, scratch),
                 None => return Ok(None),
             },
