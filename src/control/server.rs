@@ -30,7 +30,7 @@ use super::{App, api};
 use crate::config::Admin;
 
 /// Connections served at a time, by listener; for a further one, the one that has
-/// rested longest is closed.
+/// rested longest is closed, or been answered longest where none rests.
 const CONNECTIONS: usize = 64;
 
 /// How long a connection may take to send a whole head, or rest between two.
@@ -199,13 +199,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 impl Listener {
     async fn serve(self, router: Router) {
+        let place = self.place();
         let mut served: Vec<Served> = Vec::new();
         let mut failing = false;
         loop {
             match self.accept().await {
                 Ok((stream, asker)) => {
                     if std::mem::take(&mut failing) {
-                        tracing::info!("the admin API accepts connections again");
+                        tracing::info!("admin: {place} accepts connections again");
                     }
                     make_room(&mut served);
                     let router = router.clone().layer(Extension(asker));
@@ -213,12 +214,27 @@ impl Listener {
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut failing, true) {
-                        tracing::warn!("the admin API accepts no connections: {error}");
+                        tracing::warn!(
+                            "admin: {place} accepts no connections: {error}\n  help: for more open \
+                             files, LimitNOFILE in the unit, or ulimit -n"
+                        );
                     }
                     tokio::time::sleep(BREATH).await;
                 }
             }
         }
+    }
+
+    /// What it listens on.
+    fn place(&self) -> String {
+        let place = match self {
+            Self::Unix(listener) => listener.local_addr().map(|at| match at.as_pathname() {
+                Some(path) => format!("unix:{}", path.display()),
+                None => "a Unix socket".to_owned(),
+            }),
+            Self::Tcp(listener) => listener.local_addr().map(|address| address.to_string()),
+        };
+        place.unwrap_or_else(|error| error.to_string())
     }
 
     async fn accept(&self) -> io::Result<(Box<dyn Stream>, Asker)> {
