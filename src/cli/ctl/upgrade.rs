@@ -14,7 +14,8 @@ use crate::config::text;
 const LOOK: Duration = Duration::from_millis(100);
 
 /// How long the next program may take until it is ready: two milliseconds for
-/// each destination, and three seconds for names.
+/// each destination, of which few have as many as ten thousand, and three seconds
+/// for names.
 const START: Duration = Duration::from_secs(30);
 
 /// What is asked of a status: the program before may be of another version.
@@ -48,6 +49,7 @@ impl Ctl {
             let left = end.saturating_duration_since(Instant::now());
             let why = match self.client.get_within::<Life>(left.max(LOOK), status) {
                 Ok(now) if now.ready && now.is_another(&before) => return Ok(()),
+                Ok(now) if now.is_another(&before) => "it is not ready".to_owned(),
                 Ok(_) => "the one of before goes on".to_owned(),
                 Err(error) => error.to_string(),
             };
