@@ -120,7 +120,7 @@ pub fn find(facts: &Facts, config: &Config, rate: u64) -> Vec<Finding> {
         finding(
             "open files",
             (facts.files, files, "files"),
-            "each worker has a socket for each listener, and each question for a name some"
+            "each worker has a socket for each listener, open twice, and each question for a name some"
                 .to_owned(),
             format!("ulimit -n {files} (in the unit: LimitNOFILE={files})"),
         ),
