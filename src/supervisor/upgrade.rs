@@ -323,6 +323,7 @@ impl Supervisor<'_> {
             let is_end = |order: &Order| matches!(order, Order::Signal(SIGTERM | SIGINT));
             !waiting.iter().any(is_end)
         });
+        waiting.extend(self.received.try_iter());
         for order in waiting {
             // It is received by this very thread.
             let _ = self.orders.send(order);
