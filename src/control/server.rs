@@ -30,8 +30,12 @@ use super::{App, api};
 use crate::config::Admin;
 
 /// Connections served at a time, by listener; for a further one, the one that has
-/// rested longest is closed, or been answered longest where none rests.
+/// rested longest is closed, once there is one that has for [`REST`].
 const CONNECTIONS: usize = 64;
+/// How long a connection may rest, even where others wait.
+const REST: Duration = Duration::from_millis(250);
+/// How often room is looked for while there is none.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// How long a connection may take to send a whole head, or rest between two.
 const HEAD: Duration = Duration::from_secs(15);
@@ -208,7 +212,9 @@ impl Listener {
                     if std::mem::take(&mut failing) {
                         tracing::info!("admin: {place} accepts connections again");
                     }
-                    make_room(&mut served);
+                    while !make_room(&mut served) {
+                        tokio::time::sleep(LOOK).await;
+                    }
                     let router = router.clone().layer(Extension(asker));
                     served.push(Served::begin(stream, router));
                 }
@@ -258,9 +264,8 @@ struct Served {
     activity: Arc<Mutex<Activity>>,
 }
 
-/// What a connection does, and since when. Who rests comes before who is being
-/// answered, and who has done so longer before the others.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// What a connection does, and since when.
+#[derive(Clone, Copy)]
 struct Activity {
     is_answered: bool,
     since: Instant,
@@ -291,16 +296,22 @@ impl Served {
     }
 }
 
-/// Leaves room for one more.
-fn make_room(served: &mut Vec<Served>) {
+/// Leaves room for one more; false where all are being answered, or may be about
+/// to ask.
+fn make_room(served: &mut Vec<Served>) -> bool {
     served.retain(|each| !each.task.is_finished());
     if served.len() < CONNECTIONS {
-        return;
+        return true;
     }
-    let all = served.iter().enumerate();
-    if let Some((at, _)) = all.min_by_key(|(_, each)| *lock(&each.activity)) {
+    let resting = served.iter().enumerate().filter_map(|(at, each)| {
+        let Activity { is_answered, since } = *lock(&each.activity);
+        (!is_answered && since.elapsed() >= REST).then_some((since, at))
+    });
+    let longest = resting.min();
+    if let Some((_, at)) = longest {
         served.swap_remove(at).task.abort();
     }
+    longest.is_some()
 }
 
 fn lock(activity: &Mutex<Activity>) -> MutexGuard<'_, Activity> {
