@@ -158,6 +158,24 @@ impl World {
 }
 
 const NOTHING: [&str; 0] = [];
+/// When what is sent from 0 on is sent, with intervals from T1, doubled up to T2.
+const UP_TO_T2: [u64; 11] = [
+    0, 500, 1_500, 3_500, 7_500, 11_500, 15_500, 19_500, 23_500, 27_500, 31_500,
+];
+
+/// Destinations from the third on are a set for calls that are busy at the others.
+fn leads_to_mail(config: &mut Config) {
+    let mut mail = config.sets[0].clone();
+    mail.destinations = config.sets[0].destinations.split_off(2);
+    mail.name = "mail".to_owned();
+    config.sets.push(mail);
+    config.stateful.on_failure = vec![OnFailure {
+        statuses: vec![486],
+        set: 1,
+        request_uri: None,
+        from_sets: vec![0],
+    }];
+}
 
 /// RFC 3261 §16.7 item 6 is of responses that somebody gave to the call.
 #[test]
@@ -310,19 +328,7 @@ fn a_late_failure_does_not_end_a_call_that_another_destination_may_have() {
 
 #[test]
 fn a_late_failure_leads_to_its_rule() {
-    let mut world = World::new(3, |config| {
-        let mut mail = config.sets[0].clone();
-        mail.destinations.drain(..2);
-        mail.name = "mail".to_owned();
-        config.sets[0].destinations.truncate(2);
-        config.sets.push(mail);
-        config.stateful.on_failure = vec![OnFailure {
-            statuses: vec![486],
-            set: 1,
-            request_uri: None,
-            from_sets: vec![0],
-        }];
-    });
+    let mut world = World::new(3, leads_to_mail);
     let (first, second) = world.abandoned();
     world.wait(100);
     world.says(first, 486);
@@ -405,18 +411,8 @@ fn a_failure_of_the_called_party_does_not_wait_for_a_silent_destination() {
 fn a_rule_is_for_the_best_of_the_failures_too() {
     for said in [[486, 503], [503, 486]] {
         let mut world = World::new(4, |config| {
-            let mut mail = config.sets[0].clone();
-            mail.destinations.drain(..2);
-            mail.name = "mail".to_owned();
-            config.sets[0].destinations.truncate(2);
-            config.sets.push(mail);
+            leads_to_mail(config);
             config.stateful.failover_status = vec![486, 503];
-            config.stateful.on_failure = vec![OnFailure {
-                statuses: vec![486],
-                set: 1,
-                request_uri: None,
-                from_sets: vec![0],
-            }];
         });
         let first = world.calls("INVITE");
         world.says(first, said[0]);
@@ -539,12 +535,7 @@ fn timer_e_doubles_up_to_t2_until_timer_f_fires() {
     world.wait(31_900);
     assert_eq!(world.told.len(), 0);
     world.wait(10_000);
-    assert_eq!(
-        world.times(start, leg, "MESSAGE", 0),
-        [
-            0, 500, 1_500, 3_500, 7_500, 11_500, 15_500, 19_500, 23_500, 27_500, 31_500
-        ]
-    );
+    assert_eq!(world.times(start, leg, "MESSAGE", 0), UP_TO_T2);
     assert_eq!(world.told[0].status, 408);
 }
 
@@ -574,9 +565,7 @@ fn timer_g_doubles_up_to_t2_until_timer_h_fires() {
     world.wait(60_000);
     assert_eq!(
         world.times(start, fixture::caller(), "INVITE", 486),
-        [
-            0, 500, 1_500, 3_500, 7_500, 11_500, 15_500, 19_500, 23_500, 27_500, 31_500
-        ]
+        UP_TO_T2
     );
 }
 
