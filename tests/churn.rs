@@ -53,10 +53,7 @@ fn no_call_notices_that_servers_are_added_drained_and_weighted_anew() {
     let mut viaduct = Viaduct::start(&["--config", file.to_str().expect("text")]);
     let servers = farm.map(|address| Sipp::server(Scenario::Ours("hidden_uas.xml"), address));
 
-    let load = Load {
-        calls: 200 * SECONDS.len() as u32,
-        rate: 200,
-    };
+    let load = Load::new(200 * SECONDS.len() as u32, 200).lasting(2);
     let uac = Scenario::Ours("routed_uac.xml");
     let caller = Sipp::holding(uac, caller, viaduct.address(0), load, 2);
     for (number, states) in SECONDS.iter().enumerate().skip(1) {
@@ -69,9 +66,7 @@ fn no_call_notices_that_servers_are_added_drained_and_weighted_anew() {
         });
     }
 
-    caller
-        .finish(Duration::from_secs(60))
-        .assert_clean("caller", load.calls.into());
+    caller.finish().assert_clean("caller", load.calls.into());
     let shares = servers.map(|server| {
         let stats = server.stop();
         stats.assert_clean("server", stats.calls());

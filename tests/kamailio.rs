@@ -11,8 +11,6 @@ use support::net::{V4, free_addresses};
 use support::sipp::{Load, Scenario, Sipp};
 use support::viaduct::Viaduct;
 
-const LIMIT: Duration = Duration::from_secs(30);
-
 /// Takes a farm's requests and says which destination each came to.
 struct Farm(Vec<UdpSocket>);
 
@@ -261,21 +259,18 @@ fn kamailio_serves_as_a_destination() {
     let [kamailio, server, caller] = free_addresses(V4);
     let _kamailio = kamailio_as_destination(kamailio, server);
     let viaduct = Viaduct::start(&["--listen", "127.0.0.1:0", "--to", &kamailio.to_string()]);
-    let load = Load {
-        calls: 500,
-        rate: 100,
-    };
+    let load = Load::new(500, 100);
     let call = |uac| Sipp::caller(Scenario::Ours(uac), caller, viaduct.address(0), load);
 
     call("outside_call_uac.xml")
-        .finish(LIMIT)
+        .finish()
         .assert_clean("phones", 500);
     for (uac, uas) in [
         ("routed_uac.xml", "routed_uas.xml"),
         ("cancel_uac.xml", "cancel_uas.xml"),
     ] {
         let farm = Sipp::server(Scenario::Ours(uas), server);
-        call(uac).finish(LIMIT).assert_clean(uac, 500);
+        call(uac).finish().assert_clean(uac, 500);
         farm.stop().assert_clean(uas, 500);
     }
     viaduct.stop().assert_all_forwarded();
@@ -294,10 +289,7 @@ fn kamailio_stands_in_front() {
         &second.to_string(),
     ]);
     let _kamailio = kamailio_in_front(kamailio, viaduct.address(0));
-    let load = Load {
-        calls: 500,
-        rate: 100,
-    };
+    let load = Load::new(500, 100);
     let ours = Scenario::Ours;
     let builtin = Scenario::BuiltIn;
     for (uac, uas) in [
@@ -306,7 +298,7 @@ fn kamailio_stands_in_front() {
     ] {
         let farm = [first, second].map(|address| Sipp::server(uas, address));
         Sipp::caller(uac, caller, kamailio, load)
-            .finish(LIMIT)
+            .finish()
             .assert_clean("caller", 500);
         let taken = farm.map(|server| {
             let stats = server.stop();

@@ -354,10 +354,7 @@ fn farm_at_work() -> (Viaduct, Vec<Sipp>, TempDir) {
         "--admin-token-file",
         &token.to_string_lossy(),
     ]);
-    let load = Load {
-        calls: 20_000,
-        rate: 200,
-    };
+    let load = Load::new(20_000, 200);
     let caller = SocketAddr::from(([127, 0, 5, 9], 5060));
     sipps.push(Sipp::caller(
         Scenario::BuiltIn("uac"),

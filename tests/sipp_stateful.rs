@@ -12,13 +12,11 @@ use support::net::{V4, free_addresses};
 use support::sipp::{Load, PATIENCE, Scenario, Sipp};
 use support::viaduct::Viaduct;
 
-const LIMIT: Duration = Duration::from_secs(60);
-
 /// 1,000 calls a second.
-const LOAD: Load = Load {
-    calls: 10_000,
-    rate: 1_000,
-};
+const LOAD: Load = Load::new(10_000, 1_000);
+
+/// Seconds until a call leaves a destination that is silent.
+const FAILOVER: u32 = 2 * PATIENCE / 1000;
 
 /// Viaduct with stateful INVITE in front of these, as patient as they are.
 fn viaduct(farm: &[SocketAddr], more: &[&str]) -> Viaduct {
@@ -26,7 +24,7 @@ fn viaduct(farm: &[SocketAddr], more: &[&str]) -> Viaduct {
     let all = [&first[..], &["--workers", "2"], more].concat();
     let mut all: Vec<String> = all.into_iter().map(str::to_owned).collect();
     all.extend(["--timer".to_owned(), format!("T1={PATIENCE}ms")]);
-    all.extend(["--failover-after".to_owned(), format!("{}ms", 2 * PATIENCE)]);
+    all.extend(["--failover-after".to_owned(), format!("{FAILOVER}s")]);
     for server in farm {
         all.extend(["--to".to_owned(), server.to_string()]);
     }
@@ -41,7 +39,7 @@ fn play(uac: Scenario, uas: Scenario) {
     let viaduct = viaduct(&farm, &[]);
     let servers = farm.map(|address| Sipp::server(uas, address));
     Sipp::caller(uac, caller, viaduct.address(0), LOAD)
-        .finish(LIMIT)
+        .finish()
         .assert_clean("caller", u64::from(LOAD.calls));
     let shares = servers.map(|server| {
         let stats = server.stop();
@@ -92,11 +90,12 @@ fn a_server_that_is_killed_costs_no_call() {
     let uas = Scenario::Ours("picked_up_uas.xml");
     let mut servers: Vec<_> = farm.map(|address| Sipp::server(uas, address)).into();
     let uac = Scenario::Ours("picked_up_uac.xml");
-    let caller = Sipp::caller(uac, caller, viaduct.address(0), LOAD);
+    let load = LOAD.lasting(FAILOVER);
+    let caller = Sipp::caller(uac, caller, viaduct.address(0), load);
     sleep(Duration::from_secs(4));
     servers.remove(0).kill();
     caller
-        .finish(LIMIT)
+        .finish()
         .assert_clean("caller", u64::from(LOAD.calls));
     let taken = servers.into_iter().map(|server| {
         let stats = server.stop();
@@ -137,17 +136,14 @@ fn kamailio_takes_the_calls_of_a_destination_that_is_dead() {
     let [proxy, dead, server, caller] = free_addresses(V4);
     let _kamailio = kamailio(proxy, server);
     let viaduct = viaduct(&[proxy, dead], &[]);
-    let load = Load {
-        calls: 500,
-        rate: 100,
-    };
+    let load = Load::new(500, 100).lasting(FAILOVER);
     for (uac, uas) in [
         ("routed_uac.xml", "routed_uas.xml"),
         ("cancel_uac.xml", "cancel_uas.xml"),
     ] {
         let farm = Sipp::server(Scenario::Ours(uas), server);
         Sipp::caller(Scenario::Ours(uac), caller, viaduct.address(0), load)
-            .finish(LIMIT)
+            .finish()
             .assert_clean(uac, 500);
         farm.stop().assert_clean(uas, 500);
     }

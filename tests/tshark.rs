@@ -4,7 +4,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
-use std::time::Duration;
 
 use support::capture::{Capture, Recording};
 use support::load_lock;
@@ -44,14 +43,9 @@ fn record_calls(secret: &str) -> (Recording, Ports) {
         farm: [first.port(), second.port()],
     };
     let capture = Capture::start(&[ports.caller, ports.viaduct, ports.farm[0], ports.farm[1]]);
-    let load = Load {
-        calls: CALLS as u32,
-        rate: 100,
-    };
+    let load = Load::new(CALLS as u32, 100);
     let stats = Sipp::caller(Scenario::BuiltIn("uac"), caller, front, load);
-    stats
-        .finish(Duration::from_secs(40))
-        .assert_clean("caller", CALLS as u64);
+    stats.finish().assert_clean("caller", CALLS as u64);
     let taken = servers.map(|server| server.stop().calls());
     assert_eq!(
         taken.iter().sum::<u64>(),

@@ -11,6 +11,8 @@ use super::process::{Process, Signal};
 use super::repository;
 
 const START: Duration = Duration::from_secs(10);
+/// For all calls of a caller: many times what they take, for a busy machine.
+const CALLS: Duration = Duration::from_secs(300);
 const END: Duration = Duration::from_secs(30);
 
 /// T1, in milliseconds, of sipps and of those that send again on their behalf.
@@ -54,6 +56,23 @@ pub struct Load {
     pub calls: u32,
     /// Calls started in a second.
     pub rate: u32,
+    /// Calls under way at once, at most.
+    pub open: u32,
+}
+
+impl Load {
+    /// Calls of no length. A machine that cannot carry the rate makes the next
+    /// calls wait, and not those under way until they are sent again.
+    pub const fn new(calls: u32, rate: u32) -> Self {
+        let open = rate / 10;
+        Self { calls, rate, open }
+    }
+
+    /// Of which each takes up to so many seconds.
+    pub const fn lasting(self, seconds: u32) -> Self {
+        let open = self.open + self.rate * seconds;
+        Self { open, ..self }
+    }
 }
 
 /// A running sipp.
@@ -123,13 +142,10 @@ impl Sipp {
         held: u32,
     ) -> Self {
         Self::start(scenario, address, |command| {
-            let (calls, rate) = (load.calls.to_string(), load.rate.to_string());
-            // No more than one second's calls at a time beside those held: a
-            // stall shows as failed or repeated messages, not as a swapping
-            // machine.
-            let limit = (load.rate * (held + 1)).to_string();
             command
-                .args(["-m", &calls, "-r", &rate, "-l", &limit])
+                .args(["-m", &load.calls.to_string()])
+                .args(["-r", &load.rate.to_string()])
+                .args(["-l", &load.open.to_string()])
                 .args(["-d", &(held * 1000).to_string()])
                 .arg(target.to_string());
         })
@@ -160,9 +176,9 @@ impl Sipp {
         );
     }
 
-    /// Waits until a caller has made all its calls; panics after `limit`.
-    pub fn finish(mut self, limit: Duration) -> Stats {
-        self.0.wait(limit);
+    /// Waits until a caller has made all its calls.
+    pub fn finish(mut self) -> Stats {
+        self.0.wait(CALLS);
         self.stats()
     }
 
