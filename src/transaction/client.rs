@@ -259,7 +259,7 @@ impl Relay {
                 // §16.7 item 5.
                 self.cancel_all(around, at);
             }
-            self.hurry(around, at);
+            self.hurry(around, at, place);
         }
     }
 

@@ -63,30 +63,35 @@ impl Relay {
         true
     }
 
-    /// An attempt that was given up has failed: the one in its place has as long
-    /// to speak as where another would be tried, see [`Self::is_answered`].
-    pub(super) fn hurry<O: Outbox>(&mut self, around: &Around<'_, O>, at: u32) {
+    /// The attempt at `failed` has failed, and was given up before: the one in its
+    /// place has as long to speak as where another would be tried, see
+    /// [`Self::is_answered`].
+    pub(super) fn hurry<O: Outbox>(&mut self, around: &Around<'_, O>, at: u32, failed: u32) {
         let patience = around.proxy.stateful().failover_after;
+        let set = self.table.attempts[failed].set;
         for place in self.table.places(at) {
             let attempt = &mut self.table.attempts[place];
-            if attempt.client == Client::Calling && !attempt.abandoned {
+            let calls = attempt.client == Client::Calling && !attempt.abandoned;
+            if calls && attempt.set == set {
                 attempt.until = attempt.until.min(after(attempt.start, patience));
             }
         }
     }
 
     /// Whether one that was given up for the attempt at `place` has answered by a
-    /// failure that leads to no other: that says more than silence.
+    /// failure that leads to no other: that says more than silence. One of a set
+    /// that a rule has led away from says nothing of where it has led to.
     pub(super) fn is_answered<O: Outbox>(
         &self,
         around: &Around<'_, O>,
         at: u32,
         place: u32,
     ) -> bool {
-        let (stateful, start) = (around.proxy.stateful(), self.table.attempts[place].start);
+        let stateful = around.proxy.stateful();
+        let Attempt { start, set, .. } = self.table.attempts[place];
         let attempts = self.table.attempts(at).map(|at| &self.table.attempts[at]);
-        let failed = |each: &&Attempt| each.client == Client::Failed && each.end > start;
-        let mut failed = attempts.filter(failed);
+        let given_up = attempts.filter(|each| each.set == set && each.end > start);
+        let mut failed = given_up.filter(|each| each.client == Client::Failed);
         failed.any(|each| !leads_on(stateful, each.status))
     }
 }

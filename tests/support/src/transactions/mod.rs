@@ -12,6 +12,8 @@
 //! rest      what must hold at the end
 //! ladder    what is shown of a call whose invariant broke
 //! ```
+//!
+//! `scripted` has nothing by chance: it tells a few calls step by step.
 
 pub mod agenda;
 pub mod attempts;
@@ -28,6 +30,7 @@ pub mod network;
 pub mod plan;
 pub mod responses;
 pub mod rest;
+pub mod scripted;
 pub mod tally;
 pub mod told;
 pub mod world;
