@@ -342,6 +342,38 @@ fn a_variable_that_is_wrong_is_named_and_an_empty_one_is_unset() {
 }
 
 #[test]
+fn a_variable_that_is_misspelt_is_warned_of() {
+    let place = Place::with(&[("v.toml", &good_and(""))]);
+    let check = |name: &str, value: &str| {
+        let mut command = place.viaduct();
+        command.args(["check", "--config", "v.toml"]);
+        command.env(name, value).output().expect("an end")
+    };
+    let output = check("VIADUCT_WORKER", "4");
+    said(
+        &output,
+        0,
+        &["VIADUCT_WORKER: warning: ", "`VIADUCT_WORKERS`"],
+    );
+    // What Kubernetes sets for a service that is called viaduct.
+    let udp = "udp://10.0.0.1:5060";
+    for (name, value) in [
+        ("VIADUCT_WORKER", ""),
+        ("VIADUCT_SERVICE_HOST", "10.0.0.1"),
+        ("VIADUCT_SERVICE_PORT_SIP", "5060"),
+        ("VIADUCT_PORT", udp),
+        ("VIADUCT_PORT_5060_UDP", udp),
+        ("VIADUCT_PORT_5060_UDP_PROTO", "udp"),
+    ] {
+        let output = check(name, value);
+        assert!(
+            output.status.success() && output.stderr.is_empty(),
+            "{output:?}"
+        );
+    }
+}
+
+#[test]
 fn where_destinations_come_from_a_flag_says_before_any_variable() {
     let list = ("d.list", "1 sip:10.7.7.7\n");
     let place = Place::with(&[("v.toml", &good_and("")), list]);

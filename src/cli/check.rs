@@ -45,7 +45,7 @@ pub(super) fn check(args: &CheckArgs) -> io::Result<ExitCode> {
     if let (None, Some(list)) = (args.inherits, list_alone(&args.tunables)) {
         return check_list(args, list);
     }
-    let loaded = config::load(args.tunables.config.as_deref(), &args.tunables.overrides());
+    let loaded = args.tunables.load_all();
     if let (Some(format), Some(config)) = (args.inherits, &loaded.config) {
         report::print(&loaded.diagnostics)?;
         let admin = args.held_admin.as_ref().unwrap_or(&args.held);

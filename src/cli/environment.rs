@@ -1,13 +1,17 @@
 //! Variables in the place of flags.
 
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 
 use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue};
 use clap::{ArgMatches, Command, CommandFactory, Error, FromArgMatches};
 
 use super::Cli;
+use crate::config::{Diagnostic, Severity, closest};
+
+/// What the names of variables begin with.
+const PREFIX: &str = "VIADUCT_";
 
 /// Parses the arguments and the variables of this process; ends it where they
 /// are wrong, or ask for help.
@@ -39,6 +43,29 @@ fn beaten() -> Vec<&'static OsStr> {
     let given = |id: &str| flags.try_contains_id(id).unwrap_or(false);
     let rivals = RIVALS.iter().filter(|(flag, _)| given(flag));
     rivals.map(|(_, variable)| OsStr::new(*variable)).collect()
+}
+
+/// A warning for each variable that is most likely a slip of one that is read.
+/// Others are let be: Kubernetes sets `VIADUCT_PORT` for a service of that name.
+pub(super) fn slips() -> Vec<Diagnostic> {
+    let command = Cli::command();
+    let arguments = command.get_subcommands().flat_map(Command::get_arguments);
+    let read = arguments.filter_map(|arg| arg.get_env()?.to_str()?.strip_prefix(PREFIX));
+    let read: Vec<_> = read.map(str::to_lowercase).collect();
+    let read: Vec<_> = read.iter().map(String::as_str).collect();
+    let slip = |(name, value): (OsString, OsString)| {
+        let given = name.to_str()?.strip_prefix(PREFIX)?.to_lowercase();
+        let meant = closest(&given, &read)?;
+        (meant != given && !value.is_empty()).then(|| Diagnostic {
+            severity: Severity::Warning,
+            location: None,
+            flag: Some(name.display().to_string()),
+            message: "there is no such variable".to_owned(),
+            why: None,
+            help: Some(format!("did you mean `{PREFIX}{}`?", meant.to_uppercase())),
+        })
+    };
+    env::vars_os().filter_map(slip).collect()
 }
 
 /// The command line that does not look at these variables.

@@ -15,7 +15,7 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use ipnet::IpNet;
 
-use super::{OperationFlags, StatefulFlags, report};
+use super::{OperationFlags, StatefulFlags, environment, report};
 use crate::config::text::{self, Choice};
 use crate::config::{
     self, BATCHES, Config, Fault, Gso, HashKey, HostPort, Loaded, Member, Overrides, Placed,
@@ -191,7 +191,9 @@ impl Tunables {
 
     /// The same, with everything that there is to say.
     pub(super) fn load_all(&self) -> Loaded {
-        config::load(self.config.as_deref(), &self.overrides())
+        let mut loaded = config::load(self.config.as_deref(), &self.overrides());
+        loaded.diagnostics.extend(environment::slips());
+        loaded
     }
 
     /// As [`Tunables::load`], with the `file` that `flag` names in the place of

@@ -79,7 +79,8 @@ impl fmt::Display for Fault {
 impl std::error::Error for Fault {}
 
 /// The entry of `known` that `given` is most likely a slip of.
-fn closest<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
+#[must_use]
+pub fn closest<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
     let given = given.to_lowercase();
     let (distance, name) = known
         .iter()
