@@ -17,6 +17,8 @@ pub mod mirror;
 pub mod net;
 pub mod proxy;
 #[cfg(feature = "program")]
+pub mod queue;
+#[cfg(feature = "program")]
 pub mod resolver;
 pub mod sip;
 #[cfg(feature = "program")]

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms from the top down: each may use what is below it.
-const ORDER: [&str; 16] = [
+const ORDER: [&str; 17] = [
     "main",
     "cli",
     "demo",
@@ -15,6 +15,7 @@ const ORDER: [&str; 16] = [
     "health",
     "accounting",
     "mirror",
+    "queue",
     "resolver",
     "net",
     "transaction",
@@ -25,11 +26,12 @@ const ORDER: [&str; 16] = [
 ];
 
 /// Those that may use less than what is below them.
-const NARROWER: [(&str, &[&str]); 6] = [
+const NARROWER: [(&str, &[&str]); 7] = [
     ("main", &["cli"]),
     ("health", &["config", "sip"]),
-    ("accounting", &["transaction", "config", "sip"]),
-    ("mirror", &["config", "sip"]),
+    ("accounting", &["queue", "transaction", "config", "sip"]),
+    ("mirror", &["queue", "config", "sip"]),
+    ("queue", &[]),
     ("resolver", &["proxy", "config", "sip"]),
     ("net", &["transaction", "sip"]),
 ];

@@ -15,20 +15,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crossbeam::queue::ArrayQueue;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::config::Accounting;
+use crate::queue::{self, Queue};
 use crate::transaction::Finished;
 
 use record::Record;
 use target::Target;
 
-/// Records that wait at most.
-const QUEUE: usize = 16_384;
-/// Octets of messages that they hold at most.
-const QUEUE_OCTETS: usize = 32 << 20;
 /// How often the thread looks for records. To wake it would cost a worker a
 /// system call for each.
 const LOOK: Duration = Duration::from_millis(50);
@@ -61,8 +57,7 @@ pub struct Counts {
 
 struct Shared {
     methods: Vec<String>,
-    queue: ArrayQueue<Record>,
-    octets: AtomicUsize,
+    queue: Queue<Record>,
     /// Lines that are made of records and not taken yet.
     lines: AtomicUsize,
     written: AtomicU64,
@@ -85,8 +80,7 @@ impl Ledger {
         let target = Target::open(accounting.target.clone())?;
         let shared = Arc::new(Shared {
             methods: accounting.methods.clone(),
-            queue: ArrayQueue::new(QUEUE),
-            octets: AtomicUsize::new(0),
+            queue: Queue::default(),
             lines: AtomicUsize::new(0),
             written: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
@@ -194,14 +188,11 @@ impl Handle {
         let head = record::head(finished.response);
         let parts = [finished.request_uri, finished.from, finished.to, head];
         let octets = parts.map(<[u8]>::len).iter().sum();
-        let before = shared.octets.fetch_add(octets, Ordering::Relaxed);
-        let has_room = before + octets <= QUEUE_OCTETS && !shared.queue.is_full();
-        if has_room && shared.queue.push(Record::new(finished, head)).is_ok() {
-            return true;
+        let is_in = shared.queue.push(octets, || Record::new(finished, head));
+        if !is_in {
+            shared.lose(1);
         }
-        shared.octets.fetch_sub(octets, Ordering::Relaxed);
-        shared.lose(1);
-        false
+        is_in
     }
 }
 
@@ -212,7 +203,7 @@ impl Shared {
     }
 
     fn waiting(&self) -> usize {
-        self.queue.len() + self.lines.load(Ordering::Relaxed)
+        self.queue.waiting() + self.lines.load(Ordering::Relaxed)
     }
 
     fn lose(&self, records: usize) {
@@ -274,8 +265,6 @@ impl<Now: Fn() -> u64> Writer<Now> {
         while self.lines.len() < CHUNK
             && let Some(record) = self.shared.queue.pop()
         {
-            let octets = record.octets();
-            self.shared.octets.fetch_sub(octets, Ordering::Relaxed);
             let age = Duration::from_millis(now.saturating_sub(record.received));
             if line::write(&record, (utc - age).max(UNIX_EPOCH), &mut self.lines) {
                 self.shared.lines.fetch_add(1, Ordering::Relaxed);
@@ -296,8 +285,9 @@ impl<Now: Fn() -> u64> Writer<Now> {
         let lost = self.shared.dropped.load(Ordering::Relaxed);
         match error {
             Some(error) => tracing::error!(
-                "accounting: {target} takes no lines: {error}\n  help: {}; up to {QUEUE} lines wait, more are lost and counted",
-                self.target.help()
+                "accounting: {target} takes no lines: {error}\n  help: {}; up to {} lines wait, more are lost and counted",
+                self.target.help(),
+                queue::MOST
             ),
             None => {
                 tracing::warn!("accounting: {target} takes lines again, {lost} were lost so far")

@@ -63,11 +63,6 @@ impl Record {
     pub(super) fn head(&self) -> &[u8] {
         &self.text[self.ends[2]..]
     }
-
-    /// Octets that it holds of messages.
-    pub(super) fn octets(&self) -> usize {
-        self.text.len()
-    }
 }
 
 /// A response without its body.

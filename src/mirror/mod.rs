@@ -10,22 +10,18 @@ use std::hash::Hasher;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crossbeam::queue::ArrayQueue;
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 
+use crate::queue::Queue;
 use crate::{config, sip};
 
 pub use hep::Packet;
 
-/// Copies that wait at most.
-const QUEUE: usize = 16_384;
-/// Octets of messages that they hold at most.
-const QUEUE_OCTETS: usize = 32 << 20;
 /// How often the thread looks for copies. To wake it would cost a worker a
 /// system call for each; half of the queue holds what comes in this time at
 /// 400,000 a second.
@@ -59,8 +55,7 @@ pub struct Counts {
 struct Shared {
     /// Calls that are copied, of each [`WHOLE`].
     sample: u64,
-    queue: ArrayQueue<Copied>,
-    octets: AtomicUsize,
+    queue: Queue<Copied>,
     sent: AtomicU64,
     dropped: AtomicU64,
     failed: AtomicU64,
@@ -86,8 +81,7 @@ impl Mirror {
         let socket = socket(mirror.to)?;
         let shared = Arc::new(Shared {
             sample: mirror.sample.into(),
-            queue: ArrayQueue::new(QUEUE),
-            octets: AtomicUsize::new(0),
+            queue: Queue::default(),
             sent: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -167,9 +161,6 @@ impl Handle {
             return;
         }
         let shared = &*self.0;
-        let length = message.bytes.len();
-        let before = shared.octets.fetch_add(length, Ordering::Relaxed);
-        let has_room = before + length <= QUEUE_OCTETS && !shared.queue.is_full();
         let copied = || Copied {
             octets: message.bytes.into(),
             call_id,
@@ -177,8 +168,7 @@ impl Handle {
             to,
             time: SystemTime::now(),
         };
-        if !has_room || shared.queue.push(copied()).is_err() {
-            shared.octets.fetch_sub(length, Ordering::Relaxed);
+        if !shared.queue.push(message.bytes.len(), copied) {
             shared.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -198,8 +188,6 @@ impl Sender {
             // Read first, for what was copied before a stop is sent.
             let is_last = self.shared.stop.load(Ordering::Acquire);
             while let Some(copied) = self.shared.queue.pop() {
-                let octets = copied.octets.len();
-                self.shared.octets.fetch_sub(octets, Ordering::Relaxed);
                 self.send(&copied);
             }
             if is_last {
