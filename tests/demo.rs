@@ -33,6 +33,7 @@ fn the_json_summary_accounts_for_every_call() {
     assert!(output.status.success(), "{summary:#}\n{errors}");
     assert_eq!(errors, "");
     assert_eq!(summary["ok"], true);
+    support::json_keys::assert_documented("viaduct demo", std::slice::from_ref(&summary));
 
     let calls = &summary["calls"];
     let (completed, lost) = (number(&calls["completed"]), number(&calls["lost"]));

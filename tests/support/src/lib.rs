@@ -25,6 +25,7 @@ pub mod farm;
 pub mod fixture;
 pub mod generate;
 pub mod hep;
+pub mod json_keys;
 pub mod kamailio;
 pub mod ledger;
 pub mod monitoring;
