@@ -116,11 +116,14 @@ fn check_of_the_system() {
 #[test]
 fn simulate() {
     let folder = Folder::new();
+    let routed = format!("{FARM}[[route]]\nset = 'spare'\nmethod = 'INVITE'\n");
+    folder.write("routed.toml", routed);
     assert_documented(
         "viaduct simulate",
         &[
             folder.run("simulate --config v.toml --drain 10.0.0.1 --calls 50"),
             folder.run("simulate --config v.toml --against other.toml --calls 50"),
+            folder.run("simulate --config v.toml --against routed.toml --calls 50"),
         ],
     );
 }

@@ -36,7 +36,7 @@ pub struct CtlArgs {
     /// The instance: the path of its admin socket, or http://ADDR:PORT
     #[arg(long, global = true, value_name = "PATH|URL", env = "VIADUCT_ADMIN", default_value = SOCKET)]
     admin: Admin,
-    /// File with the token for changes and explain over TCP
+    /// File with the token for changes, explain and bad-packets over TCP
     #[arg(
         long,
         global = true,
