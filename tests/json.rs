@@ -116,14 +116,16 @@ fn check_of_the_system() {
 #[test]
 fn simulate() {
     let folder = Folder::new();
-    let routed = format!("{FARM}[[route]]\nset = 'spare'\nmethod = 'INVITE'\n");
-    folder.write("routed.toml", routed);
+    let keyed = FARM.replace("[[set]]\n", "[[set]]\nhash-key = 'request-uri'\n");
+    let route = "[[route]]\nset = 'spare'\nuser-prefix = ['mail']\n";
+    folder.write("keyed.toml", keyed + route);
+    folder.write("keys", "sip:ann@farm.example\nsip:mail@farm.example\n");
     assert_documented(
         "viaduct simulate",
         &[
             folder.run("simulate --config v.toml --drain 10.0.0.1 --calls 50"),
             folder.run("simulate --config v.toml --against other.toml --calls 50"),
-            folder.run("simulate --config v.toml --against routed.toml --calls 50"),
+            folder.run("simulate --config keyed.toml --drain 10.0.0.1 --calls keys"),
         ],
     );
 }
