@@ -2,13 +2,10 @@
 //! and the totals.
 //!
 //! Calls are numbered from zero and kept in a ring. A message that does not
-//! arrive within [`PATIENCE`] is written off as lost, so that a closed loop
+//! arrive in time is written off as lost, so that a closed loop
 //! keeps its window and an open loop its memory.
 
 use crate::message::Pass;
-
-/// How long a message may take, in ns, before it counts as lost.
-const PATIENCE: u64 = 500_000_000;
 
 /// Calls that can be under way at once; a power of two.
 const RING: usize = 1 << 18;
@@ -39,6 +36,8 @@ pub(crate) struct Totals {
 
 /// The calls under way and the totals.
 pub(crate) struct Ledger {
+    /// How long a message may take, in ns, before it counts as lost.
+    patience: u64,
     /// The bits of all [`Pass`]es that callers or farm send.
     offered: u8,
     ring: Vec<Call>,
@@ -49,8 +48,9 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     /// `trying`: whether 100 is of the balancer and not of the farm.
-    pub(crate) fn new(trying: bool) -> Self {
+    pub(crate) fn new(trying: bool, patience: u64) -> Self {
         Self {
+            patience,
             offered: if trying { !bit(Pass::Trying) } else { !0 },
             ring: vec![Call::default(); RING],
             oldest: 0,
@@ -135,7 +135,7 @@ impl Ledger {
                 .max()
                 .unwrap_or(0)
                 .max(call.started);
-            if call.outstanding != 0 && now < latest.saturating_add(PATIENCE) {
+            if call.outstanding != 0 && now < latest.saturating_add(self.patience) {
                 return;
             }
             self.write_off_oldest();
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_message_counts_once() {
-        let mut ledger = Ledger::new(false);
+        let mut ledger = Ledger::new(false, 100);
         let number = ledger.start(10);
         ledger.sent(number, Pass::Request, 10);
         assert_eq!(ledger.in_flight(), 1);
@@ -189,12 +189,12 @@ mod tests {
 
     #[test]
     fn what_does_not_arrive_in_time_is_lost_and_frees_its_place() {
-        let mut ledger = Ledger::new(false);
+        let mut ledger = Ledger::new(false, 100);
         let number = ledger.start(0);
         ledger.sent(number, Pass::Answer, 0);
-        ledger.sweep(PATIENCE - 1);
+        ledger.sweep(99);
         assert_eq!(ledger.totals().lost, 0);
-        ledger.sweep(PATIENCE);
+        ledger.sweep(100);
         assert_eq!(ledger.totals().lost, 1);
         assert_eq!(ledger.in_flight(), 0);
         assert_eq!(ledger.received(number, Pass::Answer), None);
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn what_the_balancer_itself_sends_is_awaited_but_not_in_flight() {
-        let mut ledger = Ledger::new(true);
+        let mut ledger = Ledger::new(true, 100);
         for number in 0..2 {
             assert_eq!(ledger.start(0), number);
             ledger.sent(number, Pass::Request, 0);
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_full_ring_writes_off_the_oldest_call() {
-        let mut ledger = Ledger::new(false);
+        let mut ledger = Ledger::new(false, 100);
         for _ in 0..=RING {
             let number = ledger.start(0);
             ledger.sent(number, Pass::Request, 0);
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_call_that_changes_its_destination_is_noticed() {
-        let mut ledger = Ledger::new(false);
+        let mut ledger = Ledger::new(false, 100);
         let number = ledger.start(0);
         assert!(ledger.keeps_destination(number, 2));
         assert!(ledger.keeps_destination(number, 2));

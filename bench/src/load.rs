@@ -39,8 +39,8 @@ const BURST: usize = 256;
 /// Datagrams taken by one system call.
 const BATCH: usize = 128;
 
-/// How long to wait for what is under way at the end, in ns.
-const DRAIN: u64 = 600_000_000;
+/// How long after the last patience ends that is noticed, in ns.
+const SWEEP: u64 = 100_000_000;
 
 /// How long a process that was held may take for what it found, in ns.
 const HELD_PATIENCE: u64 = 400_000_000;
@@ -63,8 +63,10 @@ pub(crate) fn run(options: &Options, at_bounds: impl FnMut() -> Result<()>) -> R
     ensure!(rate.is_finite() && rate > 0.0, "--rate must be above zero");
     let longest = Duration::from_secs(86_400).as_secs_f64();
     ensure!(
-        (0.0..longest).contains(&options.seconds) && (0.0..longest).contains(&options.warm_up),
-        "--seconds and --warm-up must lie between zero and a day"
+        [options.seconds, options.warm_up, options.patience]
+            .iter()
+            .all(|time| (0.0..longest).contains(time)),
+        "--seconds, --warm-up and --patience must lie between zero and a day"
     );
     Load::new(options)?.run(at_bounds)
 }
@@ -81,9 +83,11 @@ struct Load<'a> {
     /// Latencies in ns.
     requests: Histogram<u64>,
     responses: Histogram<u64>,
-    /// First and last ns of the measured time.
+    /// First and last ns of the measured time, and the end of the wait for what
+    /// is under way then.
     from: u64,
     until: u64,
+    end: u64,
     measured: u64,
     /// First requests among them.
     transactions: u64,
@@ -108,20 +112,23 @@ impl<'a> Load<'a> {
     fn new(options: &'a Options) -> Result<Self> {
         let run = run_id();
         let histogram = || Histogram::new_with_bounds(1, 60_000_000_000, 3);
-        let from = (options.warm_up * 1e9) as u64;
+        let [from, seconds, patience] =
+            [options.warm_up, options.seconds, options.patience].map(|time| (time * 1e9) as u64);
+        let until = from + seconds;
         Ok(Self {
             options,
             run,
             callers: Callers::new(options, run)?,
             farm: Farm::new(options)?,
             sender: Sender::new(),
-            ledger: Ledger::new(options.trying),
+            ledger: Ledger::new(options.trying, patience),
             checks: Checks::default(),
             scratch: Vec::new(),
             requests: histogram()?,
             responses: histogram()?,
             from,
-            until: from + (options.seconds * 1e9) as u64,
+            until,
+            end: until + patience + SWEEP,
             measured: 0,
             transactions: 0,
             own: 0,
@@ -151,7 +158,7 @@ impl<'a> Load<'a> {
             if bounds.next_if(|&bound| now >= bound).is_some() {
                 at_bounds()?;
             }
-            if now >= self.until && (self.ledger.in_flight() == 0 || now >= self.until + DRAIN) {
+            if now >= self.until && (self.ledger.in_flight() == 0 || now >= self.end) {
                 break;
             }
             if now < self.until {

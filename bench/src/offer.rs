@@ -46,6 +46,9 @@ pub(crate) struct Options {
     /// Time measured
     #[arg(long, default_value_t = 5.0, value_name = "S")]
     pub(crate) seconds: f64,
+    /// Time after which a message that has not come counts as lost
+    #[arg(long, default_value_t = 0.5, value_name = "S")]
+    pub(crate) patience: f64,
     /// Time before that in which nothing is measured
     #[arg(long, default_value_t = 0.3, value_name = "S")]
     pub(crate) warm_up: f64,

@@ -218,7 +218,8 @@ fn play(contender: &Contender, options: &Options) -> Result<Row> {
                 usage[usize::from(changing)] = balancer.usage()?;
             }
             progress(contender, second, &play, &operator);
-            second += 1;
+            // One change a second, also where it was held up for more.
+            second = now / SECOND + 1;
         }
         if to_kill && now >= halfway {
             balancer.kill_one()?;

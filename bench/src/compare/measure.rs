@@ -24,6 +24,9 @@ const RUN: u16 = 32;
 /// Messages in flight at saturation.
 const WINDOW: u64 = 512;
 
+/// Time after which a message counts as lost, in s.
+const PATIENCE: f64 = 0.5;
+
 /// Loads of a twentieth of a second that a contender may take to answer.
 const ATTEMPTS: usize = 100;
 
@@ -151,6 +154,7 @@ impl Bench<'_> {
             window: WINDOW,
             seconds: self.seconds,
             warm_up: self.warm_up,
+            patience: PATIENCE,
             gso_run: RUN,
             hold: Vec::new(),
             bare: contender.is_bare(),
