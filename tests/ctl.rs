@@ -334,12 +334,12 @@ fn a_message_is_explained_by_what_runs() {
 fn a_drain_waits_until_nothing_of_a_dialog_was_seen_for_so_long() {
     let operator = Operator::new(&["", ""], &[]);
     let member = operator.farm.member(0);
-    let quiet = Duration::from_secs(3);
+    let quiet = Duration::from_secs(6);
     let (done, end) = mpsc::channel();
     let drain = {
         let (admin, member) = (operator.admin.clone(), member.clone());
         thread::spawn(move || {
-            let output = ctl(&admin, &["drain", &member, "--wait", "3s"]);
+            let output = ctl(&admin, &["drain", &member, "--wait", "6s"]);
             done.send(Instant::now()).expect("who waits");
             output
         })
@@ -368,14 +368,14 @@ fn a_drain_waits_until_nothing_of_a_dialog_was_seen_for_so_long() {
             "it did not wait"
         );
     }
-    let ended = end.recv_timeout(Duration::from_secs(15)).expect("an end");
+    let ended = end.recv_timeout(Duration::from_secs(30)).expect("an end");
     // Ages are told in whole seconds.
     assert!(ended - last >= quiet - Duration::from_secs(1));
     let output = drain.join().expect("the drain");
     assert!(output.status.success(), "{output:?}");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(
-        said.contains("no request within a dialog for 3s; a call may go on without one"),
+        said.contains("no request within a dialog for 6s; a call may go on without one"),
         "{said}"
     );
     assert_eq!(operator.farm.shares(20), [0, 20]);
@@ -396,10 +396,10 @@ fn a_drain_waits_on_while_nobody_answers_and_not_for_long() {
             &admin,
         ])
     };
-    let quiet = Duration::from_secs(3);
+    let quiet = Duration::from_secs(6);
     // It waits from when it says that the destination drains.
     let drain = || {
-        let mut command = command(&admin, &["drain", "10.0.0.1", "--wait", "3s"]);
+        let mut command = command(&admin, &["drain", "10.0.0.1", "--wait", "6s"]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("viaduct ctl");
         let mut said = String::new();

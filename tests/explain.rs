@@ -399,7 +399,7 @@ fn explain_takes_the_listener_that_is_named() {
 #[test]
 fn run_tries_destinations_in_the_order_that_explain_tells() {
     for policy in ["hash", "random", "round-robin", "kamailio"] {
-        let args = ["--stateful", "INVITE", "--failover-after", "300ms"];
+        let args = ["--stateful", "INVITE", "--failover-after", "2s"];
         let pair = Pair::start(3, &[&["--policy", policy], &args[..]].concat());
         let scene = &pair.scene;
         let request = scene.request("INVITE").text();

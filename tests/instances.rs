@@ -11,7 +11,7 @@ use support::process::Signal;
 use support::viaduct::Viaduct;
 
 const NAME: &str = "edge.example:5060";
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_micros(100);
 
 struct Pair {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use support::admin::Admin;
 use support::dialog::{Peer, Scene};
 use support::net::{V4, free_addresses, wait_until_bound};
 use support::process::{Process, Signal};
@@ -259,7 +260,10 @@ fn the_level_changes_while_it_runs() {
     let before = scene.viaduct.output().len();
     scene.viaduct.signal(Signal::USR1);
     scene.viaduct.signal(Signal::HUP);
-    // What was ordered before this has been done then.
+    // Both by the same thread, and of two signals the one of the lower number first.
+    Admin::Socket(socket.into()).wait_for("/api/v1/status", |status| {
+        (!status["last_reload"].is_null()).then_some(())
+    });
     set("info");
     scene.viaduct.signal(Signal::USR1);
     let said = scene.viaduct.wait_for("counters", |output| {

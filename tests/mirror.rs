@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use viaduct::config::{self, Config};
+use viaduct::config::{self, Config, Timers};
 use viaduct::mirror;
 use viaduct::supervisor::Instance;
 
@@ -174,7 +174,12 @@ fn what_is_answered_or_dropped_here_is_copied_and_what_is_no_sip_is_not() {
 
 #[test]
 fn what_a_transaction_sends_is_copied_too() {
-    let run = Run::new(|config| config.stateful.methods = vec!["INVITE".to_owned()]);
+    let run = Run::new(|config| {
+        config.stateful.methods = vec!["INVITE".to_owned()];
+        // Nothing is to be sent again.
+        let long = Duration::from_secs(30);
+        config.stateful.timers = Timers::of(long, long, long);
+    });
     let call = Request::new("INVITE", run.caller.address());
     let passed_by = run.exchange(&call);
     let copies = run.copies(5);
@@ -378,6 +383,8 @@ fn a_full_queue_drops_and_counts_and_no_call_suffers() {
         run.exchange(&Request::new("INVITE", run.caller.address()));
         calls += 1;
     }
+    // A worker counts what it has received behind what it has sent.
+    wait_until("the count", || run.instance.totals().received >= 2 * calls);
     assert_eq!(run.instance.totals().received, 2 * calls);
     tracer.signal(Signal::TERM);
     drop(tracer);

@@ -58,7 +58,7 @@ impl Edge {
     /// The request that came to the farm, and to which member.
     #[track_caller]
     fn at_farm(&self) -> (usize, Vec<u8>) {
-        let end = std::time::Instant::now() + std::time::Duration::from_secs(5);
+        let end = std::time::Instant::now() + support::LONG;
         loop {
             for (number, member) in self.scene.farm.iter().enumerate() {
                 if let Some((octets, source)) = member.poll() {

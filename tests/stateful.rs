@@ -265,7 +265,7 @@ fn reordered(mut call: support::dialog::Request, member: &str) -> support::dialo
 
 #[test]
 fn a_failure_is_sent_again_until_it_is_acknowledged() {
-    let scene = Scene::quick(1, &["--timer", "H=60s"]);
+    let scene = Scene::quick(1, &["--timer", "B=60s,H=60s"]);
     let call = scene.request("INVITE");
     let leg = scene.begin(&call);
     scene.says(&leg, "486 Busy Here");
@@ -284,7 +284,7 @@ fn a_failure_is_sent_again_until_it_is_acknowledged() {
 
 #[test]
 fn a_failure_that_nobody_acknowledges_is_given_up() {
-    let scene = Scene::quick(1, &["--timer", "H=3s"]);
+    let scene = Scene::quick(1, &["--timer", "B=60s,H=3s"]);
     let call = scene.request("INVITE");
     let leg = scene.begin(&call);
     scene.says(&leg, "486 Busy Here");
@@ -358,7 +358,7 @@ fn a_ringing_call_is_cancelled_at_once_and_a_retransmitted_cancel_is_answered_ag
 /// are ours.
 #[test]
 fn a_cancelled_call_that_nobody_ends_is_answered_487() {
-    let scene = Scene::quick(1, &["--timer", "B=60s"]);
+    let scene = Scene::quick(1, &["--timer", "B=60s,F=4s"]);
     let call = scene.request("INVITE");
     let leg = scene.begin(&call);
     scene.says(&leg, "180 Ringing");

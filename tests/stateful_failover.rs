@@ -14,7 +14,7 @@ const SILENCE: [&str; 4] = ["--timer", "T1=100ms,B=60s", "--failover-after", "15
 
 /// The same for tests that have to say something before silence leads on: a
 /// machine may stand still for two seconds meanwhile.
-const LONG_SILENCE: [&str; 4] = ["--timer", "T1=1500ms,B=60s", "--failover-after", "2s"];
+const LONG_SILENCE: [&str; 4] = ["--timer", "T1=3s,B=60s", "--failover-after", "4s"];
 
 /// A farm where silence leads on.
 fn silent(members: usize) -> Scene {
@@ -57,7 +57,8 @@ fn what_is_refused_goes_to_the_next_at_once() {
 
 #[test]
 fn silence_leads_to_the_next_after_one_retransmission() {
-    let scene = silent(2);
+    let timers = ["--timer", "T1=2s,B=60s", "--failover-after", "5s"];
+    let scene = Scene::stateful(2, "INVITE", &timers, &[]);
     let call = scene.request("INVITE");
     let first = scene.begin(&call);
     assert_octets(scene.gets(&first, "INVITE").request, &first.request);
@@ -216,7 +217,7 @@ fn after_a_provisional_response_silence_leads_nowhere_but_a_503_does() {
     let call = scene.request("INVITE");
     let first = scene.begin(&call);
     scene.says(&first, "100 Trying");
-    scene.assert_still_for(Duration::from_millis(2_500));
+    scene.assert_still_for(Duration::from_millis(4_500));
     scene.says(&first, "180 Ringing");
     scene.hears(180);
     let second = scene.passes_on(&first);
@@ -502,7 +503,7 @@ fn of_other_requests_only_register_and_options_leave_a_silent_destination() {
     // Nobody waits for Timer F of what is answered.
     let (patient, short) = (
         scene("T1=20ms,T2=40ms,F=60s"),
-        scene("T1=20ms,T2=40ms,F=900ms"),
+        scene("T1=20ms,T2=40ms,F=4s"),
     );
     for (name, leads_on) in [
         ("REGISTER", true),
@@ -524,7 +525,7 @@ fn of_other_requests_only_register_and_options_leave_a_silent_destination() {
             for _ in 0..3 {
                 assert_octets(scene.next_leg().request, &first.request);
             }
-            std::thread::sleep(Duration::from_millis(1_100));
+            std::thread::sleep(Duration::from_millis(4_300));
         }
         scene.assert_still_for(Duration::from_millis(300));
     }

@@ -1,7 +1,7 @@
 //! Requests other than INVITE that are relayed with a transaction (RFC 3261
 //! §17.1.2, §17.2.2, RFC 4320).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::dialog::{Request, Scene, assert_octets, branch, response, status};
 use support::stateful::{Leg, STILL, method, only, with_row};
@@ -78,12 +78,12 @@ fn a_request_without_a_response_is_sent_again_until_one_comes() {
 /// RFC 4320 §4.2: a 408 would come too late to be of use.
 #[test]
 fn a_request_that_nobody_answers_gets_no_408() {
-    let timers = ["--timer", "T1=5ms,T2=20ms"];
+    let timers = ["--timer", "T1=5ms,T2=20ms,F=2s"];
     let scene = Scene::stateful(1, "MESSAGE", &timers, &[]);
     let request = scene.request("MESSAGE");
     let leg = sent(&scene, &request);
     scene.gets(&leg, "MESSAGE");
-    std::thread::sleep(Duration::from_millis(700));
+    std::thread::sleep(Duration::from_millis(2_300));
     scene.sync();
     scene.caller.assert_silent();
     scene.assert_still_for(Duration::from_millis(200));
@@ -188,6 +188,7 @@ fn phones_that_are_gone_do_not_count_among_the_destinations_that_are() {
     };
     let calls = [0; 2].map(|_| owned_by_the_dead(&scene, 1));
     scene.close(1);
+    let begin = Instant::now();
     let attempts = calls.map(|call| {
         let leg = scene.begin(&call);
         scene.answered_at(&call, &leg);
@@ -196,6 +197,8 @@ fn phones_that_are_gone_do_not_count_among_the_destinations_that_are() {
     // By the second try, and at once.
     let kinds = attempts.map(|branch| branch.as_bytes()["z9hG4bK".len()]);
     assert_eq!(kinds, *b"aa");
-    let counters = scene.viaduct.stop();
-    assert_eq!(counters.get("failed-over"), 1);
+    // It is remembered for a second.
+    let most = 1 + u64::from(begin.elapsed() > Duration::from_millis(900));
+    let failed_over = scene.viaduct.stop().get("failed-over");
+    assert!((1..=most).contains(&failed_over), "{failed_over} of {most}");
 }

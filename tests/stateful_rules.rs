@@ -278,7 +278,7 @@ fn when_more_phones_are_out_than_are_tried_the_call_goes_to_the_overflow() {
 #[test]
 fn a_call_to_which_more_phones_than_are_tried_say_nothing_goes_to_voicemail() {
     // Voicemail has to answer within B.
-    let timers = "T1 = \"20ms\"\nB = \"800ms\"\n";
+    let timers = "T1 = \"20ms\"\nB = \"4s\"\n";
     let house = House::large(8, "failover-after = \"50ms\"\n", timers, TO_VOICEMAIL);
     let scene = &house.scene;
     let call = scene.request("INVITE");
@@ -328,7 +328,7 @@ fn a_call_that_all_phones_refuse_goes_to_the_overflow() {
 #[test]
 fn a_call_to_which_no_phone_says_anything_goes_to_voicemail() {
     // Voicemail has to answer within B.
-    let timers = "T1 = \"20ms\"\nB = \"800ms\"\n";
+    let timers = "T1 = \"20ms\"\nB = \"4s\"\n";
     let house = House::with("failover-after = \"50ms\"\n", timers, TO_VOICEMAIL);
     let scene = &house.scene;
     let call = scene.request("INVITE");
@@ -479,7 +479,7 @@ fn each_end_of_a_call_has_its_line() {
 /// Somebody pays for it (RFC 6026 §7.2: the 2xx passes).
 #[test]
 fn a_call_that_is_answered_behind_its_failure_has_a_line_for_either() {
-    let house = House::with("failover-after = \"100ms\"\n", STILL, "");
+    let house = House::with("failover-after = \"3s\"\n", STILL, "");
     let scene = &house.scene;
     let call = scene.request("INVITE");
     let leg = scene.begin(&call);

@@ -13,7 +13,7 @@ use super::net::V4;
 use super::twin::{self, StartLine, Twin};
 use super::viaduct::Viaduct;
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_micros(100);
 
 /// A socket that the test speaks through.

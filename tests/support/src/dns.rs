@@ -101,6 +101,13 @@ impl NameServer {
     pub fn asked(&self) -> Vec<String> {
         self.asked.lock().expect("a list").clone()
     }
+
+    /// The same, but for questions that are put again, for the answer was late.
+    pub fn asked_for(&self) -> Vec<String> {
+        let mut asked = self.asked();
+        asked.dedup();
+        asked
+    }
 }
 
 impl Drop for NameServer {

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use socket2::SockRef;
+
 const GLANCE: Duration = Duration::from_millis(10);
 
 /// What it does with a probe.
@@ -39,6 +41,10 @@ impl Neighbour {
     pub fn start(ip: IpAddr, manner: Manner) -> Self {
         let socket = UdpSocket::bind((ip, 0)).expect("a socket of the neighbour");
         let address = socket.local_addr().expect("the address of a bound socket");
+        // A machine that stands still has all that is due come at once.
+        SockRef::from(&socket)
+            .set_recv_buffer_size(1 << 20)
+            .expect("a buffer");
         let other = UdpSocket::bind((ip, 0)).expect("a socket of somebody else");
         socket
             .set_read_timeout(Some(GLANCE))
