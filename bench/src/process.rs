@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::ops::AddAssign;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 
@@ -33,8 +34,9 @@ impl AddAssign for Usage {
 pub(crate) fn usage(process: u32) -> Result<Usage> {
     let mut usage = Usage::default();
     for task in tasks(process)? {
-        let line = fs::read_to_string(format!("{task}/schedstat"))
-            .context("the kernel keeps no scheduler accounting (schedstat)")?;
+        let (Some(line), Some(name)) = (told(&task, "schedstat")?, told(&task, "comm")?) else {
+            continue;
+        };
         let mut numbers = line.split_whitespace().map(str::parse::<u64>);
         let mut next = || {
             numbers
@@ -44,7 +46,7 @@ pub(crate) fn usage(process: u32) -> Result<Usage> {
         };
         let cpu = next()?;
         usage.cpu += cpu;
-        if name(&task)?.starts_with("worker-") {
+        if name.starts_with("worker-") {
             usage.workers += cpu;
         }
         usage.waited += next()?;
@@ -121,8 +123,7 @@ pub(crate) fn tree(process: u32) -> Result<Vec<u32>> {
     while let Some(&parent) = found.get(next) {
         next += 1;
         for task in own_tasks(parent)? {
-            let children = fs::read_to_string(format!("{task}/children"))
-                .context("the kernel does not tell the children of a process")?;
+            let children = told(&task, "children")?.unwrap_or_default();
             found.extend(
                 children
                     .split_whitespace()
@@ -139,9 +140,17 @@ fn tasks(process: u32) -> Result<Vec<String>> {
     Ok(tasks?.concat())
 }
 
-/// The name of the thread with this folder.
-fn name(task: &str) -> Result<String> {
-    fs::read_to_string(format!("{task}/comm")).context("the kernel does not tell a thread's name")
+/// What the kernel tells of the thread with this folder; `None` where it has ended
+/// since it was listed.
+///
+/// # Errors
+/// The kernel does not tell.
+fn told(task: &str, file: &str) -> Result<Option<String>> {
+    match fs::read_to_string(format!("{task}/{file}")) {
+        Ok(text) => Ok(Some(text)),
+        Err(_) if !Path::new(task).exists() => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("the kernel does not tell {task}/{file}")),
+    }
 }
 
 fn own_tasks(process: u32) -> Result<Vec<String>> {
