@@ -332,13 +332,13 @@ fn a_silent_name_server_delays_a_start_and_does_not_prevent_it() {
     let missing = format!("  not resolved: {}\n", names[0]);
     lists_say(&admin, &[&missing, &format!("127.0.0.71:{port}")]);
     let output = scene.viaduct.output();
-    // Not while it has not been waited for either.
-    let failed = format!("{} cannot be resolved", names[0]);
-    assert!(output.matches(&failed).count() <= 1, "{output}");
-    assert!(
-        output.contains("it has no destination until it is"),
-        "{output}"
-    );
+    let about = |line: &&str| line.contains("farm.silent.test");
+    let told: Vec<_> = output.lines().filter(about).collect();
+    // Where the machine stood still, it has been called so before.
+    let is_late = told.len() == 2 && told[0].contains("is not resolved yet");
+    assert!(told.len() == 1 || is_late, "{output}");
+    let nobody = |line: &&str| line.contains("it has no destination until it is");
+    assert!(told.iter().all(nobody), "{output}");
     assert_eq!(reached(&scene), ["127.0.0.71"]);
 }
 
