@@ -5,13 +5,13 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use support::LONG;
 use support::dialog::{Peer, Request, read, response, status};
 use support::net::V4;
 use support::process::Signal;
 use support::viaduct::Viaduct;
 
 const NAME: &str = "edge.example:5060";
-const PATIENCE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_micros(100);
 
 struct Pair {
@@ -76,7 +76,7 @@ impl Pair {
         for way in self.deal() {
             self.caller.send(way, &octets);
         }
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + LONG;
         loop {
             let mut members = self.farm.iter().enumerate();
             let found = members.find_map(|(number, one)| Some((number, one.poll()?.0)));

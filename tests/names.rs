@@ -9,12 +9,12 @@ use viaduct::config::HostPort;
 use viaduct::proxy::{Datagram, Decision, MAX_HELD, MAX_NAMES, Proxy, Scratch, Server};
 use viaduct::sip::MAX_DATAGRAM;
 
+use support::LONG;
 use support::dialog::{Peer, Request, Scene, branch, read, response, status};
 use support::dns::NameServer;
 use support::fixture;
 use support::net::{V4, V6};
 
-const PATIENCE: Duration = Duration::from_secs(20);
 /// How often one query is sent at most, where its answer is late.
 const TRIES: usize = 4;
 
@@ -35,7 +35,7 @@ fn outbound(scene: &Scene, uri: impl Into<String>) -> Request {
 /// The first of `peers` that something has come to, and what it is.
 #[track_caller]
 fn at(peers: &[Peer]) -> (&Peer, Vec<u8>) {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + LONG;
     loop {
         for peer in peers {
             if let Some((octets, _)) = peer.poll() {
@@ -285,7 +285,7 @@ fn a_name_is_asked_for_again_when_its_answer_has_expired() {
         assert_eq!(read(phone.receive()).call_id, request.call_id.into_bytes());
     };
     pass();
-    let (before, end) = (server.asked().len(), Instant::now() + PATIENCE);
+    let (before, end) = (server.asked().len(), Instant::now() + LONG);
     let mut passed = 0;
     while server.asked().len() == before {
         assert!(Instant::now() < end, "never asked for again");
@@ -325,7 +325,7 @@ fn while_nobody_answers_for_names_all_else_goes_on_and_what_is_held_is_bounded()
 /// makes late is asked for again.
 #[track_caller]
 fn reach(scene: &Scene, uri: &str, phone: &Peer) {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + LONG;
     while !is_reached(scene, uri, phone) {
         assert!(Instant::now() < end, "{uri} is not reached");
         std::thread::sleep(Duration::from_millis(100));
@@ -336,7 +336,7 @@ fn reach(scene: &Scene, uri: &str, phone: &Peer) {
 #[track_caller]
 fn is_reached(scene: &Scene, uri: &str, phone: &Peer) -> bool {
     let sent = outbound(scene, uri).call_id.into_bytes();
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + LONG;
     while phone.poll().is_none() {
         let answer = scene.farm[0].poll();
         if answer.is_some_and(|(octets, _)| read(octets).call_id == sent) {
@@ -407,7 +407,7 @@ fn what_nobody_had_time_to_ask_is_not_taken_for_nothing() {
         .collect();
     let both = [&scene.farm[0], &phone];
     let mut open = asked;
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + LONG;
     while !open.is_empty() {
         for (octets, _) in both.iter().filter_map(|peer| peer.poll()) {
             open.remove(&read(octets).call_id);

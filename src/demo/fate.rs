@@ -7,7 +7,7 @@ use super::{Plan, STOPPED};
 use crate::config::Health;
 
 /// How long probes may take to find it out: docs/health.md has 2.6 s and
-/// 2.2 s at the worst, and twice that is for a machine that others share.
+/// 2.2 s at the worst, and nearly twice that is for a machine that others share.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// When what happened, from the start of the demo on.

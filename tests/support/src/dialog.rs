@@ -9,11 +9,11 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use super::LONG;
 use super::net::V4;
 use super::twin::{self, StartLine, Twin};
 use super::viaduct::Viaduct;
 
-const PATIENCE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_micros(100);
 
 /// A socket that the test speaks through.
@@ -43,7 +43,7 @@ impl Peer {
 
     #[track_caller]
     pub fn send(&self, to: SocketAddr, octets: impl AsRef<[u8]>) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + LONG;
         loop {
             match self.socket.send_to(octets.as_ref(), to) {
                 Ok(_) => return,
@@ -64,14 +64,14 @@ impl Peer {
     /// The next datagram and where it came from.
     #[track_caller]
     pub fn receive_from(&self) -> (Vec<u8>, SocketAddr) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + LONG;
         loop {
             if let Some(found) = self.poll() {
                 return found;
             }
             assert!(
                 Instant::now() < end,
-                "nothing came to {} in {PATIENCE:?}",
+                "nothing came to {} in {LONG:?}",
                 self.address
             );
             std::thread::sleep(POLL);
@@ -178,7 +178,7 @@ impl Scene {
     /// The next datagram that comes to a member, and to which.
     #[track_caller]
     pub fn at_farm(&self) -> (usize, Vec<u8>) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + LONG;
         loop {
             for (number, member) in self.farm.iter().enumerate() {
                 if let Some((octets, source)) = member.poll() {
@@ -228,7 +228,7 @@ impl Scene {
     /// Waits until a counter has this value.
     #[track_caller]
     pub fn assert_counter(&mut self, name: &str, value: u64) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + LONG;
         loop {
             let found = self.viaduct.counter(name);
             if found == value {
