@@ -413,7 +413,8 @@ fn a_call_that_rings_is_answered_after_an_upgrade() {
 
 #[test]
 fn a_call_that_nobody_has_answered_is_waited_for() {
-    let mut scene = Scene::still(1, &[]);
+    // The wait for the upgrade's check takes as many replies as it takes time.
+    let mut scene = Scene::still(1, &["--reply-rate", "1000000"]);
     let call = scene.request("INVITE");
     let leg = scene.begin(&call);
     scene.viaduct.signal(Signal::USR2);
