@@ -457,9 +457,4 @@ proptest! {
         prop_assert_eq!(twin.proxy_require, sample.proxy_require);
         prop_assert_eq!(twin.body, sample.body);
     }
-
-    #[test]
-    fn damage_never_panics(octets in generate::damaged()) {
-        let _ = read(&octets);
-    }
 }

@@ -244,11 +244,6 @@ fn address(socket: &UdpSocket) -> String {
 }
 
 #[test]
-fn messages_leave_alone_where_segmentation_is_off() {
-    assert_nothing_amiss(&load("mmsg", &["--rate", "1000", "--gso-run", "1"]));
-}
-
-#[test]
 fn a_load_that_nobody_forwards_fails() {
     let nobody = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let address = nobody.local_addr().expect("an address").to_string();
