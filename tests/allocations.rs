@@ -185,6 +185,6 @@ fn running_instance(mut config: Config) {
             answered += usize::from(is_final);
         }
     };
-    count(calls, CALLS / WINDOW);
+    count_after(WARM_UP / WINDOW, calls, CALLS / WINDOW);
     instance.stop().expect("a clean end");
 }
