@@ -4,10 +4,11 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
-use support::load_lock;
+use support::{bench, light_load};
 use support::net::{V4, free_addresses};
 use support::process::Signal;
 use support::sipp::{Load, Scenario, Sipp};
@@ -44,7 +45,7 @@ fn configuration(farm: &[SocketAddr], states: &str) -> String {
 
 #[test]
 fn no_call_notices_that_servers_are_added_drained_and_weighted_anew() {
-    let _load = load_lock();
+    let _load = light_load();
     let farm = free_addresses::<6>(V4);
     let [caller] = free_addresses(V4);
     let folder = tempfile::tempdir().expect("a folder");
@@ -81,4 +82,22 @@ fn no_call_notices_that_servers_are_added_drained_and_weighted_anew() {
     // ACK and BYE of each call.
     let counters = viaduct.stop();
     assert_eq!(counters.get("cookies-followed"), 2 * u64::from(load.calls));
+}
+
+/// A request to change within a dialog, a call that rings and is cancelled: what
+/// sipp could not tell apart.
+#[test]
+fn no_call_of_the_program_notices_either() {
+    let _load = light_load();
+    let program = bench::build();
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = Command::new(program)
+        .args(["churn", "--seconds", "10", "--rate", "200"])
+        .args(["--only", "viaduct,pair", "--out"])
+        .arg(folder.path())
+        .output()
+        .expect("viaduct-bench runs");
+    let told = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}\n{errors}");
 }

@@ -7,9 +7,9 @@ use serde_json::Value;
 /// So that a machine that stands still for a second shows all scenes.
 const SECONDS: u64 = 15;
 
-/// Runs the demo; the test harness holds the machine meanwhile.
+/// Runs the demo.
 fn demo(args: &[&str]) -> Output {
-    let _load = support::load_lock();
+    let _load = support::light_load();
     Command::new(env!("CARGO_BIN_EXE_viaduct"))
         .args(["demo", "--seconds", &SECONDS.to_string()])
         .args(args)

@@ -5,7 +5,7 @@ use std::process::Command;
 
 #[test]
 fn real_phones_call_each_other_through_nat_viaduct_and_real_registrars() {
-    let _load = support::load_lock();
+    let _load = support::light_load();
     let output = Command::new(support::repository().join("scripts/farm"))
         .args(["--viaduct", env!("CARGO_BIN_EXE_viaduct")])
         .output()

@@ -3,11 +3,11 @@
 
 use std::process::Command;
 
-use support::{bench, load_lock};
+use support::{bench, light_load};
 
 #[test]
 fn an_operators_hour_costs_no_call() {
-    let _load = load_lock();
+    let _load = light_load();
     let program = bench::build();
     let folder = tempfile::tempdir().expect("a folder");
     let output = Command::new(program)

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use support::kamailio::Kamailio;
-use support::load_lock;
+use support::light_load;
 use support::net::{V4, free_addresses};
 use support::sipp::{Load, Scenario, Sipp};
 use support::viaduct::Viaduct;
@@ -161,7 +161,7 @@ const SETS: [&[(u8, i32)]; 11] = [
 /// choose the same destination, whatever the Call-ID and the set.
 #[test]
 fn policy_chooses_as_ds_select_dst() {
-    let _load = load_lock();
+    let _load = light_load();
     let farm = Farm::bind(16);
     let list: String = SETS
         .iter()
@@ -255,7 +255,7 @@ fn kamailio_in_front(address: SocketAddr, next: SocketAddr) -> Kamailio {
 
 #[test]
 fn kamailio_serves_as_a_destination() {
-    let _load = load_lock();
+    let _load = light_load();
     let [kamailio, server, caller] = free_addresses(V4);
     let _kamailio = kamailio_as_destination(kamailio, server);
     let viaduct = Viaduct::start(&["--listen", "127.0.0.1:0", "--to", &kamailio.to_string()]);
@@ -278,7 +278,7 @@ fn kamailio_serves_as_a_destination() {
 
 #[test]
 fn kamailio_stands_in_front() {
-    let _load = load_lock();
+    let _load = light_load();
     let [kamailio, caller, first, second] = free_addresses(V4);
     let viaduct = Viaduct::start(&[
         "--listen",

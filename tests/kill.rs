@@ -3,11 +3,11 @@
 
 use std::process::Command;
 
-use support::{bench, load_lock};
+use support::{bench, light_load};
 
 #[test]
 fn destinations_that_die_stall_and_refuse_cost_no_call() {
-    let _load = load_lock();
+    let _load = light_load();
     let program = bench::build();
     let folder = tempfile::tempdir().expect("a folder");
     let output = Command::new(program)

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use support::admin::Admin;
 use support::browser::Browser;
 use support::dialog::{Scene, response};
-use support::load_lock;
+use support::light_load;
 use support::net::{V4, free_addresses};
 use support::sipp::{Load, Scenario, Sipp};
 use support::viaduct::Viaduct;
@@ -369,7 +369,7 @@ fn farm_at_work() -> (Viaduct, Vec<Sipp>, TempDir) {
 #[test]
 #[ignore = "it checks nothing: it makes the pictures in docs"]
 fn pictures() {
-    let _load = load_lock();
+    let _load = light_load();
     let (viaduct, _sipps, _folder) = farm_at_work();
     let docs = support::repository().join("docs");
     let sizes = [

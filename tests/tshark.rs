@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 use support::capture::{Capture, Recording};
-use support::load_lock;
+use support::light_load;
 use support::net::{V4, free_addresses};
 use support::sipp::{Load, Scenario, Sipp};
 use support::viaduct::Viaduct;
@@ -128,7 +128,7 @@ fn requests(
 
 #[test]
 fn capture_reads_back_clean() {
-    let _load = load_lock();
+    let _load = light_load();
     let folder = tempfile::tempdir().expect("a folder");
     let secret = folder.path().join("secret").display().to_string();
     let (recording, ports) = record_calls(&secret);

@@ -3,8 +3,8 @@
 //! The fuzz targets and `bench/instructions` take single files of it as modules,
 //! to be built without all that the others depend on.
 //!
-//! A test that loads the machine takes [`load_lock`] first. It refuses to
-//! skip: a program that is not installed, or one that does not come up, is
+//! A test that loads the machine takes [`load_lock`] first, one that does so a
+//! little [`light_load`]. It refuses to skip: a program that is not installed, or one that does not come up, is
 //! a panic with that program's own output.
 #![allow(
     missing_docs,
@@ -79,10 +79,23 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 /// whoever runs them; the kernel drops it when the process ends.
 #[must_use]
 pub fn load_lock() -> File {
-    let path = program().with_file_name("load.lock");
-    let file = File::create(path).expect("a lock file beside the program");
+    let file = lock_file();
     file.lock().expect("the lock on the machine's load");
     file
+}
+
+/// Held by a test that loads the machine so little that some may do it at once,
+/// but not beside one that holds the [`load_lock`].
+#[must_use]
+pub fn light_load() -> File {
+    let file = lock_file();
+    (file.lock_shared()).expect("a share of the machine's load");
+    file
+}
+
+fn lock_file() -> File {
+    let path = program().with_file_name("load.lock");
+    File::create(path).expect("a lock file beside the program")
 }
 
 /// The program under test. Cargo says where it is to each test that it runs.
