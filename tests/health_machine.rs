@@ -255,8 +255,8 @@ fn what_cannot_be_sent_shows_nothing() {
     for _ in 0..20 {
         lab.now = lab.machine.next();
         assert!(lab.machine.poll(lab.now, 0.5));
-        lab.machine.unsent(lab.now, 0.5);
-        assert_eq!(lab.machine.next(), lab.now + ms(1_000));
+        lab.machine.unsent(lab.now);
+        assert_eq!(lab.machine.next(), lab.now + ms(500));
     }
     assert_eq!((lab.health(), lab.machine.failures()), (Health::Up, 2));
     lab.probes(1, Manner::Silent);
@@ -384,7 +384,7 @@ impl Lab {
             Input::Unsent => {
                 self.now = self.machine.next().max(self.now);
                 if self.machine.poll(self.now, chance) {
-                    self.machine.unsent(self.now, chance);
+                    self.machine.unsent(self.now);
                 }
             }
             Input::Stray(status) => {

@@ -206,7 +206,7 @@ impl Destination {
                 self.obstacle = None;
             }
             Err(error) => {
-                self.machine.unsent(now, chance);
+                self.machine.unsent(now);
                 self.obstacle = Some(format!("no probe can be sent: {error}"));
             }
         }

@@ -158,9 +158,9 @@ impl Machine {
     }
 
     /// A probe could not be sent, for a reason that is ours: that shows
-    /// nothing of the destination.
-    pub fn unsent(&mut self, now: Duration, chance: f64) {
-        self.next = now.saturating_add(self.interval(chance));
+    /// nothing of the destination, and may be over long before the interval.
+    pub fn unsent(&mut self, now: Duration) {
+        self.next = now.saturating_add(self.least());
     }
 
     /// A final response came to the latest probe. Returns how long that took;
@@ -252,8 +252,12 @@ impl Machine {
     /// The soonest that the next probe may follow the latest: one that failed
     /// by a status is no reason to send probes as fast as they are answered.
     fn again(&self) -> Duration {
-        let least = self.probe.timeout.min(self.probe.interval);
-        self.sent.saturating_add(least)
+        self.sent.saturating_add(self.least())
+    }
+
+    /// The least time between two probes.
+    fn least(&self) -> Duration {
+        self.probe.timeout.min(self.probe.interval)
     }
 
     /// The interval, give or take a tenth, so that the probes of many
