@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -408,6 +409,36 @@ fn from_an_address_that_is_not_ours_nothing_is_judged() {
     watch.prober.watch(vec![mended], &[]);
     let state = watch.wait("answered", |it| it.counts.answered > 0);
     assert_eq!(state.failures, 0);
+}
+
+#[test]
+fn from_an_address_that_a_stand_by_has_bound_beforehand_nothing_is_judged() {
+    in_a_network_of_its_own(
+        "ip link set lo up && cd /proc/sys/net && \
+         echo 1 > ipv4/ip_nonlocal_bind && echo 1 > ipv6/ip_nonlocal_bind",
+        "where_any_address_can_be_bound",
+    );
+}
+
+#[test]
+#[ignore = "runs in a network namespace of its own, started by the test above"]
+fn where_any_address_can_be_bound() {
+    for (own, near) in [("192.0.2.1", V4), ("2001:db8::1", V6)] {
+        let neighbour = Neighbour::start(near, OK);
+        let target = Target {
+            from: own.parse().expect("an address"),
+            ..target("farm", neighbour.address, quick())
+        };
+        let watch = Watch::start(vec![target]);
+        let state = watch.wait("obstructed", |it| it.cause.starts_with("no probe can"));
+        assert_eq!((state.health, state.counts.sent), (Health::Up, 0), "{own}");
+        // It takes the address over.
+        let mut ip = Command::new("ip");
+        ip.args(["address", "add", own, "dev", "lo"]);
+        assert!(ip.status().expect("ip runs").success(), "{own}");
+        let state = watch.wait("answered", |it| it.counts.answered > 0);
+        assert_eq!(state.failures, 0, "{own}");
+    }
 }
 
 #[test]

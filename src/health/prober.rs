@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -27,6 +27,9 @@ const POLLED: usize = 256;
 /// probes that wait until a neighbour tells its link address, for seconds where
 /// it is dead.
 const BUFFER: usize = 1 << 20;
+
+/// Any port: nothing is sent there.
+const DISCARD: u16 = 9;
 
 /// The token that wakes the thread; that of all sockets, each of which is
 /// looked at whenever it wakes.
@@ -239,13 +242,35 @@ fn is_lack_of_room(error: &io::Error) -> bool {
 /// As of `bind`. A socket that was bound while the address was here would
 /// send on in silence, so each probe asks anew.
 fn source(target: &Target) -> io::Result<IpAddr> {
-    let socket = UdpSocket::bind((target.from, 0))?;
-    if !target.from.is_unspecified() {
-        return Ok(target.from);
+    let from = target.from;
+    let socket = UdpSocket::bind((from, 0))?;
+    if !from.is_unspecified() {
+        return match is_here(&socket, from)? {
+            true => Ok(from),
+            false => Err(io::Error::from_raw_os_error(libc::EADDRNOTAVAIL)),
+        };
     }
     // Sends nothing, but looks up the route. Without one the probe goes
     // nowhere either.
     let chosen = socket.connect(target.address);
     let chosen = chosen.and_then(|()| socket.local_addr());
     Ok(chosen.map_or(target.from, |local| local.ip()))
+}
+
+/// Whether this machine has `from`, which `socket` is bound to: with
+/// `ip_nonlocal_bind` a stand-by binds what it does not have. Looks up routes
+/// and sends nothing.
+fn is_here(socket: &UdpSocket, from: IpAddr) -> io::Result<bool> {
+    let itself = SocketAddr::new(from, DISCARD);
+    match from {
+        // From an address that is not here there is no route, not even to it.
+        IpAddr::V4(_) => Ok(socket.connect(itself).is_ok()),
+        // IPv6 does not look at the source. But what goes to an address that is
+        // here leaves from that very one.
+        IpAddr::V6(_) => {
+            let free = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?;
+            let chosen = free.connect(itself).and_then(|()| free.local_addr());
+            Ok(chosen.is_ok_and(|chosen| chosen.ip() == from))
+        }
+    }
 }
