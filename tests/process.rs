@@ -306,14 +306,20 @@ fn two_instances_do_not_share_an_address() {
 
 #[test]
 fn an_address_that_the_machine_has_not_is_an_error() {
-    let said = refusal(&[&["--listen", "203.0.113.77:5060"][..], &TO].concat());
-    assert_says(
-        &said,
-        &[
-            "cannot listen on udp:203.0.113.77:5060",
-            "help: no interface has this address",
-        ],
-    );
+    for (address, to, family) in [
+        ("203.0.113.77:5060", "127.0.0.1:9", "ipv4"),
+        ("[2001:db8::77]:5060", "[::1]:9", "ipv6"),
+    ] {
+        let said = refusal(&["--listen", address, "--to", to]);
+        assert_says(
+            &said,
+            &[
+                &format!("cannot listen on udp:{address}"),
+                "help: no interface has this address",
+                &format!("sysctl net.{family}.ip_nonlocal_bind=1"),
+            ],
+        );
+    }
 }
 
 #[test]

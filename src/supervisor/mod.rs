@@ -116,9 +116,12 @@ impl std::fmt::Display for StartError {
                         )
                     }
                     io::ErrorKind::AddrNotAvailable => {
+                        let family = if address.is_ipv4() { "ipv4" } else { "ipv6" };
                         write!(
                             f,
-                            "\n  help: no interface has this address; `ip address` lists them"
+                            "\n  help: no interface has this address; `ip address` lists them; \
+                             on a stand-by that takes it over later: \
+                             sysctl net.{family}.ip_nonlocal_bind=1"
                         )
                     }
                     io::ErrorKind::PermissionDenied => {
