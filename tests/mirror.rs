@@ -6,7 +6,7 @@ use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use viaduct::config::{self, Config, Timers};
 use viaduct::mirror;
@@ -346,11 +346,17 @@ fn mirror_thread() -> Option<String> {
     named.next()
 }
 
-/// A tracer has each send of the mirror's thread take a minute.
-fn stall(thread: &str) -> Process {
+/// Follows the system calls of the mirror's thread.
+fn trace(expressions: &[&str]) -> Process {
+    let mut thread = None;
+    wait_until("its thread", || {
+        thread = mirror_thread();
+        thread.is_some()
+    });
+    let thread = thread.expect("a thread");
     let mut command = Command::new("strace");
-    command.args(["-qq", "-p", thread, "-e", "trace=sendto"]);
-    command.args(["-e", "inject=sendto:delay_enter=60s"]);
+    command.args(["-qq", "-p", &thread]);
+    command.args(expressions.iter().flat_map(|each| ["-e", *each]));
     let process = Process::start(command, tempfile::tempdir().expect("a folder"));
     let state = format!("/proc/self/task/{thread}/status");
     wait_until("the trace", || {
@@ -364,12 +370,8 @@ fn stall(thread: &str) -> Process {
 fn a_full_queue_drops_and_counts_and_no_call_suffers() {
     const WINDOW: usize = 50;
     let run = Run::new(|_| {});
-    let mut thread = None;
-    wait_until("its thread", || {
-        thread = mirror_thread();
-        thread.is_some()
-    });
-    let tracer = stall(&thread.expect("a thread"));
+    // Each send takes a minute.
+    let tracer = trace(&["trace=sendto", "inject=sendto:delay_enter=60s"]);
     let mut calls = 0;
     wait_until("a full queue", || {
         for _ in 0..WINDOW {
@@ -392,6 +394,29 @@ fn a_full_queue_drops_and_counts_and_no_call_suffers() {
     let dropped = counts.dropped;
     assert!(dropped >= 4 * WINDOW as u64, "{dropped} dropped");
     assert_eq!(counts.sent + dropped, 4 * calls);
+}
+
+#[test]
+fn copies_that_cannot_be_sent_make_no_socket_each() {
+    const COPIES: u64 = 500;
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    // No socket may send there that has not asked for it.
+    let broadcast = SocketAddr::from(([255, 255, 255, 255], 9060));
+    let mirror = mirror::Mirror::start(&to_collector(broadcast, 1000)).expect("a mirror");
+    let mut tracer = trace(&["trace=bind"]);
+    let begin = Instant::now();
+    let request = Request::new("OPTIONS", broadcast).text();
+    for _ in 0..COPIES {
+        let handle = mirror.handle();
+        handle.copy(request.as_bytes(), broadcast, broadcast);
+    }
+    wait_until("the last copy", || mirror.counts().failed == COPIES);
+    let most = begin.elapsed().as_secs() + 1;
+    drop(mirror);
+    tracer.wait(LONG);
+    let output = tracer.output();
+    let made = output.matches("bind(").count() as u64;
+    assert!(made <= most, "{made} sockets, no more than {most} wanted");
 }
 
 /// sngrep takes the mirror in, and what it writes down then is read by tshark.

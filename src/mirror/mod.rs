@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
@@ -26,6 +26,9 @@ pub use hep::Packet;
 /// system call for each; half of the queue holds what comes in this time at
 /// 400,000 a second.
 const LOOK: Duration = Duration::from_millis(20);
+/// The least time between two sockets, so that not each copy that fails makes
+/// one.
+const RENEWAL: Duration = Duration::from_secs(1);
 /// What [`config::Mirror::sample`] counts in.
 const WHOLE: u64 = 1000;
 
@@ -90,6 +93,7 @@ impl Mirror {
         let sender = Sender {
             shared: Arc::clone(&shared),
             socket,
+            renewed: Instant::now(),
             mirror: mirror.clone(),
             packet: Vec::new(),
         };
@@ -178,6 +182,8 @@ impl Handle {
 struct Sender {
     shared: Arc<Shared>,
     socket: UdpSocket,
+    /// When a socket was last asked for.
+    renewed: Instant,
     mirror: config::Mirror,
     packet: Vec<u8>,
 }
@@ -212,10 +218,12 @@ impl Sender {
         } else if let Err(error) = self.socket.send(&self.packet) {
             // The first `connect` fixes the address that a socket sends from,
             // for good: where that has left this machine, only another helps.
-            if error.kind() != io::ErrorKind::ConnectionRefused
-                && let Ok(socket) = socket(self.mirror.to)
+            if error.kind() != io::ErrorKind::ConnectionRefused && self.renewed.elapsed() >= RENEWAL
             {
-                self.socket = socket;
+                self.renewed = Instant::now();
+                if let Ok(socket) = socket(self.mirror.to) {
+                    self.socket = socket;
+                }
             }
             &self.shared.failed
         } else {
