@@ -6,12 +6,13 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use support::LONG;
-use support::dialog::{Peer, Request, read, response, status};
+use support::dialog::{Peer, Request, read, response, status, values};
 use support::net::V4;
 use support::process::Signal;
 use support::viaduct::Viaduct;
 
 const NAME: &str = "edge.example:5060";
+const ONE_NAME: [&str; 2] = ["--advertise", NAME];
 const POLL: Duration = Duration::from_micros(100);
 
 struct Pair {
@@ -33,13 +34,14 @@ struct Call {
 }
 
 impl Pair {
-    fn start(folder: &tempfile::TempDir) -> Self {
+    fn start(folder: &tempfile::TempDir, further: &[&str]) -> Self {
         let farm: Vec<Peer> = (0..4).map(|_| Peer::new(V4)).collect();
         let secret = folder.path().join("secret");
         let secret = secret.to_str().expect("text");
         let instance = |_| {
-            let mut args = vec!["--listen", "127.0.0.1:0", "--advertise", NAME];
-            args.extend(["--secret-file", secret, "--record-route", "--workers", "2"]);
+            let mut args = vec!["--listen", "127.0.0.1:0", "--secret-file", secret];
+            args.extend(["--record-route", "--workers", "2"]);
+            args.extend(further);
             let addresses: Vec<_> = farm.iter().map(|one| one.address().to_string()).collect();
             for address in &addresses {
                 args.extend(["--to", address]);
@@ -76,6 +78,12 @@ impl Pair {
         for way in self.deal() {
             self.caller.send(way, &octets);
         }
+        self.at_farm()
+    }
+
+    /// The next datagram that comes to the farm, and to whom.
+    #[track_caller]
+    fn at_farm(&self) -> (usize, Vec<u8>) {
         let end = Instant::now() + LONG;
         loop {
             let mut members = self.farm.iter().enumerate();
@@ -175,7 +183,7 @@ impl Call {
 #[test]
 fn calls_of_which_each_message_takes_either_instance_come_through() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut pair = Pair::start(&folder);
+    let mut pair = Pair::start(&folder, &ONE_NAME);
     for number in 0..40 {
         let call = pair.ring();
         match number % 4 {
@@ -210,7 +218,7 @@ fn calls_of_which_each_message_takes_either_instance_come_through() {
 #[test]
 fn calls_go_on_by_the_other_instance_when_one_is_killed() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut pair = Pair::start(&folder);
+    let mut pair = Pair::start(&folder, &ONE_NAME);
     let ringing: Vec<Call> = (0..12).map(|_| pair.ring()).collect();
     let to_cancel: Vec<Call> = (0..12).map(|_| pair.ring()).collect();
     let established: Vec<Call> = (0..24)
@@ -235,4 +243,54 @@ fn calls_go_on_by_the_other_instance_when_one_is_killed() {
             _ => pair.end_by_member(call),
         }
     }
+}
+
+#[test]
+fn without_a_name_in_common_each_takes_the_other_for_a_stranger() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut pair = Pair::start(&folder, &[]);
+    let [one, other] = [0, 1].map(|number: usize| pair.instances[number].address(0));
+    let invite = Request::new("INVITE", pair.caller.address());
+    pair.caller.send(one, invite.text());
+    let (member, there) = pair.at_farm();
+    let ok = response(&there, "200 OK", "t");
+    // Nobody is there for the answer.
+    pair.farm[member].send(other, &ok);
+    let end = Instant::now() + LONG;
+    while pair.instances[1].counter("drop-not-our-via") == 0 {
+        assert!(Instant::now() < end, "the answer was not dropped");
+    }
+    pair.farm[member].send(one, ok);
+    assert_eq!(pair.caller.receive_from().1, one);
+    let call = Call {
+        route: values(&there, "record-route").remove(0),
+        invite,
+        member,
+        there,
+    };
+    // The next hop is to send it to the one whose call it is.
+    pair.caller.send(other, call.within("BYE", 2).text());
+    assert_eq!(values(&pair.at_farm().1, "route"), [call.route]);
+}
+
+/// A transaction lives in one instance, which takes that for silence.
+#[test]
+fn a_transaction_whose_answers_come_to_the_other_instance_goes_to_two_servers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let further = [&ONE_NAME[..], &["--stateful", "INVITE"]].concat();
+    let pair = Pair::start(&folder, &further);
+    let [one, other] = [0, 1].map(|number: usize| pair.instances[number].address(0));
+    let invite = Request::new("INVITE", pair.caller.address());
+    pair.caller.send(one, invite.text());
+    let (first, there) = pair.at_farm();
+    let ringing = response(&there, "180 Ringing", "t");
+    pair.farm[first].send(other, ringing);
+    let from_other = || {
+        let (octets, source) = pair.caller.receive_from();
+        (source == other).then(|| status(octets))
+    };
+    let mut passed = std::iter::repeat_with(from_other).flatten();
+    assert_eq!(passed.next(), Some(180));
+    // What comes again to the first comes before.
+    while pair.at_farm().0 == first {}
 }
