@@ -111,7 +111,10 @@ fn its_configuration_is_good() {
     let output = command.output().expect("an end");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{output:?}");
-    for address in ["udp:192.0.2.10:5060", "admin: http://127.0.0.1:8060"] {
-        assert!(said.contains(address), "no {address} in {said}");
+    for wanted in [
+        "udp:192.0.2.10:5060, advertised as sip.example.com",
+        "admin: http://127.0.0.1:8060",
+    ] {
+        assert!(said.contains(wanted), "no {wanted} in {said}");
     }
 }
