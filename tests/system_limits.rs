@@ -109,6 +109,27 @@ fn the_sysctl_file_is_good_for_the_default_rate() {
 }
 
 #[test]
+fn the_rules_for_the_filter_of_the_kernel_are_rules() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operate.md");
+    let text = fs::read_to_string(path).expect("the file");
+    let blocks = text.split("nft -f - <<'RULES'\n").skip(1);
+    let blocks: Vec<_> = blocks
+        .filter_map(|from| from.split_once("RULES\n"))
+        .collect();
+    assert_eq!(blocks.len(), 2);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("rules");
+    for (rules, _) in blocks {
+        fs::write(&file, rules).expect("a file");
+        let check = "PATH=$PATH:/usr/sbin:/sbin; nft --check --file \"$1\"";
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "--net", "sh", "-c", check, "sh"]);
+        let output = command.arg(&file).output().expect("an end");
+        assert!(output.status.success(), "{output:?}");
+    }
+}
+
+#[test]
 fn what_is_not_used_is_not_asked_for() {
     let facts = Facts {
         segments: Some(false),
