@@ -24,6 +24,10 @@ use crate::health::Report;
 
 /// How often it looks at what nobody tells it.
 const TICK: Duration = Duration::from_millis(200);
+/// How long systemd's watchdog bears that an order takes, or a start after an
+/// upgrade. Who gets which slot of a set of thousands takes many seconds to work
+/// out.
+const SILENCE: Duration = Duration::from_secs(300);
 
 /// Something that ends the run.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -131,7 +135,12 @@ impl Supervisor<'_> {
         let started = Instant::now();
         let mut looked = started;
         loop {
-            match self.received.recv_timeout(TICK) {
+            let order = self.received.recv_timeout(TICK);
+            let is_at_work = order.is_ok();
+            if is_at_work {
+                bear_silence(SILENCE);
+            }
+            match order {
                 Ok(Order::Signal(SIGUSR1)) => say_counters(&self.instance.totals().lines()),
                 Ok(Order::Signal(SIGHUP)) => {
                     let _ = self.reload(false);
@@ -154,6 +163,9 @@ impl Supervisor<'_> {
                 Ok(Order::Names) => self.note_names(),
                 Ok(Order::Health) => self.note_health(),
                 Err(RecvTimeoutError::Timeout) => {}
+            }
+            if is_at_work {
+                bear_silence(Duration::ZERO);
             }
             let ending = self.ending.as_ref();
             if ending.is_some_and(|ending| ending.is_over(&self.instance)) {
@@ -343,7 +355,7 @@ pub(super) fn notify(states: &[NotifyState<'_>]) {
 
 /// Has systemd's watchdog bear a silence of this time, where there is one, and of
 /// as long as its unit says in any case.
-pub(super) fn bear_silence(time: Duration) {
+fn bear_silence(time: Duration) {
     if let Some(usual) = sd_notify::watchdog_enabled()
         && let Ok(time) = u32::try_from(time.max(usual).as_micros())
     {

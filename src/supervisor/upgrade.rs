@@ -22,7 +22,7 @@ use signal_hook::consts::{SIGINT, SIGPIPE, SIGTERM};
 use tracing::{error, info};
 
 use super::inheritance::{FORMAT, Inheritance, Inherited, VARIABLE, now};
-use super::run::{Failure, Supervisor, bear_silence, notify};
+use super::run::{Failure, Supervisor, notify};
 use super::signals::Ear;
 use super::{Instance, StartError, secret_file};
 use crate::config::{Config, Diagnostic};
@@ -38,9 +38,6 @@ const CHECK: Duration = Duration::from_secs(10);
 const SETTLE: Duration = Duration::from_secs(1);
 /// How long workers may take to hear that no transaction begins any more.
 const HEARD_AFTER: Duration = Duration::from_millis(20);
-/// How long systemd's watchdog bears that neither program says a word. Who gets
-/// which slot of a set of thousands takes many seconds to work out.
-const SILENCE: Duration = Duration::from_secs(300);
 /// How long the control thread has to send the answer to an order.
 const ANSWERED_AFTER: Duration = Duration::from_millis(100);
 /// How long the end of a child or of a wait may go unnoticed.
@@ -295,9 +292,7 @@ impl Supervisor<'_> {
         }
         self.hear_no_more()?;
         (self.flush_log)();
-        bear_silence(SILENCE);
         let error = self.instance.give_way(&successor)?;
-        bear_silence(Duration::ZERO);
         error!("upgrade failed, all goes on as before: {error}");
         self.ear = Some(Ear::start(self.orders.clone())?);
         notify(&[NotifyState::Ready]);
@@ -316,7 +311,6 @@ impl Supervisor<'_> {
         let mut waiting = Vec::new();
         let checked = successor.check(&config, &inheritance, || {
             // Nobody else does, and a check may take its time.
-            notify(&[NotifyState::Watchdog]);
             self.note_health();
             self.note_names();
             waiting.extend(self.received.try_iter());
