@@ -14,8 +14,8 @@ use support::fixture;
 use support::monitoring::{dashboard, probed, queries};
 use support::repository;
 use viaduct::config::{Config, Health, HostPort, Named, State};
-use viaduct::control::Facts;
 use viaduct::control::metrics::{self, Input};
+use viaduct::control::{self, Facts};
 use viaduct::health::Prober;
 use viaduct::mirror;
 use viaduct::proxy::{Proxy, Reason, Status};
@@ -354,6 +354,16 @@ fn after_the_end_the_figures_stay_and_the_port_is_free() {
             .iter()
             .all(|worker| worker.busy > 0.0 && worker.waiting > 0.0 && worker.overflow == [0])
     );
+}
+
+#[test]
+fn uptime_grows_whatever_the_clock_is_set_to() {
+    let config = config(&[fixture::destination(0)]);
+    let instance = Instance::start(config, fixture::secret()).expect("an instance");
+    let mut view = instance.view(prober(), Arc::default());
+    view.started += Duration::from_secs(3_600);
+    assert!(control::Status::of(&view).uptime_seconds > 0.0);
+    instance.stop().expect("a clean end");
 }
 
 /// The rows of the table of metrics in the documentation.

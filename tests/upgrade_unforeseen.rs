@@ -2,8 +2,13 @@
 //! says so, and calls go on.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
+use std::sync::mpsc;
+
+use serde_json::json;
 
 use support::dialog::{Peer, Request};
 use support::net::{V4, free_addresses};
@@ -104,6 +109,48 @@ fn ctl_waits_for_the_next_program() {
     let output = ctl();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     viaduct.ended();
+}
+
+/// Before a fake instance whose clock is set back while it upgrades.
+#[test]
+fn ctl_takes_no_program_for_the_next_one_by_the_clock() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("admin.sock");
+    let listener = UnixListener::bind(&socket).expect("a socket");
+    let life = |time, uptime: f64| {
+        json!({"time": time, "uptime_seconds": uptime, "ready": true}).to_string()
+    };
+    let done = json!({
+        "said": "upgrading", "generation": 1, "differences": [], "moved": [], "warnings": [],
+    });
+    let answers = [
+        ("\r\n\r\n", life(7_200, 100.0)),
+        ("{}", done.to_string()),
+        ("\r\n\r\n", life(3_600, 100.1)),
+        ("\r\n\r\n", life(3_600, 0.01)),
+    ];
+    let (tell, answered) = mpsc::channel();
+    std::thread::spawn(move || {
+        for (end, answer) in answers {
+            let (mut stream, _) = listener.accept().expect("a question");
+            let mut asked = Vec::new();
+            while !asked.ends_with(end.as_bytes()) {
+                let mut octets = [0; 1024];
+                let length = stream.read(&mut octets).expect("a question");
+                asked.extend(&octets[..length]);
+            }
+            tell.send(()).expect("who counts");
+            let length = answer.len();
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+            let written = stream.write_all((head + &answer).as_bytes());
+            written.expect("who asked");
+        }
+    });
+    let mut command = Command::new(PROGRAM);
+    command.args(["ctl", "--admin"]).arg(&socket).arg("upgrade");
+    let output = command.output().expect("an end");
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(answered.try_iter().count(), 4);
 }
 
 #[test]

@@ -21,9 +21,10 @@ pub struct Status {
     pub version: String,
     /// The number of its process.
     pub pid: u32,
-    /// Seconds since it was started.
+    /// Seconds since it was started, whatever the clock is set to meanwhile:
+    /// two of them give a rate.
     pub uptime_seconds: f64,
-    /// When all this was so, in Unix seconds: two of them give a rate.
+    /// When all this was so, in Unix seconds.
     pub time: f64,
     /// Whether it takes new work.
     pub ready: bool,
@@ -169,7 +170,6 @@ impl Status {
     /// What is so now.
     #[must_use]
     pub fn of(view: &View) -> Self {
-        let now = SystemTime::now();
         let totals = view.totals();
         let probed = view.prober.states();
         let facts = view.facts.load();
@@ -180,10 +180,8 @@ impl Status {
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            uptime_seconds: now
-                .duration_since(view.started)
-                .map_or(0.0, |up| up.as_secs_f64()),
-            time: unix(now),
+            uptime_seconds: view.shared.started.elapsed().as_secs_f64(),
+            time: unix(SystemTime::now()),
             ready: view.is_ready(),
             generation: facts.generation,
             table_id: format!("{:016x}", facts.table_id),

@@ -21,36 +21,28 @@ const START: Duration = Duration::from_secs(30);
 /// What is asked of a status: the program before may be of another version.
 #[derive(Deserialize)]
 struct Life {
-    time: f64,
     uptime_seconds: f64,
     ready: bool,
-}
-
-impl Life {
-    fn began(&self) -> f64 {
-        self.time - self.uptime_seconds
-    }
-
-    /// Whether it is of another program than `other`; neither number is exact.
-    fn is_another(&self, other: &Self) -> bool {
-        (self.began() - other.began()).abs() > 0.001
-    }
 }
 
 impl Ctl {
     /// Upgrades, and waits until the next program is ready.
     pub(super) fn upgrade(&self) -> Result<(), CtlError> {
         let status = "/api/v1/status";
-        let before: Life = self.client.get(status)?;
+        // Whoever answers here has started before.
+        self.client.get::<Life>(status)?;
+        let answered = Instant::now();
         self.change("/api/v1/upgrade", &json!({}))?;
         let end = Instant::now() + START;
         loop {
             thread::sleep(LOOK);
             let left = end.saturating_duration_since(Instant::now());
+            // Whoever is younger is another.
+            let known = answered.elapsed().as_secs_f64();
             let why = match self.client.get_within::<Life>(left.max(LOOK), status) {
-                Ok(now) if now.ready && now.is_another(&before) => return Ok(()),
-                Ok(now) if now.is_another(&before) => "it is not ready".to_owned(),
-                Ok(_) => "the one of before goes on".to_owned(),
+                Ok(now) if now.uptime_seconds >= known => "the one of before goes on".to_owned(),
+                Ok(now) if now.ready => return Ok(()),
+                Ok(_) => "it is not ready".to_owned(),
                 Err(error) => error.to_string(),
             };
             if left.is_zero() {

@@ -146,15 +146,11 @@ struct Interval<'a> {
 impl<'a> Interval<'a> {
     fn new(before: Option<&'a Status>, now: &'a Status) -> Self {
         // An upgrade keeps the process number, and in a container each has one.
-        let start = |of: &Status| of.time - of.uptime_seconds;
-        let same = |before: &Status| (start(before) - start(now)).abs() < 0.5;
-        let before = before.filter(|before| before.time < now.time && same(before));
-        let seconds = before.map_or(now.uptime_seconds, |before| now.time - before.time);
+        let before = before.filter(|before| before.uptime_seconds < now.uptime_seconds);
         Self {
             before,
             now,
-            // The clock of the machine can be set.
-            seconds: seconds.max(0.001),
+            seconds: now.uptime_seconds - before.map_or(0.0, |before| before.uptime_seconds),
         }
     }
 
@@ -269,7 +265,8 @@ mod tests {
     fn later() -> (Status, Status) {
         let before = sample::status();
         let mut now = before.clone();
-        now.time += 2.0;
+        // The clock of the machine can be set.
+        now.time -= 3_600.0;
         now.uptime_seconds += 2.0;
         (before, now)
     }
