@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 
 use support::admin::Admin;
 use support::dialog::{Peer, Request, status};
+use support::dns::NameServer;
 use support::net::V4;
 use support::servers::Server;
+use support::upgrading::File;
 use support::viaduct::Viaduct;
 use support::wait_until;
 
@@ -292,4 +294,33 @@ fn one_that_is_not_probed_any_more_is_not_held_down() {
     let request = Request::new("MESSAGE", caller.address());
     caller.send(viaduct.address(0), request.text());
     wait_until("the request", || server.take_calls() > 0);
+}
+
+/// The name server says nothing for seconds.
+#[test]
+fn a_reload_that_waits_for_a_name_holds_up_no_death() {
+    let (server, names) = (Server::start(), NameServer::start(""));
+    let gone = server.address();
+    let text = |more: &str| {
+        format!(
+            "listen = ['127.0.0.1:0']\nresolver = ['{}']\n[health]\ninterval = '100ms'\n\
+             timeout = '100ms'\n[[set]]\nname = 'farm'\ndestinations = ['sip:{gone}'{more}]\n",
+            names.address()
+        )
+    };
+    let file = File::new(&text(""));
+    let [flag, path] = file.args();
+    let mut viaduct = Viaduct::start(&["--health", "on", &flag, &path]);
+    wait_until("a probe", || server.probes() > 0);
+    file.write(&text(", 'sip:farm.silent.test:5060'"));
+    viaduct.signal(support::process::Signal::HUP);
+    wait_until("a question", || !names.asked().is_empty());
+    server.silence();
+    let output = viaduct.wait_for("the reload", |output| {
+        output.contains("reloaded").then(|| output.to_owned())
+    });
+    let (before, _) = output.split_once("reloaded").expect("it says so");
+    assert!(before.contains(&format!("{gone} is down")), "{output}");
+    let alarms = output.matches("every active destination is down");
+    assert_eq!(alarms.count(), 1, "{output}");
 }

@@ -139,8 +139,9 @@ impl Instance {
         self.config.sets.iter().filter_map(idle).collect()
     }
 
-    /// The alarm where a set is idle and was not `before`, and its end.
-    pub(super) fn tell_idle_sets(&self, before: &[(String, Idle)]) {
+    /// The alarm where a set is idle and was not `before`, and its end; those
+    /// that are now.
+    pub(super) fn tell_idle_sets(&self, before: &[(String, Idle)]) -> Vec<(String, Idle)> {
         let now = self.idle_sets();
         for (set, idle) in now.iter().filter(|each| !before.contains(each)) {
             let what = match idle {
@@ -163,6 +164,7 @@ impl Instance {
                 warn!("set {set}: a destination takes calls again");
             }
         }
+        now
     }
 
     /// The local address that what goes to `to` leaves from.

@@ -15,6 +15,8 @@ use crate::resolver::{Followed, Looked, Target};
 
 /// How long a start or a reload waits for names at most.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long it does nothing else meanwhile.
+const MOMENT: Duration = Duration::from_millis(20);
 
 /// What follows the names of the configuration.
 pub(super) struct Names {
@@ -26,6 +28,9 @@ pub(super) struct Names {
     tell: Sender<Looked>,
     /// Not before there is a name.
     followed: Option<Followed>,
+    /// Those of which nothing is known, and until when they are waited for.
+    awaited: BTreeSet<HostPort>,
+    until: Instant,
     /// Those that are not resolved now.
     pub(super) unresolved: Arc<Unresolved>,
 }
@@ -39,20 +44,15 @@ impl Names {
             looked,
             tell,
             followed: None,
+            awaited: BTreeSet::new(),
+            until: Instant::now(),
             unresolved: Arc::default(),
         }
     }
 
-    /// Follows the names of `config`, and waits a while for those of which
-    /// `overlay` knows nothing. Says whether an address has changed. Other
-    /// orders that come meanwhile go back into the queue, and may come behind
-    /// later ones.
-    pub(super) fn follow(
-        &mut self,
-        config: &Config,
-        overlay: &mut Overlay,
-        received: &Receiver<Order>,
-    ) -> bool {
+    /// Follows the names of `config`. For those of which `overlay` knows nothing
+    /// one may [wait](Self::wait).
+    pub(super) fn follow(&mut self, config: &Config, overlay: &Overlay) {
         self.start(config, overlay);
         let names = named(config).map(|(_, name)| name.clone());
         let mut unknown: BTreeSet<_> = names.collect();
@@ -60,33 +60,30 @@ impl Names {
         // Of those in trouble nothing new will come so soon.
         unknown.retain(|name| !self.unresolved().contains(name));
         unknown.retain(|name| overlay.targets(name).is_none());
-        let mut changed = false;
-        let mut later = Vec::new();
-        let end = Instant::now() + PATIENCE;
-        while !unknown.is_empty() {
-            let left = end.saturating_duration_since(Instant::now());
-            match received.recv_timeout(left) {
-                Ok(Order::Names) => {
-                    let news = self.take(config, overlay);
-                    unknown.retain(|name| !news.names.contains(name));
-                    changed |= news.changed;
-                    news.say();
-                }
-                Ok(other) => later.push(other),
-                Err(_) => break,
+        self.awaited = unknown;
+        self.until = Instant::now() + PATIENCE;
+    }
+
+    /// Takes what comes within a moment; `None` where there is nothing to wait
+    /// for any more.
+    pub(super) fn wait(&mut self, config: &Config, overlay: &mut Overlay) -> Option<News> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if !self.awaited.is_empty() && !left.is_zero() {
+            let mut news = News::default();
+            if let Ok(looked) = self.looked.recv_timeout(left.min(MOMENT)) {
+                self.awaited.remove(&looked.name.name);
+                self.note(looked, config, overlay, &mut news);
+                news.say();
             }
+            return Some(news);
         }
-        for order in later {
-            // It cannot fail: who receives is here.
-            let _ = self.orders.send(order);
-        }
-        for name in unknown {
+        for name in std::mem::take(&mut self.awaited) {
             for (set, name) in named(config).filter(|(_, each)| **each == name) {
                 warn!("{set}: {name} is not resolved yet: no answer so far; {NOBODY}");
             }
             self.unresolved().insert(name);
         }
-        changed
+        None
     }
 
     fn unresolved(&self) -> MutexGuard<'_, BTreeSet<HostPort>> {
@@ -182,7 +179,6 @@ impl Names {
                 _ => {}
             }
         }
-        news.names.insert(name);
     }
 }
 
@@ -191,8 +187,6 @@ impl Names {
 pub(super) struct News {
     /// Whether they stand for something else.
     pub(super) changed: bool,
-    /// Those that were looked up.
-    names: BTreeSet<HostPort>,
     /// In the order in which it came, so that what is said last is so.
     lines: Vec<(Level, String)>,
 }

@@ -11,7 +11,7 @@ use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
 use tracing::{error, info, warn};
 
 use super::ending::Ending;
-use super::health::Watch;
+use super::health::{Idle, Watch};
 use super::inheritance::Inheritance;
 use super::losses::Losses;
 use super::names::Names;
@@ -58,14 +58,23 @@ pub fn run(
     let ear = Ear::start(orders.clone())?;
     let mut names = Names::new(orders.clone());
     if is_start {
-        names.follow(&config, &mut inheritance.overlay, &received);
+        let overlay = &mut inheritance.overlay;
+        names.follow(&config, overlay);
+        while names.wait(&config, overlay).is_some() {}
     }
     let counted = std::mem::take(&mut inheritance.counters);
     let instance = Instance::take_over(config, secret, inheritance);
     say_counters(&counted);
     let mut instance = instance?;
-    if !is_start && names.follow(&instance.asked, &mut instance.overlay, &received) {
-        instance.adopt();
+    if !is_start {
+        names.follow(&instance.asked, &instance.overlay);
+        let mut has_changed = false;
+        while let Some(news) = names.wait(&instance.asked, &mut instance.overlay) {
+            has_changed |= news.changed;
+        }
+        if has_changed {
+            instance.adopt();
+        }
     }
     instance.tell_full_sets(&[]);
     let mut facts = Vec::new();
@@ -91,6 +100,7 @@ pub fn run(
     }
     let losses = Losses::after(&instance.totals());
     let mut supervisor = Supervisor {
+        idle: instance.idle_sets(),
         view,
         instance,
         received,
@@ -120,6 +130,8 @@ pub(super) struct Supervisor<'a> {
     view: View,
     watch: Watch,
     losses: Losses,
+    /// The sets that are known to be idle.
+    idle: Vec<(String, Idle)>,
     load_again: &'a dyn Fn(bool) -> Loaded,
     set_level: &'a dyn Fn(LogLevel),
     pub(super) flush_log: &'a dyn Fn(),
@@ -197,7 +209,6 @@ impl Supervisor<'_> {
 
     /// Does what `by` asks, and tells of it.
     fn change(&mut self, change: &Change, by: &str) -> Result<Done, Refusal> {
-        let before = self.instance.idle_sets();
         let done = match *change {
             Change::Reload {
                 dry_run: true,
@@ -226,7 +237,7 @@ impl Supervisor<'_> {
                 warn!("asked by {by}: refused: {said}");
             }
         }
-        self.instance.tell_idle_sets(&before);
+        self.tell_idle_sets();
         self.watch.follow(&self.instance);
         done
     }
@@ -237,7 +248,6 @@ impl Supervisor<'_> {
         if found.is_empty() {
             return;
         }
-        let before = self.instance.idle_sets();
         for report in self.instance.learn(found) {
             let Report {
                 set,
@@ -251,7 +261,7 @@ impl Supervisor<'_> {
                 Health::Up => info!("set {set}: {address} is up: {cause}"),
             }
         }
-        self.instance.tell_idle_sets(&before);
+        self.tell_idle_sets();
     }
 
     /// Takes in what names stand for.
@@ -259,15 +269,17 @@ impl Supervisor<'_> {
         let instance = &mut self.instance;
         let news = (self.names).take(&instance.config, &mut instance.overlay);
         if news.changed {
-            let before = instance.idle_sets();
             instance.overlay.forget_away(&instance.asked);
             instance.adopt();
             self.watch.follow(instance);
-            news.say();
-            instance.tell_idle_sets(&before);
-        } else {
-            news.say();
         }
+        news.say();
+        self.tell_idle_sets();
+    }
+
+    /// The alarm where a set has become idle, and its end.
+    fn tell_idle_sets(&mut self) {
+        self.idle = self.instance.tell_idle_sets(&self.idle);
     }
 
     /// The configuration as it is written now, and what there is to say of it,
@@ -295,7 +307,6 @@ impl Supervisor<'_> {
         if let Ok(now) = NotifyState::monotonic_usec_now() {
             notify(&[NotifyState::Reloading, now]);
         }
-        let before = self.instance.idle_sets();
         let done = self.read(true).and_then(|(config, warnings)| {
             let mut done = self.take_config(config, forget_changes)?;
             done.warnings.extend(warnings);
@@ -312,7 +323,7 @@ impl Supervisor<'_> {
                 refusal.to_string()
             }
         };
-        self.instance.tell_idle_sets(&before);
+        self.tell_idle_sets();
         let now = SystemTime::now();
         let before = self.view.reload.load();
         let before = before.as_ref().map_or(self.view.started, |last| last.taken);
@@ -328,17 +339,19 @@ impl Supervisor<'_> {
 
     /// Takes a configuration, once what is new among its names is resolved.
     fn take_config(&mut self, config: Config, forget_changes: bool) -> Result<Done, Refusal> {
-        let Self {
-            instance,
-            names,
-            received,
-            ..
-        } = self;
         // What is refused has no names looked up, nor by other name servers.
-        instance.takes(&config)?;
-        let (before, level) = (instance.asked.log.level, config.log.level);
-        names.follow(&config, &mut instance.overlay, received);
-        let done = instance.reload(config, forget_changes)?;
+        self.instance.takes(&config)?;
+        self.names.follow(&config, &self.instance.overlay);
+        loop {
+            let overlay = &mut self.instance.overlay;
+            if self.names.wait(&config, overlay).is_none() {
+                break;
+            }
+            // Nobody else does, and some names take seconds.
+            self.note_health();
+        }
+        let (before, level) = (self.instance.asked.log.level, config.log.level);
+        let done = self.instance.reload(config, forget_changes)?;
         // What an operator has set stays until the file says something else,
         // or it alone is to count.
         if forget_changes || level != before {
