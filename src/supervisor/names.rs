@@ -61,7 +61,9 @@ impl Names {
         unknown.retain(|name| !self.unresolved().contains(name));
         unknown.retain(|name| overlay.targets(name).is_none());
         self.awaited = unknown;
-        self.until = Instant::now() + PATIENCE;
+        // Where nothing is followed, nobody will ever answer.
+        let patience = self.followed.as_ref().map_or(Duration::ZERO, |_| PATIENCE);
+        self.until = Instant::now() + patience;
     }
 
     /// Takes what comes within a moment; `None` where there is nothing to wait
