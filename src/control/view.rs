@@ -104,12 +104,14 @@ impl View {
     #[must_use]
     pub fn metrics(&self) -> String {
         let reload = self.reload.load();
+        // The supervisor is not to wait while the system is asked.
         let unresolved = self.unresolved.lock();
+        let unresolved = unresolved.unwrap_or_else(PoisonError::into_inner).clone();
         metrics::text(&metrics::Input {
             totals: &self.totals(),
             facts: &self.facts.load(),
             probes: &self.prober.states(),
-            unresolved: &unresolved.unwrap_or_else(PoisonError::into_inner),
+            unresolved: &unresolved,
             reload_taken: reload.as_ref().is_none_or(|last| last.successful),
             reloaded: reload.as_ref().map_or(self.started, |last| last.taken),
             ready: self.is_ready(),
