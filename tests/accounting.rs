@@ -13,7 +13,7 @@ use viaduct::accounting::{Counts, Ledger};
 use viaduct::config::{Accounting, AccountingTarget};
 use viaduct::transaction::Finished;
 
-use support::ledger::{finished, folder, in_file, ledger, numbers, record, response};
+use support::ledger::{end, finished, folder, in_file, ledger, numbers, record, response};
 use support::{LONG, wait_until};
 
 #[test]
@@ -23,7 +23,7 @@ fn a_file_is_made_for_owner_and_group_and_added_to() {
         let ledger = ledger(AccountingTarget::File(path.clone()), &[]);
         assert!(record(&ledger, number));
         assert_eq!(
-            ledger.stop(),
+            end(ledger),
             Counts {
                 written: 1,
                 dropped: 0
@@ -47,7 +47,7 @@ fn a_line_that_was_cut_off_costs_no_other() {
     for number in 0..2 {
         let ledger = ledger(AccountingTarget::File(path.clone()), &[]);
         assert!(record(&ledger, number));
-        assert_eq!(ledger.stop().written, 1);
+        assert_eq!(end(ledger).written, 1);
     }
     let text = fs::read_to_string(&path).expect("a file");
     let (first, others) = text.split_once('\n').expect("lines");
@@ -107,16 +107,16 @@ fn a_file_that_was_deleted_is_made_anew() {
     let (_folder, path) = folder();
     let ledger = ledger(AccountingTarget::File(path.clone()), &[]);
     fs::remove_file(&path).expect("deleted");
-    let end = record_until_written(&ledger, 0, &path);
-    let counts = ledger.stop();
+    let lines = record_until_written(&ledger, 0, &path);
+    let counts = end(ledger);
     assert_eq!(
         counts,
         Counts {
-            written: end as u64,
+            written: lines as u64,
             dropped: 0
         }
     );
-    assert_eq!(in_file(&path).last(), Some(&(end - 1)));
+    assert_eq!(in_file(&path).last(), Some(&(lines - 1)));
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn a_stream_socket_may_come_late_and_go_and_come() {
         fs::remove_file(&path).expect("deleted");
     }
     assert_eq!(
-        ledger.stop(),
+        end(ledger),
         Counts {
             written: 4,
             dropped: 0
@@ -179,11 +179,13 @@ fn a_reader_that_pauses_gets_each_line_once_and_whole() {
     let mut reader = accepted(&listener);
     // Longer than a write waits, with more lines than a socket holds.
     std::thread::sleep(Duration::from_millis(1_500));
-    assert!(ledger.counts().written < LINES as u64);
+    assert!(ledger.handle().counts().written < LINES as u64);
     for number in 0..LINES {
         assert_eq!(next(&mut reader), number);
     }
-    wait_until("the count", || ledger.counts().written == LINES as u64);
+    wait_until("the count", || {
+        ledger.handle().counts().written == LINES as u64
+    });
 }
 
 #[test]
@@ -252,7 +254,7 @@ fn a_line_that_no_datagram_holds_is_dropped_and_the_next_one_comes() {
         [1]
     );
     wait_until("the count", || {
-        ledger.counts()
+        ledger.handle().counts()
             == Counts {
                 written: 1,
                 dropped: 1,
@@ -270,7 +272,7 @@ fn while_nobody_takes_lines_a_bounded_number_waits_and_the_rest_is_counted() {
     let lost = (ALL - kept.len()) as u64;
     assert!((10_000..20_000).contains(&kept.len()), "{}", kept.len());
     assert_eq!(
-        ledger.counts(),
+        ledger.handle().counts(),
         Counts {
             written: 0,
             dropped: lost
@@ -289,7 +291,7 @@ fn while_nobody_takes_lines_a_bounded_number_waits_and_the_rest_is_counted() {
         written: kept.len() as u64,
         dropped: lost + 1,
     };
-    assert_eq!(ledger.stop(), wanted);
+    assert_eq!(end(ledger), wanted);
 }
 
 /// Few long ones fill it as many short ones do.
@@ -358,7 +360,7 @@ fn writes_to_stdout() {
     let ledger = ledger(AccountingTarget::Stdout, &[]);
     (0..3).for_each(|number| assert!(record(&ledger, number)));
     assert_eq!(
-        ledger.stop(),
+        end(ledger),
         Counts {
             written: 3,
             dropped: 0
@@ -386,7 +388,7 @@ fn writes_behind_a_torn_line() {
     std::io::stdout().flush().expect("written");
     let ledger = ledger(AccountingTarget::Stdout, &[]);
     assert!(record(&ledger, 0));
-    assert_eq!(ledger.stop().written, 1);
+    assert_eq!(end(ledger).written, 1);
     println!();
 }
 
@@ -426,11 +428,11 @@ fn has_a_full_disk() {
         assert!(record(&ledger, number));
         std::thread::sleep(Duration::from_millis(1_100));
     }
-    assert_eq!(ledger.counts(), Counts::default());
+    assert_eq!(ledger.handle().counts(), Counts::default());
     fs::remove_file(&path).expect("deleted");
     wait_until("the file", || in_file(&path) == [0, 1, 2]);
     assert_eq!(
-        ledger.stop(),
+        end(ledger),
         Counts {
             written: 3,
             dropped: 0

@@ -12,7 +12,7 @@ use viaduct::config::AccountingTarget;
 use viaduct::transaction::{Finished, Outcome, Tried};
 
 use support::LONG;
-use support::ledger::{RECEIVED, address, finished, folder, ledger, parsed, response};
+use support::ledger::{RECEIVED, address, end, finished, folder, ledger, parsed, response};
 
 /// What is written of `finished` with `methods`.
 fn written(finished: &[Finished<'_>], methods: &[&str]) -> String {
@@ -22,7 +22,7 @@ fn written(finished: &[Finished<'_>], methods: &[&str]) -> String {
     for finished in finished {
         assert!(handle.record(finished));
     }
-    let counts = ledger.stop();
+    let counts = end(ledger);
     let text = fs::read_to_string(path).expect("a file");
     let lines = text.lines().count() as u64;
     assert_eq!((counts.written, counts.dropped), (lines, 0));

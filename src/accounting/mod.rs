@@ -35,7 +35,8 @@ const CHUNK: usize = 64 << 10;
 /// How long the end waits for the last lines to be taken.
 const FAREWELL: Duration = Duration::from_secs(3);
 
-/// The writer of the lines. Dropped, it writes what waits, and ends.
+/// The writer of the lines. Dropped, it writes what waits, and ends; what cannot
+/// be within three seconds is lost.
 pub struct Ledger {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -109,12 +110,6 @@ impl Ledger {
         Handle(Arc::clone(&self.shared))
     }
 
-    /// What has become of records so far.
-    #[must_use]
-    pub fn counts(&self) -> Counts {
-        self.handle().counts()
-    }
-
     /// Records that wait to be written.
     #[must_use]
     pub fn waiting(&self) -> u64 {
@@ -134,16 +129,10 @@ impl Ledger {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
+}
 
-    /// Has what waits written, and ends; what cannot be within three seconds
-    /// is lost.
-    #[must_use]
-    pub fn stop(mut self) -> Counts {
-        self.end();
-        self.counts()
-    }
-
-    fn end(&mut self) {
+impl Drop for Ledger {
+    fn drop(&mut self) {
         let Some(thread) = self.thread.take() else {
             return;
         };
@@ -159,12 +148,6 @@ impl Ledger {
         } else {
             self.shared.lose(self.shared.waiting());
         }
-    }
-}
-
-impl Drop for Ledger {
-    fn drop(&mut self) {
-        self.end();
     }
 }
 

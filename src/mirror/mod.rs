@@ -111,12 +111,6 @@ impl Mirror {
     pub fn handle(&self) -> Handle {
         Handle(Arc::clone(&self.shared))
     }
-
-    /// What has become of copies so far.
-    #[must_use]
-    pub fn counts(&self) -> Counts {
-        self.handle().counts()
-    }
 }
 
 impl Drop for Mirror {

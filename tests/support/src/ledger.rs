@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use viaduct::accounting::Ledger;
+use viaduct::accounting::{Counts, Ledger};
 use viaduct::config::{Accounting, AccountingTarget};
 use viaduct::transaction::Finished;
 
@@ -56,6 +56,13 @@ pub fn finished(response: &[u8]) -> Finished<'_> {
 pub fn record(ledger: &Ledger, number: usize) -> bool {
     let response = response("INVITE", &number.to_string());
     ledger.handle().record(&finished(response.as_bytes()))
+}
+
+/// Ends it; what became of all records.
+pub fn end(ledger: Ledger) -> Counts {
+    let handle = ledger.handle();
+    drop(ledger);
+    handle.counts()
 }
 
 pub fn parsed(line: &str) -> Value {
