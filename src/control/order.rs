@@ -12,10 +12,10 @@ use crate::config::{Destination, Diagnostic, LogLevel, State};
 pub enum Order {
     /// A signal came in.
     Signal(i32),
-    /// An operator wants a change.
-    Change {
-        /// What is to change.
-        change: Change,
+    /// An operator wants something.
+    Command {
+        /// What is to be done.
+        command: Command,
         /// Who asks, in words, for the log.
         by: String,
         /// What came of it goes back.
@@ -32,17 +32,11 @@ pub enum Order {
 /// The way back to who asked.
 pub type Answer = oneshot::Sender<Result<Done, Refusal>>;
 
-/// What an operator can change while it runs.
+/// What an operator can have done while it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// The administrative state of a destination.
-    State(Place, State),
-    /// The weight of a destination.
-    Weight(Place, u32),
-    /// One more destination for the set of this name.
-    Add(String, Destination),
-    /// A destination leaves.
-    Remove(Place),
+pub enum Command {
+    /// A destination is changed.
+    Change(Change),
     /// The configuration is read again. What operators have changed stays,
     /// unless it is to be forgotten.
     Reload {
@@ -55,6 +49,19 @@ pub enum Change {
     LogLevel(LogLevel),
     /// The binary is started again with the sockets it has.
     Upgrade,
+}
+
+/// What an operator can change of a destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Its administrative state.
+    State(Place, State),
+    /// Its weight.
+    Weight(Place, u32),
+    /// It joins the set of this name.
+    Add(String, Destination),
+    /// It leaves.
+    Remove(Place),
 }
 
 /// One destination: in the set of this name, or in every set that has it.

@@ -233,9 +233,6 @@ impl Instance {
                     ))),
                 }
             }
-            Change::Reload { .. } | Change::LogLevel(_) | Change::Upgrade => Err(
-                Refusal::Conflict("this is no change to a destination".to_owned()),
-            ),
         }
     }
 

@@ -122,7 +122,6 @@ impl Overlay {
                     ..Changes::default()
                 };
             }
-            Change::Reload { .. } | Change::LogLevel(_) | Change::Upgrade => {}
         }
     }
 

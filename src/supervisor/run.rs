@@ -19,7 +19,7 @@ use super::signals::Ear;
 use super::{Instance, StartError, load};
 use crate::config::text::printable;
 use crate::config::{Config, Diagnostic, Health, Loaded, LogLevel};
-use crate::control::{self, Change, Done, Order, Refusal, Reload, View};
+use crate::control::{self, Answer, Change, Command, Done, Order, Refusal, Reload, View};
 use crate::health::Report;
 
 /// How often it looks at what nobody tells it.
@@ -158,20 +158,13 @@ impl Supervisor<'_> {
                     let _ = self.reload(false);
                 }
                 Ok(Order::Signal(SIGUSR2)) => self.upgrade(None)?,
-                Ok(Order::Change {
-                    change: Change::Upgrade,
-                    by,
-                    answer,
-                }) => {
-                    info!("asked by {by}: upgrade");
-                    self.upgrade(Some(answer))?;
-                }
                 Ok(Order::Signal(_)) if self.ending.is_none() => self.begin_to_end()?,
                 Ok(Order::Signal(_)) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
-                Ok(Order::Change { change, by, answer }) => {
-                    // Whoever asked may have gone.
-                    let _ = answer.send(self.change(&change, &by));
-                }
+                Ok(Order::Command {
+                    command,
+                    by,
+                    answer,
+                }) => self.obey(command, &by, answer)?,
                 Ok(Order::Names) => self.note_names(),
                 Ok(Order::Health) => self.note_health(),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -207,27 +200,40 @@ impl Supervisor<'_> {
         Ok(())
     }
 
-    /// Does what `by` asks, and tells of it.
-    fn change(&mut self, change: &Change, by: &str) -> Result<Done, Refusal> {
-        let done = match *change {
-            Change::Reload {
+    /// Does what `by` asks, tells of it, and answers.
+    fn obey(&mut self, command: Command, by: &str, answer: Answer) -> Result<(), Failure> {
+        let done = match command {
+            Command::Change(change) => self.change(&change, by),
+            Command::Reload {
                 dry_run: true,
                 forget_changes,
-            } => return self.preview(forget_changes),
-            Change::Reload { forget_changes, .. } => {
+            } => self.preview(forget_changes),
+            Command::Reload { forget_changes, .. } => {
                 info!("asked by {by}: reload");
-                return self.reload(forget_changes);
+                self.reload(forget_changes)
             }
-            Change::LogLevel(level) => {
+            Command::LogLevel(level) => {
                 (self.set_level)(level);
+                let said = format!("log level {level:?}").to_lowercase();
+                info!("asked by {by}: {said}");
                 Ok(Done {
-                    said: format!("log level {level:?}").to_lowercase(),
+                    said,
                     generation: self.instance.proxy().generation(),
                     ..Done::default()
                 })
             }
-            ref change => self.instance.change(change),
+            Command::Upgrade => {
+                info!("asked by {by}: upgrade");
+                return self.upgrade(Some(answer));
+            }
         };
+        // Whoever asked may have gone.
+        let _ = answer.send(done);
+        Ok(())
+    }
+
+    fn change(&mut self, change: &Change, by: &str) -> Result<Done, Refusal> {
+        let done = self.instance.change(change);
         match &done {
             Ok(done) => info!("asked by {by}: {}", printable(&done.said)),
             // It may hold what was asked: a line end in that is not to begin

@@ -340,7 +340,7 @@ impl Supervisor<'_> {
                     let sent = signal.map(|signal| kill_process(getpid(), signal));
                     sent.transpose()?;
                 }
-                Order::Change { answer, .. } => {
+                Order::Command { answer, .. } => {
                     let said = "an upgrade is under way: ask again".to_owned();
                     let _ = answer.send(Err(Refusal::Conflict(said)));
                 }

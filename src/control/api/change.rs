@@ -18,7 +18,7 @@ use super::ChangeProblems;
 use crate::config::{LogLevel, State as DestinationState, text};
 use crate::control::guard::Asker;
 use crate::control::problem::Problem;
-use crate::control::{App, Change, Done, Order, Place};
+use crate::control::{App, Change, Command, Done, Order, Place};
 
 /// How long the supervisor may take.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -152,7 +152,8 @@ pub(super) async fn state(
     Body(asked): Body<StateChange>,
 ) -> Outcome {
     let place = place(asked.set, &asked.destination)?;
-    ask(&app, asker, Change::State(place, asked.state)).await
+    let change = Change::State(place, asked.state);
+    ask(&app, asker, Command::Change(change)).await
 }
 
 /// Sets the weight of a destination.
@@ -165,7 +166,8 @@ pub(super) async fn weight(
 ) -> Outcome {
     let place = place(asked.set, &asked.destination)?;
     let weight = text::weight(&asked.weight.to_string())?;
-    ask(&app, asker, Change::Weight(place, weight)).await
+    let change = Change::Weight(place, weight);
+    ask(&app, asker, Command::Change(change)).await
 }
 
 /// Adds a destination to a set, until it is removed or changes are forgotten.
@@ -177,7 +179,8 @@ pub(super) async fn add(
     Body(asked): Body<Addition>,
 ) -> Outcome {
     let destination = text::destination(&asked.destination)?;
-    ask(&app, asker, Change::Add(asked.set, destination)).await
+    let change = Change::Add(asked.set, destination);
+    ask(&app, asker, Command::Change(change)).await
 }
 
 /// Removes a destination.
@@ -189,7 +192,8 @@ pub(super) async fn remove(
     Body(asked): Body<Removal>,
 ) -> Outcome {
     let place = place(asked.set, &asked.destination)?;
-    ask(&app, asker, Change::Remove(place)).await
+    let change = Change::Remove(place);
+    ask(&app, asker, Command::Change(change)).await
 }
 
 /// Reads the configuration again, whole or not at all.
@@ -200,11 +204,11 @@ pub(super) async fn reload(
     Extension(asker): Extension<Asker>,
     Body(asked): Body<ReloadRequest>,
 ) -> Outcome {
-    let change = Change::Reload {
+    let command = Command::Reload {
         dry_run: asked.dry_run,
         forget_changes: asked.forget_changes,
     };
-    ask(&app, asker, change).await
+    ask(&app, asker, command).await
 }
 
 /// Has the log say more or less.
@@ -215,7 +219,7 @@ pub(super) async fn log_level(
     Extension(asker): Extension<Asker>,
     Body(asked): Body<LevelChange>,
 ) -> Outcome {
-    ask(&app, asker, Change::LogLevel(asked.level)).await
+    ask(&app, asker, Command::LogLevel(asked.level)).await
 }
 
 /// Starts the binary again with the sockets it has.
@@ -225,7 +229,7 @@ pub(super) async fn upgrade(
     State(app): State<Arc<App>>,
     Extension(asker): Extension<Asker>,
 ) -> Outcome {
-    ask(&app, asker, Change::Upgrade).await
+    ask(&app, asker, Command::Upgrade).await
 }
 
 fn place(set: Option<String>, destination: &str) -> Result<Place, Problem> {
@@ -233,11 +237,11 @@ fn place(set: Option<String>, destination: &str) -> Result<Place, Problem> {
     Ok(Place { set, address })
 }
 
-async fn ask(app: &App, asker: Asker, change: Change) -> Outcome {
+async fn ask(app: &App, asker: Asker, command: Command) -> Outcome {
     let unavailable = |said| Problem::new(StatusCode::SERVICE_UNAVAILABLE, said);
     let (answer, answered) = oneshot::channel();
-    let order = Order::Change {
-        change,
+    let order = Order::Command {
+        command,
         by: asker.to_string(),
         answer,
     };
