@@ -60,8 +60,11 @@ fn named(host: &str) -> Named {
 /// name of which cannot be resolved.
 fn scrape(totals: &Totals, config: &Config) -> String {
     let address = config.sets[0].destinations[0].address;
-    let mut facts = Facts::of(config, &Proxy::new(config, fixture::secret()));
-    (facts.generation, facts.table_id) = (7, u64::MAX);
+    let mut before = config.clone();
+    before.sets[0].destinations.pop();
+    let proxy = Proxy::new(&before, fixture::secret()).successor(config);
+    let mut facts = Facts::of(config, &proxy);
+    facts.table_id = u64::MAX;
     metrics::text(&Input {
         totals,
         facts: &facts,
@@ -177,7 +180,7 @@ fn facts_are_told_as_they_are() {
         ),
         ("viaduct_ready", 1.0),
         ("viaduct_start_time_seconds", 1_790_000_000.5),
-        ("viaduct_config_generation", 7.0),
+        ("viaduct_config_generation", 2.0),
         ("viaduct_config_last_reload_successful", 0.0),
         (
             "viaduct_config_last_reload_success_timestamp_seconds",

@@ -183,7 +183,7 @@ impl Status {
             uptime_seconds: view.shared.started.elapsed().as_secs_f64(),
             time: unix(SystemTime::now()),
             ready: view.is_ready(),
-            generation: facts.generation,
+            generation: facts.proxy.generation(),
             table_id: format!("{:016x}", facts.table_id),
             last_reload: view.reload.load().as_ref().map(|last| LastReload {
                 successful: last.successful,

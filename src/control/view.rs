@@ -21,26 +21,18 @@ pub struct Facts {
     pub config: Arc<Config>,
     /// What decides by it.
     pub proxy: Proxy,
-    /// The number of the generation.
-    pub generation: u64,
-    /// See [`Proxy::table_id`].
+    /// See [`Proxy::table_id`], which takes a while.
     pub table_id: u64,
-    /// By set: whether all its active destinations are down, and new work
-    /// goes to them all the same.
-    pub open: Vec<bool>,
 }
 
 impl Facts {
     /// Those of `config`, by which `proxy` decides.
     #[must_use]
     pub fn of(config: &Config, proxy: &Proxy) -> Self {
-        let sets = proxy.dispatcher().sets().iter();
         Self {
             config: Arc::new(config.clone()),
             proxy: proxy.clone(),
-            generation: proxy.generation(),
             table_id: proxy.table_id(),
-            open: sets.map(|set| set.is_open()).collect(),
         }
     }
 }

@@ -18,13 +18,13 @@ pub(super) fn add(page: &mut Page, input: &Input<'_>) {
 }
 
 fn add_sets(page: &mut Page, facts: &Facts) {
-    let sets = facts.config.sets.iter().zip(&facts.open);
+    let sets = facts.proxy.dispatcher().sets().iter();
     page.gauge(
         "viaduct_set_open",
         "1 while all active destinations of a set are down and it sends new work to them all the \
          same (when-all-down).",
         ["set"],
-        sets.map(|(set, open)| ([set.name.clone()], *open)),
+        sets.map(|set| ([set.definition().name.clone()], set.is_open())),
     );
 }
 

@@ -82,7 +82,7 @@ fn add_instance(page: &mut Page, input: &Input<'_>) {
         "viaduct_config_generation",
         "Number of the sets and routes in force: 1, and one more for each change by operators, a file, a look-up of names or probes; to compare instances there is `viaduct_table_id`.",
         [],
-        one(input.facts.generation),
+        one(input.facts.proxy.generation()),
     );
     page.gauge(
         "viaduct_config_last_reload_successful",
