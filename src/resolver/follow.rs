@@ -135,10 +135,8 @@ async fn follow(around: Arc<Around>, mut wanted: watch::Receiver<Vec<Name>>) {
         });
         for (name, known) in names {
             let around = Arc::clone(&around);
-            let start = |name: &HostPort| {
-                tokio::spawn(follow_one(around, name.clone(), Known::from(known))).abort_handle()
-            };
-            tasks.entry(name).or_insert_with_key(start);
+            let start = || tokio::spawn(follow_one(around, Known::new(known))).abort_handle();
+            tasks.entry(name).or_insert_with(start);
         }
         if wanted.changed().await.is_err() {
             return;
@@ -146,21 +144,15 @@ async fn follow(around: Arc<Around>, mut wanted: watch::Receiver<Vec<Name>>) {
     }
 }
 
-async fn follow_one(around: Arc<Around>, name: HostPort, mut known: Known) {
+async fn follow_one(around: Arc<Around>, mut known: Known) {
     loop {
-        let found = look_up(&around, &name).await;
+        let found = look_up(&around, &known.name.name).await;
         let (news, pause) = known.take(found);
         if let Some(trouble) = news {
-            let name = Name {
-                name: name.clone(),
-                targets: known.targets.clone(),
-                whole: known.whole,
-            };
-            let missing = known.missing.clone();
             (around.report)(Looked {
-                name,
+                name: known.name.clone(),
                 trouble,
-                missing,
+                missing: known.missing.clone(),
             });
         }
         tokio::time::sleep(pause).await;
@@ -256,11 +248,8 @@ fn missing(hosts: &[(Host, Addresses)]) -> Vec<String> {
 }
 
 /// What is known of one name.
-#[derive(Default)]
 struct Known {
-    targets: Vec<Target>,
-    /// As of [`Name`].
-    whole: bool,
+    name: Name,
     /// How often in a row there was trouble.
     failures: u32,
     /// The hosts without an address that were told of.
@@ -268,23 +257,22 @@ struct Known {
     told: bool,
 }
 
-impl From<Name> for Known {
+impl Known {
     /// What another has found.
-    fn from(name: Name) -> Self {
+    fn new(name: Name) -> Self {
         Self {
-            targets: name.targets,
-            whole: name.whole,
-            ..Self::default()
+            name,
+            failures: 0,
+            missing: Vec::new(),
+            told: false,
         }
     }
-}
 
-impl Known {
     /// Takes what a look-up has found. Returns the trouble that there is,
     /// where there is news, and when to look again.
     fn take(&mut self, found: Found) -> (Option<Option<String>>, Duration) {
         let was_failing = self.failures > 0;
-        let before = self.targets.clone();
+        let before = self.name.targets.clone();
         let pause = match found.trouble {
             None => {
                 self.failures = 0;
@@ -296,15 +284,15 @@ impl Known {
                 doubled.min(PAUSE_MAX)
             }
         };
-        if found.trouble.is_none() || !self.whole && !found.targets.is_empty() {
-            self.targets = found.targets;
+        if found.trouble.is_none() || !self.name.whole && !found.targets.is_empty() {
+            self.name.targets = found.targets;
         }
-        self.whole |= found.trouble.is_none();
+        self.name.whole |= found.trouble.is_none();
         let failing = found.trouble.is_some();
         let were_missing = std::mem::replace(&mut self.missing, found.missing);
         let news = !self.told
             || failing != was_failing
-            || before != self.targets
+            || before != self.name.targets
             || were_missing != self.missing;
         self.told = true;
         (news.then_some(found.trouble), pause)
@@ -348,6 +336,19 @@ mod tests {
             trouble: trouble.map(str::to_owned),
             missing: Vec::new(),
         }
+    }
+
+    /// A name of which nobody has said anything.
+    fn unknown() -> Known {
+        let name = HostPort {
+            host: "a.test".to_owned(),
+            port: None,
+        };
+        Known::new(Name {
+            name,
+            targets: Vec::new(),
+            whole: false,
+        })
     }
 
     #[test]
@@ -431,7 +432,7 @@ mod tests {
             missing: missing.iter().map(ToString::to_string).collect(),
             ..found(&[1], 60, None)
         };
-        let mut known = Known::default();
+        let mut known = unknown();
         assert_eq!(known.take(gone(&[])).0, Some(None));
         assert_eq!(known.take(gone(&["a.test"])).0, Some(None));
         assert_eq!(known.missing, ["a.test"]);
@@ -441,50 +442,50 @@ mod tests {
 
     #[test]
     fn only_news_is_told_and_trouble_changes_nothing_of_what_was_whole() {
-        let mut known = Known::default();
+        let mut known = unknown();
         // Not whole yet: half is better than nothing.
         let (news, _) = known.take(found(&[1], 60, Some("half")));
         assert_eq!(
-            (news, known.targets.len()),
+            (news, known.name.targets.len()),
             (Some(Some("half".to_owned())), 1)
         );
         assert_eq!(known.take(found(&[], 60, Some("none"))).0, None);
-        assert_eq!(known.targets.len(), 1);
+        assert_eq!(known.name.targets.len(), 1);
         assert_eq!(known.take(found(&[1, 2], 60, None)).0, Some(None));
         assert_eq!(known.take(found(&[1, 2], 60, None)).0, None);
         assert!(known.take(found(&[1], 60, Some("half"))).0.is_some());
-        assert_eq!(known.targets.len(), 2);
+        assert_eq!(known.name.targets.len(), 2);
         assert_eq!(known.take(found(&[], 60, Some("none"))).0, None);
         assert_eq!(known.take(found(&[1, 2], 60, None)).0, Some(None));
         assert_eq!(known.take(found(&[3], 60, None)).0, Some(None));
-        assert_eq!(known.targets, targets(&[host(0, 0, &[3])]));
+        assert_eq!(known.name.targets, targets(&[host(0, 0, &[3])]));
         // Nor of what another has found, as the program before an upgrade.
         let half = targets(&[host(0, 0, &[1, 2])]);
         let half = serde_json::json!({"host": "a.test", "port": null, "targets": half});
         let half: Name = serde_json::from_value(half).expect("a name");
         let whole = true;
-        let mut known = Known::from(Name {
+        let mut known = Known::new(Name {
             whole,
             ..half.clone()
         });
         assert!(known.take(found(&[1], 60, Some("half"))).0.is_some());
-        assert_eq!(known.targets.len(), 2);
+        assert_eq!(known.name.targets.len(), 2);
         assert_eq!(known.take(found(&[3], 60, None)).0, Some(None));
-        assert_eq!(known.targets, targets(&[host(0, 0, &[3])]));
+        assert_eq!(known.name.targets, targets(&[host(0, 0, &[3])]));
         // What never was whole changes by halves after that, too.
-        let mut known = Known::from(half);
+        let mut known = Known::new(half);
         known.take(found(&[], 60, Some("none")));
-        assert_eq!(known.targets.len(), 2);
+        assert_eq!(known.name.targets.len(), 2);
         known.take(found(&[3], 60, Some("half")));
-        assert_eq!(known.targets, targets(&[host(0, 0, &[3])]));
+        assert_eq!(known.name.targets, targets(&[host(0, 0, &[3])]));
         // The first word comes even where there is nothing to say but that.
-        let (news, _) = Known::default().take(found(&[], 0, Some("none")));
+        let (news, _) = unknown().take(found(&[], 0, Some("none")));
         assert_eq!(news, Some(Some("none".to_owned())));
     }
 
     #[test]
     fn it_looks_again_by_the_ttl_within_bounds_and_more_slowly_after_failures() {
-        let mut known = Known::default();
+        let mut known = unknown();
         let mut pause = |seconds, trouble| known.take(found(&[1], seconds, trouble)).1.as_secs();
         assert_eq!(pause(0, None), 1);
         assert_eq!(pause(30, None), 30);
