@@ -77,9 +77,7 @@ pub fn run(
         }
     }
     instance.tell_full_sets(&[]);
-    let mut facts = Vec::new();
-    instance.write_facts(&mut facts)?;
-    say_lines(&String::from_utf8_lossy(&facts));
+    say_lines(&instance.start_facts().join("\n"));
     say_lines(&kept.to_string());
     let found = orders.clone();
     // Nobody works through them any more at the end.
