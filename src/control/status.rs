@@ -317,7 +317,8 @@ fn letters(destination: &Destination, suspect: bool) -> &'static str {
     }
 }
 
-fn unix(time: SystemTime) -> f64 {
+/// Unix seconds.
+pub(super) fn unix(time: SystemTime) -> f64 {
     let since = time.duration_since(UNIX_EPOCH);
     since.map_or(0.0, |since| since.as_secs_f64())
 }

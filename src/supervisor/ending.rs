@@ -7,9 +7,8 @@ use tracing::info;
 
 use super::Instance;
 
-/// How long workers may take to hear of it, in which a transaction may still
-/// begin.
-const HEARD_AFTER: Duration = Duration::from_millis(20);
+/// How long workers may take to hear that no transaction begins any more.
+pub(super) const HEARD_AFTER: Duration = Duration::from_millis(20);
 
 /// An end that has begun: requests go on statelessly, and transactions that
 /// there are come to their end.

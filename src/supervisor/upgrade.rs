@@ -21,6 +21,7 @@ use serde::Deserialize;
 use signal_hook::consts::{SIGINT, SIGPIPE, SIGTERM};
 use tracing::{error, info};
 
+use super::ending::HEARD_AFTER;
 use super::inheritance::{FORMAT, Inheritance, Inherited, VARIABLE, now};
 use super::run::{Failure, Supervisor, notify};
 use super::signals::Ear;
@@ -36,8 +37,6 @@ const CHECK: Duration = Duration::from_secs(10);
 /// How long transactions that nobody has answered are waited for, and requests
 /// whose next hop is being resolved.
 const SETTLE: Duration = Duration::from_secs(1);
-/// How long workers may take to hear that no transaction begins any more.
-const HEARD_AFTER: Duration = Duration::from_millis(20);
 /// How long the control thread has to send the answer to an order.
 const ANSWERED_AFTER: Duration = Duration::from_millis(100);
 /// How long the end of a child or of a wait may go unnoticed.

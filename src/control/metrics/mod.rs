@@ -11,11 +11,12 @@ mod process;
 mod traffic;
 
 use std::collections::BTreeSet;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 pub use errno::name as errno_name;
 
 use super::Facts;
+use super::status::unix;
 use crate::config::HostPort;
 use crate::health::Probed;
 use crate::worker::Totals;
@@ -109,9 +110,4 @@ fn add_instance(page: &mut Page, input: &Input<'_>) {
         [],
         one(input.denied),
     );
-}
-
-fn unix(time: SystemTime) -> f64 {
-    let since = time.duration_since(UNIX_EPOCH);
-    since.map_or(0.0, |since| since.as_secs_f64())
 }
