@@ -8,7 +8,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::Extension;
@@ -21,8 +21,8 @@ use subtle::ConstantTimeEq;
 use tokio::net::unix::UCred;
 use tracing::warn;
 
-use super::App;
 use super::problem::Problem;
+use super::{App, lock};
 
 /// How long a request may take, its body and the supervisor's answer included.
 const LIMIT: Duration = Duration::from_secs(40);
@@ -82,7 +82,7 @@ impl Denials {
     /// Counts one by `peer`, and tells of it unless that was done of late.
     fn note(&self, peer: SocketAddr, problem: &Problem) {
         let all = self.all.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = lock(&self.told);
         let since = match *told {
             Some((_, at)) if at.elapsed() < TOLD_EVERY => return,
             Some((before, _)) => all - before,

@@ -19,6 +19,7 @@ mod view;
 
 use std::path::PathBuf;
 use std::sync::mpsc::Sender;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use api::{
     Addition, BadPacket, BadPackets, BadPacketsRequest, LevelChange, ReloadRequest, Removal,
@@ -31,6 +32,11 @@ pub use problem::Problem;
 pub use server::{Control, missing, rehearse, start};
 pub use status::Status;
 pub use view::{Facts, Reload, Unresolved, View};
+
+/// Locks it; whoever panicked meanwhile has left it whole.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// What answers requests.
 struct App {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ use super::guard::{self, Asker, TOKEN_HELP};
 use super::order::Order;
 use super::socket::{self, SocketFile};
 use super::view::View;
-use super::{App, api};
+use super::{App, api, lock};
 use crate::config::Admin;
 
 /// Connections served at a time, by listener; for a further one, the one that has
@@ -312,10 +312,6 @@ fn make_room(served: &mut Vec<Served>) -> bool {
         served.swap_remove(at).task.abort();
     }
     longest.is_some()
-}
-
-fn lock(activity: &Mutex<Activity>) -> MutexGuard<'_, Activity> {
-    activity.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn connection(stream: Box<dyn Stream>, router: Router) {

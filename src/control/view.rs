@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::guard::Denials;
-use super::metrics;
+use super::{lock, metrics};
 use crate::config::{Config, HostPort};
 use crate::health::Prober;
 use crate::proxy::Proxy;
@@ -97,8 +97,7 @@ impl View {
     pub fn metrics(&self) -> String {
         let reload = self.reload.load();
         // The supervisor is not to wait while the system is asked.
-        let unresolved = self.unresolved.lock();
-        let unresolved = unresolved.unwrap_or_else(PoisonError::into_inner).clone();
+        let unresolved = lock(&self.unresolved).clone();
         metrics::text(&metrics::Input {
             totals: &self.totals(),
             facts: &self.facts.load(),

@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use tracing::{error, warn};
 
 use super::Instance;
 use crate::config::{Destination, Health, Set, State, WhenAllDown};
+use crate::control::lock;
 use crate::health::{Judge, Prober, Report, Sample, Target};
 use crate::worker::DestinationTotals;
 
@@ -116,10 +117,6 @@ impl Watch {
             }
         }
     }
-}
-
-fn lock(found: &Mutex<Vec<Report>>) -> MutexGuard<'_, Vec<Report>> {
-    found.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Instance {

@@ -3,14 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tracing::{Level, error, info, warn};
 
 use super::overlay::Overlay;
 use crate::config::{Config, HostPort};
-use crate::control::{Order, Unresolved};
+use crate::control::{Order, Unresolved, lock};
 use crate::resolver::{Followed, Looked, Target};
 
 /// How long a start or a reload waits for names at most.
@@ -89,8 +89,7 @@ impl Names {
     }
 
     fn unresolved(&self) -> MutexGuard<'_, BTreeSet<HostPort>> {
-        let unresolved = self.unresolved.lock();
-        unresolved.unwrap_or_else(PoisonError::into_inner)
+        lock(&self.unresolved)
     }
 
     fn start(&mut self, config: &Config, overlay: &Overlay) {
