@@ -45,6 +45,7 @@ fn target(set: &str, address: SocketAddr, probe: Probe) -> Target {
         uri: format!("sip:{address}"),
         probe: Arc::new(probe),
         from: address.ip(),
+        health: Health::Up,
     }
 }
 
@@ -61,7 +62,7 @@ impl Watch {
             let _ = sender.send(news);
         };
         let prober = Prober::start(report).expect("a prober");
-        prober.watch(targets, &[]);
+        prober.watch(targets);
         Self { prober, reports }
     }
 
@@ -326,16 +327,13 @@ fn what_stays_keeps_its_state_and_what_is_new_begins_as_it_is_known() {
         Neighbour::start(V4, Manner::Silent),
         Neighbour::start(V4, OK),
     );
-    let targets = vec![
+    let mut targets = vec![
         target("farm", alive.address, quick()),
         target("farm", silent.address, impatient()),
         target("farm", dead.address, quick()),
     ];
-    let down = |it: &Neighbour| ("farm".to_owned(), it.address, Health::Down);
-    let up = ("farm".to_owned(), dead.address, Health::Up);
-    watch
-        .prober
-        .watch(targets, &[down(&silent), down(&alive), up]);
+    (targets[0].health, targets[1].health) = (Health::Down, Health::Down);
+    watch.prober.watch(targets);
     let states = watch.prober.states();
     let addresses: Vec<_> = states.iter().map(|it| it.address).collect();
     assert_eq!(addresses, [alive.address, silent.address, dead.address]);
@@ -346,7 +344,7 @@ fn what_stays_keeps_its_state_and_what_is_new_begins_as_it_is_known() {
     // The only news is that one of them answers.
     let report = watch.report();
     assert_eq!((report.address, report.health), (alive.address, Health::Up));
-    watch.prober.watch(Vec::new(), &[]);
+    watch.prober.watch(Vec::new());
     assert!(watch.prober.states().is_empty());
 }
 
@@ -363,7 +361,7 @@ fn a_new_configuration_holds_from_the_next_probe_on() {
         ..quick()
     };
     let new = target("farm", neighbour.address, strict);
-    watch.prober.watch(vec![new], &[]);
+    watch.prober.watch(vec![new]);
     let cause = watch.reports(Health::Down);
     assert_eq!(cause, "the last 3 probes failed: answered 200");
 }
@@ -406,7 +404,7 @@ fn from_an_address_that_is_not_ours_nothing_is_judged() {
     assert_eq!((state.health, state.counts.sent), (Health::Up, 0));
     // As soon as that is mended it is probed.
     let mended = self::target("farm", neighbour.address, quick());
-    watch.prober.watch(vec![mended], &[]);
+    watch.prober.watch(vec![mended]);
     let state = watch.wait("answered", |it| it.counts.answered > 0);
     assert_eq!(state.failures, 0);
 }
@@ -518,7 +516,7 @@ fn a_socket_that_nothing_needs_any_more_is_closed() {
     watch.stays_up(1);
     let own = source(&neighbour.probes()[0]);
     assert!(UdpSocket::bind(own).is_err());
-    watch.prober.watch(Vec::new(), &[]);
+    watch.prober.watch(Vec::new());
     let end = Instant::now() + PATIENCE;
     while UdpSocket::bind(own).is_err() {
         assert!(Instant::now() < end, "{own} is still bound");

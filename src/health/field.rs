@@ -9,10 +9,6 @@ use siphasher::sip::SipHasher13;
 
 use super::probe::final_response;
 use super::{Machine, Probed, Report, RoundTrips, Target};
-use crate::config::Health;
-
-/// Health that was learnt before: of a set's destination.
-pub(super) type Known = (String, SocketAddr, Health);
 
 /// The destinations in the order that they were given in; each is known by
 /// its place there.
@@ -52,11 +48,7 @@ impl Field {
     }
 
     /// Replaces the destinations; those that stay keep what is known of them.
-    pub(super) fn watch(&mut self, targets: Vec<Target>, known: &[Known], now: Duration) {
-        let known: BTreeMap<_, _> = known
-            .iter()
-            .map(|(set, address, health)| ((set.as_str(), *address), *health))
-            .collect();
+    pub(super) fn watch(&mut self, targets: Vec<Target>, now: Duration) {
         let mut before: BTreeMap<_, _> = std::mem::take(&mut self.destinations)
             .into_iter()
             .map(|old| ((old.target.set.clone(), old.target.address), old))
@@ -65,11 +57,7 @@ impl Field {
             let chance = self.chance.fraction();
             let destination = match before.remove(&(target.set.clone(), target.address)) {
                 Some(old) => old.retargeted(target, now, chance),
-                None => {
-                    let health = known.get(&(target.set.as_str(), target.address));
-                    let health = health.copied().unwrap_or_default();
-                    Destination::new(target, health, now, chance)
-                }
+                None => Destination::new(target, now, chance),
             };
             self.destinations.push(destination);
         }
@@ -166,8 +154,8 @@ impl Field {
 }
 
 impl Destination {
-    fn new(target: Target, health: Health, now: Duration, chance: f64) -> Self {
-        let machine = Machine::new(target.probe.clone(), health, now, chance);
+    fn new(target: Target, now: Duration, chance: f64) -> Self {
+        let machine = Machine::new(target.probe.clone(), target.health, now, chance);
         Self {
             target,
             noted: machine.next(),

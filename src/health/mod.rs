@@ -42,6 +42,8 @@ pub struct Target {
     /// The local address that probes leave from, of the same family;
     /// unspecified: whichever the kernel takes.
     pub from: IpAddr,
+    /// What was learnt of it before; of no account where it is probed already.
+    pub health: Health,
 }
 
 /// The health of a destination has changed.

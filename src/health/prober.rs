@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
-use super::field::{Chance, Field, Known};
+use super::field::{Chance, Field};
 use super::{Probed, Report, Target, probe};
 use crate::sip::MAX_DATAGRAM;
 
@@ -81,11 +81,10 @@ impl Prober {
     }
 
     /// Replaces what is probed. Whatever stays, by set and address, keeps its
-    /// state; of the others, `known` is what was learnt before, and those that
-    /// it does not name begin up. Nothing is reported of what is left out.
-    pub fn watch(&self, targets: Vec<Target>, known: &[Known]) {
+    /// state. Nothing is reported of what is left out.
+    pub fn watch(&self, targets: Vec<Target>) {
         let now = self.shared.now();
-        self.shared.lock().watch(targets, known, now);
+        self.shared.lock().watch(targets, now);
         self.wake();
     }
 

@@ -74,7 +74,7 @@ impl Watch {
 
     /// Probes what `instance` has now.
     pub fn follow(&self, instance: &Instance) {
-        let (mut targets, mut known) = (Vec::new(), Vec::new());
+        let mut targets = Vec::new();
         for set in &instance.config.sets {
             for each in &set.destinations {
                 let Some(probe) = &each.probe else {
@@ -86,13 +86,11 @@ impl Watch {
                     uri: each.uri.clone(),
                     probe: Arc::clone(probe),
                     from: instance.leaves_from(each.address),
+                    health: each.health,
                 });
-                if each.health != Health::Up {
-                    known.push((set.name.clone(), each.address, each.health));
-                }
             }
         }
-        self.prober.watch(targets, &known);
+        self.prober.watch(targets);
     }
 
     /// Looks for signs of death in what has been counted.
