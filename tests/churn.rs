@@ -8,11 +8,11 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
-use support::{bench, light_load};
 use support::net::{V4, free_addresses};
 use support::process::Signal;
 use support::sipp::{Load, Scenario, Sipp};
 use support::viaduct::Viaduct;
+use support::{bench, light_load};
 
 /// The farm second by second: each server's weight, "d" where it drains, "-"
 /// where it is not there. None goes while it may have calls.
