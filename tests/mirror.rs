@@ -406,11 +406,11 @@ fn copies_that_cannot_be_sent_make_no_socket_each() {
     let mut tracer = trace(&["trace=bind"]);
     let begin = Instant::now();
     let request = Request::new("OPTIONS", broadcast).text();
+    let handle = mirror.handle();
     for _ in 0..COPIES {
-        let handle = mirror.handle();
         handle.copy(request.as_bytes(), broadcast, broadcast);
     }
-    wait_until("the last copy", || mirror.counts().failed == COPIES);
+    wait_until("the last copy", || handle.counts().failed == COPIES);
     let most = begin.elapsed().as_secs() + 1;
     drop(mirror);
     tracer.wait(LONG);
