@@ -3,13 +3,16 @@
 //! transaction has another branch (RFC 3261 §16.11, §17.2.3).
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use tempfile::TempDir;
 
-use support::dialog::{Peer, Request, Scene, assert_octets, branch, read, response};
+use support::dialog::{
+    Peer, Request, Scene, assert_octets, branch, read, response, status, values,
+};
 use support::net::V4;
 
 /// What outlives a process: its secret, its farm, the address it listens on.
@@ -289,4 +292,58 @@ fn with_another_secret_no_response_comes_home() {
     scene.farm[member].send(scene.front(), response(&got, "200 OK", "t1"));
     scene.assert_nothing_left();
     scene.assert_counter("drop-forged-response", 1);
+}
+
+/// The choice of a destination goes by the first half of a secret, which stays.
+#[test]
+fn while_one_secret_takes_the_place_of_another_the_marks_of_both_are_good() {
+    let (mut site, farm) = Site::new();
+    let args = ["--record-route"];
+    let scene = site.start(farm, &args);
+    let invites: Vec<Request> = (0..12).map(|_| scene.request("INVITE")).collect();
+    let begun: Vec<_> = invites
+        .iter()
+        .map(|invite| scene.pass(invite.text()))
+        .collect();
+    let refused = scene.request("INVITE").max_forwards("Max-Forwards: 0");
+    let reply = scene.answer(refused.text());
+    let ack = refused
+        .method("ACK")
+        .max_forwards("Max-Forwards: 70")
+        .to(values(&reply, "to")[0].clone());
+    let former = fs::read_to_string(site.secret()).expect("the secret");
+    let (selection, mac) = former.trim_end().split_at(32);
+    let next = format!("{selection}{}", mac.chars().rev().collect::<String>());
+    assert_ne!(next, former.trim_end());
+
+    // The next one may be known beforehand, which changes nothing, or sign.
+    let mut scene = scene;
+    for text in [format!("{former}{next}\n"), format!("{next}\r\n{former}")] {
+        fs::write(site.secret(), text).expect("a file");
+        scene = site.restart(scene, &args);
+        for (invite, (member, got)) in invites.iter().zip(&begun) {
+            scene.farm[*member].send(scene.front(), response(got, "200 OK", "t1"));
+            assert_eq!(status(scene.caller.receive()), 200);
+            let mut bye = invite.method("BYE").to("<sip:desk@farm.example>;tag=t1");
+            bye.via += "bye";
+            let bye = bye.row(format!("Route: {}", values(got, "record-route")[0]));
+            assert_eq!(scene.pass(bye.text()).0, *member);
+        }
+        scene.assert_counter("cookies-followed", invites.len() as u64);
+        scene.send(ack.text());
+        scene.assert_nothing_left();
+        scene.assert_counter("drop-reply-ack", 1);
+    }
+    let (member, got) = scene.pass(invites[0].text());
+    assert_eq!(member, begun[0].0);
+    assert_ne!(branch(&got), branch(&begun[0].1));
+
+    // What was marked by either is good until its secret goes.
+    fs::write(site.secret(), next).expect("a file");
+    let mut scene = site.restart(scene, &args);
+    scene.farm[member].send(scene.front(), response(&begun[0].1, "200 OK", "t1"));
+    scene.assert_nothing_left();
+    scene.assert_counter("drop-forged-response", 1);
+    scene.farm[member].send(scene.front(), response(&got, "200 OK", "t1"));
+    assert_eq!(status(scene.caller.receive()), 200);
 }

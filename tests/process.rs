@@ -184,22 +184,29 @@ fn systemd_says_where_the_secret_is_kept() {
 fn a_secret_file_with_something_else_in_it_is_an_error() {
     let folder = folder();
     let path = folder.path().join("secret");
-    for text in [
-        "",
-        "\n",
-        "00",
-        &"0".repeat(63),
-        &"0".repeat(65),
-        &"g".repeat(64),
-        &format!("{}\n{}", "0".repeat(32), "0".repeat(32)),
-        "\u{e9}",
+    let sound = "0".repeat(64);
+    for (line, text) in [
+        (1, ""),
+        (1, "\n"),
+        (1, "00"),
+        (1, &"0".repeat(63)),
+        (1, &"0".repeat(65)),
+        (1, &"g".repeat(64)),
+        (1, &format!("{}\n{}", "0".repeat(32), "0".repeat(32))),
+        (1, "\u{e9}"),
+        (2, &format!("{sound}\n{}", "0".repeat(63))),
+        (2, &format!("{sound}\n\n{sound}")),
+        (3, &[&sound[..]; 3].join("\n")),
     ] {
         fs::write(&path, text).expect("a file");
         let said = refusal(&with_secret(&path));
         assert_says(
             &said,
             &[
-                &format!("{}:1:1: a secret is 64 hexadecimal digits", path.display()),
+                &format!(
+                    "{}:{line}:1: a secret is 64 hexadecimal digits",
+                    path.display()
+                ),
                 "help: ",
             ],
         );

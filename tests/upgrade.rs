@@ -355,6 +355,15 @@ fn the_secret_stays_the_same() {
         assert_eq!(status(caller.receive()), 200);
         assert_eq!(*first.get_or_insert_with(secret), secret());
     }
+    // The one that shall take its place may come to know.
+    let both = format!("{}{}", secret(), "5".repeat(64));
+    fs::write(path("secret"), both).expect("a file");
+    file.write(&with("secret"));
+    process.signal(Signal::USR2);
+    process.wait_for("line `ready:`", PATIENCE, ready(6));
+    let output = process.output();
+    let wanted = format!("{found}; the marks of the other one in it are good, too");
+    assert_eq!(lines(&output, "secret: ").last(), Some(&&*wanted));
     // Another one, and none that could be written; a check writes none either.
     fs::write(path("other"), "5".repeat(64)).expect("a file");
     let elsewhere: SocketAddr = "192.0.2.1:5060".parse().expect("an address");

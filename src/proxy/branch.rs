@@ -97,7 +97,21 @@ impl Transaction<'_> {
             return None;
         }
         let key = self.mac(secret, branch.uri, input);
-        (branch.key(secret, input) == key).then_some(key)
+        if branch.key(secret, input) == key {
+            return Some(key);
+        }
+        self.verified_by_other(secret, branch, input)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn verified_by_other(
+        &self,
+        secret: &Secret,
+        branch: &Branch,
+        input: &mut Vec<u8>,
+    ) -> Option<u64> {
+        self.verified(&secret.other()?, branch, input)
     }
 
     fn has_rfc3261_branch(&self) -> bool {
@@ -155,6 +169,14 @@ impl Transaction<'_> {
     fn maddr_hash(&self, secret: &Secret, maddr: Param, input: &mut Vec<u8>) -> u64 {
         let maddr = maddr.value.of(self.message.bytes);
         secret.mac(PURPOSE_MADDR, 0, input).finish([maddr])
+    }
+
+    /// Whether `tag` is that of a local reply to the request.
+    pub(super) fn is_reply_tag(&self, tag: &[u8], secret: &Secret, input: &mut Vec<u8>) -> bool {
+        self.reply_tag(secret, input) == tag
+            || secret
+                .other()
+                .is_some_and(|other| self.reply_tag(&other, input) == tag)
     }
 
     /// The To tag of a local reply; its ACK brings it back (§17.1.1.3).

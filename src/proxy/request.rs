@@ -316,7 +316,7 @@ impl<'a> Request<'a> {
         let tag = to.tag.of(self.message.bytes);
         self.method == b"ACK"
             && tag.len() == 16
-            && tag == transaction.reply_tag(&self.proxy.secret, &mut scratch.octets)
+            && transaction.is_reply_tag(tag, &self.proxy.secret, &mut scratch.octets)
     }
 
     /// ACK and CANCEL: never answered, and exempt from Proxy-Require

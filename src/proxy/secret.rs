@@ -1,4 +1,5 @@
-//! The secret: two keys, one for choosing destinations, one for the MACs.
+//! The secret: two keys, one for choosing destinations, one for the MACs. While
+//! one secret takes the place of another, the other's MACs verify too.
 
 use std::hash::Hasher;
 
@@ -9,17 +10,23 @@ use siphasher::sip::SipHasher13;
 pub struct Secret {
     selection: [u8; 16],
     mac: [u8; 16],
+    /// The key of MACs that verify and are never made.
+    other: Option<[u8; 16]>,
 }
 
 /// A text that is no secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SecretError;
+pub struct SecretError {
+    /// The line that is none, from 1.
+    pub line: usize,
+}
 
 impl std::fmt::Display for SecretError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "a secret is {} hexadecimal digits on one line",
+            "a secret is {} hexadecimal digits on one line; a second line may hold another one, whose \
+             marks are still good",
             2 * Secret::OCTETS
         )
     }
@@ -37,34 +44,69 @@ impl Secret {
         let mut secret = Self {
             selection: [0; 16],
             mac: [0; 16],
+            other: None,
         };
         secret.selection.copy_from_slice(&octets[..16]);
         secret.mac.copy_from_slice(&octets[16..]);
         secret
     }
 
-    /// Reads the text of a secret file.
+    /// Reads the text of a secret file: the secret, and perhaps another one
+    /// below, of which only the key of the MACs counts.
     ///
     /// # Errors
-    /// [`SecretError`] where it is not 64 hexadecimal digits.
+    /// [`SecretError`] where a line is not 64 hexadecimal digits, or there is a
+    /// third one.
     pub fn from_text(text: &str) -> Result<Self, SecretError> {
-        let digits = text.trim_end();
-        if digits.len() != 2 * Self::OCTETS || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(SecretError);
+        let mut lines = text.trim_end().split('\n').enumerate();
+        let mut next = || {
+            lines.next().map(|(before, line)| {
+                let octets = octets(line.trim_end_matches('\r'));
+                octets.ok_or(SecretError { line: before + 1 })
+            })
+        };
+        let first = next().transpose()?.ok_or(SecretError { line: 1 })?;
+        let second = next().transpose()?.map(Self::from_octets);
+        if next().is_some() {
+            return Err(SecretError { line: 3 });
         }
-        let mut octets = [0; Self::OCTETS];
-        for (octet, pair) in octets.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
-            let pair = std::str::from_utf8(pair).map_err(|_| SecretError)?;
-            *octet = u8::from_str_radix(pair, 16).map_err(|_| SecretError)?;
-        }
-        Ok(Self::from_octets(octets))
+        Ok(Self {
+            other: second.map(|second| second.mac),
+            ..Self::from_octets(first)
+        })
     }
 
     /// The text of a secret file, to be kept where nobody else reads it.
     #[must_use]
     pub fn to_text(&self) -> String {
-        let octets = self.selection.iter().chain(&self.mac);
-        octets.map(|octet| format!("{octet:02x}")).collect()
+        let line = |mac: &[u8; 16]| -> String {
+            let octets = self.selection.iter().chain(mac);
+            octets.map(|octet| format!("{octet:02x}")).collect()
+        };
+        let lines = [Some(&self.mac), self.other.as_ref()];
+        let lines: Vec<_> = lines.into_iter().flatten().map(line).collect();
+        lines.join("\n")
+    }
+
+    /// Whether both choose alike and make the same marks.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        (self.selection, self.mac) == (other.selection, other.mac)
+    }
+
+    /// Whether the marks of another one are good, too.
+    #[must_use]
+    pub fn has_other(&self) -> bool {
+        self.other.is_some()
+    }
+
+    /// The secret whose marks are good beside its own.
+    pub(super) fn other(&self) -> Option<Self> {
+        self.other.map(|mac| Self {
+            mac,
+            other: None,
+            ..*self
+        })
     }
 
     /// The key that turns a Call-ID into a slot.
@@ -84,6 +126,18 @@ impl Secret {
         mac.number(first << 8 | u64::from(purpose));
         mac
     }
+}
+
+/// The octets that hexadecimal `digits` stand for.
+fn octets(digits: &str) -> Option<[u8; Secret::OCTETS]> {
+    let mut octets = [0; Secret::OCTETS];
+    if digits.len() != 2 * octets.len() || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (octet, pair) in octets.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
+        *octet = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(octets)
 }
 
 /// A MAC in the making: SipHash-1-3, 64 bits. A forger has to guess it over the

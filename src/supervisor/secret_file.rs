@@ -13,9 +13,15 @@ use crate::proxy::{Secret, SecretError};
 /// Where the secret comes from, and what an operator should know of it.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Kept {
-    /// Read from a file; whether others than its owner and its group may read
-    /// or write it too.
-    Read(PathBuf, bool),
+    /// Read from a file.
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Whether others than its owner and its group may read or write it too.
+        open: bool,
+        /// Whether it holds another secret, too, whose marks are good.
+        other: bool,
+    },
     /// Made and written to a file.
     Made(PathBuf),
     /// Made, and gone with the process.
@@ -45,8 +51,11 @@ pub enum SecretFileError {
 impl fmt::Display for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Read(path, open) => {
+            Self::Read { path, open, other } => {
                 write!(f, "secret: read from {}", path.display())?;
+                if *other {
+                    write!(f, "; the marks of the other one in it are good, too")?;
+                }
                 if *open {
                     write!(f, "\nwarning: secret file {}", open_warning(path))?;
                 }
@@ -99,15 +108,17 @@ impl fmt::Display for SecretFileError {
             ),
             Self::Content(path, error) => write!(
                 f,
-                "{}:1:1: {error}\n  help: remove the file to have a new one made, or copy it from \
+                "{}:{}:1: {error}\n  help: remove the file to have a new one made, or copy it from \
                  the instance beside this one",
-                path.display()
+                path.display(),
+                error.line
             ),
             Self::Other(path) => write!(
                 f,
                 "secret file {}: it holds another secret than the running instance has: responses \
                  under way would be dropped, and dialogs lose their destinations\n  help: move it \
-                 away, and an upgrade writes the running one there; to change the secret, restart",
+                 away, and an upgrade writes the running one there; to change the secret, restart with \
+                 the running one on the second line",
                 path.display()
             ),
         }
@@ -146,8 +157,11 @@ pub fn load(
     Ok(match found_or_made(&path, &ours) {
         Ok(None) if is_new => (ours, Kept::Made(path)),
         Ok(None) => (ours, Kept::Inherited(Some(path))),
-        Ok(Some((found, _))) if !is_new && found != ours => (ours, Kept::Beside(path)),
-        Ok(Some((found, open))) => (found, Kept::Read(path, open)),
+        Ok(Some((found, _))) if !is_new && !found.is_like(&ours) => (ours, Kept::Beside(path)),
+        Ok(Some((found, open))) => {
+            let other = found.has_other();
+            (found, Kept::Read { path, open, other })
+        }
         Err(error) if is_new => return Err(error),
         Err(error) => {
             let why = error.to_string().replace("\n  help: ", "; mend: ");
@@ -182,7 +196,7 @@ pub(super) fn rehearse(
     }
     let (found, _) = read(&path)?;
     match running {
-        Some(running) if *running != found => Err(SecretFileError::Other(path)),
+        Some(running) if !running.is_like(&found) => Err(SecretFileError::Other(path)),
         _ => Ok(()),
     }
 }
@@ -254,7 +268,8 @@ mod tests {
         let (made, kept) = load(Some(&path), None).expect("a secret");
         assert_eq!(kept, Kept::Made(path.clone()));
         let (read, kept) = load(Some(&path), None).expect("a secret");
-        assert_eq!(kept, Kept::Read(path, false));
+        let (open, other) = (false, false);
+        assert_eq!(kept, Kept::Read { path, open, other });
         assert!(made == read);
         assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 2);
         // What is there and cannot be read need not be made.
