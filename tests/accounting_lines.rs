@@ -107,6 +107,17 @@ fn a_line_says_all_of_a_call() {
     assert!(age < LONG, "{age:?}");
 }
 
+/// RFC 3261 §7.5: they may stand before any start line.
+#[test]
+fn line_ends_before_a_response_cost_no_line() {
+    let response = format!("\r\n\r\n{}", response("INVITE", "1"));
+    let line = parsed(&written(&[finished(response.as_bytes())], &[]));
+    assert_eq!(
+        (&line["call_id"], &line["to_tag"]),
+        (&"1".into(), &"to-1".into())
+    );
+}
+
 /// Nothing binds what who answers writes there.
 #[test]
 fn who_called_whom_is_what_the_request_said() {

@@ -307,6 +307,9 @@ fn explain_reads_cookies_and_tells_directions() {
         (&cookie["gone"], &told["adds"]),
         (&false.into(), &serde_json::json!([]))
     );
+    let behind_line_ends = format!("\r\n\r\n{}", bye(&route));
+    let told = pair.assert_agrees(behind_line_ends, &scene.caller);
+    assert_eq!(&told["cookies"][0], cookie);
 
     // One digit of the MAC.
     let at = route.find('@').expect("a user part") - 1;

@@ -355,6 +355,21 @@ fn what_comes_by_a_front_balancer_is_read_behind_its_header() {
 }
 
 #[test]
+fn line_ends_before_a_start_line_are_left_out() {
+    let bench = Bench::new();
+    bench.config("a.toml", "listen = ['192.0.2.10']", &FARM);
+    let cancel = Request::new("CANCEL", address(PHONE));
+    let payload = format!("\r\n\r\n{}", cancel.text());
+    bench.capture(&[sent(0, PHONE, FRONT, payload)]);
+    let told = bench.json(&["--config", "a.toml"]);
+    let message = &told["messages"][0];
+    assert_eq!(message["class"], "CANCEL", "{told}");
+    assert_eq!(message["call_id"], cancel.call_id);
+    assert_eq!(message["message"], format!("CANCEL {} SIP/2.0", cancel.uri));
+    assert_eq!(told["summary"]["longer_than_message"], 0);
+}
+
+#[test]
 fn without_the_secret_replay_says_what_it_cannot_know() {
     let bench = Bench::new();
     bench.config("a.toml", "listen = ['192.0.2.10']", &FARM);

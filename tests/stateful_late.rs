@@ -328,6 +328,20 @@ fn the_reason_of_a_cancel_goes_with_it() {
     }
 }
 
+/// Line ends may stand before the start line (RFC 3261 §7.5).
+#[test]
+fn the_reason_of_a_cancel_behind_line_ends_goes_with_it() {
+    let mut world = World::new(1, |_| {});
+    let leg = world.calls("INVITE");
+    world.says(leg, 180);
+    let reason = "\r\nReason: Q.850;cause=16\r\n\r\n";
+    let cancel = world.request("CANCEL").replacen("\r\n\r\n", reason, 1);
+    world.receive(format!("\r\n\r\n{cancel}").as_bytes(), fixture::caller());
+    let sent = &world.requests[0].1;
+    assert_eq!(sent.method(), "CANCEL");
+    assert_eq!(sent.header("Reason"), "Q.850;cause=16");
+}
+
 /// RFC 4320 §4.2.
 #[test]
 fn a_408_to_another_request_is_not_passed_on() {

@@ -67,6 +67,8 @@ impl Record {
 
 /// A response without its body.
 pub(super) fn head(response: &[u8]) -> &[u8] {
+    // Line ends may stand before its start line (RFC 3261 §7.5).
+    let response = response.trim_ascii_start();
     let empty_line = memchr::memmem::find(response, b"\r\n\r\n");
     empty_line.map_or(response, |at| &response[..at + 4])
 }

@@ -302,11 +302,12 @@ impl Proxy {
     /// The rows of a message with this name that has no compact form.
     pub fn rows_of<'m>(message: &'m [u8], name: &'static [u8]) -> impl Iterator<Item = &'m [u8]> {
         let scanned = scan(message).ok();
-        let (from, to) = scanned.map_or((0, 0), |scanned: Message<'_>| {
-            (scanned.headers_start as usize, scanned.headers_end as usize)
+        let (bytes, from, to) = scanned.map_or((message, 0, 0), |scanned: Message<'_>| {
+            let (from, to) = (scanned.headers_start, scanned.headers_end);
+            (scanned.bytes, from as usize, to as usize)
         });
-        let its = rows(message, from, to).filter(move |(found, _)| eq_ignore_case(found, name));
-        its.map(|(_, row): (_, Row)| row.line.of(message))
+        let its = rows(bytes, from, to).filter(move |(found, _)| eq_ignore_case(found, name));
+        its.map(|(_, row): (_, Row)| row.line.of(bytes))
     }
 }
 

@@ -153,8 +153,10 @@ struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// `bytes` is its payload without the header of a front balancer.
-    fn new(captured: &'a Captured<'a>, bytes: &[u8]) -> Self {
+    /// `payload` is without the header of a front balancer.
+    fn new(captured: &'a Captured<'a>, payload: &[u8]) -> Self {
+        let scanned = sip::scan(payload);
+        let bytes = scanned.as_ref().map_or(payload, |message| message.bytes);
         let end = bytes.iter().position(|byte| b"\r\n".contains(byte));
         let line = String::from_utf8_lossy(&bytes[..end.unwrap_or(bytes.len())]);
         let mut message = Self {
@@ -164,7 +166,7 @@ impl<'a> Message<'a> {
             class: "no SIP",
             is_longer: false,
         };
-        if let Ok(scanned) = sip::scan(bytes) {
+        if let Ok(scanned) = scanned {
             let call_id = String::from_utf8_lossy(scanned.call_id.value.of(bytes));
             message.call_id = Some(printable(&call_id));
             message.is_longer = (scanned.end as usize) < bytes.len();

@@ -65,7 +65,7 @@ pub(super) fn came(proxy: &Proxy, config: &Config, bytes: &[u8]) -> Vec<Found> {
     };
     let values = message
         .route
-        .map(|first| sip::route_values(bytes, first, message.headers_end));
+        .map(|first| sip::route_values(message.bytes, first, message.headers_end));
     let values = values.into_iter().flatten().map_while(|value| value);
     let routes = values.map(|(value, _)| ("Route", value.uri));
     let places = uri.into_iter().chain(routes);
