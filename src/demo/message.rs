@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use crate::sip::{self, Message, StartLine, address, find_row};
+use crate::sip::{self, Message, StartLine, address};
 
 /// What all messages of one caller have in common.
 pub(super) struct Caller {
@@ -95,14 +95,10 @@ impl Caller {
 /// INVITE answers its offer.
 pub(super) fn response(request: &Message<'_>, status: &str, server: SocketAddr) -> Vec<u8> {
     let bytes = request.bytes;
-    let headers = (request.headers_start as usize, request.headers_end as usize);
     let mut out = format!("SIP/2.0 {status}\r\n").into_bytes();
-    for (name, row) in sip::rows(bytes, headers.0, headers.1) {
-        if name.eq_ignore_ascii_case(b"Via") || name.eq_ignore_ascii_case(b"Record-Route") {
-            out.extend_from_slice(row.line.of(bytes));
-        }
-    }
-    for row in [request.from, request.call_id, request.cseq.row] {
+    let ways = request.rows_named(b"Via");
+    let ways = ways.chain(request.rows_named(b"Record-Route"));
+    for row in ways.chain([request.from, request.call_id, request.cseq.row]) {
         out.extend_from_slice(row.line.of(bytes));
     }
     out.extend_from_slice(b"To: ");
@@ -141,8 +137,7 @@ pub(super) fn status(message: &Message<'_>) -> Option<u16> {
 /// The dialog that a 200 sets up, and which server sent it.
 pub(super) fn dialog(message: &Message<'_>) -> Option<(Dialog, SocketAddr)> {
     let bytes = message.bytes;
-    let headers = (message.headers_start as usize, message.headers_end as usize);
-    let contact = find_row(bytes, headers.0, headers.1, b"contact")?;
+    let contact = message.rows_named(b"Contact").next()?;
     let uri = address(bytes, contact.value)?.uri;
     let host = sip::uri(bytes, uri)?;
     let text = |octets| std::str::from_utf8(octets).ok();

@@ -4,7 +4,7 @@
 
 use super::reason::Status;
 use super::repair::Repairs;
-use crate::sip::{Header, Message, Row, address, eq_ignore_case, find_row, rows};
+use crate::sip::{Header, Message, address};
 
 /// Writes the reply to `message` into `out` and returns its length.
 ///
@@ -29,7 +29,7 @@ pub(super) fn write(
     for piece in repairs.row(bytes, top) {
         out.put(&[piece])?;
     }
-    for row in vias_below(message) {
+    for row in message.rows_from(message.next_via, b"Via") {
         out.put(&[row.line.of(bytes)])?;
     }
     out.put(&[message.from.line.of(bytes)])?;
@@ -58,14 +58,6 @@ pub(super) fn via_value(message: &Message<'_>, status: Status) -> usize {
     before + (top.value.start - top.line.start) as usize
 }
 
-fn vias_below<'a>(message: &'a Message<'_>) -> impl Iterator<Item = Row> + 'a {
-    let end = message.headers_end;
-    let from = message.next_via.map_or(end, |row| row.line.start);
-    rows(message.bytes, from as usize, end as usize)
-        .filter(|(name, _)| eq_ignore_case(name, b"Via") || eq_ignore_case(name, b"v"))
-        .map(|(_, row)| row)
-}
-
 /// To, with our tag where it has none (§8.2.6.2); as it came where it cannot be
 /// read, so that nobody finds two.
 fn put_to(message: &Message<'_>, tag: &[u8; 16], out: &mut Writer<'_>) -> Option<()> {
@@ -91,7 +83,7 @@ fn put_timestamp(message: &Message<'_>, out: &mut Writer<'_>) -> Option<()> {
     if !rows.fold(false, |found, row| found | begins(row)) {
         return Some(());
     }
-    match find_row(bytes, from, to, b"Timestamp") {
+    match message.rows_named(b"Timestamp").next() {
         Some(row) => out.put(&[row.line.of(bytes)]),
         None => Some(()),
     }
@@ -99,10 +91,9 @@ fn put_timestamp(message: &Message<'_>, out: &mut Writer<'_>) -> Option<()> {
 
 /// §8.2.2.3: Unsupported lists what was required; of it all, we do none.
 fn put_unsupported(message: &Message<'_>, out: &mut Writer<'_>) -> Option<()> {
-    let (from, to) = (message.headers_start as usize, message.headers_end as usize);
-    rows(message.bytes, from, to)
-        .filter(|(name, _)| eq_ignore_case(name, b"Proxy-Require"))
-        .try_for_each(|(_, row)| out.put(&[b"Unsupported: ", row.value.of(message.bytes), b"\r\n"]))
+    message
+        .rows_named(b"Proxy-Require")
+        .try_for_each(|row| out.put(&[b"Unsupported: ", row.value.of(message.bytes), b"\r\n"]))
 }
 
 struct Writer<'a> {

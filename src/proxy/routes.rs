@@ -85,17 +85,17 @@ impl Request<'_> {
     ) -> Result<(), Reason> {
         let bytes = self.message.bytes;
         let locals = &self.proxy.locals;
-        let Some(first) = self.message.route else {
+        if self.message.route.is_none() {
             return self.by_target(routes, scratch);
-        };
+        }
         let user = routes.target.uri.user;
-        self.undo_strict_sender(routes, first, scratch)?;
+        self.undo_strict_sender(routes, scratch)?;
         // A strict router brings the first in the Request-URI.
         let mut cookie = routes.strict_sender.then(|| user.of(bytes));
         // Of a member's many the last alone is verified.
         let mut unread = None;
         let mut stays = None;
-        for value in sip::route_values(bytes, first, self.message.headers_end) {
+        for value in sip::route_values(self.message) {
             let (value, row) = value.ok_or(Reason::Route)?;
             if routes.strict_sender && value.uri == routes.target.text {
                 break;
@@ -206,12 +206,7 @@ impl Request<'_> {
 
     /// §16.4: a strict router put our Record-Route URI into the Request-URI,
     /// and what stood there behind all Route values.
-    fn undo_strict_sender(
-        &self,
-        routes: &mut Routes,
-        first: Row,
-        scratch: &mut Scratch,
-    ) -> Result<(), Reason> {
+    fn undo_strict_sender(&self, routes: &mut Routes, scratch: &mut Scratch) -> Result<(), Reason> {
         let bytes = self.message.bytes;
         let uri = routes.target.uri;
         let user = uri.user.of(bytes);
@@ -221,7 +216,7 @@ impl Request<'_> {
         }
         let claim = self.claim(user, scratch);
         if let Claim::Verified(_) = claim {
-            let values = sip::route_values(bytes, first, self.message.headers_end);
+            let values = sip::route_values(self.message);
             let (last, _) = values.last().flatten().ok_or(Reason::Route)?;
             let uri = sip::uri(bytes, last.uri).ok_or(Reason::Route)?;
             routes.target = Target {
@@ -280,13 +275,13 @@ impl Request<'_> {
         // The cuts of single values, and the repairs, which are made anew.
         rewrite.clear();
         // What cannot be read cannot be moved either.
-        let mut all = sip::route_values(bytes, first, self.message.headers_end);
+        let mut all = sip::route_values(self.message);
         if all.any(|value| value.is_none()) {
             return Err(TooManyEdits);
         }
         let is_last = |value: &Address| routes.strict_sender && value.uri == routes.target.text;
         let mut target = routes.target.text;
-        let values = sip::route_values(bytes, first, self.message.headers_end);
+        let values = sip::route_values(self.message);
         let mut values = values.flatten().enumerate().peekable();
         let mut start = first.line.start;
         while let Some((number, (value, row))) = values.next() {

@@ -104,9 +104,8 @@ impl<'a> Request<'a> {
         if !to.tag.is_empty() {
             return None;
         }
-        let (from, to) = (self.message.headers_start, self.message.headers_end);
         let mut found = [None; FOLLOWED.len()];
-        for (name, row) in sip::rows(bytes, from as usize, to as usize) {
+        for (name, row) in self.message.rows() {
             let is_named = |followed: &&str| sip::eq_ignore_case(name, followed.as_bytes());
             if let Some(at) = FOLLOWED.iter().position(is_named) {
                 found[at].get_or_insert(row);
@@ -195,8 +194,7 @@ impl<'a> Request<'a> {
                 IpAddr::V6(ip) => key.extend_from_slice(&ip.octets()),
             },
             HashKey::Header(name) => {
-                let (from, to) = (self.message.headers_start, self.message.headers_end);
-                let row = sip::find_row(bytes, from as usize, to as usize, name.as_bytes());
+                let row = self.message.rows_named(name.as_bytes()).next();
                 // All that say nothing there would meet one destination.
                 let row = row.filter(|row| !row.value.is_empty());
                 key.extend_from_slice(row.unwrap_or(self.message.call_id).value.of(bytes));

@@ -8,7 +8,7 @@ use super::reason::{Reason, Status};
 use super::request::Request;
 use super::{Datagram, Decision, Proxy, Scratch};
 use crate::config::Stateful;
-use crate::sip::{MAX_DATAGRAM, Message, Row, StartLine, digits, eq_ignore_case, rows, scan};
+use crate::sip::{MAX_DATAGRAM, StartLine, digits, scan};
 
 /// Where a transaction is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -299,15 +299,12 @@ impl Proxy {
         [uri, b"\n".as_slice()].into_iter().chain(routes)
     }
 
-    /// The rows of a message with this name that has no compact form.
+    /// The rows of a message that hold the header with this long name.
     pub fn rows_of<'m>(message: &'m [u8], name: &'static [u8]) -> impl Iterator<Item = &'m [u8]> {
-        let scanned = scan(message).ok();
-        let (bytes, from, to) = scanned.map_or((message, 0, 0), |scanned: Message<'_>| {
-            let (from, to) = (scanned.headers_start, scanned.headers_end);
-            (scanned.bytes, from as usize, to as usize)
-        });
-        let its = rows(bytes, from, to).filter(move |(found, _)| eq_ignore_case(found, name));
-        its.map(|(_, row): (_, Row)| row.line.of(bytes))
+        scan(message).into_iter().flat_map(move |message| {
+            let rows = message.rows_named(name);
+            rows.map(move |row| row.line.of(message.bytes))
+        })
     }
 }
 

@@ -5,7 +5,7 @@ use super::chars::is_lws;
 use super::lanes::Lanes;
 use super::param::{Next, Param, next_param};
 use super::text::{Text, word};
-use super::{Row, Span, eq_ignore_case};
+use super::{Message, Row, Span};
 
 /// One address with its header parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,16 +72,13 @@ fn read(bytes: &[u8], span: Span, listed: bool) -> Option<Address> {
     (listed || address.next.is_none()).then_some(address)
 }
 
-/// The values of Route, from the first row with Route on; a value that breaks
-/// the grammar ends them as `None`.
-pub fn route_values(
-    bytes: &[u8],
-    first: Row,
-    headers_end: u32,
-) -> impl Iterator<Item = Option<(Address, Row)>> {
-    let mut rows = super::rows(bytes, first.line.start as usize, headers_end as usize)
-        .filter(|(name, _)| eq_ignore_case(name, b"Route"))
-        .map(|(_, row)| row);
+/// All Route values of a message; one that breaks the grammar ends them as
+/// `None`.
+pub fn route_values<'a>(
+    message: &Message<'a>,
+) -> impl Iterator<Item = Option<(Address, Row)>> + use<'a> {
+    let bytes = message.bytes;
+    let mut rows = message.rows_from(message.route, b"Route");
     let mut current: Option<(Row, u32)> = None;
     let mut broken = false;
     std::iter::from_fn(move || {

@@ -22,7 +22,7 @@ pub use chars::{digits, eq_ignore_case, hex8, hex64, is_same_name, parse_hex64};
 pub use method::Method;
 pub use param::Param;
 pub use rewrite::{Rewrite, TooManyEdits};
-pub use rows::{Row, find_row, long_name, rows};
+pub use rows::{Row, long_name};
 pub use scan::{CSeq, Fault, Header, Message, NotSip, StartLine, scan};
 pub use uri::{Scheme, Uri, uri};
 pub use via::{Via, port, via, vias};

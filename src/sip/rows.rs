@@ -2,7 +2,7 @@
 //! sound: for the headers that only some messages need.
 
 use super::chars::{is_lws, is_token};
-use super::{Span, eq_ignore_case};
+use super::{Message, Span, eq_ignore_case};
 
 /// One header row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,11 +13,33 @@ pub struct Row {
     pub value: Span,
 }
 
-/// The rows between two offsets, each with its name as it stands.
-///
-/// Both must be starts of rows that the scanner has walked over.
-pub fn rows(bytes: &[u8], from: usize, to: usize) -> impl Iterator<Item = (&[u8], Row)> {
-    let mut at = from;
+impl<'a> Message<'a> {
+    /// All rows, each with its name as it stands.
+    pub fn rows(&self) -> impl Iterator<Item = (&'a [u8], Row)> + use<'a> {
+        rows(self.bytes, self.headers_start, self.headers_end)
+    }
+
+    /// The rows that hold the header with this long name, by that or its compact
+    /// form.
+    pub fn rows_named<'n>(&self, name: &'n [u8]) -> impl Iterator<Item = Row> + use<'a, 'n> {
+        named(self.rows(), name)
+    }
+
+    /// The same from `first` on, a row of the message; without one there is none.
+    pub fn rows_from<'n>(
+        &self,
+        first: Option<Row>,
+        name: &'n [u8],
+    ) -> impl Iterator<Item = Row> + use<'a, 'n> {
+        let from = first.map_or(self.headers_end, |row| row.line.start);
+        named(rows(self.bytes, from, self.headers_end), name)
+    }
+}
+
+/// The rows between two offsets, both starts of rows that the scanner has walked
+/// over.
+fn rows(bytes: &[u8], from: u32, to: u32) -> impl Iterator<Item = (&[u8], Row)> {
+    let (mut at, to) = (from as usize, to as usize);
     std::iter::from_fn(move || {
         if at >= to {
             return None;
@@ -41,51 +63,66 @@ pub fn rows(bytes: &[u8], from: usize, to: usize) -> impl Iterator<Item = (&[u8]
     })
 }
 
-/// Headers with a compact form, in lower case (§7.3.3 and the registry it
-/// began).
-const COMPACT: [(&str, u8); 17] = [
-    ("accept-contact", b'a'),
-    ("allow-events", b'u'),
-    ("call-id", b'i'),
-    ("contact", b'm'),
-    ("content-encoding", b'e'),
-    ("content-length", b'l'),
-    ("content-type", b'c'),
-    ("event", b'o'),
-    ("from", b'f'),
-    ("identity", b'y'),
-    ("refer-to", b'r'),
-    ("referred-by", b'b'),
-    ("session-expires", b'x'),
-    ("subject", b's'),
-    ("supported", b'k'),
-    ("to", b't'),
-    ("via", b'v'),
+fn named<'a>(
+    rows: impl Iterator<Item = (&'a [u8], Row)>,
+    name: &[u8],
+) -> impl Iterator<Item = Row> {
+    rows.filter(move |(found, _)| is_named(found, name))
+        .map(|(_, row)| row)
+}
+
+fn is_named(found: &[u8], name: &[u8]) -> bool {
+    let long = match found {
+        [letter] => long_form(*letter).map_or(found, str::as_bytes),
+        _ => found,
+    };
+    eq_ignore_case(long, name)
+}
+
+/// The headers with a compact form, from `a` to `z`, in lower case; empty for a
+/// letter that stands for none (§7.3.3 and the registry it began).
+const COMPACT: [&str; 26] = [
+    "accept-contact",
+    "referred-by",
+    "content-type",
+    "",
+    "content-encoding",
+    "from",
+    "",
+    "",
+    "call-id",
+    "",
+    "supported",
+    "content-length",
+    "contact",
+    "",
+    "event",
+    "",
+    "",
+    "refer-to",
+    "subject",
+    "to",
+    "allow-events",
+    "via",
+    "",
+    "session-expires",
+    "identity",
+    "",
 ];
 
 /// The long form of the header `name`, where this is a compact one.
 #[must_use]
 pub fn long_name(name: &str) -> Option<&'static str> {
-    let long = COMPACT
-        .iter()
-        .find(|(_, compact)| eq_ignore_case(&[*compact], name.as_bytes()));
-    long.map(|(long, _)| *long)
+    match name.as_bytes() {
+        [letter] => long_form(*letter),
+        _ => None,
+    }
 }
 
-/// The first row between two offsets that holds the header `name`, by its
-/// long or its compact form.
-#[must_use]
-pub fn find_row(bytes: &[u8], from: usize, to: usize, name: &[u8]) -> Option<Row> {
-    let compact = COMPACT
-        .iter()
-        .find(|(long, _)| eq_ignore_case(long.as_bytes(), name))
-        .map(|(_, compact)| *compact);
-    rows(bytes, from, to)
-        .find(|(found, _)| {
-            eq_ignore_case(found, name)
-                || matches!(found, [one] if Some(one.to_ascii_lowercase()) == compact)
-        })
-        .map(|(_, row)| row)
+fn long_form(letter: u8) -> Option<&'static str> {
+    let place = letter.to_ascii_lowercase().wrapping_sub(b'a');
+    let name = COMPACT.get(usize::from(place))?;
+    (!name.is_empty()).then_some(*name)
 }
 
 /// The value between a colon and a row's CRLF, which stands before `end`,

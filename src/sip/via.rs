@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use super::param::{Next, Param, next_param};
 use super::text::{Text, word};
-use super::{DEFAULT_PORT, Message, Span, eq_ignore_case, rows};
+use super::{DEFAULT_PORT, Message, Span, eq_ignore_case};
 
 const BRANCH: u64 = word(b"branch");
 const RPORT: u64 = word(b"rport");
@@ -36,12 +36,8 @@ pub struct Via {
 /// grammar.
 pub fn vias<'a>(message: &'a Message<'_>) -> impl Iterator<Item = Via> + 'a {
     let bytes = message.bytes;
-    let from = message
-        .via
-        .map_or(message.headers_end, |row| row.line.start);
-    let rows = rows(bytes, from as usize, message.headers_end as usize);
-    let rows = rows.filter(|(name, _)| eq_ignore_case(name, b"Via") || eq_ignore_case(name, b"v"));
-    let values = rows.flat_map(move |(_, row)| {
+    let rows = message.rows_from(message.via, b"Via");
+    let values = rows.flat_map(move |row| {
         let mut next = Some(row.value.start);
         std::iter::from_fn(move || {
             let start = next?;

@@ -10,7 +10,7 @@ use super::{
     Received, Relay, Server,
 };
 use crate::proxy::{Datagram, Decision, Forward, Leg, Own, Part, Role};
-use crate::sip::{find_row, scan};
+use crate::sip::scan;
 
 impl Relay {
     /// The place of the attempt with this number.
@@ -564,8 +564,7 @@ fn retry_after(response: &[u8]) -> u64 {
     let Ok(message) = scan(response) else {
         return 0;
     };
-    let (from, to) = (message.headers_start as usize, message.headers_end as usize);
-    let Some(row) = find_row(message.bytes, from, to, b"Retry-After") else {
+    let Some(row) = message.rows_named(b"Retry-After").next() else {
         return 0;
     };
     let octets = row.value.of(message.bytes).iter();

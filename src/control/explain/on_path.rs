@@ -63,10 +63,7 @@ pub(super) fn came(proxy: &Proxy, config: &Config, bytes: &[u8]) -> Vec<Found> {
         StartLine::Request { uri, .. } => Some(("Request-URI", uri)),
         StartLine::Response { .. } => None,
     };
-    let values = message
-        .route
-        .map(|first| sip::route_values(message.bytes, first, message.headers_end));
-    let values = values.into_iter().flatten().map_while(|value| value);
+    let values = sip::route_values(&message).map_while(|value| value);
     let routes = values.map(|(value, _)| ("Route", value.uri));
     let places = uri.into_iter().chain(routes);
     once(places.filter_map(|(place, uri)| reader.read(place, uri)))
@@ -83,14 +80,14 @@ pub(super) fn added(proxy: &Proxy, config: &Config, before: &[u8], after: &[u8])
         config,
         message: &message,
     };
-    let (start, end) = (message.headers_start as usize, message.headers_end as usize);
+    let bytes = message.bytes;
     let mut found = Vec::new();
-    for (name, row) in sip::rows(after, start, end) {
+    for (name, row) in message.rows() {
         let mut names = ["Record-Route", "Path"].into_iter();
         let place = names.find(|known| eq_ignore_case(known.as_bytes(), name));
-        let value = row.value.of(after);
+        let value = row.value.of(bytes);
         let is_new = || !before.windows(value.len()).any(|part| part == value);
-        let (Some(place), Some(address)) = (place, sip::address(after, row.value)) else {
+        let (Some(place), Some(address)) = (place, sip::address(bytes, row.value)) else {
             continue;
         };
         found.extend(reader.read(place, address.uri).filter(|_| is_new()));

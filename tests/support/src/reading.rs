@@ -139,17 +139,12 @@ fn our_uri(bytes: &[u8], uri: &sip::Uri) -> Uri {
 }
 
 fn our_routes(message: &Message<'_>) -> Option<Vec<Uri>> {
-    let Some(first) = message.route else {
-        return Some(Vec::new());
-    };
     let read = |value: Address| {
         let uri = sip::uri(message.bytes, value.uri)?;
         let is_sip = matches!(uri.scheme, Scheme::Sip | Scheme::Sips);
         is_sip.then(|| our_uri(message.bytes, &uri))
     };
-    route_values(message.bytes, first, message.headers_end)
-        .map(|value| read(value?.0))
-        .collect()
+    route_values(message).map(|value| read(value?.0)).collect()
 }
 
 // ── The twin's reading ─────────────────────────────────────────────────────
