@@ -99,22 +99,6 @@ impl Rewrite {
         Ok(())
     }
 
-    /// The pieces of the result in order, and whether each is new.
-    pub fn pieces<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = (&'a [u8], bool)> {
-        let mut at = 0;
-        let edits = self.edits[..self.len].iter().flat_map(move |edit| {
-            let kept = &bytes[at..edit.cut.start as usize];
-            at = edit.cut.end as usize;
-            [(kept, false), (edit.put.of(&self.new), true)]
-        });
-        let tail = self.edits[..self.len]
-            .last()
-            .map_or(0, |edit| edit.cut.end as usize);
-        edits
-            .chain(std::iter::once((&bytes[tail..], false)))
-            .filter(|(piece, _)| !piece.is_empty())
-    }
-
     /// Where in the result the octet at `offset` stands, or what was put in
     /// there. No edit may cut that octet.
     #[must_use]
