@@ -10,7 +10,7 @@ use super::target::{is_forbidden, literal, responds_to};
 use super::{
     CookieUse, Datagram, Decision, Forward, Kind, Place, Proxy, Scratch, Way, call, second_chance,
 };
-use crate::sip::{Message, Row, Span, StartLine, Via, via};
+use crate::sip::{Message, Row, Span, Via, via};
 
 /// Decides, and writes what is to be sent into `out`.
 #[inline]
@@ -31,12 +31,13 @@ pub(super) fn decide(
     let own = own_via(proxy, bytes, row)?;
     let mut next = Via::default();
     if !read_next_via(&mut next, message, row, own.next)? {
-        return to_own_cancel(proxy, message, own.branch, find, &mut scratch.octets)
+        let octets = &mut scratch.octets;
+        return to_own_cancel(proxy, message, status, own.branch, find, octets)
             .ok_or(Reason::NoNextVia);
     }
     let to = verified_next_hop(proxy, message, own.branch, &next, &mut scratch.octets)
         .ok_or(Reason::ForgedResponse)?;
-    match part(proxy, message, &to, find) {
+    match part(proxy, message, status, &to, find) {
         Ok(part) => scratch.part = part,
         Err(worker) => return Ok(Among::HandOver(worker)),
     }
@@ -44,7 +45,7 @@ pub(super) fn decide(
         return Err(Reason::ForbiddenNextHop);
     }
     if scratch.part.is_none()
-        && is_unknown_to_cancel(message)
+        && is_unknown_to_cancel(message, status)
         && second_chance::is_strangers(
             proxy,
             message,
@@ -90,13 +91,11 @@ pub(super) fn decide(
 fn part(
     proxy: &Proxy,
     message: &Message<'_>,
+    status: u16,
     to: &NextHop,
     find: impl Fn(&[u8], u64) -> Found,
 ) -> Result<Option<Part>, usize> {
     let stateful = &*proxy.stateful;
-    let StartLine::Response { status } = message.start else {
-        return Ok(None);
-    };
     if stateful.methods.is_empty() {
         return Ok(None);
     }
@@ -124,13 +123,11 @@ fn part(
 fn to_own_cancel(
     proxy: &Proxy,
     message: &Message<'_>,
+    status: u16,
     branch: Option<Branch>,
     find: impl Fn(&[u8], u64) -> Found,
     octets: &mut Vec<u8>,
 ) -> Option<Among> {
-    let StartLine::Response { status } = message.start else {
-        return None;
-    };
     if proxy.stateful.methods.is_empty() || message.cseq.method.of(message.bytes) != b"CANCEL" {
         return None;
     }
@@ -154,9 +151,8 @@ fn to_own_cancel(
 }
 
 /// Whether it is a 481 to CANCEL (§9.2).
-fn is_unknown_to_cancel(message: &Message<'_>) -> bool {
-    matches!(message.start, StartLine::Response { status: 481 })
-        && message.cseq.method.of(message.bytes) == b"CANCEL"
+fn is_unknown_to_cancel(message: &Message<'_>, status: u16) -> bool {
+    status == 481 && message.cseq.method.of(message.bytes) == b"CANCEL"
 }
 
 /// What a response needs of our own Via.
