@@ -15,8 +15,8 @@ use super::{
 };
 use crate::dispatcher::Sender;
 use crate::sip::{
-    self, Address, Fault, MAX_DATAGRAM, Message, Method, Scheme, Span, TooManyEdits, Uri, Via,
-    address,
+    self, Address, Fault, Header, MAX_DATAGRAM, Message, Method, Scheme, Span, TooManyEdits, Uri,
+    Via, address,
 };
 
 /// One request under decision.
@@ -294,7 +294,7 @@ impl<'a> Request<'a> {
         if matches!(self.message.max_forwards, Some((_, 0))) {
             return Err(Reason::TooManyHops);
         }
-        if self.message.proxy_require.is_some() && !self.is_hop_by_hop() {
+        if self.message.has(Header::ProxyRequire) && !self.is_hop_by_hop() {
             return Err(Reason::ProxyRequire);
         }
         if self.message.cseq.method.of(bytes) != self.method {
@@ -419,9 +419,9 @@ pub(super) fn fault_reason(fault: Fault) -> Reason {
         Fault::Version => Reason::Version,
         Fault::LineEnd => Reason::LineEnd,
         Fault::HeaderName => Reason::HeaderName,
-        Fault::Missing(_) => Reason::MissingHeader,
-        Fault::Duplicate(_) => Reason::DuplicateHeader,
-        Fault::Value(_) => Reason::HeaderValue,
+        Fault::Missing => Reason::MissingHeader,
+        Fault::Duplicate => Reason::DuplicateHeader,
+        Fault::Value => Reason::HeaderValue,
         Fault::TooShort => Reason::TooShort,
     }
 }

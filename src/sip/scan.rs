@@ -34,8 +34,6 @@ pub struct Message<'a> {
     pub next_via: Option<Row>,
     /// The first row with Route.
     pub route: Option<Row>,
-    /// The first row with Proxy-Require.
-    pub proxy_require: Option<Row>,
     /// Call-ID.
     pub call_id: Row,
     /// From.
@@ -106,11 +104,11 @@ pub enum Fault {
     /// A row without a token and a colon at its start.
     HeaderName,
     /// A mandatory header is missing (§8.1.1).
-    Missing(Header),
+    Missing,
     /// A header stands twice of which there may be one.
-    Duplicate(Header),
+    Duplicate,
     /// A value that routing reads breaks its grammar.
-    Value(Header),
+    Value,
     /// Content-Length promises more octets than there are (§18.3).
     TooShort,
 }
@@ -164,7 +162,6 @@ pub fn scan(datagram: &[u8]) -> Result<Message<'_>, NotSip> {
         via: None,
         next_via: None,
         route: None,
-        proxy_require: None,
         call_id: Row::default(),
         from: Row::default(),
         to: Row::default(),
@@ -253,8 +250,7 @@ fn odd_status_line(line: &[u8]) -> (StartLine, Option<Fault>) {
 }
 
 impl Message<'_> {
-    /// Whether the message holds `header`, one of those that it may hold once
-    /// or Via.
+    /// Whether the message holds `header`, any but Route.
     #[must_use]
     pub fn has(&self, header: Header) -> bool {
         self.seen & (1 << header as u16) != 0
@@ -317,9 +313,7 @@ impl Message<'_> {
             Header::Route => {
                 self.route.get_or_insert(row);
             }
-            Header::ProxyRequire => {
-                self.proxy_require.get_or_insert(row);
-            }
+            Header::ProxyRequire => self.seen |= 1 << Header::ProxyRequire as u16,
             Header::CallId => {
                 let (start, end) = (row.value.start as usize, row.value.end as usize);
                 let foreign = |lanes: Lanes| lanes.is(b' ') | lanes.controls();
@@ -361,11 +355,11 @@ impl Message<'_> {
     #[inline]
     fn once(&mut self, header: Header, sound: bool) -> bool {
         if self.has(header) {
-            self.fail(Fault::Duplicate(header));
+            self.fail(Fault::Duplicate);
             return false;
         }
         if !sound {
-            self.fail(Fault::Value(header));
+            self.fail(Fault::Value);
         }
         self.seen |= 1 << header as u16;
         true
@@ -385,10 +379,7 @@ impl Message<'_> {
             | 1 << To as u16
             | 1 << CSeq as u16;
         if self.seen & MANDATORY != MANDATORY {
-            let missing = [Via, CallId, From, To, CSeq]
-                .into_iter()
-                .find(|&h| !self.has(h));
-            self.fail(Fault::Missing(missing.unwrap_or(Via)));
+            self.fail(Fault::Missing);
         }
     }
 }

@@ -4,7 +4,7 @@
 #![allow(unreachable_pub, reason = "included as a module by many crates")]
 
 use viaduct::sip::{
-    self, Address, Message, Param, Scheme, Span, StartLine, address, route_values, scan,
+    self, Address, Header, Message, Param, Scheme, Span, StartLine, address, route_values, scan,
 };
 
 use super::twin;
@@ -105,7 +105,7 @@ pub fn ours(datagram: &[u8]) -> Option<Reading> {
             .and_then(|span| sip::via(bytes, span))
             .map(|via| our_via(bytes, &via)),
         routes: our_routes(&message),
-        proxy_require: message.proxy_require.is_some(),
+        proxy_require: message.has(Header::ProxyRequire),
         body: text(&bytes[body_start(&message)..message.end as usize]),
     })
 }
