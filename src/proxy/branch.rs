@@ -23,7 +23,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::secret::Secret;
-use crate::sip::{Message, Param, Span, Via, address, eq_ignore_case, hex8, hex64, parse_hex64};
+use crate::sip::{Message, Param, Span, Via, address, hex8, hex64, parse_hex64};
 
 /// What every branch of RFC 3261 begins with (§8.1.1.7).
 pub(super) const MAGIC: &[u8; 7] = b"z9hG4bK";
@@ -122,7 +122,7 @@ impl Transaction<'_> {
                 return false;
             };
             // Nearly all write it as it stands in the RFC.
-            magic == MAGIC || eq_ignore_case(magic, MAGIC)
+            magic == MAGIC || magic.eq_ignore_ascii_case(MAGIC)
         })
     }
 
@@ -272,7 +272,8 @@ impl Branch {
     #[inline]
     pub(super) fn parse(branch: &[u8]) -> Option<Self> {
         let (magic, rest) = branch.split_at_checked(MAGIC.len())?;
-        eq_ignore_case(magic, MAGIC)
+        magic
+            .eq_ignore_ascii_case(MAGIC)
             .then(|| Self::parse_behind_magic(rest))
             .flatten()
     }

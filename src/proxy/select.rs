@@ -106,7 +106,7 @@ impl<'a> Request<'a> {
         }
         let mut found = [None; FOLLOWED.len()];
         for (name, row) in self.message.rows() {
-            let is_named = |followed: &&str| sip::eq_ignore_case(name, followed.as_bytes());
+            let is_named = |followed: &&str| name.eq_ignore_ascii_case(followed.as_bytes());
             if let Some(at) = FOLLOWED.iter().position(is_named) {
                 found[at].get_or_insert(row);
             }

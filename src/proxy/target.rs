@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::local::Locals;
 use crate::config::text::is_one_host;
-use crate::sip::{Scheme, Span, Uri, Via, eq_ignore_case, port};
+use crate::sip::{Scheme, Span, Uri, Via, port};
 
 /// What a URI names.
 #[derive(Clone, Copy)]
@@ -125,7 +125,7 @@ fn uri_host(uri: &Uri) -> Span {
 /// (RFC 3261 §26.2.2).
 pub(super) fn is_for_udp(bytes: &[u8], uri: &Uri) -> bool {
     let transport = uri.transport.of(bytes);
-    uri.scheme == Scheme::Sip && (transport.is_empty() || eq_ignore_case(transport, b"udp"))
+    uri.scheme == Scheme::Sip && (transport.is_empty() || transport.eq_ignore_ascii_case(b"udp"))
 }
 
 /// Addresses that no datagram may be sent to.

@@ -59,20 +59,13 @@ pub(super) fn is_lws(b: u8) -> bool {
     matches!(b, b' ' | b'\t' | b'\r' | b'\n')
 }
 
-/// Compares tokens and host names (§7.3.1: case-insensitive).
-#[inline]
-#[must_use]
-pub fn eq_ignore_case(a: &[u8], b: &[u8]) -> bool {
-    a.eq_ignore_ascii_case(b)
-}
-
 /// Whether two texts are one name of a host (RFC 3261 §19.1.4), with the dot of
 /// the root or without.
 #[inline]
 #[must_use]
 pub fn is_same_name(one: &[u8], other: &[u8]) -> bool {
     let relative = |host| <[u8]>::strip_suffix(host, b".").unwrap_or(host);
-    eq_ignore_case(relative(one), relative(other))
+    relative(one).eq_ignore_ascii_case(relative(other))
 }
 
 /// `value` as sixteen lower-case hexadecimal digits.

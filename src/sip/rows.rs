@@ -2,7 +2,7 @@
 //! sound: for the headers that only some messages need.
 
 use super::chars::{is_lws, is_token};
-use super::{Message, Span, eq_ignore_case};
+use super::{Message, Span};
 
 /// One header row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,7 +76,7 @@ fn is_named(found: &[u8], name: &[u8]) -> bool {
         [letter] => long_form(*letter).map_or(found, str::as_bytes),
         _ => found,
     };
-    eq_ignore_case(long, name)
+    long.eq_ignore_ascii_case(name)
 }
 
 /// The headers with a compact form, from `a` to `z`, in lower case; empty for a

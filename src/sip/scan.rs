@@ -9,11 +9,11 @@
 //!   no more than what routing uses, so all other values pass unread;
 //! - the body is never read, only cut to Content-Length (§18.3).
 
+use super::Span;
 use super::chars::decimal;
 use super::lanes::{Lanes, LineEnds, padded};
 use super::rows::{Row, value_span};
 use super::text::Text;
-use super::{Span, eq_ignore_case};
 
 /// A datagram as far as routing reads it. Spans count from [`Message::bytes`].
 #[derive(Clone, Debug)]
@@ -181,7 +181,7 @@ pub fn scan(datagram: &[u8]) -> Result<Message<'_>, NotSip> {
 #[inline]
 fn start_line(bytes: &[u8], end: usize) -> Result<(StartLine, Option<Fault>), NotSip> {
     let line = &bytes[..end];
-    if line.len() >= 4 && eq_ignore_case(&line[..4], b"SIP/") {
+    if line.len() >= 4 && line[..4].eq_ignore_ascii_case(b"SIP/") {
         return Ok(status_line(line));
     }
     let text = Text::new(bytes, end);
@@ -205,7 +205,7 @@ fn start_line(bytes: &[u8], end: usize) -> Result<(StartLine, Option<Fault>), No
     let (line, trailing) = line.split_at(line.trim_ascii_end().len());
     let version_start = memchr::memrchr(b' ', line).ok_or(NotSip::Garbage)? + 1;
     let version = &line[version_start..];
-    if version.len() < 4 || !eq_ignore_case(&version[..4], b"SIP/") {
+    if version.len() < 4 || !version[..4].eq_ignore_ascii_case(b"SIP/") {
         return Err(NotSip::Garbage);
     }
     let uri_end = (version_start - 1).max(uri_start);

@@ -3,7 +3,7 @@
 use super::lanes::Lanes;
 use super::text::{Text, word};
 use super::via::{digits, host};
-use super::{DEFAULT_PORT, Span, eq_ignore_case};
+use super::{DEFAULT_PORT, Span};
 
 const SIP: u64 = word(b"sip");
 const SIPS: u64 = word(b"sips");
@@ -154,10 +154,12 @@ impl Uri {
                 }
                 USER => {
                     let value = text.slice(value.start as usize, value.end as usize);
-                    self.phone |= eq_ignore_case(value, b"phone");
+                    self.phone |= value.eq_ignore_ascii_case(b"phone");
                     continue;
                 }
-                _ if eq_ignore_case(text.slice(start, equals), b"transport") => &mut self.transport,
+                _ if (text.slice(start, equals)).eq_ignore_ascii_case(b"transport") => {
+                    &mut self.transport
+                }
                 _ => continue,
             };
             // Twice the same would let two readers choose differently.

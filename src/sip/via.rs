@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use super::param::{Next, Param, next_param};
 use super::text::{Text, word};
-use super::{DEFAULT_PORT, Message, Span, eq_ignore_case};
+use super::{DEFAULT_PORT, Message, Span};
 
 const BRANCH: u64 = word(b"branch");
 const RPORT: u64 = word(b"rport");
@@ -77,7 +77,7 @@ fn sent_protocol(text: Text<'_>, start: usize) -> Option<usize> {
         return Some(text.skip_lws(start + 12));
     }
     let name = text.skip_token(start);
-    if !eq_ignore_case(text.slice(start, name), b"SIP") {
+    if !text.slice(start, name).eq_ignore_ascii_case(b"SIP") {
         return None;
     }
     let version = slash(text, name)?;

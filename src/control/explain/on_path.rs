@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::proxy::{Cookie, Datagram, Proxy, Purpose};
-use crate::sip::{self, Message, Span, StartLine, eq_ignore_case};
+use crate::sip::{self, Message, Span, StartLine};
 
 /// Where a request comes from; `None` for a response.
 pub(super) fn direction(proxy: &Proxy, config: &Config, datagram: &Datagram<'_>) -> Option<String> {
@@ -84,7 +84,7 @@ pub(super) fn added(proxy: &Proxy, config: &Config, before: &[u8], after: &[u8])
     let mut found = Vec::new();
     for (name, row) in message.rows() {
         let mut names = ["Record-Route", "Path"].into_iter();
-        let place = names.find(|known| eq_ignore_case(known.as_bytes(), name));
+        let place = names.find(|known| known.as_bytes().eq_ignore_ascii_case(name));
         let value = row.value.of(bytes);
         let is_new = || !before.windows(value.len()).any(|part| part == value);
         let (Some(place), Some(address)) = (place, sip::address(bytes, row.value)) else {
