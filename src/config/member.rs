@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::diagnostic::Fault;
-use super::text::{self, DEFAULT_PORT, host_port, ip_literal, is_host_name, is_one_host};
+use super::text::{self, host_port, ip_literal, is_host_name, is_one_host};
 use super::{Destination, Health, HealthSettings, HostPort, Named, Probe, Set, State};
+use crate::sip::DEFAULT_PORT;
 
 /// URI parameters that a member may carry.
 const PARAMETERS: [&str; 5] = ["weight", "priority", "state", "transport", "lr"];

@@ -20,9 +20,8 @@ pub use super::operation::text::{
 };
 pub use super::stateful::text::{accounting_target, failure, time, time_name, time_or_none, timer};
 use super::{HostPort, WAITS};
+use crate::sip::DEFAULT_PORT;
 
-/// The port of SIP over UDP (RFC 3261 §18.1.1).
-pub const DEFAULT_PORT: u16 = 5060;
 /// The port of DNS (RFC 1035 §4.2).
 const DNS_PORT: u16 = 53;
 /// Bounds of a destination's weight.
