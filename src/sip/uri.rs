@@ -2,7 +2,7 @@
 
 use super::lanes::Lanes;
 use super::text::{Text, word};
-use super::via::{digits, host};
+use super::via::{host, port_at};
 use super::{DEFAULT_PORT, Span};
 
 const SIP: u64 = word(b"sip");
@@ -93,7 +93,7 @@ pub fn uri(bytes: &[u8], span: Span) -> Option<Uri> {
     }
     (uri.host, at) = host(text, at)?;
     if text.get(at) == Some(b':') {
-        let (port, behind) = digits(text, at + 1)?;
+        let (port, behind) = port_at(text, at + 1)?;
         uri.port = Some(port);
         at = behind;
     }

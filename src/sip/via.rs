@@ -114,7 +114,7 @@ fn sent_by_port(text: Text<'_>, at: usize) -> Option<(Option<u16>, usize)> {
     if text.get(colon) != Some(b':') {
         return Some((None, at));
     }
-    let (port, at) = digits(text, text.skip_lws(colon + 1))?;
+    let (port, at) = port_at(text, text.skip_lws(colon + 1))?;
     Some((Some(port), at))
 }
 
@@ -122,14 +122,14 @@ fn sent_by_port(text: Text<'_>, at: usize) -> Option<(Option<u16>, usize)> {
 #[inline]
 #[must_use]
 pub fn port(text: &[u8]) -> Option<u16> {
-    digits(Text::new(text, text.len()), 0)
+    port_at(Text::new(text, text.len()), 0)
         .filter(|(_, end)| *end == text.len())
         .map(|(port, _)| port)
 }
 
 /// A port in decimal, 1 to 65,535, and the offset behind its digits.
 #[inline]
-pub(super) fn digits(text: Text<'_>, mut at: usize) -> Option<(u16, usize)> {
+pub(super) fn port_at(text: Text<'_>, mut at: usize) -> Option<(u16, usize)> {
     let mut port = 0u32;
     while let Some(digit @ b'0'..=b'9') = text.get(at) {
         port = port * 10 + u32::from(digit - b'0');
