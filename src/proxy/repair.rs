@@ -119,28 +119,13 @@ impl Repairs {
     /// The row that holds the value, repaired, as pieces in order.
     pub(super) fn row<'a>(&'a self, bytes: &'a [u8], row: Row) -> [&'a [u8]; 5] {
         let [first, second] = self.cuts;
+        let kept = |start, end| Span { start, end }.of(bytes);
         [
-            Span {
-                start: row.line.start,
-                end: first.start,
-            }
-            .of(bytes),
-            Span {
-                start: first.end,
-                end: second.start,
-            }
-            .of(bytes),
-            Span {
-                start: second.end,
-                end: self.at,
-            }
-            .of(bytes),
+            kept(row.line.start, first.start),
+            kept(first.end, second.start),
+            kept(second.end, self.at),
             self.text(),
-            Span {
-                start: self.at,
-                end: row.line.end,
-            }
-            .of(bytes),
+            kept(self.at, row.line.end),
         ]
     }
 }
