@@ -184,7 +184,7 @@ proptest! {
                     let (decision, ..) = decide(proxy, &request("BYE", call, &route));
                     match decision {
                         Decision::Forward(forward) if is_there => {
-                            let is_dialog = matches!(forward.way, Way::Dialog { .. });
+                            let is_dialog = matches!(forward.way, Way::Dialog(_));
                             prop_assert!(is_dialog && forward.to == first, "{forward:?}");
                             prop_assert_eq!(forward.cookie, CookieUse::Followed);
                         }

@@ -176,23 +176,13 @@ pub enum CookieUse {
 pub enum Way {
     /// The set's policy chose.
     Selected(Selection),
-    /// Its Route has a cookie: this member of this set has its dialog.
-    Dialog {
-        /// Index of the set.
-        set: usize,
-        /// Index of the destination in it.
-        destination: usize,
-    },
+    /// Its Route has a cookie: this member has its dialog.
+    Dialog(Place),
     /// No destination takes new work; it belongs to a call that one of a
     /// former generation may have.
     Former,
-    /// Route or Request-URI names this member of this set.
-    Named {
-        /// Index of the set.
-        set: usize,
-        /// Index of the destination in it.
-        destination: usize,
-    },
+    /// Route or Request-URI names this member.
+    Named(Place),
     /// A member sent it; it goes where Route or Request-URI says.
     Outbound,
     /// A member sent it; it goes to the phone whose address its Route vouches
@@ -213,8 +203,8 @@ impl Way {
     pub fn destination(self) -> Option<(usize, usize)> {
         match self {
             Self::Selected(selection) => Some((selection.set, selection.destination)),
-            Self::Dialog { set, destination } | Self::Named { set, destination } => {
-                Some((set, destination))
+            Self::Dialog(place) | Self::Named(place) => {
+                Some((place.set.into(), place.destination.into()))
             }
             Self::Former | Self::Outbound | Self::Flow | Self::Allowed | Self::Response => None,
         }

@@ -9,7 +9,7 @@ use super::request::Request;
 use super::routes::{Claim, Routes};
 use super::stateful::{Attempt, Goal};
 use super::target::{Named, literal};
-use super::{CookieUse, Scratch, Selection, Way};
+use super::{CookieUse, Place, Scratch, Selection, Way};
 use crate::config::State;
 use crate::dispatcher::Sender;
 use crate::sip::{self, Via};
@@ -178,7 +178,7 @@ impl Request<'_> {
                     Some((set, destination)) => {
                         let to =
                             dispatcher.sets()[set].definition().destinations[destination].address;
-                        let way = Way::Dialog { set, destination };
+                        let way = Way::Dialog(Place::new((set, destination)));
                         return self.hop(way, to, inner, CookieUse::Followed);
                     }
                     None => match routes.named {
@@ -228,7 +228,8 @@ impl Request<'_> {
         let dispatcher = self.proxy.dispatcher();
         if let Some((set, destination)) = dispatcher.member(address) {
             let member = &dispatcher.sets()[set].definition().destinations[destination];
-            return (member.state != State::Disabled).then_some(Way::Named { set, destination });
+            let way = Way::Named(Place::new((set, destination)));
+            return (member.state != State::Disabled).then_some(way);
         }
         let allowed = &mut self.proxy.allowed.iter();
         let ip = address.ip();

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use serde::Serialize;
 
 use crate::config::{Config, text};
-use crate::proxy::{CookieUse, Decision, Forward, Way};
+use crate::proxy::{CookieUse, Decision, Forward, Place, Way};
 
 /// What a configuration does with a message.
 #[derive(Clone, Debug, Serialize)]
@@ -122,14 +122,15 @@ impl fmt::Display for Outcome {
 }
 
 fn way_name(way: Way, config: &Config) -> String {
+    let set = |place: Place| &config.sets[usize::from(place.set)].name;
     match way {
         Way::Selected(selection) => {
             let set = &config.sets[selection.set];
             format!("{} in set {}", text::name(&set.policy), set.name)
         }
-        Way::Dialog { set, .. } => format!("dialog of set {}", config.sets[set].name),
+        Way::Dialog(place) => format!("dialog of set {}", set(place)),
         Way::Former => "former owner".to_owned(),
-        Way::Named { set, .. } => format!("named member of set {}", config.sets[set].name),
+        Way::Named(place) => format!("named member of set {}", set(place)),
         Way::Outbound => "outbound".to_owned(),
         Way::Flow => "flow of a phone".to_owned(),
         Way::Allowed => "allowed next hop".to_owned(),

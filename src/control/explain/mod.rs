@@ -439,14 +439,14 @@ impl<'a> Explanation<'a> {
             Way::Former => "no destination takes new work, and the configuration of before chose \
                             it: the call may be there"
                 .to_owned(),
-            Way::Dialog { set, .. } => format!(
+            Way::Dialog(place) => format!(
                 "the cookie in its Route says that this member of set {} has its dialog \
                  (RFC 3261 §16.4, §16.6 item 4)",
-                self.config.sets[set].name
+                self.config.sets[usize::from(place.set)].name
             ),
-            Way::Named { set, .. } => format!(
+            Way::Named(place) => format!(
                 "Route or Request-URI names this member of set {} (RFC 3261 §16.4, §16.5)",
-                self.config.sets[set].name
+                self.config.sets[usize::from(place.set)].name
             ),
             Way::Outbound => "it comes from a member: it goes where Route or Request-URI says \
                               (RFC 3261 §16.5)"

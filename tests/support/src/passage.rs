@@ -45,7 +45,7 @@ pub fn check(
             match forward.way {
                 Way::Response => response(input, output),
                 Way::Selected(_) if member => request(input, source, output, false),
-                Way::Named { .. } if member => request(input, source, output, true),
+                Way::Named(_) if member => request(input, source, output, true),
                 Way::Outbound if is_member(source) => request(input, source, output, true),
                 way => Err(format!("{way:?} to {}", forward.to)),
             }
