@@ -43,6 +43,7 @@ fn refused(scene: &Scene) -> Vec<(String, &'static str)> {
             "400 Bad Request",
         ),
         (plain().row("no colon").text(), "400 Bad Request"),
+        (plain().row(": no name before it").text(), "400 Bad Request"),
         (plain().row("control\u{1}: x").text(), "400 Bad Request"),
         (plain().row("bare: \n").text(), "400 Bad Request"),
         (plain().row("bare: \rx").text(), "400 Bad Request"),

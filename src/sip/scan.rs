@@ -495,9 +495,11 @@ const fn names() -> [Name; 32] {
         (b"route", Header::Route),
         (b"proxy-require", Header::ProxyRequire),
     ];
+    // The length of none: what stands before the colon of `: x` has none at all.
+    const UNUSED: usize = usize::MAX;
     let none = Name {
         octets: [0; 16],
-        length: 0,
+        length: UNUSED,
         header: Header::Via,
     };
     let mut names = [none; 32];
@@ -505,7 +507,7 @@ const fn names() -> [Name; 32] {
     while i < ALL.len() {
         let (name, header) = ALL[i];
         let place = place(name[0], name.len());
-        assert!(names[place].length == 0, "two names in one place");
+        assert!(names[place].length == UNUSED, "two names in one place");
         names[place] = Name {
             octets: padded(name),
             length: name.len(),
