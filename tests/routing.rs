@@ -7,8 +7,11 @@ use std::fs;
 use std::net::SocketAddr;
 
 use support::dialog::{Peer, Request, Scene, read, response, status};
+use support::fixture::{self, Bench};
 use support::net::{V4, V6, free_addresses};
 use support::viaduct::Viaduct;
+use viaduct::config::Config;
+use viaduct::proxy::{Decision, Reason};
 
 const CALLS: usize = 40;
 
@@ -290,6 +293,40 @@ fn a_member_cannot_make_us_send_where_nobody_may_be_sent_to() {
     }
     scene.assert_nothing_left();
     scene.assert_counter("drop-forbidden-next-hop", uris.len() as u64);
+}
+
+/// Who says 127.0.0.1 means itself, as a Contact that a member has from outside may.
+#[test]
+fn a_member_elsewhere_does_not_lead_us_to_a_loopback_address() {
+    let forbidden = |config: &Config, member: SocketAddr, uri: &str| {
+        let plain = || Request::new("BYE", member);
+        let route = format!("Route: <{uri};lr>");
+        let [named, routed] = [plain().uri(uri), plain().row(route)].map(|request| {
+            let (decision, _) = Bench::new(config).decide(request.text().as_bytes(), member);
+            matches!(decision, Decision::Drop(Reason::ForbiddenNextHop))
+        });
+        assert_eq!(named, routed, "{uri}");
+        named
+    };
+    let uri = "sip:x@127.0.0.1:5080";
+    let elsewhere = fixture::destination(0);
+    let mut config = fixture::config();
+    assert!(!forbidden(&config, elsewhere, "sip:x@192.0.2.77:5080"));
+    for uri in [uri, "sip:x@127.9.8.7", "sip:x@[::ffff:127.0.0.1]:5080"] {
+        assert!(forbidden(&config, elsewhere, uri), "{uri}");
+    }
+    // A member that is there too, which a listener for others does not help.
+    let here: SocketAddr = "127.0.0.2:5060".parse().expect("an address");
+    config.sets[0].destinations[1].address = here;
+    assert!(!forbidden(&config, elsewhere, "sip:x@127.0.0.2"));
+    assert!(forbidden(&config, here, uri));
+    for listener in ["127.0.0.3:5060", "0.0.0.0:5060"] {
+        config.listeners[0].address = listener.parse().expect("an address");
+        assert!(!forbidden(&config, here, uri), "{listener}");
+        assert!(forbidden(&config, elsewhere, uri), "{listener}");
+    }
+    config.allowed_next_hops = vec!["127.0.0.0/24".parse().expect("a network")];
+    assert!(!forbidden(&config, elsewhere, uri));
 }
 
 /// RFC 5954 §4.2: they are compared as numbers.

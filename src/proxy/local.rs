@@ -104,6 +104,12 @@ impl Locals {
         local.is_some_and(|local| local.address.is_ipv4() == to.is_ipv4())
     }
 
+    /// Whether `listener` is bound to a loopback address, be it among all.
+    pub(super) fn reaches_loopback(&self, listener: usize) -> bool {
+        let ip = self.all[listener].address.ip();
+        ip.is_loopback() || ip.is_unspecified()
+    }
+
     /// Our Via row for requests that leave by `listener`, up to our branch.
     #[inline]
     pub(super) fn via(&self, listener: usize) -> &[u8] {

@@ -128,11 +128,9 @@ impl Request<'_> {
             _ => routes.named,
         };
         match named {
-            Named::Address(address, false) => self.hop(Way::Outbound, address, outer, used),
+            Named::Address(address, false) => self.outbound(address, outer, used),
             Named::Name(host, port) => match self.resolve(host, port, &mut scratch.names)? {
-                Some(address) if !self.is_us(address) => {
-                    self.hop(Way::Outbound, address, outer, used)
-                }
+                Some(address) if !self.is_us(address) => self.outbound(address, outer, used),
                 // A Route or `maddr` that stays would lead the farm back to us.
                 Some(_) if routes.goes_on || !routes.target.uri.maddr.is_empty() => {
                     Err(Reason::NextHop)
@@ -144,6 +142,26 @@ impl Request<'_> {
             Named::Us => self.dispatch(routes, used, scratch),
         }
         .map(Some)
+    }
+
+    /// Where a member says. With a loopback address it means itself, and what
+    /// listens there is meant for this host alone: it is followed where the
+    /// member and the listener are there too, or anybody may name it.
+    fn outbound(
+        &self,
+        to: SocketAddr,
+        listener: Option<usize>,
+        used: CookieUse,
+    ) -> Result<Hop, Reason> {
+        let hop = self.hop(Way::Outbound, to, listener, used)?;
+        let is_within = || {
+            let from = self.datagram.source.ip();
+            from.is_loopback() && self.proxy.locals.reaches_loopback(hop.listener)
+        };
+        if to.ip().is_loopback() && !is_within() && self.trusted(to, CookieUse::None).is_none() {
+            return Err(Reason::ForbiddenNextHop);
+        }
+        Ok(hop)
     }
 
     /// A member that names us means the farm: a new call of a B2BUA, a call

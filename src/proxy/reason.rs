@@ -183,7 +183,7 @@ impl Reason {
                 "A member names a host, and too many requests wait for DNS already"
             }
             Self::ForbiddenNextHop => {
-                "The next hop is a multicast, broadcast, link-local or unspecified address, or us"
+                "The next hop is a multicast, broadcast, link-local or unspecified address, a loopback address that a member elsewhere names, or us"
             }
             Self::ForgedFlow => {
                 "A member's Route has a Path of ours that does not verify (RFC 5626 §5.3)"
