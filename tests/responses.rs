@@ -142,7 +142,7 @@ fn nothing_but_our_via_changes() {
     let plain = response(&got, "200 OK", "t1");
     let sent = plain.replace(
         "Content-Length: 0\r\n\r\n",
-        "X-Odd :  \u{e9}\"\r\nRecord-Route: <sip:127.0.0.1;lr>\r\nMax-Forwards: 3\r\nRoute: junk\r\nl: 4\r\n\r\n\0\r\n\u{1}",
+        "X-Odd :  \u{e9}\"\r\nRecord-Route: <sip:127.0.0.1;lr>\r\nMax-Forwards: 300\r\nMax-Forwards: 3\r\nRoute: junk\r\nl: 4\r\n\r\n\0\r\n\u{1}",
     );
     assert_comes_home(&scene, 0, &sent, &without_own_via(&sent));
     // What stands behind Content-Length is not of the message (§18.3).

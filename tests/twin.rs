@@ -245,6 +245,9 @@ fn numbers() {
     for value in ["256", "-1", "", "7 0", "0x10", "18446744073709551686"] {
         refused(with(&[&format!("Max-Forwards: {value}")]));
     }
+    let status = "SIP/2.0 200 OK";
+    let echo = message(&[status, VIA, FROM, TO, CALL_ID, CSEQ, "Max-Forwards: 256"]);
+    assert_eq!(reads(echo).max_forwards, None);
     assert_eq!(
         reads(instead("CSeq: 4294967295\tINVITE")).cseq.number,
         u32::MAX

@@ -42,7 +42,7 @@ pub struct Message<'a> {
     pub to: Row,
     /// CSeq.
     pub cseq: CSeq,
-    /// Max-Forwards: its digits and their value.
+    /// Max-Forwards of a request: its digits and their value.
     pub max_forwards: Option<(Span, u8)>,
     /// The first thing wrong with it.
     pub fault: Option<Fault>,
@@ -250,7 +250,8 @@ fn odd_status_line(line: &[u8]) -> (StartLine, Option<Fault>) {
 }
 
 impl Message<'_> {
-    /// Whether the message holds `header`, any but Route.
+    /// Whether the message holds `header`, any but Route, and in a response but
+    /// Max-Forwards.
     #[must_use]
     pub fn has(&self, header: Header) -> bool {
         self.seen & (1 << header as u16) != 0
@@ -333,7 +334,8 @@ impl Message<'_> {
                     };
                 }
             }
-            Header::MaxForwards => {
+            // One that a response echoes says nothing to anybody.
+            Header::MaxForwards if matches!(self.start, StartLine::Request { .. }) => {
                 let hops = decimal(row.value.of(self.bytes), 255);
                 if self.once(Header::MaxForwards, hops.is_some()) {
                     self.max_forwards = hops.map(|n| (row.value, n as u8));
@@ -346,7 +348,7 @@ impl Message<'_> {
                     *content_length = length;
                 }
             }
-            Header::From | Header::To => {}
+            Header::From | Header::To | Header::MaxForwards => {}
         }
     }
 

@@ -114,7 +114,7 @@ fn rest(start: Vec<u8>, method: String, status: Option<u16>) -> BoxedStrategy<Sa
                 from_tag: rows.from_tag,
                 to_tag: rows.to_tag,
                 cseq: rows.cseq,
-                max_forwards: rows.max_forwards,
+                max_forwards: rows.max_forwards.filter(|_| status.is_none()),
                 route_hosts: rows.route_hosts,
                 proxy_require: rows.proxy_require,
                 body: body.content,

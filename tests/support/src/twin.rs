@@ -194,7 +194,7 @@ pub struct Twin {
     pub to: Party,
     /// CSeq.
     pub cseq: CSeq,
-    /// Max-Forwards, where it is there.
+    /// Max-Forwards, where a request has it.
     pub max_forwards: Option<u8>,
     /// Content-Length in octets, where it is there.
     pub content_length: Option<usize>,
@@ -261,10 +261,11 @@ pub fn read_but_lists(datagram: &[u8]) -> Read<(Twin, Option<Refusal>)> {
         Some(value) => Some(content_length(value, rest.len())?),
         None => None,
     };
-    let max_forwards = match once(&headers, "max-forwards")? {
-        Some(value) => Some(max_forwards(value)?),
-        None => None,
+    let max_forwards = match &start {
+        StartLine::Request { .. } => once(&headers, "max-forwards")?,
+        StartLine::Response { .. } => None,
     };
+    let max_forwards = max_forwards.map(self::max_forwards).transpose()?;
     let routes: Read<Vec<Uri>> = rows(&headers, "route")
         .flat_map(split_list)
         .map(|value| route(&value).map_err(|_| ROUTE))
