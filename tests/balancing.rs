@@ -145,14 +145,18 @@ fn a_named_header_as_key() {
     assert_key("header:X-Tenant", |request, n| {
         request.call_id(format!("id-{n}@a"))
     });
-    // The compact form is the same header.
-    let scene = Scene::new(4, &["--hash-key", "header:Subject"]);
-    let one = members(&scene, |n| {
-        scene
-            .request("INVITE")
-            .row(["Subject: tide", "s:tide"][n % 2])
-    });
-    assert_eq!(one.len(), 1);
+    // The compact form is the same header (RFC 3261, 3841, 4474).
+    for (name, compact) in [
+        ("Subject", "s"),
+        ("Request-Disposition", "d"),
+        ("Reject-Contact", "j"),
+        ("Identity-Info", "n"),
+    ] {
+        let scene = Scene::new(4, &["--hash-key", &format!("header:{name}")]);
+        let rows = [format!("{name}: tide"), format!("{compact}:tide")];
+        let one = members(&scene, |n| scene.request("INVITE").row(&rows[n % 2]));
+        assert_eq!(one.len(), 1, "{name}");
+    }
     // A compact name stands for both, and an empty value for none.
     let scene = Scene::new(4, &["--hash-key", "header:s"]);
     let with = |row: &str| scene.request("INVITE").row(row);
