@@ -116,7 +116,7 @@ fn two_ways_to_write_one_uri_are_one_key() {
             [
                 format!("<sip:u{n}@a.example>"),
                 format!("sip:u{n}@A.Example:5060;tag=9"),
-                format!("\"<x>\"  <sip:u{n}@a.EXAMPLE;lr>;tag=8"),
+                format!("\"<x>\"  <sip:u{n}@a.EXAMPLE.;lr>;tag=8"),
             ],
             [
                 format!("<sip:u{n}@[2001:db8::5]>"),

@@ -233,15 +233,16 @@ fn add_address_key(bytes: &[u8], value: Span, key: &mut Vec<u8>) {
     }
 }
 
-/// user@host:port, the host in lower case, or as an IPv6 address is written
-/// commonly, so that two ways to write one address of record (§19.1.4, RFC 5954
-/// §4.2) meet one destination.
+/// user@host:port, the host in lower case and without the dot of the root, or as
+/// an IPv6 address is written commonly, so that two ways to write one address of
+/// record (§19.1.4, RFC 5954 §4.2) meet one destination.
 fn add_uri_key(bytes: &[u8], text: Span, uri: Option<Uri>, key: &mut Vec<u8>) {
     match uri.filter(|uri| !uri.host.is_empty()) {
         Some(uri) => {
             key.extend_from_slice(uri.user.of(bytes));
             key.extend_from_slice(b"@");
             let host = uri.host.of(bytes);
+            let host = host.strip_suffix(b".").unwrap_or(host);
             // Writing into memory cannot fail.
             match host.starts_with(b"[").then(|| literal(host)).flatten() {
                 Some(ip) => drop(write!(key, "{ip}")),
