@@ -326,50 +326,67 @@ fn a_transaction_is_one_by_a_balancer_too() {
     assert_eq!(branch(pass(&ack.text())), branch(&first));
 }
 
-#[test]
-fn a_call_that_came_by_a_balancer_is_cancelled_and_accounted() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let calls = folder.path().join("calls");
+/// Stateful relay to one member, with accounting to the file `calls` of the folder.
+fn accounted(folder: &tempfile::TempDir) -> Scene {
     let farm = vec![Peer::new(V4)];
     let text = format!(
         "stateful = ['INVITE', 'MESSAGE']\n[timers]\nT1 = '20ms'\nT2 = '20ms'\nB = '60s'\nF = '200ms'\n\
          [accounting]\nto = '{}'\n{LISTENER}\
          [[set]]\nname = 's'\ndestinations = ['{}']\n",
-        calls.display(),
+        folder.path().join("calls").display(),
         farm[0].address()
     );
-    let scene = with_file(farm, &text, &[]);
-    let balancer = balancer();
+    with_file(farm, &text, &[])
+}
+
+/// The lines of accounting once there are so many.
+fn lines(folder: &tempfile::TempDir, count: usize) -> String {
+    let read = || fs::read_to_string(folder.path().join("calls")).unwrap_or_default();
+    wait_until("the lines", || read().lines().count() >= count);
+    read()
+}
+
+#[test]
+fn a_failure_that_comes_by_a_balancer_is_acknowledged_and_accounted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (scene, balancer) = (accounted(&folder), balancer());
+    let call = Request::new("INVITE", balancer.address());
+    balancer.send(scene.front(), by_balancer("203.0.113.7:9", call.text()));
+    let leg = scene.next_leg();
+    let member = scene.farm[0].address().to_string();
+    let busy = response(&leg.request, "486 Busy Here", "t");
+    balancer.send(scene.front(), by_balancer(&member, busy));
+    let ack = scene.gets_in_the_end(&leg, "ACK");
+    assert_eq!(branch(&ack.request), branch(&leg.request));
+    let line = lines(&folder, 1);
+    assert!(line.contains("\"status\":486") && line.contains(&call.call_id));
+}
+
+#[test]
+fn a_call_that_came_by_a_balancer_is_cancelled_and_accounted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (scene, balancer) = (accounted(&folder), balancer());
     let send = |request: &Request| {
         balancer.send(scene.front(), by_balancer("203.0.113.7:9", request.text()));
     };
     let call = Request::new("INVITE", balancer.address());
     send(&call);
     assert_eq!(status(balancer.receive()), 100);
-    let (_, invite) = scene.at_farm();
-    scene.farm[0].send(scene.front(), response(&invite, "180 Ringing", "t"));
+    let invite = scene.next_leg();
+    scene.says(&invite, "180 Ringing");
     assert_eq!(status(balancer.receive()), 180);
     send(&call.method("CANCEL"));
     assert_eq!(status(balancer.receive()), 200);
-    let mut cancel = scene.farm[0].receive();
-    // Before the 180 it may have come again.
-    while cancel.starts_with(b"INVITE ") {
-        cancel = scene.farm[0].receive();
-    }
-    assert!(cancel.starts_with(b"CANCEL "));
-    assert_eq!(branch(&cancel), branch(&invite));
-    scene.farm[0].send(scene.front(), response(&cancel, "200 OK", "t"));
-    scene.farm[0].send(
-        scene.front(),
-        response(&invite, "487 Request Terminated", "t"),
-    );
+    // Before the 180 the INVITE may have come again.
+    let cancel = scene.gets_in_the_end(&invite, "CANCEL");
+    assert_eq!(branch(&cancel.request), branch(&invite.request));
+    scene.says(&cancel, "200 OK");
+    scene.says(&invite, "487 Request Terminated");
     assert_eq!(status(balancer.receive()), 487);
     // Nobody answers this one, and nobody is told so (RFC 4320 §4.2).
     let message = Request::new("MESSAGE", balancer.address());
     send(&message);
-    let lines = || fs::read_to_string(&calls).unwrap_or_default();
-    wait_until("a second line", || lines().lines().count() >= 2);
-    let all = lines();
+    let all = lines(&folder, 2);
     assert!(
         all.contains("\"status\":487") && all.contains(&message.call_id),
         "{all}"

@@ -47,12 +47,15 @@ impl Relay {
             return self.unknown(around, forward, status);
         };
         self.answered(around, at, attempt);
+        // Without what a front balancer has put before it.
+        let unwrapped = around.proxy.unwrap_remembered(datagram);
+        let response = unwrapped.map_or(datagram.bytes, |(response, _)| response.bytes);
         if status < 200 {
             self.provisional(around, at, attempt, status, forward);
         } else if status < 300 && self.table.records[at].facts.invite {
-            self.accepted(around, at, attempt, status, forward, datagram.bytes);
+            self.accepted(around, at, attempt, status, forward, response);
         } else {
-            self.ended(around, at, attempt, status, forward, datagram.bytes);
+            self.ended(around, at, attempt, status, forward, response);
         }
         self.settle(around, at);
         Received::Done
