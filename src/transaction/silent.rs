@@ -42,18 +42,23 @@ impl Relay {
         attempt.end = NEVER;
     }
 
-    /// Where nobody could be reached, the last attempt that is merely silent has
-    /// the call again, until timer B (§16.7 item 6). False where there is none.
+    /// Where nobody could be reached, the last attempt that is merely silent, or
+    /// slow where it is no INVITE, has the request again, until timer B or F (§16.7
+    /// item 6). False where there is none.
     pub(super) fn waits_for_silent<O: Outbox>(&mut self, around: &Around<'_, O>, at: u32) -> bool {
         let t1 = around.proxy.stateful().timers.t1;
         let record = &self.table.records[at];
         let now = record.since(around.now);
-        // Any other failure says more than a silent destination would.
-        if !record.facts.invite || record.failure != 503 || self.is_closed(at) {
+        // Any other failure says more than a silent destination would; 0 is a 408
+        // that is not passed.
+        if !matches!(record.failure, 0 | 503) || self.is_closed(at) {
             return false;
         }
-        let is_silent = |at: &u32| self.table.attempts[*at].client == Client::Calling;
-        let Some(place) = self.table.attempts(at).filter(is_silent).last() else {
+        let is_open = |at: &u32| {
+            let attempt = &self.table.attempts[*at];
+            !attempt.client.is_over() && !attempt.cancel.is_sent()
+        };
+        let Some(place) = self.table.attempts(at).filter(is_open).last() else {
             return false;
         };
         let attempt = &mut self.table.attempts[place];
