@@ -211,6 +211,22 @@ fn a_late_failure_leaves_the_set_alone_that_a_rule_has_led_to() {
     assert_eq!(world.caller_hears(), ["100", "200"]);
 }
 
+#[test]
+fn a_late_ringing_leaves_the_call_to_the_set_that_a_rule_has_led_to() {
+    let mut world = World::new(3, leads_to_mail);
+    let (first, second) = world.abandoned();
+    world.says(second, 486);
+    let third = world.requests[0].0;
+    assert_eq!(third, fixture::destination(2));
+    world.came(first);
+    world.says(first, 180);
+    assert_eq!(world.came(first), ["CANCEL"]);
+    world.says(third, 180);
+    world.says(third, 200);
+    assert_eq!(world.came(third), ["INVITE"]);
+    assert_eq!(world.caller_hears(), ["100", "180", "200"]);
+}
+
 /// RFC 3261 §16.7 item 6.
 #[test]
 fn where_nobody_else_is_left_a_silent_destination_may_still_answer() {

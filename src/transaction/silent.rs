@@ -6,7 +6,8 @@ use crate::config::Stateful;
 
 impl Relay {
     /// An attempt speaks: where it was given up, and the one that took its place
-    /// has said nothing so far, they change places.
+    /// has said nothing so far, they change places. Not where a rule has led to
+    /// another set meanwhile.
     pub(super) fn speaks<O: Outbox>(&mut self, around: &Around<'_, O>, at: u32, place: u32) {
         let patience = around.proxy.stateful().timers.b;
         let record = &self.table.records[at];
@@ -21,17 +22,15 @@ impl Relay {
         if !was_silent || !record.facts.invite || self.is_closed(at) {
             return;
         }
-        let has_it = |at: &u32| {
+        let set = attempt.set;
+        let calls = |at: &u32| {
             let attempt = &self.table.attempts[*at];
-            !attempt.abandoned && !attempt.client.is_over()
+            attempt.client == Client::Calling && !attempt.abandoned && attempt.set == set
         };
-        let Some(other) = self.table.attempts(at).find(has_it) else {
+        let Some(other) = self.table.attempts(at).find(calls) else {
             return;
         };
         let other = &mut self.table.attempts[other];
-        if other.client != Client::Calling {
-            return;
-        }
         other.abandoned = true;
         other.end = now;
         other.repeat_at = NEVER;
