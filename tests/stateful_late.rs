@@ -7,7 +7,7 @@ use std::time::Duration;
 use support::fixture;
 use support::transactions::scripted::World;
 use viaduct::config::{Config, OnFailure, Timers};
-use viaduct::transaction::Outcome;
+use viaduct::transaction::{Lesson, Outcome};
 
 const NOTHING: [&str; 0] = [];
 /// When what is sent from 0 on is sent, with intervals from T1, doubled up to T2.
@@ -431,6 +431,34 @@ fn a_retry_after_without_end_is_the_longest_there_is() {
     world.wait(29_000);
     assert_ne!(world.calls("INVITE"), busy);
     world.wait(2_000);
+    assert_eq!(world.calls("INVITE"), busy);
+}
+
+#[test]
+fn a_503_that_comes_again_does_not_ask_for_more_rest() {
+    let mut world = World::new(2, |_| {});
+    let busy = world.calls("INVITE");
+    let rows = [("Retry-After", "9".to_owned())];
+    world.says_to("INVITE", busy, 503, &rows);
+    let other = world.requests[0].0;
+    world.says(other, 200);
+    for _ in 0..3 {
+        world.wait(3_000);
+        world.says_to("INVITE", busy, 503, &rows);
+    }
+    assert_eq!(world.learnt, [Lesson::Busy(9_000)]);
+    world.wait(100);
+    assert_eq!(world.calls("INVITE"), busy);
+}
+
+#[test]
+fn a_cap_of_0_leaves_nothing_of_retry_after() {
+    let mut world = World::new(2, |config| {
+        config.stateful.retry_after_cap = Duration::ZERO;
+    });
+    let busy = world.calls("INVITE");
+    world.says_to("INVITE", busy, 503, &[("Retry-After", "9".to_owned())]);
+    assert!(world.learnt.is_empty());
     assert_eq!(world.calls("INVITE"), busy);
 }
 

@@ -246,10 +246,12 @@ impl Relay {
         if invite {
             self.acknowledge(around, at, place, response);
         }
-        if status == 503 {
+        if first && status == 503 {
             let cap = stateful.retry_after_cap.as_millis() as u64;
-            let lesson = Lesson::Busy(retry_after(response));
-            self.learn(around, place, lesson, cap);
+            let rest = retry_after(response).min(cap);
+            if rest > 0 {
+                self.learn(around, place, Lesson::Busy(rest));
+            }
         }
         if !kept && counts {
             self.account(around, at, response, status, false);
@@ -291,7 +293,7 @@ impl Relay {
         } else {
             now
         };
-        self.learn(around, place, Lesson::Unreachable, 0);
+        self.learn(around, place, Lesson::Unreachable);
         if live {
             self.hold(around, at, 503, 0);
             self.go_on(around, at, place, 503, true);
@@ -333,7 +335,7 @@ impl Relay {
                     attempt.repeat_at = NEVER;
                     return;
                 }
-                self.learn(around, place, Lesson::Silent, 0);
+                self.learn(around, place, Lesson::Silent);
                 let closed = self.is_closed(at);
                 let answered = self.is_answered(around, at, place);
                 let moves = facts.movable
@@ -379,7 +381,7 @@ impl Relay {
                 attempt.end = attempt.end.min(now);
                 attempt.repeat_at = NEVER;
                 if silent && !abandoned {
-                    self.learn(around, place, Lesson::Silent, 0);
+                    self.learn(around, place, Lesson::Silent);
                 }
                 if !abandoned {
                     if facts.invite {
@@ -544,19 +546,10 @@ impl Relay {
 
     /// Something has become known of the destination of an attempt. Of phones
     /// nothing is remembered: nobody chooses among them.
-    fn learn<O: Outbox>(
-        &mut self,
-        around: &mut Around<'_, O>,
-        place: u32,
-        lesson: Lesson,
-        cap: u64,
-    ) {
-        if lesson == Lesson::Busy(0) {
-            return;
-        }
+    fn learn<O: Outbox>(&mut self, around: &mut Around<'_, O>, place: u32, lesson: Lesson) {
         let destination = self.table.attempts[place].to.into();
         if let Some(place) = around.proxy.dispatcher().member(destination) {
-            self.suspects.learn(destination, lesson, around.now, cap);
+            self.suspects.learn(destination, lesson, around.now);
             around.out.learnt(place, lesson);
         }
     }

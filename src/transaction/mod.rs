@@ -152,7 +152,8 @@ pub enum Lesson {
     Silent,
     /// ICMP, or the kernel, says that it cannot be reached.
     Unreachable,
-    /// It asked for so many milliseconds without new work (RFC 3261 §21.5.4).
+    /// It asked for a time without new work (RFC 3261 §21.5.4): so many
+    /// milliseconds, up to the cap.
     Busy(u64),
 }
 

@@ -49,13 +49,12 @@ impl Suspects {
         }
     }
 
-    /// Takes a lesson in; `cap` bounds what a destination can ask for.
-    pub(super) fn learn(&mut self, destination: SocketAddr, lesson: Lesson, now: u64, cap: u64) {
+    /// Takes a lesson in.
+    pub(super) fn learn(&mut self, destination: SocketAddr, lesson: Lesson, now: u64) {
         match (lesson, self.known(destination)) {
-            (Lesson::Busy(asked), _) if asked.min(cap) == 0 => {}
-            (Lesson::Busy(asked), Some(at)) => {
+            (Lesson::Busy(rest), Some(at)) => {
                 let suspect = &mut self.0[at];
-                suspect.until = suspect.until.max(now + asked.min(cap));
+                suspect.until = suspect.until.max(now + rest);
                 suspect.tried = false;
             }
             (Lesson::Silent | Lesson::Unreachable, Some(at)) => {
@@ -76,7 +75,7 @@ impl Suspects {
                     return;
                 }
                 let (time, period) = match lesson {
-                    Lesson::Busy(asked) => (asked.min(cap), 0),
+                    Lesson::Busy(rest) => (rest, 0),
                     _ => (SHORTEST, SHORTEST),
                 };
                 self.0.push(Suspect {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use viaduct::config::{Accounting, AccountingTarget, Config};
 use viaduct::proxy::Datagram;
-use viaduct::transaction::AttemptId;
+use viaduct::transaction::{AttemptId, Lesson};
 
 use super::balancer::{Act, Balancer, Output, Told};
 use super::message::Message;
@@ -21,6 +21,7 @@ pub struct World {
     pub requests: Vec<(SocketAddr, Message)>,
     attempts: Vec<(SocketAddr, AttemptId)>,
     pub told: Vec<Told>,
+    pub learnt: Vec<Lesson>,
 }
 
 impl World {
@@ -42,6 +43,7 @@ impl World {
             requests: Vec::new(),
             attempts: Vec::new(),
             told: Vec::new(),
+            learnt: Vec::new(),
         }
     }
 
@@ -59,7 +61,8 @@ impl World {
                     self.sent.push((self.now, sent.to, message));
                 }
                 Act::Finished(told) => self.told.push(told),
-                Act::Learnt(..) | Act::Count(_) => {}
+                Act::Learnt(_, lesson) => self.learnt.push(lesson),
+                Act::Count(_) => {}
             }
         }
     }
