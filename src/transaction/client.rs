@@ -47,6 +47,7 @@ impl Relay {
             return self.unknown(around, forward, status);
         };
         self.answered(around, at, attempt);
+        self.table.records[at].respond_to = forward.to.into();
         // Without what a front balancer has put before it.
         let unwrapped = around.proxy.unwrap_remembered(datagram);
         let response = unwrapped.map_or(datagram.bytes, |(response, _)| response.bytes);
@@ -204,7 +205,7 @@ impl Relay {
         response: &[u8],
     ) {
         let stateful = around.proxy.stateful();
-        let record = &mut self.table.records[at];
+        let record = &self.table.records[at];
         let now = record.since(around.now);
         let (invite, cancelled) = (record.facts.invite, record.facts.cancelled);
         let attempt = &mut self.table.attempts[place];
@@ -232,7 +233,6 @@ impl Relay {
             attempt.end = now;
             attempt.repeat_at = NEVER;
             attempt.until = after(now, lasts);
-            record.respond_to = forward.to.into();
         } else {
             around.out.count(Event::Absorbed);
         }

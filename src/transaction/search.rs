@@ -90,7 +90,7 @@ impl Relay {
             return Received::Decision(self.stateless(around, datagram));
         }
         around.out.count(Event::Begun);
-        self.say(around, at, datagram, Status::Trying);
+        self.say(around, datagram, Status::Trying);
         self.settle(around, at);
         Received::Done
     }

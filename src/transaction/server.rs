@@ -34,7 +34,7 @@ impl Relay {
                 self.send_message(around, at);
             }
         } else if record.server == Server::Proceeding && record.facts.invite {
-            self.say(around, at, datagram, Status::Trying);
+            self.say(around, datagram, Status::Trying);
         }
     }
 
@@ -45,7 +45,7 @@ impl Relay {
         at: u32,
         datagram: &Datagram<'_>,
     ) {
-        self.say(around, at, datagram, Status::Ok);
+        self.say(around, datagram, Status::Ok);
         let record = &mut self.table.records[at];
         // Of what is no INVITE there is nothing to cancel (§9.1).
         if record.server != Server::Proceeding || !record.facts.invite {
@@ -202,9 +202,8 @@ impl Relay {
 
     /// Answers a datagram of the transaction itself, at once.
     pub(super) fn say<O: Outbox>(
-        &mut self,
+        &self,
         around: &mut Around<'_, O>,
-        at: u32,
         datagram: &Datagram<'_>,
         status: Status,
     ) {
@@ -212,7 +211,6 @@ impl Relay {
         let Some((length, to)) = around.proxy.reply(datagram, status, around.scratch, space) else {
             return;
         };
-        self.table.records[at].respond_to = to.into();
         around.out.count(Event::Replied(status));
         around.out.send(&Leaving {
             length,
@@ -225,20 +223,18 @@ impl Relay {
     }
 
     /// Answers the INVITE that was decided last with 100, at once.
-    pub(super) fn say_trying<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32, call: u64) {
+    pub(super) fn say_trying<O: Outbox>(&self, around: &mut Around<'_, O>, at: u32, call: u64) {
         let trying = around.scratch.trying();
         let (to, padding_at, length) = (trying.to, trying.padding_at, trying.octets().len());
         if length == 0 {
             return;
         }
         around.out.space()[..length].copy_from_slice(trying.octets());
-        let record = &mut self.table.records[at];
-        record.respond_to = to.into();
         around.out.count(Event::Replied(Status::Trying));
         around.out.send(&Leaving {
             length,
             to,
-            listener: record.listener.into(),
+            listener: self.table.records[at].listener.into(),
             forward: None,
             run: Some(InRun { padding_at, call }),
             attempt: None,
@@ -289,7 +285,6 @@ impl Relay {
     ) {
         let Table { records, cells, .. } = &mut self.table;
         let record = &mut records[at];
-        record.respond_to = forward.to.into();
         let failure = usize::from(record.failure_length);
         let whole = forward.length + failure;
         let space = around.out.space();

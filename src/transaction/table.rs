@@ -108,6 +108,7 @@ pub(super) struct Record {
     pub(super) has_uri: bool,
     pub(super) received: u64,
     pub(super) source: Address,
+    /// Where responses go: known with the first one that is kept.
     pub(super) respond_to: Address,
     /// The next one with a hash like its own.
     next: u32,
