@@ -72,6 +72,7 @@ pub struct Worker {
     copies: Option<Copies>,
     /// The transactions; `None`: nothing is relayed with one.
     relaying: Option<Relaying>,
+    trouble: Trouble,
     shared: Arc<Shared>,
     poll: Poll,
     batch: usize,
@@ -185,6 +186,7 @@ impl Worker {
             receiving: Some(Receiving::new(&shared)),
             copies: mirror.map(|mirror| Copies::new(mirror, config)),
             relaying,
+            trouble: Trouble::default(),
             poll,
             batch: config.batch,
             limits,
@@ -266,7 +268,9 @@ impl Worker {
             self.flush(step);
         }
         if let Some(relaying) = &mut self.relaying {
-            relaying.begin_none(self.shared.finishing.load(Ordering::Relaxed));
+            relaying
+                .relay
+                .begin_none(self.shared.finishing.load(Ordering::Relaxed));
         }
         self.take_answers(step);
     }
@@ -303,9 +307,7 @@ impl Worker {
         }
         for event in events.iter().filter(|event| event.token() != WAKER) {
             ready[event.token().0] = true;
-            if let (true, Some(relaying)) = (event.is_error(), &mut self.relaying) {
-                relaying.trouble.disturbed = true;
-            }
+            self.trouble.disturbed |= event.is_error();
         }
         Ok(())
     }
@@ -349,8 +351,8 @@ impl Worker {
     ) -> io::Result<bool> {
         let Ok(n) = received.receive(&self.sockets[listener]) else {
             // An error of an earlier send; what is queued is still there.
-            match &mut self.relaying {
-                Some(relaying) => relaying.trouble.disturbed = true,
+            match self.relaying {
+                Some(_) => self.trouble.disturbed = true,
                 None => self.counters.receive_error(),
             }
             return Ok(true);
@@ -375,15 +377,6 @@ impl Worker {
         }
         self.pace.took(n);
         Ok(n == received.size())
-    }
-
-    /// Has room for a datagram and what it may bring with it.
-    #[inline]
-    fn make_room(&mut self, out: &mut Batch) {
-        if !out.has_room(1 + Also::MOST) {
-            let mut none = Trouble::default();
-            flush(out, &self.sockets, &self.counters, &mut none);
-        }
     }
 
     /// Does what was decided of a datagram; its octets are in the space of
@@ -489,6 +482,14 @@ impl Worker {
 /// Milliseconds, as the workers count them.
 pub fn now(started: Instant) -> u64 {
     CLOCK_START + started.elapsed().as_millis() as u64
+}
+
+/// Has room for a datagram and what it may bring with it.
+#[inline]
+fn make_room(out: &mut Batch, sockets: &[Socket], counters: &Counters, trouble: &mut Trouble) {
+    if !out.has_room(1 + Also::MOST) {
+        flush(out, sockets, counters, trouble);
+    }
 }
 
 fn flush(out: &mut Batch, sockets: &[Socket], counters: &Counters, trouble: &mut Trouble) {

@@ -6,10 +6,10 @@ use super::copies::Copies;
 use super::counters::Counters;
 use super::repeats::Repeats;
 use super::snapshot::Tallies;
-use super::{Batch, flush};
+use super::{Batch, make_room};
 use crate::accounting::Handle;
 use crate::net::Socket;
-use crate::proxy::{Also, Forward, ReplyLimiter};
+use crate::proxy::{Forward, ReplyLimiter};
 use crate::transaction::{AttemptId, Event, Finished, Leaving, Lesson, Outbox};
 
 /// The outbox of one worker's relay.
@@ -38,9 +38,7 @@ pub(super) struct Trouble {
 
 impl Outbox for Outlet<'_> {
     fn space(&mut self) -> &mut [u8] {
-        if !self.batch.has_room(1 + Also::MOST) {
-            flush(self.batch, self.sockets, self.counters, self.trouble);
-        }
+        make_room(self.batch, self.sockets, self.counters, self.trouble);
         self.batch.space()
     }
 

@@ -4,9 +4,9 @@
 use std::collections::TryReserveError;
 use std::time::{Duration, Instant};
 
-use super::outlet::{Outlet, Trouble};
+use super::outlet::Outlet;
 use super::snapshot::Snapshot;
-use super::{Batch, Handed, Worker, flush, now};
+use super::{Batch, Handed, Worker, flush, make_room, now};
 use crate::config::Stateful;
 use crate::net::RETURNED_MAX;
 use crate::proxy::{Datagram, Scratch};
@@ -25,8 +25,7 @@ const ERRORS: usize = 256;
 
 /// What a worker needs to relay with transactions.
 pub(super) struct Relaying {
-    relay: Relay,
-    pub(super) trouble: Trouble,
+    pub(super) relay: Relay,
     look: Look,
 }
 
@@ -67,14 +66,8 @@ impl Relaying {
     ) -> Result<Self, TryReserveError> {
         Ok(Self {
             relay: Relay::new(stateful, number, workers)?,
-            trouble: Trouble::default(),
             look: Look::default(),
         })
-    }
-
-    /// Says whether transactions no longer begin.
-    pub(super) fn begin_none(&mut self, none: bool) {
-        self.relay.begin_none(none);
     }
 
     /// How long may be slept.
@@ -129,7 +122,7 @@ impl Worker {
             }
             return;
         }
-        self.make_room(step.out);
+        make_room(step.out, &self.sockets, &self.counters, &mut self.trouble);
         let proxy = step.snapshot.proxy();
         let decision = proxy.decide(datagram, step.scratch, step.out.space());
         self.carry_out(step, datagram, decision);
@@ -149,7 +142,7 @@ impl Worker {
             counters: &self.counters,
             tallies: step.snapshot.tallies(self.number),
             repeats: &mut self.repeats,
-            trouble: &mut relaying.trouble,
+            trouble: &mut self.trouble,
             limiter: &mut self.limiter,
             accounting: self.shared.accounting.as_ref(),
             copies: self.copies.as_ref(),
@@ -187,7 +180,7 @@ impl Worker {
             return more_handed;
         };
         let look = relaying.look.is_due(step.now(self.shared.started), more);
-        if look || relaying.trouble.disturbed {
+        if look || self.trouble.disturbed {
             self.take_undelivered(step);
         }
         if look {
@@ -234,16 +227,11 @@ impl Worker {
 
     /// Sends what is queued; attempts that lead nowhere go on elsewhere.
     pub(super) fn flush(&mut self, step: &mut Step<'_>) {
-        let mut none = Trouble::default();
         loop {
             // Before they leave: who has got one may ask for the counter.
             self.repeats.count(step.snapshot.tallies(self.number));
-            let trouble = match &mut self.relaying {
-                Some(relaying) => &mut relaying.trouble,
-                None => &mut none,
-            };
-            flush(step.out, &self.sockets, &self.counters, trouble);
-            let failed = std::mem::take(&mut trouble.failed);
+            flush(step.out, &self.sockets, &self.counters, &mut self.trouble);
+            let failed = std::mem::take(&mut self.trouble.failed);
             if failed.is_empty() {
                 return;
             }
@@ -256,10 +244,7 @@ impl Worker {
     /// Takes what ICMP brings back from all sockets.
     #[cold]
     fn take_undelivered(&mut self, step: &mut Step<'_>) {
-        let Some(relaying) = &mut self.relaying else {
-            return;
-        };
-        relaying.trouble.disturbed = false;
+        self.trouble.disturbed = false;
         let mut returned = [0; RETURNED_MAX];
         for socket in 0..self.sockets.len() {
             for _ in 0..ERRORS {
