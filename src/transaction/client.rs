@@ -356,8 +356,6 @@ impl Relay {
                 } else if answered {
                     let best = self.table.records[at].failure;
                     self.go_on(around, at, place, best, false);
-                } else if moved {
-                    around.out.count(Event::FailedOver);
                 }
             }
             Client::Proceeding if facts.invite && attempt.cancel == Cancel::None => {

@@ -239,7 +239,6 @@ impl Relay {
         if facts.movable && !self.is_closed(at) {
             let left = self.is_left_for_rule(around, at, attempt, status);
             if moves_on && !left && self.try_same(around, at, attempt) {
-                around.out.count(Event::FailedOver);
                 return;
             }
             let set = self.table.attempts[attempt].set;
@@ -250,7 +249,6 @@ impl Relay {
             }
             // The rule's set has nobody.
             if moves_on && left && self.try_same(around, at, attempt) {
-                around.out.count(Event::FailedOver);
                 return;
             }
         }
@@ -333,9 +331,13 @@ impl Relay {
         let Some(set) = around.proxy.dispatcher().place_of(set) else {
             return false;
         };
-        self.with_rule_uri(around, place, |relay, around, uri| {
+        let tried = self.with_rule_uri(around, place, |relay, around, uri| {
             relay.try_next(around, at, set, rule, uri)
-        })
+        });
+        if tried {
+            around.out.count(Event::FailedOver);
+        }
+        tried
     }
 
     /// Tries a destination of `set` that has not been tried.
