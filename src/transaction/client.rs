@@ -131,7 +131,7 @@ impl Relay {
             attempt.abandoned |= unheard;
             if invite {
                 attempt.repeat_at = NEVER;
-                attempt.until = after(attempt.start.max(now), timers.c);
+                attempt.until = after(now, timers.c);
             } else {
                 attempt.until = after(attempt.start, timers.f);
             }
@@ -143,7 +143,7 @@ impl Relay {
         if invite && !cancelled && status > 100 {
             attempt.until = after(now, timers.c);
         }
-        let stale = attempt.abandoned || unheard || record.server != Server::Proceeding;
+        let stale = attempt.abandoned || record.server != Server::Proceeding;
         let told = attempt.cancel.is_sent();
         let ends = invite && (stale || cancelled) && !told;
         if stale || status == 100 {
@@ -410,9 +410,7 @@ impl Relay {
         for place in self.table.places(at) {
             let attempt = &mut self.table.attempts[place];
             match (attempt.client, attempt.cancel) {
-                (Client::Proceeding, Cancel::None | Cancel::Wanted) => {
-                    self.cancel(around, at, place);
-                }
+                (Client::Proceeding, Cancel::None) => self.cancel(around, at, place),
                 (Client::Calling, Cancel::None) => {
                     attempt.cancel = Cancel::Wanted;
                     if !attempt.abandoned {
