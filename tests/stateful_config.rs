@@ -401,15 +401,15 @@ fn accounting_goes_where_the_file_or_the_flag_says() {
     // A path in the file is relative to the file, one in a flag to the process.
     assert_eq!(
         lines(&toml, &[]),
-        format!("to = \"{here}/etc/log/calls\"\nmethods = [\"BYE\"]")
+        format!("methods = [\"BYE\"]\nto = \"{here}/etc/log/calls\"")
     );
     assert_eq!(
         lines(&toml, &["--accounting", "unix:calls"]),
-        format!("to = \"unix:{here}/calls\"\nmethods = [\"BYE\"]")
+        format!("methods = [\"BYE\"]\nto = \"unix:{here}/calls\"")
     );
     assert_eq!(
         lines(&toml.replace("log/", "unix:run/"), &[]),
-        format!("to = \"unix:{here}/etc/run/calls\"\nmethods = [\"BYE\"]")
+        format!("methods = [\"BYE\"]\nto = \"unix:{here}/etc/run/calls\"")
     );
     for stdout in ["-", "stdout"] {
         assert_eq!(
@@ -417,7 +417,7 @@ fn accounting_goes_where_the_file_or_the_flag_says() {
                 &toml,
                 &["--accounting", stdout, "--accounting-method", "INVITE"]
             ),
-            "to = \"stdout\"\nmethods = [\"INVITE\"]"
+            "methods = [\"INVITE\"]\nto = \"stdout\""
         );
     }
     let wrong = file("stateful = ['BYE']", "[accounting]\nto = 'unix:'\n");

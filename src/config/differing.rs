@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Config, Listener, Log, OnFailure, Probe, Set, Stateful};
+use super::effective::settings;
+use super::{Config, Listener, Probe, Set};
 
 /// The keys in which two configurations differ, as files name them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,105 +17,46 @@ pub struct DifferingKeys {
     pub at_start: Vec<&'static str>,
 }
 
+/// The settings that a reload brings into effect; all others need a start.
+const AT_RELOAD: [&str; 10] = [
+    "allow-next-hop",
+    "failover-after",
+    "failover-status",
+    "log.level",
+    "on-failure",
+    "retry-after-cap",
+    "ring-timeout",
+    "second-chance-s",
+    "stop-timeout",
+    "timers",
+];
+
 /// A key, and whether what it stands for differs.
 type Key = (&'static str, bool);
 
 /// The keys in which `asked` differs from `running`. Both are as loaded, not as
 /// bound.
 pub fn differing_keys(running: &Config, asked: &Config) -> DifferingKeys {
-    // Whole, so that a new setting cannot be forgotten here.
-    let Config {
-        listeners,
-        sets,
-        routes: _,
-        allowed_next_hops,
-        workers,
-        steer,
-        pin,
-        batch,
-        gso,
-        coalesce,
-        spin,
-        receive_buffer,
-        send_buffer,
-        secret_file,
-        reply_rate,
-        resolve,
-        resolvers,
-        second_chance,
-        stateful,
-        admin,
-        mirror,
-        log,
-        stop_timeout,
-    } = running;
-    let Stateful {
-        methods,
-        transactions,
-        timers,
-        failover_after,
-        failover_status,
-        retry_after_cap,
-        ring_timeout,
-        on_failure: _,
-        accounting,
-    } = stateful;
-    let Log { format, level } = log;
-    let now = &asked.stateful;
-    let at_start = [
-        ("listener", !alike(listeners, &asked.listeners)),
-        ("workers", *workers != asked.workers),
-        ("steer", *steer != asked.steer),
-        ("pin", *pin != asked.pin),
-        ("batch", *batch != asked.batch),
-        ("gso", *gso != asked.gso),
-        ("coalesce-us", *coalesce != asked.coalesce),
-        ("spin-us", *spin != asked.spin),
-        ("receive-buffer", *receive_buffer != asked.receive_buffer),
-        ("send-buffer", *send_buffer != asked.send_buffer),
-        ("secret-file", *secret_file != asked.secret_file),
-        ("reply-rate", *reply_rate != asked.reply_rate),
-        ("resolve", *resolve != asked.resolve),
-        ("resolver", *resolvers != asked.resolvers),
-        ("stateful", *methods != now.methods),
-        ("transactions", *transactions != now.transactions),
-        ("admin", *admin != asked.admin),
-        ("mirror", *mirror != asked.mirror),
-        ("log.format", *format != asked.log.format),
-        ("accounting", *accounting != now.accounting),
-    ];
-    let names = |set: &Set| set.name.clone();
-    let in_order = sets.iter().map(names).eq(asked.sets.iter().map(names));
-    let (sets, others) = (by_name(sets), by_name(&asked.sets));
-    let at_reload = [
-        (
-            "allow-next-hop",
-            *allowed_next_hops != asked.allowed_next_hops,
-        ),
-        ("failover-after", *failover_after != now.failover_after),
-        ("failover-status", *failover_status != now.failover_status),
-        ("log.level", *level != asked.log.level),
-        (
-            "on-failure",
-            !failure_rules(running).eq(failure_rules(asked)),
-        ),
-        ("retry-after-cap", *retry_after_cap != now.retry_after_cap),
-        ("ring-timeout", *ring_timeout != now.ring_timeout),
-        ("second-chance-s", *second_chance != asked.second_chance),
-        // The first one takes what no route claims.
-        ("set", !in_order),
-        ("stop-timeout", *stop_timeout != asked.stop_timeout),
-        ("timers", *timers != now.timers),
-    ];
+    let settings = settings(running).into_iter().zip(settings(asked));
+    let settings = settings.map(|((key, was), (_, is))| (key, was != is));
+    let (at_reload, at_start): (Vec<Key>, Vec<Key>) =
+        settings.partition(|(key, _)| AT_RELOAD.contains(key));
+    let sockets = ("listener", !alike(&running.listeners, &asked.listeners));
+    let name = |set: &Set| set.name.clone();
+    let in_order = (running.sets.iter().map(name)).eq(asked.sets.iter().map(name));
+    // The first one takes what no route claims.
+    let order = ("set", !in_order);
+    let (sets, others) = (by_name(&running.sets), by_name(&asked.sets));
     let in_both = sets
         .iter()
         .filter_map(|(name, set)| Some((*set, *others.get(name)?)));
     let of_sets = in_both.flat_map(|(set, other)| of_set(set, other));
-    let listeners = listeners.iter().zip(&asked.listeners);
+    let listeners = running.listeners.iter().zip(&asked.listeners);
     let of_listeners = listeners.flat_map(|(listener, other)| of_listener(listener, other));
+    let at_reload = at_reload.into_iter().chain([order]);
     DifferingKeys {
-        at_reload: differing(at_reload.into_iter().chain(of_sets).chain(of_listeners)),
-        at_start: differing(at_start),
+        at_reload: differing(at_reload.chain(of_sets).chain(of_listeners)),
+        at_start: differing([sockets].into_iter().chain(at_start)),
     }
 }
 
@@ -197,21 +139,4 @@ fn probed_otherwise<'c, K: Ord>(
 ) -> bool {
     let asked: BTreeMap<_, _> = asked.collect();
     running.any(|(key, probe)| asked.get(&key).is_some_and(|other| *other != probe))
-}
-
-/// A failure rule by the names of its sets, which may stand elsewhere.
-type Rule<'c> = (&'c [u16], &'c str, Option<&'c str>, Vec<&'c str>);
-
-fn failure_rules(config: &Config) -> impl Iterator<Item = Rule<'_>> {
-    let name = |set: &usize| config.sets[*set].name.as_str();
-    config.stateful.on_failure.iter().map(move |rule| {
-        let OnFailure {
-            statuses,
-            set,
-            request_uri,
-            from_sets,
-        } = rule;
-        let from = from_sets.iter().map(name).collect();
-        (&statuses[..], name(set), request_uri.as_deref(), from)
-    })
 }

@@ -2,6 +2,7 @@
 //! [`Config`].
 
 use std::fmt::{self, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use toml::{Table, Value};
@@ -9,7 +10,8 @@ use toml::{Table, Value};
 use super::stateful::TIMERS;
 use super::text;
 use super::{
-    Config, Destination, HashKey, Listener, Member, Named, Policy, Probe, Route, Set, State,
+    Accounting, Admin, Config, Destination, HashKey, Listener, Log, Member, Mirror, Named,
+    OnFailure, Policy, Probe, Route, Set, State, Stateful, Timers,
 };
 
 /// Writes every setting, whether it was given or is a default.
@@ -20,29 +22,18 @@ pub fn to_toml(config: &Config) -> String {
 }
 
 fn write_config(out: &mut String, config: &Config) -> fmt::Result {
-    writeln!(out, "workers = {}", config.workers)?;
-    let steer = text::name(&config.steer);
-    writeln!(out, "steer = {}", string(steer))?;
-    writeln!(out, "pin = {}", config.pin)?;
-    writeln!(out, "batch = {}", config.batch)?;
-    writeln!(out, "gso = {}", string(text::name(&config.gso)))?;
-    writeln!(out, "coalesce-us = {}", config.coalesce.as_micros())?;
-    writeln!(out, "spin-us = {}", config.spin.as_micros())?;
-    writeln!(out, "receive-buffer = {}", config.receive_buffer)?;
-    writeln!(out, "send-buffer = {}", config.send_buffer)?;
-    writeln!(out, "reply-rate = {}", config.reply_rate)?;
-    writeln!(out, "resolve = {}", config.resolve)?;
-    writeln!(out, "resolver = {}", list(&config.resolvers))?;
-    let second_chance = config.second_chance.as_secs();
-    writeln!(out, "second-chance-s = {second_chance}")?;
-    if let Some(path) = &config.secret_file {
-        writeln!(out, "secret-file = {}", string(&path.to_string_lossy()))?;
+    for (key, value) in settings(config) {
+        match value {
+            Some(Value::Table(table)) => write!(out, "\n[{key}]\n{table}")?,
+            Some(Value::Array(list)) if list.iter().any(Value::is_table) => {
+                for table in list.iter().filter_map(Value::as_table) {
+                    write!(out, "\n[[{key}]]\n{table}")?;
+                }
+            }
+            Some(value) => writeln!(out, "{key} = {value}")?,
+            None => {}
+        }
     }
-    writeln!(out, "allow-next-hop = {}", list(&config.allowed_next_hops))?;
-    let stop_timeout = time(config.stop_timeout);
-    writeln!(out, "stop-timeout = {stop_timeout}")?;
-    write_stateful(out, config)?;
-    write_operation(out, config)?;
     for listener in &config.listeners {
         write_listener(out, listener)?;
     }
@@ -55,69 +46,118 @@ fn write_config(out: &mut String, config: &Config) -> fmt::Result {
         .try_for_each(|route| write_route(out, config, route))
 }
 
-/// The keys of the top level, and then the tables.
-fn write_stateful(out: &mut String, config: &Config) -> fmt::Result {
-    let stateful = &config.stateful;
-    writeln!(out, "stateful = {}", list(&stateful.methods))?;
-    writeln!(out, "transactions = {}", stateful.transactions)?;
-    writeln!(out, "failover-after = {}", time(stateful.failover_after))?;
-    writeln!(out, "failover-status = {:?}", stateful.failover_status)?;
-    writeln!(out, "retry-after-cap = {}", time(stateful.retry_after_cap))?;
-    writeln!(out, "ring-timeout = {}", time(stateful.ring_timeout))?;
-    writeln!(out, "\n[timers]")?;
-    let mut timers = stateful.timers;
-    for (name, field) in TIMERS {
-        writeln!(out, "{name} = {}", time(*field(&mut timers)))?;
-    }
-    if let Some(accounting) = &stateful.accounting {
-        writeln!(out, "\n[accounting]")?;
-        writeln!(out, "to = {}", string(&accounting.target.to_string()))?;
-        if !accounting.methods.is_empty() {
-            writeln!(out, "methods = {}", list(&accounting.methods))?;
-        }
-    }
-    let name = |set: &usize| config.sets[*set].name.as_str();
-    for rule in &stateful.on_failure {
-        writeln!(out, "\n[[on-failure]]")?;
-        writeln!(out, "status = {:?}", rule.statuses)?;
-        writeln!(out, "set = {}", string(name(&rule.set)))?;
-        if let Some(uri) = &rule.request_uri {
-            writeln!(out, "request-uri = {}", string(uri))?;
-        }
-        if !rule.from_sets.is_empty() {
-            let names = rule.from_sets.iter().map(name);
-            writeln!(out, "from-set = {}", list(names))?;
-        }
-    }
-    Ok(())
+/// All but listeners, sets and routes: each key of the file and its value,
+/// where it has one. The keys are always the same; tables come last.
+pub(super) fn settings(config: &Config) -> Vec<(&'static str, Option<Value>)> {
+    // Whole, so that a new setting cannot be forgotten here.
+    let Config {
+        listeners: _,
+        sets,
+        routes: _,
+        allowed_next_hops,
+        workers,
+        steer,
+        pin,
+        batch,
+        gso,
+        coalesce,
+        spin,
+        receive_buffer,
+        send_buffer,
+        secret_file,
+        reply_rate,
+        resolve,
+        resolvers,
+        second_chance,
+        stateful,
+        admin,
+        mirror,
+        log: Log { format, level },
+        stop_timeout,
+    } = config;
+    let Stateful {
+        methods,
+        transactions,
+        timers,
+        failover_after,
+        failover_status,
+        retry_after_cap,
+        ring_timeout,
+        on_failure,
+        accounting,
+    } = stateful;
+    let rules = on_failure.iter().map(|rule| failure_rule(rule, sets));
+    let rules = Some(rules.collect()).filter(|rules: &Vec<_>| !rules.is_empty());
+    vec![
+        ("workers", Some(integer(*workers))),
+        ("steer", Some(string(text::name(steer)))),
+        ("pin", Some(Value::Boolean(*pin))),
+        ("batch", Some(integer(*batch))),
+        ("gso", Some(string(text::name(gso)))),
+        ("coalesce-us", Some(integer(coalesce.as_micros()))),
+        ("spin-us", Some(integer(spin.as_micros()))),
+        ("receive-buffer", Some(integer(*receive_buffer))),
+        ("send-buffer", Some(integer(*send_buffer))),
+        ("reply-rate", Some(integer(*reply_rate))),
+        ("resolve", Some(Value::Boolean(*resolve))),
+        ("resolver", Some(list(resolvers))),
+        ("second-chance-s", Some(integer(second_chance.as_secs()))),
+        ("secret-file", secret_file.as_deref().map(path)),
+        ("allow-next-hop", Some(list(allowed_next_hops))),
+        ("stop-timeout", Some(time(*stop_timeout))),
+        ("stateful", Some(list(methods))),
+        ("transactions", Some(integer(*transactions))),
+        ("failover-after", Some(time(*failover_after))),
+        ("failover-status", Some(integers(failover_status))),
+        ("retry-after-cap", Some(time(*retry_after_cap))),
+        ("ring-timeout", Some(time(*ring_timeout))),
+        ("log.format", Some(string(text::name(format)))),
+        ("log.level", Some(string(text::name(level)))),
+        ("timers", Some(timer_table(*timers))),
+        ("accounting", accounting.as_ref().map(accounting_table)),
+        ("on-failure", rules.map(Value::Array)),
+        ("admin", Some(admin_table(admin))),
+        ("mirror", mirror.as_ref().map(mirror_table)),
+    ]
 }
 
-fn write_operation(out: &mut String, config: &Config) -> fmt::Result {
-    let Config {
-        admin, mirror, log, ..
-    } = config;
-    writeln!(out, "\n[admin]")?;
-    if let Some(socket) = &admin.socket {
-        writeln!(out, "socket = {}", string(&socket.to_string_lossy()))?;
-    }
-    writeln!(out, "listen = {}", list(&admin.listen))?;
-    if let Some(path) = &admin.token_file {
-        writeln!(out, "token-file = {}", string(&path.to_string_lossy()))?;
-    }
-    if let Some(mirror) = mirror {
-        writeln!(out, "\n[mirror]")?;
-        writeln!(out, "to = {}", string(&mirror.to.to_string()))?;
-        let sample = text::sample_name(mirror.sample);
-        writeln!(out, "sample = {}", string(&sample))?;
-        writeln!(out, "id = {}", mirror.id)?;
-        if let Some(key) = &mirror.key {
-            writeln!(out, "key = {}", string(key))?;
-        }
-    }
-    writeln!(out, "\n[log]")?;
-    let format = text::name(&log.format);
-    writeln!(out, "format = {}", string(format))?;
-    writeln!(out, "level = {}", string(text::name(&log.level)))
+fn timer_table(mut timers: Timers) -> Value {
+    table(TIMERS.map(|(name, field)| (name, Some(time(*field(&mut timers))))))
+}
+
+fn accounting_table(accounting: &Accounting) -> Value {
+    table([
+        ("to", Some(string(&accounting.target.to_string()))),
+        ("methods", list_or_none(&accounting.methods)),
+    ])
+}
+
+fn failure_rule(rule: &OnFailure, sets: &[Set]) -> Value {
+    // By the names of the sets, which may stand elsewhere in another file.
+    let name = |set: &usize| sets[*set].name.as_str();
+    table([
+        ("status", Some(integers(&rule.statuses))),
+        ("set", Some(string(name(&rule.set)))),
+        ("request-uri", rule.request_uri.as_deref().map(string)),
+        ("from-set", list_or_none(rule.from_sets.iter().map(name))),
+    ])
+}
+
+fn admin_table(admin: &Admin) -> Value {
+    table([
+        ("socket", admin.socket.as_deref().map(path)),
+        ("listen", Some(list(&admin.listen))),
+        ("token-file", admin.token_file.as_deref().map(path)),
+    ])
+}
+
+fn mirror_table(mirror: &Mirror) -> Value {
+    table([
+        ("to", Some(string(&mirror.to.to_string()))),
+        ("sample", Some(string(&text::sample_name(mirror.sample)))),
+        ("id", Some(integer(mirror.id))),
+        ("key", mirror.key.as_deref().map(string)),
+    ])
 }
 
 fn write_set(out: &mut String, set: &Set) -> fmt::Result {
@@ -164,21 +204,16 @@ fn health_value(probe: Option<&Probe>) -> Value {
     let Some(probe) = probe else {
         return string("off");
     };
-    let uris = [("from", &probe.from), ("request-uri", &probe.request_uri)];
-    let uris = uris.into_iter().filter_map(|(key, uri)| {
-        let uri = uri.as_deref()?;
-        Some((key, string(uri)))
-    });
-    let table = [
-        ("interval", time(probe.interval)),
-        ("timeout", time(probe.timeout)),
-        ("down-after", Value::from(probe.down_after)),
-        ("up-after", Value::from(probe.up_after)),
-        ("accept", list(&probe.accept)),
-        ("slow-start", time(probe.slow_start)),
-    ];
-    let table = table.into_iter().chain(uris);
-    Value::Table(table.map(|(key, value)| (key.to_owned(), value)).collect())
+    table([
+        ("interval", Some(time(probe.interval))),
+        ("timeout", Some(time(probe.timeout))),
+        ("down-after", Some(integer(probe.down_after))),
+        ("up-after", Some(integer(probe.up_after))),
+        ("accept", Some(list(&probe.accept))),
+        ("from", probe.from.as_deref().map(string)),
+        ("request-uri", probe.request_uri.as_deref().map(string)),
+        ("slow-start", Some(time(probe.slow_start))),
+    ])
 }
 
 fn write_listener(out: &mut String, listener: &Listener) -> fmt::Result {
@@ -278,16 +313,16 @@ fn write_route(out: &mut String, config: &Config, route: &Route) -> fmt::Result 
         .iter()
         .map(|index| &config.listeners[*index].name);
     let conditions = [
-        ("method", list(&route.methods)),
-        ("host", list(&route.hosts)),
-        ("user-prefix", list(&route.user_prefixes)),
-        ("source", list(&route.sources)),
-        ("listener", list(listeners)),
+        ("method", list_or_none(&route.methods)),
+        ("host", list_or_none(&route.hosts)),
+        ("user-prefix", list_or_none(&route.user_prefixes)),
+        ("source", list_or_none(&route.sources)),
+        ("listener", list_or_none(listeners)),
     ];
     writeln!(out, "\n[[route]]")?;
     writeln!(out, "set = {}", string(&config.sets[route.set].name))?;
     for (key, values) in conditions {
-        if values.as_array().is_some_and(|values| !values.is_empty()) {
+        if let Some(values) = values {
             writeln!(out, "{key} = {values}")?;
         }
     }
@@ -300,15 +335,37 @@ fn write_route(out: &mut String, config: &Config, route: &Route) -> fmt::Result 
     Ok(())
 }
 
+/// The keys that have a value.
+fn table(keys: impl IntoIterator<Item = (&'static str, Option<Value>)>) -> Value {
+    let keys = keys.into_iter();
+    let there = keys.filter_map(|(key, value)| Some((key.to_owned(), value?)));
+    Value::Table(there.collect())
+}
+
 fn list<T: ToString>(values: impl IntoIterator<Item = T>) -> Value {
-    let strings = values
-        .into_iter()
-        .map(|value| Value::String(value.to_string()));
+    let strings = values.into_iter().map(|value| string(&value.to_string()));
     Value::Array(strings.collect())
+}
+
+fn list_or_none<T: ToString>(values: impl IntoIterator<Item = T>) -> Option<Value> {
+    Some(list(values)).filter(|list| list.as_array().is_some_and(|list| !list.is_empty()))
+}
+
+fn integers(values: &[u16]) -> Value {
+    Value::Array(values.iter().copied().map(integer).collect())
+}
+
+fn integer(value: impl TryInto<i64, Error: fmt::Debug>) -> Value {
+    let value = value.try_into();
+    Value::Integer(value.expect("invariant: no setting is that large"))
 }
 
 fn time(time: Duration) -> Value {
     Value::String(text::time_name(time))
+}
+
+fn path(path: &Path) -> Value {
+    string(&path.to_string_lossy())
 }
 
 fn string(text: &str) -> Value {
