@@ -133,6 +133,23 @@ fn unknown_keys_are_refused_with_the_closest() {
             "help: move `workers` above the first table",
         ],
     );
+    // No heading slips into a table.
+    refused(
+        &format!("[[listener]]\naddress = '127.0.0.1'\nset = 'a'\n{SET}"),
+        &[
+            "v.toml:3:1: error: unknown key `set` in [[listener]]",
+            "known keys are name, ",
+        ],
+    );
+    // What is misspelt is not missed too.
+    for toml in [
+        format!("lisen = '127.0.0.1'\n{SET}"),
+        good_and("").replace("set]]", "sets]]"),
+    ] {
+        let output = Place::with(&[("v.toml", &toml)]).check(&["--config", "v.toml"]);
+        said(&output, 1, &["help: did you mean `"]);
+        assert_eq!(stderr(&output).matches("error: ").count(), 1, "{output:?}");
+    }
 }
 
 #[test]

@@ -239,10 +239,22 @@ impl fmt::Display for Diagnostic {
     }
 }
 
+/// A key that its table does not have, and what is wrong where the document
+/// has it, and where it does not.
+#[derive(Debug)]
+pub(super) struct UnknownKey {
+    pub(super) origin: Origin,
+    pub(super) key: String,
+    pub(super) misplaced: Fault,
+    pub(super) misspelt: Fault,
+}
+
 /// Collects diagnostics while a configuration is built.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     diagnostics: Vec<Diagnostic>,
+    /// Those of tables, until all keys of the document are known.
+    pub(super) unknown: Vec<UnknownKey>,
 }
 
 impl Report {

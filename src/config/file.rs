@@ -24,46 +24,6 @@ use super::{
     BATCHES, HashKey, HostPort, Policy, RATES, SECOND_CHANCES, WAITS, WORKERS, WhenAllDown,
 };
 
-pub(super) const TOP_LEVEL: [&str; 37] = [
-    "listen",
-    "advertise",
-    "workers",
-    "steer",
-    "pin",
-    "batch",
-    "gso",
-    "coalesce-us",
-    "spin-us",
-    "receive-buffer",
-    "send-buffer",
-    "secret-file",
-    "reply-rate",
-    "resolve",
-    "resolver",
-    "second-chance-s",
-    "allow-next-hop",
-    "policy",
-    "hash-key",
-    "record-route",
-    "path",
-    "stateful",
-    "transactions",
-    "failover-after",
-    "failover-status",
-    "retry-after-cap",
-    "ring-timeout",
-    "timers",
-    "accounting",
-    "on-failure",
-    "health",
-    "when-all-down",
-    "stop-timeout",
-    "admin",
-    "mirror",
-    "log",
-    "listener",
-];
-
 /// What flags and file say; what neither does is `None`, or not there.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
@@ -160,7 +120,6 @@ pub(super) fn read(source: &Rc<Source>, flags: Draft, report: &mut Report) -> Op
     for section in top.sections("listener", "[[listener]]", report) {
         listeners.extend(listener(section, report));
     }
-    let listeners = listened.then_some(listeners);
     let advertise = parse(&mut top, "advertise", text::advertise, report);
     let policy = parse(&mut top, "policy", text::choice, report);
     let hash_key = parse(&mut top, "hash-key", text::hash_key, report);
@@ -173,13 +132,17 @@ pub(super) fn read(source: &Rc<Source>, flags: Draft, report: &mut Report) -> Op
         .into_iter()
         .filter_map(|section| set(section, report))
         .collect();
-    let sets = has_sets.then_some(sets);
     let routes = top.sections("route", "[[route]]", report);
     let routes = routes
         .into_iter()
         .filter_map(|section| route(section, report))
         .collect();
-    top.finish(&TOP_LEVEL, report);
+    // A slip of the key is told of by itself.
+    let listened = listened || top.misspells("listen") || top.misspells("listener");
+    let has_sets = has_sets || top.misspells("set");
+    let listeners = listened.then_some(listeners);
+    let sets = has_sets.then_some(sets);
+    top.finish_document(report);
     Some(Draft {
         listeners: flags.listeners.or(listeners),
         advertise: flags.advertise.or(advertise),
@@ -282,7 +245,7 @@ fn listener(mut section: Section<'_>, report: &mut Report) -> Option<ListenerDra
     let record_route = boolean(&mut section, "record-route", report);
     let path = boolean(&mut section, "path", report);
     let egress = parse_all(&mut section, "egress", text::network, report);
-    section.finish(&TOP_LEVEL, report);
+    section.finish(report);
     Some(ListenerDraft {
         name,
         address: address?,
@@ -305,7 +268,7 @@ fn set(mut section: Section<'_>, report: &mut Report) -> Option<SetDraft> {
     let member_sources = parse_all(&mut section, "member-sources", text::network, report);
     let health = HealthSettings::take(&mut section, report);
     let when_all_down = value(&mut section, "when-all-down", text::choice, report);
-    section.finish(&TOP_LEVEL, report);
+    section.finish(report);
     Some(SetDraft {
         name: name?,
         policy,
@@ -366,7 +329,7 @@ fn member(item: Item<'_>, report: &mut Report) -> Option<Placed<Member>> {
     let state = parse(&mut section, "state", text::choice, report);
     let health = HealthSettings::take(&mut section, report);
     let origin = section.origin.clone();
-    section.finish(&TOP_LEVEL, report);
+    section.finish(report);
 
     let mut member = member?.value;
     add("weight", weight, &mut member.weight, report);
@@ -409,7 +372,7 @@ fn route(mut section: Section<'_>, report: &mut Report) -> Option<RouteDraft> {
     let record_route = boolean(&mut section, "record-route", report);
     let follow = parse(&mut section, "follow", follow, report);
     let origin = section.origin.clone();
-    section.finish(&TOP_LEVEL, report);
+    section.finish(report);
     Some(RouteDraft {
         origin,
         set: set?,

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::diagnostic::{Fault, Origin, Report, Source};
+use super::diagnostic::{Fault, Origin, Report, Source, UnknownKey, closest};
 
 /// How the usual slips of syntax are mended, by what the parser says of them.
 const HELP: [(&str, &str); 10] = [
@@ -95,6 +95,8 @@ pub(super) struct Section<'i> {
     source: Rc<Source>,
     table: DeTable<'i>,
     taken: Vec<&'static str>,
+    /// Those of them that are written `[[key]]`.
+    headings: Vec<&'static str>,
 }
 
 impl<'i> Section<'i> {
@@ -117,6 +119,7 @@ impl<'i> Section<'i> {
             source: source.clone(),
             table: document.into_inner(),
             taken: Vec::new(),
+            headings: Vec::new(),
         })
     }
 
@@ -149,6 +152,7 @@ impl<'i> Section<'i> {
         kind: &'static str,
         report: &mut Report,
     ) -> Vec<Self> {
+        self.headings.push(key);
         let item = self.take(key).filter(|item| {
             if item.is_table() {
                 let help = format!("write `{kind}` with two brackets");
@@ -163,24 +167,44 @@ impl<'i> Section<'i> {
             .collect()
     }
 
-    /// Notes the keys that nobody has taken. `top_level` are the keys of the
-    /// document: one of them in a nested table is probably a slip of place.
-    pub(super) fn finish(self, top_level: &[&str], report: &mut Report) {
+    /// Leaves the keys that nobody has taken to [`Section::finish_document`].
+    pub(super) fn finish(self, report: &mut Report) {
         for (key, _) in self.table {
             let origin = Origin::File(self.source.clone(), key.span());
             let key = key.into_inner();
             let fault = Fault::new(format!("unknown key `{key}` in {}", self.kind));
-            let fault = if top_level.contains(&key.as_ref()) && !self.taken.contains(&key.as_ref())
-            {
-                fault
+            report.unknown.push(UnknownKey {
+                origin,
+                misplaced: fault
+                    .clone()
                     .why(format!("in TOML, what follows {} belongs to it", self.kind))
-                    .help(format!("move `{key}` above the first table"))
-            } else {
-                fault
+                    .help(format!("move `{key}` above the first table")),
+                misspelt: fault
                     .suggest(&key, &self.taken)
-                    .or_help(|| format!("known keys are {}", self.taken.join(", ")))
+                    .or_help(|| format!("known keys are {}", self.taken.join(", "))),
+                key: key.into_owned(),
+            });
+        }
+    }
+
+    /// Whether a key that nobody has taken is probably meant for this one.
+    pub(super) fn misspells(&self, key: &str) -> bool {
+        let mut left = self.table.keys();
+        left.any(|left| closest(left.get_ref(), &self.taken) == Some(key))
+    }
+
+    /// Notes the keys that nobody has taken in the document and in its tables:
+    /// one that the document has, in a table, is probably a slip of place.
+    pub(super) fn finish_document(self, report: &mut Report) {
+        let mut known = self.taken.clone();
+        known.retain(|key| !self.headings.contains(key));
+        self.finish(report);
+        for unknown in std::mem::take(&mut report.unknown) {
+            let fault = match known.contains(&&*unknown.key) {
+                true => unknown.misplaced,
+                false => unknown.misspelt,
             };
-            report.error(&origin, fault);
+            report.error(&unknown.origin, fault);
         }
     }
 }
@@ -354,6 +378,7 @@ impl<'i> Item<'i> {
                 source: self.source,
                 table,
                 taken: Vec::new(),
+                headings: Vec::new(),
             }),
             _ => self.wrong_kind("a table", "write it in braces: { key = \"…\" }", report),
         }

@@ -3,7 +3,7 @@
 
 use super::{HealthSettings, OperationDraft, PROBES_IN_A_ROW, text};
 use crate::config::diagnostic::Report;
-use crate::config::file::{TOP_LEVEL, boolean, integer, list, parse, value};
+use crate::config::file::{boolean, integer, list, parse, value};
 use crate::config::table::{Placed, Section};
 use crate::config::text::{choice, time_or_none};
 
@@ -38,7 +38,7 @@ impl OperationDraft {
         let token_file = section
             .take("token-file")
             .and_then(|item| item.path(report));
-        section.finish(&TOP_LEVEL, report);
+        section.finish(report);
         Self {
             admin_socket: self.admin_socket.or(socket),
             admin_listen: self.admin_listen.or(listen),
@@ -54,7 +54,7 @@ impl OperationDraft {
         let sample = parse(&mut section, "sample", text::sample, report);
         let id = integer(&mut section, "id", 0..=u32::MAX, report);
         let key = value(&mut section, "key", text::mirror_key, report);
-        section.finish(&TOP_LEVEL, report);
+        section.finish(report);
         Self {
             mirror: self.mirror.or(to),
             mirror_sample: self.mirror_sample.or(sample),
@@ -67,7 +67,7 @@ impl OperationDraft {
     fn or_log(self, mut section: Section<'_>, report: &mut Report) -> Self {
         let format = value(&mut section, "format", choice, report);
         let level = value(&mut section, "level", choice, report);
-        section.finish(&TOP_LEVEL, report);
+        section.finish(report);
         Self {
             log_format: self.log_format.or(format),
             log_level: self.log_level.or(level),
@@ -112,7 +112,7 @@ impl HealthSettings {
             request_uri: value(&mut section, "request-uri", text::sip_uri, report),
             slow_start: value(&mut section, "slow-start", time_or_none, report),
         };
-        section.finish(&TOP_LEVEL, report);
+        section.finish(report);
         settings
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{AccountingTarget, StatefulDraft, TIMERS, TRANSACTIONS, text};
 use crate::config::diagnostic::{Origin, Report};
-use crate::config::file::{TOP_LEVEL, integer, list, parse, parse_all, value, values};
+use crate::config::file::{integer, list, parse, parse_all, value, values};
 use crate::config::methods::{method, stateful_method};
 use crate::config::table::{Placed, Section};
 
@@ -60,7 +60,7 @@ fn read_timers(
         Some((*name, time))
     });
     let timers = timers.collect();
-    section.finish(&TOP_LEVEL, report);
+    section.finish(report);
     timers
 }
 
@@ -87,7 +87,7 @@ fn rule(mut section: Section<'_>, report: &mut Report) -> Option<OnFailureDraft>
     let request_uri = value(&mut section, "request-uri", text::request_uri, report);
     let from_sets = parse_all(&mut section, "from-set", |name| Ok(name.to_owned()), report);
     let origin = section.origin.clone();
-    section.finish(&TOP_LEVEL, report);
+    section.finish(report);
     Some(OnFailureDraft {
         origin,
         statuses: values(statuses),
@@ -113,6 +113,6 @@ fn read_accounting(
         .and_then(|item| item.parse(text::accounting_target, report));
     let methods = section.take("methods");
     let methods = methods.map(|item| item.parse_all(method, report));
-    section.finish(&TOP_LEVEL, report);
+    section.finish(report);
     (target, methods)
 }
