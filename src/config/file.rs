@@ -220,7 +220,8 @@ pub(super) fn integer<T: TryFrom<i64> + PartialOrd + Display>(
     range: RangeInclusive<T>,
     report: &mut Report,
 ) -> Option<T> {
-    section.take(key)?.integer(range, report)
+    let placed = section.take(key)?.integer(range, report);
+    placed.map(|placed| placed.value)
 }
 
 /// An empty list is a list: it takes away what the default would allow.
@@ -283,12 +284,13 @@ fn set(mut section: Section<'_>, report: &mut Report) -> Option<SetDraft> {
 fn members(section: &mut Section<'_>, report: &mut Report) -> Members {
     let destinations = section.take("destinations");
     let list = section.take("dispatcher-list");
-    let id = section.take("id");
-    let id_origin = id.as_ref().map(|item| item.origin.clone());
-    let id = id.and_then(|item| item.integer(0..=u32::MAX, report));
-    if let (None, Some(origin)) = (&list, id_origin) {
+    let id = section
+        .take("id")
+        .and_then(|item| item.integer(0..=u32::MAX, report));
+    if let (None, Some(id)) = (&list, &id) {
         let fault = Fault::new("`id` without `dispatcher-list`");
-        report.error(&origin, fault.why("it chooses a set of a dispatcher.list"));
+        let fault = fault.why("it chooses a set of a dispatcher.list");
+        report.error(&id.origin, fault);
     }
     match (destinations, list) {
         (Some(_), Some(list)) => {
@@ -302,7 +304,7 @@ fn members(section: &mut Section<'_>, report: &mut Report) -> Members {
         }
         (None, Some(list)) => {
             if let Some(path) = list.path(report) {
-                return Members::List(path, id);
+                return Members::List(path, id.map(|id| id.value));
             }
         }
         (Some(item), None) => {
@@ -321,11 +323,12 @@ fn member(item: Item<'_>, report: &mut Report) -> Option<Placed<Member>> {
     let member = section
         .require("uri", report)
         .and_then(|item| item.parse(text::member, report));
-    let weight = with_origin(section.take("weight"), |item| {
-        item.integer(text::WEIGHTS, report)
-    });
-    let priority = section.take("priority");
-    let priority = with_origin(priority, |item| item.integer(i32::MIN..=i32::MAX, report));
+    let weight = section
+        .take("weight")
+        .and_then(|item| item.integer(text::WEIGHTS, report));
+    let priority = section
+        .take("priority")
+        .and_then(|item| item.integer(i32::MIN..=i32::MAX, report));
     let state = parse(&mut section, "state", text::choice, report);
     let health = HealthSettings::take(&mut section, report);
     let origin = section.origin.clone();
@@ -337,15 +340,6 @@ fn member(item: Item<'_>, report: &mut Report) -> Option<Placed<Member>> {
     add("state", state, &mut member.state, report);
     member.health = health.map(|health| health.value).unwrap_or_default();
     Some(Placed::new(member, origin))
-}
-
-fn with_origin<'i, T>(
-    item: Option<Item<'i>>,
-    value: impl FnOnce(Item<'i>) -> Option<T>,
-) -> Option<Placed<T>> {
-    let item = item?;
-    let origin = item.origin.clone();
-    Some(Placed::new(value(item)?, origin))
 }
 
 /// Sets a field from its key, which must not stand in the URI too.

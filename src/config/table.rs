@@ -290,7 +290,11 @@ impl<'i> Item<'i> {
     }
 
     /// The integer, if it lies within `range`.
-    pub(super) fn integer<T>(self, range: RangeInclusive<T>, report: &mut Report) -> Option<T>
+    pub(super) fn integer<T>(
+        self,
+        range: RangeInclusive<T>,
+        report: &mut Report,
+    ) -> Option<Placed<T>>
     where
         T: TryFrom<i64> + PartialOrd + Display,
     {
@@ -312,7 +316,7 @@ impl<'i> Item<'i> {
             let help = format!("give {} to {}", range.start(), range.end());
             report.error(&self.origin, fault.help(help));
         }
-        within
+        Some(Placed::new(within?, self.origin))
     }
 
     /// `true` or `false`, or as a flag says it, `"on"` or `"off"`.
