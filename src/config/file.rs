@@ -84,6 +84,21 @@ pub(super) struct SetDraft {
     pub(super) when_all_down: Option<WhenAllDown>,
 }
 
+impl SetDraft {
+    /// A set of which nothing but its members is said.
+    pub(super) fn of(name: Placed<String>, members: Members) -> Self {
+        Self {
+            name,
+            policy: None,
+            hash_key: None,
+            members,
+            member_sources: Vec::new(),
+            health: None,
+            when_all_down: None,
+        }
+    }
+}
+
 /// Where the destinations of a set are written.
 #[derive(Debug)]
 pub(super) enum Members {

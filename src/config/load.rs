@@ -6,13 +6,11 @@ use std::path::Path;
 
 use super::diagnostic::{Diagnostic, Fault, Origin, Report, Source};
 use super::dispatcher_list;
-use super::file::{self, Draft};
+use super::file::{self, Draft, Members, SetDraft};
 use super::member::Member;
 use super::merge::{self, Overrides, Reader};
-use super::operation::OperationDraft;
 use super::table::Placed;
-use super::validate;
-use super::{AccountingTarget, Config, HashKey, Policy, Set};
+use super::{AccountingTarget, Config, Set};
 
 /// The outcome of [`load`].
 #[derive(Debug)]
@@ -119,26 +117,13 @@ pub fn load_list(file: &Path, set: Option<u32>) -> LoadedList {
     for entry in entries {
         by_id.entry(entry.set).or_default().push(entry.member);
     }
-    let operation = OperationDraft::default();
-    let probes = operation.probes(None, &mut report);
+    let general = Draft::default();
     let mut sets = Vec::new();
     for (id, members) in by_id {
         let name = Placed::new(id.to_string(), members[0].origin.clone());
-        validate::members(&name, Policy::Hash, &members, &[], &mut report);
-        let mut set = Set {
-            name: name.value,
-            policy: Policy::Hash,
-            hash_key: HashKey::CallId,
-            destinations: Vec::new(),
-            named: Vec::new(),
-            member_sources: Vec::new(),
-            when_all_down: operation.when_all_down(None),
-        };
-        for member in members {
-            let probe = probes.of(&member, &mut report);
-            member.value.join(&mut set, probe);
-        }
-        sets.push(set);
+        let draft = SetDraft::of(name, Members::Here(members));
+        let set = merge::set(draft, &general, &[], Path::new(""), &reader, &mut report);
+        sets.push(set.value);
     }
     let sets = (report.errors() == 0).then_some(sets);
     LoadedList {

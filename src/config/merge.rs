@@ -23,7 +23,7 @@ use super::operation::OperationDraft;
 use super::stateful::StatefulDraft;
 use super::table::Placed;
 use super::validate;
-use super::{Config, Gso, HashKey, HostPort, Policy, Set, Steer};
+use super::{Config, Gso, HashKey, HostPort, Listener, Policy, Set, Steer};
 
 /// What to take where neither flag nor file says otherwise.
 const DEFAULT_BATCH: usize = 256;
@@ -139,29 +139,22 @@ impl Overrides {
         } else {
             return None;
         };
-        Some(SetDraft {
-            name: Placed::by_flag(flag)(FLAG_SET.to_owned()),
-            policy: None,
-            hash_key: None,
-            members,
-            member_sources: Vec::new(),
-            health: None,
-            when_all_down: None,
-        })
+        let name = Placed::by_flag(flag)(FLAG_SET.to_owned());
+        Some(SetDraft::of(name, members))
     }
 }
 
 /// Takes the defaults for what a draft leaves open, and checks; without errors
 /// in the report there is a `Config`.
 pub(super) fn finish(
-    draft: Draft,
+    mut draft: Draft,
     base: &Path,
     cores: usize,
     reader: Reader<'_>,
     report: &mut Report,
 ) -> Option<Config> {
-    let settings = draft.settings;
-    let listeners = draft.listeners.ok_or_else(|| {
+    let settings = std::mem::take(&mut draft.settings);
+    let listeners = draft.listeners.take().ok_or_else(|| {
         let help =
             "add `listen = [\"192.0.2.10:5060\"]` to the file, or give --listen 192.0.2.10:5060";
         Fault::new("there is no listener").help(help)
@@ -172,51 +165,18 @@ pub(super) fn finish(
         path: settings.path.unwrap_or(false),
     };
     let listeners = listeners.unwrap_or_default();
-    let listeners = validate::listeners(listeners, draft.advertise, on_path, report);
+    let listeners = validate::listeners(listeners, draft.advertise.take(), on_path, report);
 
-    let operation = draft.operation;
-    operation.check_health(report);
-    let drafts = draft.sets.ok_or_else(|| {
+    draft.operation.check_health(report);
+    let drafts = draft.sets.take().ok_or_else(|| {
         let help = "add a [[set]] to the file, or give --to 10.0.0.11:5060";
         Fault::new("there is no destination").help(help)
     });
     let drafts = report.check(&Origin::Nowhere, drafts);
-    let mut sets = Vec::new();
-    for set in drafts.unwrap_or_default() {
-        let members = members(set.members, base, reader, report);
-        let default = || Placed::new(Policy::Hash, Origin::Nowhere);
-        let policy = set
-            .policy
-            .or_else(|| draft.policy.clone())
-            .unwrap_or_else(default);
-        let own_key = set.hash_key.is_some();
-        let default = || Placed::new(HashKey::CallId, Origin::Nowhere);
-        let hash_key = set
-            .hash_key
-            .or_else(|| draft.hash_key.clone())
-            .unwrap_or_else(default);
-        validate::choice(&set.name.value, policy.value, &hash_key, own_key, report);
-        validate::members(&set.name, policy.value, &members, &listeners, report);
-        let mut made = Set {
-            name: set.name.value,
-            policy: policy.value,
-            hash_key: hash_key.value,
-            destinations: Vec::new(),
-            named: Vec::new(),
-            member_sources: validate::relayed(
-                set.member_sources,
-                "takes everybody for a member",
-                report,
-            ),
-            when_all_down: operation.when_all_down(set.when_all_down),
-        };
-        let probes = operation.probes(set.health, report);
-        for member in members {
-            let probe = probes.of(&member, report);
-            member.value.join(&mut made, probe);
-        }
-        sets.push(Placed::new(made, set.name.origin));
-    }
+    let drafts = drafts.unwrap_or_default().into_iter();
+    let sets = drafts.map(|each| set(each, &draft, &listeners, base, reader, report));
+    let sets: Vec<_> = sets.collect();
+    let operation = draft.operation;
     let routes = validate::routes(draft.routes, &sets, &listeners, report);
     let stateful = draft.stateful.finish(draft.on_failure, base, &sets, report);
     validate::sets(&sets, &routes, &stateful.on_failure, report);
@@ -253,6 +213,43 @@ pub(super) fn finish(
         stop_timeout: operation.stop_timeout(),
     };
     (report.errors() == 0).then_some(config)
+}
+
+/// A set, which goes by what `general` says for all where it does not say.
+pub(super) fn set(
+    draft: SetDraft,
+    general: &Draft,
+    listeners: &[Listener],
+    base: &Path,
+    reader: Reader<'_>,
+    report: &mut Report,
+) -> Placed<Set> {
+    let members = members(draft.members, base, reader, report);
+    let default = || Placed::new(Policy::Hash, Origin::Nowhere);
+    let policy = draft.policy.or_else(|| general.policy.clone());
+    let policy = policy.unwrap_or_else(default).value;
+    let own_key = draft.hash_key.is_some();
+    let default = || Placed::new(HashKey::CallId, Origin::Nowhere);
+    let hash_key = draft.hash_key.or_else(|| general.hash_key.clone());
+    let hash_key = hash_key.unwrap_or_else(default);
+    validate::choice(&draft.name.value, policy, &hash_key, own_key, report);
+    validate::members(&draft.name, policy, &members, listeners, report);
+    let networks = draft.member_sources;
+    let mut set = Set {
+        name: draft.name.value,
+        policy,
+        hash_key: hash_key.value,
+        destinations: Vec::new(),
+        named: Vec::new(),
+        member_sources: validate::relayed(networks, "takes everybody for a member", report),
+        when_all_down: general.operation.when_all_down(draft.when_all_down),
+    };
+    let probes = general.operation.probes(draft.health, report);
+    for member in members {
+        let probe = probes.of(&member, report);
+        member.value.join(&mut set, probe);
+    }
+    Placed::new(set, draft.name.origin)
 }
 
 /// The members of a set, from where they are written.
