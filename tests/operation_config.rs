@@ -173,6 +173,13 @@ fn the_mirror_is_checked() {
         &mirror("id = 1"),
         &["v.toml:6:1: error: [mirror] has no `to`"],
     );
+    let place = Place::with(&[("v.toml", &mirror("id = 7"))]);
+    let mut command = place.viaduct();
+    command.args(["check", "-c", "v.toml", "--print-effective"]);
+    let output = command.env("VIADUCT_MIRROR", "10.0.0.9").output();
+    let output = output.expect("an end");
+    said(&output, 0, &[]);
+    assert!(stdout(&output).contains("id = 7\n"), "{output:?}");
     for nobody in ["0.0.0.0", "224.0.0.1", "10.0.0.9:0"] {
         let what = format!("v.toml:7:6: error: `{nobody}` cannot be a collector");
         refused(&mirror(&format!("to = '{nobody}'")), &[&what]);

@@ -424,6 +424,10 @@ fn accounting_goes_where_the_file_or_the_flag_says() {
     refused(&wrong, &["v.toml:7:6: error: there is no path"]);
     let wrong = file("stateful = ['BYE']", "[accounting]\nmethods = ['BYE']\n");
     refused(&wrong, &["v.toml:6:1: error: [accounting] has no `to`"]);
+    assert_eq!(
+        lines(&wrong, &["--accounting", "-"]),
+        "methods = [\"BYE\"]\nto = \"stdout\""
+    );
 }
 
 #[test]

@@ -145,6 +145,19 @@ impl<'i> Section<'i> {
         item
     }
 
+    /// Takes the value of a key that must be there unless a flag has `given` it.
+    pub(super) fn take_or_require(
+        &mut self,
+        key: &'static str,
+        given: bool,
+        report: &mut Report,
+    ) -> Option<Item<'i>> {
+        match given {
+            true => self.take(key),
+            false => self.require(key, report),
+        }
+    }
+
     /// Takes the tables of `[[key]]`.
     pub(super) fn sections(
         &mut self,

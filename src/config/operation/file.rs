@@ -48,9 +48,8 @@ impl OperationDraft {
     }
 
     fn or_mirror(self, mut section: Section<'_>, report: &mut Report) -> Self {
-        let to = section
-            .require("to", report)
-            .and_then(|item| item.parse(text::collector, report));
+        let to = section.take_or_require("to", self.mirror.is_some(), report);
+        let to = to.and_then(|item| item.parse(text::collector, report));
         let sample = parse(&mut section, "sample", text::sample, report);
         let id = integer(&mut section, "id", 0..=u32::MAX, report);
         let key = value(&mut section, "key", text::mirror_key, report);

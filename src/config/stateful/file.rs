@@ -32,7 +32,8 @@ impl StatefulDraft {
         let failover_status = list(top, "failover-status", text::failure, report).map(values);
         let retry_after_cap = value(top, "retry-after-cap", text::time_or_none, report);
         let ring_timeout = parse(top, "ring-timeout", text::time_or_none, report);
-        let (accounting, accounting_methods) = read_accounting(top, report);
+        let given = self.accounting.is_some();
+        let (accounting, accounting_methods) = read_accounting(top, given, report);
         Self {
             methods: self.methods.or(methods),
             transactions: self.transactions.or(transactions),
@@ -97,8 +98,10 @@ fn rule(mut section: Section<'_>, report: &mut Report) -> Option<OnFailureDraft>
     })
 }
 
+/// Its target must be there unless it is `given` by a flag.
 fn read_accounting(
     top: &mut Section<'_>,
+    given: bool,
     report: &mut Report,
 ) -> (
     Option<Placed<AccountingTarget>>,
@@ -108,9 +111,8 @@ fn read_accounting(
     let Some(mut section) = section.and_then(|item| item.section("[accounting]", report)) else {
         return (None, None);
     };
-    let target = section
-        .require("to", report)
-        .and_then(|item| item.parse(text::accounting_target, report));
+    let target = section.take_or_require("to", given, report);
+    let target = target.and_then(|item| item.parse(text::accounting_target, report));
     let methods = section.take("methods");
     let methods = methods.map(|item| item.parse_all(method, report));
     section.finish(report);
