@@ -571,25 +571,3 @@ fn following_is_checked() {
     let output = Place::with(&[("v.toml", &good_and(route))]).check(&["--config", "v.toml"]);
     assert_eq!(stderr(&output), "");
 }
-
-#[test]
-fn a_file_that_is_missing_or_not_text_is_told() {
-    let place = Place::with(&[]);
-    said(
-        &place.check(&["--config", "none.toml"]),
-        1,
-        &["--config: error: cannot read `none.toml`"],
-    );
-    fs::write(place.0.path().join("v.toml"), b"a = 1\nb = '\xff'\n").expect("a file");
-    said(
-        &place.check(&["--config", "v.toml"]),
-        1,
-        &["v.toml:2:6: error: the file is not UTF-8"],
-    );
-    let output = place.check(&["-l", "127.0.0.1", "--dispatcher-list", "none.list"]);
-    said(
-        &output,
-        1,
-        &["--dispatcher-list: error: cannot read `none.list`"],
-    );
-}

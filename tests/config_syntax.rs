@@ -2,7 +2,9 @@
 
 mod checking;
 
-use checking::{Place, refused, stderr};
+use std::fs;
+
+use checking::{Place, refused, said, stderr};
 
 #[test]
 fn syntax_errors_have_a_place() {
@@ -40,5 +42,33 @@ fn syntax_errors_say_how_to_mend_them() {
         // The first error of a line has the parser stumble over the rest.
         assert_eq!(helps.count(), said.matches(": error: ").count(), "{said}");
         assert!(said.matches(": error: ").count() <= 2, "{said}");
+    }
+}
+
+#[test]
+fn a_file_that_is_missing_or_not_text_is_told() {
+    let place = Place::with(&[]);
+    let list = ["-l", "127.0.0.1", "--dispatcher-list", "none"];
+    for (args, flag) in [
+        (&["--config", "none"][..], "--config"),
+        (&list[..], "--dispatcher-list"),
+    ] {
+        let what = format!("{flag}: error: cannot read `none`");
+        said(&place.check(args), 1, &[&what, "help: name a file"]);
+    }
+    // As Latin-1, with a mark before it, and as UTF-16.
+    for (text, at) in [
+        (&b"a = 1\nb = '\xff'\n"[..], "2:6"),
+        (&b"\xef\xbb\xbfa = '\xff'\n"[..], "1:6"),
+        (&b"\xef\xbb\xbf\xff\n\n"[..], "1:1"),
+        (&b"\xff\xfea\0=\0b\0\n\0"[..], "1:1"),
+    ] {
+        fs::write(place.0.path().join("v.toml"), text).expect("a file");
+        let what = format!("v.toml:{at}: error: the file is not UTF-8");
+        said(
+            &place.check(&["--config", "v.toml"]),
+            1,
+            &[&what, "help: save it as UTF-8"],
+        );
     }
 }

@@ -319,15 +319,23 @@ pub(super) fn text(
     match String::from_utf8(octets) {
         Ok(text) => Some(Source::new(file, text)),
         Err(error) => {
-            let place = error.utf8_error().valid_up_to()..error.utf8_error().valid_up_to();
             let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
-            let origin = Origin::File(Source::new(file, text), place);
-            report.error(&origin, Fault::new("the file is not UTF-8").why("TOML is"));
+            let length = text.len();
+            let source = Source::new(file, text);
+            // The source has no mark before it.
+            let at = error.utf8_error().valid_up_to() - (length - source.text().len());
+            let fault = Fault::new("the file is not UTF-8").why("TOML is");
+            report.error(
+                &Origin::File(source, at..at),
+                fault.help("save it as UTF-8"),
+            );
             None
         }
     }
 }
 
 fn unreadable(file: &Path, error: &io::Error) -> Fault {
-    Fault::new(format!("cannot read `{}`", file.display())).why(error.to_string())
+    Fault::new(format!("cannot read `{}`", file.display()))
+        .why(error.to_string())
+        .help("name a file that is there, and that the user of this process may read")
 }
