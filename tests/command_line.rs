@@ -298,7 +298,6 @@ fn wrong_usage_ends_with_2() {
         &["--second-chance-s", "3601"],
         &["--to", "proxy_1.example.com"],
         &["--to", "10.0.0.1", "--dispatcher-list", "d.list"],
-        &["--set", "1"],
         &["--policy", "best"],
         &["--nonsense"],
     ] {
@@ -380,8 +379,8 @@ fn where_destinations_come_from_a_flag_says_before_any_variable() {
     let effective = |variable: (&str, &str), flags: [&str; 2]| {
         let mut command = place.viaduct();
         command.args(["check", "--print-effective", "--config", "v.toml"]);
-        let output = command.args(flags).envs([variable]).output();
-        let output = output.expect("an end");
+        command.args(flags).envs([variable, ("VIADUCT_SET", "1")]);
+        let output = command.output().expect("an end");
         said(&output, 0, &[]);
         stdout(&output)
     };

@@ -120,6 +120,30 @@ fn a_set_is_chosen_by_id_and_the_lowest_is_the_default() {
 }
 
 #[test]
+fn a_set_of_no_list_is_told() {
+    let args = ["check", "-l", "127.0.0.1", "-t", "10.0.0.1"];
+    let viaduct = || {
+        let mut command = Command::cargo_bin("viaduct").expect("the binary");
+        command.env_clear();
+        command
+    };
+    let flag = viaduct().args(args).args(["--set", "1"]).output();
+    let mut variables = viaduct();
+    variables.args(["check", "-l", "127.0.0.1"]);
+    variables.envs([("VIADUCT_TO", "10.0.0.1"), ("VIADUCT_SET", "1")]);
+    for output in [flag, variables.output()] {
+        let output = output.expect("an end");
+        let said = String::from_utf8(output.stderr).expect("UTF-8");
+        assert!(
+            said.contains("--set: error: there is no dispatcher.list")
+                && said.contains("leave out --set and VIADUCT_SET"),
+            "{said}"
+        );
+        assert_eq!(output.status.code(), Some(1));
+    }
+}
+
+#[test]
 fn comments_flags_priorities_and_weights() {
     let list = "# 1 sip:10.0.0.1\n\
                 1 sip:10.0.0.2#comment\n\

@@ -29,8 +29,9 @@ pub(super) fn parse() -> Cli {
 
 /// Flags that say where destinations come from, each with the variable that says
 /// otherwise; clap takes them for two flags that exclude each other.
-const RIVALS: [(&str, &str); 2] = [
+const RIVALS: [(&str, &str); 3] = [
     ("to", "VIADUCT_DISPATCHER_LIST"),
+    ("to", "VIADUCT_SET"),
     ("dispatcher_list", "VIADUCT_TO"),
 ];
 

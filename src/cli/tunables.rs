@@ -48,13 +48,7 @@ pub struct Tunables {
     pub dispatcher_list: Option<PathBuf>,
 
     /// Set id within --dispatcher-list [default: the lowest there is]
-    #[arg(
-        long,
-        value_name = "ID",
-        env = "VIADUCT_SET",
-        requires = "dispatcher_list",
-        value_parser = within(0..=u32::MAX)
-    )]
+    #[arg(long, value_name = "ID", env = "VIADUCT_SET", value_parser = within(0..=u32::MAX))]
     pub set: Option<u32>,
 
     /// What our Via says as sent-by, where that is not the address listened on; for one listener [default: the listener's address and port]

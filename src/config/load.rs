@@ -67,7 +67,7 @@ pub fn load_with(
 ) -> Loaded {
     let mut report = Report::default();
     let base = file.and_then(Path::parent).unwrap_or_else(|| Path::new(""));
-    let flags = overrides.draft();
+    let flags = overrides.draft(&mut report);
     let draft = match file {
         Some(file) => {
             let origin = Origin::Flag(overrides.file_flag.unwrap_or("--config"));

@@ -111,7 +111,7 @@ pub(super) type Reader<'r> = &'r dyn Fn(&Path) -> io::Result<Vec<u8>>;
 
 impl Overrides {
     /// The same in the form of a file that says no more.
-    pub(super) fn draft(&self) -> Draft {
+    pub(super) fn draft(&self, report: &mut Report) -> Draft {
         let listeners = self.listen.iter().copied();
         let listeners = listeners.map(Placed::by_flag("--listen"));
         let listeners: Vec<_> = listeners.map(ListenerDraft::at).collect();
@@ -124,12 +124,17 @@ impl Overrides {
             stateful: self.stateful.clone(),
             on_failure: Vec::new(),
             operation: self.operation.clone(),
-            sets: self.set_draft().map(|set| vec![set]),
+            sets: self.set_draft(report).map(|set| vec![set]),
             routes: Vec::new(),
         }
     }
 
-    fn set_draft(&self) -> Option<SetDraft> {
+    fn set_draft(&self, report: &mut Report) -> Option<SetDraft> {
+        if self.set.is_some() && self.dispatcher_list.is_none() {
+            let fault = Fault::new("there is no dispatcher.list to take the set from");
+            let help = "give --dispatcher-list FILE too, or leave out --set and VIADUCT_SET";
+            report.error(&Origin::Flag("--set"), fault.help(help));
+        }
         let (flag, members) = if let Some(path) = self.dispatcher_list.clone() {
             let flag = "--dispatcher-list";
             (flag, Members::List(Placed::by_flag(flag)(path), self.set))
