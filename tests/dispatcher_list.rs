@@ -165,11 +165,13 @@ fn comments_flags_priorities_and_weights() {
 
 #[test]
 fn what_kamailio_reads_otherwise_is_read_as_it_is_meant() {
-    let list = "1 sip:10.0.0.1 0 -1\n1 sip:10.0.0.2 0 0 weight=0\n1 sip:10.0.0.3 1 0 weight=0\n";
+    let list = "1 sip:10.0.0.1 0 -1\n1 sip:10.0.0.2 0 0 weight=0\n1 sip:10.0.0.3 1 0 weight=0\n\
+                1 sip:10.0.0.4 0 0 rweight=0\n";
     let wanted = [
         "{ priority = -1, uri = \"sip:10.0.0.1\" }",
         "{ state = \"draining\", uri = \"sip:10.0.0.2\" }",
         "{ state = \"disabled\", uri = \"sip:10.0.0.3\" }",
+        "{ state = \"draining\", uri = \"sip:10.0.0.4\" }",
     ];
     assert_eq!(destinations(list, &[]), wanted);
     said(
@@ -179,6 +181,7 @@ fn what_kamailio_reads_otherwise_is_read_as_it_is_meant() {
             "d.list:1:18: warning: Kamailio takes `-1` for an attribute",
             "d.list:2:20: warning: weight=0 is taken for `state=draining`",
             "d.list:3:20: warning: weight=0",
+            "d.list:4:20: warning: rweight=0 is taken for `state=draining`",
         ],
     );
 }

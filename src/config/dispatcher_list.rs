@@ -221,9 +221,8 @@ impl<'t> Line<'t> {
         {
             let (name, value) = attribute.split_once('=').unwrap_or((attribute, ""));
             match name {
-                "weight" if value == "0" => weight = Some(0),
-                "weight" => weight = report.check(&origin, text::weight(value)),
-                "rweight" => relative = report.check(&origin, text::weight(value)),
+                "weight" => weight = report.check(&origin, weight_or_none(value)),
+                "rweight" => relative = report.check(&origin, weight_or_none(value)),
                 "ping_from" => from = report.check(&origin, sip_uri(value)),
                 _ => {
                     let fault = Fault::new(format!("the attribute `{name}` is ignored"));
@@ -231,11 +230,15 @@ impl<'t> Line<'t> {
                 }
             }
         }
-        if weight == Some(0) {
-            let fault = Fault::new("weight=0 is taken for `state=draining`: no new calls")
-                .why("Kamailio's algorithm 9 gives it none; others do not go by the weight")
-                .help("leave it out where it is to have calls");
-            report.warning(&origin, fault);
+        let used = weight.map(|weight| ("weight", weight, 9));
+        let used = used.or_else(|| Some(("rweight", relative?, 11)));
+        if let Some((name, 0, algorithm)) = used {
+            let what = format!("{name}=0 is taken for `state=draining`: no new calls");
+            let why = format!(
+                "Kamailio's algorithm {algorithm} gives it none; others do not go by the {name}"
+            );
+            let help = "leave it out where it is to have calls";
+            report.warning(&origin, Fault::new(what).why(why).help(help));
         }
         if let (Some(weight), Some(relative)) = (weight, relative)
             && weight != relative
@@ -246,6 +249,14 @@ impl<'t> Line<'t> {
             report.warning(&origin, fault.why("a destination has one weight"));
         }
         (weight.or(relative), from)
+    }
+}
+
+/// A weight, or 0: Kamailio gives it no calls.
+fn weight_or_none(text: &str) -> Result<u32, Fault> {
+    match text {
+        "0" => Ok(0),
+        text => text::weight(text),
     }
 }
 
