@@ -235,6 +235,15 @@ fn what_has_no_use_here_is_accepted_with_a_warning() {
             "d.list:1:61: warning: `more` is ignored",
         ],
     );
+    let output = check(
+        "1 sip:10.0.0.1 0 0 sockname=inside;maxload=9\n",
+        &["--dispatcher-list", "d.list"],
+    );
+    let helped = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(
+        helped.matches("in the `egress` of a [[listener]]").count(),
+        1
+    );
     said(
         "1 sip:10.0.0.1;weight=2\n",
         0,

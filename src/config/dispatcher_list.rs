@@ -226,7 +226,13 @@ impl<'t> Line<'t> {
                 "ping_from" => from = report.check(&origin, sip_uri(value)),
                 _ => {
                     let fault = Fault::new(format!("the attribute `{name}` is ignored"));
-                    report.warning(&origin, fault.why("Viaduct has no use for it"));
+                    let fault = match name {
+                        "socket" | "sockname" => fault
+                            .why("the listener says from where requests leave")
+                            .help("name the destination in the `egress` of a [[listener]]"),
+                        _ => fault.why("Viaduct has no use for it"),
+                    };
+                    report.warning(&origin, fault);
                 }
             }
         }
