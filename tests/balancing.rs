@@ -108,6 +108,34 @@ fn the_request_uri_as_key() {
     });
 }
 
+/// Ann registers at her domain, and is called at an alias of it or by an address.
+#[test]
+fn the_user_alone_as_key() {
+    assert_key("from-user", |request, n| {
+        request.from(format!("<sip:u{n}@a.example>;tag=f"))
+    });
+    assert_key("to-user", |request, n| {
+        request.to(format!("<sip:u{n}@a.example>"))
+    });
+    assert_key("request-user", |request, n| {
+        request.uri(format!("sip:u{n}@a.example"))
+    });
+    let scene = Scene::new(4, &["--hash-key", "to-user"]);
+    for n in 0..20 {
+        let ways = [
+            format!("<sip:u{n}@a.example>"),
+            format!("sip:%75{n}@alias.example:5070;tag=9"),
+            format!("<sip:u{n}:secret@192.0.2.10;user=phone>"),
+            format!("<sip:u{n}@[2001:db8::5]>"),
+        ];
+        let chosen: BTreeSet<usize> = ways
+            .iter()
+            .map(|to| scene.pass(scene.request("INVITE").to(to).text()).0)
+            .collect();
+        assert_eq!(chosen.len(), 1, "{ways:?}");
+    }
+}
+
 #[test]
 fn two_ways_to_write_one_uri_are_one_key() {
     let scene = Scene::new(4, &["--hash-key", "to-uri"]);

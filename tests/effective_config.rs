@@ -196,6 +196,7 @@ fn set() -> impl Strategy<Value = Set> {
     let choice = prop_oneof![
         Just((Policy::Hash, HashKey::Header("x-id".to_owned()))),
         Just((Policy::Hash, HashKey::CallId)),
+        Just((Policy::Hash, HashKey::ToUser)),
         Just((Policy::Kamailio, HashKey::CallId)),
         Just((Policy::RoundRobin, HashKey::Source)),
         Just((Policy::Random, HashKey::CallId)),

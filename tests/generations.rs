@@ -206,6 +206,8 @@ fn keyed() -> impl Strategy<Value = Config> {
         HashKey::CallId,
         HashKey::FromUri,
         HashKey::RequestUri,
+        HashKey::ToUser,
+        HashKey::RequestUser,
         HashKey::Source,
         HashKey::Header("x-key".to_owned()),
         HashKey::Header("x-other".to_owned()),

@@ -85,6 +85,7 @@ fn a_call_at_a_member_that_is_gone_can_be_cancelled() {
         ("hash", "call-id"),
         ("hash", "to-uri"),
         ("hash", "from-uri"),
+        ("hash", "to-user"),
         ("hash", "header:x-key"),
         ("hash", "source"),
         ("kamailio", "call-id"),

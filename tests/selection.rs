@@ -6,8 +6,10 @@ use std::net::SocketAddr;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use support::fixture::{self, caller};
 use viaduct::config::{self, Destination, HashKey, Health, Policy, State, WhenAllDown};
 use viaduct::dispatcher::{Dispatcher, SLOTS, Turns, kamailio_hash};
+use viaduct::proxy::{Datagram, Proxy};
 
 const KEY: [u8; 16] = *b"a selection key.";
 
@@ -116,6 +118,79 @@ fn change() -> impl Strategy<Value = Destination> {
         health,
         ..destination(host, weight)
     })
+}
+
+/// A proxy with three sets, which hash `what` of the From URI, the To URI and
+/// the Request-URI.
+fn proxy_by(what: &str) -> Proxy {
+    let mut config = fixture::config();
+    config.sets = ["from", "to", "request"]
+        .map(|place| {
+            let key = format!("{place}-{what}");
+            config::Set {
+                hash_key: config::text::hash_key(&key).expect("a hash key"),
+                name: key,
+                ..set(Policy::Hash, &[destination(1, 1)])
+            }
+        })
+        .to_vec();
+    Proxy::new(&config, fixture::secret())
+}
+
+/// What the sets of [`proxy_by`] make of a request that has `uri` in their
+/// place alone.
+fn hashed(proxy: &Proxy, uri: &str) -> [String; 3] {
+    [0, 1, 2].map(|set| {
+        let mut uris = ["sip:desk@farm.example"; 3];
+        uris[set] = uri;
+        let [from, to, request] = uris;
+        let text = format!(
+            "INVITE {request} SIP/2.0\r\nVia: SIP/2.0/UDP 203.0.113.7;branch=z9hG4bK1\r\n\
+             From: <{from}>;tag=f\r\nTo: <{to}>\r\nCall-ID: a\r\nCSeq: 1 INVITE\r\n\r\n"
+        );
+        let datagram = Datagram {
+            bytes: text.as_bytes(),
+            source: caller(),
+            listener: 0,
+        };
+        let (key, _) = proxy.key(&datagram, set).expect("a request");
+        String::from_utf8(key).expect("UTF-8")
+    })
+}
+
+#[test]
+fn a_user_is_one_key_whatever_names_its_host() {
+    let proxy = proxy_by("user");
+    proptest!(|(
+        user in "[A-Za-z0-9_.!~*'()&=+$,;?/-]{1,9}",
+        escaped in vec(any::<bool>(), 9),
+        password in prop_oneof![Just(""), Just(":"), Just(":pw%40")],
+        host in prop::sample::select(vec!["x.org", "X.org:5070", "192.0.2.1", "[2001:db8::5]"]),
+        more in prop_oneof![Just(""), Just(";user=phone"), Just(";transport=udp;lr")],
+    )| {
+        let octets = user.bytes().zip(escaped);
+        let written: String = octets
+            .map(|(octet, escaped)| match escaped {
+                true => format!("%{octet:02x}"),
+                false => char::from(octet).to_string(),
+            })
+            .collect();
+        let uri = format!("sip:{written}{password}@{host}{more}");
+        prop_assert_eq!(hashed(&proxy, &uri), [user.as_str(); 3], "{}", uri);
+    });
+}
+
+#[test]
+fn where_no_user_is_named_the_uri_is_the_key() {
+    let (by_user, by_uri) = (proxy_by("user"), proxy_by("uri"));
+    for uri in [
+        "sip:x.org",
+        "sip::pw@x.org",
+        "tel:+49-30",
+        "urn:service:sos",
+    ] {
+        assert_eq!(hashed(&by_user, uri), hashed(&by_uri, uri), "{uri}");
+    }
 }
 
 proptest! {

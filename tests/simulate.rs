@@ -308,6 +308,8 @@ fn every_key_finds_its_calls_and_every_route_its_set() {
         "from-uri",
         "to-uri",
         "request-uri",
+        "from-user",
+        "to-user",
         "source",
         "header:x-account",
     ] {
@@ -319,6 +321,14 @@ fn every_key_finds_its_calls_and_every_route_its_set() {
             "{key}: {other}"
         );
     }
+    // A user is a key by itself, and within a URI.
+    bench.config("v.toml", &format!("hash-key = 'to-user'\n{FARM}"));
+    let told = ["", "@x.org"].map(|host| {
+        let keys: Vec<_> = (0..50).map(|n| format!("u{n}{host}")).collect();
+        bench.write("keys", &keys.join("\n"));
+        bench.json(&["-c", "v.toml", "--remove", "10.0.0.1", "--calls", "keys"])
+    });
+    assert_eq!(told[0], told[1]);
     bench.write(
         "v.toml",
         "listen = ['192.0.2.10', '[2001:db8::10]']\n\

@@ -95,7 +95,7 @@ pub struct Tunables {
     #[arg(long, value_name = "POLICY", env = "VIADUCT_POLICY", value_parser = choice::<Policy>())]
     pub policy: Option<Policy>,
 
-    /// What is hashed, in sets that name no hash key: call-id, from-uri, to-uri, request-uri, source or header:NAME [default: call-id]
+    /// What is hashed, in sets that name no hash key: call-id, from-uri, to-uri, request-uri, from-user, to-user, request-user, source or header:NAME [default: call-id]
     #[arg(long, alias = "hash", value_name = "KEY", env = "VIADUCT_HASH_KEY", value_parser = text::hash_key)]
     pub hash_key: Option<HashKey>,
 

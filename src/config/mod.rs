@@ -253,6 +253,13 @@ pub enum HashKey {
     ToUri,
     /// user@host of the Request-URI.
     RequestUri,
+    /// The user of the From URI; user@host where it names none, as in those
+    /// that follow.
+    FromUser,
+    /// The user of the To URI.
+    ToUser,
+    /// The user of the Request-URI.
+    RequestUser,
     /// The source address, without the port.
     Source,
     /// The value of the first header of this name (in lower case); Call-ID

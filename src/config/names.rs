@@ -33,6 +33,9 @@ impl Choice for HashKey {
         ("from-uri", Self::FromUri),
         ("to-uri", Self::ToUri),
         ("request-uri", Self::RequestUri),
+        ("from-user", Self::FromUser),
+        ("to-user", Self::ToUser),
+        ("request-user", Self::RequestUser),
         ("source", Self::Source),
     ];
 }

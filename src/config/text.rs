@@ -420,6 +420,9 @@ mod tests {
             "from-uri",
             "to-uri",
             "request-uri",
+            "from-user",
+            "to-user",
+            "request-user",
             "source",
             "header:x-id",
         ] {

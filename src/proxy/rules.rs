@@ -61,7 +61,8 @@ fn begins_with(bytes: &[u8], uri: &Uri, prefix: &[u8]) -> bool {
     read(prefix).all(|octet| user.next() == Some(octet))
 }
 
-fn unescaped(mut text: &[u8]) -> impl Iterator<Item = u8> {
+/// The octets that a text with escapes stands for (RFC 3261 §19.1.2).
+pub(super) fn unescaped(mut text: &[u8]) -> impl Iterator<Item = u8> {
     let hex = |digit: u8| char::from(digit).to_digit(16);
     std::iter::from_fn(move || {
         let (&first, rest) = text.split_first()?;

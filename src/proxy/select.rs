@@ -8,6 +8,7 @@ use super::next_hop::Hop;
 use super::reason::Reason;
 use super::request::Request;
 use super::routes::Target;
+use super::rules::unescaped;
 use super::stateful::{Attempt, Goal};
 use super::target::literal;
 use super::{CookieUse, Scratch, Selection, Way};
@@ -185,10 +186,15 @@ impl<'a> Request<'a> {
     pub(super) fn write_key(&self, hash_key: &HashKey, target: &Target, key: &mut Vec<u8>) {
         let bytes = self.message.bytes;
         match hash_key {
-            HashKey::CallId | HashKey::FromUri | HashKey::ToUri => {
+            HashKey::CallId
+            | HashKey::FromUri
+            | HashKey::ToUri
+            | HashKey::FromUser
+            | HashKey::ToUser => {
                 add_common_key(self.message, hash_key, key);
             }
             HashKey::RequestUri => add_uri_key(bytes, target.text, Some(target.uri), key),
+            HashKey::RequestUser => add_user_key(bytes, target.text, Some(target.uri), key),
             HashKey::Source => match self.datagram.source.ip() {
                 IpAddr::V4(ip) => key.extend_from_slice(&ip.octets()),
                 IpAddr::V6(ip) => key.extend_from_slice(&ip.octets()),
@@ -207,11 +213,16 @@ impl<'a> Request<'a> {
 /// for what a response may not have.
 #[inline]
 pub(super) fn add_common_key(message: &Message<'_>, hash_key: &HashKey, key: &mut Vec<u8>) -> bool {
+    let (from, to) = (message.from.value, message.to.value);
     match hash_key {
         HashKey::CallId => key.extend_from_slice(message.call_id.value.of(message.bytes)),
-        HashKey::FromUri => add_address_key(message.bytes, message.from.value, key),
-        HashKey::ToUri => add_address_key(message.bytes, message.to.value, key),
-        HashKey::RequestUri | HashKey::Source | HashKey::Header(_) => return false,
+        HashKey::FromUri => add_address_key(message.bytes, from, add_uri_key, key),
+        HashKey::ToUri => add_address_key(message.bytes, to, add_uri_key, key),
+        HashKey::FromUser => add_address_key(message.bytes, from, add_user_key, key),
+        HashKey::ToUser => add_address_key(message.bytes, to, add_user_key, key),
+        HashKey::RequestUri | HashKey::RequestUser | HashKey::Source | HashKey::Header(_) => {
+            return false;
+        }
     }
     true
 }
@@ -225,11 +236,14 @@ pub(super) fn add_salt(message: &Message<'_>, policy: Policy, key: &mut Vec<u8>)
     }
 }
 
-fn add_address_key(bytes: &[u8], value: Span, key: &mut Vec<u8>) {
+/// Appends what is hashed of a URI, given as text and read.
+type AddKey = fn(&[u8], Span, Option<Uri>, &mut Vec<u8>);
+
+fn add_address_key(bytes: &[u8], value: Span, add_key: AddKey, key: &mut Vec<u8>) {
     // Validated before: a request with a value that cannot be read was
     // answered 400.
     if let Some(address) = address(bytes, value) {
-        add_uri_key(bytes, address.uri, sip::uri(bytes, address.uri), key);
+        add_key(bytes, address.uri, sip::uri(bytes, address.uri), key);
     }
 }
 
@@ -251,5 +265,17 @@ fn add_uri_key(bytes: &[u8], text: Span, uri: Option<Uri>, key: &mut Vec<u8>) {
             drop(write!(key, ":{}", uri.port_or_default()));
         }
         None => key.extend_from_slice(text.of(bytes)),
+    }
+}
+
+/// The user alone, without a password and however it is escaped (§19.1.4), so
+/// that it meets one destination whatever names its host; where there is none,
+/// what [`add_uri_key`] appends.
+fn add_user_key(bytes: &[u8], text: Span, uri: Option<Uri>, key: &mut Vec<u8>) {
+    let user = uri.filter(|uri| !uri.host.is_empty());
+    let user = user.and_then(|uri| uri.user.of(bytes).split(|&b| b == b':').next());
+    match user {
+        None | Some(b"") => add_uri_key(bytes, text, uri, key),
+        Some(user) => key.extend(unescaped(user)),
     }
 }

@@ -82,10 +82,18 @@ impl Line {
             row: String::new(),
         };
         let user_at_host = |key: &str| key.strip_prefix("sip:").unwrap_or(key).to_owned();
+        let user_at = |host: &str, key: &str| match user_at_host(key) {
+            uri if uri.contains('@') => uri,
+            user => format!("{user}@{host}"),
+        };
         match (&self.hash_key, key) {
             (HashKey::CallId, Some(key)) => call.call_id = key.to_owned(),
             (HashKey::FromUri, Some(key)) => call.from = user_at_host(key),
             (HashKey::ToUri | HashKey::RequestUri, Some(key)) => call.to = user_at_host(key),
+            (HashKey::FromUser, Some(key)) => call.from = user_at("calls.example.com", key),
+            (HashKey::ToUser | HashKey::RequestUser, Some(key)) => {
+                call.to = user_at(&self.host, key);
+            }
             (HashKey::Source, Some(key)) => {
                 if let Ok(ip) = key.parse() {
                     call.source.set_ip(ip);
