@@ -231,7 +231,7 @@ fn a_reload_names_what_else_moves_calls() {
         for args in [&["reload", "--dry-run"][..], &["reload"]] {
             let told = operator.does(args);
             assert!(told.contains(names), "{told}");
-            assert!(told.contains("viaduct simulate --against"), "{told}");
+            assert!(told.contains("viaduct simulate --before"), "{told}");
         }
         let again = operator.does(&["reload"]);
         assert!(

@@ -124,7 +124,7 @@ fn simulate() {
         "viaduct simulate",
         &[
             folder.run("simulate --config v.toml --drain 10.0.0.1 --calls 50"),
-            folder.run("simulate --config v.toml --against other.toml --calls 50"),
+            folder.run("simulate --config v.toml --before other.toml --calls 50"),
             folder.run("simulate --config keyed.toml --drain 10.0.0.1 --calls keys"),
         ],
     );

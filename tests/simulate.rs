@@ -238,12 +238,7 @@ fn simulate_says_what_a_reload_does() {
     bench.write("calls", &call_ids.join("\n"));
     let front = scene.front().to_string();
     args.extend([
-        "--listen",
-        &front,
-        "--against",
-        "old.toml",
-        "--calls",
-        "calls",
+        "--listen", &front, "--before", "old.toml", "--calls", "calls",
     ]);
     let told = bench.json(&args);
     assert_eq!(told["secret_known"], true);
@@ -296,7 +291,7 @@ fn policies_without_slots_are_counted_by_calls() {
     );
 
     bench.config("h.toml", FARM);
-    let set = bench.set(&["--config", "h.toml", "--against", "k.toml"]);
+    let set = bench.set(&["--config", "h.toml", "--before", "k.toml"]);
     assert_eq!(set["keys_are"], "calls");
     assert!(number(&set["moved_share"]) > 0.3);
 }
@@ -359,9 +354,9 @@ fn what_a_reload_would_refuse_is_said() {
     bench.config("a.toml", FARM);
     let other = fs::read_to_string(bench.path("a.toml")).expect("a file");
     bench.write("b.toml", &other.replace("192.0.2.10", "192.0.2.11"));
-    let told = bench.json(&["-c", "b.toml", "--against", "a.toml", "--calls", "5"]);
+    let told = bench.json(&["-c", "b.toml", "--before", "a.toml", "--calls", "5"]);
     assert_eq!(told["needs_restart"], serde_json::json!(["listener"]));
-    let text = bench.text(&["-c", "b.toml", "--against", "a.toml", "--calls", "5"]);
+    let text = bench.text(&["-c", "b.toml", "--before", "a.toml", "--calls", "5"]);
     assert!(text.contains("it needs a restart (listener)"), "{text}");
 }
 

@@ -83,7 +83,7 @@ pub struct Done {
     /// Destinations that differ.
     pub differences: Vec<Difference>,
     /// What else differs of what decides where calls go, in words: routes, and
-    /// policies and hash keys of sets. `viaduct simulate --against` tells
+    /// policies and hash keys of sets. `viaduct simulate --before` tells
     /// which share of calls that moves.
     #[serde(default)]
     pub rules: Vec<String>,

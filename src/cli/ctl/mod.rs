@@ -276,7 +276,7 @@ impl Ctl {
         if !done.rules.is_empty() {
             writeln!(
                 out,
-                "  which share of calls that moves: viaduct simulate --against BEFORE.toml \
+                "  which share of calls that moves: viaduct simulate --before BEFORE.toml \
                  --config NOW.toml"
             )?;
         }

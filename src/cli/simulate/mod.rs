@@ -37,7 +37,7 @@ pub struct SimulateArgs {
     pub tunables: Tunables,
     /// The configuration before the change; flags and variables go before this file too [default: that of --config]
     #[arg(long, value_name = "FILE")]
-    pub against: Option<PathBuf>,
+    pub before: Option<PathBuf>,
     #[command(flatten)]
     #[expect(
         missing_docs,
@@ -56,8 +56,8 @@ pub(super) fn simulate(args: &SimulateArgs) -> io::Result<ExitCode> {
     let Some(config) = args.tunables.load()? else {
         return Ok(ExitCode::FAILURE);
     };
-    let before = match &args.against {
-        Some(file) => args.tunables.load_from("--against", file)?,
+    let before = match &args.before {
+        Some(file) => args.tunables.load_from("--before", file)?,
         None => Some(config.clone()),
     };
     let (Some(before), Some(after)) = (before, args.changes.apply(&config)?) else {
