@@ -1,12 +1,11 @@
 //! What `--json` prints, and what `docs/json.md` says of it.
 
-use std::fs;
 use std::net::SocketAddr;
-use std::process::Command;
 
 use serde_json::Value;
 
 use support::dialog::{Request, response};
+use support::folder::Folder;
 use support::json_keys::assert_documented;
 use support::packets::{Sent, Writer};
 
@@ -30,34 +29,26 @@ request-uri = 'sip:desk@10.0.0.9'
 ";
 
 /// A folder with a configuration, another one, and a secret.
-struct Folder(tempfile::TempDir);
+fn folder() -> Folder {
+    let folder = Folder::with(&[]);
+    folder.write("secret", format!("{}\n", "5c".repeat(32)));
+    folder.write("v.toml", FARM);
+    folder.write("other.toml", FARM.replace("'10.0.0.2'", "'10.0.0.3'"));
+    folder
+}
 
-impl Folder {
-    fn new() -> Self {
-        let folder = Self(tempfile::tempdir().expect("a folder"));
-        folder.write("secret", format!("{}\n", "5c".repeat(32)));
-        folder.write("v.toml", FARM);
-        folder.write("other.toml", FARM.replace("'10.0.0.2'", "'10.0.0.3'"));
-        folder
-    }
-
-    fn write(&self, name: &str, octets: impl AsRef<[u8]>) {
-        fs::write(self.0.path().join(name), octets).expect("a file");
-    }
-
-    /// What a command prints, that these arguments make, and `--json`.
-    #[track_caller]
-    fn run(&self, args: &str) -> Value {
-        let output = Command::new(env!("CARGO_BIN_EXE_viaduct"))
-            .env_clear()
-            .current_dir(self.0.path())
-            .args(args.split(' '))
-            .arg("--json")
-            .output()
-            .expect("an end");
+/// Holds what a command prints with each of these arguments and `--json` to
+/// its section.
+#[track_caller]
+fn assert_described(folder: &Folder, command: &str, args: &[&str]) {
+    let outputs = args.iter().map(|args| {
+        let args: Vec<_> = command.split(' ').chain(args.split(' ')).collect();
+        let output = folder.run(&[&args[..], &["--json"]].concat());
         serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|error| panic!("{args}: {error}; {output:?}"))
-    }
+            .unwrap_or_else(|error| panic!("{args:?}: {error}; {output:?}"))
+    });
+    let outputs: Vec<Value> = outputs.collect();
+    assert_documented(&format!("viaduct {command}"), &outputs);
 }
 
 fn address(text: &str) -> SocketAddr {
@@ -66,7 +57,7 @@ fn address(text: &str) -> SocketAddr {
 
 #[test]
 fn explain() {
-    let folder = Folder::new();
+    let folder = folder();
     let caller = address("192.0.2.7:5060");
     // A cookie whose MAC is wrong is told of as one that is right.
     let cookie = "Route: <sip:d000100112233445566778899aabbccddeeff@192.0.2.10;lr>\r\n";
@@ -78,61 +69,58 @@ fn explain() {
         text.replacen("Max-Forwards: 70", "Max-Forwards: 0", 1),
     );
     folder.write("response", response(text.as_bytes(), "200 OK", "t"));
-    assert_documented(
-        "viaduct explain",
+    assert_described(
+        &folder,
+        "explain",
         &[
-            folder.run("explain --config v.toml --call-id a@b"),
-            folder.run("explain --config v.toml --message routed"),
-            folder.run("explain --config v.toml --message busy"),
-            folder.run("explain --config v.toml --message response"),
+            "--config v.toml --call-id a@b",
+            "--config v.toml --message routed",
+            "--config v.toml --message busy",
+            "--config v.toml --message response",
         ],
     );
 }
 
 #[test]
 fn check() {
-    let folder = Folder::new();
+    let folder = folder();
     folder.write("wrong.toml", FARM.replace("status", "statuses"));
-    assert_documented(
-        "viaduct check",
-        &[
-            folder.run("check --config v.toml"),
-            folder.run("check --config wrong.toml"),
-        ],
+    assert_described(
+        &folder,
+        "check",
+        &["--config v.toml", "--config wrong.toml"],
     );
 }
 
 #[test]
 fn check_of_the_system() {
-    let folder = Folder::new();
+    let folder = folder();
     let lost = FARM.replace("'secret'", "'/nowhere/to/be/found'");
     folder.write("lost.toml", lost);
-    assert_documented(
-        "viaduct check --system",
-        &[folder.run("check --system --config lost.toml")],
-    );
+    assert_described(&folder, "check --system", &["--config lost.toml"]);
 }
 
 #[test]
 fn simulate() {
-    let folder = Folder::new();
+    let folder = folder();
     let keyed = FARM.replace("[[set]]\n", "[[set]]\nhash-key = 'request-uri'\n");
     let route = "[[route]]\nset = 'spare'\nuser-prefix = ['mail']\n";
     folder.write("keyed.toml", keyed + route);
     folder.write("keys", "sip:ann@farm.example\nsip:mail@farm.example\n");
-    assert_documented(
-        "viaduct simulate",
+    assert_described(
+        &folder,
+        "simulate",
         &[
-            folder.run("simulate --config v.toml --drain 10.0.0.1 --calls 50"),
-            folder.run("simulate --config v.toml --before other.toml --calls 50"),
-            folder.run("simulate --config keyed.toml --drain 10.0.0.1 --calls keys"),
+            "--config v.toml --drain 10.0.0.1 --calls 50",
+            "--config v.toml --before other.toml --calls 50",
+            "--config keyed.toml --drain 10.0.0.1 --calls keys",
         ],
     );
 }
 
 #[test]
 fn replay() {
-    let folder = Folder::new();
+    let folder = folder();
     let caller = address("198.51.100.7:5070");
     let sent = (0..8).map(|at| Sent {
         at,
@@ -141,16 +129,17 @@ fn replay() {
         payload: Request::new("INVITE", caller).text().into_bytes(),
     });
     let sent: Vec<_> = sent.collect();
-    Writer::of(&sent).save(&folder.0.path().join("calls.pcap"));
+    Writer::of(&sent).save(&folder.path("calls.pcap"));
     // An empty packet of a link that nobody reads.
     let words: [u32; 10] = [0xA1B2_C3D4, 0x0004_0002, 0, 0, 65_535, 147, 1, 0, 0, 0];
     folder.write("user0.pcap", words.map(u32::to_le_bytes).concat());
-    assert_documented(
-        "viaduct replay",
+    assert_described(
+        &folder,
+        "replay",
         &[
-            folder.run("replay calls.pcap --config v.toml"),
-            folder.run("replay calls.pcap --config v.toml --against other.toml"),
-            folder.run("replay user0.pcap --config v.toml"),
+            "calls.pcap --config v.toml",
+            "calls.pcap --config v.toml --against other.toml",
+            "user0.pcap --config v.toml",
         ],
     );
 }

@@ -3,82 +3,32 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::{Command, Output};
 
 use serde_json::Value;
 
 use support::dialog::{Peer, Request, Scene, response};
+use support::folder::Folder;
 use support::net::V4;
 use support::packets::{FORMATS, Format, LINKS, Link, Sent, Writer};
 
 const FRONT: &str = "192.0.2.10:5060";
 const PHONE: &str = "198.51.100.7:5070";
 
-/// A folder with a capture, configurations and a secret.
-struct Bench {
-    folder: tempfile::TempDir,
+/// A folder with a secret.
+fn bench() -> Folder {
+    let bench = Folder::with(&["replay", "calls.pcap"]);
+    bench.write("secret", format!("{}\n", "5c".repeat(32)));
+    bench
 }
 
-impl Bench {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let bench = Self { folder };
-        bench.write("secret", &format!("{}\n", "5c".repeat(32)));
-        bench
-    }
+/// Writes a configuration with these lines before its one set.
+fn write_config(bench: &Folder, name: &str, lines: &str, destinations: &[&str]) {
+    let set = format!("[[set]]\nname = 'farm'\ndestinations = {destinations:?}\n");
+    bench.write(name, format!("secret-file = 'secret'\n{lines}\n{set}"));
+}
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.path(name), text).expect("a file");
-    }
-
-    /// A configuration with these lines before its one set.
-    fn config(&self, name: &str, lines: &str, destinations: &[&str]) {
-        let set = format!("[[set]]\nname = 'farm'\ndestinations = {destinations:?}\n");
-        self.write(name, &format!("secret-file = 'secret'\n{lines}\n{set}"));
-    }
-
-    fn capture(&self, sent: &[Sent]) {
-        Writer::of(sent).save(&self.path("calls.pcap"));
-    }
-
-    fn replay(&self, args: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_viaduct"))
-            .env_clear()
-            .current_dir(self.folder.path())
-            .args(["replay", "calls.pcap"])
-            .args(args)
-            .output()
-            .expect("an end")
-    }
-
-    #[track_caller]
-    fn text(&self, args: &[&str]) -> String {
-        let output = self.replay(args);
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{errors}");
-        String::from_utf8(output.stdout).expect("text")
-    }
-
-    #[track_caller]
-    fn json(&self, args: &[&str]) -> Value {
-        let text = self.text(&[args, &["--json"]].concat());
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"))
-    }
-
-    #[track_caller]
-    fn refused(&self, args: &[&str], wanted: &[&str]) {
-        let output = self.replay(args);
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{errors}");
-        for text in wanted {
-            assert!(errors.contains(text), "no {text:?} in {errors}");
-        }
-    }
+fn write_capture(bench: &Folder, sent: &[Sent]) {
+    Writer::of(sent).save(&bench.path("calls.pcap"));
 }
 
 fn address(text: &str) -> SocketAddr {
@@ -119,7 +69,7 @@ fn replay_says_what_run_did() {
     let scene = Scene::with(farm, &[&listen[..], &shared].concat(), &[]);
     let (front, caller) = (scene.front(), scene.caller.address());
 
-    let bench = Bench::new();
+    let bench = bench();
     let mut capture = Vec::new();
     let mut wanted = Vec::new();
     let mut note = |source, destination, payload: &[u8]| {
@@ -151,7 +101,7 @@ fn replay_says_what_run_did() {
     assert!(scene.answer(&bad).starts_with(b"SIP/2.0 483"));
     note(caller, front, bad.as_bytes());
     wanted.push(("reply", caller.to_string()));
-    bench.capture(&capture);
+    write_capture(&bench, &capture);
 
     let mut args = vec!["--listen".to_owned(), front.to_string()];
     args.extend(shared);
@@ -177,9 +127,9 @@ fn replay_says_what_run_did() {
 
 #[test]
 fn every_format_and_link_type_is_read_alike() {
-    let bench = Bench::new();
+    let bench = bench();
     let listen = "listen = ['192.0.2.10:5060', '[2001:db8::10]:5060']";
-    bench.config("a.toml", listen, &["10.0.0.1", "[2001:db8:1::1]"]);
+    write_config(&bench, "a.toml", listen, &["10.0.0.1", "[2001:db8:1::1]"]);
     let phone = "[2001:db8:2::7]:5070";
     let v6 = Request::new("OPTIONS", address(phone)).text();
     let mut messages = calls(3);
@@ -208,9 +158,9 @@ fn every_format_and_link_type_is_read_alike() {
 
 #[test]
 fn fragments_are_put_together() {
-    let bench = Bench::new();
+    let bench = bench();
     let listen = "listen = ['192.0.2.10:5060', '[2001:db8::10]:5060']";
-    bench.config("a.toml", listen, &["10.0.0.1"]);
+    write_config(&bench, "a.toml", listen, &["10.0.0.1"]);
     let long = |from: &str| {
         let request = Request::new("INVITE", address(from));
         request.row(format!("Subject: {}", "x".repeat(3000))).text()
@@ -245,13 +195,13 @@ fn fragments_are_put_together() {
 
 #[test]
 fn only_what_is_decided_otherwise_is_listed_against_another_configuration() {
-    let bench = Bench::new();
+    let bench = bench();
     let listen = "listen = ['192.0.2.10']";
-    bench.config("a.toml", listen, &FARM);
-    bench.config("b.toml", listen, &FARM[..2]);
+    write_config(&bench, "a.toml", listen, &FARM);
+    write_config(&bench, "b.toml", listen, &FARM[..2]);
     let mut messages = calls(60);
     messages.push(sent(90_000, PHONE, FRONT, "\0"));
-    bench.capture(&messages);
+    write_capture(&bench, &messages);
     let alone = bench.json(&["--config", "a.toml"]);
     let list = alone["messages"].as_array().expect("messages");
     let of_the_removed = list
@@ -293,20 +243,23 @@ fn only_what_is_decided_otherwise_is_listed_against_another_configuration() {
 
 #[test]
 fn the_listener_is_found_by_the_address_a_datagram_was_sent_to() {
-    let bench = Bench::new();
+    let bench = bench();
     let lines = "[[listener]]\nname = 'inside'\naddress = '10.0.0.99'\n\
                  [[listener]]\nname = 'outside'\naddress = '10.0.0.98:5062'\n\
                  advertise = '192.0.2.10:5060'\n";
-    bench.config("a.toml", lines, &FARM);
+    write_config(&bench, "a.toml", lines, &FARM);
     let call = || Request::new("INVITE", address(PHONE)).text();
-    bench.capture(&[
-        sent(0, PHONE, "10.0.0.99:5060", call()),
-        sent(1, PHONE, "10.0.0.98:5062", call()),
-        sent(2, PHONE, FRONT, call()),
-        sent(3, PHONE, "10.0.0.98:5060", call()),
-        sent(4, FRONT, PHONE, call()),
-        sent(5, "10.0.0.98:5062", "10.0.0.1:5060", call()),
-    ]);
+    write_capture(
+        &bench,
+        &[
+            sent(0, PHONE, "10.0.0.99:5060", call()),
+            sent(1, PHONE, "10.0.0.98:5062", call()),
+            sent(2, PHONE, FRONT, call()),
+            sent(3, PHONE, "10.0.0.98:5060", call()),
+            sent(4, FRONT, PHONE, call()),
+            sent(5, "10.0.0.98:5062", "10.0.0.1:5060", call()),
+        ],
+    );
     let told = bench.json(&["--config", "a.toml"]);
     let list = told["messages"].as_array().expect("messages");
     let left: Vec<_> = list
@@ -327,10 +280,11 @@ fn the_listener_is_found_by_the_address_a_datagram_was_sent_to() {
     );
     bench.refused(
         &["--config", "a.toml", "--listener", "inner"],
+        1,
         &["there is no listener `inner`", "inside, outside"],
     );
 
-    bench.capture(&[sent(0, PHONE, "203.0.113.1:5060", call())]);
+    write_capture(&bench, &[sent(0, PHONE, "203.0.113.1:5060", call())]);
     let text = bench.text(&["--config", "a.toml"]);
     assert!(text.contains("nothing was sent to a listener"), "{text}");
     assert!(text.contains("--listener NAME takes all"), "{text}");
@@ -338,16 +292,16 @@ fn the_listener_is_found_by_the_address_a_datagram_was_sent_to() {
 
 #[test]
 fn what_comes_by_a_front_balancer_is_read_behind_its_header() {
-    let bench = Bench::new();
+    let bench = bench();
     let lines = "[[listener]]\nname = 'x'\naddress = '192.0.2.10'\n\
                  proxy-protocol = ['10.9.0.0/24']\n";
-    bench.config("a.toml", lines, &FARM);
+    write_config(&bench, "a.toml", lines, &FARM);
     let call = &calls(1)[0];
     // PROXY protocol version 2: UDP over IPv4, 12 octets of addresses.
     let mut payload = b"\r\n\r\n\0\r\nQUIT\n\x21\x12\0\x0c".to_vec();
     payload.extend([198, 51, 100, 7, 192, 0, 2, 10, 0x13, 0xce, 0x13, 0xc4]);
     payload.extend(&call.payload);
-    bench.capture(&[sent(0, "10.9.0.3:40000", FRONT, payload)]);
+    write_capture(&bench, &[sent(0, "10.9.0.3:40000", FRONT, payload)]);
     let told = bench.json(&["--config", "a.toml"]);
     let message = &told["messages"][0];
     assert_eq!(message["class"], "request outside a dialog", "{told}");
@@ -371,9 +325,9 @@ fn line_ends_before_a_start_line_are_left_out() {
 
 #[test]
 fn without_the_secret_replay_says_what_it_cannot_know() {
-    let bench = Bench::new();
-    bench.config("a.toml", "listen = ['192.0.2.10']", &FARM);
-    bench.capture(&calls(2));
+    let bench = bench();
+    write_config(&bench, "a.toml", "listen = ['192.0.2.10']", &FARM);
+    write_capture(&bench, &calls(2));
     let text = bench.text(&["--config", "a.toml"]);
     assert!(!text.contains("secret"), "{text}");
     fs::remove_file(bench.path("secret")).expect("the secret");
@@ -387,8 +341,8 @@ fn without_the_secret_replay_says_what_it_cannot_know() {
 
 #[test]
 fn what_cannot_be_read_is_counted_or_refused_with_a_way_to_mend() {
-    let bench = Bench::new();
-    bench.config("a.toml", "listen = ['192.0.2.10']", &FARM);
+    let bench = bench();
+    write_config(&bench, "a.toml", "listen = ['192.0.2.10']", &FARM);
     let call = &calls(1)[0];
     // Cut short, no IP, TCP, and an IP header that is none.
     let mut writer = Writer::of(std::slice::from_ref(call));
@@ -417,7 +371,7 @@ fn what_cannot_be_read_is_counted_or_refused_with_a_way_to_mend() {
     let both = [&call.payload[..], &call.payload].concat();
     let one = sent(0, PHONE, FRONT, both);
     let whole = fs::read(bench.path("calls.pcap")).expect("a capture");
-    bench.capture(&[one]);
+    write_capture(&bench, &[one]);
     let text = bench.text(&["--config", "a.toml"]);
     assert!(
         text.contains("1 datagrams go on behind their message"),
@@ -433,11 +387,11 @@ fn what_cannot_be_read_is_counted_or_refused_with_a_way_to_mend() {
     let with = |octets: &[u8]| fs::write(bench.path("calls.pcap"), octets).expect("a file");
     let config = ["--config", "a.toml"];
     with(b"");
-    bench.refused(&config, &["calls.pcap: the file is empty"]);
+    bench.refused(&config, 1, &["calls.pcap: the file is empty"]);
     with(b"\x1f\x8b\x08\0 compressed with gzip, this one");
-    bench.refused(&config, &["neither pcap nor pcapng", "unpack"]);
+    bench.refused(&config, 1, &["neither pcap nor pcapng", "unpack"]);
     with(b"SIP");
-    bench.refused(&config, &["neither pcap nor pcapng"]);
+    bench.refused(&config, 1, &["neither pcap nor pcapng"]);
     // A packet longer than anything.
     let mut damaged = whole[..24].to_vec();
     damaged.extend([
@@ -445,13 +399,12 @@ fn what_cannot_be_read_is_counted_or_refused_with_a_way_to_mend() {
     ]);
     damaged.resize(18 << 20, 0);
     with(&damaged);
-    bench.refused(&config, &["damaged at octet 24", "editcap"]);
+    bench.refused(&config, 1, &["damaged at octet 24", "editcap"]);
     // What stands before the damage is told all the same.
     with(&[&whole[..], &damaged[24..]].concat());
-    bench.refused(&config, &["damaged at octet", "editcap"]);
-    let told: Value =
-        serde_json::from_slice(&bench.replay(&["--config", "a.toml", "--json"]).stdout)
-            .expect("JSON to its end");
+    bench.refused(&config, 1, &["damaged at octet", "editcap"]);
+    let told: Value = serde_json::from_slice(&bench.run(&["--config", "a.toml", "--json"]).stdout)
+        .expect("JSON to its end");
     assert_eq!(told["summary"]["messages"], 1, "{told}");
     let damage = told["summary"]["capture"]["damaged"].as_str();
     assert!(
@@ -467,31 +420,32 @@ fn what_cannot_be_read_is_counted_or_refused_with_a_way_to_mend() {
         "{text}"
     );
     fs::remove_file(bench.path("calls.pcap")).expect("the capture");
-    bench.refused(&config, &["calls.pcap: No such file"]);
-    let output = bench.replay(&[&config[..], &["--json"]].concat());
+    bench.refused(&config, 1, &["calls.pcap: No such file"]);
+    let output = bench.run(&[&config[..], &["--json"]].concat());
     assert_eq!(String::from_utf8_lossy(&output.stdout), "", "half of JSON");
     bench.refused(
         &["--config", "none.toml"],
+        1,
         &["--config: error: cannot read `none.toml`"],
     );
     let against = [&config[..], &["--against", "none.toml"]].concat();
-    bench.refused(&against, &["--against: error: cannot read `none.toml`"]);
+    bench.refused(&against, 1, &["--against: error: cannot read `none.toml`"]);
 }
 
 #[test]
 fn an_address_in_two_sets_is_told_of_by_set() {
-    let bench = Bench::new();
+    let bench = bench();
     let set = |name: &str| format!("[[set]]\nname = '{name}'\ndestinations = ['10.0.0.1']\n");
     let route = "[[route]]\nmethod = 'OPTIONS'\nset = 'green'\n";
     let (blue, green) = (set("blue"), set("green"));
     bench.write(
         "v.toml",
-        &format!("secret-file = 'secret'\nlisten = ['{FRONT}']\n{blue}{green}{route}"),
+        format!("secret-file = 'secret'\nlisten = ['{FRONT}']\n{blue}{green}{route}"),
     );
     let options = Request::new("OPTIONS", address(PHONE)).text();
     let mut all = calls(2);
     all.extend((0..3).map(|at| sent(at, PHONE, FRONT, &options)));
-    bench.capture(&all);
+    write_capture(&bench, &all);
     let told = bench.json(&["--config", "v.toml"]);
     let destinations = &told["summary"]["destinations"];
     assert_eq!(destinations["10.0.0.1:5060 in set blue"], 2, "{told}");

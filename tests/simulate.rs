@@ -3,84 +3,33 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::{Command, Output};
 
 use serde_json::Value;
 
 use support::dialog::{Peer, Scene, read};
+use support::folder::Folder;
 use support::net::V4;
 use support::process::Signal;
 
 /// Enough to tell one share from another; a test build decides slowly.
 const CALLS: &str = "400";
 
-/// A folder with configurations.
-struct Bench {
-    folder: tempfile::TempDir,
+fn bench() -> Folder {
+    Folder::with(&["simulate"])
 }
 
-impl Bench {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        Self { folder }
-    }
+/// Writes a configuration with one set of these lines.
+fn write_config(bench: &Folder, name: &str, set: &str) {
+    let listen = "listen = ['192.0.2.10']\nrecord-route = true\n";
+    bench.write(name, format!("{listen}[[set]]\nname = 'farm'\n{set}\n"));
+}
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.path(name), text).expect("a file");
-    }
-
-    /// A configuration with one set of these lines.
-    fn config(&self, name: &str, set: &str) {
-        let listen = "listen = ['192.0.2.10']\nrecord-route = true\n";
-        self.write(name, &format!("{listen}[[set]]\nname = 'farm'\n{set}\n"));
-    }
-
-    fn simulate(&self, args: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_viaduct"))
-            .env_clear()
-            .current_dir(self.folder.path())
-            .arg("simulate")
-            .args(args)
-            .output()
-            .expect("an end")
-    }
-
-    #[track_caller]
-    fn text(&self, args: &[&str]) -> String {
-        let output = self.simulate(args);
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{errors}");
-        String::from_utf8(output.stdout).expect("text")
-    }
-
-    #[track_caller]
-    fn json(&self, args: &[&str]) -> Value {
-        let text = self.text(&[args, &["--json"]].concat());
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"))
-    }
-
-    /// What a simulation of few calls says of its only set.
-    #[track_caller]
-    fn set(&self, args: &[&str]) -> Value {
-        let told = self.json(&[args, &["--calls", CALLS]].concat());
-        assert_eq!(told["sets"].as_array().expect("sets").len(), 1);
-        told["sets"][0].clone()
-    }
-
-    #[track_caller]
-    fn refused(&self, args: &[&str], code: i32, wanted: &[&str]) {
-        let output = self.simulate(args);
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(code), "{errors}");
-        for text in wanted {
-            assert!(errors.contains(text), "no {text:?} in {errors}");
-        }
-    }
+/// What a simulation of few calls says of its only set.
+#[track_caller]
+fn only_set(bench: &Folder, args: &[&str]) -> Value {
+    let told = bench.json(&[args, &["--calls", CALLS]].concat());
+    assert_eq!(told["sets"].as_array().expect("sets").len(), 1);
+    told["sets"][0].clone()
 }
 
 const FARM: &str = "destinations = ['10.0.0.1', { uri = '10.0.0.2', weight = 2 }, '10.0.0.3']";
@@ -114,9 +63,9 @@ fn meets(set: &Value, class: &str) -> [f64; 4] {
 
 #[test]
 fn keys_move_only_from_what_goes_and_to_what_comes() {
-    let bench = Bench::new();
-    bench.config("v.toml", FARM);
-    let set = bench.set(&["--config", "v.toml", "--remove", "10.0.0.1"]);
+    let bench = bench();
+    write_config(&bench, "v.toml", FARM);
+    let set = only_set(&bench, &["--config", "v.toml", "--remove", "10.0.0.1"]);
     assert_eq!(
         (&set["keys"], &set["keys_are"]),
         (&65536.into(), &"slots".into())
@@ -134,13 +83,16 @@ fn keys_move_only_from_what_goes_and_to_what_comes() {
     let [_, after] = loads_of_removal["10.0.0.2:5060"];
     assert!((after.expect("a load")[1] - 2.0 / 3.0).abs() < 1e-9);
 
-    let set = bench.set(&["--config", "v.toml", "--add", "sip:10.0.0.4;weight=4"]);
+    let set = only_set(
+        &bench,
+        &["--config", "v.toml", "--add", "sip:10.0.0.4;weight=4"],
+    );
     let [before, after] = loads(&set)["10.0.0.4:5060"];
     assert!(before.is_none());
     assert_eq!(after.expect("a load")[0], number(&set["moved_share"]));
     assert_eq!(after.expect("a load")[1], 0.5);
 
-    let set = bench.set(&["--config", "v.toml", "--weight", "10.0.0.2=4"]);
+    let set = only_set(&bench, &["--config", "v.toml", "--weight", "10.0.0.2=4"]);
     let [before, after] = loads(&set)["10.0.0.2:5060"].map(|load| load.expect("a load"));
     let moved = number(&set["moved_share"]);
     assert!(
@@ -148,30 +100,30 @@ fn keys_move_only_from_what_goes_and_to_what_comes() {
         "only towards it"
     );
 
-    let set = bench.set(&["--config", "v.toml"]);
+    let set = only_set(&bench, &["--config", "v.toml"]);
     assert_eq!(set["moved"], 0);
     assert_eq!(meets(&set, "new"), [1.0, 0.0, 0.0, 0.0]);
 }
 
 #[test]
 fn a_change_goes_before_what_the_uri_says() {
-    let bench = Bench::new();
+    let bench = bench();
     let uris = "['sip:10.0.0.1;weight=2;priority=1', 'sip:a@10.0.0.2;state=active;priority=1']";
-    bench.config("v.toml", &format!("destinations = {uris}"));
-    let set = bench.set(&["--config", "v.toml", "--weight", "10.0.0.1=50"]);
+    write_config(&bench, "v.toml", &format!("destinations = {uris}"));
+    let set = only_set(&bench, &["--config", "v.toml", "--weight", "10.0.0.1=50"]);
     let [before, after] = loads(&set)["10.0.0.1:5060"].map(|load| load.expect("a load"));
     assert_eq!(before[1], 2.0 / 3.0);
     assert!((after[1] - 50.0 / 51.0).abs() < 1e-9, "{after:?}");
-    let set = bench.set(&["--config", "v.toml", "--drain", "10.0.0.2"]);
+    let set = only_set(&bench, &["--config", "v.toml", "--drain", "10.0.0.2"]);
     let [before, after] = loads(&set)["10.0.0.1:5060"].map(|load| load.expect("a load"));
     assert_eq!((before[1], after[1]), (2.0 / 3.0, 1.0));
 }
 
 #[test]
 fn dialogs_stay_where_a_destination_drains_and_break_where_it_goes() {
-    let bench = Bench::new();
-    bench.config("v.toml", FARM);
-    let set = bench.set(&["--config", "v.toml", "--drain", "10.0.0.2"]);
+    let bench = bench();
+    write_config(&bench, "v.toml", FARM);
+    let set = only_set(&bench, &["--config", "v.toml", "--drain", "10.0.0.2"]);
     let [right, _, other, refused] = meets(&set, "new");
     assert!((0.4..0.6).contains(&right) && refused == 0.0, "{right}");
     for class in ["cookie", "named", "outward"] {
@@ -180,19 +132,19 @@ fn dialogs_stay_where_a_destination_drains_and_break_where_it_goes() {
     assert_eq!(meets(&set, "hashed"), [right, 0.0, other, 0.0]);
     assert_eq!(meets(&set, "cancel"), [right, other, 0.0, 0.0]);
 
-    let set = bench.set(&["--config", "v.toml", "--remove", "10.0.0.2"]);
+    let set = only_set(&bench, &["--config", "v.toml", "--remove", "10.0.0.2"]);
     for class in ["cookie", "named", "hashed"] {
         assert_eq!(meets(&set, class), [right, 0.0, other, 0.0], "{class}");
     }
     assert_eq!(meets(&set, "cancel"), [right, other, 0.0, 0.0]);
     let none = ["--second-chance-s", "0", "--remove", "10.0.0.2"];
-    let set = bench.set(&[&["--config", "v.toml"][..], &none].concat());
+    let set = only_set(&bench, &[&["--config", "v.toml"][..], &none].concat());
     assert_eq!(meets(&set, "cancel"), [right, 0.0, other, 0.0]);
 
     let all_gone = [
         "--drain", "10.0.0.1", "--drain", "10.0.0.2", "--drain", "10.0.0.3",
     ];
-    let set = bench.set(&[&["--config", "v.toml"][..], &all_gone].concat());
+    let set = only_set(&bench, &[&["--config", "v.toml"][..], &all_gone].concat());
     assert_eq!(meets(&set, "new"), [0.0, 0.0, 0.0, 1.0]);
     assert_eq!(meets(&set, "cookie"), [1.0, 0.0, 0.0, 0.0]);
 
@@ -203,11 +155,11 @@ fn dialogs_stay_where_a_destination_drains_and_break_where_it_goes() {
 /// Real calls through a real reload, and the simulation of both.
 #[test]
 fn simulate_says_what_a_reload_does() {
-    let bench = Bench::new();
+    let bench = bench();
     let farm: Vec<Peer> = (0..4).map(|_| Peer::new(V4)).collect();
     let members: Vec<_> = farm.iter().map(|each| each.address().to_string()).collect();
     let set = |members: &[String]| format!("[[set]]\nname = 'farm'\ndestinations = {members:?}\n");
-    bench.write("v.toml", &set(&members[..3]));
+    bench.write("v.toml", set(&members[..3]));
     let config = bench.path("v.toml").display().to_string();
     let secret = bench.path("secret").display().to_string();
     let mut args = vec!["--config", &config, "--secret-file", &secret];
@@ -226,16 +178,16 @@ fn simulate_says_what_a_reload_does() {
     };
     let before = pass(&scene);
     let changed = [&members[..2], &members[3..]].concat();
-    bench.write("v.toml", &set(&changed));
+    bench.write("v.toml", set(&changed));
     scene.viaduct.signal(Signal::HUP);
     scene.viaduct.wait_for("line `reloaded`", |output| {
         output.contains("\nreloaded").then_some(())
     });
     let after = pass(&scene);
 
-    bench.write("old.toml", &set(&members[..3]));
+    bench.write("old.toml", set(&members[..3]));
     let call_ids: Vec<_> = requests.iter().map(|each| each.call_id.clone()).collect();
-    bench.write("calls", &call_ids.join("\n"));
+    bench.write("calls", call_ids.join("\n"));
     let front = scene.front().to_string();
     args.extend([
         "--listen", &front, "--before", "old.toml", "--calls", "calls",
@@ -266,9 +218,9 @@ fn simulate_says_what_a_reload_does() {
 
 #[test]
 fn policies_without_slots_are_counted_by_calls() {
-    let bench = Bench::new();
-    bench.config("k.toml", &format!("policy = 'kamailio'\n{FARM}"));
-    let set = bench.set(&["--config", "k.toml", "--remove", "10.0.0.1"]);
+    let bench = bench();
+    write_config(&bench, "k.toml", &format!("policy = 'kamailio'\n{FARM}"));
+    let set = only_set(&bench, &["--config", "k.toml", "--remove", "10.0.0.1"]);
     assert_eq!(
         (&set["keys"], &set["keys_are"]),
         (&400.into(), &"calls".into())
@@ -278,8 +230,8 @@ fn policies_without_slots_are_counted_by_calls() {
     assert!((0.55..0.8).contains(&moved), "{moved}");
     assert_eq!(meets(&set, "new")[2], moved);
 
-    bench.config("r.toml", &format!("policy = 'round-robin'\n{FARM}"));
-    let set = bench.set(&["--config", "r.toml", "--remove", "10.0.0.1"]);
+    write_config(&bench, "r.toml", &format!("policy = 'round-robin'\n{FARM}"));
+    let set = only_set(&bench, &["--config", "r.toml", "--remove", "10.0.0.1"]);
     // What a worker remembers stays, where it can.
     let moved = number(&set["moved_share"]);
     assert!((0.24..0.27).contains(&moved), "{moved}");
@@ -290,15 +242,15 @@ fn policies_without_slots_are_counted_by_calls() {
             .all(|[share, ideal]| (share - ideal).abs() < 0.01)
     );
 
-    bench.config("h.toml", FARM);
-    let set = bench.set(&["--config", "h.toml", "--before", "k.toml"]);
+    write_config(&bench, "h.toml", FARM);
+    let set = only_set(&bench, &["--config", "h.toml", "--before", "k.toml"]);
     assert_eq!(set["keys_are"], "calls");
     assert!(number(&set["moved_share"]) > 0.3);
 }
 
 #[test]
 fn every_key_finds_its_calls_and_every_route_its_set() {
-    let bench = Bench::new();
+    let bench = bench();
     for key in [
         "from-uri",
         "to-uri",
@@ -308,8 +260,8 @@ fn every_key_finds_its_calls_and_every_route_its_set() {
         "source",
         "header:x-account",
     ] {
-        bench.config("v.toml", &format!("hash-key = '{key}'\n{FARM}"));
-        let set = bench.set(&["--config", "v.toml", "--remove", "10.0.0.1"]);
+        write_config(&bench, "v.toml", &format!("hash-key = '{key}'\n{FARM}"));
+        let set = only_set(&bench, &["--config", "v.toml", "--remove", "10.0.0.1"]);
         let [right, _, other, _] = meets(&set, "new");
         assert!(
             (0.1..0.4).contains(&other) && right + other > 0.999,
@@ -350,10 +302,10 @@ fn every_key_finds_its_calls_and_every_route_its_set() {
 
 #[test]
 fn what_a_reload_would_refuse_is_said() {
-    let bench = Bench::new();
-    bench.config("a.toml", FARM);
+    let bench = bench();
+    write_config(&bench, "a.toml", FARM);
     let other = fs::read_to_string(bench.path("a.toml")).expect("a file");
-    bench.write("b.toml", &other.replace("192.0.2.10", "192.0.2.11"));
+    bench.write("b.toml", other.replace("192.0.2.10", "192.0.2.11"));
     let told = bench.json(&["-c", "b.toml", "--before", "a.toml", "--calls", "5"]);
     assert_eq!(told["needs_restart"], serde_json::json!(["listener"]));
     let text = bench.text(&["-c", "b.toml", "--before", "a.toml", "--calls", "5"]);
@@ -362,8 +314,8 @@ fn what_a_reload_would_refuse_is_said() {
 
 #[test]
 fn bad_input_is_refused_with_a_way_to_mend() {
-    let bench = Bench::new();
-    bench.config("v.toml", FARM);
+    let bench = bench();
+    write_config(&bench, "v.toml", FARM);
     let with = |more: &[&'static str]| [&["--config", "v.toml"][..], more].concat();
     let gone = with(&["--remove", "10.9.9.9"]);
     bench.refused(&gone, 1, &["no set has 10.9.9.9:5060", "10.0.0.1:5060, "]);
@@ -409,7 +361,7 @@ fn bad_input_is_refused_with_a_way_to_mend() {
     );
     bench.refused(&["--config", "none.toml"], 1, &["none.toml"]);
     bench.write("list", "10.0.0.1\nten\n");
-    bench.config("s.toml", &format!("hash-key = 'source'\n{FARM}"));
+    write_config(&bench, "s.toml", &format!("hash-key = 'source'\n{FARM}"));
     let source = ["--config", "s.toml", "--calls", "list"];
     bench.refused(&source, 1, &["list:2:1: `ten`"]);
 }
@@ -421,8 +373,8 @@ fn the_documentation_shows_what_is_printed() {
         let (_, rest) = text.split_once(start).expect("a block");
         rest.split_once("```").expect("its end").0.to_owned()
     };
-    let bench = Bench::new();
-    bench.write("viaduct.toml", &block("README.md", "```toml\n"));
+    let bench = bench();
+    bench.write("viaduct.toml", block("README.md", "```toml\n"));
     let shown = block("docs/changes.md", "```\n$ viaduct simulate ");
     let (command, shown) = shown.split_once('\n').expect("output");
     let mut args: Vec<_> = command.split(' ').collect();

@@ -23,6 +23,7 @@ pub mod dns;
 pub mod exposition;
 pub mod farm;
 pub mod fixture;
+pub mod folder;
 pub mod generate;
 pub mod hep;
 pub mod json_keys;
