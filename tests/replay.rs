@@ -340,6 +340,24 @@ fn without_the_secret_replay_says_what_it_cannot_know() {
 }
 
 #[test]
+fn names_whose_datagrams_are_taken_for_an_outsiders_are_told() {
+    let bench = bench();
+    let listen = "listen = ['192.0.2.10']";
+    write_config(&bench, "a.toml", listen, &["10.0.0.1", "farm.example.com"]);
+    write_config(&bench, "b.toml", listen, &["10.0.0.1", "other.example.com"]);
+    write_capture(&bench, &calls(2));
+    let told = bench.json(&["--config", "a.toml"]);
+    let names = &told["summary"]["unresolved"];
+    assert_eq!(*names, serde_json::json!(["farm.example.com"]));
+    let text = bench.text(&["--config", "a.toml"]);
+    let by_name = "by name farm.example.com: not resolved here";
+    assert!(text.contains(by_name), "{text}");
+    let text = bench.text(&["--config", "b.toml", "--against", "a.toml"]);
+    let by_name = "by name farm.example.com, other.example.com: not resolved here";
+    assert!(text.contains(by_name), "{text}");
+}
+
+#[test]
 fn what_cannot_be_read_is_counted_or_refused_with_a_way_to_mend() {
     let bench = bench();
     write_config(&bench, "a.toml", "listen = ['192.0.2.10']", &FARM);

@@ -301,6 +301,39 @@ fn every_key_finds_its_calls_and_every_route_its_set() {
 }
 
 #[test]
+fn names_are_told_of_and_nothing_is_said_of_a_set_of_names_alone() {
+    let bench = bench();
+    write_config(&bench, "name.toml", "destinations = ['farm.example.com']");
+    let one_by_name = FARM.replace("'10.0.0.3'", "'farm.example.com'");
+    write_config(&bench, "both.toml", &one_by_name);
+    write_config(&bench, "addresses.toml", FARM);
+    let told_of = "by name farm.example.com: not resolved here";
+    for (before, after, known) in [
+        ("both.toml", "both.toml", true),
+        ("addresses.toml", "both.toml", true),
+        ("name.toml", "name.toml", false),
+        ("both.toml", "name.toml", false),
+        ("name.toml", "addresses.toml", false),
+    ] {
+        let args = ["--config", after, "--before", before, "--calls", "20"];
+        let text = bench.text(&args);
+        assert!(text.contains(told_of), "{before}, {after}: {text}");
+        let without = text.contains("without it the set has no destination");
+        assert_eq!(without, !known, "{before}, {after}: {text}");
+        let shares = text.contains('%') || text.contains("the routes describe");
+        assert_eq!(shares, known, "{before}, {after}: {text}");
+        let set = only_set(&bench, &["--config", after, "--before", before]);
+        assert_eq!(set["unresolved"], serde_json::json!(["farm.example.com"]));
+        assert_eq!(set["moved_share"].is_null(), !known, "{set}");
+        assert_eq!(set["survey"].is_null(), !known, "{set}");
+    }
+    let text = bench.text(&["--config", "addresses.toml", "--calls", "20"]);
+    assert!(!text.contains("by name"), "{text}");
+    let drain = ["--config", "name.toml", "--drain", "10.0.0.1"];
+    bench.refused(&drain, 1, &["help: there are farm.example.com (a name"]);
+}
+
+#[test]
 fn what_a_reload_would_refuse_is_said() {
     let bench = bench();
     write_config(&bench, "a.toml", FARM);

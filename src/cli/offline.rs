@@ -1,8 +1,9 @@
 //! What deciding needs where nothing runs.
 
+use std::collections::BTreeSet;
 use std::io;
 
-use crate::config::Config;
+use crate::config::{Config, Set};
 use crate::control::explain;
 use crate::proxy::Secret;
 use crate::supervisor;
@@ -24,6 +25,13 @@ pub(super) fn secret(config: &Config) -> io::Result<(Secret, bool)> {
 pub(super) fn own_secret(config: &Config, other: &Secret) -> io::Result<Secret> {
     let (own, is_there) = secret(config)?;
     Ok(if is_there { own } else { other.clone() })
+}
+
+/// The names of destinations, whose addresses nobody is asked for.
+pub(super) fn unresolved<'a>(sets: impl IntoIterator<Item = &'a Set>) -> Vec<String> {
+    let names = sets.into_iter().flat_map(Set::unresolved);
+    let names: BTreeSet<_> = names.map(ToString::to_string).collect();
+    names.into_iter().collect()
 }
 
 /// The listener that `--listener` names.

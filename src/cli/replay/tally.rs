@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use super::outcome::Outcome;
 use crate::cli::capture::Leavings;
+use crate::cli::offline;
 use crate::cli::table::Table;
-use crate::config::Config;
+use crate::config::{Config, Set};
 
 /// The counts of a replay; in pairs: of `--config`, and of `--against`.
 #[derive(Default)]
@@ -71,8 +72,7 @@ impl Tally {
     fn destinations(&self, config: &Config, other: Option<&Config>) -> Vec<(String, [u64; 2])> {
         let mut rest = self.forwarded.clone();
         let mut rows = Vec::new();
-        let sets = [Some(config), other].into_iter().flatten();
-        for set in sets.flat_map(|config| &config.sets) {
+        for set in sets(config, other) {
             for destination in &set.destinations {
                 let address = destination.address;
                 let name = format!("{address} in set {}", set.name);
@@ -112,6 +112,7 @@ impl Tally {
             "messages": self.messages,
             "longer_than_message": self.longer,
             "secret_known": self.secret_known,
+            "unresolved": offline::unresolved(sets(config, other)),
             "classes": Value::Object(classes.collect()),
             "decisions": pairs(decisions),
             "destinations": pairs(self.destinations(config, other)),
@@ -162,6 +163,14 @@ impl Tally {
                 out,
                 "without the secret file of the instance responses cannot be verified, and the \
                  hash chooses others\n  help: copy it here, and give it with --secret-file"
+            )?;
+        }
+        let names = offline::unresolved(sets(config, other)).join(", ");
+        if !names.is_empty() {
+            writeln!(
+                out,
+                "by name {names}: not resolved here, so nothing is sent there, and what comes \
+                 from there is taken for an outsider's"
             )?;
         }
         match other {
@@ -254,6 +263,12 @@ impl Tally {
         }
         table.write(out)
     }
+}
+
+/// The sets of both configurations.
+fn sets<'a>(config: &'a Config, other: Option<&'a Config>) -> impl Iterator<Item = &'a Set> {
+    let configs = [Some(config), other].into_iter().flatten();
+    configs.flat_map(|config| &config.sets)
 }
 
 /// A part of a whole in percent.

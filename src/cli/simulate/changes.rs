@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::Args;
 
-use crate::cli::report;
+use crate::cli::{offline, report};
 use crate::config::{self, Config, Destination, Overrides, Set, State, text};
 
 /// Changes of destinations; each flag may be repeated.
@@ -132,8 +132,10 @@ fn find<'a>(
 ) -> Result<Vec<&'a mut Destination>, String> {
     let all = || config.sets.iter().flat_map(|set| &set.destinations);
     if !all().any(|each| each.address == address) {
-        let known: Vec<_> = all().map(|each| each.address.to_string()).collect();
-        let known = known.join(", ");
+        let names = offline::unresolved(&config.sets).into_iter();
+        let names = names.map(|name| format!("{name} (a name, not resolved here)"));
+        let known = all().map(|each| each.address.to_string()).chain(names);
+        let known = known.collect::<Vec<_>>().join(", ");
         return Err(format!(
             "{flag}: no set has {address}\n  help: there are {known}"
         ));

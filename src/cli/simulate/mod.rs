@@ -19,7 +19,7 @@ use crate::proxy::Proxy;
 pub use changes::Changes;
 
 use classes::Worlds;
-use report::{Report, SetReport};
+use report::{Report, SetReport, have_addresses};
 
 /// Calls unless said otherwise.
 const CALLS: u64 = 100_000;
@@ -103,12 +103,12 @@ fn sets(worlds: &Worlds<'_>, after: &Config, calls: &Calls) -> io::Result<Vec<Se
         let mut after = after.sets.iter();
         let after = after.find(|each| each.name == set.name);
         let survey = match worlds.line_for(index) {
-            None => None,
-            Some(line) => {
+            Some(line) if have_addresses(Some(set), after) => {
                 calls.fit(&set.hash_key)?;
                 let survey = worlds.survey(index, &line, calls.keys());
                 Some(survey.map_err(|(number, what)| calls.refuse(number, &what))?)
             }
+            _ => None,
         };
         sets.push(SetReport::new(worlds, Some(set), after, survey));
     }

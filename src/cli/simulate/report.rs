@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::classes::{Class, Survey, Worlds};
 use super::moves::{Load, Moves, Share};
+use crate::cli::offline;
 use crate::cli::table::Table;
 use crate::config::{Policy, Set, State, text};
 
@@ -30,8 +31,19 @@ pub(super) struct SetReport {
     moved: u64,
     by_slots: bool,
     loads: Vec<Load>,
-    /// `None`: no call that its rules describe meets it.
+    /// `None`: no call that its rules describe meets it, or nobody knows.
     survey: Option<Survey>,
+    /// The names of destinations, before and after.
+    unresolved: Vec<String>,
+    /// Whether it has destinations without them.
+    has_addresses: bool,
+}
+
+/// Whether a set has destinations whose addresses are known, before and after,
+/// where it is there.
+pub(super) fn have_addresses(before: Option<&Set>, after: Option<&Set>) -> bool {
+    let mut sets = before.into_iter().chain(after);
+    sets.all(|set| !set.destinations.is_empty())
 }
 
 impl SetReport {
@@ -47,7 +59,9 @@ impl SetReport {
         let (was, is) = (worlds.before.dispatcher(), worlds.after.dispatcher());
         let of_slots = Moves::of_slots(&set.name, was, is);
         let nothing = Moves::default();
+        let has_addresses = have_addresses(before, after);
         let (progress, new) = match (&of_slots, &survey) {
+            _ if !has_addresses => (&nothing, &nothing),
             (Some(slots), _) => (slots, slots),
             (None, Some(survey)) => (&survey.in_progress, &survey.new),
             (None, None) => (&nothing, &nothing),
@@ -60,8 +74,13 @@ impl SetReport {
             keys: progress.all(),
             moved: progress.moved(),
             by_slots: of_slots.is_some(),
-            loads: new.loads(before, after),
+            loads: match has_addresses {
+                true => new.loads(before, after),
+                false => Vec::new(),
+            },
             survey,
+            unresolved: offline::unresolved(before.into_iter().chain(after)),
+            has_addresses,
         }
     }
 
@@ -155,6 +174,7 @@ fn set_json(set: &SetReport) -> Value {
         "moved": set.moved,
         "moved_share": set.moved_share(),
         "destinations": loads,
+        "unresolved": set.unresolved,
         "survey": survey,
     })
 }
@@ -182,6 +202,17 @@ fn write_set(out: &mut dyn Write, set: &SetReport) -> io::Result<()> {
             out,
             "  {percent} of the keys move ({moved} of {keys} {unit})"
         )?;
+    }
+    if !set.unresolved.is_empty() {
+        let names = set.unresolved.join(", ");
+        let so = match set.has_addresses {
+            true => "where it is, shares and moves are others",
+            false => "without it the set has no destination, and nothing is known of its calls",
+        };
+        writeln!(out, "  by name {names}: not resolved here; {so}")?;
+    }
+    if !set.has_addresses {
+        return Ok(());
     }
     writeln!(out)?;
     write_loads(out, &set.loads)?;
