@@ -448,6 +448,20 @@ fn a_reader_that_goes_is_no_failure_and_changes_no_verdict() {
     }
 }
 
+/// As where the folder is one's own no more: what is there nobody can say.
+#[test]
+fn a_secret_file_that_nobody_can_look_for_is_not_taken_for_none() {
+    let toml = format!("secret-file = 'v.toml/secret'\n{}", good_and(""));
+    let place = Place::with(&[("v.toml", &toml)]);
+    for command in [&["explain"][..], &["simulate"], &["replay", "v.toml"]] {
+        let mut viaduct = place.viaduct();
+        viaduct.args(command).args(["--config", "v.toml"]);
+        let output = viaduct.output().expect("an end");
+        let wanted = ["v.toml/secret: Not a directory", "\n  help: it must be"];
+        said(&output, 1, &wanted);
+    }
+}
+
 #[test]
 fn completions_man_and_version() {
     let place = Place::with(&[]);

@@ -6,17 +6,21 @@ use std::io;
 use crate::config::{Config, Set};
 use crate::control::explain;
 use crate::proxy::Secret;
-use crate::supervisor;
+use crate::supervisor::{self, SecretFileError};
 
 /// The secret of a configuration's file, and whether there is one; none is
 /// made.
 pub(super) fn secret(config: &Config) -> io::Result<(Secret, bool)> {
-    match supervisor::place(config.secret_file.as_deref()).filter(|path| path.exists()) {
-        Some(path) => {
-            let (secret, _) = supervisor::load(Some(&path), None).map_err(io::Error::other)?;
-            Ok((secret, true))
+    let none = (Secret::from_octets([0; Secret::OCTETS]), false);
+    let Some(path) = supervisor::place(config.secret_file.as_deref()) else {
+        return Ok(none);
+    };
+    match supervisor::read_secret(&path) {
+        Ok((secret, _)) => Ok((secret, true)),
+        Err(SecretFileError::Unreadable(_, error)) if error.kind() == io::ErrorKind::NotFound => {
+            Ok(none)
         }
-        None => Ok((Secret::from_octets([0; Secret::OCTETS]), false)),
+        Err(error) => Err(io::Error::other(error)),
     }
 }
 

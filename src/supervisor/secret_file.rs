@@ -219,7 +219,11 @@ fn exists(path: &Path) -> bool {
 }
 
 /// The secret in a file, and whether others may read that.
-fn read(path: &Path) -> Result<(Secret, bool), SecretFileError> {
+///
+/// # Errors
+/// [`SecretFileError::Unreadable`], also where there is none, and
+/// [`SecretFileError::Content`].
+pub fn read(path: &Path) -> Result<(Secret, bool), SecretFileError> {
     let text = fs::read_to_string(path);
     let text = text.map_err(|error| SecretFileError::Unreadable(path.to_owned(), error))?;
     let secret = Secret::from_text(&text);
