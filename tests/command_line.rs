@@ -448,6 +448,22 @@ fn a_reader_that_goes_is_no_failure_and_changes_no_verdict() {
     }
 }
 
+#[test]
+fn a_configuration_may_come_from_a_pipe() {
+    let place = Place::with(&[]);
+    for (more, wanted) in [(&[][..], "is good\n"), (&["--print-effective"], "10.0.0.1")] {
+        let mut viaduct = place.viaduct();
+        viaduct.args(["check", "--config", "/dev/stdin"]).args(more);
+        let output = viaduct.write_stdin(good_and("")).output().expect("an end");
+        said(&output, 0, &[]);
+        assert!(stdout(&output).contains(wanted), "{output:?}");
+    }
+    let mut viaduct = place.viaduct();
+    viaduct.args(["check", "--system", "--config", "/dev/stdin"]);
+    let output = viaduct.write_stdin(good_and("")).output().expect("an end");
+    assert_eq!(stderr(&output), "");
+}
+
 /// As where the folder is one's own no more: what is there nobody can say.
 #[test]
 fn a_secret_file_that_nobody_can_look_for_is_not_taken_for_none() {

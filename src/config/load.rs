@@ -99,12 +99,14 @@ fn draft(
     file::read(&source, flags, report)
 }
 
-/// Whether a file can be read and is a `dispatcher.list` rather than TOML.
+/// Whether a file can be read and is a `dispatcher.list` rather than TOML. A
+/// pipe is let be: what is read from it here, nobody can read again.
 pub fn is_list(file: &Path) -> bool {
-    std::fs::read(file).is_ok_and(|octets| {
-        let source = Source::new(file, String::from_utf8_lossy(&octets).into_owned());
-        dispatcher_list::looks_like(source.text())
-    })
+    file.is_file()
+        && std::fs::read(file).is_ok_and(|octets| {
+            let source = Source::new(file, String::from_utf8_lossy(&octets).into_owned());
+            dispatcher_list::looks_like(source.text())
+        })
 }
 
 /// Reads a `dispatcher.list` by itself, to check it: one set, or all.
