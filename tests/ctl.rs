@@ -2,8 +2,9 @@
 //! how it ends.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -432,6 +433,49 @@ fn a_drain_waits_on_while_nobody_answers_and_not_for_long() {
     let said = String::from_utf8_lossy(&output.stderr);
     let wanted = "nobody has answered for 10s, so 10.0.0.1:5060 may have calls: ";
     assert!(said.contains(wanted), "{said}");
+
+    // What is there now comes to nothing however often it is asked.
+    let viaduct = run();
+    let drained = drain();
+    viaduct.stop();
+    answer_all(&socket, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
+    let output = drained.wait_with_output().expect("the drain");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains(STRANGER), "{said}");
+}
+
+const STRANGER: &str = "what answers is no Viaduct, or of another version than this program (";
+
+/// Has a program at `socket` that answers so whatever it is asked.
+fn answer_all(socket: &Path, answer: &'static str) {
+    let listener = UnixListener::bind(socket).expect("a socket");
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let head = BufReader::new(&stream).lines();
+            head.map_while(Result::ok).find(String::is_empty);
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+}
+
+#[test]
+fn what_answers_and_is_no_viaduct_is_called_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, answer) in [
+        ("a", "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n<html/>"),
+        ("b", "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"),
+        ("c", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"),
+        ("d", "-ERR unknown command\r\n"),
+    ] {
+        let socket = folder.path().join(name);
+        answer_all(&socket, answer);
+        let output = ctl(socket.to_str().expect("text"), &["list"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{answer}: {said}");
+        assert!(said.contains(STRANGER), "{answer}: {said}");
+        assert!(said.contains("\n  help: "), "{answer}: {said}");
+    }
 }
 
 #[test]

@@ -69,8 +69,10 @@ impl fmt::Display for Admin {
 /// Why there is no answer, or not the one that was hoped for.
 #[derive(Debug)]
 pub(super) enum ClientError {
-    /// Nobody answers as the API does.
+    /// Nobody answers.
     Unreachable(Admin, io::Error),
+    /// Somebody answers, and not as the API does.
+    Stranger(Admin),
     /// It says no.
     Refused(Box<Problem>),
 }
@@ -79,6 +81,15 @@ impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (admin, error) = match self {
             Self::Refused(problem) => return problem.fmt(f),
+            Self::Stranger(admin) => {
+                return write!(
+                    f,
+                    "{admin}: what answers is no Viaduct, or of another version than this program \
+                     ({})\n  help: use the program of its version, or ask elsewhere: --admin PATH \
+                     or http://ADDR:PORT",
+                    env!("CARGO_PKG_VERSION")
+                );
+            }
             Self::Unreachable(admin, error) => (admin, error),
         };
         write!(f, "{admin}: {error}")?;
@@ -171,7 +182,8 @@ impl Client {
 
     /// Changes; the answer as it came.
     pub(super) fn post(&self, path: &str, body: &impl Serialize) -> Result<Vec<u8>, ClientError> {
-        let body = serde_json::to_vec(body).map_err(|error| self.unreachable(error.into()))?;
+        let body = serde_json::to_vec(body);
+        let body = body.map_err(|error| self.failure(io::Error::other(error)))?;
         self.ask(&Question {
             method: Method::POST,
             path,
@@ -182,7 +194,8 @@ impl Client {
 
     /// An answer of JSON.
     pub(super) fn parse<T: DeserializeOwned>(&self, answer: &[u8]) -> Result<T, ClientError> {
-        serde_json::from_slice(answer).map_err(|error| self.unreachable(error.into()))
+        let strange = |_| ClientError::Stranger(self.admin.clone());
+        serde_json::from_slice(answer).map_err(strange)
     }
 
     /// Asks, and waits for the answer.
@@ -199,15 +212,19 @@ impl Client {
             let answer = tokio::time::timeout(patience, self.converse(question)).await;
             answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         });
-        let (good, body) = answer.map_err(|error| self.unreachable(error))?;
+        let (good, body) = answer.map_err(|error| self.failure(error))?;
         match good {
             true => Ok(body),
             false => Err(ClientError::Refused(self.parse(&body)?)),
         }
     }
 
-    fn unreachable(&self, error: io::Error) -> ClientError {
-        ClientError::Unreachable(self.admin.clone(), error)
+    fn failure(&self, error: io::Error) -> ClientError {
+        let admin = self.admin.clone();
+        match error.kind() {
+            io::ErrorKind::InvalidData => ClientError::Stranger(admin),
+            _ => ClientError::Unreachable(admin, error),
+        }
     }
 
     async fn converse(&self, question: &Question<'_>) -> io::Result<(bool, Vec<u8>)> {
@@ -236,7 +253,10 @@ impl Client {
         let (mut sender, connection) = handshake.map_err(io::Error::other)?;
         let answer = async {
             let response = sender.send_request(request).await;
-            let response = response.map_err(io::Error::other)?;
+            let response = response.map_err(|error| match error.is_parse() {
+                true => io::Error::new(io::ErrorKind::InvalidData, error),
+                false => io::Error::other(error),
+            })?;
             let good = response.status().is_success();
             let body = Limited::new(response.into_body(), ANSWER_MAX)
                 .collect()
