@@ -4,10 +4,13 @@
 mod checking;
 
 use std::fs;
+use std::io::PipeWriter;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
 use checking::{LISTEN, Place, good_and, said, stderr, stdout};
+use support::farm::Farm;
 
 /// The line of the effective configuration that sets `key`.
 fn effective(command: &mut Command, key: &str) -> String {
@@ -415,14 +418,16 @@ fn diagnostics_as_json() {
     assert_eq!(said, serde_json::json!({ "ok": true, "diagnostics": [] }));
 }
 
+/// One that nobody reads.
+fn closed() -> PipeWriter {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    writer
+}
+
 #[test]
 fn a_reader_that_goes_is_no_failure_and_changes_no_verdict() {
     let place = Place::with(&[("v.toml", &good_and("")), ("bad.toml", "listn = 1\n")]);
-    let closed = || {
-        let (reader, writer) = std::io::pipe().expect("a pipe");
-        drop(reader);
-        writer
-    };
     let command = |args: &[&str]| {
         let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("viaduct"));
         command.args(args).env_clear().current_dir(place.0.path());
@@ -446,6 +451,23 @@ fn a_reader_that_goes_is_no_failure_and_changes_no_verdict() {
         let status = command(&args).stdout(closed()).stderr(closed()).status();
         assert_eq!(status.expect("an end").code(), Some(1), "{args:?}");
     }
+}
+
+#[test]
+fn a_reader_that_goes_is_no_reason_not_to_wait() {
+    let (farm, admin) = Farm::with_admin(&["", ""], "", &[]);
+    let ctl = |args: &[&str]| {
+        let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("viaduct"));
+        command.args(["ctl", "--admin"]).arg(admin.path());
+        let status = command.args(args).stdout(closed()).status();
+        status.expect("an end").code()
+    };
+    let quiet = Duration::from_secs(2);
+    let began = Instant::now();
+    let member = farm.member(0);
+    assert_eq!(ctl(&["drain", &member, "--wait", "2s"]), Some(0));
+    assert!(began.elapsed() >= quiet, "it did not wait");
+    assert_eq!(ctl(&["--json", "drain", "192.0.2.1"]), Some(1));
 }
 
 #[test]

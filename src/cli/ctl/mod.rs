@@ -161,7 +161,7 @@ pub(super) fn ctl(args: &CtlArgs) -> io::Result<ExitCode> {
         Ok(()) => Ok(ExitCode::SUCCESS),
         // For a program, in the form that it asked for.
         Err(CtlError::Client(ClientError::Refused(problem))) if args.json => {
-            writeln!(io::stdout(), "{:#}", json!(problem))?;
+            report::read_or_not(writeln!(io::stdout(), "{:#}", json!(problem)))?;
             Ok(ExitCode::FAILURE)
         }
         Err(CtlError::Client(error)) => Err(error.into()),
@@ -259,35 +259,17 @@ impl Ctl {
         self.change("/api/v1/destinations/state", &change)
     }
 
-    /// Asks for a change, and tells what has come of it.
+    /// Asks for a change, and tells what has come of it, read or not: some wait
+    /// then for what follows.
     fn change(&self, path: &str, change: &impl Serialize) -> Result<(), CtlError> {
         let answer = self.client.post(path, change)?;
         let mut out = io::stdout().lock();
         if self.json {
-            return Ok(writeln!(out, "{}", String::from_utf8_lossy(&answer))?);
+            let told = writeln!(out, "{}", String::from_utf8_lossy(&answer));
+            return Ok(report::read_or_not(told)?);
         }
         let done: Done = self.client.parse(&answer)?;
-        writeln!(out, "{}", done.said)?;
-        // Of one destination that was named, the words above may say it all.
-        let differences = done.differences.iter().map(ToString::to_string);
-        for difference in differences.filter(|each| !done.said.contains(each)) {
-            writeln!(out, "  {difference}")?;
-        }
-        if !done.rules.is_empty() {
-            writeln!(
-                out,
-                "  which share of calls that moves: viaduct simulate --before BEFORE.toml \
-                 --config NOW.toml"
-            )?;
-        }
-        for moved in done.moved.iter().filter(|moved| moved.share > 0.0) {
-            let percent = moved.share * 100.0;
-            writeln!(
-                out,
-                "  set {}: {percent:.1} % of new calls go elsewhere than before",
-                moved.set
-            )?;
-        }
+        report::read_or_not(tell(&mut out, &done))?;
         Ok(report::print(&done.warnings)?)
     }
 
@@ -358,6 +340,32 @@ fn message(path: &Path) -> io::Result<Vec<u8>> {
     let mut message = Vec::new();
     io::stdin().read_to_end(&mut message)?;
     Ok(message)
+}
+
+/// Writes what a change has done.
+fn tell(out: &mut dyn Write, done: &Done) -> io::Result<()> {
+    writeln!(out, "{}", done.said)?;
+    // Of one destination that was named, the words above may say it all.
+    let differences = done.differences.iter().map(ToString::to_string);
+    for difference in differences.filter(|each| !done.said.contains(each)) {
+        writeln!(out, "  {difference}")?;
+    }
+    if !done.rules.is_empty() {
+        writeln!(
+            out,
+            "  which share of calls that moves: viaduct simulate --before BEFORE.toml --config \
+             NOW.toml"
+        )?;
+    }
+    for moved in done.moved.iter().filter(|moved| moved.share > 0.0) {
+        let percent = moved.share * 100.0;
+        writeln!(
+            out,
+            "  set {}: {percent:.1} % of new calls go elsewhere than before",
+            moved.set
+        )?;
+    }
+    Ok(())
 }
 
 /// Whether somebody watches the progress of something.
