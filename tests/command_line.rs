@@ -357,6 +357,16 @@ fn a_variable_that_is_misspelt_is_warned_of() {
         0,
         &["VIADUCT_WORKER: warning: ", "`VIADUCT_WORKERS`"],
     );
+    let mut system = place.viaduct();
+    system.args(["check", "--system", "--json", "--config", "v.toml"]);
+    let output = system.env("VIADUCT_WORKER", "4").output().expect("an end");
+    assert_eq!(stderr(&output), "");
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let warning = &told["diagnostics"][0];
+    assert_eq!(
+        (&warning["severity"], &warning["flag"]),
+        (&"warning".into(), &"VIADUCT_WORKER".into())
+    );
     // What Kubernetes sets for a service that is called viaduct.
     let udp = "udp://10.0.0.1:5060";
     for (name, value) in [

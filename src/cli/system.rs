@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::limits::{self, Facts, Finding};
 use super::tunables::within;
-use super::{Tunables, check, report};
+use super::{Tunables, check, environment, report};
 use crate::config::{self, Config, Loaded, text};
 use crate::net::Socket;
 use crate::supervisor;
@@ -41,14 +41,20 @@ pub(super) fn check(args: &SystemArgs, tunables: &Tunables, as_json: bool) -> io
         report::read_or_not(told.and_then(|()| out.flush()))?;
         return Ok(ExitCode::FAILURE);
     };
-    report::print(&loaded.diagnostics)?;
     let findings = limits::find(&facts(&config), &config, args.rate);
     let files: Vec<_> = supervisor::missing(&config).iter().map(unusable).collect();
     let good = findings.iter().all(|finding| finding.good) && files.is_empty();
     let told = if as_json {
-        let told = json!({ "ok": good, "rate": args.rate, "limits": findings, "files": files });
+        let told = json!({
+            "ok": good,
+            "rate": args.rate,
+            "limits": findings,
+            "files": files,
+            "diagnostics": loaded.diagnostics,
+        });
         writeln!(out, "{told:#}")
     } else {
+        report::print(&loaded.diagnostics)?;
         write_all(&mut out, args.rate, &findings, &files)
     };
     report::read_or_not(told.and_then(|()| out.flush()))?;
@@ -94,7 +100,9 @@ fn load(tunables: &Tunables) -> Loaded {
             overrides.to.extend(text::member("127.0.0.1:5062"));
         }
     }
-    config::load(file, &overrides)
+    let mut loaded = config::load(file, &overrides);
+    loaded.diagnostics.extend(environment::slips());
+    loaded
 }
 
 fn facts(config: &Config) -> Facts {
