@@ -288,6 +288,23 @@ fn the_listener_is_found_by_the_address_a_datagram_was_sent_to() {
     let text = bench.text(&["--config", "a.toml"]);
     assert!(text.contains("nothing was sent to a listener"), "{text}");
     assert!(text.contains("--listener NAME takes all"), "{text}");
+
+    // What comes to a wildcard over loopback surely comes there.
+    let lines = "listen = ['0.0.0.0']\nadvertise = '192.0.2.10'";
+    write_config(&bench, "b.toml", lines, &FARM);
+    write_capture(
+        &bench,
+        &[
+            sent(0, "127.0.0.1:5070", "127.0.0.9:5060", call()),
+            sent(1, "127.0.0.1:5060", "127.0.0.1:5070", call()),
+            sent(2, PHONE, "203.0.113.1:5060", call()),
+        ],
+    );
+    let told = bench.json(&["--config", "b.toml"]);
+    assert_eq!(told["summary"]["messages"], 1, "{told}");
+    let capture = &told["summary"]["capture"];
+    assert_eq!(capture["sent_by_listeners"], 1);
+    assert_eq!(capture["to_others"], 1);
 }
 
 #[test]

@@ -24,8 +24,6 @@ pub(super) enum Place {
 pub(super) struct World {
     pub(super) config: Config,
     decider: Decider,
-    /// The addresses of listeners, bound and advertised.
-    addresses: Vec<(SocketAddr, usize)>,
     /// The listener that takes all there is.
     forced: Option<usize>,
 }
@@ -37,7 +35,6 @@ impl World {
             .transpose()?;
         Ok(Self {
             decider: Decider::new(Proxy::new(&config, secret)),
-            addresses: addresses(&config),
             forced,
             config,
         })
@@ -55,8 +52,8 @@ impl World {
     }
 
     fn listener(&self, address: SocketAddr) -> Option<usize> {
-        let own = self.addresses.iter().find(|(own, _)| *own == address);
-        own.map(|(_, listener)| *listener)
+        let mut listeners = self.config.listeners.iter();
+        listeners.position(|listener| listener.receives(address))
     }
 
     /// The payload as its sender sent it: without what a front balancer put
@@ -86,19 +83,4 @@ impl World {
         let outcome = Outcome::new(decision, &self.config);
         (outcome, self.decider.octets())
     }
-}
-
-fn addresses(config: &Config) -> Vec<(SocketAddr, usize)> {
-    let mut addresses = Vec::new();
-    for (index, listener) in config.listeners.iter().enumerate() {
-        let bound = listener.address.port();
-        addresses.push((listener.address, index));
-        let advertised = listener.advertise.as_ref().and_then(|advertise| {
-            let host = advertise.host.trim_matches(['[', ']']);
-            let port = advertise.port.unwrap_or(bound);
-            Some(SocketAddr::new(host.parse().ok()?, port))
-        });
-        addresses.extend(advertised.map(|address| (address, index)));
-    }
-    addresses
 }
