@@ -5,22 +5,21 @@ mod drain;
 mod list;
 mod upgrade;
 
-use std::io::{self, IsTerminal, Read, Write};
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use hyper::Method;
 use serde::Serialize;
 use serde_json::json;
 
 use super::client::{Admin, Client, ClientError, Question, SOCKET};
-use super::report;
 use super::table::Table;
 use super::tunables::choice;
+use super::{MessageArgs, report};
 use crate::config::{LogLevel, State, text};
 use crate::control::{
     Addition, Done, LevelChange, ReloadRequest, Removal, StateChange, Status, WeightChange,
@@ -100,7 +99,8 @@ enum Command {
     /// All counters
     Stats,
     /// Where a message would go now, and why
-    Explain(ExplainArgs),
+    #[command(group = ArgGroup::new("what").args(["message", "call_id"]).required(true))]
+    Explain(MessageArgs),
     /// The next datagrams that are dropped or answered by ourselves, with their octets
     BadPackets {
         /// How many at most
@@ -131,24 +131,6 @@ struct PlaceArgs {
     /// The set that is meant [default: every set that has it]
     #[arg(long, value_name = "NAME")]
     set: Option<String>,
-}
-
-/// What is explained.
-#[derive(Clone, Debug, Args)]
-#[group(skip)]
-struct ExplainArgs {
-    /// A SIP message as it would arrive in one datagram; `-` for stdin
-    #[arg(long, value_name = "FILE", conflicts_with = "call_id")]
-    message: Option<PathBuf>,
-    /// A plain INVITE with this Call-ID
-    #[arg(long, value_name = "ID", required_unless_present = "message")]
-    call_id: Option<String>,
-    /// Where the message comes from, with port 5060 unless given [default: 192.0.2.1, or 2001:db8::1 for a listener of IPv6]
-    #[arg(long, value_name = "ADDR", value_parser = text::address)]
-    from: Option<SocketAddr>,
-    /// The listener that it comes in on [default: the first of the family of --from]
-    #[arg(long, value_name = "NAME")]
-    listener: Option<String>,
 }
 
 pub(super) fn ctl(args: &CtlArgs) -> io::Result<ExitCode> {
@@ -302,11 +284,9 @@ impl Ctl {
         Ok(writeln!(io::stdout(), "{answer:#}")?)
     }
 
-    fn explain(&self, args: &ExplainArgs) -> Result<(), CtlError> {
-        let body = match &args.message {
-            Some(path) => Some(("application/octet-stream", message(path)?)),
-            None => None,
-        };
+    fn explain(&self, args: &MessageArgs) -> Result<(), CtlError> {
+        let message = args.octets()?;
+        let body = message.map(|octets| ("application/octet-stream", octets));
         let mut query = form_urlencoded::Serializer::new(String::new());
         let given = [
             ("call_id", args.call_id.clone()),
@@ -330,16 +310,6 @@ impl Ctl {
         })?;
         Ok(io::stdout().write_all(&answer)?)
     }
-}
-
-fn message(path: &Path) -> io::Result<Vec<u8>> {
-    if path != Path::new("-") {
-        return std::fs::read(path)
-            .map_err(|error| io::Error::other(format!("{}: {error}", path.display())));
-    }
-    let mut message = Vec::new();
-    io::stdin().read_to_end(&mut message)?;
-    Ok(message)
 }
 
 /// Writes what a change has done.
