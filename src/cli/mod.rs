@@ -27,6 +27,7 @@ mod system;
 mod table;
 mod top;
 mod tunables;
+mod words;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::list::age;
 use super::{Ctl, CtlError, PlaceArgs, is_watched};
 use crate::cli::client::ClientError;
+use crate::cli::words::age;
 use crate::config::text;
 use crate::control::Status;
 

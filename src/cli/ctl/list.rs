@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use clap::builder::styling::{AnsiColor, Style};
 
 use crate::cli::table::Table;
+use crate::cli::words::age;
 use crate::config::{Policy, State, text};
 use crate::control::Status;
 use crate::control::status::{DestinationStatus, HealthStatus, SetStatus};
@@ -125,15 +126,5 @@ fn share(set: &SetStatus, destination: &DestinationStatus) -> f64 {
     match set.destinations.iter().map(|each| each.share).sum() {
         0.0 => 0.0,
         all => 100.0 * destination.share / all,
-    }
-}
-
-/// A time as people say it; `-`: never.
-pub(super) fn age(seconds: Option<u64>) -> String {
-    match seconds {
-        None => "-".to_owned(),
-        Some(seconds @ 0..120) => format!("{seconds} s"),
-        Some(seconds @ 120..7200) => format!("{} min", seconds / 60),
-        Some(seconds) => format!("{} h", seconds / 3600),
     }
 }

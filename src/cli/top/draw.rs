@@ -9,7 +9,7 @@ use ratatui::widgets::{Block, BorderType, Clear, Padding, Paragraph};
 use super::lists;
 use super::rates::Rates;
 use super::screen::Screen;
-use super::words::{age, count, milliseconds, rate};
+use crate::cli::words::{age, count, milliseconds, rate};
 use crate::config::text::printable;
 use crate::control::Status;
 

@@ -5,7 +5,7 @@ use ratatui::text::{Line, Span};
 
 use super::rates::{DestinationRates, Rates, SetRates};
 use super::screen::Sort;
-use super::words::{age, count, milliseconds, percent, rate};
+use crate::cli::words::{age, count, milliseconds, percent, rate};
 use crate::config::State;
 use crate::control::Status;
 use crate::control::status::{DestinationStatus, HealthStatus, SetStatus};

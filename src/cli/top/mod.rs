@@ -6,7 +6,6 @@ mod rates;
 #[cfg(test)]
 mod sample;
 mod screen;
-mod words;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;

@@ -40,10 +40,10 @@ pub(super) fn milliseconds(time: Option<f64>) -> String {
     time.map_or_else(|| "-".to_owned(), |time| format!("{time:.2} ms"))
 }
 
-/// How long ago, or for how long, in the unit that suits.
+/// How long ago, or for how long, in the unit that suits; `-`: never.
 pub(super) fn age(seconds: Option<u64>) -> String {
     match seconds {
-        None => "never".to_owned(),
+        None => "-".to_owned(),
         Some(seconds @ ..120) => format!("{seconds} s"),
         Some(seconds @ ..7_200) => format!("{} min", seconds / 60),
         Some(seconds @ ..172_800) => format!("{} h", seconds / 3_600),
@@ -68,6 +68,6 @@ mod tests {
     #[test]
     fn ages_have_the_unit_that_suits() {
         let ages = [None, Some(119), Some(120), Some(7_200), Some(172_800)].map(age);
-        assert_eq!(ages, ["never", "119 s", "2 min", "2 h", "2 d"]);
+        assert_eq!(ages, ["-", "119 s", "2 min", "2 h", "2 d"]);
     }
 }
