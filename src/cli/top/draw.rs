@@ -51,7 +51,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, screen: &mut Screen) {
         None => Vec::new(),
     };
     screen.page = below.height;
-    let last = (lists.len() as u16).saturating_sub(below.height);
+    let lines = u16::try_from(lists.len()).unwrap_or(u16::MAX);
+    let last = lines.saturating_sub(below.height);
     screen.scroll = screen.scroll.min(last);
     let lists = Paragraph::new(lists).scroll((screen.scroll, 0));
     frame.render_widget(lists, below);
@@ -252,6 +253,7 @@ mod tests {
 
     use super::*;
     use crate::cli::top::sample;
+    use crate::control::status::WorkerStatus;
 
     /// The screen a second after the sample, in which this has happened.
     fn screen(change: impl Fn(&mut Status)) -> Screen {
@@ -373,6 +375,20 @@ mod tests {
         let text = shown(&mut screen, 80, 14);
         assert_shows(&text, &["forged-response", "viaduct 1.2.3"]);
         assert!(!text.contains("set default"), "{text}");
+    }
+
+    #[test]
+    fn of_more_lines_than_can_be_scrolled_the_last_that_can_is_the_end() {
+        let mut screen = screen(|status| {
+            let more = (2..66_000).map(|number| WorkerStatus {
+                number,
+                ..status.workers[1].clone()
+            });
+            let more: Vec<_> = more.collect();
+            status.workers.extend(more);
+        });
+        screen.press(KeyCode::End);
+        assert_shows(&shown(&mut screen, 80, 24), &["\n655"]);
     }
 
     #[test]
