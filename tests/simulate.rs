@@ -120,6 +120,21 @@ fn a_change_goes_before_what_the_uri_says() {
 }
 
 #[test]
+fn what_is_warned_of_already_is_not_said_again() {
+    let bench = bench();
+    write_config(&bench, "v.toml", &format!("policy = 'kamailio'\n{FARM}"));
+    let told = |more: &[&str]| {
+        let args = [&["--config", "v.toml", "--calls", "20"], more].concat();
+        String::from_utf8(bench.run(&args).stderr).expect("text")
+    };
+    let of_the_file = told(&[]);
+    assert_eq!(of_the_file.matches("warning: ").count(), 1, "{of_the_file}");
+    assert_eq!(told(&["--add", "10.0.0.4"]), of_the_file);
+    let weight = told(&["--weight", "10.0.0.1=3"]);
+    assert_eq!(weight.matches("warning: the weight").count(), 2, "{weight}");
+}
+
+#[test]
 fn dialogs_stay_where_a_destination_drains_and_break_where_it_goes() {
     let bench = bench();
     write_config(&bench, "v.toml", FARM);

@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::Args;
 
 use crate::cli::{offline, report};
-use crate::config::{self, Config, Destination, Overrides, Set, State, text};
+use crate::config::{self, Config, Destination, Diagnostic, Loaded, Overrides, Set, State, text};
 
 /// Changes of destinations; each flag may be repeated.
 #[derive(Clone, Debug, Args)]
@@ -54,8 +54,9 @@ fn weighting(written: &str) -> Result<(SocketAddr, u32), String> {
 }
 
 impl Changes {
-    /// `config` with the changes. What is then wrong with it is printed as
-    /// for any configuration; `None` where that is an error.
+    /// `config` with the changes. What is then wrong with it, and was not
+    /// before, is printed as for any configuration; `None` where that is an
+    /// error.
     ///
     /// # Errors
     /// A destination or a set that is not there, as text; failures to print.
@@ -74,15 +75,17 @@ impl Changes {
                 set.name
             )));
         }
-        // The same eyes that look at a file look at the result.
-        let toml = config::to_toml(&changed);
-        let place = Path::new("the changed configuration");
-        let loaded =
-            config::load_with(Some(place), &Overrides::default(), changed.workers, &|_| {
-                Ok(toml.clone().into_bytes())
-            });
-        report::print(&loaded.diagnostics)?;
-        Ok(loaded.config)
+        let said = |of: &Diagnostic| {
+            let line = of.location.as_ref().map(|at| at.text.clone());
+            (of.message.clone(), line)
+        };
+        let known: Vec<_> = look(config).diagnostics.iter().map(said).collect();
+        let mut found = look(&changed);
+        found
+            .diagnostics
+            .retain(|each| !known.contains(&said(each)));
+        report::print(&found.diagnostics)?;
+        Ok(found.config)
     }
 
     fn edit(&self, config: &mut Config) -> Result<(), String> {
@@ -122,6 +125,15 @@ impl Changes {
         }
         Ok(())
     }
+}
+
+/// Looks at a configuration with the same eyes that look at a file.
+fn look(config: &Config) -> Loaded {
+    let toml = config::to_toml(config);
+    let place = Path::new("the changed configuration");
+    config::load_with(Some(place), &Overrides::default(), config.workers, &|_| {
+        Ok(toml.clone().into_bytes())
+    })
 }
 
 /// The destinations of all sets that have `address`; at least one.
