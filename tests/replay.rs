@@ -327,11 +327,11 @@ fn what_comes_by_a_front_balancer_is_read_behind_its_header() {
 
 #[test]
 fn line_ends_before_a_start_line_are_left_out() {
-    let bench = Bench::new();
-    bench.config("a.toml", "listen = ['192.0.2.10']", &FARM);
+    let bench = bench();
+    write_config(&bench, "a.toml", "listen = ['192.0.2.10']", &FARM);
     let cancel = Request::new("CANCEL", address(PHONE));
     let payload = format!("\r\n\r\n{}", cancel.text());
-    bench.capture(&[sent(0, PHONE, FRONT, payload)]);
+    write_capture(&bench, &[sent(0, PHONE, FRONT, payload)]);
     let told = bench.json(&["--config", "a.toml"]);
     let message = &told["messages"][0];
     assert_eq!(message["class"], "CANCEL", "{told}");

@@ -284,10 +284,10 @@ fn every_key_finds_its_calls_and_every_route_its_set() {
         );
     }
     // A user is a key by itself, and within a URI.
-    bench.config("v.toml", &format!("hash-key = 'to-user'\n{FARM}"));
+    write_config(&bench, "v.toml", &format!("hash-key = 'to-user'\n{FARM}"));
     let told = ["", "@x.org"].map(|host| {
         let keys: Vec<_> = (0..50).map(|n| format!("u{n}{host}")).collect();
-        bench.write("keys", &keys.join("\n"));
+        bench.write("keys", keys.join("\n"));
         bench.json(&["-c", "v.toml", "--remove", "10.0.0.1", "--calls", "keys"])
     });
     assert_eq!(told[0], told[1]);
