@@ -387,15 +387,9 @@ fn a_drain_waits_on_while_nobody_answers_and_not_for_long() {
     let folder = tempfile::tempdir().expect("a folder");
     let socket = folder.path().join("admin.sock");
     let admin = socket.display().to_string();
-    let run = || {
-        Viaduct::start(&[
-            "--listen",
-            "127.0.0.1:0",
-            "--to",
-            "10.0.0.1",
-            "--admin",
-            &admin,
-        ])
+    let run = |to: &str| {
+        let args = ["--listen", "127.0.0.1:0", "--to", to, "--admin", &admin];
+        Viaduct::start(&args)
     };
     let quiet = Duration::from_secs(6);
     // It waits from when it says that the destination drains.
@@ -411,7 +405,7 @@ fn a_drain_waits_on_while_nobody_answers_and_not_for_long() {
         assert!(said.contains("changed: draining"), "{said}");
         child
     };
-    let viaduct = run();
+    let viaduct = run("10.0.0.1");
     let drained = drain();
     viaduct.stop();
     // It asks, and nobody answers.
@@ -421,10 +415,21 @@ fn a_drain_waits_on_while_nobody_answers_and_not_for_long() {
     wait_until("its question", || deaf.accept().is_ok());
     fs::remove_file(&socket).expect("the socket");
     let began = Instant::now();
-    let viaduct = run();
+    let viaduct = run("sip:10.0.0.1;state=draining");
     let output = drained.wait_with_output().expect("the drain");
     assert!(output.status.success(), "{output:?}");
     assert!(began.elapsed() >= quiet, "the one of before was counted");
+    viaduct.stop();
+
+    let viaduct = run("10.0.0.1");
+    let drained = drain();
+    viaduct.stop();
+    let viaduct = run("10.0.0.1");
+    let output = drained.wait_with_output().expect("the drain");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    let wanted = "10.0.0.1:5060 takes new calls again: ";
+    assert!(said.contains(wanted), "{said}");
 
     let drained = drain();
     viaduct.stop();
@@ -435,7 +440,7 @@ fn a_drain_waits_on_while_nobody_answers_and_not_for_long() {
     assert!(said.contains(wanted), "{said}");
 
     // What is there now comes to nothing however often it is asked.
-    let viaduct = run();
+    let viaduct = run("10.0.0.1");
     let drained = drain();
     viaduct.stop();
     answer_all(&socket, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");

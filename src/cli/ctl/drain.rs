@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::{Ctl, CtlError, PlaceArgs, is_watched};
 use crate::cli::client::ClientError;
 use crate::cli::words::age;
-use crate::config::text;
+use crate::config::{State, text};
 use crate::control::Status;
 
 /// How often it looks.
@@ -98,8 +98,15 @@ fn last_in_dialog(
         destinations.map(move |destination| (is_asked, destination))
     });
     let all: Vec<_> = all.filter(|(_, each)| each.address == address).collect();
-    if !all.iter().any(|(is_asked, _)| *is_asked) {
+    let mut asked = all.iter().filter(|(is_asked, _)| *is_asked).peekable();
+    if asked.peek().is_none() {
         return Err(io::Error::other(format!("{address} is there no more")));
+    }
+    if asked.any(|(_, each)| each.state == State::Active) {
+        return Err(io::Error::other(format!(
+            "{address} takes new calls again: somebody has set it active, or a reload or a \
+             restart has forgotten that it drains"
+        )));
     }
     let ages = all
         .iter()
