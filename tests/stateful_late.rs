@@ -1,7 +1,6 @@
 //! What comes late, or from the one that was not expected to: by a virtual
 //! clock, for all of it is a matter of seconds.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use support::fixture;
@@ -227,6 +226,26 @@ fn a_late_ringing_leaves_the_call_to_the_set_that_a_rule_has_led_to() {
     assert_eq!(world.caller_hears(), ["100", "180", "200"]);
 }
 
+#[test]
+fn a_late_ringing_leaves_the_call_to_the_mailbox_that_a_rule_has_led_to_in_one_set() {
+    let mut world = World::new(3, |config| {
+        config.stateful.on_failure = vec![OnFailure {
+            statuses: vec![486],
+            set: 0,
+            request_uri: Some("sip:mailbox@farm.example".to_owned()),
+            from_sets: Vec::new(),
+        }];
+    });
+    let (first, second) = world.abandoned();
+    world.says(second, 486);
+    let third = world.requests[0].0;
+    world.came(first);
+    world.says(first, 180);
+    assert_eq!(world.came(first), ["CANCEL"]);
+    world.says(third, 200);
+    assert_eq!(world.caller_hears(), ["100", "200"]);
+}
+
 /// RFC 3261 §16.7 item 6.
 #[test]
 fn where_nobody_else_is_left_a_silent_destination_may_still_answer() {
@@ -280,56 +299,6 @@ fn a_silent_destination_is_not_waited_for_longer_than_timer_b_or_the_caller_wait
     world.receive(world.request("CANCEL").as_bytes(), fixture::caller());
     world.wait(10);
     assert_eq!(world.caller_hears(), ["100", "200", "487"]);
-}
-
-/// A REGISTER whose first destination is slow, and then the second one fails: by
-/// this status, or out of reach where that is 0.
-fn slow_register(failure: u16, says_100: bool) -> (World, SocketAddr) {
-    let mut world = World::new(2, |config| {
-        config.stateful.methods.push("REGISTER".to_owned());
-    });
-    let first = world.calls("REGISTER");
-    world.wait(1_000);
-    let second = world.requests[0].0;
-    assert_ne!(first, second);
-    if says_100 {
-        world.says_to("REGISTER", first, 100, &[]);
-    }
-    match failure {
-        0 => world.is_out_of_reach(second),
-        status => world.says_to("REGISTER", second, status, &[]),
-    }
-    (world, first)
-}
-
-/// RFC 3261 §16.7 items 5 and 6, RFC 4320 §4.2.
-#[test]
-fn what_is_no_invite_may_still_be_answered_by_a_slow_destination_too() {
-    for failure in [0, 408, 503] {
-        for says_100 in [false, true] {
-            let (mut world, first) = slow_register(failure, says_100);
-            world.wait(1_000);
-            assert_eq!(world.caller_hears(), NOTHING);
-            assert_eq!(world.came(first), ["REGISTER"; 3]);
-            world.says_to("REGISTER", first, 200, &[]);
-            assert_eq!(world.caller_hears(), ["200"]);
-            world.wait(40_000);
-            assert_eq!(world.came(first), NOTHING);
-        }
-    }
-}
-
-#[test]
-fn what_is_no_invite_waits_for_a_slow_destination_until_timer_f() {
-    for (failure, heard) in [(0, &["500"][..]), (408, &[]), (503, &["500"])] {
-        let (mut world, _) = slow_register(failure, false);
-        world.wait(30_900);
-        assert_eq!(world.caller_hears(), NOTHING);
-        assert_eq!(world.told.len(), 0);
-        world.wait(200);
-        assert_eq!(world.caller_hears(), heard);
-        assert_eq!(world.told.len(), 1);
-    }
 }
 
 #[test]

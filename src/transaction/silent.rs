@@ -1,13 +1,13 @@
 //! Attempts that were given up for their silence, and speak.
 
-use super::table::{Attempt, after};
+use super::table::after;
 use super::{Around, Client, NEVER, Outbox, Relay};
 use crate::config::Stateful;
 
 impl Relay {
     /// An attempt speaks: where it was given up, and the one that took its place
-    /// has said nothing so far, they change places. Not where a rule has led to
-    /// another set meanwhile.
+    /// has said nothing so far, they change places. Not where a rule has led
+    /// elsewhere meanwhile.
     pub(super) fn speaks<O: Outbox>(&mut self, around: &Around<'_, O>, at: u32, place: u32) {
         let patience = around.proxy.stateful().timers.b;
         let record = &self.table.records[at];
@@ -22,10 +22,10 @@ impl Relay {
         if !was_silent || !record.facts.invite || self.is_closed(at) {
             return;
         }
-        let set = attempt.set;
+        let goal = attempt.goal();
         let calls = |at: &u32| {
             let attempt = &self.table.attempts[*at];
-            attempt.client == Client::Calling && !attempt.abandoned && attempt.set == set
+            attempt.client == Client::Calling && !attempt.abandoned && attempt.goal() == goal
         };
         let Some(other) = self.table.attempts(at).find(calls) else {
             return;
@@ -72,19 +72,19 @@ impl Relay {
     /// [`Self::is_answered`].
     pub(super) fn hurry<O: Outbox>(&mut self, around: &Around<'_, O>, at: u32, failed: u32) {
         let patience = around.proxy.stateful().failover_after;
-        let set = self.table.attempts[failed].set;
+        let goal = self.table.attempts[failed].goal();
         for place in self.table.places(at) {
             let attempt = &mut self.table.attempts[place];
             let calls = attempt.client == Client::Calling && !attempt.abandoned;
-            if calls && attempt.set == set {
+            if calls && attempt.goal() == goal {
                 attempt.until = attempt.until.min(after(attempt.start, patience));
             }
         }
     }
 
     /// Whether one that was given up for the attempt at `place` has answered by a
-    /// failure that leads to no other: that says more than silence. One of a set
-    /// that a rule has led away from says nothing of where it has led to.
+    /// failure that leads to no other: that says more than silence. One that a rule
+    /// has led away from says nothing of where it has led to.
     pub(super) fn is_answered<O: Outbox>(
         &self,
         around: &Around<'_, O>,
@@ -92,9 +92,10 @@ impl Relay {
         place: u32,
     ) -> bool {
         let stateful = around.proxy.stateful();
-        let Attempt { start, set, .. } = self.table.attempts[place];
+        let other = &self.table.attempts[place];
         let attempts = self.table.attempts(at).map(|at| &self.table.attempts[at]);
-        let given_up = attempts.filter(|each| each.set == set && each.end > start);
+        let given_up =
+            attempts.filter(|each| each.goal() == other.goal() && each.end > other.start);
         let mut failed = given_up.filter(|each| each.client == Client::Failed);
         failed.any(|each| !leads_on(stateful, each.status))
     }

@@ -236,6 +236,14 @@ pub(super) struct Attempt {
     pub(super) head: Chain,
 }
 
+impl Attempt {
+    /// What its destination was chosen for: of two that differ in it a rule has
+    /// led from one to the other.
+    pub(super) fn goal(&self) -> (u16, u8) {
+        (self.set, self.rule)
+    }
+}
+
 impl Record {
     pub(super) fn identity(&self) -> Identity {
         let (key, uri) = self.identity;

@@ -1,0 +1,57 @@
+//! Requests other than INVITE whose destinations are slow, by a virtual clock
+//! (RFC 3261 §16.7 items 5 and 6, RFC 4320 §4.2).
+
+use std::net::SocketAddr;
+
+use support::transactions::scripted::World;
+
+const NOTHING: [&str; 0] = [];
+
+/// A REGISTER whose first destination is slow, and then the second one fails: by
+/// this status, or out of reach where that is 0.
+fn slow_register(failure: u16, says_100: bool) -> (World, SocketAddr) {
+    let mut world = World::new(2, |config| {
+        config.stateful.methods.push("REGISTER".to_owned());
+    });
+    let first = world.calls("REGISTER");
+    world.wait(1_000);
+    let second = world.requests[0].0;
+    assert_ne!(first, second);
+    if says_100 {
+        world.says_to("REGISTER", first, 100, &[]);
+    }
+    match failure {
+        0 => world.is_out_of_reach(second),
+        status => world.says_to("REGISTER", second, status, &[]),
+    }
+    (world, first)
+}
+
+#[test]
+fn what_is_no_invite_may_still_be_answered_by_a_slow_destination_too() {
+    for failure in [0, 408, 503] {
+        for says_100 in [false, true] {
+            let (mut world, first) = slow_register(failure, says_100);
+            world.wait(1_000);
+            assert_eq!(world.caller_hears(), NOTHING);
+            assert_eq!(world.came(first), ["REGISTER"; 3]);
+            world.says_to("REGISTER", first, 200, &[]);
+            assert_eq!(world.caller_hears(), ["200"]);
+            world.wait(40_000);
+            assert_eq!(world.came(first), NOTHING);
+        }
+    }
+}
+
+#[test]
+fn what_is_no_invite_waits_for_a_slow_destination_until_timer_f() {
+    for (failure, heard) in [(0, &["500"][..]), (408, &[]), (503, &["500"])] {
+        let (mut world, _) = slow_register(failure, false);
+        world.wait(30_900);
+        assert_eq!(world.caller_hears(), NOTHING);
+        assert_eq!(world.told.len(), 0);
+        world.wait(200);
+        assert_eq!(world.caller_hears(), heard);
+        assert_eq!(world.told.len(), 1);
+    }
+}
