@@ -55,3 +55,20 @@ fn what_is_no_invite_waits_for_a_slow_destination_until_timer_f() {
         assert_eq!(world.told.len(), 1);
     }
 }
+
+#[test]
+fn a_late_408_to_what_is_no_invite_keeps_it_from_no_destination() {
+    let mut world = World::new(3, |config| {
+        config.stateful.methods.push("REGISTER".to_owned());
+    });
+    let first = world.calls("REGISTER");
+    world.wait(1_000);
+    let second = world.requests[0].0;
+    world.wait(100);
+    world.says_to("REGISTER", first, 408, &[]);
+    world.wait(900);
+    let third = world.requests[0].0;
+    assert!(![first, second].contains(&third), "{third}");
+    world.says_to("REGISTER", third, 200, &[]);
+    assert_eq!(world.caller_hears(), ["200"]);
+}

@@ -83,8 +83,9 @@ impl Relay {
     }
 
     /// Whether one that was given up for the attempt at `place` has answered by a
-    /// failure that leads to no other: that says more than silence. One that a rule
-    /// has led away from says nothing of where it has led to.
+    /// failure that leads to no other: that says more than silence (but for a 408 to
+    /// what is no INVITE, which is none: RFC 4320 §4.2). One that a rule has led away
+    /// from says nothing of where it has led to.
     pub(super) fn is_answered<O: Outbox>(
         &self,
         around: &Around<'_, O>,
@@ -92,12 +93,13 @@ impl Relay {
         place: u32,
     ) -> bool {
         let stateful = around.proxy.stateful();
+        let invite = self.table.records[at].facts.invite;
         let other = &self.table.attempts[place];
         let attempts = self.table.attempts(at).map(|at| &self.table.attempts[at]);
         let given_up =
             attempts.filter(|each| each.goal() == other.goal() && each.end > other.start);
         let mut failed = given_up.filter(|each| each.client == Client::Failed);
-        failed.any(|each| !leads_on(stateful, each.status))
+        failed.any(|each| (invite || each.status != 408) && !leads_on(stateful, each.status))
     }
 }
 
