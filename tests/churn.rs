@@ -12,7 +12,7 @@ use support::net::{V4, free_addresses};
 use support::process::Signal;
 use support::sipp::{Load, Scenario, Sipp};
 use support::viaduct::Viaduct;
-use support::{bench, light_load};
+use support::{bench, load_lock};
 
 /// The farm second by second: each server's weight, "d" where it drains, "-"
 /// where it is not there. None goes while it may have calls.
@@ -45,7 +45,7 @@ fn configuration(farm: &[SocketAddr], states: &str) -> String {
 
 #[test]
 fn no_call_notices_that_servers_are_added_drained_and_weighted_anew() {
-    let _load = light_load();
+    let _load = load_lock();
     let farm = free_addresses::<6>(V4);
     let [caller] = free_addresses(V4);
     let folder = tempfile::tempdir().expect("a folder");
@@ -88,7 +88,7 @@ fn no_call_notices_that_servers_are_added_drained_and_weighted_anew() {
 /// sipp could not tell apart.
 #[test]
 fn no_call_of_the_program_notices_either() {
-    let _load = light_load();
+    let _load = load_lock();
     let program = bench::build();
     let folder = tempfile::tempdir().expect("a folder");
     let output = Command::new(program)

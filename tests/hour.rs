@@ -3,11 +3,11 @@
 
 use std::process::Command;
 
-use support::{bench, light_load};
+use support::{bench, load_lock};
 
 #[test]
 fn an_operators_hour_costs_no_call() {
-    let _load = light_load();
+    let _load = load_lock();
     let program = bench::build();
     let folder = tempfile::tempdir().expect("a folder");
     let output = Command::new(program)

@@ -3,11 +3,11 @@
 
 use std::process::Command;
 
-use support::{bench, light_load};
+use support::{bench, load_lock};
 
 #[test]
 fn destinations_that_die_stall_and_refuse_cost_no_call() {
-    let _load = light_load();
+    let _load = load_lock();
     let program = bench::build();
     let folder = tempfile::tempdir().expect("a folder");
     let output = Command::new(program)
