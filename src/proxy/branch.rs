@@ -173,10 +173,7 @@ impl Transaction<'_> {
 
     /// Whether `tag` is that of a local reply to the request.
     pub(super) fn is_reply_tag(&self, tag: &[u8], secret: &Secret, input: &mut Vec<u8>) -> bool {
-        self.reply_tag(secret, input) == tag
-            || secret
-                .other()
-                .is_some_and(|other| self.reply_tag(&other, input) == tag)
+        secret.verifies(|secret| self.reply_tag(secret, input) == tag)
     }
 
     /// The To tag of a local reply; its ACK brings it back (§17.1.1.3).

@@ -58,22 +58,17 @@ impl Secret {
     /// [`SecretError`] where a line is not 64 hexadecimal digits, or there is a
     /// third one.
     pub fn from_text(text: &str) -> Result<Self, SecretError> {
-        let mut lines = text.trim_end().split('\n').enumerate();
-        let mut next = || {
-            lines.next().map(|(before, line)| {
-                let octets = octets(line.trim_end_matches('\r'));
-                octets.ok_or(SecretError { line: before + 1 })
-            })
-        };
-        let first = next().transpose()?.ok_or(SecretError { line: 1 })?;
-        let second = next().transpose()?.map(Self::from_octets);
-        if next().is_some() {
-            return Err(SecretError { line: 3 });
+        let lines = text.trim_end().lines().zip(1..);
+        let mut secrets = lines.map(|(digits, line)| octets(digits).ok_or(SecretError { line }));
+        let first = secrets.next().unwrap_or(Err(SecretError { line: 1 }))?;
+        let second = secrets.next().transpose()?.map(Self::from_octets);
+        match secrets.next() {
+            Some(_) => Err(SecretError { line: 3 }),
+            None => Ok(Self {
+                other: second.map(|second| second.mac),
+                ..Self::from_octets(first)
+            }),
         }
-        Ok(Self {
-            other: second.map(|second| second.mac),
-            ..Self::from_octets(first)
-        })
     }
 
     /// The text of a secret file, to be kept where nobody else reads it.
@@ -98,6 +93,12 @@ impl Secret {
     #[must_use]
     pub fn has_other(&self) -> bool {
         self.other.is_some()
+    }
+
+    /// Whether a mark is `good` by this secret, or by the other one.
+    #[inline]
+    pub(super) fn verifies(&self, mut good: impl FnMut(&Self) -> bool) -> bool {
+        good(self) || self.other().is_some_and(|other| good(&other))
     }
 
     /// The secret whose marks are good beside its own.
