@@ -4,7 +4,6 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -89,15 +88,6 @@ fn no_call_notices_that_servers_are_added_drained_and_weighted_anew() {
 #[test]
 fn no_call_of_the_program_notices_either() {
     let _load = load_lock();
-    let program = bench::build();
-    let folder = tempfile::tempdir().expect("a folder");
-    let output = Command::new(program)
-        .args(["churn", "--seconds", "10", "--rate", "200"])
-        .args(["--only", "viaduct,pair", "--out"])
-        .arg(folder.path())
-        .output()
-        .expect("viaduct-bench runs");
-    let told = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{told}\n{errors}");
+    let load = ["churn", "--seconds", "10", "--rate", "200"];
+    bench::run(&[&load[..], &["--only", "viaduct,pair"]].concat());
 }

@@ -1,22 +1,12 @@
 //! What `scripts/hour` shows at length, shortly: whatever operators do to a
 //! farm, the calls that it carries notice nothing.
 
-use std::process::Command;
-
 use support::{bench, load_lock};
 
 #[test]
 fn an_operators_hour_costs_no_call() {
     let _load = load_lock();
-    let program = bench::build();
-    let folder = tempfile::tempdir().expect("a folder");
-    let output = Command::new(program)
-        .args(["hour", "--quick", "--rate", "100", "--json", "--out"])
-        .arg(folder.path())
-        .output()
-        .expect("viaduct-bench runs");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{errors}");
+    let output = bench::run(&["hour", "--quick", "--rate", "100", "--json"]);
     let told: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let figures = &told["figures"];
     let count = |name: &str| figures[name].as_u64().expect("a count");

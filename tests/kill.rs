@@ -1,23 +1,13 @@
 //! What `scripts/kill` shows at length, shortly: a destination that is killed,
 //! one that stalls and one that answers 503 cost no call.
 
-use std::process::Command;
-
 use support::{bench, load_lock};
 
 #[test]
 fn destinations_that_die_stall_and_refuse_cost_no_call() {
     let _load = load_lock();
-    let program = bench::build();
-    let folder = tempfile::tempdir().expect("a folder");
-    let output = Command::new(program)
-        .args(["kill", "--seconds", "12", "--rate", "100", "--json"])
-        .args(["--only", "viaduct", "--out"])
-        .arg(folder.path())
-        .output()
-        .expect("viaduct-bench runs");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{errors}");
+    let load = ["kill", "--seconds", "12", "--rate", "100"];
+    let output = bench::run(&[&load[..], &["--only", "viaduct", "--json"]].concat());
     let told: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let figures = &told["rows"][0]["figures"];
     let count = |name: &str| figures[name].as_u64().expect("a count");

@@ -1,7 +1,7 @@
 //! The benchmark's program, which plays long loads.
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use super::{program, repository};
 
@@ -25,4 +25,21 @@ pub fn build() -> PathBuf {
     let told = String::from_utf8_lossy(&built.stderr);
     assert!(built.status.success(), "{told}");
     program().with_file_name("viaduct-bench")
+}
+
+/// Runs it with these arguments and a folder of its own for what it leaves; it must
+/// end well.
+#[track_caller]
+pub fn run(args: &[&str]) -> Output {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = Command::new(build())
+        .args(args)
+        .arg("--out")
+        .arg(folder.path())
+        .output()
+        .expect("viaduct-bench runs");
+    let told = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}\n{errors}");
+    output
 }
