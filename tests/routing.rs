@@ -359,16 +359,17 @@ fn a_request_that_names_us_alone_is_dispatched_whoever_sends_it() {
     let scene = Scene::new(1, &[]);
     let own = scene.front();
     let member = &scene.farm[0];
-    let request = Request::new("INVITE", member.address()).uri(format!("sip:desk@{own}"));
-    member.send(
-        own,
-        request.clone().row(format!("Route: <sip:{own};lr>")).text(),
-    );
-    let (_, got) = scene.at_farm();
-    // It came by us once: no loop, one hop less, one Via more.
-    assert_eq!(read(&got).max_forwards, Some(69));
-    assert_eq!(read(&got).vias.len(), 2);
-    assert!(read(&got).routes.is_empty());
+    let desk = format!("sip:desk@{own}");
+    for uri in [&*desk, "tel:+39012", "urn:service:sos"] {
+        let request = Request::new("INVITE", member.address()).uri(uri);
+        let request = request.row(format!("Route: <sip:{own};lr>"));
+        member.send(own, request.text());
+        let (_, got) = scene.at_farm();
+        // It came by us once: no loop, one hop less, one Via more.
+        assert_eq!(read(&got).max_forwards, Some(69), "{uri}");
+        assert_eq!(read(&got).vias.len(), 2);
+        assert!(read(&got).routes.is_empty());
+    }
 }
 
 #[test]

@@ -36,7 +36,7 @@ impl Request<'_> {
         scratch: &mut Scratch,
     ) -> Result<Option<Hop>, Reason> {
         let hop = match sender {
-            Some(_) => self.outward(routes, scratch),
+            Some(sender) => self.outward(sender, routes, scratch),
             None => self.inward(routes, scratch).map(Some),
         };
         match self.attempt {
@@ -99,7 +99,12 @@ impl Request<'_> {
     }
 
     /// From a member.
-    fn outward(&self, routes: &Routes, scratch: &mut Scratch) -> Result<Option<Hop>, Reason> {
+    fn outward(
+        &self,
+        sender: Sender,
+        routes: &Routes,
+        scratch: &mut Scratch,
+    ) -> Result<Option<Hop>, Reason> {
         let cookie = match routes.claim {
             Claim::Forged(Purpose::Path) => return Err(Reason::ForgedFlow),
             Claim::Verified(cookie) => Some(cookie),
@@ -135,11 +140,13 @@ impl Request<'_> {
                 Some(_) if routes.goes_on || !routes.target.uri.maddr.is_empty() => {
                     Err(Reason::NextHop)
                 }
-                Some(_) => self.dispatch(routes, used, scratch),
+                Some(_) => self.dispatch(sender, routes, scratch),
                 None => return Ok(None),
             },
+            // A number has no host of its own: what named us was the Route.
+            Named::NoAddress if routes.leads_here_alone() => self.dispatch(sender, routes, scratch),
             Named::Address(..) | Named::NoAddress => Err(Reason::NextHop),
-            Named::Us => self.dispatch(routes, used, scratch),
+            Named::Us => self.dispatch(sender, routes, scratch),
         }
         .map(Some)
     }
@@ -165,18 +172,32 @@ impl Request<'_> {
     }
 
     /// A member that names us means the farm: a new call of a B2BUA, a call
-    /// forwarded (§16.3: a spiral). Once; a Contact that names us would have it
-    /// come round for ever.
+    /// forwarded (§16.3: a spiral), or the member that has its dialog. Once; a
+    /// Contact that names us would have it come round for ever.
     fn dispatch(
         &self,
+        sender: Sender,
         routes: &Routes,
-        used: CookieUse,
         scratch: &mut Scratch,
     ) -> Result<Hop, Reason> {
         if self.has_come_round() {
             return Err(Reason::Loop);
         }
-        self.select(&routes.target, used, scratch)
+        match routes.claim {
+            Claim::Verified(cookie) if cookie.destination != sender.id => self.in_dialog(cookie),
+            _ => None,
+        }
+        .unwrap_or_else(|| self.select(&routes.target, routes.claim.cookie_use(), scratch))
+    }
+
+    /// To the member that a cookie names; `None` where there is none, or none
+    /// any more.
+    fn in_dialog(&self, cookie: Cookie) -> Option<Result<Hop, Reason>> {
+        let dispatcher = self.proxy.dispatcher();
+        let (set, destination) = dispatcher.with_id(cookie.destination)?;
+        let to = dispatcher.sets()[set].definition().destinations[destination].address;
+        let way = Way::Dialog(Place::new((set, destination)));
+        Some(self.hop(way, to, Some(cookie.inner), CookieUse::Followed))
     }
 
     fn is_us(&self, address: SocketAddr) -> bool {
@@ -191,22 +212,17 @@ impl Request<'_> {
         let used = match routes.claim {
             Claim::None => CookieUse::None,
             Claim::Verified(cookie) if cookie.purpose == Purpose::Dialog => {
+                if let Some(hop) = self.in_dialog(cookie) {
+                    return hop;
+                }
                 inner = Some(cookie.inner);
-                match dispatcher.with_id(cookie.destination) {
-                    Some((set, destination)) => {
-                        let to =
-                            dispatcher.sets()[set].definition().destinations[destination].address;
-                        let way = Way::Dialog(Place::new((set, destination)));
-                        return self.hop(way, to, inner, CookieUse::Followed);
+                match routes.named {
+                    Named::Address(address, _)
+                        if dispatcher.is_source(address.ip(), cookie.destination) =>
+                    {
+                        CookieUse::Followed
                     }
-                    None => match routes.named {
-                        Named::Address(address, _)
-                            if dispatcher.is_source(address.ip(), cookie.destination) =>
-                        {
-                            CookieUse::Followed
-                        }
-                        _ => CookieUse::Gone,
-                    },
+                    _ => CookieUse::Gone,
                 }
             }
             // A Path is for members alone.

@@ -6,7 +6,7 @@ use super::reason::Reason;
 use super::request::Request;
 use super::target::{Named, is_for_udp, named};
 use super::{CookieUse, Scratch};
-use crate::sip::{self, Address, Row, Span, TooManyEdits, Uri, Via};
+use crate::sip::{self, Address, Row, Scheme, Span, TooManyEdits, Uri, Via};
 
 /// What Route and Request-URI say.
 pub(super) struct Routes {
@@ -39,6 +39,13 @@ impl Routes {
             strict_sender: false,
             own: 0,
         }
+    }
+
+    /// Whether our own values were all that stood in Route, and the target is a
+    /// number or a service (RFC 3966, RFC 5031), which names no host.
+    pub(super) fn leads_here_alone(&self) -> bool {
+        let has_host = !matches!(self.target.uri.scheme, Scheme::Tel | Scheme::Urn);
+        self.own > 0 && !self.goes_on && !has_host
     }
 }
 
