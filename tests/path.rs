@@ -139,6 +139,30 @@ fn only_registrations_from_outside_get_a_path_and_only_where_asked() {
     assert_eq!(values(&edge.at_farm().1, "path"), Vec::<String>::new());
 }
 
+/// Its requests would not be believed.
+#[test]
+fn a_registrar_that_is_no_member_gets_no_path() {
+    let registrar = Peer::new("127.0.0.8".parse().expect("an address"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("v.toml");
+    let member = Peer::new(V4);
+    let text = format!(
+        "allow-next-hop = ['127.0.0.8']\n\
+         [[listener]]\naddress = '127.0.0.1:0'\npath = 'on'\n\
+         [[set]]\nname = 'farm'\ndestinations = ['{}']\n",
+        member.address()
+    );
+    fs::write(&file, text).expect("a file");
+    let args = ["--config".to_owned(), file.display().to_string()];
+    let scene = Scene::with(vec![member], &args, &[]);
+    let register = Request::new("REGISTER", scene.caller.address());
+    let there = format!("Route: <sip:{};lr>", registrar.address());
+    scene.send(register.text());
+    assert_eq!(values(&scene.at_farm().1, "path").len(), 1);
+    scene.send(register.row(there).text());
+    assert_eq!(values(&registrar.receive(), "path"), Vec::<String>::new());
+}
+
 #[test]
 fn a_retransmitted_registration_has_the_same_path() {
     let edge = Edge::new();

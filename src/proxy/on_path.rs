@@ -29,8 +29,10 @@ impl Request<'_> {
         let outward = matches!(hop.way, Way::Outbound | Way::Flow);
         let from_phone = sender.is_none() && locals.adds_path(ingress);
         let cookie = if self.method == b"REGISTER" {
-            // The registrar's requests come to the listener that it sees.
-            let flow = from_phone.then_some(transaction.respond_to);
+            // The registrar's requests come to the listener that it sees. They
+            // must come from a member to be believed.
+            let believed = from_phone && hop.way != Way::Allowed;
+            let flow = believed.then_some(transaction.respond_to);
             flow.map(|flow| self.cookie(Purpose::Path, 0, Some(flow), outward, hop))
         } else if self.records_route(hop) {
             let (destination, flow) = match (hop.way, sender) {
