@@ -443,16 +443,36 @@ fn after_the_rest_that_it_asked_for_a_destination_has_its_share_again() {
         scene.gets(&busy, "ACK");
         scene.answered_at(&call, &scene.next_leg());
         std::thread::sleep(Duration::from_millis(rest));
-        let mut own = 0;
-        while own < 3 {
-            let call = scene.request("INVITE");
-            let owner = scene.owner(&call);
-            let leg = scene.begin(&call);
-            assert_eq!(leg.member, owner, "{own} calls, cap {cap}");
-            scene.answered_at(&call, &leg);
-            own += usize::from(owner == busy.member);
-        }
+        assert_has_its_share(&scene, busy.member);
     }
+}
+
+/// New calls go where their hash says, to this member too.
+#[track_caller]
+fn assert_has_its_share(scene: &Scene, member: usize) {
+    let mut own = 0;
+    while own < 3 {
+        let call = scene.request("INVITE");
+        let owner = scene.owner(&call);
+        let leg = scene.begin(&call);
+        assert_eq!(leg.member, owner, "{own} calls");
+        scene.answered_at(&call, &leg);
+        own += usize::from(owner == member);
+    }
+}
+
+/// A proxy shows our branch to all whom it calls.
+#[test]
+fn who_answers_in_the_place_of_a_destination_keeps_no_calls_from_it() {
+    let scene = Scene::still(2, &[]);
+    let phone = Peer::new("127.0.0.9".parse().expect("an address"));
+    let call = scene.request("INVITE");
+    let leg = scene.begin(&call);
+    let unavailable = response(&leg.request, "503 Service Unavailable", "t");
+    phone.send(scene.front(), with_row(&unavailable, "Retry-After: 3600"));
+    scene.gets(&leg, "ACK");
+    scene.answered_at(&call, &scene.next_leg());
+    assert_has_its_share(&scene, leg.member);
 }
 
 #[test]

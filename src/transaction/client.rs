@@ -46,11 +46,9 @@ impl Relay {
         let Some(attempt) = self.numbered(at, attempt) else {
             return self.unknown(around, forward, status);
         };
-        self.answered(around, at, attempt);
+        let response = &unwrapped(around, datagram);
+        self.answered(around, at, attempt, response);
         self.table.records[at].respond_to = forward.to.into();
-        // Without what a front balancer has put before it.
-        let unwrapped = around.proxy.unwrap_remembered(datagram);
-        let response = unwrapped.map_or(datagram.bytes, |(response, _)| response.bytes);
         if status < 200 {
             self.provisional(around, at, attempt, status, forward);
         } else if status < 300 && self.table.records[at].facts.invite {
@@ -84,12 +82,13 @@ impl Relay {
         at: u32,
         number: u8,
         status: u16,
+        datagram: &Datagram<'_>,
     ) {
         around.out.count(Event::Absorbed);
         let Some(place) = self.numbered(at, number) else {
             return;
         };
-        self.answered(around, at, place);
+        self.answered(around, at, place, &unwrapped(around, datagram));
         let attempt = &mut self.table.attempts[place];
         if status >= 200 && attempt.cancel == Cancel::Sent {
             attempt.cancel = Cancel::Answered;
@@ -99,9 +98,16 @@ impl Relay {
     }
 
     /// The destination of an attempt is alive.
-    fn answered<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32, attempt: u32) {
+    fn answered<O: Outbox>(
+        &mut self,
+        around: &Around<'_, O>,
+        at: u32,
+        attempt: u32,
+        response: &Datagram<'_>,
+    ) {
         let to = self.table.attempts[attempt].to.into();
-        self.suspects.answers(to, around.now);
+        let is_its = || is_from_farm(around, response);
+        self.suspects.answers(to, around.now, is_its);
         if self.table.records[at].queue == Queue::Unanswered {
             self.table.queue(at, Queue::None);
         }
@@ -173,7 +179,7 @@ impl Relay {
         place: u32,
         status: u16,
         forward: &Forward,
-        response: &[u8],
+        response: &Datagram<'_>,
     ) {
         self.pass(around, forward);
         let timers = around.proxy.stateful().timers;
@@ -190,7 +196,7 @@ impl Relay {
         // §16.7 item 10. The accounting tells of it.
         self.cancel_all(around, at);
         if first {
-            self.accept(around, at, status, response);
+            self.accept(around, at, status, response.bytes);
         }
     }
 
@@ -202,7 +208,7 @@ impl Relay {
         place: u32,
         status: u16,
         forward: &Forward,
-        response: &[u8],
+        response: &Datagram<'_>,
     ) {
         let stateful = around.proxy.stateful();
         let record = &self.table.records[at];
@@ -244,17 +250,17 @@ impl Relay {
             self.pass(around, forward);
         }
         if invite {
-            self.acknowledge(around, at, place, response);
+            self.acknowledge(around, at, place, response.bytes);
         }
-        if first && status == 503 {
+        if first && status == 503 && is_from_farm(around, response) {
             let cap = stateful.retry_after_cap.as_millis() as u64;
-            let rest = retry_after(response).min(cap);
+            let rest = retry_after(response.bytes).min(cap);
             if rest > 0 {
                 self.learn(around, place, Lesson::Busy(rest));
             }
         }
         if !kept && counts {
-            self.account(around, at, response, status, false);
+            self.account(around, at, response.bytes, status, false);
             self.complete(around, at);
         } else if counts {
             let moves_on = status_held == status && stateful.failover_status.contains(&status);
@@ -549,6 +555,18 @@ impl Relay {
             around.out.learnt(place, lesson);
         }
     }
+}
+
+/// Without what a front balancer has put before it.
+fn unwrapped<'a, O>(around: &Around<'_, O>, datagram: &Datagram<'a>) -> Datagram<'a> {
+    let unwrapped = around.proxy.unwrap_remembered(datagram);
+    unwrapped.map_or(*datagram, |(response, _)| response)
+}
+
+/// Whether a response teaches anything of the destination. A proxy shows our
+/// branch to all whom it asks, and each of them could answer in its place.
+fn is_from_farm<O>(around: &Around<'_, O>, response: &Datagram<'_>) -> bool {
+    around.proxy.dispatcher().sender(response.source).is_some()
 }
 
 /// Milliseconds of Retry-After; 0: there is none that can be read.

@@ -245,7 +245,7 @@ impl Relay {
                     }
                     (Role::Cancel, Some((at, _))) => self.cancelled(around, at, datagram),
                     (Role::Cancelled { attempt, status }, Some((at, _))) => {
-                        self.cancel_answered(around, at, attempt, status);
+                        self.cancel_answered(around, at, attempt, status, datagram);
                     }
                     (Role::Ack, Some((at, record)))
                         if record.facts.invite && record.server != Server::Accepted =>

@@ -37,9 +37,16 @@ impl Suspects {
         suspects.position(|each| each.destination == destination)
     }
 
-    /// A destination has responded.
-    pub(super) fn answers(&mut self, destination: SocketAddr, now: u64) {
-        if let Some(at) = self.known(destination) {
+    /// A destination has responded, where it `is_its` response.
+    pub(super) fn answers(
+        &mut self,
+        destination: SocketAddr,
+        now: u64,
+        is_its: impl FnOnce() -> bool,
+    ) {
+        if let Some(at) = self.known(destination)
+            && is_its()
+        {
             // Calls that were on their way to one that asked for a rest may
             // still be answered.
             let suspect = &self.0[at];
