@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::table::{after, units};
+use super::table::after;
 use super::{Around, Client, Event, InRun, Leaving, NEVER, Outbox, Relay, Server, Since, Table};
 use crate::proxy::{Datagram, Forward, Status};
 
@@ -18,7 +18,6 @@ impl Relay {
     ) {
         around.out.count(Event::Absorbed);
         let record = &self.table.records[at];
-        let brought = record.brought;
         let failure = match record.server {
             Server::Completed => 0,
             Server::Proceeding => usize::from(record.failure_length),
@@ -27,10 +26,10 @@ impl Relay {
         self.table.cells.load(record.reply, &mut self.message);
         self.message.truncate(self.message.len() - failure);
         if !self.message.is_empty() {
-            // A small copy with a forged address must not fetch what a large
-            // request has, over and over (§26.1.5).
-            let is_whole = units(datagram.bytes.len()) >= brought;
-            if is_whole || self.allows_message(around, at) {
+            // A small copy with a forged address must not fetch what is large,
+            // over and over (§26.1.5).
+            let fits = self.message.len() <= datagram.bytes.len();
+            if fits || self.allows_message(around, at) {
                 self.send_message(around, at);
             }
         } else if record.server == Server::Proceeding && record.facts.invite {

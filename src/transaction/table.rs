@@ -132,8 +132,6 @@ pub(super) struct Record {
     pub(super) listener: u8,
     /// The number of the last attempt.
     pub(super) last_number: u8,
-    /// What the request has had of octets, see [`units`].
-    pub(super) brought: u8,
     pub(super) repeats: u8,
     pub(super) rules_used: u16,
     /// When it first rang.
@@ -259,11 +257,6 @@ impl Record {
     }
 }
 
-/// Octets in units of 256, begun ones counted: one octet is left for it.
-pub(super) fn units(octets: usize) -> u8 {
-    octets.div_ceil(256).min(255) as u8
-}
-
 /// Later than `now` by so many milliseconds.
 pub(super) fn after(now: Since, time: std::time::Duration) -> Since {
     let time = Since::try_from(time.as_millis()).unwrap_or(NEVER);
@@ -359,7 +352,6 @@ impl Table {
             queue: Queue::None,
             listener: listener as u8,
             last_number: 0,
-            brought: units(bytes.len()),
             repeats: 0,
             rules_used: 0,
             rang: NEVER,
