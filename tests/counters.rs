@@ -95,6 +95,27 @@ fn responses_count_for_the_destination_that_they_come_from() {
     assert_eq!(counted(&mut scene, &["from-"]), wanted);
 }
 
+/// Whether the caller hears of them or not.
+#[test]
+fn responses_that_a_transaction_takes_in_count_too() {
+    let mut scene = Scene::still(1, &[]);
+    let leg = scene.begin(&scene.request("INVITE"));
+    for status in ["100 Trying", "180 Ringing", "486 Busy Here"] {
+        scene.says(&leg, status);
+    }
+    scene.hears(180);
+    scene.hears(486);
+    let address = scene.farm[0].address();
+    let names = ["1xx", "4xx"].map(|class| format!("from-{class}-default-{address}"));
+    let wanted = [
+        ("class-1xx", 2),
+        ("class-4xx", 1),
+        (&*names[0], 2),
+        (&*names[1], 1),
+    ];
+    assert_eq!(counted(&mut scene, &["from-", "class-"]), map(&wanted));
+}
+
 #[test]
 fn a_request_that_is_sent_again_counts_as_retransmitted() {
     let mut scene = Scene::new(1, &[]);
@@ -131,6 +152,8 @@ fn another_attempt_is_no_retransmission() {
     assert_eq!(ends, wanted);
     let counters = scene.viaduct.stop();
     assert_eq!(counters.get("failed-over"), 1);
+    let failed = scene.farm[first].address();
+    assert_eq!(counters.get(&format!("from-5xx-default-{failed}")), 1);
     for member in &scene.farm {
         let address = member.address();
         assert_eq!(counters.get(&format!("to-default-{address}")), 1);

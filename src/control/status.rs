@@ -133,7 +133,7 @@ pub struct DestinationStatus {
     pub requests: u64,
     /// Those among them that had been sent to it before; at least so many.
     pub retransmitted: u64,
-    /// Responses from it that were sent on, by class.
+    /// Responses from it, by class.
     pub responses: BTreeMap<String, u64>,
     /// Times that a transaction found it silent, unreachable or busy.
     pub suspected: u64,

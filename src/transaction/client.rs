@@ -46,6 +46,7 @@ impl Relay {
         let Some(attempt) = self.numbered(at, attempt) else {
             return self.unknown(around, forward, status);
         };
+        around.out.forwarded(forward);
         let response = &unwrapped(around, datagram);
         self.answered(around, at, attempt, response);
         self.table.records[at].respond_to = forward.to.into();
@@ -476,11 +477,11 @@ impl Relay {
         forward: &Forward,
     ) {
         let attempt = &self.table.attempts[place];
+        around.out.forwarded(forward);
         around.out.send(&Leaving {
             length: forward.length,
             to: forward.to,
             listener: forward.listener,
-            forward: Some(*forward),
             run: (attempt.repeats == 0).then(|| InRun::of(forward)),
             attempt: Some(AttemptId {
                 key: self.table.records[at].identity.0,
@@ -539,7 +540,6 @@ impl Relay {
                 length,
                 to: attempt.to.into(),
                 listener,
-                forward: None,
                 run: None,
                 attempt: None,
             });

@@ -94,6 +94,9 @@ pub trait Outbox {
     /// Whether so many more octets that nobody asked for may go there; counts
     /// them if so.
     fn allows(&mut self, to: IpAddr, octets: usize) -> bool;
+    /// Counts an attempt that is sent, or a response to one, which is sent on or
+    /// not.
+    fn forwarded(&mut self, forward: &Forward);
     /// Counts.
     fn count(&mut self, event: Event);
 }
@@ -107,8 +110,6 @@ pub struct Leaving {
     pub to: SocketAddr,
     /// The listener from whose socket it leaves.
     pub listener: usize,
-    /// How it was decided, where it passes as it would without a transaction.
-    pub forward: Option<Forward>,
     /// What lets it leave together with others; `None`: it leaves alone.
     pub run: Option<InRun>,
     /// The attempt that fails where it cannot be delivered.

@@ -215,7 +215,6 @@ impl Relay {
             length,
             to,
             listener: datagram.listener,
-            forward: None,
             run: None,
             attempt: None,
         });
@@ -234,7 +233,6 @@ impl Relay {
             length,
             to,
             listener: self.table.records[at].listener.into(),
-            forward: None,
             run: Some(InRun { padding_at, call }),
             attempt: None,
         });
@@ -256,7 +254,6 @@ impl Relay {
             length,
             to: record.respond_to.into(),
             listener: record.listener.into(),
-            forward: None,
             run: None,
             attempt: None,
         });
@@ -268,7 +265,6 @@ impl Relay {
             length: forward.length,
             to: forward.to,
             listener: forward.listener,
-            forward: Some(*forward),
             run: Some(InRun::of(forward)),
             attempt: None,
         });

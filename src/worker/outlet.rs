@@ -47,7 +47,6 @@ impl Outbox for Outlet<'_> {
             length,
             to,
             listener,
-            forward,
             run,
             attempt,
         } = *leaving;
@@ -55,10 +54,6 @@ impl Outbox for Outlet<'_> {
             copies.sent(&self.batch.space()[..length], listener, to);
         }
         self.batch.push(length, to, listener, run, attempt);
-        if let Some(forward) = forward {
-            let now = self.now;
-            count(&forward, self.counters, self.tallies, self.repeats, || now);
-        }
     }
 
     fn finished(&mut self, finished: &Finished<'_>) {
@@ -76,12 +71,17 @@ impl Outbox for Outlet<'_> {
         self.limiter.allow(to, octets, self.now)
     }
 
+    fn forwarded(&mut self, forward: &Forward) {
+        let now = self.now;
+        count(forward, self.counters, self.tallies, self.repeats, || now);
+    }
+
     fn count(&mut self, event: Event) {
         self.counters.transaction(event);
     }
 }
 
-/// Counts what is sent on.
+/// Counts what is forwarded.
 #[inline]
 pub(super) fn count(
     forward: &Forward,

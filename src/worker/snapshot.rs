@@ -29,7 +29,7 @@ pub(super) struct Tally {
     requests: AtomicU64,
     /// Those among them that were sent to it before.
     retransmitted: AtomicU64,
-    /// Responses from it that were sent on, by class.
+    /// Responses from it, by class.
     responses: Each<CLASSES>,
     /// When the last datagram came from it that was sent on, in milliseconds;
     /// 0: never.

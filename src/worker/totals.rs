@@ -96,7 +96,7 @@ pub struct DestinationTotals {
     /// Those among them that had been sent to it before; at least so many, for
     /// what is remembered is bounded.
     pub retransmitted: u64,
-    /// Responses from it that were sent on, by class. Of one that is in several
+    /// Responses from it, by class. Of one that is in several
     /// sets, they count in the first where it takes work.
     pub responses: BTreeMap<String, u64>,
     /// Times that a transaction found it silent, unreachable or busy.

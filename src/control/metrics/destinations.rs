@@ -118,7 +118,7 @@ fn add_traffic(page: &mut Page, all: &[DestinationTotals]) {
     });
     page.counter(
         "viaduct_destination_responses",
-        "Responses from it that were sent on, by class.",
+        "Responses from it that were sent on, or that a transaction took in, by class.",
         ["set", "destination", "class"],
         responses,
     );
@@ -134,7 +134,7 @@ fn add_traffic(page: &mut Page, all: &[DestinationTotals]) {
     };
     page.gauge(
         "viaduct_destination_last_seen_age_seconds",
-        "Time since a message came from it that was sent on; absent before the first.",
+        "Time since a message came from it that counts; absent before the first.",
         LABELS,
         ages(|each| each.last_seen),
     );

@@ -64,7 +64,7 @@ fn add_messages(page: &mut Page, totals: &Totals) {
     let responses = totals.responses.iter();
     page.counter(
         "viaduct_responses",
-        "Responses sent on, by class.",
+        "Responses sent on, and those that transactions took in, by class.",
         ["class"],
         responses.map(|(class, n)| ([(*class).to_owned()], *n)),
     );

@@ -9,7 +9,7 @@ mod fixture;
 use std::net::{IpAddr, SocketAddr};
 
 use viaduct::config::{Accounting, AccountingTarget, Config, OnFailure};
-use viaduct::proxy::{Datagram, Proxy, Scratch};
+use viaduct::proxy::{Datagram, Forward, Proxy, Scratch};
 use viaduct::sip::MAX_DATAGRAM;
 use viaduct::transaction::{
     Around, AttemptId, Event, Finished, Leaving, Lesson, Outbox, Received, Relay,
@@ -59,6 +59,8 @@ impl Outbox for Outlet {
     fn allows(&mut self, _to: IpAddr, _octets: usize) -> bool {
         true
     }
+
+    fn forwarded(&mut self, _forward: &Forward) {}
 
     fn count(&mut self, _event: Event) {}
 }

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use viaduct::config::Config;
-use viaduct::proxy::{Datagram, Proxy, Scratch};
+use viaduct::proxy::{Datagram, Forward, Proxy, Scratch};
 use viaduct::sip::MAX_DATAGRAM;
 use viaduct::transaction::{Around, Event, Finished, Leaving, Lesson, Outbox, Received, Relay};
 
@@ -43,6 +43,8 @@ impl Outbox for Sink {
     fn allows(&mut self, _: IpAddr, _: usize) -> bool {
         true
     }
+
+    fn forwarded(&mut self, _: &Forward) {}
 
     fn count(&mut self, _: Event) {}
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use viaduct::config::{Config, Set};
-use viaduct::proxy::{Datagram, Decision, Proxy, ReplyLimiter, Scratch};
+use viaduct::proxy::{Datagram, Decision, Forward, Proxy, ReplyLimiter, Scratch};
 use viaduct::sip::MAX_DATAGRAM;
 use viaduct::transaction::{
     Around, AttemptId, Event, Finished, Leaving, Lesson, Outbox, Received, Relay, Tried,
@@ -222,7 +222,7 @@ impl Outbox for Out<'_> {
             bytes: self.space[..leaving.length].into(),
             attempt: leaving.attempt,
             by_relay: true,
-            padding_at: leaving.forward.map(|forward| forward.padding_at),
+            padding_at: leaving.run.map(|run| run.padding_at),
         }));
     }
 
@@ -249,6 +249,8 @@ impl Outbox for Out<'_> {
         // It counts from over 1,000 on.
         self.limiter.allow(to, octets, 10_000 + self.now)
     }
+
+    fn forwarded(&mut self, _: &Forward) {}
 
     fn count(&mut self, event: Event) {
         self.acts.push(Act::Count(event));
