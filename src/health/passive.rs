@@ -25,8 +25,8 @@ pub struct Sample {
     pub requests: u64,
     /// Responses that came from it.
     pub responses: u64,
-    /// Requests that failed to reach it: by ICMP, or by a failover of the
-    /// stateful relay.
+    /// What the stateful relay has found: silence, an ICMP error, a 503 with
+    /// Retry-After.
     pub suspected: u64,
 }
 
