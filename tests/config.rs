@@ -343,9 +343,14 @@ fn destinations_are_checked() {
         );
         refused(&set_of(&format!("['{nobody}']")), &[&said]);
     }
+    let no_calls = "help: give 1 to 1000000; for no new calls, state=draining\n";
     refused(
         &set_of("['sip:10.0.0.1;weight=0']"),
-        &["v.toml:4:17: error: `0` is not a weight", "state=disabled"],
+        &["v.toml:4:17: error: `0` is not a weight", no_calls],
+    );
+    refused(
+        &set_of("[{ uri = '10.0.0.1', weight = 0 }]"),
+        &["v.toml:4:46: error: 0 is out of range", no_calls],
     );
     refused(
         &set_of("[{ uri = '10.0.0.1', weight = 1000001 }]"),

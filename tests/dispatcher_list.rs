@@ -301,6 +301,11 @@ fn what_cannot_be_done_is_an_error() {
         1,
         &["d.list:3:3: error: `10.0.0.1:5060` is in set `1` twice"],
     );
+    let list = "1 sip:10.0.0.1 0 0 weight=x\n";
+    let output = check(list, &["--dispatcher-list", "d.list"]);
+    let text = String::from_utf8(output.stderr).expect("UTF-8");
+    let help = "help: give 1 to 1000000, or 0 for no new calls\n";
+    assert!(text.contains(help), "{text}");
 }
 
 /// Kamailio may well speak TLS with the destinations of another set.

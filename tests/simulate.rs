@@ -379,7 +379,8 @@ fn bad_input_is_refused_with_a_way_to_mend() {
         ],
     );
     bench.refused(&with(&["--add", "x=10.0.0.9"]), 1, &["no set `x`", "farm"]);
-    bench.refused(&with(&["--weight", "10.0.0.1=0"]), 2, &["a weight from 1"]);
+    let none = with(&["--weight", "10.0.0.1=0"]);
+    bench.refused(&none, 2, &["`0` is not a weight", "state=draining"]);
     bench.refused(&with(&["--weight", "10.0.0.1"]), 2, &["ADDR[:PORT]=WEIGHT"]);
     bench.refused(
         &with(&["--add", "proxy.example.com"]),

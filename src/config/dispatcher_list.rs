@@ -260,9 +260,10 @@ impl<'t> Line<'t> {
 
 /// A weight, or 0: Kamailio gives it no calls.
 fn weight_or_none(text: &str) -> Result<u32, Fault> {
+    let help = "give 1 to 1000000, or 0 for no new calls";
     match text {
         "0" => Ok(0),
-        text => text::weight(text),
+        text => text::weight(text).map_err(|fault| fault.help(help)),
     }
 }
 

@@ -340,7 +340,7 @@ fn member(item: Item<'_>, report: &mut Report) -> Option<Placed<Member>> {
         .and_then(|item| item.parse(text::member, report));
     let weight = section
         .take("weight")
-        .and_then(|item| item.integer(text::WEIGHTS, report));
+        .and_then(|item| item.integer_or(text::WEIGHTS, text::WEIGHT_HELP, report));
     let priority = section
         .take("priority")
         .and_then(|item| item.integer(i32::MIN..=i32::MAX, report));

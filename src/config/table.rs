@@ -311,6 +311,20 @@ impl<'i> Item<'i> {
     where
         T: TryFrom<i64> + PartialOrd + Display,
     {
+        let help = format!("give {} to {}", range.start(), range.end());
+        self.integer_or(range, &help, report)
+    }
+
+    /// The same; `help` says what to give where it does not.
+    pub(super) fn integer_or<T>(
+        self,
+        range: RangeInclusive<T>,
+        help: &str,
+        report: &mut Report,
+    ) -> Option<Placed<T>>
+    where
+        T: TryFrom<i64> + PartialOrd,
+    {
         let number = match &self.value {
             DeValue::Integer(number) => number,
             DeValue::String(digits) if digits.parse::<i64>().is_ok() => {
@@ -326,7 +340,6 @@ impl<'i> Item<'i> {
         let within = value.filter(|value| range.contains(value));
         if within.is_none() {
             let fault = Fault::new(format!("{} is out of range", number.as_str()));
-            let help = format!("give {} to {}", range.start(), range.end());
             report.error(&self.origin, fault.help(help));
         }
         Some(Placed::new(within?, self.origin))

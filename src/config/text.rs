@@ -25,7 +25,9 @@ use crate::sip::DEFAULT_PORT;
 /// The port of DNS (RFC 1035 §4.2).
 const DNS_PORT: u16 = 53;
 /// Bounds of a destination's weight.
-pub const WEIGHTS: RangeInclusive<u32> = 1..=1_000_000;
+pub(super) const WEIGHTS: RangeInclusive<u32> = 1..=1_000_000;
+/// What to give for a weight. Disabled, a destination would lose its calls.
+pub(super) const WEIGHT_HELP: &str = "give 1 to 1000000; for no new calls, state=draining";
 /// Bounds of a socket buffer, in octets.
 pub const BUFFERS: RangeInclusive<u64> = 4096..=1 << 30;
 
@@ -204,10 +206,7 @@ pub fn printable(text: &str) -> String {
 /// Reads a weight.
 pub fn weight(text: &str) -> Result<u32, Fault> {
     let weight = text.parse().ok().filter(|weight| WEIGHTS.contains(weight));
-    weight.ok_or_else(|| {
-        Fault::new(format!("`{text}` is not a weight"))
-            .help("give 1 to 1000000; for none, state=disabled")
-    })
+    weight.ok_or_else(|| Fault::new(format!("`{text}` is not a weight")).help(WEIGHT_HELP))
 }
 
 /// Reads a priority.

@@ -42,15 +42,8 @@ fn weighting(written: &str) -> Result<(SocketAddr, u32), String> {
         return Err("say ADDR[:PORT]=WEIGHT".to_owned());
     };
     let address = text::address(address).map_err(|fault| fault.to_string())?;
-    let weight = weight.parse().ok();
-    match weight.filter(|weight| text::WEIGHTS.contains(weight)) {
-        Some(weight) => Ok((address, weight)),
-        None => Err(format!(
-            "give a weight from {} to {}",
-            text::WEIGHTS.start(),
-            text::WEIGHTS.end()
-        )),
-    }
+    let weight = text::weight(weight).map_err(|fault| fault.to_string())?;
+    Ok((address, weight))
 }
 
 impl Changes {
