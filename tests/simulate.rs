@@ -244,6 +244,17 @@ fn policies_without_slots_are_counted_by_calls() {
     // One of three goes, and modulo lets few of the others stay.
     assert!((0.55..0.8).contains(&moved), "{moved}");
     assert_eq!(meets(&set, "new")[2], moved);
+    // Whatever the weight and the priority.
+    let ideal = |load: Option<[f64; 2]>| load.map(|[_, ideal]| ideal);
+    for (address, [before, after]) in loads(&set) {
+        assert_eq!(ideal(before), Some(1.0 / 3.0));
+        assert_eq!(ideal(after), (address != "10.0.0.1:5060").then_some(0.5));
+    }
+    let ranked = "destinations = ['10.0.0.1', 'sip:10.0.0.2;priority=1']";
+    write_config(&bench, "p.toml", &format!("policy = 'kamailio'\n{ranked}"));
+    for load in loads(&only_set(&bench, &["--config", "p.toml"])).values() {
+        assert_eq!(load.map(ideal), [Some(0.5); 2]);
+    }
 
     write_config(&bench, "r.toml", &format!("policy = 'round-robin'\n{FARM}"));
     let set = only_set(&bench, &["--config", "r.toml", "--remove", "10.0.0.1"]);

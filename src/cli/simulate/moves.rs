@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use crate::config::{Policy, Set, State};
-use crate::dispatcher::{Dispatcher, SLOTS, Turns};
+use crate::config::{Policy, State};
+use crate::dispatcher::{SLOTS, Set};
 
 /// Who has a key before and after; `None`: nobody.
 type Owners = (Option<SocketAddr>, Option<SocketAddr>);
@@ -26,43 +26,34 @@ pub(super) struct Load {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Share {
     pub(super) share: f64,
-    /// What its weight says.
+    /// What its policy means it to have.
     pub(super) ideal: f64,
     pub(super) state: State,
 }
 
 impl Moves {
-    /// All slots of the set of that name, which need not be in both; `None`
+    /// All slots of a set, which need not be there both before and after; `None`
     /// where its destinations are not chosen by the slot of one key.
-    pub(super) fn of_slots(name: &str, before: &Dispatcher, after: &Dispatcher) -> Option<Self> {
-        let find = |dispatcher: &Dispatcher| {
-            let mut sets = dispatcher.sets().iter();
-            sets.position(|set| set.definition().name == name)
+    pub(super) fn of_slots(before: Option<&Set>, after: Option<&Set>) -> Option<Self> {
+        let key = |set: &Set| {
+            let set = set.definition();
+            (set.policy, set.hash_key.clone())
         };
-        let (was, is) = (find(before), find(after));
-        let key = |dispatcher: &Dispatcher, at: Option<usize>| {
-            let set = dispatcher.sets()[at?].definition();
-            Some((set.policy, set.hash_key.clone()))
-        };
-        let (old, new) = (key(before, was), key(after, is));
+        let (old, new) = (before.map(key), after.map(key));
         let differ = old.is_some() && new.is_some() && old != new;
         let by_slot = |policy| matches!(policy, Policy::Hash | Policy::Random);
         if differ || !old.or(new).is_some_and(|(policy, _)| by_slot(policy)) {
             return None;
         }
-        let mut turns = (Turns::new(before), Turns::new(after));
-        let owner = |dispatcher: &Dispatcher, at: Option<usize>, hash, turns: &mut Turns| {
-            let (at, set) = (at?, &dispatcher.sets()[at?]);
-            let index = set.choose(at, hash, b"", turns, || true)?;
+        let owner = |set: Option<&Set>, hash| {
+            let set = set?;
+            let index = set.owner(hash, b"")?;
             Some(set.definition().destinations[index].address)
         };
         let mut moves = Self::default();
         for slot in 0..SLOTS as u64 {
             let hash = slot << (u64::BITS - SLOTS.ilog2());
-            moves.count(
-                owner(before, was, hash, &mut turns.0),
-                owner(after, is, hash, &mut turns.1),
-            );
+            moves.count(owner(before, hash), owner(after, hash));
         }
         Some(moves)
     }
@@ -86,7 +77,7 @@ impl Moves {
     pub(super) fn loads(&self, before: Option<&Set>, after: Option<&Set>) -> Vec<Load> {
         let mut loads: Vec<Load> = Vec::new();
         for set in [before, after].into_iter().flatten() {
-            for destination in &set.destinations {
+            for destination in &set.definition().destinations {
                 let address = destination.address;
                 if !loads.iter().any(|load| load.address == address) {
                     loads.push(Load {
@@ -107,28 +98,20 @@ impl Moves {
         side: fn(&Owners) -> Option<SocketAddr>,
     ) -> Option<Share> {
         let set = set?;
-        let mut all = set.destinations.iter();
-        let destination = all.find(|each| each.address == address)?;
+        let destinations = &set.definition().destinations;
+        let mut all = destinations.iter();
+        let at = all.position(|each| each.address == address)?;
         let own = self
             .0
             .iter()
             .filter(|(pair, _)| side(pair) == Some(address));
         let own: u64 = own.map(|(_, number)| number).sum();
-        let able = |priority: i32| {
-            let all = set.destinations.iter();
-            all.filter(move |each| each.state == State::Active && each.priority >= priority)
-        };
-        let takes =
-            destination.state == State::Active && able(destination.priority + 1).next().is_none();
-        let weights = able(destination.priority).map(|each| f64::from(each.weight));
-        let weights: f64 = weights.sum();
+        let due = set.share(at);
+        let of_all: f64 = (0..destinations.len()).map(|each| set.share(each)).sum();
         Some(Share {
             share: own as f64 / self.all().max(1) as f64,
-            ideal: match takes {
-                true => f64::from(destination.weight) / weights,
-                false => 0.0,
-            },
-            state: destination.state,
+            ideal: if due > 0.0 { due / of_all } else { 0.0 },
+            state: destinations[at].state,
         })
     }
 }

@@ -9,6 +9,7 @@ use super::moves::{Load, Moves, Share};
 use crate::cli::offline;
 use crate::cli::table::Table;
 use crate::config::{Policy, Set, State, text};
+use crate::dispatcher::{self, Dispatcher};
 
 /// Cells of a bar for the whole load.
 const BAR: f64 = 16.0;
@@ -46,6 +47,13 @@ pub(super) fn have_addresses(before: Option<&Set>, after: Option<&Set>) -> bool 
     sets.all(|set| !set.destinations.is_empty())
 }
 
+/// The set of that name with its look-up table, where there is one.
+fn ready<'d>(dispatcher: &'d Dispatcher, name: &str) -> Option<&'d dispatcher::Set> {
+    let mut sets = dispatcher.sets().iter();
+    let found = sets.find(|set| set.definition().name == name);
+    found.map(|set| &**set)
+}
+
 impl SetReport {
     pub(super) fn new(
         worlds: &Worlds<'_>,
@@ -56,8 +64,9 @@ impl SetReport {
         let set = before
             .or(after)
             .expect("invariant: a set is in one of both");
-        let (was, is) = (worlds.before.dispatcher(), worlds.after.dispatcher());
-        let of_slots = Moves::of_slots(&set.name, was, is);
+        let was = ready(worlds.before.dispatcher(), &set.name);
+        let is = ready(worlds.after.dispatcher(), &set.name);
+        let of_slots = Moves::of_slots(was, is);
         let nothing = Moves::default();
         let has_addresses = have_addresses(before, after);
         let (progress, new) = match (&of_slots, &survey) {
@@ -75,7 +84,7 @@ impl SetReport {
             moved: progress.moved(),
             by_slots: of_slots.is_some(),
             loads: match has_addresses {
-                true => new.loads(before, after),
+                true => new.loads(was, is),
                 false => Vec::new(),
             },
             survey,
