@@ -27,7 +27,9 @@ pub use api::{
 };
 pub use files::{is_open, may_make, open_warning};
 pub use guard::Denials;
-pub use order::{Answer, Change, Command, Difference, Done, Moved, Order, Place, Refusal};
+pub use order::{
+    Answer, Change, Command, Difference, Done, Moved, Order, Place, Refusal, needs_upgrade,
+};
 pub use problem::Problem;
 pub use server::{Control, missing, rehearse, start};
 pub use status::Status;

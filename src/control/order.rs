@@ -156,16 +156,23 @@ impl fmt::Display for Refusal {
                 write!(f, "{what} refused, the configuration of before stays")
             }
             Self::NeedsUpgrade(keys) => {
-                let keys: Vec<_> = keys.iter().map(|key| format!("`{key}`")).collect();
+                let needed = needs_upgrade(keys);
+                let them = if keys.len() == 1 { "it" } else { "them" };
                 write!(
                     f,
-                    "reload refused, the configuration of before stays: only an upgrade or a \
-                     restart can change {}\n  help: upgrade (`viaduct ctl upgrade`, or SIGUSR2), which starts it anew \
-                     without loss, or take {} back and reload again",
-                    keys.join(", "),
-                    if keys.len() == 1 { "it" } else { "them" }
+                    "reload refused, the configuration of before stays: {needed}\n  help: upgrade \
+                     (`viaduct ctl upgrade`, or SIGUSR2), which starts it anew without loss, or \
+                     take {them} back and reload again"
                 )
             }
         }
     }
+}
+
+/// What it takes to change these keys.
+#[must_use]
+pub fn needs_upgrade(keys: &[&str]) -> String {
+    let keys: Vec<_> = keys.iter().map(|key| format!("`{key}`")).collect();
+    let keys = keys.join(", ");
+    format!("only an upgrade or a restart can change {keys}")
 }

@@ -66,8 +66,8 @@ pub(super) fn simulate(args: &SimulateArgs) -> io::Result<ExitCode> {
     let calls = Calls::read(args.calls.as_deref())?;
     let (secret, secret_known) = offline::secret(&before)?;
     let first = Proxy::new(&before, secret.clone());
-    let restart = differing_keys(&before, &after).at_start;
-    let next = if restart.is_empty() {
+    let at_start = differing_keys(&before, &after).at_start;
+    let next = if at_start.is_empty() {
         let next = first.successor(&after);
         match after.second_chance.is_zero() {
             true => next.without_formers_before(u64::MAX),
@@ -83,7 +83,7 @@ pub(super) fn simulate(args: &SimulateArgs) -> io::Result<ExitCode> {
     };
     let report = Report {
         secret_known,
-        restart,
+        at_start,
         sets: sets(&worlds, &after, &calls)?,
     };
     let mut out = io::BufWriter::new(io::stdout().lock());

@@ -9,6 +9,7 @@ use super::moves::{Load, Moves, Share};
 use crate::cli::offline;
 use crate::cli::table::Table;
 use crate::config::{Policy, Set, State, text};
+use crate::control::needs_upgrade;
 use crate::dispatcher::{self, Dispatcher};
 
 /// Cells of a bar for the whole load.
@@ -16,8 +17,8 @@ const BAR: f64 = 16.0;
 
 pub(super) struct Report {
     pub(super) secret_known: bool,
-    /// Keys of the configuration that only a restart brings into effect.
-    pub(super) restart: Vec<&'static str>,
+    /// Keys of the configuration that no reload brings into effect.
+    pub(super) at_start: Vec<&'static str>,
     pub(super) sets: Vec<SetReport>,
 }
 
@@ -103,7 +104,7 @@ impl Report {
         let sets: Vec<_> = self.sets.iter().map(set_json).collect();
         json!({
             "secret_known": self.secret_known,
-            "needs_restart": self.restart,
+            "needs_restart": self.at_start,
             "sets": sets,
         })
     }
@@ -115,11 +116,11 @@ impl Report {
             }
             write_set(out, set)?;
         }
-        if !self.restart.is_empty() {
-            let keys = self.restart.join(", ");
+        if !self.at_start.is_empty() {
+            let needed = needs_upgrade(&self.at_start);
             writeln!(
                 out,
-                "\na reload refuses this, it needs a restart ({keys}); then there is no second chance"
+                "\na reload refuses this: {needed}; then there is no second chance"
             )?;
         }
         if !self.secret_known {
