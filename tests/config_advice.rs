@@ -86,6 +86,53 @@ fn blanks_may_follow_the_commas_of_a_list() {
 }
 
 #[test]
+fn what_flags_and_variables_replace_is_told_of_where_it_is_named() {
+    let listener = "[[listener]]\nname = 'out'\naddress = '127.0.0.2'\n";
+    let rules = "[[route]]\nset = 'a'\nlistener = 'out'\n\
+                 [[on-failure]]\nstatus = 503\nset = 'a'\nfrom-set = 'a'\n";
+    let toml = format!("stateful = 'INVITE'\n{listener}{SET}{rules}");
+    let place = Place::with(&[("v.toml", &toml), ("d.list", "1 sip:10.0.0.9\n")]);
+    for (flag, variable, value, what, named) in [
+        ("--to", "VIADUCT_TO", "10.0.0.9", "set `a`", 3),
+        (
+            "--dispatcher-list",
+            "VIADUCT_DISPATCHER_LIST",
+            "d.list",
+            "set `a`",
+            3,
+        ),
+        (
+            "--listen",
+            "VIADUCT_LISTEN",
+            "127.0.0.1",
+            "listener `out`",
+            1,
+        ),
+    ] {
+        let kind = what.split(' ').next().expect("a kind");
+        let missed = format!("error: there is no {what}\n");
+        let why = format!(
+            "  why: {flag} (or {variable}) stands in place of the {kind}s of the file\n"
+        );
+        let by_flag = place.check(&["--config", "v.toml", flag, value]);
+        let mut command = place.viaduct();
+        command.args(["check", "--config", "v.toml"]);
+        let by_variable = command.env(variable, value).output().expect("an end");
+        for output in [by_flag, by_variable] {
+            said(&output, 1, &[]);
+            let text = stderr(&output);
+            let times = [&missed, &why].map(|line| text.matches(line).count());
+            assert_eq!(times, [named; 2], "{text}");
+        }
+    }
+    // Where the file says which there are, there is nothing to tell.
+    let place = Place::with(&[("v.toml", &good_and("[[route]]\nset = 'overflow'\n"))]);
+    let output = place.check(&["--config", "v.toml"]);
+    said(&output, 1, &["error: there is no set `overflow`"]);
+    assert!(!stderr(&output).contains("in place of"), "{output:?}");
+}
+
+#[test]
 fn what_a_terminal_would_take_for_a_command_is_no_name() {
     let set = SET.replace("'a'", "\"a\\u001b[2J\"");
     refused(

@@ -170,6 +170,7 @@ pub(super) fn finish(
         path: settings.path.unwrap_or(false),
     };
     let listeners = listeners.unwrap_or_default();
+    let listened = listeners.first().map(|first| first.address.origin.clone());
     let listeners = validate::listeners(listeners, draft.advertise.take(), on_path, report);
 
     draft.operation.check_health(report);
@@ -182,7 +183,7 @@ pub(super) fn finish(
     let sets = drafts.map(|each| set(each, &draft, &listeners, base, reader, report));
     let sets: Vec<_> = sets.collect();
     let operation = draft.operation;
-    let routes = validate::routes(draft.routes, &sets, &listeners, report);
+    let routes = validate::routes(draft.routes, &sets, &listeners, listened.as_ref(), report);
     let stateful = draft.stateful.finish(draft.on_failure, base, &sets, report);
     validate::sets(&sets, &routes, &stateful.on_failure, report);
     let admin = operation.admin(base, report);

@@ -289,23 +289,26 @@ fn no_front_balancer(
     }
 }
 
-/// Turns the names in routes into indices.
+/// Turns the names in routes into indices. `listened` is where the first
+/// listener came from.
 pub(super) fn routes(
     drafts: Vec<RouteDraft>,
     sets: &[Placed<Set>],
     listeners: &[Listener],
+    listened: Option<&Origin>,
     report: &mut Report,
 ) -> Vec<Route> {
     let set_names: Vec<&str> = sets.iter().map(|set| set.value.name.as_str()).collect();
+    let set_origin = sets.first().map(|set| &set.origin);
     let listener_names: Vec<&str> = listeners.iter().map(|each| each.name.as_str()).collect();
     let mut routes: Vec<Route> = Vec::with_capacity(drafts.len());
     for draft in drafts {
         let set = report.check(
             &draft.set.origin,
-            position("set", &draft.set.value, &set_names),
+            position("set", &draft.set.value, &set_names, set_origin),
         );
         let found = draft.listeners.iter().map(|name| {
-            let found = position("listener", &name.value, &listener_names);
+            let found = position("listener", &name.value, &listener_names, listened);
             // None of that number: no condition would be another rule.
             report.check(&name.origin, found).unwrap_or(usize::MAX)
         });
@@ -389,10 +392,24 @@ fn covers<T>(wide: &[T], narrow: &[T], holds: impl Fn(&T, &T) -> bool) -> bool {
     wide.is_empty() || (!narrow.is_empty() && narrow.iter().all(is_within))
 }
 
-pub(super) fn position(kind: &str, name: &str, names: &[&str]) -> Result<usize, Fault> {
+/// The place of a name among those that there are. `origin` is where the first
+/// of them came from: a flag replaces all that the file has.
+pub(super) fn position(
+    kind: &str,
+    name: &str,
+    names: &[&str],
+    origin: Option<&Origin>,
+) -> Result<usize, Fault> {
     let found = names.iter().position(|known| *known == name);
     found.ok_or_else(|| {
-        let fault = Fault::new(format!("there is no {kind} `{name}`")).suggest(name, names);
+        let mut fault = Fault::new(format!("there is no {kind} `{name}`")).suggest(name, names);
+        if let Some(Origin::Flag(flag)) = origin {
+            let variable = flag.replace("--", "VIADUCT_").replace('-', "_");
+            let variable = variable.to_uppercase();
+            fault = fault.why(format!(
+                "{flag} (or {variable}) stands in place of the {kind}s of the file"
+            ));
+        }
         fault.or_help(|| match names {
             [] => format!("add a [[{kind}]] with this name"),
             names => format!("there are: {}", names.join(", ")),

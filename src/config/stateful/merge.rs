@@ -218,8 +218,11 @@ impl StatefulDraft {
 /// Turns the names in a rule into indices.
 fn rule(draft: OnFailureDraft, sets: &[Placed<Set>], report: &mut Report) -> OnFailure {
     let names: Vec<&str> = sets.iter().map(|set| set.value.name.as_str()).collect();
-    let mut find =
-        |name: &Placed<String>| report.check(&name.origin, position("set", &name.value, &names));
+    let origin = sets.first().map(|set| &set.origin);
+    let mut find = |name: &Placed<String>| {
+        let found = position("set", &name.value, &names, origin);
+        report.check(&name.origin, found)
+    };
     let set = find(&draft.set);
     let from_sets: Vec<_> = draft.from_sets.iter().filter_map(find).collect();
     if let (Some(set), [from], None) = (set, &*from_sets, &draft.request_uri)
