@@ -392,12 +392,20 @@ fn a_refused_reload_says_where_and_a_dry_run_only_tells() {
     assert!(shares.iter().all(|share| *share > 5), "{shares:?}");
     let last = &admin.get("/api/v1/status").json()["last_reload"];
     assert_eq!(last["successful"], false);
+    let said = last["said"].as_str().expect("words");
+    let place = format!("{}:4:1: error: ", farm.path().display());
+    assert!(
+        said.starts_with(&place) && said.contains("police"),
+        "{said}"
+    );
     fs::write(
         farm.path(),
         text(&farm.scene.farm, &["", ""], "batch = 7\n"),
     )
     .expect("the file");
     reload(false).assert_problem(409, "upgrade");
+    let last = &admin.get("/api/v1/status").json()["last_reload"];
+    assert_eq!(last["said"], "only an upgrade or a restart can change `batch`");
     fs::write(farm.path(), good).expect("the file");
     let done = reload(true).assert_done();
     assert_eq!(done["differences"][0]["address"], farm.member(1));

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::config::{Destination, Diagnostic, LogLevel, State};
+use crate::config::{Destination, Diagnostic, LogLevel, Severity, State};
 
 /// Something to do, on the one queue that the supervisor works through.
 pub enum Order {
@@ -132,6 +132,22 @@ pub enum Refusal {
     Configuration(&'static str, Vec<Diagnostic>),
     /// Keys that only an upgrade or a start can bring into effect.
     NeedsUpgrade(Vec<&'static str>),
+}
+
+impl Refusal {
+    /// The cause in one line, for who knows what was refused.
+    #[must_use]
+    pub fn cause(&self) -> String {
+        match self {
+            Self::NotFound(said) | Self::Conflict(said) => said.clone(),
+            Self::Configuration(_, diagnostics) => {
+                let mut all = diagnostics.iter();
+                let error = all.find(|each| each.severity == Severity::Error);
+                error.map_or_else(|| self.to_string(), ToString::to_string)
+            }
+            Self::NeedsUpgrade(keys) => needs_upgrade(keys),
+        }
+    }
 }
 
 impl fmt::Display for Difference {

@@ -51,7 +51,7 @@ pub struct Status {
 pub struct LastReload {
     /// Whether it was taken.
     pub successful: bool,
-    /// In words.
+    /// What it has done, or the first error, or which keys need an upgrade.
     pub said: String,
     /// When, in Unix seconds.
     pub at: f64,

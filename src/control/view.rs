@@ -42,7 +42,7 @@ impl Facts {
 pub struct Reload {
     /// Whether it was taken.
     pub successful: bool,
-    /// In words.
+    /// What it has done, or why it was not taken, in one line.
     pub said: String,
     /// When.
     pub at: SystemTime,

@@ -324,7 +324,7 @@ impl Supervisor<'_> {
             }
             Err(refusal) => {
                 error!("{refusal}");
-                refusal.to_string()
+                refusal.cause()
             }
         };
         self.tell_idle_sets();
