@@ -359,10 +359,22 @@ mod tests {
 
     #[test]
     fn no_row_is_wider_than_its_terminal() {
-        for width in [80, 90, 100, 110, 120, 135, 155, 160] {
-            for row in plain(&screen(calls), width) {
-                let columns = row.chars().count();
-                assert!(columns <= usize::from(width), "{columns} of {width}: {row}");
+        let longest = "[fd00:1000:2000:3000:4000:5000:6000:7000]:65535";
+        for address in ["127.0.0.1:5072", "[2001:db8:10:20::11]:5060", longest] {
+            let screen = screen(|status| {
+                calls(status);
+                status.sets[0].destinations[1].address = address.parse().unwrap();
+            });
+            for width in [80, 90, 100, 110, 120, 135, 155, 160] {
+                let rows = plain(&screen, width);
+                for row in &rows {
+                    let columns = row.chars().count();
+                    assert!(columns <= usize::from(width), "{columns} of {width}: {row}");
+                }
+                let row = |start: &str| rows.iter().find(|row| row.starts_with(start)).unwrap();
+                let title = row("destination ").find("state");
+                let words = row(&format!("{address} ")).find("TP active, suspect");
+                assert!(words.is_some() && words == title, "{rows:#?}");
             }
         }
     }

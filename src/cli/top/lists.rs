@@ -11,11 +11,11 @@ use crate::control::Status;
 use crate::control::status::{DestinationStatus, HealthStatus, SetStatus};
 use crate::demo::share_bar;
 
-/// Columns of an address, and of the words that say how it is.
+/// Columns of an address, at least, and of the words that say how it is.
 const ADDRESS: usize = 22;
 const WORDS: usize = 19;
 /// Columns of a bar, at least and at most.
-const BAR: (usize, usize) = (8, 40);
+const BAR: (usize, usize) = (6, 40);
 /// Columns of the bar of a worker.
 const BUSY: usize = 20;
 /// Columns of the name of a reason.
@@ -25,8 +25,9 @@ const REASON: usize = 30;
 struct Column {
     title: &'static str,
     width: usize,
-    /// From so many columns of the terminal on.
-    from: u16,
+    /// From so many columns beside the address on: all that are there then have
+    /// room, with the words and the bar.
+    from: usize,
     cell: fn(&DestinationStatus, &DestinationRates) -> String,
 }
 
@@ -52,69 +53,75 @@ const COLUMNS: [Column; 14] = [
     Column {
         title: "due",
         width: 6,
-        from: 90,
+        from: 68,
         cell: |_, of| percent(Some(of.due)),
     },
     Column {
         title: "req/s",
         width: 8,
-        from: 0,
+        from: 40,
         cell: |_, of| rate(of.requests_per_second),
     },
-    class!("1xx", 155),
-    class!("2xx", 110),
-    class!("3xx", 155),
-    class!("4xx", 135),
-    class!("5xx", 135),
-    class!("6xx", 155),
+    class!("1xx", 133),
+    class!("2xx", 88),
+    class!("3xx", 133),
+    class!("4xx", 113),
+    class!("5xx", 113),
+    class!("6xx", 133),
     Column {
         title: "fail/s",
         width: 7,
-        from: 0,
+        from: 47,
         cell: |_, of| rate(of.failures_per_second()),
     },
     Column {
         title: "resent",
         width: 7,
-        from: 0,
+        from: 54,
         cell: |_, of| percent(of.retransmitted),
     },
     Column {
         title: "probe",
         width: 10,
-        from: 100,
+        from: 78,
         cell: |of, _| milliseconds(of.round_trip_ms),
     },
     Column {
         title: "seen",
         width: 8,
-        from: 120,
+        from: 98,
         cell: |of, _| age(of.last_seen_seconds),
     },
     Column {
         title: "dialog",
         width: 8,
-        from: 120,
+        from: 98,
         cell: |of, _| age(of.last_in_dialog_seconds),
     },
 ];
 
 pub(super) fn lines(status: &Status, rates: &Rates, sort: Sort, width: u16) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
+    let all = status.sets.iter().flat_map(|set| &set.destinations);
+    let longest = all.map(|of| of.address.to_string().len()).max();
+    // With a blank behind it.
+    let address = longest.map_or(ADDRESS, |longest| ADDRESS.max(longest + 1));
+    let rest = usize::from(width).saturating_sub(address);
     for (set, rates) in status.sets.iter().zip(&rates.sets) {
-        push_set(&mut lines, set, rates, sort, width);
+        push_set(&mut lines, set, rates, sort, (address, rest));
     }
     push_workers(&mut lines, status, rates);
     push_drops(&mut lines, rates);
     lines
 }
 
+/// With so many columns for an address, and so many beside it.
 fn push_set(
     lines: &mut Vec<Line<'static>>,
     set: &SetStatus,
     rates: &SetRates,
     sort: Sort,
-    width: u16,
+    (address, rest): (usize, usize),
 ) {
     let what = format!(
         "  {} by {}, when all down: {}",
@@ -134,16 +141,16 @@ fn push_set(
         lines.push(Line::default());
         return;
     }
-    let columns: Vec<_> = COLUMNS.iter().filter(|of| of.from <= width).collect();
+    let columns: Vec<_> = COLUMNS.iter().filter(|of| of.from <= rest).collect();
     let figures: usize = columns.iter().map(|of| of.width).sum();
-    let bar = usize::from(width).saturating_sub(ADDRESS + WORDS + figures);
+    let bar = rest.saturating_sub(WORDS + figures);
     let bar = bar.clamp(BAR.0, BAR.1);
     let titles = columns
         .iter()
         .map(|of| format!("{:>1$}", of.title, of.width));
     let titles: String = titles.collect();
-    let address = "destination";
-    let text = format!("{address:<ADDRESS$}{:<WORDS$}{:<bar$}{titles}", "state", "");
+    let (destination, state) = ("destination", "state");
+    let text = format!("{destination:<address$}{state:<WORDS$}{:<bar$}{titles}", "");
     lines.push(Line::from(text.dim()));
 
     let parts = rates.destinations.iter();
@@ -154,7 +161,7 @@ fn push_set(
         let (status, rates) = (&set.destinations[index], &rates.destinations[index]);
         let colour = colour(status);
         let mut line = Line::from(vec![
-            format!("{:<ADDRESS$}", status.address.to_string()).into(),
+            format!("{:<address$}", status.address.to_string()).into(),
             format!("{:<WORDS$}", words(status)).fg(colour),
         ]);
         let share = rates.share.unwrap_or(0.0);
@@ -165,7 +172,7 @@ fn push_set(
         );
         lines.push(line);
         if let Some(cause) = status.cause.as_ref().filter(|_| troubled(status)) {
-            lines.push(Line::from(format!("{:<ADDRESS$}{cause}", "").fg(colour)));
+            lines.push(Line::from(format!("{:<address$}{cause}", "").fg(colour)));
         }
     }
     lines.push(Line::default());
