@@ -294,6 +294,22 @@ fn a_check_may_have_much_to_say() {
 }
 
 #[test]
+fn of_a_check_that_says_nothing_it_is_told_how_it_ended() {
+    let [front] = free_addresses(V4);
+    let file = File::new(&config(&[front], 1, &[Peer::new(V4).address()]));
+    let program = file.folder().join("viaduct");
+    put(Path::new(PROGRAM), &program);
+    let mut viaduct = Viaduct::start_program(&program, &file.args());
+    put_script(&program, "kill -s KILL $$");
+    no_upgrade(&mut viaduct, REFUSED, "nothing (signal: 9 (SIGKILL))");
+    put_script(&program, "exit 3");
+    no_upgrade(&mut viaduct, REFUSED, "nothing (exit status: 3)");
+    put(Path::new(PROGRAM), &program);
+    upgrade(&mut viaduct);
+    viaduct.stop();
+}
+
+#[test]
 fn the_end_waits_for_no_check() {
     let [front] = free_addresses(V4);
     let file = File::new(&config(&[front], 1, &[Peer::new(V4).address()]));

@@ -179,6 +179,7 @@ impl Successor {
             // As JSON it says what is wrong with the configuration, and nothing else.
             return Err(match serde_json::from_str(&said) {
                 Ok(Verdict { diagnostics }) => Refusal::Configuration("upgrade", diagnostics),
+                Err(_) if said.trim().is_empty() => refused(&format!("nothing ({status})")),
                 Err(_) => refused(&said),
             });
         }
