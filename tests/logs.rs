@@ -248,7 +248,15 @@ fn the_level_changes_while_it_runs() {
         assert!(output.expect("viaduct ctl").status.success());
     };
     let set = |level: &str| ctl(&["log-level", level]);
+    let admin = Admin::Socket(socket.into());
+    let told_in_force = |level: &str| {
+        let config = admin.get("/api/v1/config").body;
+        let line = format!("log.level = \"{level}\"\n");
+        assert!(config.contains(&line), "{config}");
+    };
+    told_in_force("info");
     set("debug");
+    told_in_force("debug");
     scene.send(b"\r\n\r\n");
     let told = |output: &str| {
         output
@@ -261,9 +269,10 @@ fn the_level_changes_while_it_runs() {
     scene.viaduct.signal(Signal::USR1);
     scene.viaduct.signal(Signal::HUP);
     // Both by the same thread, and of two signals the one of the lower number first.
-    Admin::Socket(socket.into()).wait_for("/api/v1/status", |status| {
+    admin.wait_for("/api/v1/status", |status| {
         (!status["last_reload"].is_null()).then_some(())
     });
+    told_in_force("error");
     set("info");
     scene.viaduct.signal(Signal::USR1);
     let said = scene.viaduct.wait_for("counters", |output| {
@@ -277,4 +286,5 @@ fn the_level_changes_while_it_runs() {
     ctl(&["reload", "--forget-changes"]);
     let told = |output: &str| output.contains("reloaded: ").then_some(());
     scene.viaduct.wait_for("the reload", told);
+    told_in_force("info");
 }

@@ -7,7 +7,9 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::entry::{Changes, Entry};
-use crate::config::{Config, Destination, Health, HostPort, MAX_DESTINATIONS, Named, Set};
+use crate::config::{
+    Config, Destination, Health, HostPort, LogLevel, MAX_DESTINATIONS, Named, Set,
+};
 use crate::control::{Change, Place};
 use crate::health::Report;
 use crate::resolver::{Name, Target};
@@ -20,12 +22,17 @@ const MAX_AWAY: usize = 1024;
 pub(super) struct Overlay {
     entries: Vec<Entry>,
     names: Vec<Name>,
+    /// The level of the log that an operator has set. Another program begins with
+    /// that of the file.
+    #[serde(skip)]
+    pub(super) log_level: Option<LogLevel>,
 }
 
 impl Overlay {
     /// What `config` becomes under it.
     pub(super) fn over(&self, config: &Config) -> Config {
         let mut config = self.with_names(config);
+        config.log.level = self.log_level.unwrap_or(config.log.level);
         let mut entries: HashMap<&str, Vec<&Entry>> = HashMap::new();
         for entry in &self.entries {
             entries.entry(&entry.set).or_default().push(entry);
@@ -152,9 +159,13 @@ impl Overlay {
         }
     }
 
-    /// Takes another file in: where it says something else of a destination
-    /// than the one before, the operator's change of that has had its time.
+    /// Takes another file in: where it says something else of a destination, or
+    /// of the log's level, than the one before, the operator's change of that has
+    /// had its time.
     pub(super) fn settle(&mut self, before: &Config, now: &Config) {
+        if before.log.level != now.log.level {
+            self.log_level = None;
+        }
         let (before, now) = (&self.with_names(before), &self.with_names(now));
         let awaited: Vec<_> = self.unknown_names(now).map(|(set, _)| set).collect();
         let (was, is) = (written(before), written(now));
@@ -230,6 +241,7 @@ impl Overlay {
         Self {
             entries: self.entries.iter().map(learnt).collect(),
             names: self.names.clone(),
+            log_level: None,
         }
     }
 

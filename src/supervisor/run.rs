@@ -211,6 +211,8 @@ impl Supervisor<'_> {
                 self.reload(forget_changes)
             }
             Command::LogLevel(level) => {
+                self.instance.overlay.log_level = Some(level);
+                self.instance.adopt();
                 (self.set_level)(level);
                 let said = format!("log level {level:?}").to_lowercase();
                 info!("asked by {by}: {said}");
@@ -354,13 +356,8 @@ impl Supervisor<'_> {
             // Nobody else does, and some names take seconds.
             self.note_health();
         }
-        let (before, level) = (self.instance.asked.log.level, config.log.level);
         let done = self.instance.reload(config, forget_changes)?;
-        // What an operator has set stays until the file says something else,
-        // or it alone is to count.
-        if forget_changes || level != before {
-            (self.set_level)(level);
-        }
+        (self.set_level)(self.instance.config.log.level);
         Ok(done)
     }
 }
