@@ -392,6 +392,25 @@ fn a_start_takes_no_more_open_files_than_are_said() {
 }
 
 #[test]
+fn where_it_may_open_fewer_it_does_not_start_and_says_what_mends_it() {
+    let [front] = free_addresses(V4);
+    let to = ([192, 0, 2, 1], 5060).into();
+    let file = File::new(&upgrading::config(&[front], 4, &[to]));
+    for files in [12, 20, 30] {
+        let script = format!("ulimit -n {files}; exec \"$0\" run \"$@\"");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_viaduct")]);
+        let output = command.args(file.args()).output().expect("an end");
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        let limit = format!("takes 48 open files, and the process may have {files} files open");
+        assert!(said.contains(&limit), "{said}");
+        let mend = "help: ulimit -n 272 (in the unit: LimitNOFILE=272)";
+        assert!(said.contains(mend), "{said}");
+    }
+}
+
+#[test]
 fn as_many_open_files_as_check_asks_for_are_enough_for_any_number_of_names() {
     let names = 600;
     let zone: Vec<_> = (0..names)

@@ -16,7 +16,7 @@ use super::inheritance::Inheritance;
 use super::losses::Losses;
 use super::names::Names;
 use super::signals::Ear;
-use super::{Instance, StartError, load};
+use super::{Instance, StartError, load, sockets};
 use crate::config::text::printable;
 use crate::config::{Config, Diagnostic, Health, Loaded, LogLevel};
 use crate::control::{self, Answer, Change, Command, Done, Order, Refusal, Reload, View};
@@ -52,6 +52,9 @@ pub fn run(
     say_warnings();
     // While calls wait in inherited sockets, nothing waits for names.
     let is_start = inheritance.upgrades == 0;
+    if is_start {
+        sockets::may_open_files(&config, |most| format!("ulimit -n {most}"))?;
+    }
     let secret_file = config.secret_file.as_deref();
     let (secret, kept) = load(secret_file, inheritance.secret()?).map_err(StartError::Secret)?;
     let (orders, received) = mpsc::channel();

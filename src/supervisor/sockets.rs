@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit};
+
 use super::StartError;
 use super::inheritance::Inherited;
 use crate::config::{Config, Listener, Steer};
@@ -27,6 +29,28 @@ pub fn open_files(config: &Config) -> RangeInclusive<u64> {
     // gauges, and two to wait for them.
     let of_workers = config.workers as u64 * (2 * config.listeners.len() as u64 + 2);
     of_workers + AT_START..=of_workers + resolver::sockets(config) as u64 + BESIDE
+}
+
+/// Whether the process may have as many files open as a start takes. `raise` says
+/// how it may have that many.
+///
+/// # Errors
+/// It may not, and what mends that.
+pub(super) fn may_open_files(
+    config: &Config,
+    raise: impl FnOnce(u64) -> String,
+) -> Result<(), String> {
+    let files = open_files(config);
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    if limit >= *files.start() {
+        return Ok(());
+    }
+    let (start, most) = files.into_inner();
+    Err(format!(
+        "a start takes {start} open files, and the process may have {limit} files open\n  help: {} \
+         (in the unit: LimitNOFILE={most}), or fewer --workers",
+        raise(most)
+    ))
 }
 
 /// What decides which worker a datagram goes to.

@@ -13,9 +13,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use rustix::fs::MemfdFlags;
-use rustix::process::{
-    Pid, Resource, Signal, getpid, getppid, getrlimit, kill_process, kill_process_group,
-};
+use rustix::process::{Pid, Signal, getpid, getppid, kill_process, kill_process_group};
 use sd_notify::NotifyState;
 use serde::Deserialize;
 use signal_hook::consts::{SIGINT, SIGPIPE, SIGTERM};
@@ -25,7 +23,7 @@ use super::ending::HEARD_AFTER;
 use super::inheritance::{FORMAT, Inheritance, Inherited, VARIABLE, now};
 use super::run::{Failure, Supervisor, notify};
 use super::signals::Ear;
-use super::{Instance, StartError, secret_file};
+use super::{Instance, StartError, secret_file, sockets};
 use crate::config::{Config, Diagnostic};
 use crate::control::{self, Answer, Done, Order, Problem, Refusal};
 use crate::net::Socket;
@@ -78,17 +76,10 @@ pub fn rehearse(
         )
     })?;
     // Once it runs it ends where it cannot open what it needs.
-    let files = super::open_files(config);
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    if limit < *files.start() {
-        let (pid, start, most) = (Pid::as_raw(getppid()), files.start(), files.end());
-        return Err(format!(
-            "a start takes {start} open files, and the process may have {limit} files open\n  help: \
-             prlimit --pid {pid} --nofile={most} (in the unit: LimitNOFILE={most}), or fewer \
-             --workers"
-        )
-        .into());
-    }
+    let pid = Pid::as_raw(getppid());
+    sockets::may_open_files(config, |most| {
+        format!("prlimit --pid {pid} --nofile={most}")
+    })?;
     let secret = announced.secret()?;
     secret_file::rehearse(config.secret_file.as_deref(), secret.as_ref())?;
     // Sockets that are there stay whatever has become of their address.
