@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, HOST};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -106,11 +107,11 @@ pub(super) async fn bounded(
 ) -> Response {
     let by_name = matches!(asker, Asker::Remote(_))
         && !OPEN.contains(&request.uri().path())
-        && !names_address(request.headers());
+        && !names_address(&request);
     if by_name {
         return Problem::new(
             StatusCode::MISDIRECTED_REQUEST,
-            "Host is neither an address nor `localhost`",
+            "the host that is asked is neither one address nor `localhost`",
         )
         .help("ask by the address, as in http://127.0.0.1:8060")
         .into_response();
@@ -121,14 +122,25 @@ pub(super) async fn bounded(
     })
 }
 
-fn names_address(headers: &HeaderMap) -> bool {
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-    host.is_some_and(|host| {
-        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-        host.parse::<SocketAddr>().is_ok()
-            || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
-            || name.eq_ignore_ascii_case("localhost")
-    })
+/// Whether an address is asked, or `localhost` (RFC 9112 §3.2).
+fn names_address(request: &Request) -> bool {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        return false;
+    };
+    let Ok(host) = Authority::try_from(host.as_bytes()) else {
+        return false;
+    };
+    // That of a URI in absolute form counts in the place of Host.
+    let authority = request.uri().authority().unwrap_or(&host);
+    let name = authority.host();
+    // With nothing more than a port.
+    let whole = match authority.port() {
+        Some(port) => format!("{name}:{}", port.as_str()),
+        None => name.to_owned(),
+    };
+    let is_address = name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    authority.as_str() == whole && (is_address || name.eq_ignore_ascii_case("localhost"))
 }
 
 /// Lets what needs the token pass to those who may ask it.

@@ -161,7 +161,7 @@ impl IntoResponses for ReadProblems {
             ("404", "There is no such path or set"),
             ("408", "The request took too long"),
             ("413", "The body is longer than 64 KiB"),
-            ("421", "Host is neither an address nor localhost"),
+            ("421", "The host asked is neither one address nor localhost"),
         ])
     }
 }
