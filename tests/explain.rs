@@ -435,3 +435,16 @@ fn rows_that_end_in_lf_alone_are_told_of() {
         assert_eq!(said.contains(why), told, "{said}");
     }
 }
+
+#[test]
+fn what_a_caller_writes_reorders_no_row() {
+    let pair = Pair::start(1, &[]);
+    let request = pair
+        .scene
+        .request("OPTIONS")
+        .uri("sip:\u{202e}desk@farm.example");
+    let output = pair.explain(request.text().as_bytes(), &pair.scene.caller, &[]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("OPTIONS sip:\u{fffd}"), "{said}");
+    assert!(!said.contains('\u{202e}'), "{said}");
+}

@@ -198,6 +198,8 @@ pub fn printable(text: &str) -> String {
     let plain = |c: char| match c {
         '\t' => ' ',
         c if c.is_control() => char::REPLACEMENT_CHARACTER,
+        // They break a line, or change the order in which it is shown.
+        '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => char::REPLACEMENT_CHARACTER,
         c => c,
     };
     text.chars().map(plain).collect()
@@ -365,6 +367,17 @@ mod tests {
         ] {
             assert!(advertise(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_terminal_is_sent_what_leaves_its_lines_as_they_are() {
+        let steering = ['\u{1b}', '\n', '\u{85}'].into_iter();
+        let steering = steering.chain('\u{2028}'..='\u{202e}');
+        for c in steering.chain('\u{2066}'..='\u{2069}') {
+            assert_eq!(printable(&format!("a{c}b")), "a\u{fffd}b", "{c:?}");
+        }
+        let plain = "ä\u{2027}\u{202f}\u{2065}\u{206a}☎";
+        assert_eq!(printable(&format!("\t{plain}")), format!(" {plain}"));
     }
 
     #[test]
