@@ -111,9 +111,8 @@ fn what_flags_and_variables_replace_is_told_of_where_it_is_named() {
     ] {
         let kind = what.split(' ').next().expect("a kind");
         let missed = format!("error: there is no {what}\n");
-        let why = format!(
-            "  why: {flag} (or {variable}) stands in place of the {kind}s of the file\n"
-        );
+        let why =
+            format!("  why: {flag} (or {variable}) stands in place of the {kind}s of the file\n");
         let by_flag = place.check(&["--config", "v.toml", flag, value]);
         let mut command = place.viaduct();
         command.args(["check", "--config", "v.toml"]);

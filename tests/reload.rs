@@ -405,7 +405,10 @@ fn a_refused_reload_says_where_and_a_dry_run_only_tells() {
     .expect("the file");
     reload(false).assert_problem(409, "upgrade");
     let last = &admin.get("/api/v1/status").json()["last_reload"];
-    assert_eq!(last["said"], "only an upgrade or a restart can change `batch`");
+    assert_eq!(
+        last["said"],
+        "only an upgrade or a restart can change `batch`"
+    );
     fs::write(farm.path(), good).expect("the file");
     let done = reload(true).assert_done();
     assert_eq!(done["differences"][0]["address"], farm.member(1));
