@@ -242,10 +242,7 @@ impl Set {
         begins: impl FnOnce() -> bool,
     ) -> Option<usize> {
         match &self.table {
-            Table::Turns => {
-                let destinations = &self.definition.destinations;
-                turns.choose(set, destinations, &self.shares, hash, begins)
-            }
+            Table::Turns => turns.choose(set, self, hash, begins),
             Table::Slots(_) | Table::Kamailio(_) => self.owner(hash, call_id),
         }
     }

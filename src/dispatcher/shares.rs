@@ -23,19 +23,13 @@ impl Shares {
         let alike = set.policy == Policy::Kamailio;
         let weights = set.destinations.iter().map(|each| {
             let weight = if alike { 1.0 } else { f64::from(each.weight) };
-            match (each.state, each.health) {
-                (State::Draining | State::Disabled, _) => 0.0,
-                (State::Active, Health::Up) => weight,
-                (State::Active, Health::Warming(_)) if alike => weight,
-                (State::Active, Health::Warming(percent)) => weight * f64::from(percent) / 100.0,
-                (State::Active, Health::Down) => {
-                    if open {
-                        weight
-                    } else {
-                        0.0
-                    }
-                }
-            }
+            let percent = match (each.state, each.health) {
+                (State::Draining | State::Disabled, _) => 0,
+                (State::Active, Health::Down) if open => 100,
+                (State::Active, Health::Warming(_)) if alike => 100,
+                (State::Active, health) => health.percent(),
+            };
+            weight * f64::from(percent) / 100.0
         });
         Self {
             weights: weights.collect(),

@@ -7,9 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use super::Dispatcher;
-use super::shares::Shares;
-use crate::config::{self, Destination, Policy, State};
+use super::{Dispatcher, Set};
+use crate::config::{self, Policy, State};
 
 /// Call-IDs remembered for one set.
 const REMEMBERED: usize = 1 << 16;
@@ -61,23 +60,23 @@ impl Turns {
     }
 
     /// The destination of `hash`: the one remembered, unless work begins anew
-    /// and that one is down; else the one whose turn it is.
+    /// and that one takes none; else the one whose turn it is.
     pub(super) fn choose(
         &mut self,
-        set: usize,
-        destinations: &[Destination],
-        shares: &Shares,
+        at: usize,
+        set: &Set,
         hash: u64,
         begins: impl FnOnce() -> bool,
     ) -> Option<usize> {
-        let turn = self.sets[set].as_mut()?;
+        let destinations = &set.definition().destinations;
+        let turn = self.sets[at].as_mut()?;
         let place = hash as usize % (REMEMBERED / ALIKE);
         let alike = &turn.memory[place];
         let known = alike.iter().position(|(known, _)| *known == hash);
         if let Some(at) = known {
             let destination = usize::from(alike[at].1);
             let stays = match destinations.get(destination).map(|each| each.state) {
-                Some(State::Active) => shares.of(destination) > 0.0 || !begins(),
+                Some(State::Active) => !begins() || set.share(destination) > 0.0,
                 Some(State::Draining) => true,
                 Some(State::Disabled) | None => false,
             };
@@ -85,7 +84,7 @@ impl Turns {
                 return Some(destination);
             }
         }
-        let next = turn.next(destinations, shares)?;
+        let next = turn.next(set)?;
         let alike = &mut turn.memory[place];
         alike[..=known.unwrap_or(ALIKE - 1)].rotate_right(1);
         alike[0] = (hash, next as u16);
@@ -108,9 +107,14 @@ impl Turn {
         let moved: Vec<_> = destinations
             .map(|each| places.get(&each.address).copied())
             .collect();
-        for (due, to) in former.due.iter().zip(&moved) {
-            if let Some(to) = to {
-                self.due[usize::from(*to)] = *due;
+        let weight = |to: u16| now.destinations[usize::from(to)].weight;
+        let mut kept = before.destinations.iter().zip(&moved);
+        // What is due is counted in weights: by others it could take for ever.
+        if kept.all(|(each, to)| to.is_none_or(|to| each.weight == weight(to))) {
+            for (due, to) in former.due.iter().zip(&moved) {
+                if let Some(to) = to {
+                    self.due[usize::from(*to)] = *due;
+                }
             }
         }
         let places = self.memory.as_flattened_mut().iter_mut();
@@ -124,14 +128,15 @@ impl Turn {
     }
 
     /// Each gains its weight; who then has most is taken and pays the sum.
-    fn next(&mut self, destinations: &[Destination], shares: &Shares) -> Option<usize> {
-        let top = shares.top_priority(destinations)?;
-        let able = shares.takers(destinations);
+    fn next(&mut self, set: &Set) -> Option<usize> {
         let mut sum = 0;
         let mut best: Option<usize> = None;
-        for (i, _, weight) in able.filter(|(_, d, _)| d.priority == top) {
+        for i in 0..set.definition().destinations.len() {
             // In hundredths, for a share may be a percentage of a weight.
-            let weight = (weight * 100.0) as i64;
+            let weight = (set.share(i) * 100.0) as i64;
+            if weight == 0 {
+                continue;
+            }
             sum += weight;
             self.due[i] += weight;
             if best.is_none_or(|best| self.due[i] > self.due[best]) {

@@ -94,6 +94,18 @@ pub enum Health {
     Down,
 }
 
+impl Health {
+    /// The share of its weight that counts, in percent.
+    #[must_use]
+    pub fn percent(self) -> u8 {
+        match self {
+            Self::Up => 100,
+            Self::Warming(percent) => percent,
+            Self::Down => 0,
+        }
+    }
+}
+
 /// What becomes of new work when every active destination of a set is down.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenAllDown {
