@@ -325,6 +325,47 @@ fn no_more_than_sixteen_are_kept() {
     assert_eq!(also(&proxies[17]), []);
 }
 
+/// A server that comes back takes its share in steps, and five of them do so
+/// at once.
+#[test]
+fn steps_on_the_way_back_push_nothing_out() {
+    let mut farm = [None; HOSTS];
+    farm.fill(Some((1, State::Active)));
+    let config = config(&farm);
+    let with = |health: [Health; HOSTS]| {
+        let mut config = config.clone();
+        for (each, health) in config.sets[0].destinations.iter_mut().zip(health) {
+            each.health = health;
+        }
+        config
+    };
+    let mut health = [Health::Down; HOSTS];
+    health[0] = Health::Up;
+    let mut proxy = Proxy::new(&with(health), fixture::secret());
+    for percent in [10, 30, 50, 70, 100] {
+        for host in 1..HOSTS {
+            health[host] = match percent {
+                100 => Health::Up,
+                percent => Health::Warming(percent),
+            };
+            proxy = proxy.successor(&with(health));
+        }
+    }
+    assert!(proxy.keeps(1) && !proxy.keeps(2));
+    for call in 0..CALLS {
+        let (decision, _, also) = decide(&proxy, &request("CANCEL", call, ""));
+        let Decision::Forward(forward) = decision else {
+            panic!("{decision:?}");
+        };
+        let first = destination(0);
+        assert!(forward.to == first || also == [first], "{also:?}");
+    }
+    // What falls is a change of its own.
+    health[1] = Health::Down;
+    let before = proxy.generation();
+    assert!(proxy.successor(&with(health)).keeps(before));
+}
+
 #[test]
 fn the_same_configuration_makes_no_generation() {
     let proxies = turns(&[0, 1, 1, 1]);
@@ -404,4 +445,47 @@ fn in_turn_what_begins_anew_leaves_a_destination_that_is_down() {
     for (text, host) in [(&cancel, 0), (&within, 0), (&again, 1), (&cancel, 1)] {
         assert_eq!(sent_to(&mut bench, text), Some(destination(host)), "{text}");
     }
+}
+
+/// As the hash does it: who stands in gives back what begins anew.
+#[test]
+fn in_turn_what_begins_anew_leaves_who_stood_in_for_another() {
+    let farm = |health| {
+        let mut farm = [None; HOSTS];
+        farm[..2].fill(Some((1, State::Active)));
+        let mut config = config(&farm);
+        config.sets[0].policy = Policy::RoundRobin;
+        config.sets[0].destinations[1].priority = -1;
+        config.sets[0].destinations[0].health = health;
+        config
+    };
+    let register = String::from_utf8(invite()).expect("text");
+    let register = register.replace("INVITE", "REGISTER");
+    let again = register.replace("CSeq: 2", "CSeq: 3");
+    let mut bench = Bench::new(&farm(Health::Down));
+    assert_eq!(sent_to(&mut bench, &register), Some(destination(1)));
+    bench.proxy = bench.proxy.successor(&farm(Health::Up));
+    let within = again.replace("desk@farm.example>\r", "desk@farm.example>;tag=b\r");
+    assert_eq!(sent_to(&mut bench, &within), Some(destination(1)));
+    assert_eq!(sent_to(&mut bench, &again), Some(destination(0)));
+}
+
+/// What is due was counted in the weights of before.
+#[test]
+fn in_turn_smaller_weights_let_nobody_wait() {
+    let farm = |weight| {
+        let mut farm = [None; HOSTS];
+        farm[..2].fill(Some((weight, State::Active)));
+        let mut config = config(&farm);
+        config.sets[0].policy = Policy::RoundRobin;
+        config
+    };
+    let mut bench = Bench::new(&farm(1000));
+    assert!(sent_to(&mut bench, &request("INVITE", 0, "")).is_some());
+    bench.proxy = bench.proxy.successor(&farm(1));
+    let taken: Vec<_> = (1..5)
+        .filter_map(|call| sent_to(&mut bench, &request("INVITE", call, "")))
+        .collect();
+    let of = |host| taken.iter().filter(|to| **to == destination(host)).count();
+    assert_eq!((of(0), of(1)), (2, 2), "{taken:?}");
 }

@@ -2,7 +2,7 @@
 //! before a change can still be told after it.
 
 use super::rules::Rules;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::dispatcher::Dispatcher;
 
 /// The sets with their tables, and the rules that choose among them.
@@ -36,6 +36,26 @@ impl Generation {
         let (sets, others) = (self.dispatcher.sets().iter(), other.dispatcher.sets());
         let names = sets.map(|set| &set.definition().name);
         self.rules == other.rules && names.eq(others.iter().map(|set| &set.definition().name))
+    }
+
+    /// Whether nothing but the health of destinations differs in `next`, and each
+    /// takes no less new work there: keys move to those that take more, and to
+    /// nobody else.
+    pub(super) fn only_rises_to(&self, next: &Self) -> bool {
+        let (sets, nexts) = (self.dispatcher.sets(), next.dispatcher.sets());
+        let rises = |was: &config::Set, is: &config::Set| {
+            let mut risen = was.clone();
+            for (was, is) in risen.destinations.iter_mut().zip(&is.destinations) {
+                if was.health.percent() < is.health.percent() {
+                    was.health = is.health;
+                }
+            }
+            risen == *is
+        };
+        let mut both = sets.iter().zip(nexts);
+        self.rules == next.rules
+            && sets.len() == nexts.len()
+            && both.all(|(was, is)| rises(was.definition(), is.definition()))
     }
 
     /// Whether `config` would make the same one again.

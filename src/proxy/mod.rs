@@ -352,7 +352,7 @@ impl Proxy {
 
     /// What decides when `config` has taken the place of the one before, with
     /// the same secret. Where sets or routes differ, the generation of before
-    /// is the newest former one.
+    /// is the newest former one, but for a step on the way from one to another.
     #[must_use]
     pub fn successor(&self, config: &Config) -> Self {
         let mut next = Self {
@@ -365,8 +365,17 @@ impl Proxy {
             let fresh = self.current.successor(config);
             let before = std::mem::replace(&mut next.current, Arc::new(fresh));
             next.former.retain(|former| !former.is_of(config));
-            next.former.insert(0, before);
-            next.former.truncate(MOST_FORMER);
+            // A server that comes back takes its share in steps. Who had a key
+            // before the first one had it until it moved to that server: only
+            // between several that come back it may have moved twice.
+            let newest = next.former.first();
+            let is_step = newest.is_some_and(|newest| {
+                newest.only_rises_to(&before) && before.only_rises_to(&next.current)
+            });
+            if !is_step {
+                next.former.insert(0, before);
+                next.former.truncate(MOST_FORMER);
+            }
         }
         next
     }
@@ -388,6 +397,13 @@ impl Proxy {
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.current.number
+    }
+
+    /// Whether the former generation of this number is kept.
+    #[must_use]
+    pub fn keeps(&self, generation: u64) -> bool {
+        let mut former = self.former.iter();
+        former.any(|former| former.number == generation)
     }
 
     /// The same without the former generations of lower numbers.

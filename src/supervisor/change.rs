@@ -272,6 +272,10 @@ impl Instance {
     fn enact(&mut self, Next { config, proxy }: Next) {
         let before = self.proxy().generation();
         if proxy.generation() != before {
+            if !proxy.keeps(before) {
+                // What came before that one has its time from now on.
+                self.retired.pop_back();
+            }
             self.retired.push_back((proxy.generation(), Instant::now()));
         }
         let were_full: Vec<_> = full_sets(&self.config).map(str::to_owned).collect();
