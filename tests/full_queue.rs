@@ -1,7 +1,10 @@
-//! What finds a queue or buffer of our own full is lost like what is lost on
-//! its way: it is sent again, and says nothing of where it was to go.
+//! What finds a queue or buffer of our own full, or for a while no way, is lost
+//! like what is lost on its way: it is sent again, and says nothing of where it
+//! was to go.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use support::dialog::{Peer, Request, Scene, read, response, status};
@@ -90,4 +93,46 @@ fn all_are_answered_where_they_were_sent(args: &[&str], lack: rustix::io::Errno)
     for member in scene.farm.iter().map(Peer::address) {
         assert_eq!(counters.get(&format!("suspected-default-{member}")), 0);
     }
+}
+
+#[test]
+fn a_copy_that_cannot_leave_ends_no_call() {
+    in_a_network_of_its_own(
+        "ip link set lo up && ip address add 198.51.100.1/32 dev lo && \
+         ip address add 198.51.100.2/32 dev lo",
+        "where_the_way_is_gone_for_a_while",
+    );
+}
+
+/// The first copy has arrived before.
+#[test]
+#[ignore = "runs in a network namespace of its own, started by the test above"]
+fn where_the_way_is_gone_for_a_while() {
+    const GONE: i32 = rustix::io::Errno::NETUNREACH.raw_os_error();
+    let farm = [1, 2].map(|last| Peer::new(IpAddr::from([198, 51, 100, last])));
+    let mut args = vec!["--listen".to_owned(), "127.0.0.1:0".to_owned()];
+    for member in &farm {
+        args.extend(["--to".to_owned(), member.address().to_string()]);
+    }
+    let timers = ["--stateful", "INVITE", "--timer", "T1=200ms,B=60s"];
+    let more = [&timers[..], &["--failover-after", "30s"]].concat();
+    let mut scene = Scene::with(farm.into(), &args, &more);
+    let call = scene.request("INVITE");
+    let leg = scene.begin(&call);
+    let way = |change: &str| {
+        let ip = scene.farm[leg.member].address().ip();
+        let mut command = Command::new("ip");
+        command.args(["address", change, &format!("{ip}/32"), "dev", "lo"]);
+        assert!(command.status().expect("ip runs").success());
+    };
+    way("del");
+    let end = Instant::now() + PATIENCE;
+    while scene.viaduct.counter(&format!("send-error-{GONE}")) == 0 {
+        assert!(Instant::now() < end, "it is not sent again");
+    }
+    way("add");
+    scene.says(&leg, "200 OK");
+    scene.hears(200);
+    scene.farm[1 - leg.member].assert_silent();
+    scene.assert_counter("failed-over", 0);
 }

@@ -53,6 +53,9 @@ impl Outbox for Outlet<'_> {
         if let Some(copies) = self.copies {
             copies.sent(&self.batch.space()[..length], listener, to);
         }
+        // What keeps us from sending it once more, when it leaves alone, says nothing
+        // of who may have it already.
+        let attempt = attempt.filter(|_| run.is_some());
         self.batch.push(length, to, listener, run, attempt);
     }
 
