@@ -84,7 +84,7 @@ fn what_was_answered_is_not_waited_for_although_a_destination_was_out_of_reach()
 }
 
 #[test]
-fn it_is_not_ready_while_it_ends_and_does_not_upgrade() {
+fn it_is_not_ready_while_it_ends_and_neither_reloads_nor_upgrades() {
     let folder = tempfile::tempdir().expect("a folder");
     let admin = folder.path().join("admin.sock").display().to_string();
     let (scene, leg) = ringing_and_ending(&["--stop-timeout", "1h", "--admin", &admin]);
@@ -94,11 +94,13 @@ fn it_is_not_ready_while_it_ends_and_does_not_upgrade() {
     let mut response = String::new();
     stream.read_to_string(&mut response).expect("a response");
     assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_viaduct"));
-    let output = command.args(["ctl", "--admin", &admin, "upgrade"]).output();
-    let output = output.expect("an answer");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("it is about to end"), "{said}");
+    for order in ["upgrade", "reload"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_viaduct"));
+        let output = command.args(["ctl", "--admin", &admin, order]).output();
+        let output = output.expect("an answer");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("it is about to end"), "{said}");
+    }
     scene.says(&leg, "200 OK");
     scene.hears(200);
     scene.viaduct.ended();

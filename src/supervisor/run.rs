@@ -313,6 +313,11 @@ impl Supervisor<'_> {
 
     /// Reloads, and tells what came of it.
     fn reload(&mut self, forget_changes: bool) -> Result<Done, Refusal> {
+        if self.ending.is_some() {
+            let refusal = Refusal::Conflict("reload refused: it is about to end".to_owned());
+            error!("{refusal}");
+            return Err(refusal);
+        }
         if let Ok(now) = NotifyState::monotonic_usec_now() {
             notify(&[NotifyState::Reloading, now]);
         }
