@@ -119,8 +119,8 @@ impl std::fmt::Display for StartError {
                         let family = if address.is_ipv4() { "ipv4" } else { "ipv6" };
                         write!(
                             f,
-                            "\n  help: no interface has this address; `ip address` lists them; \
-                             on a stand-by that takes it over later: \
+                            "\n  help: no interface has this address, or has it `tentative` for \
+                             a second or two (IPv6); `ip address` lists them; on a stand-by that takes it over later: \
                              sysctl net.{family}.ip_nonlocal_bind=1"
                         )
                     }
