@@ -448,3 +448,32 @@ fn what_a_caller_writes_reorders_no_row() {
     assert!(said.contains("OPTIONS sip:\u{fffd}"), "{said}");
     assert!(!said.contains('\u{202e}'), "{said}");
 }
+
+#[test]
+fn explain_says_which_names_it_does_not_know() {
+    let explain = |to: &[&str], more: &[&str]| {
+        let to = to.iter().flat_map(|to| ["--to", to]);
+        let output = Command::new(env!("CARGO_BIN_EXE_viaduct"))
+            .args(["explain", "--listen", "127.0.0.1:5060"])
+            .args(to)
+            .args(more)
+            .output()
+            .expect("an explanation");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let names = ["farm.test", "10.0.0.1", "other.test:5070"];
+    let note = "by name    farm.test, other.test:5070: not resolved here; where it is, the \
+                decision may be another\n";
+    let said = explain(&names, &[]);
+    assert!(said.contains(note), "{said}");
+    let said = explain(&["farm.test"], &[]);
+    assert!(
+        said.contains("503") && said.contains("by name    farm.test: "),
+        "{said}"
+    );
+    assert!(!explain(&["10.0.0.1"], &[]).contains("by name"));
+    let told: Value = serde_json::from_str(&explain(&names, &["--json"])).expect("JSON");
+    let unknown = serde_json::json!(["farm.test", "other.test:5070"]);
+    assert_eq!(told["unresolved"], unknown);
+}
