@@ -195,6 +195,34 @@ fn without_srv_a_name_without_a_port_is_a_host_at_5060() {
 }
 
 #[test]
+fn a_service_that_is_an_alias_has_the_srv_of_what_it_stands_for() {
+    let (farm, port) = members::<2>();
+    let zone = |end: &str| {
+        format!(
+            "test 60 SOA
+             _sip._udp.one.test 1 CNAME _sip._udp.{end}.test
+             _sip._udp.two.test 60 CNAME _sip._udp.one.test
+             _sip._udp.three.test 60 CNAME _sip._udp.apart.test
+             _sip._udp.loop.test 60 CNAME _sip._udp.loop.test
+             _sip._udp.apart.test 3600 SRV 1 1 {port} a.test
+             _sip._udp.end.test 3600 SRV 1 1 {port} a.test
+             _sip._udp.other.test 3600 SRV 1 1 {port} b.test
+             a.test 3600 A 127.0.0.71\nb.test 3600 A 127.0.0.72"
+        )
+    };
+    let server = NameServer::start(&zone("end"));
+    let names = ["one.test", "two.test", "three.test", "loop.test"];
+    let mut scene = listening(farm, &server, &names);
+    for name in &names[..3] {
+        line(&mut scene, 0, &format!("{name} is 127.0.0.71:{port}"));
+    }
+    line(&mut scene, 0, "loop.test cannot be resolved: its service");
+    // The alias has a TTL of its own.
+    server.change(&zone("other"));
+    line(&mut scene, 0, &format!("one.test is now 127.0.0.72:{port}"));
+}
+
+#[test]
 fn a_weight_and_a_priority_of_the_configuration_go_before_those_of_srv() {
     let (farm, port) = members::<3>();
     let server = NameServer::start(&format!(

@@ -24,6 +24,8 @@ use crate::sip::DEFAULT_PORT;
 pub(super) const TTL_MAX: Duration = Duration::from_secs(3600);
 /// How long it holds that there is nothing, where no SOA says (RFC 2308).
 const TTL_OF_NOTHING: Duration = Duration::from_secs(60);
+/// How many aliases of a service are followed, one behind the other.
+const MAX_ALIASES: usize = 8;
 
 /// Asks name servers, and keeps what they say.
 pub(super) struct Lookup {
@@ -109,9 +111,8 @@ impl fmt::Display for Trouble {
 
 impl Lookup {
     /// For the families of the listeners. A name server has `limit` for an
-    /// answer, which holds for `ttl_min` at least; one that there is nothing is
-    /// kept for as long at most; hosts of one service, and addresses of one host,
-    /// are `max_records` at most.
+    /// answer, which holds for `ttl_min` at least; hosts of one service, and
+    /// addresses of one host, are `max_records` at most.
     pub(super) fn new(
         config: &Config,
         limit: Duration,
@@ -139,7 +140,9 @@ impl Lookup {
             options.cache_size = MAX_NAMES as u64;
             options.positive_min_ttl = Some(ttl_min);
             options.positive_max_ttl = Some(TTL_MAX);
-            options.negative_max_ttl = Some(ttl_min);
+            // It loses SRV behind an alias (see `srv`), and would remember also of
+            // the name that has it that there is none.
+            options.negative_max_ttl = Some(Duration::ZERO);
             builder.build().map_err(io::Error::other)
         };
         let ours = |kind: &RecordType| {
@@ -182,12 +185,44 @@ impl Lookup {
             let port = name.port.unwrap_or(DEFAULT_PORT);
             return Ok((vec![alone(port)], Instant::now() + TTL_MAX));
         };
-        let (answer, until) = self.ask(&service, RecordType::SRV, end).await;
-        match answer {
-            Ok(found) => Ok((self.offered(&found), until)),
-            Err(Trouble::Nothing(_)) => Ok((vec![alone(DEFAULT_PORT)], until)),
-            Err(trouble) => Err(trouble),
+        let (found, until) = self.srv(service, end).await?;
+        let hosts = match found {
+            Some(found) => self.offered(&found),
+            None => vec![alone(DEFAULT_PORT)],
+        };
+        Ok((hosts, until))
+    }
+
+    /// The SRV records of a service, or those of what it is an alias of (RFC 1034
+    /// §3.6.2), and until when that holds; `None` where there are none. Behind an
+    /// alias the resolver loses them: it goes on to the host that they name, and
+    /// finds that to have no SRV.
+    async fn srv(
+        &self,
+        mut service: Name,
+        end: Instant,
+    ) -> Result<(Option<Found>, Instant), Trouble> {
+        let mut until = Instant::now() + TTL_MAX;
+        for _ in 0..=MAX_ALIASES {
+            let (answer, holds) = self.ask(&service, RecordType::SRV, end).await;
+            match answer {
+                Ok(found) => return Ok((Some(found), until.min(holds))),
+                Err(Trouble::Nothing(_)) => {}
+                Err(trouble) => return Err(trouble),
+            }
+            let (answer, alias_holds) = self.ask(&service, RecordType::CNAME, end).await;
+            let alias = match answer {
+                Ok(found) => alias(&service, &found),
+                Err(Trouble::Nothing(_)) => None,
+                Err(trouble) => return Err(trouble),
+            };
+            until = until.min(alias_holds);
+            match alias {
+                Some(behind) => service = behind,
+                None => return Ok((None, until.min(holds))),
+            }
         }
+        Err(Trouble::Nothing("its service has too many aliases"))
     }
 
     /// In one order, so that always the same are left out.
@@ -327,6 +362,15 @@ fn ttl_of_nothing(error: &NetError) -> Duration {
     };
     seconds.map_or(TTL_OF_NOTHING, |seconds| {
         Duration::from_secs(seconds.into())
+    })
+}
+
+/// What `name` is an alias of.
+fn alias(name: &Name, found: &Found) -> Option<Name> {
+    let mut records = found.answers().iter();
+    records.find_map(|record| match &record.data {
+        RData::CNAME(to) if record.name == *name => Some(to.0.clone()),
+        _ => None,
     })
 }
 
