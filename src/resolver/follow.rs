@@ -60,7 +60,8 @@ pub struct Looked {
     pub name: Name,
     /// Why it could not be looked up, or not whole.
     pub trouble: Option<String>,
-    /// Hosts of SRV that have no address, beside others that have.
+    /// Hosts of SRV that have no address, beside others that have, where it is
+    /// these that are news.
     pub missing: Vec<String>,
 }
 
@@ -148,12 +149,8 @@ async fn follow_one(around: Arc<Around>, mut known: Known) {
     loop {
         let found = look_up(&around, &known.name.name).await;
         let (news, pause) = known.take(found);
-        if let Some(trouble) = news {
-            (around.report)(Looked {
-                name: known.name.clone(),
-                trouble,
-                missing: known.missing.clone(),
-            });
+        if let Some(news) = news {
+            (around.report)(news);
         }
         tokio::time::sleep(pause).await;
     }
@@ -268,11 +265,12 @@ impl Known {
         }
     }
 
-    /// Takes what a look-up has found. Returns the trouble that there is,
-    /// where there is news, and when to look again.
-    fn take(&mut self, found: Found) -> (Option<Option<String>>, Duration) {
+    /// Takes what a look-up has found. Returns that, where it is news, and when
+    /// to look again.
+    fn take(&mut self, found: Found) -> (Option<Looked>, Duration) {
         let was_failing = self.failures > 0;
         let before = self.name.targets.clone();
+        let were_missing = self.missing.clone();
         let pause = match found.trouble {
             None => {
                 self.failures = 0;
@@ -286,16 +284,25 @@ impl Known {
         };
         if found.trouble.is_none() || !self.name.whole && !found.targets.is_empty() {
             self.name.targets = found.targets;
+            self.missing = found.missing;
         }
         self.name.whole |= found.trouble.is_none();
         let failing = found.trouble.is_some();
-        let were_missing = std::mem::replace(&mut self.missing, found.missing);
-        let news = !self.told
-            || failing != was_failing
-            || before != self.name.targets
-            || were_missing != self.missing;
+        let others_missing = were_missing != self.missing;
+        let is_news =
+            !self.told || failing != was_failing || before != self.name.targets || others_missing;
         self.told = true;
-        (news.then_some(found.trouble), pause)
+        let missing = if others_missing {
+            self.missing.clone()
+        } else {
+            Vec::new()
+        };
+        let news = is_news.then(|| Looked {
+            name: self.name.clone(),
+            trouble: found.trouble,
+            missing,
+        });
+        (news, pause)
     }
 }
 
@@ -349,6 +356,13 @@ mod tests {
             targets: Vec::new(),
             whole: false,
         })
+    }
+
+    impl Known {
+        /// The trouble that there is, where there is news.
+        fn trouble_told(&mut self, found: Found) -> Option<Option<String>> {
+            self.take(found).0.map(|looked| looked.trouble)
+        }
     }
 
     #[test]
@@ -428,36 +442,43 @@ mod tests {
 
     #[test]
     fn a_host_that_is_gone_is_news_once() {
-        let gone = |missing: &[&str]| Found {
+        let gone = |ips: &[u8], missing: &[&str]| Found {
             missing: missing.iter().map(ToString::to_string).collect(),
-            ..found(&[1], 60, None)
+            ..found(ips, 60, None)
         };
         let mut known = unknown();
-        assert_eq!(known.take(gone(&[])).0, Some(None));
-        assert_eq!(known.take(gone(&["a.test"])).0, Some(None));
-        assert_eq!(known.missing, ["a.test"]);
-        assert_eq!(known.take(gone(&["a.test"])).0, None);
-        assert_eq!(known.take(gone(&[])).0, Some(None));
+        let mut told = |found| known.take(found).0.map(|looked| looked.missing);
+        let named = Some(vec!["a.test".to_owned()]);
+        let nobody = Some(Vec::<String>::new());
+        assert_eq!(told(gone(&[1], &[])), nobody);
+        assert_eq!(told(gone(&[1], &["a.test"])), named);
+        assert_eq!(told(gone(&[1], &["a.test"])), None);
+        // Nor again with another change, or when nothing was known for a while.
+        assert_eq!(told(gone(&[2], &["a.test"])), nobody);
+        assert_eq!(told(found(&[], 60, Some("none"))), nobody);
+        assert_eq!(told(gone(&[2], &["a.test"])), nobody);
+        assert_eq!(told(gone(&[2], &[])), nobody);
+        assert_eq!(told(gone(&[2], &["a.test"])), named);
     }
 
     #[test]
     fn only_news_is_told_and_trouble_changes_nothing_of_what_was_whole() {
         let mut known = unknown();
         // Not whole yet: half is better than nothing.
-        let (news, _) = known.take(found(&[1], 60, Some("half")));
+        let news = known.trouble_told(found(&[1], 60, Some("half")));
         assert_eq!(
             (news, known.name.targets.len()),
             (Some(Some("half".to_owned())), 1)
         );
-        assert_eq!(known.take(found(&[], 60, Some("none"))).0, None);
+        assert_eq!(known.trouble_told(found(&[], 60, Some("none"))), None);
         assert_eq!(known.name.targets.len(), 1);
-        assert_eq!(known.take(found(&[1, 2], 60, None)).0, Some(None));
-        assert_eq!(known.take(found(&[1, 2], 60, None)).0, None);
+        assert_eq!(known.trouble_told(found(&[1, 2], 60, None)), Some(None));
+        assert_eq!(known.trouble_told(found(&[1, 2], 60, None)), None);
         assert!(known.take(found(&[1], 60, Some("half"))).0.is_some());
         assert_eq!(known.name.targets.len(), 2);
-        assert_eq!(known.take(found(&[], 60, Some("none"))).0, None);
-        assert_eq!(known.take(found(&[1, 2], 60, None)).0, Some(None));
-        assert_eq!(known.take(found(&[3], 60, None)).0, Some(None));
+        assert_eq!(known.trouble_told(found(&[], 60, Some("none"))), None);
+        assert_eq!(known.trouble_told(found(&[1, 2], 60, None)), Some(None));
+        assert_eq!(known.trouble_told(found(&[3], 60, None)), Some(None));
         assert_eq!(known.name.targets, targets(&[host(0, 0, &[3])]));
         // Nor of what another has found, as the program before an upgrade.
         let half = targets(&[host(0, 0, &[1, 2])]);
@@ -470,7 +491,7 @@ mod tests {
         });
         assert!(known.take(found(&[1], 60, Some("half"))).0.is_some());
         assert_eq!(known.name.targets.len(), 2);
-        assert_eq!(known.take(found(&[3], 60, None)).0, Some(None));
+        assert_eq!(known.trouble_told(found(&[3], 60, None)), Some(None));
         assert_eq!(known.name.targets, targets(&[host(0, 0, &[3])]));
         // What never was whole changes by halves after that, too.
         let mut known = Known::new(half);
@@ -479,7 +500,7 @@ mod tests {
         known.take(found(&[3], 60, Some("half")));
         assert_eq!(known.name.targets, targets(&[host(0, 0, &[3])]));
         // The first word comes even where there is nothing to say but that.
-        let (news, _) = unknown().take(found(&[], 0, Some("none")));
+        let news = unknown().trouble_told(found(&[], 0, Some("none")));
         assert_eq!(news, Some(Some("none".to_owned())));
     }
 
