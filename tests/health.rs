@@ -265,7 +265,7 @@ fn nothing_is_probed_where_health_is_off() {
 }
 
 #[test]
-fn one_that_is_not_probed_any_more_is_not_held_down() {
+fn one_that_was_not_probed_for_a_while_is_not_held_down() {
     let server = Server::start();
     server.silence();
     let folder = tempfile::tempdir().expect("a folder");
@@ -282,14 +282,50 @@ fn one_that_is_not_probed_any_more_is_not_held_down() {
     write("{ interval = '200ms' }");
     let file = path.display().to_string();
     let mut viaduct = Viaduct::start(&["--health", "on", "--config", &file]);
+    let found_out = format!("{} is down", server.address());
     viaduct.wait_for("its death", |output| {
-        output.contains("is down").then_some(())
+        output.contains(&found_out).then_some(())
     });
-    write("'off'");
-    viaduct.signal(support::process::Signal::HUP);
-    viaduct.wait_for("the reload", |output| {
-        output.contains("reloaded").then_some(())
+    // Two answers in a row would take an hour.
+    for (reloads, health) in [(1, "'off'"), (2, "{ interval = '1h' }")] {
+        write(health);
+        viaduct.signal(support::process::Signal::HUP);
+        viaduct.wait_for("the reload", |output| {
+            (output.matches("reloaded").count() == reloads).then_some(())
+        });
+        server.revive();
+        let caller = Peer::new(V4);
+        let request = Request::new("MESSAGE", caller.address());
+        caller.send(viaduct.address(0), request.text());
+        wait_until("the request", || server.take_calls() > 0);
+    }
+}
+
+#[test]
+fn one_that_was_down_and_is_removed_and_added_anew_begins_as_up() {
+    let server = Server::start();
+    server.silence();
+    let address = server.address().to_string();
+    let file = File::new(&format!(
+        "listen = ['127.0.0.1:0']\n[health]\ninterval = '1h'\n[[set]]\nname = 'farm'\n\
+         when-all-down = 'reply'\ndestinations = ['sip:{address}', \
+         {{ uri = 'sip:127.0.0.1:9', state = 'disabled' }}]\n"
+    ));
+    let [flag, path] = file.args();
+    let socket = file.folder().join("admin.sock").display().to_string();
+    let mut viaduct = Viaduct::start(&["--health", "on", "--admin", &socket, &flag, &path]);
+    let found_out = format!("{address} is down");
+    viaduct.wait_for("its death", |output| {
+        output.contains(&found_out).then_some(())
     });
+    server.revive();
+    let admin = Admin::of(&viaduct);
+    let change = |what: &str, body: &Value| {
+        let path = format!("/api/v1/destinations/{what}");
+        admin.post(&path, body).assert_done();
+    };
+    change("remove", &json!({"destination": address}));
+    change("add", &json!({"set": "farm", "destination": address}));
     let caller = Peer::new(V4);
     let request = Request::new("MESSAGE", caller.address());
     caller.send(viaduct.address(0), request.text());

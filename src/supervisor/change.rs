@@ -237,14 +237,15 @@ impl Instance {
     }
 
     /// Takes in what health checks have found, and returns what of it is new and
-    /// of destinations that are still there.
+    /// of destinations that are still probed.
     pub fn learn(&mut self, mut found: Vec<Report>) -> Vec<Report> {
-        let there = self.config.sets.iter().flat_map(|set| {
-            let each = set.destinations.iter();
+        let probed = self.config.sets.iter().flat_map(|set| {
+            let all = set.destinations.iter();
+            let each = all.filter(|each| each.probe.is_some());
             each.map(|each| (set.name.as_str(), each.address))
         });
-        let there: HashSet<_> = there.collect();
-        found.retain(|each| there.contains(&(each.set.as_str(), each.address)));
+        let probed: HashSet<_> = probed.collect();
+        found.retain(|each| probed.contains(&(each.set.as_str(), each.address)));
         self.overlay.found(&mut found);
         if !found.is_empty() {
             self.adopt();
@@ -458,8 +459,10 @@ mod tests {
     use crate::supervisor::overlay::tests::config;
 
     #[test]
-    fn of_what_is_found_together_all_that_is_new_and_there_is_told() {
-        let mut asked = config("'10.0.0.1', '10.0.0.2', '10.0.0.3'");
+    fn of_what_is_found_together_all_that_is_new_and_probed_is_told() {
+        let not_probed = "{ uri = 'sip:10.0.0.5', health = 'off' }";
+        let all = format!("'10.0.0.1', '10.0.0.2', '10.0.0.3', {not_probed}");
+        let mut asked = config(&all);
         asked.listeners[0].address.set_port(0);
         let secret = Secret::from_octets([7; 32]);
         let mut instance = Instance::start(asked, secret).expect("an instance");
@@ -479,11 +482,12 @@ mod tests {
         let found = [(1, down), (2, up), (4, down), (1, down), (3, down), (1, up)];
         let new = [told(1, down), told(3, down), told(1, up)];
         assert_eq!(learn(&mut instance, &found), new);
-        let found = [(3, down), (1, down), (2, down)];
+        let found = [(3, down), (1, down), (5, down), (2, down)];
         let new = [told(1, down), told(2, down)];
         assert_eq!(learn(&mut instance, &found), new);
         let destinations = instance.config.sets[0].destinations.iter();
-        assert!(destinations.map(|each| each.health).eq([down; 3]));
+        let all: Vec<_> = destinations.map(|each| each.health).collect();
+        assert_eq!(all, [down, down, down, up]);
         instance.stop().expect("a clean end");
     }
 }

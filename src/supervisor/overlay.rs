@@ -3,12 +3,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::entry::{Changes, Entry};
 use crate::config::{
-    Config, Destination, Health, HostPort, LogLevel, MAX_DESTINATIONS, Named, Set,
+    Config, Destination, Health, HostPort, LogLevel, MAX_DESTINATIONS, Named, Probe, Set,
 };
 use crate::control::{Change, Place};
 use crate::health::Report;
@@ -38,11 +39,7 @@ impl Overlay {
             entries.entry(&entry.set).or_default().push(entry);
         }
         for set in &mut config.sets {
-            // What is added is probed like the others of its set, also where
-            // these have been removed, or their names stand for nothing yet.
-            let all = set.destinations.iter().map(|each| &each.probe);
-            let mut all = all.chain(set.named.iter().map(|each| &each.probe));
-            let probe = all.find_map(Clone::clone);
+            let probe = probe_of(set).cloned();
             let addresses = set.destinations.iter().map(|each| each.address);
             let mut places = addresses.zip(0..).collect();
             for entry in entries.remove(set.name.as_str()).unwrap_or_default() {
@@ -107,7 +104,8 @@ impl Overlay {
 
     /// Notes a change to `set`, which has been found to be possible.
     pub(super) fn note(&mut self, set: &str, address: SocketAddr, change: &Change) {
-        let changes = &mut self.entry(set, address).changes;
+        let entry = self.entry(set, address);
+        let changes = &mut entry.changes;
         match change {
             Change::State(_, state) => changes.state = Some(*state),
             Change::Weight(_, weight) => changes.weight = Some(*weight),
@@ -128,6 +126,7 @@ impl Overlay {
                     added: changes.added.take(),
                     ..Changes::default()
                 };
+                entry.health = Health::Up;
             }
         }
     }
@@ -193,6 +192,11 @@ impl Overlay {
             if !may_come {
                 entry.changes.settle(was, is);
             }
+            // What was found may be long past once it is probed again.
+            let probe = is.map_or_else(|| probe_of(set), |is| is.probe.as_ref());
+            if probe.is_none() {
+                entry.health = Health::Up;
+            }
             // Without names, nothing comes back as what it was.
             let is_found = entry.health != Health::Up && !set.named.is_empty();
             let has_say = entry.changes.added.is_some() || is_found;
@@ -254,6 +258,14 @@ impl Overlay {
         });
         &mut self.entries[at]
     }
+}
+
+/// How what is added to `set` is probed: like the others, also where these have
+/// been removed, or their names stand for nothing yet.
+fn probe_of(set: &Set) -> Option<&Arc<Probe>> {
+    let all = set.destinations.iter().map(|each| &each.probe);
+    let mut all = all.chain(set.named.iter().map(|each| &each.probe));
+    all.find_map(Option::as_ref)
 }
 
 /// What a file says of each destination, with what its names stand for, by the
