@@ -90,9 +90,6 @@ impl Changes {
         if differs(|each| i64::from(each.priority)) {
             self.priority = None;
         }
-        if is.is_some() {
-            self.added = None;
-        }
         // One that the file has now and had not before is wanted again.
         self.removed &= is.is_some() && was.is_some();
     }

@@ -165,6 +165,7 @@ impl Overlay {
         if before.log.level != now.log.level {
             self.log_level = None;
         }
+        let listed = written(now);
         let (before, now) = (&self.with_names(before), &self.with_names(now));
         let awaited: Vec<_> = self.unknown_names(now).map(|(set, _)| set).collect();
         let (was, is) = (written(before), written(now));
@@ -190,7 +191,11 @@ impl Overlay {
                 (None, None) => !set.named.is_empty(),
             };
             if !may_come {
-                entry.changes.settle(was, is);
+                changes.settle(was, is);
+            }
+            // A name may let go of it again.
+            if listed.contains_key(&place) {
+                changes.added = None;
             }
             // What was found may be long past once it is probed again.
             let probe = is.map_or_else(|| probe_of(set), |is| is.probe.as_ref());
@@ -560,6 +565,25 @@ pub(super) mod tests {
         overlay.settle(&file, &file);
         overlay.settle(&file, &file);
         assert_eq!(states(&overlay, &file), ["10.0.0.1:5060"]);
+    }
+
+    #[test]
+    fn what_was_added_stays_when_a_name_has_stood_for_it_meanwhile() {
+        let file = config("'10.0.0.1', 'farm.test'");
+        let mut overlay = Overlay::default();
+        let added = text::destination("sip:10.0.0.2").expect("a destination");
+        overlay.note("farm", address(2), &Change::Add("farm".to_owned(), added));
+        overlay.resolved(name(&[2]));
+        // As at any other change.
+        overlay.settle(&file, &file);
+        overlay.resolved(name(&[3]));
+        let all = ["10.0.0.1:5060", "10.0.0.3:5060", "10.0.0.2:5060"];
+        assert_eq!(states(&overlay, &file), all);
+        // A file that has had it is believed when it has it no more.
+        let listed = config("'10.0.0.1', '10.0.0.2', 'farm.test'");
+        overlay.settle(&file, &listed);
+        overlay.settle(&listed, &file);
+        assert_eq!(states(&overlay, &file), all[..2]);
     }
 
     #[test]
