@@ -174,7 +174,7 @@ fn where_all_are_down_calls_go_on_and_an_alarm_is_raised() {
     let shares = stage.shares(60);
     assert!(shares.iter().all(|share| *share > 10), "{shares:?}");
     stage.servers[0].answer_probes(200);
-    stage.until(0, &["a destination takes calls again"]);
+    stage.until(0, &["a destination is up again"]);
     assert_eq!(stage.shares(30), [30, 0]);
 }
 
@@ -209,7 +209,7 @@ fn the_alarm_is_raised_too_where_an_operator_takes_the_last_one_out() {
     let said = change("active");
     assert!(!said.contains("down"), "{said}");
     stage.until(0, &["every active destination is down", "forward"]);
-    stage.until(0, &["a destination takes calls again"]);
+    stage.until(0, &["a destination is up again"]);
 }
 
 #[test]

@@ -156,7 +156,7 @@ impl Instance {
             let fit =
                 |each: &Destination| each.state == State::Active && each.health != Health::Down;
             if sets.any(|set| set.destinations.iter().any(fit)) {
-                warn!("set {set}: a destination takes calls again");
+                warn!("set {set}: a destination is up again");
             }
         }
         now
