@@ -10,6 +10,7 @@ mod inheritance;
 mod losses;
 mod missing;
 mod names;
+mod notify;
 mod overlay;
 mod run;
 mod secret_file;

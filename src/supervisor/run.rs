@@ -15,6 +15,7 @@ use super::health::{Idle, Watch};
 use super::inheritance::Inheritance;
 use super::losses::Losses;
 use super::names::Names;
+use super::notify::notify;
 use super::signals::Ear;
 use super::{Instance, StartError, load, sockets};
 use crate::config::text::printable;
@@ -368,11 +369,6 @@ impl Supervisor<'_> {
         (self.set_level)(self.instance.config.log.level);
         Ok(done)
     }
-}
-
-/// Tells systemd; where there is none, there is nobody to tell.
-pub(super) fn notify(states: &[NotifyState<'_>]) {
-    let _ = sd_notify::notify(states);
 }
 
 /// Has systemd's watchdog bear a silence of this time, where there is one, and of

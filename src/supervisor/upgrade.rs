@@ -21,7 +21,8 @@ use tracing::{error, info};
 
 use super::ending::HEARD_AFTER;
 use super::inheritance::{FORMAT, Inheritance, Inherited, VARIABLE, now};
-use super::run::{Failure, Supervisor, notify};
+use super::notify::notify;
+use super::run::{Failure, Supervisor};
 use super::signals::Ear;
 use super::{Instance, StartError, secret_file, sockets};
 use crate::config::{Config, Diagnostic};
