@@ -2,7 +2,7 @@
 //! before a change can still be told after it.
 
 use super::rules::Rules;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Health};
 use crate::dispatcher::Dispatcher;
 
 /// The sets with their tables, and the rules that choose among them.
@@ -38,24 +38,23 @@ impl Generation {
         self.rules == other.rules && names.eq(others.iter().map(|set| &set.definition().name))
     }
 
-    /// Whether nothing but the health of destinations differs in `next`, and each
-    /// takes no less new work there: keys move to those that take more, and to
-    /// nobody else.
-    pub(super) fn only_rises_to(&self, next: &Self) -> bool {
+    /// Whether `next` differs by nothing but destinations that have come back and
+    /// take more of their share: keys move to those, and to nobody else.
+    pub(super) fn only_warms_up_to(&self, next: &Self) -> bool {
         let (sets, nexts) = (self.dispatcher.sets(), next.dispatcher.sets());
-        let rises = |was: &config::Set, is: &config::Set| {
-            let mut risen = was.clone();
-            for (was, is) in risen.destinations.iter_mut().zip(&is.destinations) {
-                if was.health.percent() < is.health.percent() {
+        let warms_up = |was: &config::Set, is: &config::Set| {
+            let mut warmer = was.clone();
+            for (was, is) in warmer.destinations.iter_mut().zip(&is.destinations) {
+                if was.health != Health::Down && was.health.percent() < is.health.percent() {
                     was.health = is.health;
                 }
             }
-            risen == *is
+            warmer == *is
         };
         let mut both = sets.iter().zip(nexts);
         self.rules == next.rules
             && sets.len() == nexts.len()
-            && both.all(|(was, is)| rises(was.definition(), is.definition()))
+            && both.all(|(was, is)| warms_up(was.definition(), is.definition()))
     }
 
     /// Whether `config` would make the same one again.

@@ -366,11 +366,11 @@ impl Proxy {
             let before = std::mem::replace(&mut next.current, Arc::new(fresh));
             next.former.retain(|former| !former.is_of(config));
             // A server that comes back takes its share in steps. Who had a key
-            // before the first one had it until it moved to that server: only
+            // before the second one had it until it moved to that server: only
             // between several that come back it may have moved twice.
             let newest = next.former.first();
             let is_step = newest.is_some_and(|newest| {
-                newest.only_rises_to(&before) && before.only_rises_to(&next.current)
+                newest.only_warms_up_to(&before) && before.only_warms_up_to(&next.current)
             });
             if !is_step {
                 next.former.insert(0, before);

@@ -458,22 +458,46 @@ mod tests {
     use crate::proxy::Secret;
     use crate::supervisor::overlay::tests::config;
 
+    fn instance(destinations: &str) -> Instance {
+        let mut asked = config(destinations);
+        asked.listeners[0].address.set_port(0);
+        Instance::start(asked, Secret::from_octets([7; 32])).expect("an instance")
+    }
+
+    /// Of the destination whose address ends so.
+    fn report(&(last, health): &(u8, Health)) -> Report {
+        Report {
+            set: "farm".to_owned(),
+            address: SocketAddr::from(([10, 0, 0, last], 5060)),
+            health,
+            cause: last.to_string(),
+        }
+    }
+
+    #[test]
+    fn what_was_before_a_step_has_its_time_from_the_last_one_on() {
+        let mut instance = instance("'10.0.0.1', '10.0.0.2'");
+        for (health, retired) in [
+            (Health::Down, vec![2]),
+            (Health::Warming(20), vec![2, 3]),
+            (Health::Warming(40), vec![2, 3, 4]),
+            (Health::Warming(60), vec![2, 3, 5]),
+            (Health::Up, vec![2, 3, 6]),
+            (Health::Down, vec![2, 3, 6, 7]),
+        ] {
+            instance.learn(vec![report(&(1, health))]);
+            let generations = instance.retired.iter().map(|(generation, _)| *generation);
+            assert_eq!(generations.collect::<Vec<_>>(), retired);
+        }
+        instance.stop().expect("a clean end");
+    }
+
     #[test]
     fn of_what_is_found_together_all_that_is_new_and_probed_is_told() {
         let not_probed = "{ uri = 'sip:10.0.0.5', health = 'off' }";
-        let all = format!("'10.0.0.1', '10.0.0.2', '10.0.0.3', {not_probed}");
-        let mut asked = config(&all);
-        asked.listeners[0].address.set_port(0);
-        let secret = Secret::from_octets([7; 32]);
-        let mut instance = Instance::start(asked, secret).expect("an instance");
+        let mut instance = instance(&format!("'10.0.0.1', '10.0.0.2', '10.0.0.3', {not_probed}"));
         let (down, up) = (Health::Down, Health::Up);
         let learn = |instance: &mut Instance, found: &[(u8, Health)]| {
-            let report = |&(last, health): &(u8, Health)| Report {
-                set: "farm".to_owned(),
-                address: SocketAddr::from(([10, 0, 0, last], 5060)),
-                health,
-                cause: last.to_string(),
-            };
             let told = instance.learn(found.iter().map(report).collect());
             let told = told.into_iter().map(|each| (each.cause, each.health));
             told.collect::<Vec<_>>()
