@@ -142,25 +142,25 @@ fn only_registrations_from_outside_get_a_path_and_only_where_asked() {
 /// Its requests would not be believed.
 #[test]
 fn a_registrar_that_is_no_member_gets_no_path() {
-    let registrar = Peer::new("127.0.0.8".parse().expect("an address"));
+    let [stranger, source] =
+        ["127.0.0.8", "127.0.0.9"].map(|ip| Peer::new(ip.parse().expect("an address")));
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("v.toml");
     let member = Peer::new(V4);
     let text = format!(
-        "allow-next-hop = ['127.0.0.8']\n\
+        "allow-next-hop = ['127.0.0.8/31']\n\
          [[listener]]\naddress = '127.0.0.1:0'\npath = 'on'\n\
-         [[set]]\nname = 'farm'\ndestinations = ['{}']\n",
+         [[set]]\nname = 'farm'\ndestinations = ['{}']\nmember-sources = ['127.0.0.9']\n",
         member.address()
     );
     fs::write(&file, text).expect("a file");
     let args = ["--config".to_owned(), file.display().to_string()];
     let scene = Scene::with(vec![member], &args, &[]);
-    let register = Request::new("REGISTER", scene.caller.address());
-    let there = format!("Route: <sip:{};lr>", registrar.address());
-    scene.send(register.text());
-    assert_eq!(values(&scene.at_farm().1, "path").len(), 1);
-    scene.send(register.row(there).text());
-    assert_eq!(values(&registrar.receive(), "path"), Vec::<String>::new());
+    for (registrar, paths) in [(&scene.farm[0], 1), (&source, 1), (&stranger, 0)] {
+        let there = format!("Route: <sip:{};lr>", registrar.address());
+        scene.send(scene.request("REGISTER").row(there).text());
+        assert_eq!(values(&registrar.receive(), "path").len(), paths);
+    }
 }
 
 #[test]

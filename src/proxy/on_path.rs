@@ -31,7 +31,8 @@ impl Request<'_> {
         let cookie = if self.method == b"REGISTER" {
             // The registrar's requests come to the listener that it sees. They
             // must come from a member to be believed.
-            let believed = from_phone && hop.way != Way::Allowed;
+            let is_member = || self.proxy.dispatcher().sender(hop.to).is_some();
+            let believed = from_phone && (hop.way != Way::Allowed || is_member());
             let flow = believed.then_some(transaction.respond_to);
             flow.map(|flow| self.cookie(Purpose::Path, 0, Some(flow), outward, hop))
         } else if self.records_route(hop) {
