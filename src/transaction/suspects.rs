@@ -67,7 +67,8 @@ impl Suspects {
             (Lesson::Silent | Lesson::Unreachable, Some(at)) => {
                 let suspect = &mut self.0[at];
                 // Calls that were on their way to it teach nothing new.
-                if suspect.until <= now || std::mem::take(&mut suspect.tried) {
+                let was_tried = std::mem::take(&mut suspect.tried);
+                if suspect.until <= now || was_tried {
                     suspect.period = (suspect.period * 2).clamp(SHORTEST, LONGEST);
                     suspect.until = now + suspect.period;
                 }
@@ -102,13 +103,41 @@ impl Suspects {
     }
 
     /// A request is sent to it: where its time was over, the others wait `patience`
-    /// milliseconds for what becomes of this one.
+    /// milliseconds for what becomes of this one. If nobody has told of the one
+    /// before, it was answered, be it from another address.
     pub(super) fn try_again(&mut self, destination: SocketAddr, now: u64, patience: u64) {
-        let mut suspects = self.0.iter_mut();
-        let expired = suspects.find(|each| each.destination == destination && each.until <= now);
-        if let Some(suspect) = expired {
+        let Some(at) = self.known(destination) else {
+            return;
+        };
+        let suspect = &mut self.0[at];
+        if suspect.until > now {
+            return;
+        }
+        if suspect.tried {
+            self.0.swap_remove(at);
+        } else {
             suspect.until = now + patience;
             suspect.tried = true;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_not_found_silent_again_has_answered_somehow() {
+        let silent = SocketAddr::from(([127, 0, 0, 1], 5071));
+        let mut suspects = Suspects::default();
+        suspects.learn(silent, Lesson::Silent, 0);
+        suspects.try_again(silent, 1_000, 2_000);
+        assert!(suspects.has(silent, 2_999));
+        suspects.learn(silent, Lesson::Silent, 2_000);
+        assert!(suspects.has(silent, 3_999), "twice as long");
+        suspects.try_again(silent, 4_000, 2_000);
+        assert!(suspects.has(silent, 5_999));
+        suspects.try_again(silent, 6_000, 2_000);
+        assert!(!suspects.has(silent, 6_001));
     }
 }
