@@ -183,11 +183,16 @@ impl Request<'_> {
         if self.has_come_round() {
             return Err(Reason::Loop);
         }
-        match routes.claim {
-            Claim::Verified(cookie) if cookie.destination != sender.id => self.in_dialog(cookie),
-            _ => None,
-        }
-        .unwrap_or_else(|| self.select(&routes.target, routes.claim.cookie_use(), scratch))
+        let used = match routes.claim {
+            Claim::Verified(cookie) if cookie.destination != sender.id => {
+                if let Some(hop) = self.in_dialog(cookie) {
+                    return hop;
+                }
+                CookieUse::Gone
+            }
+            claim => claim.cookie_use(),
+        };
+        self.select(&routes.target, used, scratch)
     }
 
     /// To the member that a cookie names; `None` where there is none, or none
