@@ -118,6 +118,7 @@ impl Overlay {
                     added: Some(destination.uri.clone()),
                     removed: false,
                 };
+                entry.health = Health::Up;
             }
             Change::Remove(_) => {
                 *changes = Changes {
@@ -193,14 +194,15 @@ impl Overlay {
             if !may_come {
                 changes.settle(was, is);
             }
+            // What was found may be long past once it is there or probed again.
+            let probe = is.map_or_else(|| probe_of(set), |is| is.probe.as_ref());
+            let is_new = was.is_none() && is.is_some() && changes.added.is_none();
+            if probe.is_none() || is_new {
+                entry.health = Health::Up;
+            }
             // A name may let go of it again.
             if listed.contains_key(&place) {
                 changes.added = None;
-            }
-            // What was found may be long past once it is probed again.
-            let probe = is.map_or_else(|| probe_of(set), |is| is.probe.as_ref());
-            if probe.is_none() {
-                entry.health = Health::Up;
             }
             // Without names, nothing comes back as what it was.
             let is_found = entry.health != Health::Up && !set.named.is_empty();
@@ -494,10 +496,8 @@ pub(super) mod tests {
             overlay.found(&mut vec![down(address(last))]);
         }
         overlay.settle(&config("'10.0.0.1', '10.0.0.2'"), &config("'10.0.0.1'"));
-        let known = |overlay: &Overlay| -> Vec<_> {
-            let entries = overlay.entries.iter();
-            entries.map(|each| each.address).collect()
-        };
+        let known =
+            |overlay: &Overlay| -> Vec<_> { overlay.entries.iter().map(|of| of.address).collect() };
         assert_eq!(known(&overlay), [address(3), address(1)]);
         // By name they may come back, as long as they are not too many.
         let mut overlay = Overlay::default();
