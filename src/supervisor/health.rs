@@ -151,12 +151,16 @@ impl Instance {
             };
             error!("set {set}: every active destination is down; {what}");
         }
-        for (set, _) in before.iter().filter(|each| !now.contains(each)) {
+        for (set, was) in before.iter().filter(|each| !now.contains(each)) {
             let mut sets = self.config.sets.iter().filter(|each| each.name == *set);
             let fit =
                 |each: &Destination| each.state == State::Active && each.health != Health::Down;
             if sets.any(|set| set.destinations.iter().any(fit)) {
-                warn!("set {set}: a destination is up again");
+                let what = match was {
+                    Idle::Inactive => "takes calls again",
+                    Idle::Down(_) => "is up again",
+                };
+                warn!("set {set}: a destination {what}");
             }
         }
         now
