@@ -60,8 +60,8 @@ pub struct Looked {
     pub name: Name,
     /// Why it could not be looked up, or not whole.
     pub trouble: Option<String>,
-    /// Hosts of SRV that have no address, beside others that have, where it is
-    /// these that are news.
+    /// Hosts of SRV that have no address, beside others that have, as far as these
+    /// are news.
     pub missing: Vec<String>,
 }
 
@@ -292,11 +292,9 @@ impl Known {
         let is_news =
             !self.told || failing != was_failing || before != self.name.targets || others_missing;
         self.told = true;
-        let missing = if others_missing {
-            self.missing.clone()
-        } else {
-            Vec::new()
-        };
+        let missing = self.missing.iter();
+        let missing = missing.filter(|host| !were_missing.contains(host));
+        let missing = missing.cloned().collect();
         let news = is_news.then(|| Looked {
             name: self.name.clone(),
             trouble: found.trouble,
