@@ -199,6 +199,7 @@ pub fn printable(text: &str) -> String {
         '\t' => ' ',
         c if c.is_control() => char::REPLACEMENT_CHARACTER,
         // They break a line, or change the order in which it is shown.
+        '\u{61c}' | '\u{200e}' | '\u{200f}' => char::REPLACEMENT_CHARACTER,
         '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => char::REPLACEMENT_CHARACTER,
         c => c,
     };
@@ -371,7 +372,7 @@ mod tests {
 
     #[test]
     fn a_terminal_is_sent_what_leaves_its_lines_as_they_are() {
-        let steering = ['\u{1b}', '\n', '\u{85}'].into_iter();
+        let steering = ['\u{1b}', '\n', '\u{85}', '\u{61c}', '\u{200e}', '\u{200f}'].into_iter();
         let steering = steering.chain('\u{2028}'..='\u{202e}');
         for c in steering.chain('\u{2066}'..='\u{2069}') {
             assert_eq!(printable(&format!("a{c}b")), "a\u{fffd}b", "{c:?}");
