@@ -76,7 +76,7 @@ impl Turns {
         if let Some(at) = known {
             let destination = usize::from(alike[at].1);
             let stays = match destinations.get(destination).map(|each| each.state) {
-                Some(State::Active) => !begins() || set.share(destination) > 0.0,
+                Some(State::Active) => set.share(destination) > 0.0 || !begins(),
                 Some(State::Draining) => true,
                 Some(State::Disabled) | None => false,
             };
