@@ -137,7 +137,7 @@ pub struct DestinationStatus {
     pub responses: BTreeMap<String, u64>,
     /// Times that a transaction found it silent, unreachable or busy.
     pub suspected: u64,
-    /// Seconds since a datagram came from it that was sent on, if any did.
+    /// Seconds since a datagram came from it that counts, if any did.
     pub last_seen_seconds: Option<u64>,
     /// Seconds since a request within a dialog went to it or came from it, if
     /// any did.

@@ -121,7 +121,8 @@ impl std::fmt::Display for StartError {
                         write!(
                             f,
                             "\n  help: no interface has this address, or has it `tentative` for \
-                             a second or two (IPv6); `ip address` lists them; on a stand-by that takes it over later: \
+                             a second or two (IPv6); `ip address` lists them; on a stand-by \
+                             that takes it over later: \
                              sysctl net.{family}.ip_nonlocal_bind=1"
                         )
                     }

@@ -31,7 +31,7 @@ pub(super) struct Tally {
     retransmitted: AtomicU64,
     /// Responses from it, by class.
     responses: Each<CLASSES>,
-    /// When the last datagram came from it that was sent on, in milliseconds;
+    /// When the last datagram came from it that counts, in milliseconds;
     /// 0: never.
     last_seen: AtomicU64,
     /// When the last request within a dialog went to it or came from it, in

@@ -26,7 +26,7 @@ pub struct Totals {
     pub received: u64,
     /// Requests sent on, by method; all that no RFC defines as `other`.
     pub requests: BTreeMap<String, u64>,
-    /// Responses sent on, by class: `1xx` to `6xx`.
+    /// Responses sent on or taken in by transactions, by class: `1xx` to `6xx`.
     pub responses: BTreeMap<String, u64>,
     /// By destination, in the order of the configuration.
     pub destinations: Vec<DestinationTotals>,
@@ -101,7 +101,7 @@ pub struct DestinationTotals {
     pub responses: BTreeMap<String, u64>,
     /// Times that a transaction found it silent, unreachable or busy.
     pub suspected: u64,
-    /// Seconds since a datagram came from it that was sent on, if any did.
+    /// Seconds since a datagram came from it that counts, if any did.
     pub last_seen: Option<u64>,
     /// Seconds since a request within a dialog went to it or came from it, if
     /// any did.
@@ -221,7 +221,7 @@ impl Totals {
         self.requests.values().sum()
     }
 
-    /// Responses sent on.
+    /// Responses sent on or taken in by transactions.
     #[must_use]
     pub fn responses_forwarded(&self) -> u64 {
         self.responses.values().sum()

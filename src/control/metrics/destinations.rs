@@ -134,7 +134,7 @@ fn add_traffic(page: &mut Page, all: &[DestinationTotals]) {
     };
     page.gauge(
         "viaduct_destination_last_seen_age_seconds",
-        "Time since a message came from it that counts; absent before the first.",
+        "Time since a message came from it that was sent on, or that a transaction took in; absent before the first.",
         LABELS,
         ages(|each| each.last_seen),
     );
