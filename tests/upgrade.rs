@@ -177,7 +177,7 @@ fn the_program_is_the_one_that_is_there_by_now() {
     put_script(&program, "rm \"$0\"; echo 'takes over: format 1'");
     no_upgrade(
         &mut viaduct,
-        "upgrade failed, all goes on as before",
+        "upgrade failed, calls go on without the transactions of before",
         "No such file",
     );
     // And all is as it was: counters, the sockets, the way to upgrade.

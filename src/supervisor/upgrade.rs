@@ -285,7 +285,7 @@ impl Supervisor<'_> {
         self.hear_no_more()?;
         (self.flush_log)();
         let error = self.instance.give_way(&successor)?;
-        error!("upgrade failed, all goes on as before: {error}");
+        error!("upgrade failed, calls go on without the transactions of before: {error}");
         self.ear = Some(Ear::start(self.orders.clone())?);
         notify(&[NotifyState::Ready]);
         Ok(())
