@@ -63,6 +63,37 @@ fn copies_of_an_invite_end_once_another_destination_has_answered() {
     assert_eq!(world.came(second), NOTHING);
 }
 
+/// What the request leaves is for the heads of all attempts.
+#[test]
+fn failures_of_all_destinations_are_acknowledged_again_however_little_room_there_was() {
+    let mut begun = 0;
+    for padding in (0..4_000).step_by(20) {
+        let mut world = World::new(2, |config| config.stateful.transactions = 1);
+        let row = format!("\r\nX-Long: {}\r\n\r\n", "x".repeat(padding));
+        let invite = world.request("INVITE").replacen("\r\n\r\n", &row, 1);
+        world.receive(invite.as_bytes(), fixture::caller());
+        let first = world.requests[0].0;
+        if world.caller_hears() != ["100"] {
+            continue;
+        }
+        begun += 1;
+        world.wait(1_000);
+        let second = world.requests[0].0;
+        for member in [first, second] {
+            world.says(member, 486);
+        }
+        let ack = invite.replace("INVITE sip", "ACK sip");
+        let ack = ack.replace("0 INVITE", "0 ACK");
+        world.receive(ack.as_bytes(), fixture::caller());
+        for member in [first, second] {
+            world.came(member);
+            world.says(member, 486);
+            assert_eq!(world.came(member), ["ACK"], "{padding} octets more");
+        }
+    }
+    assert!(begun > 100, "{begun}");
+}
+
 #[test]
 fn an_answered_call_makes_room_although_a_destination_said_nothing() {
     let mut world = World::new(2, |config| config.stateful.transactions = 1);

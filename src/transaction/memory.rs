@@ -1,6 +1,7 @@
 //! What is kept of a request, and how it is found again: for retransmissions
 //! and CANCELs the whole, for ACKs to failures the head of each attempt.
 
+use super::table::MOST_ATTEMPTS;
 use super::{Around, Client, Outbox, Relay, Table};
 use crate::proxy::{Datagram, Forward, Proxy};
 use crate::sip::MAX_DATAGRAM;
@@ -95,22 +96,29 @@ impl Relay {
     /// Drops the request; of an INVITE only the heads of attempts that may
     /// still fail are left.
     pub(super) fn drop_request<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) {
-        let mut unkept = None;
+        let mut unkept = [const { None }; MOST_ATTEMPTS];
+        self.heads.clear();
         let invite = self.table.records[at].facts.invite;
-        for place in self.table.places(at).filter(|_| invite) {
+        for (place, unkept) in self.table.places(at).zip(&mut unkept) {
             let attempt = &self.table.attempts[place];
-            let wanted = attempt.client != Client::Answered && attempt.head.is_empty();
-            if wanted && self.find_head(around, at, place) {
-                let kept = !self.table.attempts[place].head.is_empty();
-                unkept = (!kept).then_some(place);
+            let wanted = invite && attempt.client != Client::Answered && attempt.head.is_empty();
+            if wanted
+                && self.find_head(around, at, place)
+                && self.table.attempts[place].head.is_empty()
+                && self.heads.len() + self.head.len() <= MAX_DATAGRAM
+            {
+                let start = self.heads.len();
+                self.heads.extend_from_slice(&self.head);
+                *unkept = Some((place, start..self.heads.len()));
             }
         }
         let record = &mut self.table.records[at];
         record.reason_length = 0;
         self.table.cells.free(&mut record.request);
-        // The last one has room now.
-        if let Some(place) = unkept {
-            self.table.attempts[place].head = self.table.cells.keep(&self.head).unwrap_or_default();
+        // They have room now.
+        for (place, head) in unkept.into_iter().flatten() {
+            let kept = self.table.cells.keep(&self.heads[head]);
+            self.table.attempts[place].head = kept.unwrap_or_default();
         }
     }
 }

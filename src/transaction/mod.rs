@@ -50,6 +50,8 @@ pub struct Relay {
     head: Vec<u8>,
     /// The same for one whose Request-URI a failure rule gave.
     rule_head: Vec<u8>,
+    /// The heads of attempts for which room is yet to be made.
+    heads: Vec<u8>,
     /// What is due and has not been seen to, the first one last.
     due: Vec<u32>,
     /// Whether no transaction begins any more.
@@ -211,6 +213,7 @@ impl Relay {
             message: Vec::with_capacity(crate::sip::MAX_DATAGRAM),
             head: Vec::with_capacity(crate::sip::MAX_DATAGRAM),
             rule_head: Vec::with_capacity(crate::sip::MAX_DATAGRAM),
+            heads: Vec::with_capacity(crate::sip::MAX_DATAGRAM),
             due: Vec::new(),
             begins_none: false,
         })
