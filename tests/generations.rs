@@ -419,20 +419,22 @@ fn sent_to(bench: &mut Bench, text: &str) -> Option<SocketAddr> {
     }
 }
 
+/// So many equal destinations, which take new work in turn.
+fn in_turn(hosts: usize, weight: u32) -> Config {
+    let mut farm = [None; HOSTS];
+    farm[..hosts].fill(Some((weight, State::Active)));
+    let mut config = config(&farm);
+    config.sets[0].policy = Policy::RoundRobin;
+    config
+}
+
 #[test]
 fn in_turn_goes_on_where_a_set_was_empty_for_a_while() {
-    let in_turn = |hosts: usize| {
-        let mut farm = [None; HOSTS];
-        farm[..hosts].fill(Some((1, State::Active)));
-        let mut config = config(&farm);
-        config.sets[0].policy = Policy::RoundRobin;
-        config
-    };
     let text = String::from_utf8(invite()).expect("text");
-    let mut bench = Bench::new(&in_turn(1));
+    let mut bench = Bench::new(&in_turn(1, 1));
     assert_eq!(sent_to(&mut bench, &text), Some(destination(0)));
     for (hosts, to) in [(0, None), (1, Some(destination(0)))] {
-        bench.proxy = bench.proxy.successor(&in_turn(hosts));
+        bench.proxy = bench.proxy.successor(&in_turn(hosts, 1));
         assert_eq!(sent_to(&mut bench, &text), to, "{hosts} destinations");
     }
 }
@@ -442,10 +444,7 @@ fn in_turn_goes_on_where_a_set_was_empty_for_a_while() {
 #[test]
 fn in_turn_what_begins_anew_leaves_a_destination_that_is_down() {
     let farm = |health| {
-        let mut farm = [None; HOSTS];
-        farm[..2].fill(Some((1, State::Active)));
-        let mut config = config(&farm);
-        config.sets[0].policy = Policy::RoundRobin;
+        let mut config = in_turn(2, 1);
         config.sets[0].destinations[0].health = health;
         config
     };
@@ -469,10 +468,7 @@ fn in_turn_what_begins_anew_leaves_a_destination_that_is_down() {
 #[test]
 fn in_turn_what_begins_anew_leaves_who_stood_in_for_another() {
     let farm = |health| {
-        let mut farm = [None; HOSTS];
-        farm[..2].fill(Some((1, State::Active)));
-        let mut config = config(&farm);
-        config.sets[0].policy = Policy::RoundRobin;
+        let mut config = in_turn(2, 1);
         config.sets[0].destinations[1].priority = -1;
         config.sets[0].destinations[0].health = health;
         config
@@ -491,16 +487,9 @@ fn in_turn_what_begins_anew_leaves_who_stood_in_for_another() {
 /// What is due was counted in the weights of before.
 #[test]
 fn in_turn_smaller_weights_let_nobody_wait() {
-    let farm = |weight| {
-        let mut farm = [None; HOSTS];
-        farm[..2].fill(Some((weight, State::Active)));
-        let mut config = config(&farm);
-        config.sets[0].policy = Policy::RoundRobin;
-        config
-    };
-    let mut bench = Bench::new(&farm(1000));
+    let mut bench = Bench::new(&in_turn(2, 1000));
     assert!(sent_to(&mut bench, &request("INVITE", 0, "")).is_some());
-    bench.proxy = bench.proxy.successor(&farm(1));
+    bench.proxy = bench.proxy.successor(&in_turn(2, 1));
     let taken: Vec<_> = (1..5)
         .filter_map(|call| sent_to(&mut bench, &request("INVITE", call, "")))
         .collect();
