@@ -294,11 +294,17 @@ fn one_that_was_not_probed_for_a_while_is_not_held_down() {
             (output.matches("reloaded").count() == reloads).then_some(())
         });
         server.revive();
-        let caller = Peer::new(V4);
-        let request = Request::new("MESSAGE", caller.address());
-        caller.send(viaduct.address(0), request.text());
-        wait_until("the request", || server.take_calls() > 0);
+        assert_gets_a_call(&viaduct, &server);
     }
+}
+
+/// A new request reaches the only server that there is.
+#[track_caller]
+fn assert_gets_a_call(viaduct: &Viaduct, server: &Server) {
+    let caller = Peer::new(V4);
+    let request = Request::new("MESSAGE", caller.address());
+    caller.send(viaduct.address(0), request.text());
+    wait_until("the request", || server.take_calls() > 0);
 }
 
 #[test]
@@ -326,10 +332,7 @@ fn one_that_was_down_and_is_removed_and_added_anew_begins_as_up() {
     };
     change("remove", &json!({"destination": address}));
     change("add", &json!({"set": "farm", "destination": address}));
-    let caller = Peer::new(V4);
-    let request = Request::new("MESSAGE", caller.address());
-    caller.send(viaduct.address(0), request.text());
-    wait_until("the request", || server.take_calls() > 0);
+    assert_gets_a_call(&viaduct, &server);
 }
 
 /// The name server says nothing for seconds.
