@@ -13,7 +13,6 @@
 //! - `memory`: what is kept of a request
 //! - `suspects`: destinations that new work avoids
 
-mod account;
 mod cells;
 mod client;
 mod finished;
@@ -162,7 +161,6 @@ pub enum Lesson {
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Event {
     /// A transaction began.
     Begun,

@@ -495,7 +495,7 @@ impl Table {
         places.into_iter().flatten()
     }
 
-    /// Adds one behind the others; false where there is no room.
+    /// Adds one behind the others; `None`: there is no room.
     pub(super) fn add_attempt(&mut self, at: u32, attempt: Attempt) -> Option<u32> {
         let last = self.attempts(at).last();
         let new = self.attempts.insert(attempt)?;
