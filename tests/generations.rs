@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use support::fixture::{self, Bench, caller, destination, invite};
 use viaduct::config::{Config, Destination, HashKey, Health, Policy, State};
-use viaduct::proxy::{Also, CookieUse, Datagram, Decision, Forward, Proxy, Reason, Way};
+use viaduct::proxy::{CookieUse, Datagram, Decision, Forward, MOST_COPIES, Proxy, Reason, Way};
 use viaduct::sip::MAX_DATAGRAM;
 
 /// Calls followed through the changes.
@@ -160,7 +160,7 @@ proptest! {
                     continue;
                 };
                 let reached: Vec<_> = [forward.to].into_iter().chain(also).collect();
-                let newest: Vec<_> = owners.iter().rev().take(1 + Also::MOST).copied().collect();
+                let newest: Vec<_> = owners.iter().rev().take(1 + MOST_COPIES).copied().collect();
                 prop_assert_eq!(reached, newest);
             }
         }
@@ -271,7 +271,7 @@ proptest! {
                         wanted.push(forward.to);
                     }
                 }
-                wanted.truncate(1 + Also::MOST);
+                wanted.truncate(1 + MOST_COPIES);
                 let (decision, _, also) = decide(&proxy, &cancel);
                 let to = match decision {
                     Decision::Forward(forward) => Some(forward.to),

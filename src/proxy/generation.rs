@@ -1,8 +1,7 @@
 //! What one configuration decides by, kept whole, so that what was decided
 //! before a change can still be told after it.
 
-use super::rules::Rules;
-use crate::config::{self, Config, Health};
+use crate::config::{self, Config, Health, Route};
 use crate::dispatcher::Dispatcher;
 
 /// The sets with their tables, and the rules that choose among them.
@@ -10,7 +9,7 @@ pub(super) struct Generation {
     /// One more than that of the generation before.
     pub(super) number: u64,
     pub(super) dispatcher: Dispatcher,
-    pub(super) rules: Rules,
+    pub(super) rules: Vec<Route>,
 }
 
 impl Generation {
@@ -18,7 +17,7 @@ impl Generation {
         Self {
             number: 1,
             dispatcher: Dispatcher::new(&config.sets, selection_key),
-            rules: Rules::new(config),
+            rules: config.routes.clone(),
         }
     }
 
@@ -27,7 +26,7 @@ impl Generation {
         Self {
             number: self.number + 1,
             dispatcher: self.dispatcher.successor(&config.sets),
-            rules: Rules::new(config),
+            rules: config.routes.clone(),
         }
     }
 
@@ -60,6 +59,6 @@ impl Generation {
     /// Whether `config` would make the same one again.
     pub(super) fn is_of(&self, config: &Config) -> bool {
         let sets = self.dispatcher.sets().iter();
-        sets.map(|set| set.definition()).eq(&config.sets) && self.rules == Rules::new(config)
+        sets.map(|set| set.definition()).eq(&config.sets) && self.rules == config.routes
     }
 }

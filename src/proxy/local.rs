@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 
 use super::branch::MAGIC;
-use super::target::literal;
+use super::host::literal;
 use crate::config::{HostPort, Listener};
 use crate::sip::is_same_name;
 

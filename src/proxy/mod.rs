@@ -10,6 +10,7 @@
 mod branch;
 mod cookie;
 mod generation;
+mod host;
 mod limiter;
 mod local;
 mod names;
@@ -28,7 +29,6 @@ mod secret;
 mod select;
 mod stateful;
 mod table_id;
-mod target;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -44,7 +44,7 @@ pub use cookie::{Cookie, Purpose};
 pub use limiter::ReplyLimiter;
 pub use names::{MAX_HELD, MAX_NAMES, Names, Server};
 pub use reason::{Reason, Status};
-pub use second_chance::Also;
+pub use second_chance::MOST_COPIES;
 pub use secret::{Secret, SecretError};
 pub use stateful::{Among, Attempt, Found, Goal, Leg, Own, Part, Role, Trying, split_head};
 
@@ -241,7 +241,7 @@ pub struct Reply {
 /// Working memory of a decision: made once for each worker.
 pub struct Scratch {
     rewrite: Rewrite,
-    also: Also,
+    also: Vec<SocketAddr>,
     turns: Turns,
     /// The one that `turns` counts by.
     generation: Arc<Generation>,
@@ -261,7 +261,7 @@ impl Scratch {
     #[inline]
     #[must_use]
     pub fn also(&self) -> &[SocketAddr] {
-        self.also.addresses()
+        &self.also
     }
 
     /// The transaction that the request of the last decision can begin, or that
@@ -419,7 +419,7 @@ impl Proxy {
     pub fn scratch(&self) -> Scratch {
         Scratch {
             rewrite: Rewrite::default(),
-            also: Also::default(),
+            also: Vec::with_capacity(MOST_COPIES),
             turns: Turns::new(self.dispatcher()),
             generation: Arc::clone(&self.current),
             octets: Vec::with_capacity(MAX_DATAGRAM + 1024),
@@ -571,9 +571,7 @@ impl Proxy {
             text: uri,
             uri: crate::sip::uri(message.bytes, uri)?,
         };
-        let bytes = message.bytes;
-        let rules = &self.current.rules;
-        let rule = rules.rule_for(request.method, bytes, &target.uri, datagram);
+        let rule = request.rule_in(&self.current, &target);
         if let Some((header, call_id)) = rule.and_then(|rule| request.followed(rule)) {
             return Some((call_id.to_vec(), Some(header)));
         }

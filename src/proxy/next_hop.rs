@@ -4,11 +4,11 @@
 use std::net::SocketAddr;
 
 use super::cookie::{Cookie, Purpose};
+use super::host::{Named, literal};
 use super::reason::Reason;
 use super::request::Request;
 use super::routes::{Claim, Routes};
 use super::stateful::{Attempt, Goal};
-use super::target::{Named, literal};
 use super::{CookieUse, Place, Scratch, Selection, Way};
 use crate::config::State;
 use crate::dispatcher::Sender;
@@ -89,9 +89,7 @@ impl Request<'_> {
                 None if sender.is_some() => None,
                 // What its rule says counts although nothing can be chosen.
                 None => {
-                    let (rules, uri) = (&self.proxy.current.rules, &routes.target.uri);
-                    let bytes = self.message.bytes;
-                    let rule = rules.rule_for(self.method, bytes, uri, self.datagram);
+                    let rule = self.rule_in(&self.proxy.current, &routes.target);
                     rule.and_then(|rule| rule.record_route)
                 }
             },

@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 
-use super::target::literal;
+use super::host::literal;
 use crate::sip::{Rewrite, Row, Span, TooManyEdits, Via, digits};
 
 /// `;received=`, an IPv6 address, `;rport=`, a port: at most 68 octets.

@@ -4,12 +4,12 @@
 use std::net::SocketAddr;
 
 use super::branch::{BranchText, Identity, Transaction};
+use super::host::{is_forbidden, respond_to};
 use super::next_hop::Hop;
 use super::reason::Reason;
 use super::repair::Repairs;
 use super::routes::{Routes, Target};
 use super::stateful::{Among, Attempt, Found, Part, Role};
-use super::target::{is_forbidden, respond_to};
 use super::{
     Datagram, Decision, Forward, Kind, Place, Proxy, Reply, Scratch, Status, Way, call, reply,
 };

@@ -3,10 +3,10 @@
 //! that could tell the first from the next.
 
 use super::branch::{Branch, Identity, Transaction, from_tag};
+use super::host::{is_forbidden, literal, responds_to};
 use super::reason::Reason;
 use super::request::fault_reason;
 use super::stateful::{Among, Found, Part, Role};
-use super::target::{is_forbidden, literal, responds_to};
 use super::{
     CookieUse, Datagram, Decision, Forward, Kind, Place, Proxy, Scratch, Way, call, second_chance,
 };

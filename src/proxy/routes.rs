@@ -2,9 +2,9 @@
 //! taken off, their cookie is read, and strict routers are served.
 
 use super::cookie::{Cookie, Purpose};
+use super::host::{Named, is_for_udp, named};
 use super::reason::Reason;
 use super::request::Request;
-use super::target::{Named, is_for_udp, named};
 use super::{CookieUse, Scratch};
 use crate::sip::{self, Address, Row, Scheme, Span, TooManyEdits, Uri, Via};
 

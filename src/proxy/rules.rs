@@ -1,40 +1,37 @@
 //! The `[[route]]` rules: which set takes a request. The first rule whose
 //! every condition holds decides; where none does, the first set.
 
-use super::Datagram;
-use super::target::literal;
-use crate::config::{Config, Route};
+use super::generation::Generation;
+use super::host::literal;
+use super::request::Request;
+use super::routes::Target;
+use crate::config::Route;
 use crate::sip::{Scheme, Uri, is_same_name};
 
-/// The rules in order.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Rules(Vec<Route>);
-
-impl Rules {
-    pub(super) fn new(config: &Config) -> Self {
-        Self(config.routes.clone())
-    }
-
-    /// The rule for a request; where there is none, the first set takes it.
+impl Request<'_> {
+    /// The rule of `generation` for what goes to `target`; where there is none,
+    /// the first set takes it.
     #[inline]
-    pub(super) fn rule_for(
+    pub(super) fn rule_in<'g>(
         &self,
-        method: &[u8],
-        bytes: &[u8],
-        uri: &Uri,
-        datagram: &Datagram<'_>,
-    ) -> Option<&Route> {
+        generation: &'g Generation,
+        target: &Target,
+    ) -> Option<&'g Route> {
+        let (bytes, uri) = (self.message.bytes, &target.uri);
         let host = uri.host.of(bytes);
-        self.0.iter().find(|rule| {
-            any(&rule.methods, |wanted| claims(wanted.as_bytes(), method))
-                && any(&rule.hosts, |wanted| is_same_host(wanted.as_bytes(), host))
+        generation.rules.iter().find(|rule| {
+            any(&rule.methods, |wanted| {
+                claims(wanted.as_bytes(), self.method)
+            }) && any(&rule.hosts, |wanted| is_same_host(wanted.as_bytes(), host))
                 && any(&rule.user_prefixes, |prefix| {
                     begins_with(bytes, uri, prefix.as_bytes())
                 })
                 && any(&rule.sources, |network| {
-                    network.contains(&datagram.source.ip())
+                    network.contains(&self.datagram.source.ip())
                 })
-                && any(&rule.listeners, |listener| *listener == datagram.listener)
+                && any(&rule.listeners, |listener| {
+                    *listener == self.datagram.listener
+                })
         })
     }
 }

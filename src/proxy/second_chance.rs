@@ -8,8 +8,8 @@
 //!
 //! - where the present generation sends it, and
 //! - to the other destinations that the former ones would have chosen by their
-//!   own rules, keys and tables: three at most, from the newest on, the same
-//!   octets from the same socket.
+//!   own rules, keys and tables: [`MOST_COPIES`] of them, from the newest on,
+//!   the same octets from the same socket.
 //!
 //! Neither does harm where the call is unknown: an ACK is ignored there
 //! (RFC 3261 §17.2.3, §13.3.1.4), a CANCEL answered with 481 (§9.2). Nothing
@@ -27,54 +27,16 @@
 use std::net::SocketAddr;
 
 use super::generation::Generation;
+use super::host::is_forbidden;
 use super::request::Request;
 use super::routes::Target;
 use super::select::{add_common_key, add_salt};
-use super::target::is_forbidden;
 use super::{Proxy, Scratch};
 use crate::dispatcher::{Dispatcher, Set};
 use crate::sip::Message;
 
-/// The other addresses that a request goes to.
-#[derive(Clone, Copy)]
-pub struct Also {
-    to: [SocketAddr; Self::MOST],
-    len: usize,
-}
-
-impl Default for Also {
-    fn default() -> Self {
-        let none = SocketAddr::from(([0, 0, 0, 0], 0));
-        Self {
-            to: [none; Self::MOST],
-            len: 0,
-        }
-    }
-}
-
-impl Also {
-    /// How many there are at most.
-    pub const MOST: usize = 3;
-
-    /// Forgets all of them.
-    #[inline]
-    pub(super) fn clear(&mut self) {
-        self.len = 0;
-    }
-
-    #[inline]
-    pub(super) fn addresses(&self) -> &[SocketAddr] {
-        &self.to[..self.len]
-    }
-
-    /// Adds one that is not among them, while there is room.
-    fn add(&mut self, to: SocketAddr) {
-        if self.len < Self::MOST && !self.addresses().contains(&to) {
-            self.to[self.len] = to;
-            self.len += 1;
-        }
-    }
-}
+/// How many other destinations a request goes to at most.
+pub const MOST_COPIES: usize = 3;
 
 impl Request<'_> {
     /// Where else a CANCEL or ACK goes that was hashed to `to` and leaves by
@@ -92,23 +54,19 @@ impl Request<'_> {
         }
         let Scratch { also, octets, .. } = scratch;
         for owner in self.former_owners(target, octets) {
-            if owner != to
+            if also.len() < MOST_COPIES
+                && owner != to
+                && !also.contains(&owner)
                 && locals.egress(self.datagram.listener, owner) == Some(listener)
                 && !(is_forbidden(owner) || locals.is_bound(owner))
             {
-                also.add(owner);
+                also.push(owner);
             }
         }
     }
 
-    /// Whom the newest former generation that knows somebody would have
-    /// chosen.
-    pub(super) fn former_owner(&self, target: &Target, key: &mut Vec<u8>) -> Option<SocketAddr> {
-        self.former_owners(target, key).next()
-    }
-
     /// Whom the former generations would have chosen, from the newest on.
-    fn former_owners(
+    pub(super) fn former_owners(
         &self,
         target: &Target,
         key: &mut Vec<u8>,

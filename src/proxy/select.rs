@@ -4,13 +4,13 @@ use std::io::Write;
 use std::net::IpAddr;
 
 use super::generation::Generation;
+use super::host::literal;
 use super::next_hop::Hop;
 use super::reason::Reason;
 use super::request::Request;
 use super::routes::Target;
 use super::rules::unescaped;
 use super::stateful::{Attempt, Goal};
-use super::target::literal;
 use super::{CookieUse, Scratch, Selection, Way};
 use crate::config::{HashKey, Policy, Route};
 use crate::sip::{self, Message, Span, Uri, address};
@@ -130,7 +130,7 @@ impl<'a> Request<'a> {
     ) -> Result<Hop, Reason> {
         let owner = self
             .is_hop_by_hop()
-            .then(|| self.former_owner(target, &mut scratch.octets));
+            .then(|| self.former_owners(target, &mut scratch.octets).next());
         let to = owner.flatten().ok_or(Reason::NoDestination)?;
         self.hop(Way::Former, to, None, cookie_use)
     }
@@ -146,9 +146,7 @@ impl<'a> Request<'a> {
         known: Option<&Keyed<'g, 'a>>,
         key: &mut Vec<u8>,
     ) -> Keyed<'g, 'a> {
-        let bytes = self.message.bytes;
-        let rules = &generation.rules;
-        let rule = rules.rule_for(self.method, bytes, &target.uri, self.datagram);
+        let rule = self.rule_in(generation, target);
         let set = rule.map_or(0, |rule| rule.set);
         let definition = generation.dispatcher.sets()[set].definition();
         let made_of = MadeOf {
@@ -163,7 +161,7 @@ impl<'a> Request<'a> {
                 ..*known
             };
         }
-        let own = self.message.call_id.value.of(bytes);
+        let own = self.message.call_id.value.of(self.message.bytes);
         let followed = rule.and_then(|rule| self.followed(rule));
         let followed = followed.map(|(_, call_id)| call_id);
         key.clear();

@@ -36,7 +36,7 @@ use crate::accounting;
 use crate::config::{Config, Gso, HostPort};
 use crate::mirror;
 use crate::net::{Limits, ReceiveBatch, SendBatch, Sent, Socket, is_of_the_way};
-use crate::proxy::{Also, Datagram, Decision, Reason, ReplyLimiter};
+use crate::proxy::{Datagram, Decision, MOST_COPIES, Reason, ReplyLimiter};
 use crate::resolver::{Answer, Client, Held, Questions};
 use crate::transaction::{AttemptId, InRun};
 
@@ -221,7 +221,7 @@ impl Worker {
         let mut received = ReceiveBatch::new(self.batch);
         // A transaction answers an INVITE beside sending it on.
         let answers = if self.relaying.is_some() { 2 } else { 1 };
-        let mut out = SendBatch::new(answers * self.batch + Also::MOST, self.limits);
+        let mut out = SendBatch::new(answers * self.batch + MOST_COPIES, self.limits);
         let mut latest = Cache::new(Arc::clone(&self.shared.latest));
         let mut scratch = latest.load().proxy().scratch();
         let mut read_at = Instant::now();
@@ -487,7 +487,7 @@ pub fn now(started: Instant) -> u64 {
 /// Has room for a datagram and what it may bring with it.
 #[inline]
 fn make_room(out: &mut Batch, sockets: &[Socket], counters: &Counters, trouble: &mut Trouble) {
-    if !out.has_room(1 + Also::MOST) {
+    if !out.has_room(1 + MOST_COPIES) {
         flush(out, sockets, counters, trouble);
     }
 }
