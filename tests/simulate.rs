@@ -135,6 +135,27 @@ fn what_is_warned_of_already_is_not_said_again() {
 }
 
 #[test]
+fn whatever_configuration_is_good_can_be_changed() {
+    let bench = bench();
+    // The path of the secret from the root is one that no file could say.
+    fs::create_dir(bench.path("a\tb")).expect("a folder");
+    let text = "listen = ['192.0.2.10']\nsecret-file = 'secret'\n[[set]]\nname = 'farm'\n";
+    bench.write("a\tb/v.toml", format!("{text}{FARM}\n"));
+    for change in [
+        ["--drain", "10.0.0.1"],
+        ["--remove", "10.0.0.1"],
+        ["--add", "10.0.0.4"],
+        ["--weight", "10.0.0.1=2"],
+    ] {
+        let set = only_set(
+            &bench,
+            &[&["--config", "a\tb/v.toml"][..], &change].concat(),
+        );
+        assert!(number(&set["moved_share"]) > 0.0, "{set}");
+    }
+}
+
+#[test]
 fn dialogs_stay_where_a_destination_drains_and_break_where_it_goes() {
     let bench = bench();
     write_config(&bench, "v.toml", FARM);

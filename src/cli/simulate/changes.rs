@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::Args;
 
 use crate::cli::{offline, report};
-use crate::config::{self, Config, Destination, Diagnostic, Loaded, Overrides, Set, State, text};
+use crate::config::{self, Config, Destination, Diagnostic, Overrides, Set, Severity, State, text};
 
 /// Changes of destinations; each flag may be repeated.
 #[derive(Clone, Debug, Args)]
@@ -72,13 +72,12 @@ impl Changes {
             let line = of.location.as_ref().map(|at| at.text.clone());
             (of.message.clone(), line)
         };
-        let known: Vec<_> = look(config).diagnostics.iter().map(said).collect();
+        let known: Vec<_> = look(config).iter().map(said).collect();
         let mut found = look(&changed);
-        found
-            .diagnostics
-            .retain(|each| !known.contains(&said(each)));
-        report::print(&found.diagnostics)?;
-        Ok(found.config)
+        found.retain(|each| !known.contains(&said(each)));
+        report::print(&found)?;
+        let good = found.iter().all(|each| each.severity != Severity::Error);
+        Ok(good.then_some(changed))
     }
 
     fn edit(&self, config: &mut Config) -> Result<(), String> {
@@ -120,13 +119,13 @@ impl Changes {
     }
 }
 
-/// Looks at a configuration with the same eyes that look at a file.
-fn look(config: &Config) -> Loaded {
+/// What there is to say of a configuration, found by the same eyes that look at
+/// a file.
+fn look(config: &Config) -> Vec<Diagnostic> {
     let toml = config::to_toml(config);
     let place = Path::new("the changed configuration");
-    config::load_with(Some(place), &Overrides::default(), config.workers, &|_| {
-        Ok(toml.clone().into_bytes())
-    })
+    let reader = |_: &Path| Ok(toml.clone().into_bytes());
+    config::load_with(Some(place), &Overrides::default(), config.workers, &reader).diagnostics
 }
 
 /// The destinations of all sets that have `address`; at least one.
