@@ -299,7 +299,7 @@ fn time() -> impl Strategy<Value = Duration> {
 }
 
 fn timers() -> impl Strategy<Value = Timers> {
-    prop::collection::vec(time(), 13).prop_map(|times| Timers {
+    let all = prop::collection::vec(time(), 13).prop_map(|times| Timers {
         t1: times[0],
         t2: times[1],
         t4: times[2],
@@ -313,7 +313,10 @@ fn timers() -> impl Strategy<Value = Timers> {
         k: times[10],
         l: times[11],
         m: times[12],
-    })
+    });
+    let of_three = [time().boxed(), time().boxed(), time().boxed()];
+    let of_three = of_three.prop_map(|[t1, t2, t4]| Timers::of(t1, t2, t4));
+    prop_oneof![all, of_three]
 }
 
 /// A rule among the sets of these numbers, modulo what there is.

@@ -147,6 +147,8 @@ fn timers_that_are_not_given_follow_those_that_are() {
     }
     let said = effective(&file("", "[timers]\nT1 = '100ms'\n"), &[]);
     assert_eq!(timer(&said, "D"), "\"32s\"", "the least of RFC 3261");
+    let said = effective(&file("", "[timers]\nT1 = '57s'\nT2 = '60s'\n"), &[]);
+    assert_eq!(timer(&said, "B"), "\"3600s\"", "the longest time");
     // A flag goes before the file for the timers that it names.
     let toml = file("", "[timers]\nT2 = '2s'\nC = '4m'\n");
     let said = effective(&toml, &["--timer", "C=5m,I=1s", "--timer", "K=2s"]);

@@ -167,10 +167,10 @@ impl Default for Timers {
 }
 
 impl Timers {
-    /// The RFC's values for these three.
+    /// The RFC's values for these three, as far as a time can be that long.
     #[must_use]
     pub fn of(t1: Duration, t2: Duration, t4: Duration) -> Self {
-        let patience = 64 * t1;
+        let patience = (64 * t1).min(*text::TIMES.end());
         Self {
             t1,
             t2,

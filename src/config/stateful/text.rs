@@ -13,7 +13,8 @@ use crate::sip::{Scheme, Span, uri};
 
 /// Bounds of every time: below, a machine could not keep it; above, nobody
 /// waits.
-const TIMES: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
+pub(super) const TIMES: RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_secs(3600);
 
 /// Reads a time from 1 ms to 1 h: an integer with its unit, as `500ms`.
 pub fn time(text: &str) -> Result<Duration, Fault> {
