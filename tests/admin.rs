@@ -53,6 +53,9 @@ fn under_systemd_the_socket_is_in_the_runtime_directory() {
     });
     let admin = Admin::Socket(runtime.join("admin.sock"));
     assert_eq!(admin.get("/readyz").status, 200);
+    let config = admin.get("/api/v1/config").body;
+    let socket = format!("socket = \"{}/admin.sock\"", runtime.display());
+    assert!(config.contains(&socket), "{config}");
 }
 
 #[test]

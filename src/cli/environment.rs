@@ -2,13 +2,14 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 
 use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue};
 use clap::{ArgMatches, Command, CommandFactory, Error, FromArgMatches};
 
 use super::Cli;
-use crate::config::{Diagnostic, Severity, closest};
+use crate::config::{self, Diagnostic, Loaded, Overrides, Severity, closest};
 
 /// What the names of variables begin with.
 const PREFIX: &str = "VIADUCT_";
@@ -44,6 +45,29 @@ fn beaten() -> Vec<&'static OsStr> {
     let given = |id: &str| flags.try_contains_id(id).unwrap_or(false);
     let rivals = RIVALS.iter().filter(|(flag, _)| given(flag));
     rivals.map(|(_, variable)| OsStr::new(*variable)).collect()
+}
+
+/// Loads a configuration, in which the secret file and the admin socket have
+/// their places in systemd's directories where neither file nor flag says
+/// otherwise.
+pub(super) fn load(file: Option<&Path>, overrides: &Overrides) -> Loaded {
+    let mut loaded = config::load(file, overrides);
+    if let Some(config) = &mut loaded.config {
+        let or_within = |path: &mut Option<PathBuf>, directory: &str, name: &str| {
+            *path = path.take().or_else(|| within(directory, name));
+        };
+        or_within(&mut config.secret_file, "STATE_DIRECTORY", "secret");
+        or_within(&mut config.admin.socket, "RUNTIME_DIRECTORY", "admin.sock");
+    }
+    loaded
+}
+
+/// What is called `name` in the directory that systemd names in `variable`; it
+/// separates several by colons.
+fn within(variable: &str, name: &str) -> Option<PathBuf> {
+    let list = env::var(variable).ok()?;
+    let first = list.split(':').next().filter(|first| !first.is_empty())?;
+    Some(Path::new(first).join(name))
 }
 
 /// A warning for each variable that is most likely a slip of one that is read.

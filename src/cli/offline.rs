@@ -12,10 +12,10 @@ use crate::supervisor::{self, SecretFileError};
 /// made.
 pub(super) fn secret(config: &Config) -> io::Result<(Secret, bool)> {
     let none = (Secret::from_octets([0; Secret::OCTETS]), false);
-    let Some(path) = supervisor::place(config.secret_file.as_deref()) else {
+    let Some(path) = &config.secret_file else {
         return Ok(none);
     };
-    match supervisor::read_secret(&path) {
+    match supervisor::read_secret(path) {
         Ok((secret, _)) => Ok((secret, true)),
         Err(SecretFileError::Unreadable(_, error)) if error.kind() == io::ErrorKind::NotFound => {
             Ok(none)

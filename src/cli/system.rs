@@ -100,7 +100,7 @@ fn load(tunables: &Tunables) -> Loaded {
             overrides.to.extend(text::member("127.0.0.1:5062"));
         }
     }
-    let mut loaded = config::load(file, &overrides);
+    let mut loaded = environment::load(file, &overrides);
     loaded.diagnostics.extend(environment::slips());
     loaded
 }

@@ -18,8 +18,8 @@ use ipnet::IpNet;
 use super::{OperationFlags, StatefulFlags, environment, report};
 use crate::config::text::{self, Choice};
 use crate::config::{
-    self, BATCHES, Config, Fault, Gso, HashKey, HostPort, Loaded, Member, Overrides, Placed,
-    Policy, RATES, SECOND_CHANCES, Settings, Steer, WAITS, WORKERS,
+    BATCHES, Config, Fault, Gso, HashKey, HostPort, Loaded, Member, Overrides, Placed, Policy,
+    RATES, SECOND_CHANCES, Settings, Steer, WAITS, WORKERS,
 };
 
 /// Everything that can be tuned.
@@ -185,7 +185,7 @@ impl Tunables {
 
     /// The same, with everything that there is to say.
     pub(super) fn load_all(&self) -> Loaded {
-        let mut loaded = config::load(self.config.as_deref(), &self.overrides());
+        let mut loaded = environment::load(self.config.as_deref(), &self.overrides());
         loaded.diagnostics.extend(environment::slips());
         loaded
     }
@@ -197,7 +197,7 @@ impl Tunables {
             file_flag: Some(flag),
             ..self.overrides()
         };
-        Self::print(config::load(Some(file), &overrides))
+        Self::print(environment::load(Some(file), &overrides))
     }
 
     fn print(loaded: Loaded) -> io::Result<Option<Config>> {

@@ -59,14 +59,13 @@ pub struct Control {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Serves the admin API where `admin` says, or systemd's runtime directory;
-/// `None`: neither does. Changes are asked for by `orders`.
+/// Serves the admin API where `admin` says; `None`: nowhere. Changes are asked
+/// for by `orders`.
 ///
 /// # Errors
 /// What keeps it from listening, with what can be done about it.
 pub fn start(admin: &Admin, view: View, orders: Sender<Order>) -> io::Result<Option<Control>> {
-    let place = socket::place(admin);
-    if place.is_none() && admin.listen.is_empty() {
+    if admin.socket.is_none() && admin.listen.is_empty() {
         return Ok(None);
     }
     check_token(admin)?;
@@ -85,8 +84,8 @@ pub fn start(admin: &Admin, view: View, orders: Sender<Order>) -> io::Result<Opt
     // Whatever registers with the runtime does so within it.
     let entered = runtime.enter();
     let (mut listeners, mut file) = (Vec::new(), None);
-    if let Some(path) = place {
-        let (listener, made) = socket::listen(&path)?;
+    if let Some(path) = &admin.socket {
+        let (listener, made) = socket::listen(path)?;
         listeners.push(Listener::Unix(UnixListener::from_std(listener)?));
         file = Some(made);
     }
@@ -123,10 +122,10 @@ fn run(runtime: &Runtime, stopped: oneshot::Receiver<()>) {
 /// As of [`start`].
 pub fn rehearse(admin: &Admin, held: &[SocketAddr]) -> io::Result<()> {
     check_token(admin)?;
-    if let Some(path) = socket::place(admin) {
-        match socket::is_of_parent(&path) {
-            true => socket::may_listen(&path)?,
-            false => drop(socket::listen(&path)?),
+    if let Some(path) = &admin.socket {
+        match socket::is_of_parent(path) {
+            true => socket::may_listen(path)?,
+            false => drop(socket::listen(path)?),
         }
     }
     let mut new = admin.listen.iter().filter(|each| !held.contains(each));
@@ -137,11 +136,11 @@ pub fn rehearse(admin: &Admin, held: &[SocketAddr]) -> io::Result<()> {
 /// it. None is made.
 #[must_use]
 pub fn missing(admin: &Admin) -> Vec<io::Error> {
-    let place = socket::place(admin);
-    if place.is_none() && admin.listen.is_empty() {
+    if admin.socket.is_none() && admin.listen.is_empty() {
         return Vec::new();
     }
-    let socket = place.and_then(|path| socket::may_listen(&path).err());
+    let socket = admin.socket.as_deref();
+    let socket = socket.and_then(|path| socket::may_listen(path).err());
     check_token(admin).err().into_iter().chain(socket).collect()
 }
 

@@ -13,7 +13,7 @@ use rustix::process::getppid;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::files::may_make;
-use crate::config::{Admin, SOCKET_PATH_MAX};
+use crate::config::SOCKET_PATH_MAX;
 
 /// Owner and group.
 const MODE: Mode = Mode::from_raw_mode(0o660);
@@ -26,17 +26,6 @@ const BACKLOG: i32 = 1024;
 pub(super) struct SocketFile {
     path: PathBuf,
     inode: (u64, u64),
-}
-
-/// Where the socket is: as configured, or else in systemd's runtime directory.
-pub(super) fn place(admin: &Admin) -> Option<PathBuf> {
-    if let Some(path) = &admin.socket {
-        return Some(path.clone());
-    }
-    // systemd separates several directories by colons.
-    let list = std::env::var("RUNTIME_DIRECTORY").ok()?;
-    let first = list.split(':').next().filter(|first| !first.is_empty())?;
-    Some(Path::new(first).join("admin.sock"))
 }
 
 /// Whether the process that has started this one listens at `path`.

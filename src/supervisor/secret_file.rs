@@ -127,18 +127,17 @@ impl fmt::Display for SecretFileError {
 
 impl std::error::Error for SecretFileError {}
 
-/// Loads the secret from `path`, or from systemd's state directory where none
-/// is given; makes it where the file does not exist. One that is `inherited`
-/// goes on whatever becomes of the file, for calls go by it.
+/// Loads the secret from `path`; makes it where the file does not exist. One
+/// that is `inherited` goes on whatever becomes of the file, for calls go by it.
 ///
 /// # Errors
-/// [`SecretFileError`], where none is inherited. Without a path and a state
-/// directory there is none: the secret then lasts as long as the process.
+/// [`SecretFileError`], where none is inherited. Without a path there is none:
+/// the secret then lasts as long as the process.
 pub fn load(
     path: Option<&Path>,
     inherited: Option<Secret>,
 ) -> Result<(Secret, Kept), SecretFileError> {
-    let path = place(path);
+    let path = path.map(Path::to_owned);
     let is_new = inherited.is_none();
     let ours = match inherited {
         Some(secret) => secret,
@@ -188,29 +187,17 @@ pub(super) fn rehearse(
     path: Option<&Path>,
     running: Option<&Secret>,
 ) -> Result<(), SecretFileError> {
-    let Some(path) = place(path) else {
+    let Some(path) = path else {
         return Ok(());
     };
-    if !exists(&path) {
-        return may_make(&path).map_err(|error| SecretFileError::Io(path, error));
+    if !exists(path) {
+        return may_make(path).map_err(|error| SecretFileError::Io(path.to_owned(), error));
     }
-    let (found, _) = read(&path)?;
+    let (found, _) = read(path)?;
     match running {
-        Some(running) if !running.is_like(&found) => Err(SecretFileError::Other(path)),
+        Some(running) if !running.is_like(&found) => Err(SecretFileError::Other(path.to_owned())),
         _ => Ok(()),
     }
-}
-
-/// Where the secret is kept: at `path`, or else in systemd's state directory.
-#[must_use]
-pub fn place(path: Option<&Path>) -> Option<PathBuf> {
-    if let Some(path) = path {
-        return Some(path.to_owned());
-    }
-    // systemd separates several directories by colons.
-    let list = std::env::var("STATE_DIRECTORY").ok()?;
-    let first = list.split(':').next().filter(|first| !first.is_empty())?;
-    Some(Path::new(first).join("secret"))
 }
 
 /// Where one may not look, trying to make it says why.

@@ -119,8 +119,7 @@ pub enum WhenAllDown {
 /// Where the admin API is served.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Admin {
-    /// A Unix socket, made with mode 0660. Under systemd, where none is
-    /// given, `admin.sock` in the runtime directory.
+    /// A Unix socket, made with mode 0660.
     pub socket: Option<PathBuf>,
     /// TCP addresses.
     pub listen: Vec<SocketAddr>,
