@@ -363,6 +363,17 @@ fn files_and_folders_that_run_would_not_find_are_told_with_their_mend() {
     fs::write(path("there/secret"), "no secret").expect("a file");
     let said = text(&system(&[]).stdout);
     assert_eq!(said.matches("unusable   ").count(), 2, "{said}");
+    fs::create_dir(path("there/calls.jsonl")).expect("a folder");
+    fs::write(path("there/admin.sock"), "no socket").expect("a file");
+    let said = text(&system(&[]).stdout);
+    assert_eq!(said.matches("unusable   ").count(), 4, "{said}");
+    for told in [
+        "calls.jsonl: Is a directory",
+        "admin.sock: there is something else at this path",
+        "mend: remove it, or give another path",
+    ] {
+        assert!(said.contains(told), "no {told} in\n{said}");
+    }
 }
 
 #[test]

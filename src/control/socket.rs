@@ -67,11 +67,13 @@ pub(super) fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     bind().map_err(|error| no_folder(path, &error))
 }
 
-/// Whether the folder of `path` is there, and this user may make a socket in it.
+/// Whether the folder of `path` is there, this user may make a socket in it, and
+/// nothing else is at `path`.
 ///
 /// # Errors
 /// As of [`listen`].
 pub(super) fn may_listen(path: &Path) -> io::Result<()> {
+    has_socket(path).map_err(|said| failed(path, &said))?;
     may_make(path).map_err(|error| no_folder(path, &error))
 }
 
@@ -84,15 +86,21 @@ fn failed(path: &Path, said: &str) -> io::Error {
     io::Error::other(format!("admin socket {}: {said}", path.display()))
 }
 
+/// Whether a socket is at this path, or nothing; says what else is there.
+fn has_socket(path: &Path) -> Result<bool, String> {
+    match fs::symlink_metadata(path) {
+        Err(_) => Ok(false),
+        Ok(there) if there.file_type().is_socket() => Ok(true),
+        Ok(_) => Err(
+            "there is something else at this path\n  help: remove it, or give another path".into(),
+        ),
+    }
+}
+
 /// Removes what a dead process has left; says what else is there.
 fn make_room(path: &Path) -> Result<(), String> {
-    let Ok(there) = fs::symlink_metadata(path) else {
+    if !has_socket(path)? {
         return Ok(());
-    };
-    if !there.file_type().is_socket() {
-        return Err(
-            "there is something else at this path\n  help: remove it, or give another path".into(),
-        );
     }
     match UnixStream::connect(path) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {

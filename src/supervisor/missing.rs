@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use rustix::fs::{Access, access};
+use rustix::io::Errno;
 
 use super::run::Failure;
 use super::{StartError, secret_file};
@@ -33,6 +34,8 @@ fn accounting(config: &Config) -> Result<(), StartError> {
         return Ok(());
     };
     let may_write = |path: &Path| match path.exists() {
+        // A folder may be written to, too, but not as a file.
+        true if path.is_dir() => Err(Errno::ISDIR.into()),
         true => Ok(access(path, Access::WRITE_OK)?),
         false => may_make(path),
     };
