@@ -193,6 +193,53 @@ fn routes_that_split_an_invite_from_its_cancel_and_ack_are_warned_of() {
 }
 
 #[test]
+fn a_user_prefix_that_hardly_any_request_has_is_warned_of() {
+    let route = |prefix: &str| good_and(&format!("[[route]]\nset = 'a'\nuser-prefix = {prefix}\n"));
+    for (prefix, column, what, help) in [
+        (
+            "'sip:+49'",
+            15,
+            "`sip:+49` begins with a scheme",
+            "leave out `sip:`",
+        ),
+        (
+            "['1', 'TEL:+49']",
+            21,
+            "`TEL:+49` begins with a scheme",
+            "leave out `TEL:`",
+        ),
+        (
+            "'al@home'",
+            15,
+            "has `@` in it as it is",
+            "leave it out, or write `%40`",
+        ),
+        (
+            "'00 49'",
+            15,
+            "has ` ` in it as it is",
+            "leave it out, or write `%20`",
+        ),
+        (
+            "'\"al'",
+            15,
+            "has `\"` in it as it is",
+            "leave it out, or write `%22`",
+        ),
+        (
+            "'<al'",
+            15,
+            "has `<` in it as it is",
+            "leave it out, or write `%3C`",
+        ),
+    ] {
+        let place = format!("v.toml:7:{column}: warning: ");
+        warned(&route(prefix), &[&place, what, help]);
+    }
+    good(&route("['al%40home', 'service:sos', '+49', 'a:b']"));
+}
+
+#[test]
 fn a_listener_needs_an_address_that_needs_no_interface() {
     refused(
         &format!("listen = ['[fe80::1]']\n{SET}"),

@@ -376,6 +376,9 @@ fn route(mut section: Section<'_>, report: &mut Report) -> Option<RouteDraft> {
     methods::notice_case(&methods, report);
     let hosts = parse_all(&mut section, "host", host, report);
     let user_prefixes = parse_all(&mut section, "user-prefix", user_prefix, report);
+    for prefix in &user_prefixes {
+        notice_slip(prefix, report);
+    }
     let sources = parse_all(&mut section, "source", text::network, report);
     let listeners = parse_all(&mut section, "listener", |name| Ok(name.to_owned()), report);
     let record_route = boolean(&mut section, "record-route", report);
@@ -422,6 +425,27 @@ fn user_prefix(text: &str) -> Result<String, Fault> {
         .help("leave `user-prefix` out")),
         text => Ok(text.to_owned()),
     }
+}
+
+/// Warns of a prefix that hardly any user part begins with.
+fn notice_slip(prefix: &Placed<String>, report: &mut Report) {
+    let text = &prefix.value;
+    let is_scheme = |name: &&str| ["sip", "sips", "tel"].contains(&&*name.to_ascii_lowercase());
+    let scheme = text.split_once(':').map(|(scheme, _)| scheme);
+    let fault = if let Some(scheme) = scheme.filter(is_scheme) {
+        Fault::new(format!("`{text}` begins with a scheme"))
+            .why("the user part is what stands behind it")
+            .help(format!("leave out `{scheme}:`"))
+    } else if let Some(sign) = text.chars().find(|sign| " \"<>@".contains(*sign)) {
+        Fault::new(format!(
+            "no user part of a SIP URI has `{sign}` in it as it is"
+        ))
+        .why("it could only be escaped there")
+        .help(format!("leave it out, or write `%{:02X}`", sign as u32))
+    } else {
+        return;
+    };
+    report.warning(&prefix.origin, fault);
 }
 
 pub(super) fn parse<T>(
