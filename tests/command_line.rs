@@ -593,4 +593,5 @@ fn every_flag_of_check_tells_its_default() {
         tunables += 1;
     }
     assert_eq!(tunables, 49);
+    assert!(help.contains("[possible values: call-id, source]"));
 }

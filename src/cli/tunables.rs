@@ -60,7 +60,7 @@ pub struct Tunables {
     pub workers: Option<usize>,
 
     /// What decides which worker a datagram goes to: call-id has all workers serve one trunk, source leaves it to the kernel's hash of addresses and ports [default: call-id]
-    #[arg(long, value_name = "KEY", env = "VIADUCT_STEER", value_parser = text::choice::<Steer>)]
+    #[arg(long, value_name = "KEY", env = "VIADUCT_STEER", value_parser = choice::<Steer>())]
     pub steer: Option<Steer>,
 
     /// Whether each worker is pinned to a core [default: on]
