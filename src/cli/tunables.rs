@@ -123,11 +123,11 @@ pub struct Tunables {
     #[arg(long, value_name = "NETWORK", env = "VIADUCT_ALLOW_NEXT_HOP", value_delimiter = ',', value_parser = trimmed(text::network))]
     pub allow_next_hop: Vec<IpNet>,
 
-    /// Whether we stay on the path of dialogs (Record-Route), so that their requests find the destination that has them whatever becomes of the set [default: off]
+    /// Whether we stay on the path of dialogs (Record-Route) for listeners and routes that do not say, so that their requests find the destination that has them whatever becomes of the set [default: off]
     #[arg(long, value_name = "ON|OFF", env = "VIADUCT_RECORD_ROUTE", num_args = 0..=1, default_missing_value = "on", value_parser = on_off())]
     pub record_route: Option<bool>,
 
-    /// Whether REGISTER gets a Path, so that requests to the phone come back through us and the way it registered by [default: off]
+    /// Whether REGISTER gets a Path on listeners that do not say, so that requests to the phone come back through us and the way it registered by [default: off]
     #[arg(long, value_name = "ON|OFF", env = "VIADUCT_PATH", num_args = 0..=1, default_missing_value = "on", value_parser = on_off())]
     pub path: Option<bool>,
 
