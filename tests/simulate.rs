@@ -418,8 +418,13 @@ fn bad_input_is_refused_with_a_way_to_mend() {
     bench.refused(
         &with(&["--add", "proxy.example.com"]),
         2,
-        &["proxy.example.com"],
+        &["`proxy.example.com` is a name, not an address"],
     );
+    let named = with(&["--add", "farm=proxy.example.com"]);
+    let said = ["`proxy.example.com` is a name, not an address"];
+    bench.refused(&named, 2, &said);
+    let weighed = with(&["--add", "sip:10.0.0.300;weight=2"]);
+    bench.refused(&weighed, 2, &["`10.0.0.300` is not an address"]);
     for number in ["0", "99999999999"] {
         let said = ["--calls", "give 1 to 100000000"];
         bench.refused(&with(&["--calls", number]), 2, &said);

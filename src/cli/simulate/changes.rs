@@ -18,7 +18,7 @@ pub struct Changes {
     /// Let this destination drain: no new calls; can be repeated
     #[arg(long, value_name = "ADDR[:PORT]", value_parser = text::address)]
     pub drain: Vec<SocketAddr>,
-    /// Add this destination, written as for --to; SET= in front where there are several sets; can be repeated
+    /// Add this destination, an address written as for --to; SET= in front where there are several sets; can be repeated
     #[arg(long, value_name = "[SET=]DESTINATION", value_parser = addition)]
     pub add: Vec<(Option<String>, Destination)>,
     /// Give this destination another weight; can be repeated
@@ -27,13 +27,14 @@ pub struct Changes {
 }
 
 fn addition(written: &str) -> Result<(Option<String>, Destination), String> {
-    let whole = text::destination(written);
     let parts = written.split_once('=');
-    let in_set = parts.and_then(|(set, rest)| Some((set, text::destination(rest).ok()?)));
-    match (whole, in_set) {
+    let in_set = parts.map(|(set, rest)| (set, text::destination(rest)));
+    match (text::destination(written), in_set) {
         (Ok(destination), _) => Ok((None, destination)),
-        (_, Some((set, destination))) => Ok((Some(set.to_owned()), destination)),
-        (Err(fault), None) => Err(fault.to_string()),
+        (_, Some((set, Ok(destination)))) => Ok((Some(set.to_owned()), destination)),
+        // A parameter of a URI is behind a semicolon.
+        (_, Some((set, Err(fault)))) if !set.contains(';') => Err(fault.to_string()),
+        (Err(fault), _) => Err(fault.to_string()),
     }
 }
 
