@@ -476,6 +476,12 @@ fn what_is_explained_is_what_is_done() {
     admin
         .get("/api/v1/explain?call_id=a&listener=nix")
         .assert_problem(400, "there are 127.0.0.1");
+    let listener = farm.scene.front();
+    admin
+        .get(&format!(
+            "/api/v1/explain?call_id=a&from=%5B::1%5D&listener={listener}"
+        ))
+        .assert_problem(400, "other address family");
     let nonsense = admin
         .ask("POST", "/api/v1/explain", &[], b"\0")
         .assert_done();

@@ -376,15 +376,16 @@ fn explain_takes_the_listener_that_is_named() {
                 [[listener]]\nname = 'inside'\naddress = '10.0.0.99'\negress = ['10.0.0.0/8']\n\
                 [[set]]\nname = 'a'\ndestinations = ['10.0.0.1']\n";
     fs::write(&file, text).expect("a file");
-    let explain = |listener: &str| {
+    let explain = |listener: &str, more: &[&str]| {
         Command::new(env!("CARGO_BIN_EXE_viaduct"))
             .args(["explain", "--json", "--listener", listener, "--config"])
             .arg(&file)
+            .args(more)
             .output()
             .expect("an end")
     };
     for (listener, other) in [("outside", 1), ("inside", 0)] {
-        let told: Value = serde_json::from_slice(&explain(listener).stdout).expect("JSON");
+        let told: Value = serde_json::from_slice(&explain(listener, &[]).stdout).expect("JSON");
         assert_eq!(told["listener"], listener);
         let added = told["adds"].as_array().expect("what is added");
         // Of two values, where it leaves by another listener (RFC 5658), the
@@ -395,8 +396,22 @@ fn explain_takes_the_listener_that_is_named() {
         let outer = (&added[0]["outer"], &added[0]["inner"]);
         assert_eq!(outer, (&listener.into(), &"inside".into()));
     }
-    let refused = String::from_utf8(explain("inner").stderr).expect("text");
+    let refused = String::from_utf8(explain("inner", &[]).stderr).expect("text");
     assert!(refused.contains("no listener `inner`") && refused.contains("outside, inside"));
+
+    // It gets no datagram of the other family, and none is made up for it.
+    let with_six = text.replace(
+        "name = 'inside'\naddress = '10.0.0.99'",
+        "name = 'six'\naddress = '[2001:db8::9]'",
+    );
+    fs::write(&file, with_six).expect("a file");
+    let told: Value = serde_json::from_slice(&explain("six", &[]).stdout).expect("JSON");
+    assert_eq!(told["source"], "[2001:db8::1]:5060");
+    let refused = explain("six", &["--from", "192.0.2.7"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let refused = String::from_utf8(refused.stderr).expect("text");
+    let wanted = "nothing comes from 192.0.2.7:5060 to six: it is of the other address family";
+    assert!(refused.contains(wanted), "{refused}");
 }
 
 #[test]

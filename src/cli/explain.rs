@@ -38,14 +38,10 @@ pub(super) fn explain(args: &ExplainArgs) -> io::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     };
     let (secret, known) = offline::secret(&config)?;
-    let source = args
-        .message
-        .from
-        .unwrap_or_else(|| explain::example_source(&config));
-    let listener = match &args.message.listener {
-        Some(name) => offline::listener(&config, name)?,
-        None => explain::listener_for(&config, source).map_err(io::Error::other)?,
-    };
+    let named = args.message.listener.as_deref();
+    let named = named.map(|name| offline::listener(&config, name));
+    let arrival = explain::arrival(&config, args.message.from, named.transpose()?);
+    let (source, listener) = arrival.map_err(io::Error::other)?;
     let call_id = args.message.call_id.as_deref();
     let invite = || explain::invite(&config, source, call_id.unwrap_or("example@example.com"));
     let message = args.message.octets()?.unwrap_or_else(invite);

@@ -101,15 +101,12 @@ fn explain(
     // One state of things for all of it.
     let facts = app.view.facts.load();
     let config = &facts.config;
-    let source = match &arrival.from {
-        Some(from) => text::address(from)?,
-        None => explain::example_source(config),
-    };
-    let listener = match &arrival.listener {
-        Some(name) => explain::listener_named(config, name),
-        None => explain::listener_for(config, source),
-    };
-    let listener = listener.map_err(|said| Problem::bad_request(&said))?;
+    let from = arrival.from.as_deref().map(text::address).transpose()?;
+    let named = arrival.listener.as_deref();
+    let named = named.map(|name| explain::listener_named(config, name));
+    let arrival = named.transpose();
+    let arrival = arrival.and_then(|listener| explain::arrival(config, from, listener));
+    let (source, listener) = arrival.map_err(|said| Problem::bad_request(&said))?;
     let message = message(source);
     let datagram = Datagram {
         bytes: &message,

@@ -28,9 +28,7 @@ pub const NO_SECRET: &str = "no secret file: a running instance has a key of its
 const DIFF: Duration = Duration::from_millis(500);
 
 /// An address that no real message comes from (RFC 5737, RFC 3849).
-#[must_use]
-pub fn example_source(config: &Config) -> SocketAddr {
-    let v4 = config.listeners.iter().any(|each| each.address.is_ipv4());
+fn example_source(v4: bool) -> SocketAddr {
     let ip: IpAddr = match v4 {
         true => [192, 0, 2, 1].into(),
         false => [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into(),
@@ -63,14 +61,35 @@ pub fn listener_named(config: &Config, name: &str) -> Result<usize, String> {
     })
 }
 
-/// The first listener of the family of `source`, as an index.
+/// Where a message comes from, and the listener that it comes in on, as an
+/// index: as far as neither is said, an address that no real message comes
+/// from, and the first listener of its family.
 ///
 /// # Errors
-/// There is none; in words.
-pub fn listener_for(config: &Config, source: SocketAddr) -> Result<usize, String> {
-    let mut listeners = config.listeners.iter();
-    let found = listeners.position(|each| each.address.is_ipv4() == source.is_ipv4());
-    found.ok_or_else(|| format!("no listener of the family of {source}"))
+/// Nothing comes in from there; in words.
+pub fn arrival(
+    config: &Config,
+    source: Option<SocketAddr>,
+    listener: Option<usize>,
+) -> Result<(SocketAddr, usize), String> {
+    let possible = match listener {
+        Some(named) => named..named + 1,
+        None => 0..config.listeners.len(),
+    };
+    let is_v4 = |index: &usize| config.listeners[*index].address.is_ipv4();
+    let mut all = possible.clone();
+    let source = source.unwrap_or_else(|| example_source(all.any(|index| is_v4(&index))));
+    let found = possible
+        .clone()
+        .find(|index| is_v4(index) == source.is_ipv4());
+    found.map(|found| (source, found)).ok_or_else(|| {
+        let names = config.listeners[possible].iter().map(|each| &*each.name);
+        let names = names.collect::<Vec<_>>().join(", ");
+        format!(
+            "nothing comes from {source} to {names}: it is of the other address family\n  help: give a \
+             source of the same family"
+        )
+    })
 }
 
 /// What is done with one message, and why.
