@@ -402,10 +402,24 @@ fn what_cannot_be_read_is_counted_or_refused_with_a_way_to_mend() {
     assert_eq!(capture["not_udp"], 2);
     assert_eq!(capture["malformed"], 1);
 
+    // A packet in a block of the first pcapng.
+    let whole = fs::read(bench.path("calls.pcap")).expect("a capture");
+    let mut next = Writer::new(Format::Next, Link::Ethernet);
+    next.packet(0, &call.packet());
+    next.block(2, &[0; 20]);
+    next.save(&bench.path("calls.pcap"));
+    let told = bench.json(&["--config", "a.toml"]);
+    let capture = &told["summary"]["capture"];
+    assert_eq!(
+        (&capture["packets"], &capture["obsolete_blocks"]),
+        (&2.into(), &1.into())
+    );
+    let text = bench.text(&["--config", "a.toml"]);
+    assert!(text.contains("1 in obsolete Packet Blocks"), "{text}");
+
     // Two datagrams that the sender's kernel was given as one.
     let both = [&call.payload[..], &call.payload].concat();
     let one = sent(0, PHONE, FRONT, both);
-    let whole = fs::read(bench.path("calls.pcap")).expect("a capture");
     write_capture(&bench, &[one]);
     let text = bench.text(&["--config", "a.toml"]);
     assert!(

@@ -46,6 +46,8 @@ pub(super) struct Leavings {
     pub(super) malformed: u64,
     /// Packets by link type that is not read.
     pub(super) links: BTreeMap<i32, u64>,
+    /// Packets in blocks that pcapng has long given up, which are not read.
+    pub(super) obsolete: u64,
     /// IP fragments.
     pub(super) fragments: u64,
     /// Datagrams put together from them.
@@ -225,6 +227,10 @@ impl Packets {
                 });
                 self.packet(packet, each)?;
             }
+            PcapBlockOwned::NG(Block::Unknown(block)) if is_obsolete(block.block_type) => {
+                self.leavings.packets += 1;
+                self.leavings.obsolete += 1;
+            }
             // Names, statistics, comments.
             PcapBlockOwned::NG(_) => {}
         }
@@ -326,6 +332,11 @@ impl Packets {
         self.give_up(u64::MAX);
         self.leavings
     }
+}
+
+/// Whether a block is pcapng's first kind of packet, in either byte order.
+fn is_obsolete(block_type: u32) -> bool {
+    [2, 2_u32.swap_bytes()].contains(&block_type)
 }
 
 impl Interface {

@@ -123,6 +123,7 @@ impl Tally {
                 "not_udp": left.not_udp,
                 "cut_short": left.cut,
                 "malformed": left.malformed,
+                "obsolete_blocks": left.obsolete,
                 "other_link_types": left.links,
                 "fragments": left.fragments,
                 "rejoined": left.rejoined,
@@ -187,6 +188,10 @@ impl Tally {
             (left.not_udp, "not UDP"),
             (left.cut, "cut short by the capture (its snap length)"),
             (left.malformed, "malformed"),
+            (
+                left.obsolete,
+                "in obsolete Packet Blocks, which are not read",
+            ),
             (left.unfinished, "without some of their fragments"),
         ];
         write!(out, "{} packets: ", left.packets)?;

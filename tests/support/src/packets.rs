@@ -252,7 +252,7 @@ impl Writer {
         std::fs::write(path, &self.octets).expect("a capture");
     }
 
-    fn block(&mut self, kind: u32, body: &[u8]) {
+    pub fn block(&mut self, kind: u32, body: &[u8]) {
         let length = 12 + body.len() as u32;
         self.octets.extend(kind.to_le_bytes());
         self.octets.extend(length.to_le_bytes());
