@@ -179,7 +179,8 @@ impl Packets {
     ) -> io::Result<()> {
         match block {
             PcapBlockOwned::LegacyHeader(header) => self.interfaces.push(Interface {
-                link: header.network,
+                // The bits above say how long the frame check sequence is.
+                link: Linktype(header.network.0 & 0xffff),
                 resolution: match header.is_nanosecond_precision() {
                     true => 1_000_000_000,
                     false => 1_000_000,
@@ -190,7 +191,7 @@ impl Packets {
             PcapBlockOwned::NG(Block::InterfaceDescription(each)) => {
                 self.interfaces.push(Interface {
                     link: each.linktype,
-                    resolution: each.ts_resolution().unwrap_or(1_000_000),
+                    resolution: resolution(each.if_tsresol),
                     offset: each.if_tsoffset,
                 });
             }
@@ -337,6 +338,17 @@ impl Packets {
 /// Whether a block is pcapng's first kind of packet, in either byte order.
 fn is_obsolete(block_type: u32) -> bool {
     [2, 2_u32.swap_bytes()].contains(&block_type)
+}
+
+/// Time stamps in a second, by the option that says so: a power of ten, or of
+/// two where its highest bit is set, which the parser takes for a part of the
+/// number.
+fn resolution(option: u8) -> u64 {
+    let (base, exponent) = match option & 0x80 {
+        0 => (10_u64, option),
+        _ => (2, option & 0x7f),
+    };
+    base.checked_pow(exponent.into()).unwrap_or(1_000_000)
 }
 
 impl Interface {

@@ -18,7 +18,11 @@ pub enum Format {
     Micros,
     MicrosBigEndian,
     Nanos,
+    /// With the length of the frame check sequence beside the link type.
+    Checked,
     Next,
+    /// With time stamps in a power of two.
+    NextBinary,
 }
 
 /// The headers below IP.
@@ -34,11 +38,13 @@ pub enum Link {
     NullBigEndian,
 }
 
-pub const FORMATS: [Format; 4] = [
+pub const FORMATS: [Format; 6] = [
     Format::Micros,
     Format::MicrosBigEndian,
     Format::Nanos,
+    Format::Checked,
     Format::Next,
+    Format::NextBinary,
 ];
 
 pub const LINKS: [Link; 8] = [
@@ -51,6 +57,9 @@ pub const LINKS: [Link; 8] = [
     Link::Null,
     Link::NullBigEndian,
 ];
+
+/// The binary digits of a second's fraction in time stamps of that kind.
+const BINARY: u8 = 30;
 
 /// Seconds since 1970 at the start of each capture.
 const START: u64 = 1_700_000_000;
@@ -176,16 +185,20 @@ impl Writer {
             octets: Vec::new(),
         };
         match format {
-            Format::Next => {
+            Format::Next | Format::NextBinary => {
                 writer.block(0x0A0D_0D0A, &{
                     let mut body = 0x1A2B_3C4Du32.to_le_bytes().to_vec();
                     body.extend([1, 0, 0, 0]);
                     body.extend([0xff; 8]);
                     body
                 });
-                // Nanoseconds (option 9), and the end of the options.
+                // The unit of time stamps (option 9), and the end of the options.
                 let link = link.number().to_le_bytes();
-                let options = [9, 0, 1, 0, 9, 0, 0, 0, 0, 0, 0, 0];
+                let unit = match format {
+                    Format::Next => 9,
+                    _ => 0x80 | BINARY,
+                };
+                let options = [9, 0, 1, 0, unit, 0, 0, 0, 0, 0, 0, 0];
                 writer.block(1, &[&link[..], &[0, 0, 0, 0, 4, 0], &options].concat());
             }
             _ => {
@@ -199,7 +212,11 @@ impl Writer {
                     _ => [2, 0, 4, 0],
                 };
                 writer.octets.extend(version);
-                for word in [0, 0, 1 << 18, link.number().into()] {
+                let check = match format {
+                    Format::Checked => 0x2400_0000,
+                    _ => 0,
+                };
+                for word in [0, 0, 1 << 18, check | u32::from(link.number())] {
                     writer.word(word);
                 }
             }
@@ -226,10 +243,14 @@ impl Writer {
     pub fn frame(&mut self, at: u64, frame: &[u8], length: usize) {
         let (seconds, micros) = (START + at / 1_000_000, at % 1_000_000);
         let lengths = [frame.len() as u32, length as u32];
-        if self.format == Format::Next {
-            let nanos = seconds * 1_000_000_000 + micros * 1000;
+        if matches!(self.format, Format::Next | Format::NextBinary) {
+            let time = match self.format {
+                Format::Next => seconds * 1_000_000_000 + micros * 1000,
+                // Rounded up, for readers cut off what is below a microsecond.
+                _ => (seconds << BINARY) + (micros << BINARY).div_ceil(1_000_000),
+            };
             let mut body = Vec::new();
-            for word in [0, (nanos >> 32) as u32, nanos as u32] {
+            for word in [0, (time >> 32) as u32, time as u32] {
                 body.extend(word.to_le_bytes());
             }
             body.extend(lengths.into_iter().flat_map(u32::to_le_bytes));
