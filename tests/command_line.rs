@@ -569,7 +569,9 @@ fn each_manual_page_that_another_one_names_can_be_printed() {
             .chain(path.iter().map(String::as_str))
             .collect::<Vec<_>>()
             .join("-");
-        assert!(page.contains(&format!(".TH {name} 1")), "{page}");
+        let version = env!("CARGO_PKG_VERSION");
+        let title = format!(".TH {name} 1 \"\" \"viaduct {version}\"");
+        assert!(page.contains(&title), "{page}");
         let of = |line: &str| {
             let below = line.strip_prefix(&name)?.strip_prefix('-')?;
             Some(below.strip_suffix("(1)")?.to_owned())

@@ -29,7 +29,12 @@ pub(super) fn man(args: &ManArgs) -> io::Result<ExitCode> {
         page = subcommand;
     }
     let mut out = Vec::new();
-    Man::new(page.clone()).render(&mut out)?;
+    let source = format!("viaduct {}", page.get_version().unwrap_or_default());
+    // No date, in quotes: without any, the source would stand in its place.
+    Man::new(page.clone())
+        .date("\"\"")
+        .source(source)
+        .render(&mut out)?;
     io::stdout().write_all(&out)?;
     Ok(ExitCode::SUCCESS)
 }
