@@ -309,7 +309,7 @@ fn what_was_said_of_a_destination_goes_with_it() {
     change("state", json!({"destination": member, "state": "draining"}));
     change("weight", json!({"destination": member, "weight": 7}));
     let said = change("remove", json!({"destination": member}));
-    assert!(!said.contains("503"), "{said}");
+    assert!(!said.contains("answered 503"), "{said}");
     let other = json!({"destination": farm.member(1), "state": "draining"});
     let said = change("state", other);
     assert!(
