@@ -368,6 +368,11 @@ fn destinations_are_checked() {
         &set_of("['10.0.0.1', 'sip:10.0.0.1:5060']"),
         &["v.toml:4:29: error: `10.0.0.1:5060` is in set `a` twice"],
     );
+    let alike = set_of("['10.0.0.1', '10.0.0.1']\npolicy = 'kamailio'");
+    refused(
+        &alike,
+        &["help: remove one; by policy `kamailio` all have the same share"],
+    );
     refused(
         &set_of("['127.0.0.1']"),
         &["v.toml:4:17: error: `127.0.0.1:5060` is our own listener"],

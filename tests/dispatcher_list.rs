@@ -180,8 +180,23 @@ fn what_kamailio_reads_otherwise_is_read_as_it_is_meant() {
         &[
             "d.list:1:18: warning: Kamailio takes `-1` for an attribute",
             "d.list:2:20: warning: weight=0 is taken for `state=draining`",
+            "d.list:3:16: warning: flag 1 is taken for `state=disabled`",
             "d.list:3:20: warning: weight=0",
             "d.list:4:20: warning: rweight=0 is taken for `state=draining`",
+        ],
+    );
+}
+
+/// Kamailio pings neither what is disabled (4) nor what is not to be pinged (32).
+#[test]
+fn what_kamailio_brings_in_by_itself_is_told() {
+    said(
+        "1 sip:10.0.0.1 1\n1 sip:10.0.0.2 9\n1 sip:10.0.0.3 4\n1 sip:10.0.0.4 5\n\
+         1 sip:10.0.0.5 0x21\n1 sip:10.0.0.6 8\n",
+        0,
+        &[
+            "d.list:1:16: warning: flag 1 is taken for `state=disabled`",
+            "d.list:2:16: warning: flag 1 is taken for `state=disabled`",
         ],
     );
 }

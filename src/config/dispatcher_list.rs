@@ -133,6 +133,7 @@ impl<'t> Line<'t> {
         let origin = Origin::File(self.source.clone(), place.clone());
         let member = self.uri(uri, &origin, report);
         let flags = self.field(2, report, flags).unwrap_or(0);
+        self.notice_inactive(flags, report);
         let priority = self.field(3, report, text::priority);
         self.notice_negative(priority, report);
         let (weight, from) = self.attributes(report);
@@ -161,6 +162,18 @@ impl<'t> Line<'t> {
             set,
             member: Placed::new(member, origin),
         })
+    }
+
+    /// Kamailio has what is inactive back once it answers a ping.
+    fn notice_inactive(&self, flags: u32, report: &mut Report) {
+        let bits = FLAG_INACTIVE | FLAG_DISABLED | FLAG_NO_PING;
+        let (Some((_, place)), FLAG_INACTIVE) = (self.fields.get(2), flags & bits) else {
+            return;
+        };
+        let fault = Fault::new("flag 1 is taken for `state=disabled`: no work")
+            .why("Kamailio brings an inactive destination in once it answers a ping")
+            .help("leave flag 1 out, or give flag 4 for both to keep it out");
+        report.warning(&Origin::File(self.source.clone(), place.clone()), fault);
     }
 
     /// Kamailio takes a priority below 0 for an attribute; nobody means that.

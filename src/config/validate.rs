@@ -216,7 +216,10 @@ pub(super) fn members(
         if let Some(other) = seen.insert(host, uri) {
             let fault = Fault::new(format!("`{host}` is in set `{}` twice", set.value))
                 .why(format!("`{other}` is the same"))
-                .help("remove one; for a greater share give it a `weight`");
+                .help(match policy {
+                    Policy::Kamailio => "remove one; by policy `kamailio` all have the same share",
+                    _ => "remove one; for a greater share give it a `weight`",
+                });
             report.error(&placed.origin, fault);
         }
         if let Host::Address(address) = *host {
