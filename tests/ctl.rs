@@ -254,12 +254,14 @@ fn a_set_that_takes_nothing_stands_out() {
     let mut operator = Operator::new(&["", ""], &[]);
     let [first, second] = [0, 1].map(|number| operator.farm.member(number));
     operator.does(&["drain", &first]);
-    let trouble = "  all are down, draining or disabled: new work is answered 503\n";
+    let trouble =
+        "  all are down, draining or disabled: new work gets 503 unless a rule takes it\n";
     assert!(!operator.does(&["list"]).contains(trouble));
     operator.does(&["state", &second, "disabled"]);
     let list = operator.does(&["list"]);
     assert!(list.contains(trouble) && list.contains(&first), "{list}");
-    let warning = "warning: set farm: no destination is active; calls are answered 503\n";
+    let warning = "warning: set farm: no destination is active; calls are answered 503 unless a \
+                   failure rule takes them\n";
     let viaduct = &mut operator.farm.scene.viaduct;
     viaduct.wait_for("a warning", |log| log.contains(warning).then_some(()));
     operator.does(&["state", &second, "active"]);
@@ -280,7 +282,8 @@ fn a_reload_that_leaves_a_set_idle_says_so() {
         // It has no excerpt here.
         assert!(!said.contains('|') && !said.contains('^'), "{said}");
         let told = String::from_utf8_lossy(&output.stdout);
-        let idle = "set farm: no destination takes new work now, it is answered 503\n";
+        let idle = "set farm: no destination takes new work now, it is answered 503 unless a \
+                    failure rule takes it\n";
         assert!(told.contains(idle), "{told}");
         assert!(!told.contains("elsewhere"), "{told}");
         // What is only told does not happen, and is not in the log.

@@ -331,7 +331,7 @@ fn a_name_that_is_not_there_at_the_start_is_told_and_found_later() {
     let answer = scene.answer(scene.request("INVITE").text());
     assert_eq!(status(&answer), 503);
     let missing = format!("  not resolved: {name}\n");
-    let empty = "  no destination: new work is answered 503\n";
+    let empty = "  no destination: new work gets 503 unless a rule takes it\n";
     lists_say(&admin, &[empty, &missing]);
     server.change("farm.test 60 A 127.0.0.71");
     line(
@@ -593,7 +593,9 @@ fn a_dry_run_says_which_names_it_does_not_count() {
     file.write("['gone.test']");
     let done = admin.post("/api/v1/reload", &json!({})).assert_done();
     let said = done["said"].as_str().expect("a text");
-    assert!(said.ends_with("set farm: no destination takes new work now, it is answered 503"));
+    assert!(
+        said.ends_with("takes new work now, it is answered 503 unless a failure rule takes it")
+    );
     let warning = &done["warnings"][0]["message"];
     assert_eq!(warning, "set farm: gone.test is not resolved");
 }

@@ -42,7 +42,7 @@ pub struct OperationFlags {
     #[arg(long, value_name = "TIME", env = "VIADUCT_SLOW_START", value_parser = text::time_or_none)]
     pub slow_start: Option<Duration>,
 
-    /// What becomes of new work when every active destination of a set is down, in sets that do not say: it is forwarded as if all were up, or answered 503 [default: forward]
+    /// What becomes of new work when every active destination of a set is down, in sets that do not say: it is forwarded as if all were up, or answered 503 unless a failure rule takes it [default: forward]
     #[arg(long, value_name = "WHAT", env = "VIADUCT_WHEN_ALL_DOWN", value_parser = choice::<WhenAllDown>())]
     pub when_all_down: Option<WhenAllDown>,
 

@@ -233,7 +233,7 @@ pub(super) fn members(
     };
     if !members.is_empty() && !members.iter().any(active) {
         let fault = Fault::new(format!("no destination of set `{}` is active", set.value))
-            .why("its new requests will be answered with 503");
+            .why("its new requests will be answered 503 unless a failure rule takes them");
         report.warning(&set.origin, fault);
     }
     let weighs = |placed: &&Placed<Member>| placed.value.weight.is_some_and(|weight| weight != 1);

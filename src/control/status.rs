@@ -262,7 +262,7 @@ impl SetStatus {
             [] => "no destination",
             _ => "all are down, draining or disabled",
         };
-        Some(format!("{said}: new work is answered 503"))
+        Some(format!("{said}: new work gets 503 unless a rule takes it"))
     }
 
     /// The names of destinations that stand for no address yet, in words.

@@ -336,7 +336,12 @@ fn takes_nothing(dispatcher: &Dispatcher, name: &str) -> Option<String> {
     let set = sets.find(|set| set.definition().name == name)?;
     let mut all = 0..set.definition().destinations.len();
     all.all(|destination| set.share(destination) == 0.0)
-        .then(|| format!("set {name}: no destination takes new work now, it is answered 503"))
+        .then(|| {
+            format!(
+                "set {name}: no destination takes new work now, it is answered 503 unless a \
+                 failure rule takes it"
+            )
+        })
 }
 
 /// A name of a set that stands for nothing yet.

@@ -141,13 +141,18 @@ impl Instance {
         for (set, idle) in now.iter().filter(|each| !before.contains(each)) {
             let what = match idle {
                 Idle::Inactive => {
-                    warn!("set {set}: no destination is active; calls are answered 503");
+                    warn!(
+                        "set {set}: no destination is active; calls are answered 503 unless a \
+                         failure rule takes them"
+                    );
                     continue;
                 }
                 Idle::Down(WhenAllDown::Forward) => {
                     "calls go to them all the same (when-all-down = forward)"
                 }
-                Idle::Down(WhenAllDown::Reply) => "calls are answered 503 (when-all-down = reply)",
+                Idle::Down(WhenAllDown::Reply) => {
+                    "calls are answered 503 unless a failure rule takes them (when-all-down = reply)"
+                }
             };
             error!("set {set}: every active destination is down; {what}");
         }

@@ -65,7 +65,7 @@ impl Changes {
         if let Some(set) = sets.find(is_empty) {
             return Err(std::io::Error::other(format!(
                 "--remove: set `{}` would have no destination\n  help: --drain has new calls fare \
-                 alike: they are answered 503",
+                 alike: 503, unless a failure rule takes them",
                 set.name
             )));
         }

@@ -419,7 +419,7 @@ mod tests {
         assert_shows(
             &text,
             &[
-                "no destination: new work is answered 503",
+                "no destination: new work gets 503 unless a rule takes it",
                 "not resolved: farm.test",
             ],
         );
