@@ -58,7 +58,7 @@ enum Command {
     State {
         #[command(flatten)]
         place: PlaceArgs,
-        /// active takes work; draining takes no new calls; disabled takes none at all
+        /// active takes work; draining takes no new calls; disabled takes nothing that names it either, only probes, and CANCEL and ACK of calls that it was setting up
         #[arg(value_name = "STATE", value_parser = choice::<State>())]
         state: State,
     },
