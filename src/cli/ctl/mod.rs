@@ -74,7 +74,7 @@ enum Command {
     Add {
         /// The name of the set
         set: String,
-        /// As in --to: "sip:host:port;weight=2;priority=1"
+        /// By its address, not by a name; else as in --to: "sip:192.0.2.1:5060;weight=2;priority=1"
         destination: String,
     },
     /// Remove a destination
