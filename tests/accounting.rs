@@ -1,7 +1,7 @@
 //! Accounting: lines outlive their target. tests/accounting_lines.rs has what
 //! they say.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use rustix::io::ioctl_fionread;
+use tempfile::TempDir;
 use viaduct::accounting::{Counts, Ledger};
 use viaduct::config::{Accounting, AccountingTarget};
 use viaduct::transaction::Finished;
@@ -125,7 +127,7 @@ fn a_file_that_was_cut_is_begun_anew() {
     let ledger = ledger(AccountingTarget::File(path.clone()), &[]);
     assert!(record(&ledger, 0));
     wait_until("a line", || in_file(&path) == [0]);
-    fs::File::create(&path).expect("cut");
+    File::create(&path).expect("cut");
     assert!(record(&ledger, 1));
     drop(ledger);
     // No hole is left where the first line was.
@@ -219,14 +221,20 @@ fn a_socket_without_its_prefix_is_an_error_at_the_start() {
     assert!(Ledger::start(&accounting, || 0).is_err());
 }
 
-#[test]
-fn a_named_pipe_may_have_its_reader_late() {
-    let (_folder, path) = folder();
+/// A named pipe.
+fn pipe() -> (TempDir, PathBuf) {
+    let (folder, path) = folder();
     let made = Command::new("mkfifo").arg(&path).status();
     assert!(made.expect("mkfifo").success());
+    (folder, path)
+}
+
+#[test]
+fn a_named_pipe_may_have_its_reader_late() {
+    let (_folder, path) = pipe();
     let ledger = ledger(AccountingTarget::File(path.clone()), &[]);
     (0..2).for_each(|number| assert!(record(&ledger, number)));
-    let mut reader = BufReader::new(fs::File::open(&path).expect("the pipe"));
+    let mut reader = BufReader::new(File::open(&path).expect("the pipe"));
     (0..2).for_each(|number| assert_eq!(next(&mut reader), number));
     assert!(record(&ledger, 2));
     assert_eq!(next(&mut reader), 2);
@@ -372,7 +380,7 @@ fn writes_to_stdout() {
 #[test]
 fn a_line_that_was_cut_off_in_the_standard_output_costs_no_other() {
     let (_folder, path) = folder();
-    let file = fs::File::create(&path).expect("a file");
+    let file = File::create(&path).expect("a file");
     let mut command = command("writes_behind_a_torn_line", &path);
     assert!(command.stdout(file).status().expect("an end").success());
     let text = fs::read_to_string(&path).expect("a file");
@@ -390,6 +398,40 @@ fn writes_behind_a_torn_line() {
     assert!(record(&ledger, 0));
     assert_eq!(end(ledger).written, 1);
     println!();
+}
+
+/// The program that wrote to it was killed, or has made way for the next one.
+#[test]
+fn a_pipe_that_is_full_has_whole_lines_only() {
+    let (_folder, path) = pipe();
+    // With both ends, so that it neither waits for a writer nor ends with one.
+    let both = File::options().read(true).write(true).open(&path);
+    let mut reader = BufReader::new(both.expect("the pipe"));
+    let mut child = command("fills_a_pipe", &path)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    wait_until("a full pipe", || {
+        ioctl_fionread(reader.get_ref()).expect("octets") > 58_000
+    });
+    child.kill().expect("killed");
+    child.wait().expect("its end");
+    let ledger = ledger(AccountingTarget::File(path), &[]);
+    assert!(record(&ledger, ENOUGH));
+    let read = std::iter::repeat_with(|| next(&mut reader));
+    let before = read.take_while(|number| *number != ENOUGH).count();
+    assert!((100..ENOUGH).contains(&before), "{before} lines");
+}
+
+/// Lines that no pipe holds.
+const ENOUGH: usize = 1_000;
+
+#[test]
+#[ignore = "runs in a process of its own, started by the test above"]
+fn fills_a_pipe() {
+    let ledger = ledger(AccountingTarget::File(path_of_child()), &[]);
+    (0..ENOUGH).for_each(|number| assert!(record(&ledger, number)));
+    std::thread::sleep(LONG);
 }
 
 #[test]

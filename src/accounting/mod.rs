@@ -30,7 +30,7 @@ use target::Target;
 const LOOK: Duration = Duration::from_millis(50);
 /// How soon a target that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-/// Octets of lines that are written at once, but for the last line.
+/// Octets of lines that are made at once, but for the last line.
 const CHUNK: usize = 64 << 10;
 /// How long the end waits for the last lines to be taken.
 const FAREWELL: Duration = Duration::from_secs(3);

@@ -8,6 +8,7 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use libc::PIPE_BUF;
 use rustix::fs::OFlags;
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -150,12 +151,19 @@ impl Sink {
                     file.write_all(b"\n")?;
                     *torn = false;
                 }
-                file.write(lines)
+                file.write(at_once(lines))
             }
             Self::Stream(socket) => socket.write(lines),
             Self::Datagram(socket) => socket.send(first_line(lines)),
         }
     }
+}
+
+/// Lines that a pipe takes whole or not at all, or one that is longer: a full one
+/// is not to end within a line when the program is killed or replaced.
+fn at_once(lines: &[u8]) -> &[u8] {
+    let few = &lines[..lines.len().min(PIPE_BUF)];
+    memchr::memrchr(b'\n', few).map_or_else(|| first_line(lines), |at| &few[..=at])
 }
 
 /// The first line, with its end.
