@@ -434,6 +434,38 @@ fn fills_a_pipe() {
     std::thread::sleep(LONG);
 }
 
+/// As `copytruncate` does.
+#[test]
+fn a_file_that_is_emptied_while_the_disk_is_full_begins_with_a_whole_line() {
+    let (_folder, path) = folder();
+    let child = command("writes_to_a_small_disk", &path);
+    // 512 or 1,024 octets, by the shell: room for one line or two, and a part.
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' XFSZ; ulimit -f 1; exec \"$0\" \"$@\""]);
+    shell.arg(child.get_program()).args(child.get_args());
+    shell.env("VIADUCT_TEST_PATH", &path).stdin(Stdio::null());
+    let output = shell.output().expect("it starts");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+}
+
+#[test]
+#[ignore = "runs in a process of its own, started by the test above"]
+fn writes_to_a_small_disk() {
+    let path = path_of_child();
+    let ledger = ledger(AccountingTarget::File(path.clone()), &[]);
+    (0..10).for_each(|number| assert!(record(&ledger, number)));
+    let text = || fs::read_to_string(&path).expect("a file");
+    let is_torn = || !text().is_empty() && !text().ends_with('\n');
+    wait_until("a full disk", is_torn);
+    let whole = text().lines().count() - 1;
+    File::create(&path).expect("emptied");
+    wait_until("a full disk", is_torn);
+    let text = text();
+    let (lines, _) = text.rsplit_once('\n').expect("a line");
+    assert_eq!(numbers(lines)[0], whole);
+}
+
 #[test]
 fn an_outage_of_the_file_is_told_once_and_costs_no_line() {
     let (_folder, path) = folder();

@@ -80,6 +80,10 @@ impl Target {
             Some(sink) => sink,
             None => self.sink.insert(open(&self.target)?),
         };
+        // Who emptied a file took the beginning of the line, too.
+        if self.begun > 0 && sink.is_empty_file() {
+            self.begun = 0;
+        }
         match sink.write(&lines[self.begun..]) {
             Ok(0) => Err(io::ErrorKind::WriteZero.into()),
             Ok(n) => {
@@ -156,6 +160,14 @@ impl Sink {
             Self::Stream(socket) => socket.write(lines),
             Self::Datagram(socket) => socket.send(first_line(lines)),
         }
+    }
+
+    fn is_empty_file(&self) -> bool {
+        let Self::File { file, .. } = self else {
+            return false;
+        };
+        file.metadata()
+            .is_ok_and(|found| found.is_file() && found.len() == 0)
     }
 }
 
