@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use support::dialog::{Peer, Scene, response};
+use support::dialog::{Peer, Request, Scene, response, values};
 use support::net::V4;
 use support::process::Signal;
+use support::stateful::{QUICK, method};
 use support::viaduct::Counters;
 
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -133,6 +134,28 @@ fn a_request_that_is_sent_again_counts_as_retransmitted() {
     }
     scene.pass(invite.method("CANCEL").text());
     assert_eq!(own(&mut scene), map(&[(&name, 4)]));
+}
+
+#[test]
+fn a_cookie_counts_once_however_often_its_request_is_sent_again() {
+    let mut scene = Scene::stateful(1, "BYE", &QUICK, &["--record-route"]);
+    let invite = scene.request("INVITE");
+    let (_, got) = scene.pass(invite.text());
+    let route = &values(&got, "record-route")[0];
+    let bye = Request {
+        cseq: 2,
+        ..scene.request("BYE")
+    };
+    let bye = bye
+        .call_id(&invite.call_id)
+        .from(&invite.from)
+        .to("<sip:desk@farm.example>;tag=t")
+        .row(format!("Route: {route}"));
+    scene.pass(bye.text());
+    for _ in 0..3 {
+        assert_eq!(method(&scene.at_farm().1), "BYE");
+    }
+    scene.assert_counter("cookies-followed", 1);
 }
 
 #[test]

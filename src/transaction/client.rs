@@ -9,7 +9,7 @@ use super::{
     Around, AttemptId, Cancel, Client, Event, InRun, Leaving, Lesson, NEVER, Outbox, Queue,
     Received, Relay, Server,
 };
-use crate::proxy::{Datagram, Decision, Forward, Leg, Own, Part, Role};
+use crate::proxy::{CookieUse, Datagram, Decision, Forward, Leg, Own, Part, Role};
 use crate::sip::scan;
 
 impl Relay {
@@ -461,9 +461,11 @@ impl Relay {
         if cancels {
             return self.send_cancel(around, at, place);
         }
-        let Some(forward) = self.decide_attempt(around, at, place) else {
+        let Some(mut forward) = self.decide_attempt(around, at, place) else {
             return;
         };
+        // It counted when the attempt was first sent.
+        forward.cookie = CookieUse::None;
         self.send_attempt(around, at, place, &forward);
     }
 
