@@ -202,7 +202,8 @@ fn add_transactions(page: &mut Page, transactions: &TransactionTotals, totals: &
         ),
         (
             "viaduct_retransmissions_absorbed",
-            "Messages that transactions kept from going further.",
+            "Messages that transactions kept from going further, but for failures that lead on or \
+             are held back.",
             transactions.absorbed,
         ),
         (
