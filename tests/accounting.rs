@@ -277,6 +277,8 @@ fn while_nobody_takes_lines_a_bounded_number_waits_and_the_rest_is_counted() {
     let ledger = ledger(AccountingTarget::Socket(path.clone()), &[]);
     let kept = (0..ALL).filter(|number| record(&ledger, *number));
     let kept: Vec<usize> = kept.collect();
+    let all = kept.len() as u64;
+    wait_until("all to wait", || ledger.handle().waiting() == all);
     let lost = (ALL - kept.len()) as u64;
     assert!((10_000..20_000).contains(&kept.len()), "{}", kept.len());
     assert_eq!(

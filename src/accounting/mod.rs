@@ -110,12 +110,6 @@ impl Ledger {
         Handle(Arc::clone(&self.shared))
     }
 
-    /// Records that wait to be written.
-    #[must_use]
-    pub fn waiting(&self) -> u64 {
-        self.shared.waiting() as u64
-    }
-
     /// Has what waits written, unless the target takes nothing; waits no longer
     /// than `limit` for it.
     pub fn flush(&self, limit: Duration) {
@@ -159,6 +153,12 @@ impl Handle {
             written: self.0.written.load(Ordering::Relaxed),
             dropped: self.0.dropped.load(Ordering::Relaxed),
         }
+    }
+
+    /// Records that wait to be written.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.0.waiting() as u64
     }
 
     /// Has a line written of what finished, where it is of a method that is

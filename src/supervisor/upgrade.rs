@@ -398,9 +398,9 @@ impl Instance {
             }
         }
         let mut totals = self.totals();
-        if let (Some(ledger), Some(lines)) = (&self.ledger, &mut totals.accounting) {
+        if let Some(lines) = &mut totals.accounting {
             // They end with this program.
-            lines.dropped += ledger.waiting();
+            lines.dropped += totals.accounting_waiting;
         }
         Inheritance {
             upgrades: self.upgrades + 1,

@@ -68,6 +68,8 @@ pub struct Totals {
     pub came_back: u64,
     /// Lines of accounting; `None`: there is no accounting.
     pub accounting: Option<accounting::Counts>,
+    /// Lines of accounting that wait to be written.
+    pub accounting_waiting: u64,
     /// Copies of messages; `None`: there is no mirror.
     pub mirror: Option<mirror::Counts>,
     /// Replies of our own, by status, all that there may be.
@@ -169,6 +171,7 @@ impl Totals {
         let statuses = Status::ALL.iter().map(|status| status.code());
         let reasons = Reason::ALL.map(Reason::name);
         let snapshot = shared.latest.load();
+        let accounting = shared.accounting.as_ref();
         Self {
             received: all().map(|each| each.batches.sum()).sum(),
             requests: named(methods, Each::sums(all().map(|each| &each.requests))),
@@ -201,7 +204,8 @@ impl Totals {
             handed_over: sum(|each| &each.handed_over),
             not_handed_over: sum(|each| &each.not_handed_over),
             came_back: sum(|each| &each.came_back),
-            accounting: shared.accounting.as_ref().map(accounting::Handle::counts),
+            accounting: accounting.map(accounting::Handle::counts),
+            accounting_waiting: accounting.map_or(0, accounting::Handle::waiting),
             mirror: shared.mirror.as_ref().map(mirror::Handle::counts),
             replies: statuses
                 .zip(Each::sums(all().map(|each| &each.replies)))

@@ -256,6 +256,12 @@ fn add_records(page: &mut Page, input: &Input<'_>) {
         [],
         one(accounting.map_or(0, |lines| lines.dropped)),
     );
+    page.gauge(
+        "viaduct_accounting_waiting",
+        "Lines of accounting that wait to be written.",
+        [],
+        one(input.totals.accounting_waiting),
+    );
     let mirror = input.totals.mirror.unwrap_or_default();
     let copies = [
         ("sent", mirror.sent),
