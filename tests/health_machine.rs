@@ -122,7 +122,7 @@ fn one_that_dies_is_down_within_three_seconds() {
         }
         let took = lab.now - died;
         assert!(took <= ms(2_600), "{took:?}");
-        let cause = lab.machine.cause().to_string();
+        let cause = lab.machine.cause();
         assert_eq!(cause, "the last 3 probes failed: no answer in 500ms");
     }
 }
@@ -151,10 +151,7 @@ fn it_comes_back_after_answers_in_a_row_and_warms_up() {
     assert_eq!(lab.health(), Health::Down);
     lab.probes(1, ALIVE);
     assert_eq!(lab.health(), Health::Warming(20));
-    assert_eq!(
-        lab.machine.cause().to_string(),
-        "the last 2 probes were answered"
-    );
+    assert_eq!(lab.machine.cause(), "the last 2 probes were answered");
     let back = lab.now;
     lab.until(back + ms(10_001), ALIVE);
     let steps: Vec<_> = lab.published[1..]
@@ -205,7 +202,7 @@ fn a_status_that_is_not_accepted_is_a_failure_but_no_hurry() {
     lab.probes(3, Manner::Answers(503));
     assert_eq!(lab.health(), Health::Down);
     assert_eq!(
-        lab.machine.cause().to_string(),
+        lab.machine.cause(),
         "the last 3 probes failed: answered 503"
     );
     assert!(lab.sent[2] - lab.sent[0] >= ms(1_000));
@@ -240,12 +237,12 @@ fn a_suspicion_has_it_probed_at_once_but_never_twice_within_the_timeout() {
     assert_eq!(lab.machine.next(), last + ms(1_200));
     lab.probes(1, Manner::Silent);
     assert_eq!(
-        lab.machine.cause().to_string(),
+        lab.machine.cause(),
         "the last probe failed: no answer in 500ms; the first sign: a sign"
     );
     lab.probes(1, ALIVE);
     lab.probes(1, Manner::Silent);
-    assert!(!lab.machine.cause().to_string().contains("sign"));
+    assert!(!lab.machine.cause().contains("sign"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use siphasher::sip::SipHasher13;
 
@@ -127,10 +127,9 @@ impl Field {
         self.destinations.iter().any(|it| it.target.from == from)
     }
 
-    /// What is known of each, with times that count from `start`.
-    pub(super) fn states(&self, start: Instant) -> Vec<Probed> {
-        let states = self.destinations.iter().map(|it| it.state(start));
-        states.collect()
+    /// What is known of each.
+    pub(super) fn states(&self) -> Vec<Probed> {
+        self.destinations.iter().map(Destination::state).collect()
     }
 
     /// Does something with one destination, and notes what has become of it:
@@ -213,24 +212,23 @@ impl Destination {
             set: self.target.set.clone(),
             address: self.target.address,
             health: self.machine.health(),
-            cause: self.machine.cause().to_string(),
+            cause: self.machine.cause(),
         }
     }
 
-    fn state(&self, start: Instant) -> Probed {
+    fn state(&self) -> Probed {
         let machine = &self.machine;
         let obstacle = self.obstacle.clone();
         Probed {
             set: self.target.set.clone(),
             address: self.target.address,
             health: machine.health(),
-            since: start + machine.since(),
             probing: machine.probing(),
             failures: machine.failures(),
             counts: machine.counts(),
             round_trip: self.round_trip,
             round_trips: self.round_trips,
-            cause: obstacle.unwrap_or_else(|| machine.cause().to_string()),
+            cause: obstacle.unwrap_or_else(|| machine.cause()),
         }
     }
 }

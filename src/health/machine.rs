@@ -32,8 +32,6 @@ const QUARTERS: u32 = 4;
 pub struct Machine {
     probe: Arc<Probe>,
     health: Health,
-    /// When it became up, warming or down.
-    since: Duration,
     /// When its share last grew.
     grown: Duration,
     /// Probes in a row that failed, the latest included, and how that did.
@@ -80,7 +78,6 @@ impl Machine {
         let first = probe.interval.min(FIRST).mul_f64(chance);
         Self {
             health: known,
-            since: now,
             grown: now,
             failures: 0,
             last: Failure::Silent(probe.timeout),
@@ -104,12 +101,6 @@ impl Machine {
     #[must_use]
     pub fn probing(&self) -> bool {
         self.failures > 0 && self.health != Health::Down
-    }
-
-    /// When it became up, warming or down.
-    #[must_use]
-    pub fn since(&self) -> Duration {
-        self.since
     }
 
     /// Probes in a row that failed, the latest included.
@@ -144,7 +135,7 @@ impl Machine {
         let timeout = self.probe.timeout;
         if self.waiting && now >= self.sent.saturating_add(timeout) {
             self.waiting = false;
-            self.fail(Failure::Silent(timeout), now, chance);
+            self.fail(Failure::Silent(timeout), chance);
         }
         self.grow(now);
         !self.waiting && now >= self.next
@@ -172,7 +163,7 @@ impl Machine {
         if self.probe.accept.iter().any(|accept| accept.holds(status)) {
             self.succeed(now, chance);
         } else {
-            self.fail(Failure::Status(status), now, chance);
+            self.fail(Failure::Status(status), chance);
         }
         Some(now.saturating_sub(self.sent))
     }
@@ -205,20 +196,18 @@ impl Machine {
         self.next = self.sent.saturating_add(self.interval(chance));
         if self.health == Health::Down && self.answers >= self.probe.up_after {
             self.health = Health::Warming(STEP);
-            self.since = now;
             self.grown = now;
             self.grow(now);
         }
     }
 
-    fn fail(&mut self, failure: Failure, now: Duration, chance: f64) {
+    fn fail(&mut self, failure: Failure, chance: f64) {
         self.counts.failed += 1;
         self.failures = self.failures.saturating_add(1);
         self.answers = 0;
         self.last = failure;
         if self.health != Health::Down && self.failures >= self.probe.down_after {
             self.health = Health::Down;
-            self.since = now;
         }
         self.next = match self.health {
             Health::Down => self.sent.saturating_add(self.interval(chance)),
@@ -238,9 +227,6 @@ impl Machine {
                 share @ ..100 => Health::Warming(share),
                 _ => Health::Up,
             };
-            if self.health == Health::Up {
-                self.since = now;
-            }
         }
     }
 
@@ -268,43 +254,20 @@ impl Machine {
         least.saturating_add((interval / 5).mul_f64(chance))
     }
 
-    /// Why it is as it is.
+    /// Why it is as it is, in words.
     #[must_use]
-    pub fn cause(&self) -> Cause {
-        if self.failures > 0 {
-            Cause(Why::Failed(self.failures, self.last, self.suspected))
-        } else {
-            Cause(Why::Answered(self.answers))
-        }
-    }
-}
-
-/// Why a destination is as it is, in words.
-#[derive(Clone, Copy, Debug)]
-pub struct Cause(Why);
-
-#[derive(Clone, Copy, Debug)]
-enum Why {
-    Answered(u32),
-    Failed(u32, Failure, Option<&'static str>),
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Why::Answered(0) => f.write_str("no probe has had an outcome yet"),
-            Why::Answered(1) => f.write_str("the last probe was answered"),
-            Why::Answered(probes) => write!(f, "the last {probes} probes were answered"),
-            Why::Failed(probes, last, suspected) => {
-                match probes {
-                    1 => write!(f, "the last probe failed: {last}")?,
-                    _ => write!(f, "the last {probes} probes failed: {last}")?,
-                }
-                match suspected {
-                    Some(sign) => write!(f, "; the first sign: {sign}"),
-                    None => Ok(()),
-                }
-            }
+    pub fn cause(&self) -> String {
+        let last = &self.last;
+        let sign = self
+            .suspected
+            .map(|sign| format!("; the first sign: {sign}"));
+        let sign = sign.unwrap_or_default();
+        match (self.failures, self.answers) {
+            (0, 0) => "no probe has had an outcome yet".to_owned(),
+            (0, 1) => "the last probe was answered".to_owned(),
+            (0, probes) => format!("the last {probes} probes were answered"),
+            (1, _) => format!("the last probe failed: {last}{sign}"),
+            (probes, _) => format!("the last {probes} probes failed: {last}{sign}"),
         }
     }
 }

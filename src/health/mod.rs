@@ -19,11 +19,11 @@ mod prober;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::config::{Health, Probe};
 
-pub use machine::{Cause, Counts, Machine};
+pub use machine::{Counts, Machine};
 pub use passive::{Judge, Sample};
 pub use prober::Prober;
 
@@ -68,8 +68,6 @@ pub struct Probed {
     pub address: SocketAddr,
     /// What was last reported of it.
     pub health: Health,
-    /// When it became up, warming or down.
-    pub since: Instant,
     /// Whether it takes work although its latest probe failed.
     pub probing: bool,
     /// Probes in a row that failed, the latest included.

@@ -98,7 +98,7 @@ impl Prober {
     /// What is known of each destination, in the order of the targets.
     #[must_use]
     pub fn states(&self) -> Vec<Probed> {
-        self.shared.lock().states(self.shared.start)
+        self.shared.lock().states()
     }
 
     fn wake(&self) {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use viaduct::config::Health;
@@ -28,7 +28,6 @@ pub fn probed(set: &str, address: SocketAddr) -> Probed {
         set: set.to_owned(),
         address,
         health: Health::Up,
-        since: Instant::now(),
         probing: true,
         failures: 1,
         counts: Counts {
