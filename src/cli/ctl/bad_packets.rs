@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{Ctl, CtlError};
+use super::Ctl;
 use crate::control::{BadPacket, BadPackets, BadPacketsRequest};
 use crate::worker::MOST_SAMPLES;
 
@@ -21,7 +21,7 @@ impl Ctl {
         count: u32,
         reason: Option<&str>,
         time: Duration,
-    ) -> Result<(), CtlError> {
+    ) -> io::Result<()> {
         let end = Instant::now() + time;
         let mut left = count;
         let mut all = Vec::new();
@@ -48,7 +48,7 @@ impl Ctl {
         Ok(())
     }
 
-    fn ask_for(&self, count: u32, reason: Option<&str>) -> Result<Vec<BadPacket>, CtlError> {
+    fn ask_for(&self, count: u32, reason: Option<&str>) -> io::Result<Vec<BadPacket>> {
         let request = BadPacketsRequest {
             count: count.min(MOST_SAMPLES),
             reason: reason.map(str::to_owned),

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Ctl, CtlError, PlaceArgs, is_watched};
+use super::{Ctl, PlaceArgs, is_watched};
 use crate::cli::client::ClientError;
 use crate::cli::words::age;
 use crate::config::{State, text};
@@ -22,11 +22,7 @@ impl Ctl {
     /// destination for `quiet`, counted from now at the earliest, for calls that
     /// are being set up have had none yet, and from the start of the program,
     /// which knows of none before.
-    pub(super) fn wait_for_quiet(
-        &self,
-        place: &PlaceArgs,
-        quiet: Duration,
-    ) -> Result<(), CtlError> {
+    pub(super) fn wait_for_quiet(&self, place: &PlaceArgs, quiet: Duration) -> io::Result<()> {
         let address = text::destination(&place.destination);
         let address = address.map_err(io::Error::other)?.address;
         let began = Instant::now();
@@ -45,7 +41,7 @@ impl Ctl {
                     let said = format!(
                         "nobody has answered for {away}, so {address} may have calls: {error}"
                     );
-                    return Err(io::Error::other(said).into());
+                    return Err(io::Error::other(said));
                 }
                 answer => answer?,
             };

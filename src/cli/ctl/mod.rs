@@ -139,33 +139,16 @@ pub(super) fn ctl(args: &CtlArgs) -> io::Result<ExitCode> {
         client,
         json: args.json,
     };
-    match ctl.run(&args.command) {
-        Ok(()) => Ok(ExitCode::SUCCESS),
+    let Err(error) = ctl.run(&args.command) else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    match error.get_ref().and_then(|error| error.downcast_ref()) {
         // For a program, in the form that it asked for.
-        Err(CtlError::Client(ClientError::Refused(problem))) if args.json => {
+        Some(ClientError::Refused(problem)) if args.json => {
             report::read_or_not(writeln!(io::stdout(), "{:#}", json!(problem)))?;
             Ok(ExitCode::FAILURE)
         }
-        Err(CtlError::Client(error)) => Err(error.into()),
-        Err(CtlError::Io(error)) => Err(error),
-    }
-}
-
-/// What keeps a command from its end.
-enum CtlError {
-    Client(ClientError),
-    Io(io::Error),
-}
-
-impl From<ClientError> for CtlError {
-    fn from(error: ClientError) -> Self {
-        Self::Client(error)
-    }
-}
-
-impl From<io::Error> for CtlError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
+        _ => Err(error),
     }
 }
 
@@ -175,7 +158,7 @@ struct Ctl {
 }
 
 impl Ctl {
-    fn run(&self, command: &Command) -> Result<(), CtlError> {
+    fn run(&self, command: &Command) -> io::Result<()> {
         match command {
             Command::List => self.list(),
             Command::State { place, state } => self.set_state(place, *state),
@@ -232,7 +215,7 @@ impl Ctl {
         }
     }
 
-    fn set_state(&self, place: &PlaceArgs, state: State) -> Result<(), CtlError> {
+    fn set_state(&self, place: &PlaceArgs, state: State) -> io::Result<()> {
         let change = StateChange {
             set: place.set.clone(),
             destination: place.destination.clone(),
@@ -243,29 +226,29 @@ impl Ctl {
 
     /// Asks for a change, and tells what has come of it, read or not: some wait
     /// then for what follows.
-    fn change(&self, path: &str, change: &impl Serialize) -> Result<(), CtlError> {
+    fn change(&self, path: &str, change: &impl Serialize) -> io::Result<()> {
         let answer = self.client.post(path, change)?;
         let mut out = io::stdout().lock();
         if self.json {
             let told = writeln!(out, "{}", String::from_utf8_lossy(&answer));
-            return Ok(report::read_or_not(told)?);
+            return report::read_or_not(told);
         }
         let done: Done = self.client.parse(&answer)?;
         report::read_or_not(tell(&mut out, &done))?;
-        Ok(report::print(&done.warnings)?)
+        report::print(&done.warnings)
     }
 
-    fn list(&self) -> Result<(), CtlError> {
+    fn list(&self) -> io::Result<()> {
         if self.json {
             return self.print_json("/api/v1/sets");
         }
         let status: Status = self.client.get("/api/v1/status")?;
         let mut out = io::BufWriter::new(io::stdout().lock());
         list::write(&mut out, &status, report::in_colour(&io::stdout()))?;
-        Ok(out.flush()?)
+        out.flush()
     }
 
-    fn stats(&self) -> Result<(), CtlError> {
+    fn stats(&self) -> io::Result<()> {
         if self.json {
             return self.print_json("/api/v1/status");
         }
@@ -276,15 +259,15 @@ impl Ctl {
         }
         let mut out = io::BufWriter::new(io::stdout().lock());
         table.write(&mut out)?;
-        Ok(out.flush()?)
+        out.flush()
     }
 
-    fn print_json(&self, path: &str) -> Result<(), CtlError> {
+    fn print_json(&self, path: &str) -> io::Result<()> {
         let answer: serde_json::Value = self.client.get(path)?;
-        Ok(writeln!(io::stdout(), "{answer:#}")?)
+        writeln!(io::stdout(), "{answer:#}")
     }
 
-    fn explain(&self, args: &MessageArgs) -> Result<(), CtlError> {
+    fn explain(&self, args: &MessageArgs) -> io::Result<()> {
         let message = args.octets()?;
         let body = message.map(|octets| ("application/octet-stream", octets));
         let mut query = form_urlencoded::Serializer::new(String::new());
@@ -308,7 +291,7 @@ impl Ctl {
             },
             body,
         })?;
-        Ok(io::stdout().write_all(&answer)?)
+        io::stdout().write_all(&answer)
     }
 }
 

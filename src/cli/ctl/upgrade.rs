@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Ctl, CtlError};
+use super::Ctl;
 use crate::config::text;
 
 /// How often it looks.
@@ -27,7 +27,7 @@ struct Life {
 
 impl Ctl {
     /// Upgrades, and waits until the next program is ready.
-    pub(super) fn upgrade(&self) -> Result<(), CtlError> {
+    pub(super) fn upgrade(&self) -> io::Result<()> {
         let status = "/api/v1/status";
         // Whoever answers here has started before.
         self.client.get::<Life>(status)?;
@@ -51,7 +51,7 @@ impl Ctl {
                     "no next program has answered here for {time}, and the log says what became \
                      of it: {why}"
                 );
-                return Err(io::Error::other(said).into());
+                return Err(io::Error::other(said));
             }
         }
     }
