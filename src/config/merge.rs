@@ -118,7 +118,7 @@ impl Overrides {
         Draft {
             listeners: Some(listeners).filter(|listeners| !listeners.is_empty()),
             advertise: self.advertise.clone().map(Placed::by_flag("--advertise")),
-            policy: self.policy.map(Placed::by_flag("--policy")),
+            policy: self.policy,
             hash_key: self.hash_key.clone().map(Placed::by_flag("--hash-key")),
             settings: self.settings.clone(),
             stateful: self.stateful.clone(),
@@ -231,9 +231,7 @@ pub(super) fn set(
     report: &mut Report,
 ) -> Placed<Set> {
     let members = members(draft.members, base, reader, report);
-    let default = || Placed::new(Policy::Hash, Origin::Nowhere);
-    let policy = draft.policy.or_else(|| general.policy.clone());
-    let policy = policy.unwrap_or_else(default).value;
+    let policy = draft.policy.or(general.policy).unwrap_or(Policy::Hash);
     let own_key = draft.hash_key.is_some();
     let default = || Placed::new(HashKey::CallId, Origin::Nowhere);
     let hash_key = draft.hash_key.or_else(|| general.hash_key.clone());
