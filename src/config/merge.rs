@@ -165,13 +165,9 @@ pub(super) fn finish(
         Fault::new("there is no listener").help(help)
     });
     let listeners = report.check(&Origin::Nowhere, listeners);
-    let on_path = validate::OnPath {
-        record_route: settings.record_route.unwrap_or(false),
-        path: settings.path.unwrap_or(false),
-    };
     let listeners = listeners.unwrap_or_default();
     let listened = listeners.first().map(|first| first.address.origin.clone());
-    let listeners = validate::listeners(listeners, draft.advertise.take(), on_path, report);
+    let listeners = validate::listeners(listeners, draft.advertise.take(), &settings, report);
 
     draft.operation.check_health(report);
     let drafts = draft.sets.take().ok_or_else(|| {

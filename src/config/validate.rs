@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use super::diagnostic::{Fault, Origin, Report};
 use super::file::{ListenerDraft, RouteDraft};
 use super::member::{Host, Member};
+use super::merge::Settings;
 use super::table::Placed;
 use super::text;
 use super::{HashKey, HostPort, Listener, OnFailure, Policy, Route, Set, State};
@@ -18,18 +19,12 @@ pub const MAX_DESTINATIONS: usize = 65_535;
 /// A branch names a listener by 8 bits.
 const MAX_LISTENERS: usize = 256;
 
-/// What listeners do that do not say.
-#[derive(Clone, Copy)]
-pub(super) struct OnPath {
-    pub(super) record_route: bool,
-    pub(super) path: bool,
-}
-
-/// Names the listeners and gives them what they advertise.
+/// Names the listeners, and gives them what they advertise and what
+/// `settings` say of those that do not say.
 pub(super) fn listeners(
     drafts: Vec<ListenerDraft>,
     advertise: Option<Placed<HostPort>>,
-    on_path: OnPath,
+    settings: &Settings,
     report: &mut Report,
 ) -> Vec<Listener> {
     if let Some(excess) = drafts.get(MAX_LISTENERS) {
@@ -51,7 +46,7 @@ pub(super) fn listeners(
     };
     let mut listeners: Vec<Listener> = Vec::with_capacity(drafts.len());
     for draft in drafts {
-        let listener = listener(&draft, advertise.as_ref(), on_path, report);
+        let listener = listener(&draft, advertise.as_ref(), settings, report);
         let name_origin = draft
             .name
             .as_ref()
@@ -77,7 +72,7 @@ pub(super) fn listeners(
 fn listener(
     draft: &ListenerDraft,
     advertise: Option<&Placed<HostPort>>,
-    on_path: OnPath,
+    settings: &Settings,
     report: &mut Report,
 ) -> Listener {
     let address = draft.address.value;
@@ -104,8 +99,11 @@ fn listener(
         advertise,
         also_known_as: draft.also_known_as.clone(),
         proxy_protocol: front_balancers(draft, report),
-        record_route: draft.record_route.unwrap_or(on_path.record_route),
-        path: draft.path.unwrap_or(on_path.path),
+        record_route: draft
+            .record_route
+            .or(settings.record_route)
+            .unwrap_or(false),
+        path: draft.path.or(settings.path).unwrap_or(false),
         egress: draft.egress.iter().map(|network| network.value).collect(),
     }
 }
