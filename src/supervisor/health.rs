@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
 use std::time::Instant;
 
 use tracing::{error, warn};
 
 use super::Instance;
 use crate::config::{Destination, Health, Set, State, WhenAllDown};
-use crate::control::lock;
 use crate::health::{Judge, Prober, Report, Sample, Target};
 use crate::worker::DestinationTotals;
 
@@ -32,27 +32,23 @@ pub struct Watch {
     judges: BTreeMap<SocketAddr, Judge>,
     started: Instant,
     /// What nobody has taken yet.
-    found: Arc<Mutex<Vec<Report>>>,
+    found: Receiver<Vec<Report>>,
 }
 
 impl Watch {
     /// Starts the prober. `tell` is called when there is something to
-    /// [take](Self::found), and not again before that: each time that it is
-    /// [taken in](Instance::learn), the table of the set is worked out anew, which
-    /// would take many seconds for hundreds of destinations that die one by one.
+    /// [take](Self::found). All that has come is [taken in](Instance::learn)
+    /// together, for each time the table of the set is worked out anew: one by one,
+    /// hundreds of destinations that die at once would take many seconds.
     ///
     /// # Errors
     /// As of [`Prober::start`].
     pub fn start(tell: impl Fn() + Send + 'static) -> io::Result<Self> {
-        let found = Arc::new(Mutex::new(Vec::new()));
-        let noted = Arc::clone(&found);
+        let (sender, found) = mpsc::channel();
         let report = move |reports| {
-            let mut noted = lock(&noted);
-            let is_first = noted.is_empty();
-            noted.extend(reports);
-            if is_first {
-                tell();
-            }
+            // Where nobody receives, it is about to end.
+            let _ = sender.send(reports);
+            tell();
         };
         Ok(Self {
             prober: Arc::new(Prober::start(report)?),
@@ -64,7 +60,7 @@ impl Watch {
 
     /// All that has changed since this was last asked.
     pub fn found(&self) -> Vec<Report> {
-        std::mem::take(&mut *lock(&self.found))
+        self.found.try_iter().flatten().collect()
     }
 
     /// The prober, to be asked what it knows.
