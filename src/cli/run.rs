@@ -32,15 +32,14 @@ pub(super) fn run(args: &RunArgs) -> io::Result<ExitCode> {
     supervisor::hold_signals()?;
     let (set_level, log) = log::start(config.log)?;
     let flush_log = || log.flush(LOG);
-    let say_warnings = || log::say(&loaded.diagnostics);
-    let load_again = |logged| {
-        let loaded = args.tunables.load_all();
-        if logged {
-            log::say(&loaded.diagnostics);
-        }
-        loaded
-    };
-    let ended = supervisor::run(config, &say_warnings, &load_again, &set_level, &flush_log);
+    let ended = supervisor::run(
+        config,
+        &loaded.diagnostics,
+        &|| args.tunables.load_all(),
+        &log::say,
+        &set_level,
+        &flush_log,
+    );
     let code = match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

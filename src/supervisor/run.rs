@@ -33,24 +33,25 @@ const SILENCE: Duration = Duration::from_secs(300);
 /// Something that ends the run.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Runs until SIGTERM or SIGINT. SIGUSR1 prints the counters, SIGHUP takes the
-/// configuration that `load_again` gives, unless that has errors, SIGUSR2
-/// executes the program anew. `load_again` logs what there is to say of it where
-/// it is called with true. `say_warnings` logs those of the configuration,
-/// `set_level` has the log say more or less, `flush_log` waits until all has been
-/// read, but not for long. Signals are [held](super::hold_signals).
+/// Runs by `config`, of which there are these `warnings`, until SIGTERM or SIGINT.
+/// SIGUSR1 prints the counters, SIGHUP takes the configuration that `load_again`
+/// gives, unless that has errors, SIGUSR2 executes the program anew. `say` logs
+/// what there is to say of a configuration, `set_level` has the log say more or
+/// less, `flush_log` waits until all has been read, but not for long. Signals are
+/// [held](super::hold_signals).
 ///
 /// # Errors
 /// What kept it from starting, or ended a worker.
 pub fn run(
     config: Config,
-    say_warnings: &dyn Fn(),
-    load_again: &dyn Fn(bool) -> Loaded,
+    warnings: &[Diagnostic],
+    load_again: &dyn Fn() -> Loaded,
+    say: &dyn Fn(&[Diagnostic]),
     set_level: &dyn Fn(LogLevel),
     flush_log: &dyn Fn(),
 ) -> Result<(), Failure> {
     let mut inheritance = Inheritance::take();
-    say_warnings();
+    say(warnings);
     // While calls wait in inherited sockets, nothing waits for names.
     let is_start = inheritance.upgrades == 0;
     if is_start {
@@ -110,6 +111,7 @@ pub fn run(
         watch,
         losses,
         load_again,
+        say,
         set_level,
         flush_log,
         orders,
@@ -134,7 +136,8 @@ pub(super) struct Supervisor<'a> {
     losses: Losses,
     /// The sets that are known to be idle.
     idle: Vec<(String, Idle)>,
-    load_again: &'a dyn Fn(bool) -> Loaded,
+    load_again: &'a dyn Fn() -> Loaded,
+    say: &'a dyn Fn(&[Diagnostic]),
     set_level: &'a dyn Fn(LogLevel),
     pub(super) flush_log: &'a dyn Fn(),
     pub(super) orders: Sender<Order>,
@@ -292,22 +295,9 @@ impl Supervisor<'_> {
         self.idle = self.instance.tell_idle_sets(&self.idle);
     }
 
-    /// The configuration as it is written now, and what there is to say of it,
-    /// in the log as well where it is to be `logged`.
-    fn read(&self, logged: bool) -> Result<(Config, Vec<Diagnostic>), Refusal> {
-        let Loaded {
-            config,
-            diagnostics,
-        } = (self.load_again)(logged);
-        match config {
-            Some(config) => Ok((config, diagnostics)),
-            None => Err(Refusal::Configuration("reload", diagnostics)),
-        }
-    }
-
     /// What a reload would do.
     fn preview(&self, forget_changes: bool) -> Result<Done, Refusal> {
-        let (config, warnings) = self.read(false)?;
+        let (config, warnings) = without_errors((self.load_again)())?;
         let done = self.instance.preview(&config, forget_changes)?;
         Ok(Done { warnings, ..done })
     }
@@ -322,7 +312,9 @@ impl Supervisor<'_> {
         if let Ok(now) = NotifyState::monotonic_usec_now() {
             notify(&[NotifyState::Reloading, now]);
         }
-        let done = self.read(true).and_then(|(config, warnings)| {
+        let loaded = (self.load_again)();
+        (self.say)(&loaded.diagnostics);
+        let done = without_errors(loaded).and_then(|(config, warnings)| {
             let mut done = self.take_config(config, forget_changes)?;
             done.warnings.extend(warnings);
             Ok(done)
@@ -368,6 +360,18 @@ impl Supervisor<'_> {
         let done = self.instance.reload(config, forget_changes)?;
         (self.set_level)(self.instance.config.log.level);
         Ok(done)
+    }
+}
+
+/// A configuration to take, and what there is to say of it.
+fn without_errors(loaded: Loaded) -> Result<(Config, Vec<Diagnostic>), Refusal> {
+    let Loaded {
+        config,
+        diagnostics,
+    } = loaded;
+    match config {
+        Some(config) => Ok((config, diagnostics)),
+        None => Err(Refusal::Configuration("reload", diagnostics)),
     }
 }
 
