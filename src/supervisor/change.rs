@@ -1,6 +1,6 @@
 //! Changes to a running instance: each whole, or not at all.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 
 use super::Instance;
-use super::overlay::{Overlay, sets_with};
+use super::overlay::{Overlay, destinations, sets_with};
 use crate::config::text;
 use crate::config::{
     Config, Destination, Diagnostic, HostPort, Listener, MAX_DESTINATIONS, Policy, Route, Set,
@@ -359,9 +359,9 @@ fn unresolved((set, name): (&str, &HostPort)) -> Diagnostic {
 /// Destinations that came, went, and differ in what the file says of them.
 fn differences(before: &Config, now: &Config) -> Vec<Difference> {
     let (before, now) = (destinations(before), destinations(now));
-    let places: std::collections::BTreeSet<_> = before.keys().chain(now.keys()).collect();
+    let places: BTreeSet<_> = before.keys().chain(now.keys()).collect();
     let each = places.into_iter().filter_map(|place| {
-        let text = |of: &BTreeMap<_, &Destination>| of.get(place).map(|each| outline(each));
+        let text = |of: &HashMap<_, &Destination>| of.get(place).map(|each| outline(each));
         let difference = Difference {
             set: place.0.to_owned(),
             address: place.1,
@@ -377,15 +377,6 @@ fn outline(destination: &Destination) -> String {
     let state = text::name(&destination.state);
     let (weight, priority) = (destination.weight, destination.priority);
     format!("{state}, weight {weight}, priority {priority}")
-}
-
-fn destinations(config: &Config) -> BTreeMap<(&str, SocketAddr), &Destination> {
-    let sets = config.sets.iter();
-    let each = sets.flat_map(|set| {
-        let destinations = set.destinations.iter();
-        destinations.map(|each| ((set.name.as_str(), each.address), each))
-    });
-    each.collect()
 }
 
 /// What differs of what decides where calls go, beside destinations.

@@ -166,10 +166,10 @@ impl Overlay {
         if before.log.level != now.log.level {
             self.log_level = None;
         }
-        let listed = written(now);
+        let listed = destinations(now);
         let (before, now) = (&self.with_names(before), &self.with_names(now));
         let awaited: Vec<_> = self.unknown_names(now).map(|(set, _)| set).collect();
-        let (was, is) = (written(before), written(now));
+        let (was, is) = (destinations(before), destinations(now));
         self.entries.retain_mut(|entry| {
             let Some(set) = now.sets.iter().find(|set| set.name == entry.set) else {
                 return false;
@@ -219,7 +219,7 @@ impl Overlay {
     /// oldest where it is too much: names may stand for others each minute.
     pub(super) fn forget_away(&mut self, config: &Config) {
         let config = self.with_names(config);
-        let there = written(&config);
+        let there = destinations(&config);
         let is_away = |entry: &Entry| {
             let is_there = there.contains_key(&(entry.set.as_str(), entry.address));
             entry.changes == Changes::default() && !is_there
@@ -275,9 +275,8 @@ fn probe_of(set: &Set) -> Option<&Arc<Probe>> {
     all.find_map(Option::as_ref)
 }
 
-/// What a file says of each destination, with what its names stand for, by the
-/// name of its set and its address.
-fn written(config: &Config) -> HashMap<(&str, SocketAddr), &Destination> {
+/// All destinations, by the name of the set and the address.
+pub(super) fn destinations(config: &Config) -> HashMap<(&str, SocketAddr), &Destination> {
     let destinations = config.sets.iter().flat_map(|set| {
         let each = set.destinations.iter();
         each.map(|each| ((set.name.as_str(), each.address), each))
