@@ -36,7 +36,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, scene: &Scene) {
         draw_server(frame, row, scene, i);
     }
     let texts = ["│ where its weight puts it", "of the last 2 s of new calls"];
-    let texts = texts.map(|text| text.dim().into()).to_vec();
+    let texts = texts.map(Stylize::dim).to_vec();
     draw_items(frame, legend, "".into(), texts);
     draw_items(frame, responses, "responses".dim(), response_items(scene));
     draw_items(frame, latency, "latency".dim(), latency_items(scene));
@@ -58,19 +58,9 @@ fn labelled(frame: &mut Frame<'_>, row: Rect, label: Span<'_>) -> Rect {
     right
 }
 
-/// As many items as there is room for, the first ones first.
-fn draw_items(frame: &mut Frame<'_>, row: Rect, label: Span<'_>, items: Vec<Line<'_>>) {
+fn draw_items(frame: &mut Frame<'_>, row: Rect, label: Span<'_>, items: Vec<Span<'static>>) {
     let area = labelled(frame, row, label);
-    let mut line = Line::default();
-    for item in items {
-        let gap = if line.spans.is_empty() { "" } else { "   " };
-        if line.width() + gap.len() + item.width() > usize::from(area.width) && !gap.is_empty() {
-            break;
-        }
-        line.push_span(gap);
-        line.extend(item.spans);
-    }
-    frame.render_widget(line, area);
+    frame.render_widget(fitting(items, usize::from(area.width)), area);
 }
 
 fn draw_time(frame: &mut Frame<'_>, row: Rect, scene: &Scene) {
@@ -89,17 +79,17 @@ fn draw_time(frame: &mut Frame<'_>, row: Rect, scene: &Scene) {
     frame.render_widget(gauge, area);
 }
 
-fn call_items(scene: &Scene) -> Vec<Line<'static>> {
+fn call_items(scene: &Scene) -> Vec<Span<'static>> {
     let counts = &scene.counts;
     let lost = format!("{} lost", counts.lost);
     vec![
         match scene.elapsed < scene.plan.calling() {
-            true => format!("{:.0} /s", scene.rates.begun).bold().into(),
-            false => "no new ones".bold().into(),
+            true => format!("{:.0} /s", scene.rates.begun).bold(),
+            false => "no new ones".bold(),
         },
         match counts.lost {
             0 => lost.into(),
-            _ => lost.fg(Color::Red).into(),
+            _ => lost.fg(Color::Red),
         },
         format!("{} in progress", counts.in_progress()).into(),
         format!("{} completed", counts.completed).into(),
@@ -107,18 +97,18 @@ fn call_items(scene: &Scene) -> Vec<Line<'static>> {
     ]
 }
 
-fn response_items(scene: &Scene) -> Vec<Line<'static>> {
+fn response_items(scene: &Scene) -> Vec<Span<'static>> {
     let classes = scene.counts.classes.iter().enumerate();
     let item = |(i, n): (usize, &u64)| match (i, n) {
-        (2.., 1..) => Line::from(format!("{}xx {n}", i + 1).fg(Color::Red)),
-        _ => Line::from(format!("{}xx {n}", i + 1)),
+        (2.., 1..) => format!("{}xx {n}", i + 1).fg(Color::Red),
+        _ => format!("{}xx {n}", i + 1).into(),
     };
     classes.map(item).collect()
 }
 
-fn latency_items(scene: &Scene) -> Vec<Line<'static>> {
+fn latency_items(scene: &Scene) -> Vec<Span<'static>> {
     let names = ["p50", "p90", "p99", "max"].into_iter();
-    let item = |(name, ms): (&str, f64)| Line::from(format!("{name} {ms:.2} ms"));
+    let item = |(name, ms): (&str, f64)| Span::from(format!("{name} {ms:.2} ms"));
     names.zip(scene.latency).map(item).collect()
 }
 
@@ -160,6 +150,20 @@ fn draw_server(frame: &mut Frame<'_>, row: Rect, scene: &Scene, server: usize) {
         frame.render_widget(text, area);
     }
     frame.render_widget(share_bar(bar.width, share, due, FULL, colour), bar);
+}
+
+/// As many items as there is room for, the first ones first.
+pub(crate) fn fitting(items: Vec<Span<'static>>, width: usize) -> Line<'static> {
+    let mut line = Line::default();
+    for item in items {
+        let gap = if line.spans.is_empty() { "" } else { "   " };
+        if !gap.is_empty() && line.width() + gap.len() + item.width() > width {
+            break;
+        }
+        line.push_span(gap);
+        line.push_span(item);
+    }
+    line
 }
 
 /// A bar of `share`, with a mark where `due` is; a share of `full` fills it.

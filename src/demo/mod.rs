@@ -36,7 +36,7 @@ use tally::{Shared, Window};
 
 pub use checks::Check;
 pub use display::View;
-pub(crate) use frame::share_bar;
+pub(crate) use frame::{fitting, share_bar};
 pub use summary::Summary;
 
 /// How many servers there are.

@@ -12,11 +12,10 @@ use super::screen::Screen;
 use crate::cli::words::{age, count, milliseconds, rate};
 use crate::config::text::printable;
 use crate::control::Status;
+use crate::demo::fitting;
 
 /// Columns of the labels on the left.
 const LABEL: usize = 12;
-/// Between two items of a line.
-const GAP: &str = "   ";
 
 /// What `?` shows.
 const HELP: [&str; 16] = [
@@ -97,28 +96,14 @@ fn head(screen: &Screen, width: u16) -> Vec<Line<'static>> {
         ("stateful", stateful(status, rates)),
         ("reload", vec![reload(status)]),
     ];
-    lines.push(items(title(status), usize::from(width)));
+    lines.push(fitting(title(status), usize::from(width)));
     for (label, row) in rows {
         let mut line = Line::from(format!("{label:<LABEL$}").dim());
-        line.extend(items(row, usize::from(width).saturating_sub(LABEL)));
+        line.extend(fitting(row, usize::from(width).saturating_sub(LABEL)));
         lines.push(line);
     }
     lines.push(Line::default());
     lines
-}
-
-/// As many of them as there is room for, the first ones first.
-fn items(items: Vec<Span<'static>>, width: usize) -> Line<'static> {
-    let mut line = Line::default();
-    for item in items {
-        let gap = if line.spans.is_empty() { "" } else { GAP };
-        if !gap.is_empty() && line.width() + gap.len() + item.width() > width {
-            break;
-        }
-        line.push_span(gap);
-        line.push_span(item);
-    }
-    line
 }
 
 fn title(status: &Status) -> Vec<Span<'static>> {
@@ -224,7 +209,7 @@ fn draw_keys(frame: &mut Frame<'_>, area: Rect, screen: &Screen, last: u16) {
         keys.push(format!("↑↓ scroll: {} of {last}", screen.scroll).into());
     }
     keys.push(screen.place.clone().dim());
-    let bar = items(keys, usize::from(area.width));
+    let bar = fitting(keys, usize::from(area.width));
     frame.render_widget(bar.style(Style::new().reversed()), area);
 }
 
