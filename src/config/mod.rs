@@ -21,7 +21,7 @@ pub mod text;
 mod validate;
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -166,13 +166,9 @@ impl Listener {
     #[must_use]
     pub fn receives(&self, address: SocketAddr) -> bool {
         let bound = self.address;
-        let host = |ip: IpAddr| match ip {
-            IpAddr::V4(ip) => ip.to_string(),
-            IpAddr::V6(ip) => format!("[{ip}]"),
-        };
         let everywhere = bound.ip().is_unspecified() && bound.is_ipv4() == address.is_ipv4();
         let advertised = self.advertise.as_ref().is_some_and(|advertise| {
-            advertise.host == host(address.ip())
+            advertise.host == text::uri_host(address.ip())
                 && advertise.port.unwrap_or_else(|| bound.port()) == address.port()
         });
         bound == address

@@ -103,8 +103,7 @@ pub fn advertise(text: &str) -> Result<HostPort, Fault> {
                 .why("no response can be sent to it")
                 .help("give the address that the other side sees"));
         }
-        Ok(IpAddr::V4(ip)) => ip.to_string(),
-        Ok(IpAddr::V6(ip)) => format!("[{ip}]"),
+        Ok(ip) => uri_host(ip),
         Err(_) if is_host_name(host) => host.to_owned(),
         Err(_) => {
             return Err(Fault::new(format!(
@@ -113,6 +112,15 @@ pub fn advertise(text: &str) -> Result<HostPort, Fault> {
         }
     };
     Ok(HostPort { host, port })
+}
+
+/// An address as the host of a URI: that of IPv6 stands in brackets.
+#[must_use]
+pub fn uri_host(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    }
 }
 
 /// Splits `host`, `host:port`, `[v6]` or `[v6]:port`; the host stays unread.

@@ -1,8 +1,9 @@
 //! A probe as octets: an OPTIONS request (RFC 3261 §11), and its response.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use super::Target;
+use crate::config::text::uri_host;
 use crate::sip::{self, Span, StartLine, hex64, parse_hex64};
 
 /// The magic cookie of a branch (RFC 3261 §8.1.1.7).
@@ -20,7 +21,7 @@ pub(super) fn request(target: &Target, local: SocketAddr, token: u64) -> Vec<u8>
         Some(uri) => uri.clone(),
         None => plain(&target.uri, target.address),
     };
-    let host = bracketed(local.ip());
+    let host = uri_host(local.ip());
     let from = match &probe.from {
         Some(from) => from.clone(),
         None => format!("sip:viaduct@{host}"),
@@ -51,14 +52,6 @@ fn plain(uri: &str, address: SocketAddr) -> String {
             format!("sip:{host}:{}", address.port())
         }
         _ => format!("sip:{address}"),
-    }
-}
-
-/// An address as the host of a URI.
-fn bracketed(ip: IpAddr) -> String {
-    match ip {
-        IpAddr::V4(ip) => ip.to_string(),
-        IpAddr::V6(ip) => format!("[{ip}]"),
     }
 }
 

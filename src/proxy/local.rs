@@ -6,6 +6,7 @@ use ipnet::IpNet;
 
 use super::branch::MAGIC;
 use super::host::literal;
+use crate::config::text::uri_host;
 use crate::config::{HostPort, Listener};
 use crate::sip::is_same_name;
 
@@ -206,10 +207,7 @@ impl Name {
 
 impl Local {
     fn new(listener: &Listener) -> Self {
-        let own_host = match listener.address {
-            SocketAddr::V4(v4) => v4.ip().to_string(),
-            SocketAddr::V6(v6) => format!("[{}]", v6.ip()),
-        };
+        let own_host = uri_host(listener.address.ip());
         let own_port = listener.address.port();
         let sent_by = listener.advertise.clone().unwrap_or_else(|| HostPort {
             host: own_host.clone(),
