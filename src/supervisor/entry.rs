@@ -79,7 +79,7 @@ impl Entry {
 impl Changes {
     /// Ends those of what the file, which `was` and `is` are from, says
     /// something else now.
-    pub(super) fn settle(&mut self, was: Option<&Destination>, is: Option<&Destination>) {
+    pub(super) fn drop_superseded(&mut self, was: Option<&Destination>, is: Option<&Destination>) {
         let differs = |field: fn(&Destination) -> i64| was.map(field) != is.map(field);
         if differs(|each| each.state as i64) {
             self.state = None;

@@ -192,7 +192,7 @@ impl Overlay {
                 (None, None) => !set.named.is_empty(),
             };
             if !may_come {
-                changes.settle(was, is);
+                changes.drop_superseded(was, is);
             }
             // What was found may be long past once it is there or probed again.
             let probe = is.map_or_else(|| probe_of(set), |is| is.probe.as_ref());

@@ -164,7 +164,7 @@ fn tuned(
 ) -> Result<Socket, StartError> {
     let failed = |error| StartError::System("setsockopt", error);
     inherited.socket.tune(receive, send).map_err(failed)?;
-    settle(listener, inherited.bound);
+    take_port(listener, inherited.bound);
     Ok(inherited.socket)
 }
 
@@ -175,7 +175,7 @@ fn newly_bound(
     let failed = |error| StartError::Bind(listener.address, error);
     let socket = Socket::bind(listener.address, receive, send).map_err(failed)?;
     let failed = |error| StartError::System("getsockname", error);
-    settle(listener, socket.address().map_err(failed)?);
+    take_port(listener, socket.address().map_err(failed)?);
     Ok(socket)
 }
 
@@ -200,7 +200,7 @@ fn emptied(surplus: &[(usize, Socket)]) -> Vec<Held> {
 
 /// A socket that was bound to port 0 has a real one, and so have those of
 /// the other workers.
-fn settle(listener: &mut Listener, bound: SocketAddr) {
+fn take_port(listener: &mut Listener, bound: SocketAddr) {
     if listener.name == listener.address.to_string() {
         listener.name = bound.to_string();
     }

@@ -271,7 +271,7 @@ impl Supervisor<'_> {
         if let Ok(now) = NotifyState::monotonic_usec_now() {
             notify(&[NotifyState::Reloading, now]);
         }
-        self.instance.settle()?;
+        self.instance.wait_for_unanswered()?;
         let said = format!("upgrading: executes {}", successor.program.display());
         info!("{said}");
         if let Some(answer) = answer {
@@ -347,7 +347,7 @@ impl Supervisor<'_> {
 impl Instance {
     /// Waits a moment for what would be lost otherwise. No transaction begins
     /// any more.
-    fn settle(&self) -> io::Result<()> {
+    fn wait_for_unanswered(&self) -> io::Result<()> {
         if !self.is_stateful() && !self.config.resolve {
             return Ok(());
         }
