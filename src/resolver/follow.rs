@@ -30,7 +30,7 @@ const MAX_TARGETS: usize = 1024;
 
 /// What a name of destinations stands for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Name {
+pub struct Resolved {
     /// As the configuration has it.
     #[serde(flatten)]
     pub name: HostPort,
@@ -57,7 +57,7 @@ pub struct Target {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Looked {
     /// What it stands for; where it could not be looked up, what it stood for.
-    pub name: Name,
+    pub resolved: Resolved,
     /// Why it could not be looked up, or not whole.
     pub trouble: Option<String>,
     /// Hosts of SRV that have no address, beside others that have, as far as these
@@ -66,7 +66,7 @@ pub struct Looked {
 }
 
 /// The way to the thread, which ends with it.
-pub struct Followed(watch::Sender<Vec<Name>>);
+pub struct Followed(watch::Sender<Vec<Resolved>>);
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -91,7 +91,7 @@ impl Followed {
     /// What is wrong with the name servers of the system, or kept it from starting.
     pub fn start(
         config: &Config,
-        names: Vec<Name>,
+        names: Vec<Resolved>,
         report: impl Fn(Looked) + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let around = Around {
@@ -109,7 +109,7 @@ impl Followed {
 
     /// Follows `names` from now on. Those that it follows already it knows
     /// better.
-    pub fn follow(&self, names: Vec<Name>) {
+    pub fn follow(&self, names: Vec<Resolved>) {
         self.0.send_replace(names);
     }
 }
@@ -121,7 +121,7 @@ struct Around {
 }
 
 /// A task for each name that is wanted.
-async fn follow(around: Arc<Around>, mut wanted: watch::Receiver<Vec<Name>>) {
+async fn follow(around: Arc<Around>, mut wanted: watch::Receiver<Vec<Resolved>>) {
     let mut tasks: HashMap<HostPort, AbortHandle> = HashMap::new();
     loop {
         let names = wanted.borrow_and_update().clone();
@@ -147,7 +147,7 @@ async fn follow(around: Arc<Around>, mut wanted: watch::Receiver<Vec<Name>>) {
 
 async fn follow_one(around: Arc<Around>, mut known: Known) {
     loop {
-        let found = look_up(&around, &known.name.name).await;
+        let found = look_up(&around, &known.resolved.name).await;
         let (news, pause) = known.take(found);
         if let Some(news) = news {
             (around.report)(news);
@@ -246,7 +246,7 @@ fn missing(hosts: &[(Host, Addresses)]) -> Vec<String> {
 
 /// What is known of one name.
 struct Known {
-    name: Name,
+    resolved: Resolved,
     /// How often in a row there was trouble.
     failures: u32,
     /// The hosts without an address that were told of.
@@ -256,9 +256,9 @@ struct Known {
 
 impl Known {
     /// What another has found.
-    fn new(name: Name) -> Self {
+    fn new(resolved: Resolved) -> Self {
         Self {
-            name,
+            resolved,
             failures: 0,
             missing: Vec::new(),
             told: false,
@@ -269,7 +269,7 @@ impl Known {
     /// to look again.
     fn take(&mut self, found: Found) -> (Option<Looked>, Duration) {
         let was_failing = self.failures > 0;
-        let before = self.name.targets.clone();
+        let before = self.resolved.targets.clone();
         let were_missing = self.missing.clone();
         let pause = match found.trouble {
             None => {
@@ -282,21 +282,23 @@ impl Known {
                 doubled.min(PAUSE_MAX)
             }
         };
-        if found.trouble.is_none() || !self.name.whole && !found.targets.is_empty() {
-            self.name.targets = found.targets;
+        if found.trouble.is_none() || !self.resolved.whole && !found.targets.is_empty() {
+            self.resolved.targets = found.targets;
             self.missing = found.missing;
         }
-        self.name.whole |= found.trouble.is_none();
+        self.resolved.whole |= found.trouble.is_none();
         let failing = found.trouble.is_some();
         let others_missing = were_missing != self.missing;
-        let is_news =
-            !self.told || failing != was_failing || before != self.name.targets || others_missing;
+        let is_news = !self.told
+            || failing != was_failing
+            || before != self.resolved.targets
+            || others_missing;
         self.told = true;
         let missing = self.missing.iter();
         let missing = missing.filter(|host| !were_missing.contains(host));
         let missing = missing.cloned().collect();
         let news = is_news.then(|| Looked {
-            name: self.name.clone(),
+            resolved: self.resolved.clone(),
             trouble: found.trouble,
             missing,
         });
@@ -349,7 +351,7 @@ mod tests {
             host: "a.test".to_owned(),
             port: None,
         };
-        Known::new(Name {
+        Known::new(Resolved {
             name,
             targets: Vec::new(),
             whole: false,
@@ -465,38 +467,38 @@ mod tests {
         // Not whole yet: half is better than nothing.
         let news = known.trouble_told(found(&[1], 60, Some("half")));
         assert_eq!(
-            (news, known.name.targets.len()),
+            (news, known.resolved.targets.len()),
             (Some(Some("half".to_owned())), 1)
         );
         assert_eq!(known.trouble_told(found(&[], 60, Some("none"))), None);
-        assert_eq!(known.name.targets.len(), 1);
+        assert_eq!(known.resolved.targets.len(), 1);
         assert_eq!(known.trouble_told(found(&[1, 2], 60, None)), Some(None));
         assert_eq!(known.trouble_told(found(&[1, 2], 60, None)), None);
         assert!(known.take(found(&[1], 60, Some("half"))).0.is_some());
-        assert_eq!(known.name.targets.len(), 2);
+        assert_eq!(known.resolved.targets.len(), 2);
         assert_eq!(known.trouble_told(found(&[], 60, Some("none"))), None);
         assert_eq!(known.trouble_told(found(&[1, 2], 60, None)), Some(None));
         assert_eq!(known.trouble_told(found(&[3], 60, None)), Some(None));
-        assert_eq!(known.name.targets, targets(&[host(0, 0, &[3])]));
+        assert_eq!(known.resolved.targets, targets(&[host(0, 0, &[3])]));
         // Nor of what another has found, as the program before an upgrade.
         let half = targets(&[host(0, 0, &[1, 2])]);
         let half = serde_json::json!({"host": "a.test", "port": null, "targets": half});
-        let half: Name = serde_json::from_value(half).expect("a name");
+        let half: Resolved = serde_json::from_value(half).expect("a name");
         let whole = true;
-        let mut known = Known::new(Name {
+        let mut known = Known::new(Resolved {
             whole,
             ..half.clone()
         });
         assert!(known.take(found(&[1], 60, Some("half"))).0.is_some());
-        assert_eq!(known.name.targets.len(), 2);
+        assert_eq!(known.resolved.targets.len(), 2);
         assert_eq!(known.trouble_told(found(&[3], 60, None)), Some(None));
-        assert_eq!(known.name.targets, targets(&[host(0, 0, &[3])]));
+        assert_eq!(known.resolved.targets, targets(&[host(0, 0, &[3])]));
         // What never was whole changes by halves after that, too.
         let mut known = Known::new(half);
         known.take(found(&[], 60, Some("none")));
-        assert_eq!(known.name.targets.len(), 2);
+        assert_eq!(known.resolved.targets.len(), 2);
         known.take(found(&[3], 60, Some("half")));
-        assert_eq!(known.name.targets, targets(&[host(0, 0, &[3])]));
+        assert_eq!(known.resolved.targets, targets(&[host(0, 0, &[3])]));
         // The first word comes even where there is nothing to say but that.
         let news = unknown().trouble_told(found(&[], 0, Some("none")));
         assert_eq!(news, Some(Some("none".to_owned())));

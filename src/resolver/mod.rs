@@ -26,7 +26,7 @@ use crate::config::{Config, HostPort};
 use crate::proxy::{Datagram, MAX_HELD, Server};
 use lookup::Lookup;
 
-pub use follow::{Followed, Looked, Name, Target};
+pub use follow::{Followed, Looked, Resolved, Target};
 
 /// How long an answer holds at least, and that there is none.
 const TTL: Duration = Duration::from_secs(5);

@@ -73,7 +73,7 @@ impl Names {
         if !self.awaited.is_empty() && !left.is_zero() {
             let mut news = News::default();
             if let Ok(looked) = self.looked.recv_timeout(left.min(MOMENT)) {
-                self.awaited.remove(&looked.name.name);
+                self.awaited.remove(&looked.resolved.name);
                 self.note(looked, config, overlay, &mut news);
                 news.say();
             }
@@ -122,7 +122,7 @@ impl Names {
 
     fn note(&self, looked: Looked, config: &Config, overlay: &mut Overlay, news: &mut News) {
         let Looked {
-            name: mut found,
+            resolved: mut found,
             mut trouble,
             missing,
         } = looked;
@@ -230,7 +230,7 @@ fn list(targets: &[Target]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resolver::Name;
+    use crate::resolver::Resolved;
     use crate::supervisor::overlay::tests::config;
 
     /// That `host` stands for this address of port 5070.
@@ -244,14 +244,14 @@ mod tests {
             host: host.to_owned(),
             port: Some(5070),
         };
-        let name = Name {
+        let resolved = Resolved {
             name,
             targets: vec![target],
             whole: trouble.is_none(),
         };
         let trouble = trouble.map(str::to_owned);
         Looked {
-            name,
+            resolved,
             trouble,
             missing: Vec::new(),
         }
@@ -297,7 +297,7 @@ mod tests {
     #[test]
     fn a_name_that_comes_to_stand_for_us_is_told_to_stay_what_it_was() {
         let mut ours = looked("one.test", 1, None);
-        ours.name.targets[0].address = ([127, 0, 0, 1], 5060).into();
+        ours.resolved.targets[0].address = ([127, 0, 0, 1], 5060).into();
         let mut names = names([looked("one.test", 1, None), ours.clone()]);
         let config = config("'one.test:5070'");
         let mut overlay = Overlay::default();

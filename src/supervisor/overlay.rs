@@ -13,7 +13,7 @@ use crate::config::{
 };
 use crate::control::{Change, Place};
 use crate::health::Report;
-use crate::resolver::{Name, Target};
+use crate::resolver::{Resolved, Target};
 
 /// Addresses that are away, and no operator has changed, that are remembered at most.
 const MAX_AWAY: usize = 1024;
@@ -22,7 +22,7 @@ const MAX_AWAY: usize = 1024;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Overlay {
     entries: Vec<Entry>,
-    names: Vec<Name>,
+    names: Vec<Resolved>,
     /// The level of the log that an operator has set. Another program begins with
     /// that of the file.
     #[serde(skip)]
@@ -87,14 +87,14 @@ impl Overlay {
         Some(&self.known(name)?.targets)
     }
 
-    fn known(&self, name: &HostPort) -> Option<&Name> {
+    fn known(&self, name: &HostPort) -> Option<&Resolved> {
         self.names.iter().find(|known| known.name == *name)
     }
 
     /// The names of `config`, with what they stand for as far as that is known.
-    pub(super) fn names_of(&self, config: &Config) -> Vec<Name> {
+    pub(super) fn names_of(&self, config: &Config) -> Vec<Resolved> {
         let named = config.sets.iter().flat_map(|set| &set.named);
-        let names = named.map(|Named { name, .. }| Name {
+        let names = named.map(|Named { name, .. }| Resolved {
             name: name.clone(),
             targets: self.targets(name).unwrap_or_default().to_vec(),
             whole: self.known(name).is_some_and(|known| known.whole),
@@ -148,12 +148,12 @@ impl Overlay {
     }
 
     /// Notes what a name stands for; whether that is new.
-    pub(super) fn resolved(&mut self, name: Name) -> bool {
+    pub(super) fn resolved(&mut self, new: Resolved) -> bool {
         let mut known = self.names.iter_mut();
-        match known.find(|known| known.name == name.name) {
-            Some(known) => std::mem::replace(known, name.clone()).targets != name.targets,
+        match known.find(|known| known.name == new.name) {
+            Some(known) => std::mem::replace(known, new.clone()).targets != new.targets,
             None => {
-                self.names.push(name);
+                self.names.push(new);
                 true
             }
         }
@@ -324,13 +324,13 @@ pub(super) mod tests {
     }
 
     /// That `farm.test` stands for these.
-    fn name(lasts: &[u8]) -> Name {
+    fn name(lasts: &[u8]) -> Resolved {
         let target = |last: &u8| Target {
             address: address(*last),
             weight: 1,
             rank: 0,
         };
-        Name {
+        Resolved {
             name: host("farm.test"),
             targets: lasts.iter().map(target).collect(),
             whole: true,
@@ -468,7 +468,7 @@ pub(super) mod tests {
         assert_eq!(overlay.over(&by_name).sets[0].destinations[2].weight, 7);
         // Nobody knows yet what its new name stands for: it may be the same.
         let renamed = config("'new.test', '10.0.0.9'");
-        let renamed_name = |lasts| Name {
+        let renamed_name = |lasts| Resolved {
             name: host("new.test"),
             ..name(lasts)
         };
