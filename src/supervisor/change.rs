@@ -165,74 +165,83 @@ impl Instance {
 
     /// The sets that a change is for, and the address.
     fn concerned(&self, change: &Change) -> Result<(Vec<String>, SocketAddr), Refusal> {
-        let names = self.config.sets.iter().map(|set| set.name.as_str());
-        let known = |name: &str| {
-            let names: Vec<_> = names.clone().collect();
-            match names.contains(&name) {
-                true => Ok(()),
-                false => Err(Refusal::NotFound(format!(
-                    "there is no set `{name}`; there are: {}",
-                    names.join(", ")
-                ))),
-            }
-        };
         match change {
             Change::State(place, _) | Change::Weight(place, _) | Change::Remove(place) => {
                 if let Some(name) = &place.set {
-                    known(name)?;
+                    self.has_set(name)?;
                 }
-                let Place { address, .. } = *place;
                 let sets = sets_with(&self.config, place);
-                if sets.is_empty() {
-                    let which = place.set.as_ref().map(|name| format!(" in set `{name}`"));
-                    let asked =
-                        |set: &&Set| place.set.as_ref().is_none_or(|name| *name == set.name);
-                    let sets = self.config.sets.iter().filter(asked);
-                    let there = sets.flat_map(|set| &set.destinations);
-                    let mut there: Vec<_> = there.map(|each| each.address.to_string()).collect();
-                    if there.len() > NAMED {
-                        there.truncate(NAMED);
-                        there.push("…".to_owned());
-                    }
-                    return Err(Refusal::NotFound(format!(
-                        "there is no destination {address}{}; there are: {}",
-                        which.unwrap_or_default(),
-                        there.join(", ")
-                    )));
+                match sets.is_empty() {
+                    true => Err(self.not_there(place)),
+                    false => Ok((sets, place.address)),
                 }
-                Ok((sets, address))
             }
             Change::Add(name, destination) => {
-                known(name)?;
-                let address = destination.address;
-                let listeners = &self.config.listeners;
-                if listeners.iter().any(|each| each.receives(address)) {
-                    return Err(Refusal::Conflict(format!(
-                        "{address} is a listener of ours: calls would go in a circle"
-                    )));
-                }
-                let fits = |each: &Listener| each.address.is_ipv4() == address.is_ipv4();
-                if !listeners.iter().any(fits) {
-                    return Err(Refusal::Conflict(format!(
-                        "no listener can send to {address}: none is of its address family"
-                    )));
-                }
-                if full_sets(&self.config).any(|full| full == name) {
-                    return Err(Refusal::Conflict(format!(
-                        "set `{name}` has {MAX_DESTINATIONS} destinations already, which is the most"
-                    )));
-                }
-                let place = Place {
-                    set: Some(name.clone()),
-                    address,
-                };
-                match sets_with(&self.config, &place).is_empty() {
-                    true => Ok((vec![name.clone()], address)),
-                    false => Err(Refusal::Conflict(format!(
-                        "set `{name}` has {address} already"
-                    ))),
-                }
+                self.may_join(name, destination.address)?;
+                Ok((vec![name.clone()], destination.address))
             }
+        }
+    }
+
+    fn has_set(&self, name: &str) -> Result<(), Refusal> {
+        let names = self.config.sets.iter().map(|set| set.name.as_str());
+        let names: Vec<_> = names.collect();
+        match names.contains(&name) {
+            true => Ok(()),
+            false => Err(Refusal::NotFound(format!(
+                "there is no set `{name}`; there are: {}",
+                names.join(", ")
+            ))),
+        }
+    }
+
+    fn not_there(&self, place: &Place) -> Refusal {
+        let Place { set, address } = place;
+        let which = set.as_ref().map(|name| format!(" in set `{name}`"));
+        let asked = |each: &&Set| set.as_ref().is_none_or(|name| *name == each.name);
+        let sets = self.config.sets.iter().filter(asked);
+        let there = sets.flat_map(|set| &set.destinations);
+        let mut there: Vec<_> = there.map(|each| each.address.to_string()).collect();
+        if there.len() > NAMED {
+            there.truncate(NAMED);
+            there.push("…".to_owned());
+        }
+        Refusal::NotFound(format!(
+            "there is no destination {address}{}; there are: {}",
+            which.unwrap_or_default(),
+            there.join(", ")
+        ))
+    }
+
+    /// Whether a destination may be added to the set `name`.
+    fn may_join(&self, name: &str, address: SocketAddr) -> Result<(), Refusal> {
+        self.has_set(name)?;
+        let listeners = &self.config.listeners;
+        if listeners.iter().any(|each| each.receives(address)) {
+            return Err(Refusal::Conflict(format!(
+                "{address} is a listener of ours: calls would go in a circle"
+            )));
+        }
+        let fits = |each: &Listener| each.address.is_ipv4() == address.is_ipv4();
+        if !listeners.iter().any(fits) {
+            return Err(Refusal::Conflict(format!(
+                "no listener can send to {address}: none is of its address family"
+            )));
+        }
+        if full_sets(&self.config).any(|full| full == name) {
+            return Err(Refusal::Conflict(format!(
+                "set `{name}` has {MAX_DESTINATIONS} destinations already, which is the most"
+            )));
+        }
+        let place = Place {
+            set: Some(name.to_owned()),
+            address,
+        };
+        match sets_with(&self.config, &place).is_empty() {
+            true => Ok(()),
+            false => Err(Refusal::Conflict(format!(
+                "set `{name}` has {address} already"
+            ))),
         }
     }
 
