@@ -63,7 +63,7 @@ fn scrape(totals: &Totals, config: &Config) -> String {
     let mut before = config.clone();
     before.sets[0].destinations.pop();
     let proxy = Proxy::new(&before, fixture::secret()).successor(config);
-    let mut facts = Facts::of(config, &proxy);
+    let mut facts = Facts::of(Arc::new(config.clone()), &proxy);
     facts.table_id = u64::MAX;
     metrics::text(&Input {
         totals,

@@ -28,9 +28,9 @@ pub struct Facts {
 impl Facts {
     /// Those of `config`, by which `proxy` decides.
     #[must_use]
-    pub fn of(config: &Config, proxy: &Proxy) -> Self {
+    pub fn of(config: Arc<Config>, proxy: &Proxy) -> Self {
         Self {
-            config: Arc::new(config.clone()),
+            config,
             proxy: proxy.clone(),
             table_id: proxy.table_id(),
         }

@@ -289,7 +289,7 @@ impl Instance {
             self.retired.push_back((proxy.generation(), Instant::now()));
         }
         let were_full: Vec<_> = full_sets(&self.config).map(str::to_owned).collect();
-        self.config = config;
+        self.config = Arc::new(config);
         self.tell_full_sets(&were_full);
         self.publish(proxy);
     }
@@ -328,7 +328,7 @@ impl Instance {
         }
         self.snapshot = Arc::new(self.snapshot.successor(proxy));
         self.shared.latest.store(Arc::clone(&self.snapshot));
-        let facts = Facts::of(&self.config, self.proxy());
+        let facts = Facts::of(Arc::clone(&self.config), self.proxy());
         self.facts.store(Arc::new(facts));
     }
 }

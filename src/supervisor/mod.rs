@@ -62,7 +62,7 @@ pub struct Instance {
     /// What lies over it.
     overlay: Overlay,
     /// The same with both, and with the addresses that are bound.
-    config: Config,
+    config: Arc<Config>,
     /// What others may know of it.
     facts: Arc<ArcSwap<Facts>>,
     snapshot: Arc<Snapshot>,
@@ -196,6 +196,7 @@ impl Instance {
         overlay.settle(&asked, &asked);
         let mut config = overlay.over(&asked);
         let bound = sockets::bind(&mut config, sockets)?;
+        let config = Arc::new(config);
         let of_last = bound.sockets.iter().last().into_iter().flatten();
         let granted: Result<_, _> = of_last.map(Socket::granted).collect();
         let granted = granted.map_err(|error| StartError::System("getsockopt", error))?;
@@ -218,7 +219,7 @@ impl Instance {
             samples: Samples::default(),
             mirror: mirror.as_ref().map(Mirror::handle),
         };
-        let facts = Facts::of(&config, snapshot.proxy());
+        let facts = Facts::of(Arc::clone(&config), snapshot.proxy());
         let mut instance = Self {
             cores: sockets::cores(&config),
             snapshot,
