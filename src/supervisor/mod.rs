@@ -130,7 +130,7 @@ impl std::fmt::Display for StartError {
                         write!(
                             f,
                             "\n  help: a port below 1024 takes CAP_NET_BIND_SERVICE \
-                             (AmbientCapabilities= of a unit)"
+                             (in a unit both AmbientCapabilities= and CapabilityBoundingSet=)"
                         )
                     }
                     _ => Ok(()),
