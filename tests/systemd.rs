@@ -1,5 +1,5 @@
 //! The systemd unit, judged by systemd itself: it loads without a complaint,
-//! and it is as closed as we claim. The service is not started.
+//! and it is as closed as we claim. `systemd_boot` starts the service.
 
 use std::fs;
 use std::process::{Command, Output};
