@@ -47,7 +47,7 @@ use sockets::{Origins, Steering};
 pub use health::Watch;
 pub use missing::missing;
 pub use run::{Failure, run};
-pub use secret_file::{Kept, SecretFileError, load, read as read_secret};
+pub use secret_file::{SecretFileError, load, read as read_secret};
 pub use signals::hold_signals;
 pub use sockets::open_files;
 pub use upgrade::rehearse;

@@ -83,7 +83,7 @@ pub fn run(
     }
     instance.tell_full_sets(&[]);
     say_lines(&instance.start_facts().join("\n"));
-    say_lines(&kept.to_string());
+    say_lines(&kept);
     let found = orders.clone();
     // Nobody works through them any more at the end.
     let watch = Watch::start(move || drop(found.send(Order::Health)))?;

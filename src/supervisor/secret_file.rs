@@ -10,31 +10,6 @@ use std::path::{Path, PathBuf};
 use crate::control::{is_open, may_make, open_warning};
 use crate::proxy::{Secret, SecretError};
 
-/// Where the secret comes from, and what an operator should know of it.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Kept {
-    /// Read from a file.
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Whether others than its owner and its group may read or write it too.
-        open: bool,
-        /// Whether it holds another secret, too, whose marks are good.
-        other: bool,
-    },
-    /// Made and written to a file.
-    Made(PathBuf),
-    /// Made, and gone with the process.
-    Nowhere,
-    /// Taken over from the program that this process executed before, and
-    /// written to a file, or gone with the process.
-    Inherited(Option<PathBuf>),
-    /// Taken over likewise, beside a file that holds another one.
-    Beside(PathBuf),
-    /// Taken over likewise, and gone with the process, for this reason.
-    Unkept(String),
-}
-
 /// A secret file that cannot be used.
 #[derive(Debug)]
 pub enum SecretFileError {
@@ -46,49 +21,6 @@ pub enum SecretFileError {
     Content(PathBuf, SecretError),
     /// It holds another one than the running instance has.
     Other(PathBuf),
-}
-
-impl fmt::Display for Kept {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Read { path, open, other } => {
-                write!(f, "secret: read from {}", path.display())?;
-                if *other {
-                    write!(f, "; the marks of the other one in it are good, too")?;
-                }
-                if *open {
-                    write!(f, "\nwarning: secret file {}", open_warning(path))?;
-                }
-                Ok(())
-            }
-            Self::Made(path) => write!(f, "secret: made and kept in {}", path.display()),
-            Self::Inherited(Some(path)) => {
-                write!(f, "secret: taken over and kept in {}", path.display())
-            }
-            Self::Beside(path) => write!(
-                f,
-                "secret: taken over\nwarning: secret file {}: it holds another one, by which calls in set-up \
-                 break at a restart; mend: move it away and upgrade again",
-                path.display()
-            ),
-            Self::Unkept(why) => write!(
-                f,
-                "secret: taken over\nwarning: the secret is not kept, and calls in set-up break \
-                 at a restart: {why}"
-            ),
-            Self::Nowhere | Self::Inherited(None) => {
-                let how = match self {
-                    Self::Inherited(_) => "taken over",
-                    _ => "made for this run",
-                };
-                write!(
-                    f,
-                    "secret: {how}\nwarning: without a secret file calls in set-up break at a \
-                     restart, and instances side by side disagree; mend: --secret-file PATH"
-                )
-            }
-        }
-    }
 }
 
 impl fmt::Display for SecretFileError {
@@ -129,6 +61,7 @@ impl std::error::Error for SecretFileError {}
 
 /// Loads the secret from `path`; makes it where the file does not exist. One
 /// that is `inherited` goes on whatever becomes of the file, for calls go by it.
+/// With it comes what the log is to say of where it is from.
 ///
 /// # Errors
 /// [`SecretFileError`], where none is inherited. Without a path there is none:
@@ -136,37 +69,63 @@ impl std::error::Error for SecretFileError {}
 pub fn load(
     path: Option<&Path>,
     inherited: Option<Secret>,
-) -> Result<(Secret, Kept), SecretFileError> {
-    let path = path.map(Path::to_owned);
+) -> Result<(Secret, String), SecretFileError> {
     let is_new = inherited.is_none();
     let ours = match inherited {
         Some(secret) => secret,
         None => Secret::from_octets(random().map_err(|error| {
-            let path = path.clone().unwrap_or_default();
+            let path = path.map(Path::to_owned).unwrap_or_default();
             SecretFileError::Io(path, error)
         })?),
     };
-    let Some(path) = path else {
-        let kept = match is_new {
-            true => Kept::Nowhere,
-            false => Kept::Inherited(None),
-        };
-        return Ok((ours, kept));
+    if let Some(path) = path {
+        return kept(path, ours, is_new);
+    }
+    let how = match is_new {
+        true => "made for this run",
+        false => "taken over",
     };
-    Ok(match found_or_made(&path, &ours) {
-        Ok(None) if is_new => (ours, Kept::Made(path)),
-        Ok(None) => (ours, Kept::Inherited(Some(path))),
-        Ok(Some((found, _))) if !is_new && !found.is_like(&ours) => (ours, Kept::Beside(path)),
-        Ok(Some((found, open))) => {
-            let other = found.has_other();
-            (found, Kept::Read { path, open, other })
+    let said = format!(
+        "secret: {how}\nwarning: without a secret file calls in set-up break at a restart, and \
+         instances side by side disagree; mend: --secret-file PATH"
+    );
+    Ok((ours, said))
+}
+
+/// The secret that the file holds, or else `ours`, and what the log is to say.
+fn kept(path: &Path, ours: Secret, is_new: bool) -> Result<(Secret, String), SecretFileError> {
+    let file = path.display();
+    let (found, open) = match found_or_made(path, &ours) {
+        Ok(Some(found)) => found,
+        Ok(None) => {
+            let how = if is_new { "made" } else { "taken over" };
+            return Ok((ours, format!("secret: {how} and kept in {file}")));
         }
         Err(error) if is_new => return Err(error),
         Err(error) => {
             let why = error.to_string().replace("\n  help: ", "; mend: ");
-            (ours, Kept::Unkept(why))
+            let said = format!(
+                "secret: taken over\nwarning: the secret is not kept, and calls in set-up break \
+                 at a restart: {why}"
+            );
+            return Ok((ours, said));
         }
-    })
+    };
+    if !is_new && !found.is_like(&ours) {
+        let said = format!(
+            "secret: taken over\nwarning: secret file {file}: it holds another one, by which \
+             calls in set-up break at a restart; mend: move it away and upgrade again"
+        );
+        return Ok((ours, said));
+    }
+    let mut said = format!("secret: read from {file}");
+    if found.has_other() {
+        said += "; the marks of the other one in it are good, too";
+    }
+    if open {
+        said += &format!("\nwarning: secret file {}", open_warning(path));
+    }
+    Ok((found, said))
 }
 
 /// What the file holds; `None`: it has been made, and holds `ours`.
@@ -256,15 +215,14 @@ mod tests {
         let path = folder.path().join("secret");
         let left = path.with_extension(format!("new-{}", std::process::id()));
         fs::write(left, "").expect("a file");
-        let (made, kept) = load(Some(&path), None).expect("a secret");
-        assert_eq!(kept, Kept::Made(path.clone()));
-        let (read, kept) = load(Some(&path), None).expect("a secret");
-        let (open, other) = (false, false);
-        assert_eq!(kept, Kept::Read { path, open, other });
+        let (made, said) = load(Some(&path), None).expect("a secret");
+        assert!(said.starts_with("secret: made and kept in "), "{said}");
+        let (read, said) = load(Some(&path), None).expect("a secret");
+        assert!(said.starts_with("secret: read from "), "{said}");
         assert!(made == read);
         assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 2);
         // What is there and cannot be read need not be made.
-        let failed = load(Some(folder.path()), None).map(|(_, kept)| kept);
+        let failed = load(Some(folder.path()), None).map(|(_, said)| said);
         let error = failed.expect_err("a folder").to_string();
         assert!(error.contains("may read"), "{error}");
     }
