@@ -107,7 +107,7 @@ fn what_cannot_be_read_is_refused_beforehand() {
         fs::write(&path, handed_over).expect("a file");
         let mut command = Command::new(PROGRAM);
         command.arg("check").args(file.args());
-        command.args(["--inherits", "1", "--held", &front.to_string()]);
+        command.args(["--inherits", "2", "--held", &front.to_string()]);
         command.stdin(fs::File::open(path).expect("the file"));
         let output = command.output().expect("a check");
         let said = [output.stdout, output.stderr].concat();
@@ -116,21 +116,22 @@ fn what_cannot_be_read_is_refused_beforehand() {
             String::from_utf8_lossy(&said).into_owned(),
         )
     };
-    for text in [
-        "{",
-        "{\"format\":2}",
-        "{\"format\":1,\"upgrades\":\"many\"}",
+    for (text, why) in [
+        ("{", "EOF"),
+        (
+            r#"{"format":1}"#,
+            "format 1 was handed over, and 2 can be read",
+        ),
+        (r#"{"format":2}"#, "missing field"),
     ] {
         let (is_good, said) = said(text);
-        assert!(
-            !is_good && said.contains("cannot be read"),
-            "{text}: {said}"
-        );
+        let why = format!("cannot be read: {why}");
+        assert!(!is_good && said.contains(&why), "{text}: {said}");
         assert!(said.contains("help: restart it instead"), "{said}");
     }
     // An instance of before does not say.
     let (is_good, said) = said("");
-    assert!(is_good && said.contains("takes over: format 1"), "{said}");
+    assert!(is_good && said.contains("takes over: format 2"), "{said}");
 }
 
 /// `viaduct run` with these files within a limit of the shell.

@@ -3,8 +3,7 @@
 //!
 //! JSON in sealed memory whose descriptor an environment variable tells. What
 //! does not fit the format is not read: `viaduct check` of the next program
-//! tries that beforehand, without the sockets. A field that is added within one
-//! format needs a default.
+//! tries that beforehand, without the sockets.
 
 use std::fs::File;
 use std::io::{self, BufRead, Read};
@@ -21,7 +20,7 @@ use crate::proxy::{Secret, SecretError};
 
 /// The version of what is handed over; another one for each change that the
 /// program of before would not understand.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 /// Names the descriptor.
 pub(super) const VARIABLE: &str = "VIADUCT_INHERITED";
 /// Octets that are read at most.
@@ -34,20 +33,20 @@ pub(super) fn now() -> Duration {
 }
 
 /// What was handed over; by default, nothing.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub(super) struct Inheritance {
     /// Times that this process has executed a new program.
     pub(super) upgrades: u64,
     /// When the workers stopped, by [`now`].
     pub(super) stopped: Duration,
-    /// How many workers there were; some programs of before do not say.
-    pub(super) workers: Option<usize>,
-    /// The secret; a program of before hands it over only where no file keeps
-    /// it.
+    /// How many workers there were.
+    pub(super) workers: usize,
     pub(super) secret: Option<String>,
     pub(super) overlay: Overlay,
     /// What the program of before has counted, by name.
     pub(super) counters: Vec<(String, u64)>,
+    /// Written down as descriptors, beside the rest.
+    #[serde(skip)]
     pub(super) sockets: Vec<Inherited>,
 }
 
@@ -62,23 +61,17 @@ pub(super) struct Inherited {
     pub(super) socket: Socket,
 }
 
-#[derive(Serialize, Deserialize)]
+/// What is read of any format.
+#[derive(Deserialize)]
 struct Format {
     format: u32,
 }
 
+/// What is written, of a reference to an [`Inheritance`], and read.
 #[derive(Serialize, Deserialize)]
-struct Will {
-    #[serde(flatten)]
-    format: Format,
-    upgrades: u64,
-    stopped: Duration,
-    #[serde(default)]
-    workers: Option<usize>,
-    secret: Option<String>,
-    overlay: Overlay,
-    #[serde(default)]
-    counters: Vec<(String, u64)>,
+struct Will<I> {
+    format: u32,
+    inheritance: I,
     sockets: Vec<Bequest>,
 }
 
@@ -124,8 +117,8 @@ impl Inheritance {
             let said = format!("format {format} was handed over, and {FORMAT} can be read");
             return Err(io::Error::other(said));
         }
-        let will: Will = serde_json::from_str(&text)?;
-        let mut sockets = Vec::new();
+        let will: Will<Self> = serde_json::from_str(&text)?;
+        let mut inheritance = will.inheritance;
         for Bequest {
             asked,
             bound,
@@ -134,7 +127,7 @@ impl Inheritance {
         } in will.sockets
         {
             match net::inherited_socket(fd, bound) {
-                Ok(socket) => sockets.push(Inherited {
+                Ok(socket) => inheritance.sockets.push(Inherited {
                     asked,
                     bound,
                     worker,
@@ -143,15 +136,7 @@ impl Inheritance {
                 Err(error) => warn!("{VARIABLE}: the socket of udp:{bound}: {error}"),
             }
         }
-        Ok(Self {
-            upgrades: will.upgrades,
-            stopped: will.stopped,
-            workers: will.workers,
-            secret: will.secret,
-            overlay: will.overlay,
-            counters: will.counters,
-            sockets,
-        })
+        Ok(inheritance)
     }
 
     /// The secret, where it is handed over.
@@ -163,13 +148,8 @@ impl Inheritance {
     pub(super) fn written(&self) -> io::Result<File> {
         let sockets = self.sockets.iter();
         let will = Will {
-            format: Format { format: FORMAT },
-            upgrades: self.upgrades,
-            stopped: self.stopped,
-            workers: self.workers,
-            secret: self.secret.clone(),
-            overlay: self.overlay.clone(),
-            counters: self.counters.clone(),
+            format: FORMAT,
+            inheritance: self,
             sockets: sockets
                 .map(|each| Bequest {
                     asked: each.asked,

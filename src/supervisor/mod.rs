@@ -186,11 +186,9 @@ impl Instance {
         let Inheritance {
             upgrades,
             stopped,
-            workers: _,
-            secret: _,
             mut overlay,
             sockets,
-            counters: _,
+            ..
         } = inheritance;
         // What is no longer in the file is no longer in its way.
         overlay.settle(&asked, &asked);

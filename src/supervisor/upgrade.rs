@@ -84,7 +84,7 @@ pub fn rehearse(
     let secret = announced.secret()?;
     secret_file::rehearse(config.secret_file.as_deref(), secret.as_ref())?;
     // Sockets that are there stay whatever has become of their address.
-    let has_more_workers = (announced.workers).is_some_and(|before| config.workers > before);
+    let has_more_workers = config.workers > announced.workers;
     for listener in &config.listeners {
         let address = listener.address;
         let failed = |error| StartError::Bind(address, error);
@@ -405,7 +405,7 @@ impl Instance {
         Inheritance {
             upgrades: self.upgrades + 1,
             stopped,
-            workers: Some(self.config.workers),
+            workers: self.config.workers,
             secret: Some(self.proxy().secret().to_text()),
             overlay: self.overlay.clone(),
             // The next program says them: until they are read takes time, and
