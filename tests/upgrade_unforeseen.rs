@@ -121,7 +121,8 @@ fn ctl_takes_no_program_for_the_next_one_by_the_clock() {
         json!({"time": time, "uptime_seconds": uptime, "ready": true}).to_string()
     };
     let done = json!({
-        "said": "upgrading", "generation": 1, "differences": [], "moved": [], "warnings": [],
+        "said": "upgrading", "generation": 1, "differences": [], "rules": [], "settings": [],
+        "moved": [], "warnings": [],
     });
     let answers = [
         ("\r\n\r\n", life(7_200, 100.0)),

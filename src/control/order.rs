@@ -85,11 +85,9 @@ pub struct Done {
     /// What else differs of what decides where calls go, in words: routes, and
     /// policies and hash keys of sets. `viaduct simulate --before` tells
     /// which share of calls that moves.
-    #[serde(default)]
     pub rules: Vec<String>,
     /// The keys of all else that differs in the configuration, as files name
     /// them.
-    #[serde(default)]
     pub settings: Vec<String>,
     /// Share of new calls that go to another destination than before, by set
     /// (0 to 1); of a set with another policy or hash key nobody can tell it.

@@ -37,8 +37,7 @@ pub struct Resolved {
     /// In order of rank and address.
     pub targets: Vec<Target>,
     /// Whether they were found without trouble once: then trouble changes
-    /// nothing of them. The program before may know nothing of it.
-    #[serde(default)]
+    /// nothing of them.
     pub whole: bool,
 }
 

@@ -10,7 +10,7 @@ use crate::config::text;
 use crate::config::{Destination, Health, MAX_DESTINATIONS, Probe, Set, State};
 
 /// What is so of one destination.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Entry {
     pub(super) set: String,
     pub(super) address: SocketAddr,
@@ -24,8 +24,6 @@ pub(super) struct Entry {
 pub(super) struct Changes {
     pub(super) state: Option<State>,
     pub(super) weight: Option<u32>,
-    /// The program before may know nothing of it.
-    #[serde(default)]
     pub(super) priority: Option<i32>,
     /// As the operator wrote it who added it.
     pub(super) added: Option<String>,

@@ -19,7 +19,7 @@ use crate::resolver::{Resolved, Target};
 const MAX_AWAY: usize = 1024;
 
 /// All of it. Written down and read again where the binary is started anew.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Overlay {
     entries: Vec<Entry>,
     names: Vec<Resolved>,
@@ -583,16 +583,5 @@ pub(super) mod tests {
         overlay.settle(&file, &listed);
         overlay.settle(&listed, &file);
         assert_eq!(states(&overlay, &file), all[..2]);
-    }
-
-    #[test]
-    fn what_a_program_hands_over_that_knows_no_priority_is_read() {
-        let mut overlay = Overlay::default();
-        overlay.note("farm", address(1), &drain(1));
-        let mut text = serde_json::to_value(&overlay).expect("JSON");
-        let entry = text["entries"][0].as_object_mut().expect("an entry");
-        assert!(entry.remove("priority").is_some());
-        let read: Overlay = serde_json::from_value(text).expect("an overlay");
-        assert_eq!(read, overlay);
     }
 }
