@@ -107,7 +107,7 @@ fn what_cannot_be_read_is_refused_beforehand() {
         fs::write(&path, handed_over).expect("a file");
         let mut command = Command::new(PROGRAM);
         command.arg("check").args(file.args());
-        command.args(["--inherits", "2", "--held", &front.to_string()]);
+        command.arg("--inherits");
         command.stdin(fs::File::open(path).expect("the file"));
         let output = command.output().expect("a check");
         let said = [output.stdout, output.stderr].concat();
@@ -117,6 +117,7 @@ fn what_cannot_be_read_is_refused_beforehand() {
         )
     };
     for (text, why) in [
+        ("", "EOF"),
         ("{", "EOF"),
         (
             r#"{"format":1}"#,
@@ -129,9 +130,6 @@ fn what_cannot_be_read_is_refused_beforehand() {
         assert!(!is_good && said.contains(&why), "{text}: {said}");
         assert!(said.contains("help: restart it instead"), "{said}");
     }
-    // An instance of before does not say.
-    let (is_good, said) = said("");
-    assert!(is_good && said.contains("takes over: format 2"), "{said}");
 }
 
 /// `viaduct run` with these files within a limit of the shell.

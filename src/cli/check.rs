@@ -1,7 +1,6 @@
 //! `viaduct check`.
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -25,15 +24,9 @@ pub(super) struct CheckArgs {
     /// Print as JSON on stdout what is found, instead of as text
     #[arg(long)]
     json: bool,
-    /// Also say whether this binary could take over what a running instance hands over in this format, which asks that before an upgrade
-    #[arg(long, value_name = "FORMAT", hide = true)]
-    inherits: Option<u32>,
-    /// The UDP addresses that the running instance listens on
-    #[arg(long, value_name = "ADDR:PORT", hide = true, value_delimiter = ',')]
-    held: Vec<SocketAddr>,
-    /// The TCP addresses that it listens on; one of before tells them by --held
-    #[arg(long, value_name = "ADDR:PORT", hide = true, num_args = 0..)]
-    held_admin: Option<Vec<SocketAddr>>,
+    /// Also say whether this binary could take over what a running instance hands over, which asks that before an upgrade and tells it on stdin
+    #[arg(long, hide = true)]
+    inherits: bool,
     #[command(flatten)]
     system: SystemArgs,
 }
@@ -42,15 +35,17 @@ pub(super) fn check(args: &CheckArgs) -> io::Result<ExitCode> {
     if args.system.system {
         return system::check(&args.system, &args.tunables, args.json);
     }
-    if let (None, Some(list)) = (args.inherits, list_alone(&args.tunables)) {
+    if !args.inherits
+        && let Some(list) = list_alone(&args.tunables)
+    {
         return check_list(args, list);
     }
     let loaded = args.tunables.load_all();
-    if let (Some(format), Some(config)) = (args.inherits, &loaded.config) {
+    if args.inherits
+        && let Some(config) = &loaded.config
+    {
         report::print(&loaded.diagnostics)?;
-        let admin = args.held_admin.as_ref().unwrap_or(&args.held);
-        let said = supervisor::rehearse(config, format, &args.held, admin);
-        let said = said.map_err(io::Error::other)?;
+        let said = supervisor::rehearse(config).map_err(io::Error::other)?;
         writeln!(io::stdout(), "{said}")?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -6,7 +6,7 @@
 //! tries that beforehand, without the sockets.
 
 use std::fs::File;
-use std::io::{self, BufRead, Read};
+use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
@@ -45,6 +45,10 @@ pub(super) struct Inheritance {
     pub(super) overlay: Overlay,
     /// What the program of before has counted, by name.
     pub(super) counters: Vec<(String, u64)>,
+    /// The UDP addresses that the program of before listens on.
+    pub(super) held: Vec<SocketAddr>,
+    /// The TCP addresses that it listens on for operators.
+    pub(super) held_admin: Vec<SocketAddr>,
     /// Written down as descriptors, beside the rest.
     #[serde(skip)]
     pub(super) sockets: Vec<Inherited>,
@@ -100,13 +104,9 @@ impl Inheritance {
     }
 
     /// What the instance that has started this check would hand over, but for
-    /// its sockets. Nothing, where it does not say.
+    /// its sockets.
     pub(super) fn announced() -> io::Result<Self> {
-        let mut input = io::stdin().lock();
-        match input.fill_buf()?.is_empty() {
-            true => Ok(Self::default()),
-            false => Self::read(input),
-        }
+        Self::read(io::stdin())
     }
 
     fn read(from: impl Read) -> io::Result<Self> {

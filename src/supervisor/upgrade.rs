@@ -51,25 +51,12 @@ fn consent() -> String {
     format!("takes over: format {FORMAT}")
 }
 
-/// Whether this binary could take over, by this configuration, from one that
-/// hands over in `format` and listens on `held` to calls and on `admin` to
-/// operators; what it says to that.
+/// Whether this binary could take over, by this configuration, from the
+/// instance that says on stdin what it would hand over; what it says to that.
 ///
 /// # Errors
 /// What would keep it from starting.
-pub fn rehearse(
-    config: &Config,
-    format: u32,
-    held: &[SocketAddr],
-    admin: &[SocketAddr],
-) -> Result<String, Failure> {
-    if format != FORMAT {
-        return Err(format!(
-            "the running instance hands over in format {format}, and this binary reads {FORMAT}\n  \
-             help: restart it instead"
-        )
-        .into());
-    }
+pub fn rehearse(config: &Config) -> Result<String, Failure> {
     let announced = Inheritance::announced().map_err(|error| {
         format!(
             "what the running instance hands over cannot be read: {error}\n  help: restart it \
@@ -88,11 +75,11 @@ pub fn rehearse(
     for listener in &config.listeners {
         let address = listener.address;
         let failed = |error| StartError::Bind(address, error);
-        if held.contains(&address) && !has_more_workers {
+        if announced.held.contains(&address) && !has_more_workers {
             continue;
         }
         let mut tried = address;
-        match held.iter().any(|held| overlap(*held, address)) {
+        match (announced.held.iter()).any(|held| overlap(*held, address)) {
             // Beside a live socket another one would take datagrams from it.
             true => tried.set_port(0),
             false => Socket::try_alone(address).map_err(failed)?,
@@ -109,7 +96,7 @@ pub fn rehearse(
         relays.map_err(|_| StartError::Transactions(config.stateful.transactions))?;
     }
     super::start_ledger(config, Instant::now())?;
-    control::rehearse(&config.admin, admin)?;
+    control::rehearse(&config.admin, &announced.held_admin)?;
     Ok(consent())
 }
 
@@ -147,12 +134,11 @@ impl Successor {
         }
     }
 
-    /// Has it check whether it could take over from an instance that runs by
-    /// `config` and hands over `inheritance`, and does `meanwhile` again and
-    /// again, until that says that there is no more time.
+    /// Has it check whether it could take over from an instance that hands over
+    /// `inheritance`, and does `meanwhile` again and again, until that says that
+    /// there is no more time.
     fn check(
         &self,
-        config: &Config,
         inheritance: &Inheritance,
         meanwhile: impl FnMut() -> bool,
     ) -> Result<(), Refusal> {
@@ -165,7 +151,7 @@ impl Successor {
             ))
         };
         let (status, said) = self
-            .run_check(config, inheritance, meanwhile)
+            .run_check(inheritance, meanwhile)
             .map_err(|error| refused(&error.to_string()))?;
         if !status.success() {
             // As JSON it says what is wrong with the configuration, and nothing else.
@@ -184,22 +170,15 @@ impl Successor {
     /// What the check says, and how it ends.
     fn run_check(
         &self,
-        config: &Config,
         inheritance: &Inheritance,
         mut meanwhile: impl FnMut() -> bool,
     ) -> io::Result<(ExitStatus, String)> {
-        let held = config.listeners.iter().map(|each| each.address.to_string());
-        let held: Vec<_> = held.collect();
         // No pipe: one that nobody empties would keep it from ending.
         let mut said = File::from(rustix::fs::memfd_create("said", MemfdFlags::CLOEXEC)?);
         let mut child = Command::new(&self.program)
             .arg("check")
             .args(&self.args)
-            .arg("--json")
-            .args(["--inherits", &FORMAT.to_string()])
-            .args(["--held", &held.join(",")])
-            .arg("--held-admin")
-            .args(config.admin.listen.iter().map(ToString::to_string))
+            .args(["--json", "--inherits"])
             .env_remove(VARIABLE)
             .stdin(inheritance.written()?)
             .stdout(said.try_clone()?)
@@ -299,9 +278,8 @@ impl Supervisor<'_> {
         }
         let successor = Successor::find()?;
         let inheritance = self.instance.inheritance(Vec::new(), now());
-        let config = self.instance.config.clone();
         let mut waiting = Vec::new();
-        let checked = successor.check(&config, &inheritance, || {
+        let checked = successor.check(&inheritance, || {
             // Nobody else does, and a check may take its time.
             self.note_health();
             self.note_names();
@@ -411,6 +389,8 @@ impl Instance {
             // The next program says them: until they are read takes time, and
             // calls wait now.
             counters: totals.lines(),
+            held: listeners.into_iter().map(|(_, bound)| bound).collect(),
+            held_admin: self.config.admin.listen.clone(),
             sockets: inherited,
         }
     }
