@@ -480,9 +480,8 @@ mod tests {
         assert_eq!(known.trouble_told(found(&[3], 60, None)), Some(None));
         assert_eq!(known.resolved.targets, targets(&[host(0, 0, &[3])]));
         // Nor of what another has found, as the program before an upgrade.
-        let half = targets(&[host(0, 0, &[1, 2])]);
-        let half = serde_json::json!({"host": "a.test", "port": null, "targets": half});
-        let half: Resolved = serde_json::from_value(half).expect("a name");
+        let mut half = unknown().resolved;
+        half.targets = targets(&[host(0, 0, &[1, 2])]);
         let whole = true;
         let mut known = Known::new(Resolved {
             whole,
