@@ -46,7 +46,9 @@ pub use names::{MAX_HELD, MAX_NAMES, Names, Server};
 pub use reason::{Reason, Status};
 pub use second_chance::MOST_COPIES;
 pub use secret::{Secret, SecretError};
-pub use stateful::{Among, Attempt, Found, Goal, Leg, Own, Part, Role, Trying, split_head};
+pub use stateful::{
+    Among, Answer, Attempt, Begin, Found, Goal, Leg, Own, Part, Role, Trying, split_head,
+};
 
 use generation::Generation;
 use local::Locals;
@@ -250,8 +252,6 @@ pub struct Scratch {
     octets: Vec<u8>,
     names: Names,
     part: Option<Part>,
-    /// See [`Scratch::unplaced`].
-    unplaced: Option<usize>,
     trying: Trying,
 }
 
@@ -264,8 +264,7 @@ impl Scratch {
         &self.also
     }
 
-    /// The transaction that the request of the last decision can begin, or that
-    /// the response belongs to, where it is sent on or [unplaced](Self::unplaced).
+    /// What the datagram of the last decision is to a transaction, if anything.
     #[inline]
     #[must_use]
     pub fn part(&self) -> Option<Part> {
@@ -277,7 +276,10 @@ impl Scratch {
     #[inline]
     #[must_use]
     pub fn unplaced(&self) -> Option<usize> {
-        self.unplaced
+        match self.part {
+            Some(Part::Unplaced(_, set)) => Some(set),
+            _ => None,
+        }
     }
 
     /// The 100 to the INVITE of the last decision, where it can begin a
@@ -305,7 +307,6 @@ impl Scratch {
         self.rewrite.clear();
         self.also.clear();
         self.part = None;
-        self.unplaced = None;
         if !Arc::ptr_eq(&self.generation, current) {
             self.follow(current);
         }
@@ -425,7 +426,6 @@ impl Proxy {
             octets: Vec::with_capacity(MAX_DATAGRAM + 1024),
             names: Names::new(),
             part: None,
-            unplaced: None,
             trying: Trying::new(),
         }
     }
@@ -456,7 +456,7 @@ impl Proxy {
     ) -> Decision {
         match self.decide_among(datagram, |_, _| Found::Nowhere, scratch, out) {
             Among::None(decision) => decision,
-            Among::Known(_) | Among::HandOver(_) => unreachable!("invariant: nothing was found"),
+            _ => unreachable!("invariant: nothing was found"),
         }
     }
 

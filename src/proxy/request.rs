@@ -9,7 +9,7 @@ use super::next_hop::Hop;
 use super::reason::Reason;
 use super::repair::Repairs;
 use super::routes::{Routes, Target};
-use super::stateful::{Among, Attempt, Found, Part, Role};
+use super::stateful::{Among, Attempt, Begin, Found, Part, Role};
 use super::{
     Datagram, Decision, Forward, Kind, Place, Proxy, Reply, Scratch, Status, Way, call, reply,
 };
@@ -117,14 +117,7 @@ impl<'a> Request<'a> {
         if let Some(role) = role {
             let call_id = self.message.call_id.value.of(self.message.bytes);
             match find(call_id, identity.key) {
-                Found::Here(at) => {
-                    let part = Part {
-                        identity,
-                        at: Some(at),
-                        role,
-                    };
-                    return Ok(Among::Known(part));
-                }
+                Found::Here(at) => return Ok(Among::Known(at, role)),
                 Found::Elsewhere(worker) => return Ok(Among::HandOver(worker)),
                 Found::Nowhere => {}
             }
@@ -142,7 +135,8 @@ impl<'a> Request<'a> {
         let hop = self.next_hop(sender, &routes, scratch);
         let Some(hop) = hop.as_ref().map_err(|reason| {
             if !in_dialog {
-                self.note_unplaced(*reason, role, identity, &routes.target, scratch);
+                let begin = begin(role, identity, transaction);
+                self.note_unplaced(*reason, begin, &routes.target, scratch);
             }
             *reason
         })?
@@ -172,13 +166,9 @@ impl<'a> Request<'a> {
         let dialog = in_dialog.then(|| way.destination().or(from)).flatten();
         let (from, dialog) = (from.map(Place::new), dialog.map(Place::new));
         let attempt = self.attempt.map_or(0, |attempt| attempt.number);
-        if let Some(role @ Role::Request { invite, .. }) = role {
-            scratch.part = Some(Part {
-                identity,
-                at: None,
-                role,
-            });
-            if invite {
+        if let Some(begin) = begin(role, identity, transaction) {
+            scratch.part = Some(Part::Begins(begin));
+            if begin.invite {
                 self.write_trying(transaction, scratch);
             }
         }
@@ -203,22 +193,14 @@ impl<'a> Request<'a> {
     fn note_unplaced(
         &self,
         reason: Reason,
-        role: Option<Role>,
-        identity: Identity,
+        begin: Option<Begin>,
         target: &Target,
         scratch: &mut Scratch,
     ) {
-        let Some(role @ Role::Request { invite: true, .. }) = role else {
-            return;
-        };
-        if reason == Reason::NoDestination {
+        let begin = begin.filter(|begin| begin.invite && reason == Reason::NoDestination);
+        if let Some(begin) = begin {
             let keyed = self.hashed(&self.proxy.current, target, None, &mut scratch.octets);
-            scratch.unplaced = Some(keyed.set);
-            scratch.part = Some(Part {
-                identity,
-                at: None,
-                role,
-            });
+            scratch.part = Some(Part::Unplaced(begin, keyed.set));
         }
     }
 
@@ -252,7 +234,6 @@ impl<'a> Request<'a> {
         let Scratch { trying, octets, .. } = scratch;
         let written = self.write_reply(transaction, Status::Trying, octets, &mut trying.octets);
         trying.length = written.unwrap_or(0);
-        trying.to = transaction.respond_to;
         trying.padding_at = reply::via_value(self.message, Status::Trying);
     }
 
@@ -411,6 +392,26 @@ impl<'a> Request<'a> {
     fn repairs(&self, via: &Via) -> Repairs {
         Repairs::new(self.message.bytes, via, self.datagram.source, self.front)
     }
+}
+
+/// What begins with a request that is this to a transaction of ours.
+#[inline(always)]
+fn begin(role: Option<Role>, identity: Identity, transaction: &Transaction<'_>) -> Option<Begin> {
+    let Some(Role::Request {
+        method,
+        invite,
+        repeatable,
+    }) = role
+    else {
+        return None;
+    };
+    Some(Begin {
+        identity,
+        method,
+        invite,
+        repeatable,
+        respond_to: transaction.respond_to,
+    })
 }
 
 pub(super) fn fault_reason(fault: Fault) -> Reason {

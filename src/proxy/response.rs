@@ -2,11 +2,11 @@
 //! RFC 3581 §4). All pass, 100 and each 2xx too, for nothing is remembered
 //! that could tell the first from the next.
 
-use super::branch::{Branch, Identity, Transaction, from_tag};
+use super::branch::{Branch, Transaction, from_tag};
 use super::host::{is_forbidden, literal, responds_to};
 use super::reason::Reason;
 use super::request::fault_reason;
-use super::stateful::{Among, Found, Part, Role};
+use super::stateful::{Among, Answer, Found, Part};
 use super::{
     CookieUse, Datagram, Decision, Forward, Kind, Place, Proxy, Scratch, Way, call, second_chance,
 };
@@ -37,8 +37,8 @@ pub(super) fn decide(
     }
     let to = verified_next_hop(proxy, message, own.branch, &next, &mut scratch.octets)
         .ok_or(Reason::ForgedResponse)?;
-    match part(proxy, message, status, &to, find) {
-        Ok(part) => scratch.part = part,
+    match answer(proxy, message, status, &to, find) {
+        Ok(answer) => scratch.part = answer.map(Part::Answers),
         Err(worker) => return Ok(Among::HandOver(worker)),
     }
     if is_forbidden(to.respond_to) || proxy.locals.is_bound(to.respond_to) {
@@ -78,7 +78,7 @@ pub(super) fn decide(
         listener: to.listener,
         way: Way::Response,
         kind: Kind::Response(status),
-        branch: to.identity.key,
+        branch: to.key,
         from: proxy.dispatcher().member(datagram.source).map(Place::new),
         dialog: None,
         cookie: CookieUse::None,
@@ -88,13 +88,13 @@ pub(super) fn decide(
 /// What it is to a transaction that is there; an error names the worker
 /// whose it may be.
 #[inline]
-fn part(
+fn answer(
     proxy: &Proxy,
     message: &Message<'_>,
     status: u16,
     to: &NextHop,
     find: impl Fn(&[u8], u64) -> Found,
-) -> Result<Option<Part>, usize> {
+) -> Result<Option<Answer>, usize> {
     let stateful = &*proxy.stateful;
     if stateful.methods.is_empty() {
         return Ok(None);
@@ -102,17 +102,14 @@ fn part(
     let Some(method) = stateful.place(message.cseq.method.of(message.bytes)) else {
         return Ok(None);
     };
-    match find(message.call_id.value.of(message.bytes), to.identity.key) {
+    match find(message.call_id.value.of(message.bytes), to.key) {
         Found::Nowhere => Ok(None),
         Found::Elsewhere(worker) => Err(worker),
-        Found::Here(at) => Ok(Some(Part {
-            identity: to.identity,
-            at: Some(at),
-            role: Role::Response {
-                attempt: to.attempt,
-                status,
-                method,
-            },
+        Found::Here(at) => Ok(Some(Answer {
+            at,
+            attempt: to.attempt,
+            status,
+            method,
         })),
     }
 }
@@ -136,17 +133,11 @@ fn to_own_cancel(
     match find(message.call_id.value.of(message.bytes), key) {
         Found::Nowhere => None,
         Found::Elsewhere(worker) => Some(Among::HandOver(worker)),
-        Found::Here(at) => Some(Among::Known(Part {
-            identity: Identity {
-                uri: branch.uri,
-                key,
-            },
-            at: Some(at),
-            role: Role::Cancelled {
-                attempt: branch.attempt,
-                status,
-            },
-        })),
+        Found::Here(at) => Some(Among::Cancelled {
+            at,
+            attempt: branch.attempt,
+            status,
+        }),
     }
 }
 
@@ -211,7 +202,7 @@ fn read_next_via(
 struct NextHop {
     respond_to: std::net::SocketAddr,
     listener: usize,
-    identity: Identity,
+    key: u64,
     attempt: u8,
 }
 
@@ -241,10 +232,7 @@ fn verified_next_hop(
     Some(NextHop {
         respond_to,
         listener: branch.listener,
-        identity: Identity {
-            uri: branch.uri,
-            key,
-        },
+        key,
         attempt: branch.attempt,
     })
 }

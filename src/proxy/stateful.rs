@@ -24,27 +24,64 @@ pub enum Found {
 /// What becomes of a datagram among transactions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Among {
-    /// It belongs to none that is there, or is a response that does
-    /// ([`Scratch::part`]).
+    /// It belongs to none that is there, or is a response that does. Where it
+    /// is sent on or [unplaced](Scratch::unplaced), [`Scratch::part`] tells more.
     None(Decision),
-    /// A request of one that is there; nothing is written.
-    Known(Part),
+    /// A request of the one at this place; nothing is written.
+    Known(u32, Role),
+    /// A response to a CANCEL of our own; nothing is written.
+    Cancelled {
+        /// Where the transaction is.
+        at: u32,
+        /// The number of the attempt that was cancelled.
+        attempt: u8,
+        /// Its status.
+        status: u16,
+    },
     /// It may belong to one of this worker.
     HandOver(usize),
 }
 
-/// What a datagram is to a transaction.
+/// What a datagram that is decided is to a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
-    /// What the transaction is known by.
-    pub identity: Identity,
-    /// Where it is; `None`: it can begin.
-    pub at: Option<u32>,
-    /// What the datagram is.
-    pub role: Role,
+pub enum Part {
+    /// A request that can begin one.
+    Begins(Begin),
+    /// An INVITE that can, for which this set had no destination.
+    Unplaced(Begin, usize),
+    /// A response to an attempt of one that is there.
+    Answers(Answer),
 }
 
-/// What a datagram of a transaction is.
+/// What a transaction begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begin {
+    /// What it is known by.
+    pub identity: Identity,
+    /// Its method: a place in [`Stateful::methods`](crate::config::Stateful::methods).
+    pub method: u8,
+    /// See [`Role::Request`].
+    pub invite: bool,
+    /// See [`Role::Request`].
+    pub repeatable: bool,
+    /// Where responses go.
+    pub respond_to: SocketAddr,
+}
+
+/// A response to an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Where the transaction is.
+    pub at: u32,
+    /// The number of the attempt.
+    pub attempt: u8,
+    /// Its status.
+    pub status: u16,
+    /// The method that it answers, as of a request.
+    pub method: u8,
+}
+
+/// What a request is to its transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// The request that begins it, or that one once more.
@@ -62,22 +99,6 @@ pub enum Role {
     Cancel,
     /// The ACK to its failure (§17.1.1.3).
     Ack,
-    /// A response.
-    Response {
-        /// The number of the attempt that it answers.
-        attempt: u8,
-        /// Its status.
-        status: u16,
-        /// The method that it answers, as of a request.
-        method: u8,
-    },
-    /// A response to a CANCEL of our own.
-    Cancelled {
-        /// The number of the attempt that was cancelled.
-        attempt: u8,
-        /// Its status.
-        status: u16,
-    },
 }
 
 impl Role {
@@ -103,8 +124,6 @@ impl Role {
 pub struct Trying {
     pub(super) octets: Vec<u8>,
     pub(super) length: usize,
-    /// Where to.
-    pub to: SocketAddr,
     /// As [`Forward::padding_at`](super::Forward::padding_at).
     pub padding_at: usize,
 }
@@ -114,7 +133,6 @@ impl Trying {
         Self {
             octets: vec![0; MAX_DATAGRAM],
             length: 0,
-            to: SocketAddr::from(([0; 4], 0)),
             padding_at: 0,
         }
     }
@@ -192,9 +210,7 @@ impl Proxy {
         });
         match decided.flatten() {
             Ok(Among::None(decision)) => decision,
-            Ok(Among::Known(_) | Among::HandOver(_)) => {
-                unreachable!("invariant: nothing was found")
-            }
+            Ok(_) => unreachable!("invariant: nothing was found"),
             Err(reason) => Decision::Drop(reason),
         }
     }

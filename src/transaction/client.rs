@@ -9,7 +9,7 @@ use super::{
     Around, AttemptId, Cancel, Client, Event, InRun, Leaving, Lesson, NEVER, Outbox, Queue,
     Received, Relay, Server,
 };
-use crate::proxy::{CookieUse, Datagram, Decision, Forward, Leg, Own, Part, Role};
+use crate::proxy::{Answer, CookieUse, Datagram, Decision, Forward, Leg, Own};
 use crate::sip::scan;
 
 impl Relay {
@@ -25,23 +25,16 @@ impl Relay {
         around: &mut Around<'_, O>,
         datagram: &Datagram<'_>,
         forward: &Forward,
-        part: &Part,
+        answer: &Answer,
     ) -> Received {
-        let pass = Received::Decision(Decision::Forward(*forward));
-        let (
-            Some(at),
-            Role::Response {
-                attempt,
-                status,
-                method,
-            },
-        ) = (part.at, part.role)
-        else {
-            return pass;
-        };
-        let record = &self.table.records[at];
-        if method != record.facts.method {
-            return pass;
+        let Answer {
+            at,
+            attempt,
+            status,
+            method,
+        } = *answer;
+        if method != self.table.records[at].facts.method {
+            return Received::Decision(Decision::Forward(*forward));
         }
         let Some(attempt) = self.numbered(at, attempt) else {
             return self.unknown(around, forward, status);
@@ -49,7 +42,6 @@ impl Relay {
         around.out.forwarded(forward);
         let response = &unwrapped(around, datagram);
         self.answered(around, at, attempt, response);
-        self.table.records[at].respond_to = forward.to.into();
         if status < 200 {
             self.provisional(around, at, attempt, status, forward);
         } else if status < 300 && self.table.records[at].facts.invite {

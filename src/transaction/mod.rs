@@ -30,7 +30,7 @@ use std::collections::TryReserveError;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::config::Stateful;
-use crate::proxy::{Among, Datagram, Decision, Forward, Found, Proxy, Role, Scratch, Status};
+use crate::proxy::{Among, Datagram, Decision, Forward, Found, Part, Proxy, Role, Scratch, Status};
 
 pub use finished::{Finished, Outcome, Tried};
 use suspects::Suspects;
@@ -237,21 +237,14 @@ impl Relay {
             .decide_among(datagram, find, around.scratch, space)
         {
             Among::HandOver(worker) => Received::HandOver(worker),
-            Among::Known(part) => {
-                let record = part.at.map(|at| (at, &self.table.records[at]));
-                match (part.role, record) {
-                    (Role::Request { method, .. }, Some((at, record)))
-                        if method == record.facts.method =>
-                    {
+            Among::Known(at, role) => {
+                let record = &self.table.records[at];
+                match role {
+                    Role::Request { method, .. } if method == record.facts.method => {
                         self.repeated(around, at, datagram);
                     }
-                    (Role::Cancel, Some((at, _))) => self.cancelled(around, at, datagram),
-                    (Role::Cancelled { attempt, status }, Some((at, _))) => {
-                        self.cancel_answered(around, at, attempt, status, datagram);
-                    }
-                    (Role::Ack, Some((at, record)))
-                        if record.facts.invite && record.server != Server::Accepted =>
-                    {
+                    Role::Cancel => self.cancelled(around, at, datagram),
+                    Role::Ack if record.facts.invite && record.server != Server::Accepted => {
                         self.acknowledged(around, at);
                     }
                     // Of another method with the same branch; or the ACK to a
@@ -260,14 +253,25 @@ impl Relay {
                 }
                 Received::Done
             }
-            Among::None(Decision::Forward(forward)) => match around.scratch.part() {
-                Some(part) if part.at.is_some() => self.respond(around, datagram, &forward, &part),
-                Some(part) => self.begin(around, datagram, &forward, &part),
-                None => Received::Decision(Decision::Forward(forward)),
-            },
-            Among::None(decision) => match around.scratch.unplaced() {
-                Some(set) => self.begin_elsewhere(around, datagram, decision, set),
-                None => Received::Decision(decision),
+            Among::Cancelled {
+                at,
+                attempt,
+                status,
+            } => {
+                self.cancel_answered(around, at, attempt, status, datagram);
+                Received::Done
+            }
+            Among::None(decision) => match (&decision, around.scratch.part()) {
+                (Decision::Forward(forward), Some(Part::Begins(begin))) => {
+                    self.begin(around, datagram, forward, &begin)
+                }
+                (Decision::Forward(forward), Some(Part::Answers(answer))) => {
+                    self.respond(around, datagram, forward, &answer)
+                }
+                (_, Some(Part::Unplaced(begin, set))) => {
+                    self.begin_elsewhere(around, datagram, decision, &begin, set)
+                }
+                _ => Received::Decision(decision),
             },
         }
     }

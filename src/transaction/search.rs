@@ -9,7 +9,7 @@ use super::slab::NONE;
 use super::table::{Attempt, Facts, MOST_ATTEMPTS, after};
 use super::{Around, Cancel, Client, Event, NEVER, Outbox, Queue, Received, Relay, Server, Table};
 use crate::config::OnFailure;
-use crate::proxy::{self, Datagram, Decision, Forward, Goal, Part, Selection, Status, Way};
+use crate::proxy::{self, Begin, Datagram, Decision, Forward, Goal, Selection, Status, Way};
 use crate::sip::MAX_DATAGRAM;
 
 /// Transactions that give up their room for one that is new: as many as hold
@@ -23,21 +23,20 @@ impl Relay {
         around: &mut Around<'_, O>,
         datagram: &Datagram<'_>,
         forward: &Forward,
-        part: &Part,
+        begin: &Begin,
     ) -> Received {
+        if self.begins_none {
+            return Received::Decision(Decision::Forward(*forward));
+        }
         let chosen = matches!(forward.way, Way::Selected(_));
         let movable = chosen && forward.dialog.is_none();
-        let facts = Facts::of(part.role, movable).filter(|_| !self.begins_none);
-        let Some(facts) = facts else {
-            return Received::Decision(Decision::Forward(*forward));
-        };
-        let Some(at) = self.open(around, datagram, part, facts) else {
+        let Some(at) = self.open(around, datagram, begin, movable) else {
             around.out.count(Event::TableFull);
             return Received::Decision(Decision::Forward(*forward));
         };
         let mut forward = *forward;
         let mut number = 0;
-        if facts.movable && self.suspects.has(forward.to, around.now) {
+        if movable && self.suspects.has(forward.to, around.now) {
             let owner = forward.to;
             match self.decide_next(around, at, None, None, 1, true) {
                 Some(other) => (forward, number) = (other, 1),
@@ -56,7 +55,7 @@ impl Relay {
             return Received::Decision(self.stateless(around, datagram));
         }
         around.out.count(Event::Begun);
-        if facts.invite {
+        if begin.invite {
             self.say_trying(around, at, forward.call);
         }
         self.settle(around, at);
@@ -71,18 +70,15 @@ impl Relay {
         around: &mut Around<'_, O>,
         datagram: &Datagram<'_>,
         refused: Decision,
+        begin: &Begin,
         set: usize,
     ) -> Received {
         let set = around.proxy.dispatcher().sets()[set].number();
         let any = rules(around.proxy, 0, set, 503).next().is_some();
-        let begins = any && !self.begins_none;
-        let Some(part) = around.scratch.part().filter(|_| begins) else {
+        if !any || self.begins_none {
             return Received::Decision(refused);
-        };
-        let Some(facts) = Facts::of(part.role, true) else {
-            return Received::Decision(refused);
-        };
-        let Some(at) = self.open(around, datagram, &part, facts) else {
+        }
+        let Some(at) = self.open(around, datagram, begin, true) else {
             return Received::Decision(refused);
         };
         if !self.apply_rule(around, at, set, 503) {
@@ -100,8 +96,8 @@ impl Relay {
         &mut self,
         around: &mut Around<'_, O>,
         datagram: &Datagram<'_>,
-        part: &Part,
-        facts: Facts,
+        begin: &Begin,
+        movable: bool,
     ) -> Option<u32> {
         if self.table.records.is_full() {
             let victim = self.victim(around)?;
@@ -109,7 +105,7 @@ impl Relay {
         }
         let mut evicted = 0;
         loop {
-            let opened = self.table.open(part.identity, facts, datagram, around.now);
+            let opened = self.table.open(begin, movable, datagram, around.now);
             // Otherwise its message has found no room.
             if opened.is_some() || evicted == MOST_EVICTED {
                 return opened;

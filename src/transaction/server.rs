@@ -185,17 +185,14 @@ impl Relay {
         let Table { records, cells, .. } = &mut self.table;
         cells.free(&mut records[at].reply);
         let space = around.out.space();
-        let Some((length, to)) = around.proxy.reply(&datagram, status, around.scratch, space)
-        else {
+        let Some((length, _)) = around.proxy.reply(&datagram, status, around.scratch, space) else {
             return false;
         };
         around.out.count(Event::Replied(status));
-        let record = &mut self.table.records[at];
-        record.respond_to = to.into();
         self.message.clear();
         self.message
             .extend_from_slice(&around.out.space()[..length]);
-        record.reply = self.table.cells.keep(&self.message).unwrap_or_default();
+        records[at].reply = cells.keep(&self.message).unwrap_or_default();
         true
     }
 
@@ -223,16 +220,17 @@ impl Relay {
     /// Answers the INVITE that was decided last with 100, at once.
     pub(super) fn say_trying<O: Outbox>(&self, around: &mut Around<'_, O>, at: u32, call: u64) {
         let trying = around.scratch.trying();
-        let (to, padding_at, length) = (trying.to, trying.padding_at, trying.octets().len());
+        let (padding_at, length) = (trying.padding_at, trying.octets().len());
         if length == 0 {
             return;
         }
         around.out.space()[..length].copy_from_slice(trying.octets());
         around.out.count(Event::Replied(Status::Trying));
+        let record = &self.table.records[at];
         around.out.send(&Leaving {
             length,
-            to,
-            listener: self.table.records[at].listener.into(),
+            to: record.respond_to.into(),
+            listener: record.listener.into(),
             run: Some(InRun { padding_at, call }),
             attempt: None,
         });

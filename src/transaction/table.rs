@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use super::cells::{CELL, Cells, Chain};
 use super::slab::{NONE, Slab};
 use super::wheel::{Place, Wheel};
-use crate::proxy::{Datagram, Identity, Role};
+use crate::proxy::{Begin, Datagram, Identity};
 
 /// Destinations that one transaction tries at most.
 pub(super) const MOST_ATTEMPTS: usize = 8;
@@ -82,23 +82,15 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    /// Those of a new one; `None` where its message can begin none.
-    pub(super) fn of(role: Role, movable: bool) -> Option<Self> {
-        let Role::Request {
-            method,
-            invite,
-            repeatable,
-        } = role
-        else {
-            return None;
-        };
-        Some(Self {
-            method,
-            invite,
-            repeatable,
+    /// Those of a new one.
+    fn new(begin: &Begin, movable: bool) -> Self {
+        Self {
+            method: begin.method,
+            invite: begin.invite,
+            repeatable: begin.repeatable,
             movable,
             cancelled: false,
-        })
+        }
     }
 }
 
@@ -108,7 +100,7 @@ pub(super) struct Record {
     pub(super) has_uri: bool,
     pub(super) received: u64,
     pub(super) source: Address,
-    /// Where responses go: known with the first one that is kept.
+    /// Where responses go.
     pub(super) respond_to: Address,
     /// The next one with a hash like its own.
     next: u32,
@@ -317,8 +309,8 @@ impl Table {
     /// there is no room.
     pub(super) fn open(
         &mut self,
-        identity: Identity,
-        facts: Facts,
+        begin: &Begin,
+        movable: bool,
         datagram: &Datagram<'_>,
         now: u64,
     ) -> Option<u32> {
@@ -327,6 +319,7 @@ impl Table {
             source,
             listener,
         } = *datagram;
+        let identity = begin.identity;
         let bucket = self.bucket(identity.key);
         let mut request = self.cells.keep(bytes)?;
         let record = Record {
@@ -334,7 +327,7 @@ impl Table {
             has_uri: identity.uri.is_some(),
             received: now,
             source: source.into(),
-            respond_to: source.into(),
+            respond_to: begin.respond_to.into(),
             next: self.buckets[bucket],
             place: Place::NOWHERE,
             order: Links {
@@ -347,7 +340,7 @@ impl Table {
             failure: 0,
             failure_length: 0,
             reason_length: 0,
-            facts,
+            facts: Facts::new(begin, movable),
             server: Server::Proceeding,
             queue: Queue::None,
             listener: listener as u8,

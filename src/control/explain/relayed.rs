@@ -91,14 +91,25 @@ impl<'a> Relayed<'a> {
         };
         match Role::of(stateful, method) {
             Some(Role::Cancel | Role::Ack) => relayed.relay = How::WithRequest,
-            Some(role) => {
+            Some(Role::Request {
+                invite, repeatable, ..
+            }) => {
                 relayed.relay = How::Stateful;
                 match forward {
                     _ if in_dialog(&message) => relayed.alone = Some("its dialog is there"),
                     Some(Forward {
                         way: Way::Selected(selection),
                         ..
-                    }) => relayed.add_others(config, proxy, datagram, selection, role),
+                    }) => {
+                        relayed.failover = Some(Failover {
+                            silent_ms: repeatable.then_some(stateful.failover_after.as_millis()),
+                            status: &stateful.failover_status,
+                            then: others(config, proxy, datagram, selection),
+                        });
+                        if invite {
+                            relayed.rules = rules(config, selection.set);
+                        }
+                    }
                     _ => relayed.alone = Some("no policy chose: it names where it goes"),
                 }
             }
@@ -114,32 +125,6 @@ impl<'a> Relayed<'a> {
             failover: None,
             alone: Some("none takes new work"),
             rules: rules(config, set),
-        }
-    }
-
-    /// What a transaction can do where its destination fails.
-    fn add_others(
-        &mut self,
-        config: &'a Config,
-        proxy: &Proxy,
-        datagram: &Datagram<'_>,
-        selection: Selection,
-        role: Role,
-    ) {
-        let Role::Request {
-            invite, repeatable, ..
-        } = role
-        else {
-            return;
-        };
-        let stateful = &config.stateful;
-        self.failover = Some(Failover {
-            silent_ms: repeatable.then_some(stateful.failover_after.as_millis()),
-            status: &stateful.failover_status,
-            then: others(config, proxy, datagram, selection),
-        });
-        if invite {
-            self.rules = rules(config, selection.set);
         }
     }
 }
