@@ -497,9 +497,9 @@ fn an_ack_with_any_other_tag_is_forwarded() {
     scene.assert_nothing_left();
 }
 
-/// Whatever it is, it asks for no set.
-#[test]
-fn what_is_no_message_tells_nothing_of_the_one_before() {
+/// Where INVITE is stateful and all destinations drain: the set for which a
+/// failure rule may have another one.
+fn drained() -> impl FnMut(&[u8], SocketAddr) -> Option<usize> {
     let mut config = fixture::config();
     config.stateful.methods = vec!["INVITE".to_owned()];
     for destination in &mut config.sets[0].destinations {
@@ -507,7 +507,7 @@ fn what_is_no_message_tells_nothing_of_the_one_before() {
     }
     let proxy = Proxy::new(&config, fixture::secret());
     let (mut scratch, mut out) = (proxy.scratch(), vec![0; MAX_DATAGRAM]);
-    let mut unplaced = |bytes: &[u8], source| {
+    move |bytes, source| {
         let datagram = Datagram {
             bytes,
             source,
@@ -515,7 +515,25 @@ fn what_is_no_message_tells_nothing_of_the_one_before() {
         };
         proxy.decide(&datagram, &mut scratch, &mut out);
         scratch.unplaced()
-    };
+    }
+}
+
+#[test]
+fn an_invite_that_could_not_be_answered_is_not_tried_elsewhere() {
+    let mut unplaced = drained();
+    let invite = String::from_utf8(fixture::invite()).expect("text");
+    let of = |name: &str| invite.replace("From: \"Ann\"", &format!("From: \"{name}\""));
+    assert_eq!(unplaced(of("A\\B").as_bytes(), fixture::caller()), Some(0));
+    assert_eq!(
+        unplaced(of("A\\\u{7f}").as_bytes(), fixture::caller()),
+        None
+    );
+}
+
+/// Whatever it is, it asks for no set.
+#[test]
+fn what_is_no_message_tells_nothing_of_the_one_before() {
+    let mut unplaced = drained();
     let nobody = SocketAddr::from(([203, 0, 113, 7], 0));
     for (noise, source) in [
         (&b"\r\n"[..], fixture::caller()),

@@ -57,6 +57,24 @@ fn a_method_that_is_not_named_is_relayed_without_a_transaction() {
     scene.assert_quiet();
 }
 
+/// A quoted string may hold what no reply of ours does (§25.1).
+#[test]
+fn an_invite_that_could_not_be_answered_is_relayed_without_a_transaction() {
+    let scene = Scene::still(1, &[]);
+    let call = || scene.request("INVITE");
+    let name = "\"A\\\u{7f}\"";
+    for call in [
+        call().from(format!("{name} <sip:a@a.example>;tag=1")),
+        call().to(format!("{name} <sip:b@b.example>")),
+    ] {
+        scene.send(call.text());
+        let leg = scene.next_leg();
+        scene.says(&leg, "503 Service Unavailable");
+        scene.hears(503);
+    }
+    scene.assert_quiet();
+}
+
 #[test]
 fn a_retransmitted_invite_is_absorbed_and_answered_with_the_last_response() {
     let scene = Scene::still(1, &[]);

@@ -282,8 +282,8 @@ impl Scratch {
         }
     }
 
-    /// The 100 to the INVITE of the last decision, where it can begin a
-    /// transaction.
+    /// The 100 to the INVITE of the last decision, where that [can
+    /// begin](Part::Begins) a transaction.
     #[inline]
     #[must_use]
     pub fn trying(&self) -> &Trying {

@@ -167,9 +167,9 @@ impl<'a> Request<'a> {
         let (from, dialog) = (from.map(Place::new), dialog.map(Place::new));
         let attempt = self.attempt.map_or(0, |attempt| attempt.number);
         if let Some(begin) = begin(role, identity, transaction) {
-            scratch.part = Some(Part::Begins(begin));
-            if begin.invite {
-                self.write_trying(transaction, scratch);
+            // What cannot be answered goes on statelessly.
+            if !begin.invite || self.write_trying(transaction, scratch) {
+                scratch.part = Some(Part::Begins(begin));
             }
         }
         Ok(Among::None(Decision::Forward(Forward {
@@ -229,12 +229,14 @@ impl<'a> Request<'a> {
         Some((length, transaction.respond_to))
     }
 
-    /// Writes the 100 that a transaction would answer it with.
-    fn write_trying(&self, transaction: &Transaction<'_>, scratch: &mut Scratch) {
+    /// Writes the 100 that a transaction would answer it with; false where that
+    /// cannot be written, or must not be sent.
+    fn write_trying(&self, transaction: &Transaction<'_>, scratch: &mut Scratch) -> bool {
         let Scratch { trying, octets, .. } = scratch;
         let written = self.write_reply(transaction, Status::Trying, octets, &mut trying.octets);
         trying.length = written.unwrap_or(0);
         trying.padding_at = reply::via_value(self.message, Status::Trying);
+        written.is_some()
     }
 
     fn write_reply(
@@ -377,9 +379,12 @@ impl<'a> Request<'a> {
             .status()
             .filter(|_| !self.is_hop_by_hop())
             .ok_or(reason)?;
-        let length = self
-            .write_reply(transaction, status, &mut scratch.octets, out)
-            .ok_or(reason)?;
+        let written = self.write_reply(transaction, status, &mut scratch.octets, out);
+        let Some(length) = written else {
+            // Nor could its transaction.
+            scratch.part = None;
+            return Err(reason);
+        };
         Ok(Decision::Reply(Reply {
             length,
             to: transaction.respond_to,

@@ -137,7 +137,7 @@ impl Trying {
         }
     }
 
-    /// What is to be sent; empty where it must not be.
+    /// What is to be sent.
     #[inline]
     #[must_use]
     pub fn octets(&self) -> &[u8] {

@@ -221,9 +221,6 @@ impl Relay {
     pub(super) fn say_trying<O: Outbox>(&self, around: &mut Around<'_, O>, at: u32, call: u64) {
         let trying = around.scratch.trying();
         let (padding_at, length) = (trying.padding_at, trying.octets().len());
-        if length == 0 {
-            return;
-        }
         around.out.space()[..length].copy_from_slice(trying.octets());
         around.out.count(Event::Replied(Status::Trying));
         let record = &self.table.records[at];
