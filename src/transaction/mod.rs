@@ -7,18 +7,21 @@
 //! statelessly and nobody notices. All it needs are datagrams and the time.
 //!
 //! - `table`: what is remembered, in a fixed amount of memory
+//! - `admission`: which requests begin one, and what is forgotten for them
 //! - `server`: what the sender of the request gets
-//! - `client`: the attempts at one destination after the other
-//! - `silent`: those among them that have the call again
+//! - `client`: what the destination of each attempt is sent, and says
+//! - `failover`: which destination is tried next, and the best of the failures
+//! - `silent`: attempts that were given up for their silence, and speak
 //! - `memory`: what is kept of a request
 //! - `suspects`: destinations that new work avoids
 
+mod admission;
 mod cells;
 mod client;
+mod failover;
 mod finished;
 mod memory;
 pub mod owner;
-mod search;
 mod server;
 mod silent;
 mod slab;
