@@ -9,28 +9,25 @@ use arc_swap::ArcSwap;
 use mio::{Events, Poll, Token, Waker};
 use support::fixture;
 use viaduct::net::Socket;
-use viaduct::proxy::{Proxy, ReplyLimiter};
+use viaduct::proxy::{Datagram, KeptDatagram, Proxy, ReplyLimiter};
 use viaduct::worker::{Handed, Handovers, Samples, Shared, Snapshot, Worker};
 
 /// Number `number` of what `sender` posts.
 fn handed(sender: usize, number: u32) -> Handed {
-    Handed::Datagram {
+    Handed::Datagram(KeptDatagram {
         bytes: number.to_be_bytes().into(),
         source: SocketAddr::from(([192, 0, 2, 1], 5060)),
         listener: sender,
-    }
+    })
 }
 
 /// Whose it is, and which one.
 fn read(handed: Handed) -> (usize, u32) {
-    let Handed::Datagram {
-        bytes, listener, ..
-    } = handed
-    else {
+    let Handed::Datagram(kept) = handed else {
         panic!("{handed:?}");
     };
-    let bytes = bytes[..].try_into().expect("four octets");
-    (listener, u32::from_be_bytes(bytes))
+    let bytes = kept.bytes[..].try_into().expect("four octets");
+    (kept.listener, u32::from_be_bytes(bytes))
 }
 
 /// What wakes worker `number`, from now on.
@@ -204,11 +201,12 @@ fn what_is_handed_over_keeps_no_worker_from_its_socket() {
             let rows = "a:b\r\n".repeat(600);
             let noise = format!("INVITE sip:desk@farm.example SIP/2.0\r\n{rows}\r\n");
             while !shared.stop.load(Ordering::Relaxed) {
-                let handed = Handed::Datagram {
-                    bytes: noise.as_bytes().into(),
+                let noise = Datagram {
+                    bytes: noise.as_bytes(),
                     source: fixture::caller(),
                     listener: 0,
                 };
+                let handed = Handed::Datagram(noise.kept());
                 shared.handovers.post(0, handed);
             }
         }

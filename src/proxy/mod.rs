@@ -9,6 +9,7 @@
 
 mod branch;
 mod cookie;
+mod datagram;
 mod generation;
 mod host;
 mod limiter;
@@ -41,6 +42,7 @@ use crate::sip::{MAX_DATAGRAM, Message, Method, NotSip, Rewrite, StartLine, scan
 
 pub use branch::Identity;
 pub use cookie::{Cookie, Purpose};
+pub use datagram::{Datagram, KeptDatagram};
 pub use limiter::ReplyLimiter;
 pub use names::{MAX_HELD, MAX_NAMES, Names, Server};
 pub use reason::{Reason, Status};
@@ -71,17 +73,6 @@ pub struct Proxy {
 
 /// How many former generations are kept at most. Each has 128 KiB for a set.
 const MOST_FORMER: usize = 16;
-
-/// A datagram as it was received.
-#[derive(Clone, Copy, Debug)]
-pub struct Datagram<'a> {
-    /// Its payload.
-    pub bytes: &'a [u8],
-    /// Where it came from.
-    pub source: SocketAddr,
-    /// The listener it arrived on: an index into the configuration's.
-    pub listener: usize,
-}
 
 /// What becomes of a datagram. The octets to send, if any, are in the buffer
 /// that was given to [`Proxy::decide`].

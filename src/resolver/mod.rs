@@ -13,7 +13,6 @@ mod next_hop;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +22,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::config::{Config, HostPort};
-use crate::proxy::{Datagram, MAX_HELD, Server};
+use crate::proxy::{KeptDatagram, MAX_HELD, Server};
 use lookup::Lookup;
 
 pub use follow::{Followed, Looked, Resolved, Target};
@@ -45,29 +44,6 @@ const SOCKETS: usize = 4;
 /// Name servers of `/etc/resolv.conf` that are asked, as everybody does.
 const SYSTEM_SERVERS: usize = 3;
 
-/// A request that waits for the name of its next hop to be resolved.
-#[derive(Debug)]
-pub struct Held {
-    /// Its octets.
-    pub bytes: Box<[u8]>,
-    /// Where it came from.
-    pub source: SocketAddr,
-    /// The listener it arrived on.
-    pub listener: usize,
-}
-
-impl Held {
-    /// The request as it came.
-    #[must_use]
-    pub fn datagram(&self) -> Datagram<'_> {
-        Datagram {
-            bytes: &self.bytes,
-            source: self.source,
-            listener: self.listener,
-        }
-    }
-}
-
 /// What a name stands for, and the request that asked for it.
 #[derive(Debug)]
 pub struct Answer {
@@ -78,7 +54,7 @@ pub struct Answer {
     /// How long that holds. Zero: for this request alone.
     pub ttl: Duration,
     /// The request.
-    pub held: Held,
+    pub held: KeptDatagram,
 }
 
 /// A name to resolve.
@@ -89,7 +65,7 @@ struct Question {
 
 /// A request, and the way back to its worker.
 struct Waiting {
-    held: Held,
+    held: KeptDatagram,
     answers: channel::Sender<Answer>,
     waker: Arc<Waker>,
 }
@@ -118,7 +94,7 @@ impl Client {
 
     /// Asks for a name on behalf of a request. Returns whether there will be
     /// an answer: always, while no worker asks for more than [`MAX_HELD`].
-    pub fn ask(&self, name: HostPort, held: Held) -> bool {
+    pub fn ask(&self, name: HostPort, held: KeptDatagram) -> bool {
         let waiting = Waiting {
             held,
             answers: self.answers.0.clone(),

@@ -35,8 +35,8 @@ use crate::control::{Facts, Unresolved, View};
 use crate::health::Prober;
 use crate::mirror::Mirror;
 use crate::net::{Granted, Socket};
-use crate::proxy::{Proxy, ReplyLimiter, Secret};
-use crate::resolver::{self, Held, Questions};
+use crate::proxy::{KeptDatagram, Proxy, ReplyLimiter, Secret};
+use crate::resolver::{self, Questions};
 use crate::worker::{
     self, Counters, Handovers, Pending, Samples, Shared, Snapshot, Totals, Worker,
 };
@@ -255,7 +255,7 @@ impl Instance {
     fn resume(
         &mut self,
         sockets: Vec<Vec<Socket>>,
-        mut waiting: Vec<Held>,
+        mut waiting: Vec<KeptDatagram>,
     ) -> Result<(), StartError> {
         let config = &self.config;
         let questions = config.resolve.then(|| resolver::start(config)).transpose();
@@ -274,7 +274,7 @@ impl Instance {
     fn spawn(
         &mut self,
         sockets: Vec<Socket>,
-        waiting: Vec<Held>,
+        waiting: Vec<KeptDatagram>,
         limiter_key: [u8; 16],
         questions: Option<Questions>,
     ) -> Result<(), StartError> {

@@ -12,7 +12,8 @@ use super::StartError;
 use super::inheritance::Inherited;
 use crate::config::{Config, Listener, Steer};
 use crate::net::{ReceiveBatch, Socket, steer};
-use crate::resolver::{self, Held};
+use crate::proxy::KeptDatagram;
+use crate::resolver;
 
 /// Datagrams taken at once from a socket that is to be closed.
 const BATCH: usize = 64;
@@ -78,7 +79,7 @@ pub(super) struct Bound {
     /// By worker and listener.
     pub(super) sockets: Vec<Vec<Socket>>,
     /// What waited in sockets that no worker has any more.
-    pub(super) waiting: Vec<Held>,
+    pub(super) waiting: Vec<KeptDatagram>,
     /// Where they come from.
     pub(super) origins: Origins,
 }
@@ -180,7 +181,7 @@ fn newly_bound(
 }
 
 /// What waits in sockets that are about to be closed.
-fn emptied(surplus: &[(usize, Socket)]) -> Vec<Held> {
+fn emptied(surplus: &[(usize, Socket)]) -> Vec<KeptDatagram> {
     let mut waiting = Vec::new();
     let mut batch = ReceiveBatch::new(BATCH);
     for (listener, socket) in surplus {
@@ -188,7 +189,7 @@ fn emptied(surplus: &[(usize, Socket)]) -> Vec<Held> {
         // on there is one at most.
         let _ = socket.hear_errors(false);
         while let Ok(1..) = (batch.receive(socket)).or_else(|_| batch.receive(socket)) {
-            waiting.extend(batch.datagrams().map(|(bytes, source)| Held {
+            waiting.extend(batch.datagrams().map(|(bytes, source)| KeptDatagram {
                 bytes: bytes.into(),
                 source,
                 listener: *listener,

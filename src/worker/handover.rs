@@ -3,7 +3,6 @@
 //! A bounded queue for each worker, to which all others post without waiting.
 //! What one posts arrives in order.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,6 +10,8 @@ use arc_swap::ArcSwapOption;
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
 use mio::Waker;
+
+use crate::proxy::KeptDatagram;
 
 /// What waits for one worker at most; the memory that a flood may take is this
 /// times the longest datagram.
@@ -20,14 +21,7 @@ const INBOX: usize = 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Handed {
     /// A datagram.
-    Datagram {
-        /// Its octets.
-        bytes: Box<[u8]>,
-        /// Where it came from.
-        source: SocketAddr,
-        /// The listener it arrived on.
-        listener: usize,
-    },
+    Datagram(KeptDatagram),
     /// The first octets of a datagram of ours that came back.
     Undelivered(Box<[u8]>),
 }

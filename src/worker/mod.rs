@@ -36,8 +36,8 @@ use crate::accounting;
 use crate::config::{Config, Gso, HostPort};
 use crate::mirror;
 use crate::net::{Limits, ReceiveBatch, SendBatch, Sent, Socket, is_of_the_way};
-use crate::proxy::{Datagram, Decision, MOST_COPIES, Reason, ReplyLimiter};
-use crate::resolver::{Answer, Client, Held, Questions};
+use crate::proxy::{Datagram, Decision, KeptDatagram, MOST_COPIES, Reason, ReplyLimiter};
+use crate::resolver::{Answer, Client, Questions};
 use crate::transaction::{AttemptId, InRun};
 
 use copies::Copies;
@@ -65,7 +65,7 @@ pub struct Worker {
     /// Where names are resolved.
     resolver: Option<Client>,
     /// What is decided before anything else.
-    inherited: Vec<Held>,
+    inherited: Vec<KeptDatagram>,
     /// That it may still receive; other workers wait for the end of that.
     receiving: Option<Receiving>,
     /// What is copied; `None`: nothing is.
@@ -199,7 +199,7 @@ impl Worker {
 
     /// Has it decide these first of all.
     #[must_use]
-    pub fn beginning_with(self, inherited: Vec<Held>) -> Self {
+    pub fn beginning_with(self, inherited: Vec<KeptDatagram>) -> Self {
         Self { inherited, ..self }
     }
 
@@ -439,13 +439,8 @@ impl Worker {
     /// Hands a request over to the resolver, to be decided when it comes back.
     #[cold]
     fn hold(&self, datagram: &Datagram<'_>, name: HostPort) {
-        let held = Held {
-            bytes: datagram.bytes.into(),
-            source: datagram.source,
-            listener: datagram.listener,
-        };
         let resolver = self.resolver.as_ref();
-        if resolver.is_some_and(|resolver| resolver.ask(name, held)) {
+        if resolver.is_some_and(|resolver| resolver.ask(name, datagram.kept())) {
             self.counters.held();
         } else {
             self.dropped(Reason::Unresolved, datagram);

@@ -159,11 +159,7 @@ impl Worker {
 
     #[cold]
     fn hand_over(&self, worker: usize, datagram: &Datagram<'_>) {
-        let handed = Handed::Datagram {
-            bytes: datagram.bytes.into(),
-            source: datagram.source,
-            listener: datagram.listener,
-        };
+        let handed = Handed::Datagram(datagram.kept());
         let posted = self.shared.handovers.post(worker, handed);
         self.counters.handed_over(posted);
     }
@@ -202,21 +198,7 @@ impl Worker {
                 return false;
             };
             match handed {
-                Handed::Datagram {
-                    bytes,
-                    source,
-                    listener,
-                } => {
-                    let bytes = &bytes;
-                    self.take(
-                        step,
-                        &Datagram {
-                            bytes,
-                            source,
-                            listener,
-                        },
-                    );
-                }
+                Handed::Datagram(kept) => self.take(step, &kept.datagram()),
                 Handed::Undelivered(bytes) => {
                     self.came_back(step, &bytes);
                 }
