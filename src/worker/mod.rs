@@ -36,9 +36,9 @@ use crate::accounting;
 use crate::config::{Config, Gso, HostPort};
 use crate::mirror;
 use crate::net::{Limits, ReceiveBatch, SendBatch, Sent, Socket, is_of_the_way};
-use crate::proxy::{Datagram, Decision, KeptDatagram, MOST_COPIES, Reason, ReplyLimiter};
+use crate::proxy::{Datagram, Decision, KeptDatagram, MOST_COPIES, Reason, ReplyLimiter, Scratch};
 use crate::resolver::{Answer, Client, Questions};
-use crate::transaction::{AttemptId, InRun};
+use crate::transaction::{AttemptId, InRun, Received};
 
 use copies::Copies;
 pub use counters::{Counters, Pending};
@@ -46,7 +46,7 @@ pub use handover::{Handed, Handovers};
 pub use histogram::Distribution;
 use outlet::Trouble;
 use pace::{Next, Pace};
-use relay::{Relaying, Step};
+use relay::Relaying;
 use repeats::Repeats;
 pub use samples::{MOST_SAMPLES, Sample, Samples};
 pub use snapshot::Snapshot;
@@ -75,7 +75,7 @@ pub struct Worker {
     trouble: Trouble,
     shared: Arc<Shared>,
     poll: Poll,
-    batch: usize,
+    batch_size: usize,
     limits: Limits,
     pace: Pace,
     /// When the sockets were empty, or the worker woke up to find that they no
@@ -84,7 +84,7 @@ pub struct Worker {
 }
 
 /// Datagrams to send; those of attempts say of which.
-type Batch = SendBatch<AttemptId>;
+type SendQueue = SendBatch<AttemptId>;
 
 /// What all workers, and the supervisor, have in common.
 pub struct Shared {
@@ -138,6 +138,33 @@ const WORTH_UNWATCHING: usize = 8;
 /// of the tallies, where 0 is never.
 const CLOCK_START: u64 = 3_600_000;
 
+/// What all steps of one look at a socket share.
+struct Step<'a> {
+    snapshot: &'a Snapshot,
+    out: &'a mut SendQueue,
+    scratch: &'a mut Scratch,
+    /// The time, once somebody has asked for it.
+    noted: Option<u64>,
+}
+
+impl<'a> Step<'a> {
+    /// Begins a turn.
+    fn new(snapshot: &'a Snapshot, out: &'a mut SendQueue, scratch: &'a mut Scratch) -> Self {
+        out.begin_turn();
+        Self {
+            snapshot,
+            out,
+            scratch,
+            noted: None,
+        }
+    }
+
+    /// Milliseconds since `started`; the same in the whole step.
+    fn now(&mut self, started: Instant) -> u64 {
+        *self.noted.get_or_insert_with(|| now(started))
+    }
+}
+
 impl Worker {
     /// Prepares worker `number`, which owns one socket for each listener.
     ///
@@ -188,7 +215,7 @@ impl Worker {
             relaying,
             trouble: Trouble::default(),
             poll,
-            batch: config.batch,
+            batch_size: config.batch,
             limits,
             pace: Pace::new(config.coalesce, config.spin, shared.started),
             empty_at: shared.started,
@@ -218,10 +245,10 @@ impl Worker {
     fn serve(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(self.sockets.len() + 1);
         let mut ready = vec![false; self.sockets.len()];
-        let mut received = ReceiveBatch::new(self.batch);
+        let mut received = ReceiveBatch::new(self.batch_size);
         // A transaction answers an INVITE beside sending it on.
         let answers = if self.relaying.is_some() { 2 } else { 1 };
-        let mut out = SendBatch::new(answers * self.batch + MOST_COPIES, self.limits);
+        let mut out = SendBatch::new(answers * self.batch_size + MOST_COPIES, self.limits);
         let mut latest = Cache::new(Arc::clone(&self.shared.latest));
         let mut scratch = latest.load().proxy().scratch();
         let mut read_at = Instant::now();
@@ -246,7 +273,7 @@ impl Worker {
             self.look_around(&mut step);
             for (listener, ready) in ready.iter_mut().enumerate().filter(|(_, ready)| **ready) {
                 step.noted = None;
-                *ready = self.batch(listener, &mut received, &mut step)?;
+                *ready = self.receive(listener, &mut received, &mut step)?;
             }
             if self.relaying.is_some() && self.see_to_transactions(&mut step, ready.contains(&true))
             {
@@ -273,6 +300,22 @@ impl Worker {
                 .begin_none(self.shared.finishing.load(Ordering::Relaxed));
         }
         self.take_answers(step);
+    }
+
+    /// Sends what is queued; attempts that lead nowhere go on elsewhere.
+    fn flush(&mut self, step: &mut Step<'_>) {
+        loop {
+            // Before they leave: who has got one may ask for the counter.
+            self.repeats.count(step.snapshot.tallies(self.number));
+            send_queued(step.out, &self.sockets, &self.counters, &mut self.trouble);
+            let failed = std::mem::take(&mut self.trouble.failed);
+            if failed.is_empty() {
+                return;
+            }
+            for attempt in failed {
+                self.with_relay(step, |relay, around| relay.undeliverable(around, attempt));
+            }
+        }
     }
 
     /// Takes nothing from the sockets any more, and does what is left: answers
@@ -343,7 +386,7 @@ impl Worker {
     /// Fewer datagrams than asked for mean that it is: with edge-triggered
     /// epoll a later one raises a new event, which saves one call in each
     /// wake-up (a Linux property; the tests would hang without it).
-    fn batch(
+    fn receive(
         &mut self,
         listener: usize,
         received: &mut ReceiveBatch,
@@ -379,8 +422,25 @@ impl Worker {
         Ok(n == received.size())
     }
 
+    /// Takes a datagram in: its transaction does, or it is decided statelessly.
+    #[inline]
+    fn take(&mut self, step: &mut Step<'_>, datagram: &Datagram<'_>) {
+        let received = self.with_relay(step, |relay, around| relay.receive(around, datagram));
+        let decision = match received {
+            Some(Received::Decision(decision)) => decision,
+            Some(Received::HandOver(worker)) => return self.hand_over(worker, datagram),
+            Some(Received::Done) => return,
+            None => {
+                make_room(step.out, &self.sockets, &self.counters, &mut self.trouble);
+                let proxy = step.snapshot.proxy();
+                proxy.decide(datagram, step.scratch, step.out.space())
+            }
+        };
+        self.carry_out(step, datagram, decision);
+    }
+
     /// Does what was decided of a datagram; its octets are in the space of
-    /// the batch.
+    /// the queue.
     #[inline]
     fn carry_out(&mut self, step: &mut Step<'_>, datagram: &Datagram<'_>, decision: Decision) {
         match decision {
@@ -481,13 +541,18 @@ pub fn now(started: Instant) -> u64 {
 
 /// Has room for a datagram and what it may bring with it.
 #[inline]
-fn make_room(out: &mut Batch, sockets: &[Socket], counters: &Counters, trouble: &mut Trouble) {
+fn make_room(out: &mut SendQueue, sockets: &[Socket], counters: &Counters, trouble: &mut Trouble) {
     if !out.has_room(1 + MOST_COPIES) {
-        flush(out, sockets, counters, trouble);
+        send_queued(out, sockets, counters, trouble);
     }
 }
 
-fn flush(out: &mut Batch, sockets: &[Socket], counters: &Counters, trouble: &mut Trouble) {
+fn send_queued(
+    out: &mut SendQueue,
+    sockets: &[Socket],
+    counters: &Counters,
+    trouble: &mut Trouble,
+) {
     out.flush(sockets, |sent| match sent {
         Sent::Run(datagrams) => counters.sent_run(datagrams),
         Sent::Refusal => counters.refused_run(),

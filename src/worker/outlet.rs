@@ -6,7 +6,7 @@ use super::copies::Copies;
 use super::counters::Counters;
 use super::repeats::Repeats;
 use super::snapshot::Tallies;
-use super::{Batch, make_room};
+use super::{SendQueue, make_room};
 use crate::accounting::Handle;
 use crate::net::Socket;
 use crate::proxy::{Forward, ReplyLimiter};
@@ -14,7 +14,7 @@ use crate::transaction::{AttemptId, Event, Finished, Leaving, Lesson, Outbox};
 
 /// The outbox of one worker's relay.
 pub(super) struct Outlet<'a> {
-    pub(super) batch: &'a mut Batch,
+    pub(super) queued: &'a mut SendQueue,
     pub(super) sockets: &'a [Socket],
     pub(super) counters: &'a Counters,
     pub(super) tallies: &'a Tallies,
@@ -38,8 +38,8 @@ pub(super) struct Trouble {
 
 impl Outbox for Outlet<'_> {
     fn space(&mut self) -> &mut [u8] {
-        make_room(self.batch, self.sockets, self.counters, self.trouble);
-        self.batch.space()
+        make_room(self.queued, self.sockets, self.counters, self.trouble);
+        self.queued.space()
     }
 
     fn send(&mut self, leaving: &Leaving) {
@@ -51,12 +51,12 @@ impl Outbox for Outlet<'_> {
             attempt,
         } = *leaving;
         if let Some(copies) = self.copies {
-            copies.sent(&self.batch.space()[..length], listener, to);
+            copies.sent(&self.queued.space()[..length], listener, to);
         }
         // What keeps us from sending it once more, when it leaves alone, says nothing
         // of who may have it already.
         let attempt = attempt.filter(|_| run.is_some());
-        self.batch.push(length, to, listener, run, attempt);
+        self.queued.push(length, to, listener, run, attempt);
     }
 
     fn finished(&mut self, finished: &Finished<'_>) {

@@ -2,16 +2,15 @@
 //! queues to the other workers.
 
 use std::collections::TryReserveError;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::outlet::Outlet;
-use super::snapshot::Snapshot;
-use super::{Batch, Handed, Worker, flush, make_room, now};
+use super::{Handed, Step, Worker};
 use crate::config::Stateful;
 use crate::net::RETURNED_MAX;
-use crate::proxy::{Datagram, Scratch};
+use crate::proxy::Datagram;
 use crate::transaction::owner::owner_of_cut;
-use crate::transaction::{Around, AttemptId, Received, Relay};
+use crate::transaction::{Around, AttemptId, Relay};
 
 /// Milliseconds that a timer may be late under load.
 const LATE: u64 = 8;
@@ -78,58 +77,10 @@ impl Relaying {
     }
 }
 
-/// What all steps of one look at a socket share.
-pub(super) struct Step<'a> {
-    pub(super) snapshot: &'a Snapshot,
-    pub(super) out: &'a mut Batch,
-    pub(super) scratch: &'a mut Scratch,
-    /// The time, once somebody has asked for it.
-    pub(super) noted: Option<u64>,
-}
-
-impl<'a> Step<'a> {
-    /// Begins a turn.
-    pub(super) fn new(
-        snapshot: &'a Snapshot,
-        out: &'a mut Batch,
-        scratch: &'a mut Scratch,
-    ) -> Self {
-        out.begin_turn();
-        Self {
-            snapshot,
-            out,
-            scratch,
-            noted: None,
-        }
-    }
-
-    /// Milliseconds since `started`; the same in the whole step.
-    pub(super) fn now(&mut self, started: Instant) -> u64 {
-        *self.noted.get_or_insert_with(|| now(started))
-    }
-}
-
 impl Worker {
-    /// Takes a datagram in: its transaction does, or it is decided statelessly.
-    #[inline]
-    pub(super) fn take(&mut self, step: &mut Step<'_>, datagram: &Datagram<'_>) {
-        if self.relaying.is_some() {
-            let received = self.with_relay(step, |relay, around| relay.receive(around, datagram));
-            match received {
-                Some(Received::Decision(decision)) => self.carry_out(step, datagram, decision),
-                Some(Received::HandOver(worker)) => self.hand_over(worker, datagram),
-                Some(Received::Done) | None => {}
-            }
-            return;
-        }
-        make_room(step.out, &self.sockets, &self.counters, &mut self.trouble);
-        let proxy = step.snapshot.proxy();
-        let decision = proxy.decide(datagram, step.scratch, step.out.space());
-        self.carry_out(step, datagram, decision);
-    }
-
     /// Lets `act` work with the transactions, where there are any.
-    fn with_relay<T>(
+    #[inline]
+    pub(super) fn with_relay<T>(
         &mut self,
         step: &mut Step<'_>,
         act: impl FnOnce(&mut Relay, &mut Around<'_, Outlet<'_>>) -> T,
@@ -137,7 +88,7 @@ impl Worker {
         let relaying = self.relaying.as_mut()?;
         let now = step.now(self.shared.started);
         let mut outlet = Outlet {
-            batch: step.out,
+            queued: step.out,
             sockets: &self.sockets,
             counters: &self.counters,
             tallies: step.snapshot.tallies(self.number),
@@ -158,7 +109,7 @@ impl Worker {
     }
 
     #[cold]
-    fn hand_over(&self, worker: usize, datagram: &Datagram<'_>) {
+    pub(super) fn hand_over(&self, worker: usize, datagram: &Datagram<'_>) {
         let handed = Handed::Datagram(datagram.kept());
         let posted = self.shared.handovers.post(worker, handed);
         self.counters.handed_over(posted);
@@ -193,7 +144,7 @@ impl Worker {
     /// over faster than it is taken, and all else would wait for ever. Returns
     /// whether there may be more.
     pub(super) fn take_handed(&mut self, step: &mut Step<'_>) -> bool {
-        for _ in 0..self.batch {
+        for _ in 0..self.batch_size {
             let Some(handed) = self.shared.handovers.take(self.number) else {
                 return false;
             };
@@ -205,22 +156,6 @@ impl Worker {
             }
         }
         true
-    }
-
-    /// Sends what is queued; attempts that lead nowhere go on elsewhere.
-    pub(super) fn flush(&mut self, step: &mut Step<'_>) {
-        loop {
-            // Before they leave: who has got one may ask for the counter.
-            self.repeats.count(step.snapshot.tallies(self.number));
-            flush(step.out, &self.sockets, &self.counters, &mut self.trouble);
-            let failed = std::mem::take(&mut self.trouble.failed);
-            if failed.is_empty() {
-                return;
-            }
-            for attempt in failed {
-                self.with_relay(step, |relay, around| relay.undeliverable(around, attempt));
-            }
-        }
     }
 
     /// Takes what ICMP brings back from all sockets.
