@@ -2,10 +2,26 @@
 //!
 //! [`Proxy::decide`] is the only place where that is decided; the workers,
 //! `explain`, `simulate`, `replay`, the tests, the fuzz targets and the benches
-//! all call it. It reads the datagram, where it came from and on which
-//! listener, and a [`Proxy`] that never changes: [`Proxy::successor`] makes
-//! another one when the configuration does. It touches no socket, clock, random
-//! source, log or lock, and allocates nothing.
+//! all call it, a worker with `stateful` in its form for transactions,
+//! [`Proxy::decide_among`]. It reads the datagram, where it came from and on
+//! which listener, and a [`Proxy`] that never changes: [`Proxy::successor`]
+//! makes another one when the configuration does. It touches no socket, clock,
+//! random source, log or lock, and allocates nothing.
+//!
+//! Off comes the header of a front balancer (`proxy_protocol`), and `request`
+//! takes a request through these, in this order:
+//!
+//! - `branch`: what its transaction is known by, which may be there (`stateful`)
+//! - `repair`: the top Via
+//! - `routes`: our own Routes are taken off, and the `cookie` in one is read
+//! - `next_hop`: whom it names, by address (`host`) or name (`names`); else
+//!   `rules` choose a set and its policy a destination (`select`)
+//! - `second_chance`: where else a CANCEL or ACK goes
+//! - `branch`, `on_path`: our Via, Record-Route and Path
+//! - `reply`: what it gets where it is refused for some `reason`
+//!
+//! `response` takes our Via off a response, once `branch` has verified it, and
+//! drops the 481 of who was asked by `second_chance` in vain.
 
 mod branch;
 mod cookie;
@@ -451,8 +467,8 @@ impl Proxy {
         }
     }
 
-    /// The same with transactions: `find` tells for a Call-ID and a
-    /// transaction's key where it is.
+    /// The same with transactions, for a relay, which answers `find`: where
+    /// the transaction with this Call-ID and key is.
     #[inline]
     pub fn decide_among(
         &self,

@@ -185,7 +185,8 @@ pub enum Event {
     Replied(Status),
 }
 
-/// What becomes of a datagram.
+/// What is left for a worker to do about a datagram. The relay has done the
+/// rest of what the proxy says ([`Among`]); a [`Decision`] is the proxy's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
     /// It belongs to a transaction; all is done.
