@@ -1,16 +1,14 @@
 //! The command line from outside: flags and variables against the file, exit
 //! codes, JSON, completions and manual pages.
 
-mod checking;
-
 use std::fs;
-use std::io::PipeWriter;
-use std::process::Stdio;
+use std::io::{PipeReader, PipeWriter, Write};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use assert_cmd::Command;
-use checking::{LISTEN, Place, good_and, said, stderr, stdout};
+use support::checking::{LISTEN, folder, good_and};
 use support::farm::Farm;
+use support::folder::{Folder, said, stderr, stdout};
 
 /// The line of the effective configuration that sets `key`.
 fn effective(command: &mut Command, key: &str) -> String {
@@ -153,14 +151,14 @@ const PRECEDENCE: [(&str, [&str; 3], [&str; 4]); 25] = [
 fn a_flag_goes_before_the_environment_before_the_file_before_the_default() {
     for (key, [file, variable, flag], printed) in PRECEDENCE {
         let written = format!("{key} = {file}\n{}", good_and(""));
-        let place = Place::with(&[("bare.toml", &good_and("")), ("v.toml", &written)]);
+        let folder = folder(&[("bare.toml", &good_and("")), ("v.toml", &written)]);
         let name = format!("VIADUCT_{}", key.replace('-', "_").to_uppercase());
         let flags = [format!("--{key}"), flag.to_owned()];
         // The default, then the file, the variable and the flag, one upon the other.
         for (layer, wanted) in printed.into_iter().enumerate() {
-            let mut command = place.viaduct();
+            let mut command = folder.command();
             let config = if layer == 0 { "bare.toml" } else { "v.toml" };
-            command.args(["check", "--config", config]);
+            command.args(["--config", config]);
             if layer >= 2 {
                 command.env(&name, variable);
             }
@@ -177,11 +175,11 @@ fn a_flag_goes_before_the_environment_before_the_file_before_the_default() {
 
 #[test]
 fn flags_and_variables_replace_listeners() {
-    let place = Place::with(&[("v.toml", &good_and(""))]);
+    let folder = folder(&[("v.toml", &good_and(""))]);
     let address = |env: &[(&str, &str)], flags: &[&str]| {
-        let mut command = place.viaduct();
+        let mut command = folder.command();
         command
-            .args(["check", "--config", "v.toml"])
+            .args(["--config", "v.toml"])
             .args(flags)
             .envs(env.iter().copied());
         effective(&mut command, "address")
@@ -193,8 +191,8 @@ fn flags_and_variables_replace_listeners() {
         address(&env, &["-l", "127.0.0.4"]),
         "address = \"127.0.0.4:5060\""
     );
-    let mut command = place.viaduct();
-    let command = command.args(["check", "-c", "v.toml", "--advertise", "sip.example.com"]);
+    let mut command = folder.command();
+    let command = command.args(["-c", "v.toml", "--advertise", "sip.example.com"]);
     assert_eq!(
         effective(command, "advertise"),
         "advertise = \"sip.example.com\""
@@ -203,9 +201,9 @@ fn flags_and_variables_replace_listeners() {
         (&["--pin"][..], "pin = true"),
         (&["--pin", "off"], "pin = false"),
     ] {
-        let mut command = place.viaduct();
+        let mut command = folder.command();
         let command = command
-            .args(["check", "-c", "v.toml"])
+            .args(["-c", "v.toml"])
             .args(flags)
             .env("VIADUCT_PIN", "off");
         assert_eq!(effective(command, "pin"), wanted);
@@ -215,11 +213,11 @@ fn flags_and_variables_replace_listeners() {
 #[test]
 fn flags_and_variables_replace_what_a_table_says() {
     let toml = good_and("[accounting]\nto = '/a'\n[timers]\nT2 = '1s'\n");
-    let place = Place::with(&[("v.toml", &toml)]);
+    let folder = folder(&[("v.toml", &toml)]);
     let both = |variables: bool, flags: &[&str]| {
         ["to", "T2"].map(|key| {
-            let mut command = place.viaduct();
-            command.args(["check", "-c", "v.toml"]).args(flags);
+            let mut command = folder.command();
+            command.args(["-c", "v.toml"]).args(flags);
             if variables {
                 command.env("VIADUCT_ACCOUNTING", "unix:/b");
                 command.env("VIADUCT_TIMER", "T2=2s");
@@ -251,42 +249,34 @@ fn what_systemd_keeps_files_in_is_in_the_effective_configuration() {
 #[test]
 fn one_worker_for_each_usable_core_is_the_default() {
     let cores = std::thread::available_parallelism().expect("a number of cores");
-    let place = Place::with(&[("v.toml", &good_and(""))]);
-    let mut command = place.viaduct();
-    let workers = effective(command.args(["check", "-c", "v.toml"]), "workers");
+    let folder = folder(&[("v.toml", &good_and(""))]);
+    let mut command = folder.command();
+    let workers = effective(command.args(["-c", "v.toml"]), "workers");
     assert_eq!(workers, format!("workers = {cores}"));
 }
 
 #[test]
 fn paths_in_the_file_are_relative_to_the_file() {
-    let place = Place::with(&[]);
-    let folder = place.0.path().join("etc");
-    fs::create_dir(&folder).expect("a folder");
-    fs::write(folder.join("d.list"), "7 sip:10.0.0.7\n").expect("a file");
+    let folder = folder(&[]);
+    fs::create_dir(folder.path("etc")).expect("a folder");
+    folder.write("etc/d.list", "7 sip:10.0.0.7\n");
     let toml =
         format!("secret-file = 'key'\n{LISTEN}[[set]]\nname = 'a'\ndispatcher-list = 'd.list'\n");
-    fs::write(folder.join("v.toml"), toml).expect("a file");
-    let mut command = place.viaduct();
-    let line = effective(
-        command.args(["check", "--config", "etc/v.toml"]),
-        "secret-file",
-    );
-    let folder = place
-        .0
-        .path()
-        .canonicalize()
-        .expect("a path")
-        .join("etc/key");
-    assert_eq!(line, format!("secret-file = \"{}\"", folder.display()));
+    folder.write("etc/v.toml", toml);
+    let mut command = folder.command();
+    let line = effective(command.args(["--config", "etc/v.toml"]), "secret-file");
+    let etc = folder.path("etc").canonicalize().expect("a path");
+    let key = etc.join("key");
+    assert_eq!(line, format!("secret-file = \"{}\"", key.display()));
 }
 
 #[test]
 fn sets_given_by_flags_replace_those_of_the_file() {
-    let place = Place::with(&[
+    let folder = folder(&[
         ("v.toml", &good_and("")),
         ("r.toml", &good_and("[[route]]\nset = 'a'\n")),
     ]);
-    let output = place.check(&[
+    let output = folder.run(&[
         "-c",
         "v.toml",
         "--to",
@@ -296,9 +286,9 @@ fn sets_given_by_flags_replace_those_of_the_file() {
     ]);
     said(&output, 0, &[]);
     assert!(stdout(&output).contains("set default: hash of call-id, 2 destinations"));
-    let output = place.check(&["-c", "r.toml", "--to", "10.9.9.9"]);
+    let output = folder.run(&["-c", "r.toml", "--to", "10.9.9.9"]);
     said(&output, 1, &["r.toml:6:7: error: there is no set `a`"]);
-    let output = place.check(&["-l", "127.0.0.1", "-t", "127.0.0.1"]);
+    let output = folder.run(&["-l", "127.0.0.1", "-t", "127.0.0.1"]);
     said(
         &output,
         1,
@@ -308,7 +298,7 @@ fn sets_given_by_flags_replace_those_of_the_file() {
 
 #[test]
 fn wrong_usage_ends_with_2() {
-    let place = Place::with(&[]);
+    let folder = folder(&[]);
     for args in [
         &["--batch", "0"][..],
         &["--second-chance-s", "3601"],
@@ -317,21 +307,18 @@ fn wrong_usage_ends_with_2() {
         &["--policy", "best"],
         &["--nonsense"],
     ] {
-        said(&place.check(args), 2, &["error: "]);
+        folder.refused(args, 2, &["error: "]);
     }
     let numbered = ["--dispatcher-list", "d.list", "--set", "x"];
-    said(
-        &place.check(&numbered),
-        2,
-        &["--set", "give 0 to 4294967295"],
-    );
+    folder.refused(&numbered, 2, &["--set", "give 0 to 4294967295"]);
 }
 
 #[test]
 fn a_variable_that_is_wrong_is_named_and_an_empty_one_is_unset() {
-    let place = Place::with(&[("v.toml", &format!("workers = 3\n{}", good_and("")))]);
+    let toml = format!("workers = 3\n{}", good_and(""));
+    let folder = Folder::with(&[], &[("v.toml", &toml)]);
     let check = |env: &[(&str, &str)], flags: &[&str]| {
-        let mut command = place.viaduct();
+        let mut command = folder.command();
         command.args(["check", "--config", "v.toml"]);
         command.args(flags).envs(env.iter().copied());
         command.output().expect("an end")
@@ -350,7 +337,7 @@ fn a_variable_that_is_wrong_is_named_and_an_empty_one_is_unset() {
         said(&output, 0, &[]);
         assert!(stdout(&output).contains("workers: 3"), "{output:?}");
     }
-    let mut ctl = place.viaduct();
+    let mut ctl = folder.command();
     ctl.args(["ctl", "list"]).env("VIADUCT_ADMIN", "https://a");
     let output = ctl.output().expect("an end");
     said(&output, 2, &["for 'VIADUCT_ADMIN'"]);
@@ -358,10 +345,10 @@ fn a_variable_that_is_wrong_is_named_and_an_empty_one_is_unset() {
 
 #[test]
 fn a_variable_that_is_misspelt_is_warned_of() {
-    let place = Place::with(&[("v.toml", &good_and(""))]);
+    let folder = folder(&[("v.toml", &good_and(""))]);
     let check = |name: &str, value: &str| {
-        let mut command = place.viaduct();
-        command.args(["check", "--config", "v.toml"]);
+        let mut command = folder.command();
+        command.args(["--config", "v.toml"]);
         command.env(name, value).output().expect("an end")
     };
     let output = check("VIADUCT_WORKER", "4");
@@ -370,8 +357,8 @@ fn a_variable_that_is_misspelt_is_warned_of() {
         0,
         &["VIADUCT_WORKER: warning: ", "`VIADUCT_WORKERS`"],
     );
-    let mut system = place.viaduct();
-    system.args(["check", "--system", "--json", "--config", "v.toml"]);
+    let mut system = folder.command();
+    system.args(["--system", "--json", "--config", "v.toml"]);
     let output = system.env("VIADUCT_WORKER", "4").output().expect("an end");
     assert_eq!(stderr(&output), "");
     let told: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
@@ -401,10 +388,10 @@ fn a_variable_that_is_misspelt_is_warned_of() {
 #[test]
 fn where_destinations_come_from_a_flag_says_before_any_variable() {
     let list = ("d.list", "1 sip:10.7.7.7\n");
-    let place = Place::with(&[("v.toml", &good_and("")), list]);
+    let folder = folder(&[("v.toml", &good_and("")), list]);
     let effective = |variable: (&str, &str), flags: [&str; 2]| {
-        let mut command = place.viaduct();
-        command.args(["check", "--print-effective", "--config", "v.toml"]);
+        let mut command = folder.command();
+        command.args(["--print-effective", "--config", "v.toml"]);
         command.args(flags).envs([variable, ("VIADUCT_SET", "1")]);
         let output = command.output().expect("an end");
         said(&output, 0, &[]);
@@ -421,8 +408,8 @@ fn where_destinations_come_from_a_flag_says_before_any_variable() {
 
 #[test]
 fn diagnostics_as_json() {
-    let place = Place::with(&[("v.toml", "listn = 1\n"), ("good.toml", &good_and(""))]);
-    let output = place.check(&["--config", "v.toml", "--json"]);
+    let folder = folder(&[("v.toml", "listn = 1\n"), ("good.toml", &good_and(""))]);
+    let output = folder.run(&["--config", "v.toml", "--json"]);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(stderr(&output), "");
     let said: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
@@ -432,11 +419,11 @@ fn diagnostics_as_json() {
     assert_eq!((&first["line"], &first["column"]), (&1.into(), &1.into()));
     assert_eq!(first["severity"], "error");
     assert_eq!(first["help"], "did you mean `listen`?");
-    let output = place.check(&["--config", "v.toml", "--system", "--json"]);
+    let output = folder.run(&["--config", "v.toml", "--system", "--json"]);
     assert_eq!(output.status.code(), Some(1));
     let of_system: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(of_system, said);
-    let output = place.check(&["--config", "good.toml", "--json"]);
+    let output = folder.run(&["--config", "good.toml", "--json"]);
     let said: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(said, serde_json::json!({ "ok": true, "diagnostics": [] }));
 }
@@ -450,10 +437,11 @@ fn closed() -> PipeWriter {
 
 #[test]
 fn a_reader_that_goes_is_no_failure_and_changes_no_verdict() {
-    let place = Place::with(&[("v.toml", &good_and("")), ("bad.toml", "listn = 1\n")]);
+    let files = [("v.toml", &*good_and("")), ("bad.toml", "listn = 1\n")];
+    let folder = Folder::with(&[], &files);
     let command = |args: &[&str]| {
-        let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("viaduct"));
-        command.args(args).env_clear().current_dir(place.0.path());
+        let mut command = folder.command();
+        command.args(args);
         command
     };
     for args in [
@@ -480,7 +468,7 @@ fn a_reader_that_goes_is_no_failure_and_changes_no_verdict() {
 fn a_reader_that_goes_is_no_reason_not_to_wait() {
     let (farm, admin) = Farm::with_admin(&["", ""], "", &[]);
     let ctl = |args: &[&str]| {
-        let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("viaduct"));
+        let mut command = Command::new(support::program());
         command.args(["ctl", "--admin"]).arg(admin.path());
         let status = command.args(args).stdout(closed()).status();
         status.expect("an end").code()
@@ -493,19 +481,27 @@ fn a_reader_that_goes_is_no_reason_not_to_wait() {
     assert_eq!(ctl(&["--json", "drain", "192.0.2.1"]), Some(1));
 }
 
+/// One with a good configuration in it.
+fn piped() -> PipeReader {
+    let (reader, mut writer) = std::io::pipe().expect("a pipe");
+    let toml = good_and("");
+    writer.write_all(toml.as_bytes()).expect("room in a pipe");
+    reader
+}
+
 #[test]
 fn a_configuration_may_come_from_a_pipe() {
-    let place = Place::with(&[]);
+    let folder = folder(&[]);
     for (more, wanted) in [(&[][..], "is good\n"), (&["--print-effective"], "10.0.0.1")] {
-        let mut viaduct = place.viaduct();
-        viaduct.args(["check", "--config", "/dev/stdin"]).args(more);
-        let output = viaduct.write_stdin(good_and("")).output().expect("an end");
+        let mut viaduct = folder.command();
+        viaduct.args(["--config", "/dev/stdin"]).args(more);
+        let output = viaduct.stdin(piped()).output().expect("an end");
         said(&output, 0, &[]);
         assert!(stdout(&output).contains(wanted), "{output:?}");
     }
-    let mut viaduct = place.viaduct();
-    viaduct.args(["check", "--system", "--config", "/dev/stdin"]);
-    let output = viaduct.write_stdin(good_and("")).output().expect("an end");
+    let mut viaduct = folder.command();
+    viaduct.args(["--system", "--config", "/dev/stdin"]);
+    let output = viaduct.stdin(piped()).output().expect("an end");
     assert_eq!(stderr(&output), "");
 }
 
@@ -513,24 +509,18 @@ fn a_configuration_may_come_from_a_pipe() {
 #[test]
 fn a_secret_file_that_nobody_can_look_for_is_not_taken_for_none() {
     let toml = format!("secret-file = 'v.toml/secret'\n{}", good_and(""));
-    let place = Place::with(&[("v.toml", &toml)]);
+    let folder = Folder::with(&[], &[("v.toml", &toml)]);
     for command in [&["explain"][..], &["simulate"], &["replay", "v.toml"]] {
-        let mut viaduct = place.viaduct();
-        viaduct.args(command).args(["--config", "v.toml"]);
-        let output = viaduct.output().expect("an end");
+        let args = [command, &["--config", "v.toml"]].concat();
         let wanted = ["v.toml/secret: Not a directory", "\n  help: it must be"];
-        said(&output, 1, &wanted);
+        folder.refused(&args, 1, &wanted);
     }
 }
 
 #[test]
 fn completions_man_and_version() {
-    let place = Place::with(&[]);
-    let print = |args: &[&str]| {
-        let output = place.viaduct().args(args).output().expect("an end");
-        said(&output, 0, &[]);
-        stdout(&output)
-    };
+    let folder = Folder::with(&[], &[]);
+    let print = |args: &[&str]| folder.text(args);
     for shell in ["bash", "zsh", "fish"] {
         assert!(
             print(&["completions", shell]).contains("print-effective"),
@@ -546,29 +536,19 @@ fn completions_man_and_version() {
         print(&["--version"]),
         format!("viaduct {}\n", env!("CARGO_PKG_VERSION"))
     );
-    let output = place
-        .viaduct()
-        .args(["man", "nonsense"])
-        .output()
-        .expect("an end");
-    said(&output, 2, &["there is no subcommand `nonsense`"]);
+    let wanted = ["there is no subcommand `nonsense`"];
+    folder.refused(&["man", "nonsense"], 2, &wanted);
 }
 
 #[test]
 fn each_manual_page_that_another_one_names_can_be_printed() {
-    let place = Place::with(&[]);
+    let folder = Folder::with(&["man"], &[]);
     let mut paths = vec![Vec::<String>::new()];
     let mut printed = 0;
     while let Some(path) = paths.pop() {
-        let output = place.viaduct().arg("man").args(&path).output();
-        let output = output.expect("an end");
-        said(&output, 0, &[]);
-        let page = stdout(&output).replace("\\-", "-");
-        let name: String = ["viaduct"]
-            .into_iter()
-            .chain(path.iter().map(String::as_str))
-            .collect::<Vec<_>>()
-            .join("-");
+        let words: Vec<&str> = path.iter().map(String::as_str).collect();
+        let page = folder.text(&words).replace("\\-", "-");
+        let name = [&["viaduct"], &words[..]].concat().join("-");
         let version = env!("CARGO_PKG_VERSION");
         let title = format!(".TH {name} 1 \"\" \"viaduct {version}\"");
         assert!(page.contains(&title), "{page}");
@@ -586,7 +566,7 @@ fn each_manual_page_that_another_one_names_can_be_printed() {
 
 #[test]
 fn every_flag_of_check_tells_its_default() {
-    let help = stdout(&Place::with(&[]).check(&["--help"]));
+    let help = folder(&[]).text(&["--help"]);
     let options = help.replace("\n      --", "\n  -");
     let options = options.split("\n  -").skip(1);
     let mut tunables = 0;

@@ -1,12 +1,11 @@
 //! The TOML file as `viaduct check` sees it: what is accepted, what is refused,
 //! at which place, and how the operator is told to mend it.
 
-mod checking;
-
 use std::fs;
 use std::path::Path;
 
-use checking::{LISTEN, Place, SET, good_and, refused, said, stderr, stdout, warned};
+use support::checking::{LISTEN, SET, checked, folder, good_and, refused, warned};
+use support::folder::{said, stderr, stdout};
 
 /// A file with one listener and one set whose destinations are `list`.
 fn set_of(list: &str) -> String {
@@ -15,14 +14,14 @@ fn set_of(list: &str) -> String {
 
 #[test]
 fn every_example_passes() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
-    let entries = |folder: &Path| fs::read_dir(folder).expect("a folder of examples");
+    let examples = support::repository().join("config");
+    let entries = |path: &Path| fs::read_dir(path).expect("a folder of examples");
     let mut checked = 0;
-    for entry in entries(&folder).chain(entries(&folder.join("farm"))) {
+    for entry in entries(&examples).chain(entries(&examples.join("farm"))) {
         let path = entry.expect("an entry").path();
         let extension = path.extension().and_then(|extension| extension.to_str());
         if matches!(extension, Some("toml" | "list")) {
-            let output = Place::with(&[]).check(&["--config", path.to_str().expect("UTF-8")]);
+            let output = folder(&[]).run(&["--config", path.to_str().expect("UTF-8")]);
             said(&output, 0, &[]);
             assert_eq!(stderr(&output), "", "{}", path.display());
             checked += 1;
@@ -40,8 +39,8 @@ fn the_example_shows_every_key() {
         .replace("# secret-file", "secret-file")
         .replace("# request-uri", "request-uri");
     let list = include_str!("../config/dispatcher.list");
-    let place = Place::with(&[("v.toml", &example), ("dispatcher.list", list)]);
-    said(&place.check(&["--config", "v.toml"]), 0, &[]);
+    let folder = folder(&[("v.toml", &example), ("dispatcher.list", list)]);
+    said(&folder.run(&["--config", "v.toml"]), 0, &[]);
     // An unknown key in each kind of table has the known ones told.
     for (table, at) in [
         ("the top level", 0),
@@ -60,7 +59,7 @@ fn the_example_shows_every_key() {
             0 => format!("zzzzzzzzzz = 1\n{LISTEN}{SET}"),
             _ => format!("{LISTEN}{SET}{table}\nzzzzzzzzzz = 1\n"),
         };
-        let output = Place::with(&[("v.toml", &broken)]).check(&["--config", "v.toml"]);
+        let output = checked(&broken, &[]);
         let said = stderr(&output);
         let known = said
             .split("known keys are ")
@@ -84,7 +83,7 @@ fn the_example_shows_every_key() {
 
 #[test]
 fn a_good_file_is_summed_up() {
-    let output = Place::with(&[("v.toml", &good_and(""))]).check(&["--config", "v.toml"]);
+    let output = checked(&good_and(""), &[]);
     assert_eq!(stderr(&output), "");
     let said = stdout(&output);
     for line in [
@@ -146,7 +145,7 @@ fn unknown_keys_are_refused_with_the_closest() {
         format!("lisen = '127.0.0.1'\n{SET}"),
         good_and("").replace("set]]", "sets]]"),
     ] {
-        let output = Place::with(&[("v.toml", &toml)]).check(&["--config", "v.toml"]);
+        let output = checked(&toml, &[]);
         said(&output, 1, &["help: did you mean `"]);
         assert_eq!(stderr(&output).matches("error: ").count(), 1, "{output:?}");
     }
@@ -155,7 +154,7 @@ fn unknown_keys_are_refused_with_the_closest() {
 #[test]
 fn all_errors_are_told_at_once_in_the_order_of_the_text() {
     let toml = "listn = 1\nbatch = 0\nworkers = 'x'\n[[set]]\nname = 'a'\ndestinations = ['sips:10.0.0.1', 'b_']\n";
-    let output = Place::with(&[("v.toml", toml)]).check(&["--config", "v.toml"]);
+    let output = checked(toml, &[]);
     let said = stderr(&output);
     let places = said.lines().filter_map(|line| line.strip_prefix("v.toml:"));
     let places: Vec<&str> = places
@@ -411,16 +410,17 @@ fn our_own_address_is_recognised_in_every_guise() {
 #[test]
 fn a_set_has_at_most_65535_destinations() {
     let line = |n: u32| format!("1 sip:10.{}.{}.{}\n", n >> 16, (n >> 8) & 255, n & 255);
+    let folder = folder(&[]);
     let list: String = (1..=65_536).map(line).collect();
-    let place = Place::with(&[("d.list", &list)]);
-    said(
-        &place.check(&["--dispatcher-list", "d.list"]),
+    folder.write("d.list", &list);
+    folder.refused(
+        &["--dispatcher-list", "d.list"],
         1,
         &["d.list:65536:3: error: set `1` has 65536 destinations"],
     );
     let list: String = (1..=65_535).map(line).collect();
-    let place = Place::with(&[("d.list", &list)]);
-    said(&place.check(&["--dispatcher-list", "d.list"]), 0, &[]);
+    folder.write("d.list", list);
+    said(&folder.run(&["--dispatcher-list", "d.list"]), 0, &[]);
 }
 
 #[test]
@@ -521,8 +521,7 @@ fn front_balancers_are_checked() {
              proxy-protocol = {networks}\n{SET}"
         )
     };
-    let place = Place::with(&[("v.toml", &with("127.0.0.1", "['10.9.0.0/24', '10.8.0.1']"))]);
-    let output = place.check(&["--config", "v.toml"]);
+    let output = checked(&with("127.0.0.1", "['10.9.0.0/24', '10.8.0.1']"), &[]);
     said(&output, 0, &[]);
     assert_eq!(stderr(&output), "");
     let listener =
@@ -578,6 +577,6 @@ fn following_is_checked() {
             ],
         );
     }
-    let output = Place::with(&[("v.toml", &good_and(route))]).check(&["--config", "v.toml"]);
+    let output = checked(&good_and(route), &[]);
     assert_eq!(stderr(&output), "");
 }

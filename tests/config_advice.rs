@@ -1,9 +1,8 @@
 //! What `viaduct check` advises: of what is allowed and hardly meant, and how
 //! the usual slips of values are mended.
 
-mod checking;
-
-use checking::{LISTEN, Place, SET, file, good, good_and, refused, said, stderr, stdout, warned};
+use support::checking::{LISTEN, SET, checked, file, folder, good, good_and, refused, warned};
+use support::folder::{said, stderr, stdout};
 
 #[test]
 fn an_open_relay_is_warned_of() {
@@ -26,14 +25,13 @@ fn an_open_relay_is_warned_of() {
             &[&what, "an open relay"],
         );
     }
-    let place = Place::with(&[("v.toml", &good_and(""))]);
-    let output = place.check(&["--config", "v.toml", "--allow-next-hop", "::/0"]);
+    let output = checked(&good_and(""), &["--allow-next-hop", "::/0"]);
     said(
         &output,
         0,
         &["--allow-next-hop: warning: `::/0` allows every next hop"],
     );
-    let output = place.check(&["--config", "v.toml", "--allow-next-hop", "2000::/3"]);
+    let output = checked(&good_and(""), &["--allow-next-hop", "2000::/3"]);
     assert_eq!(stderr(&output), "");
 }
 
@@ -78,9 +76,9 @@ fn slips_of_values_are_mended_by_what_is_good() {
 
 #[test]
 fn blanks_may_follow_the_commas_of_a_list() {
-    let place = Place::with(&[]);
-    let mut command = place.viaduct();
-    command.args(["check", "-l", "127.0.0.1, 127.0.0.2"]);
+    let folder = folder(&[]);
+    let mut command = folder.command();
+    command.args(["-l", "127.0.0.1, 127.0.0.2"]);
     let output = command.env("VIADUCT_TO", "10.0.0.1, 10.0.0.2").output();
     said(&output.expect("an end"), 0, &[]);
 }
@@ -91,7 +89,7 @@ fn what_flags_and_variables_replace_is_told_of_where_it_is_named() {
     let rules = "[[route]]\nset = 'a'\nlistener = 'out'\n\
                  [[on-failure]]\nstatus = 503\nset = 'a'\nfrom-set = 'a'\n";
     let toml = format!("stateful = 'INVITE'\n{listener}{SET}{rules}");
-    let place = Place::with(&[("v.toml", &toml), ("d.list", "1 sip:10.0.0.9\n")]);
+    let folder = folder(&[("v.toml", &toml), ("d.list", "1 sip:10.0.0.9\n")]);
     for (flag, variable, value, what, named) in [
         ("--to", "VIADUCT_TO", "10.0.0.9", "set `a`", 3),
         (
@@ -113,9 +111,9 @@ fn what_flags_and_variables_replace_is_told_of_where_it_is_named() {
         let missed = format!("error: there is no {what}\n");
         let why =
             format!("  why: {flag} (or {variable}) stands in place of the {kind}s of the file\n");
-        let by_flag = place.check(&["--config", "v.toml", flag, value]);
-        let mut command = place.viaduct();
-        command.args(["check", "--config", "v.toml"]);
+        let by_flag = folder.run(&["--config", "v.toml", flag, value]);
+        let mut command = folder.command();
+        command.args(["--config", "v.toml"]);
         let by_variable = command.env(variable, value).output().expect("an end");
         for output in [by_flag, by_variable] {
             said(&output, 1, &[]);
@@ -125,8 +123,7 @@ fn what_flags_and_variables_replace_is_told_of_where_it_is_named() {
         }
     }
     // Where the file says which there are, there is nothing to tell.
-    let place = Place::with(&[("v.toml", &good_and("[[route]]\nset = 'overflow'\n"))]);
-    let output = place.check(&["--config", "v.toml"]);
+    let output = checked(&good_and("[[route]]\nset = 'overflow'\n"), &[]);
     said(&output, 1, &["error: there is no set `overflow`"]);
     assert!(!stderr(&output).contains("in place of"), "{output:?}");
 }
@@ -172,8 +169,7 @@ fn a_route_that_one_before_it_hides_is_warned_of() {
         ("listener = 'in'", "listener = 'out'"),
     ];
     for (narrow, wide) in reached {
-        let place = Place::with(&[("v.toml", &with(narrow, wide))]);
-        let output = place.check(&["--config", "v.toml"]);
+        let output = checked(&with(narrow, wide), &[]);
         said(&output, 0, &[]);
         assert_eq!(stderr(&output), "", "{narrow}");
     }
@@ -258,9 +254,9 @@ fn the_mark_that_editors_put_first_is_no_part_of_a_file() {
         &format!("{mark}listn = 1\n"),
         &["v.toml:1:1: error: unknown key `listn`"],
     );
-    let place = Place::with(&[("d.list", &format!("{mark}1 sip:10.0.0.1\n"))]);
+    let folder = folder(&[("d.list", &format!("{mark}1 sip:10.0.0.1\n"))]);
     for args in [["--config", "d.list"], ["--dispatcher-list", "d.list"]] {
-        let output = place.check(&args);
+        let output = folder.run(&args);
         said(&output, 0, &[]);
         assert!(
             stdout(&output).contains("set 1: 1 destination"),
@@ -268,6 +264,6 @@ fn the_mark_that_editors_put_first_is_no_part_of_a_file() {
         );
     }
     // A list is no configuration to run by.
-    let output = place.check(&["--config", "d.list", "--listen", "127.0.0.1"]);
+    let output = folder.run(&["--config", "d.list", "--listen", "127.0.0.1"]);
     said(&output, 1, &["`d.list` is a dispatcher.list"]);
 }

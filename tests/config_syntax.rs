@@ -1,10 +1,7 @@
 //! TOML that cannot be read: at which place, and how to mend it.
 
-mod checking;
-
-use std::fs;
-
-use checking::{Place, refused, said, stderr};
+use support::checking::{checked, folder, refused};
+use support::folder::stderr;
 
 #[test]
 fn syntax_errors_have_a_place() {
@@ -35,7 +32,7 @@ fn syntax_errors_say_how_to_mend_them() {
         ("// a comment\nworkers = 1\n", "begins with `#`"),
         ("workers = 1;\n", "nothing behind them"),
     ] {
-        let output = Place::with(&[("v.toml", toml)]).check(&["--config", "v.toml"]);
+        let output = checked(toml, &[]);
         let said = stderr(&output);
         let helps = said.lines().filter(|line| line.starts_with("  help: "));
         assert!(helps.clone().any(|line| line.contains(help)), "{said}");
@@ -47,14 +44,14 @@ fn syntax_errors_say_how_to_mend_them() {
 
 #[test]
 fn a_file_that_is_missing_or_not_text_is_told() {
-    let place = Place::with(&[]);
+    let folder = folder(&[]);
     let list = ["-l", "127.0.0.1", "--dispatcher-list", "none"];
     for (args, flag) in [
         (&["--config", "none"][..], "--config"),
         (&list[..], "--dispatcher-list"),
     ] {
         let what = format!("{flag}: error: cannot read `none`");
-        said(&place.check(args), 1, &[&what, "help: name a file"]);
+        folder.refused(args, 1, &[&what, "help: name a file"]);
     }
     // As Latin-1, with a mark before it, and as UTF-16.
     for (text, at) in [
@@ -63,12 +60,9 @@ fn a_file_that_is_missing_or_not_text_is_told() {
         (&b"\xef\xbb\xbf\xff\n\n"[..], "1:1"),
         (&b"\xff\xfea\0=\0b\0\n\0"[..], "1:1"),
     ] {
-        fs::write(place.0.path().join("v.toml"), text).expect("a file");
+        folder.write("v.toml", text);
         let what = format!("v.toml:{at}: error: the file is not UTF-8");
-        said(
-            &place.check(&["--config", "v.toml"]),
-            1,
-            &[&what, "help: save it as UTF-8"],
-        );
+        let wanted = [&*what, "help: save it as UTF-8"];
+        folder.refused(&["--config", "v.toml"], 1, &wanted);
     }
 }

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use assert_cmd::Command;
 use serde_json::json;
 
 use support::admin::Admin;

@@ -1,28 +1,19 @@
 //! Kamailio's `dispatcher.list` as `viaduct check` reads it.
 
-use std::fs;
 use std::process::Output;
 
-use assert_cmd::Command;
-use tempfile::TempDir;
+use support::checking::folder;
+use support::folder::{stderr, stdout};
 
 fn check(list: &str, args: &[&str]) -> Output {
-    let place = TempDir::new().expect("a temporary directory");
-    fs::write(place.path().join("d.list"), list).expect("a file");
-    let mut command = Command::cargo_bin("viaduct").expect("the binary");
-    command
-        .env_clear()
-        .current_dir(place.path())
-        .arg("check")
-        .args(args);
-    command.output().expect("an end")
+    folder(&[("d.list", list)]).run(args)
 }
 
 /// Checks a list alone, wants `code` and all of `wanted` on stderr.
 #[track_caller]
 fn said(list: &str, code: i32, wanted: &[&str]) {
     let output = check(list, &["--dispatcher-list", "d.list"]);
-    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    let said = stderr(&output);
     for text in wanted {
         assert!(said.contains(text), "no {text:?} in:\n{said}");
     }
@@ -41,14 +32,7 @@ fn destinations(list: &str, args: &[&str]) -> Vec<String> {
         "d.list",
         "--print-effective",
     ];
-    let output = check(list, &[&common, args].concat());
-    let said = String::from_utf8(output.stdout).expect("UTF-8");
-    assert_eq!(
-        output.status.code(),
-        Some(0),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let said = folder(&[("d.list", list)]).text(&[&common, args].concat());
     let lines = said
         .lines()
         .skip_while(|line| !line.starts_with("destinations"));
@@ -64,7 +48,7 @@ fn it_is_recognised_by_its_content() {
         "# farm\n\n 1 sip:10.0.0.1\n2 SIP:10.0.0.2 4\n",
         &["--config", "d.list"],
     );
-    let said = String::from_utf8(output.stdout).expect("UTF-8");
+    let said = stdout(&output);
     assert_eq!(
         said,
         "set 1: 1 destination\nset 2: 1 destination, disabled\n"
@@ -77,7 +61,7 @@ fn a_list_given_as_configuration_to_a_whole_check_is_named() {
         "1 sip:10.0.0.1\n",
         &["--config", "d.list", "--dispatcher-list", "d.list"],
     );
-    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    let said = stderr(&output);
     assert!(
         said.contains("--config: error: `d.list` is a dispatcher.list"),
         "{said}"
@@ -111,7 +95,7 @@ fn a_set_is_chosen_by_id_and_the_lowest_is_the_default() {
             "3",
         ],
     );
-    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    let said = stderr(&output);
     assert!(
         said.contains("--dispatcher-list: error: `d.list` has no set 3"),
         "{said}"
@@ -121,19 +105,13 @@ fn a_set_is_chosen_by_id_and_the_lowest_is_the_default() {
 
 #[test]
 fn a_set_of_no_list_is_told() {
-    let args = ["check", "-l", "127.0.0.1", "-t", "10.0.0.1"];
-    let viaduct = || {
-        let mut command = Command::cargo_bin("viaduct").expect("the binary");
-        command.env_clear();
-        command
-    };
-    let flag = viaduct().args(args).args(["--set", "1"]).output();
-    let mut variables = viaduct();
-    variables.args(["check", "-l", "127.0.0.1"]);
+    let folder = folder(&[]);
+    let flag = folder.run(&["-l", "127.0.0.1", "-t", "10.0.0.1", "--set", "1"]);
+    let mut variables = folder.command();
+    variables.args(["-l", "127.0.0.1"]);
     variables.envs([("VIADUCT_TO", "10.0.0.1"), ("VIADUCT_SET", "1")]);
-    for output in [flag, variables.output()] {
-        let output = output.expect("an end");
-        let said = String::from_utf8(output.stderr).expect("UTF-8");
+    for output in [flag, variables.output().expect("an end")] {
+        let said = stderr(&output);
         assert!(
             said.contains("--set: error: there is no dispatcher.list")
                 && said.contains("leave out --set and VIADUCT_SET"),
@@ -235,7 +213,7 @@ fn what_a_probe_says_is_kept() {
             "--print-effective",
         ],
     );
-    let said = String::from_utf8(output.stdout).expect("UTF-8");
+    let said = stdout(&output);
     assert!(said.contains("from = \"sip:ping@example.com\""), "{said}");
 }
 
@@ -254,7 +232,7 @@ fn what_has_no_use_here_is_accepted_with_a_warning() {
         "1 sip:10.0.0.1 0 0 sockname=inside;maxload=9\n",
         &["--dispatcher-list", "d.list"],
     );
-    let helped = String::from_utf8(output.stderr).expect("UTF-8");
+    let helped = stderr(&output);
     assert_eq!(
         helped.matches("in the `egress` of a [[listener]]").count(),
         1
@@ -318,7 +296,7 @@ fn what_cannot_be_done_is_an_error() {
     );
     let list = "1 sip:10.0.0.1 0 0 weight=x\n";
     let output = check(list, &["--dispatcher-list", "d.list"]);
-    let text = String::from_utf8(output.stderr).expect("UTF-8");
+    let text = stderr(&output);
     let help = "help: give 1 to 1000000, or 0 for no new calls\n";
     assert!(text.contains(help), "{text}");
 }
@@ -351,7 +329,7 @@ fn of_the_lines_of_other_sets_only_the_set_id_is_read() {
         &format!("{list}x sip:10.0.0.4\n"),
         &[&alone[..], &["-l", "127.0.0.1"]].concat(),
     );
-    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    let said = stderr(&output);
     assert!(
         said.contains("d.list:5:1: error: `x` is not a set id"),
         "{said}"
@@ -362,7 +340,7 @@ fn of_the_lines_of_other_sets_only_the_set_id_is_read() {
 #[test]
 fn an_empty_list_is_an_error() {
     let output = check("# nothing\n", &["--dispatcher-list", "d.list"]);
-    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    let said = stderr(&output);
     assert!(
         said.contains("--dispatcher-list: error: `d.list` has no destinations"),
         "{said}"
@@ -372,16 +350,7 @@ fn an_empty_list_is_an_error() {
 
 #[test]
 fn comments_may_be_in_any_encoding() {
-    let place = TempDir::new().expect("a temporary directory");
-    fs::write(
-        place.path().join("d.list"),
-        b"# f\xfcr alle\n1 sip:10.0.0.1\n",
-    )
-    .expect("a file");
-    let mut command = Command::cargo_bin("viaduct").expect("the binary");
-    let command = command.env_clear().current_dir(place.path());
-    command
-        .args(["check", "--config", "d.list"])
-        .assert()
-        .success();
+    let folder = folder(&[]);
+    folder.write("d.list", b"# f\xfcr alle\n1 sip:10.0.0.1\n");
+    folder.text(&["--config", "d.list"]);
 }

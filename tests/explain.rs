@@ -2,29 +2,25 @@
 //! same decision, the same address, the same octets.
 
 use std::fs;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use serde_json::Value;
 
 use support::dialog::{Peer, Request, Scene, assert_octets, response};
+use support::folder::{Folder, said, stdout};
 use support::net::V4;
 
 /// A running Viaduct and what `explain` needs to know to agree with it.
 struct Pair {
     scene: Scene,
-    folder: tempfile::TempDir,
+    folder: Folder,
     args: Vec<String>,
 }
 
 impl Pair {
     fn start(members: usize, args: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let secret = folder
-            .path()
-            .join("secret")
-            .to_str()
-            .expect("text")
-            .to_owned();
+        let folder = Folder::with(&["explain"], &[]);
+        let secret = folder.path("secret").display().to_string();
         let mut shared = vec!["--secret-file".to_owned(), secret];
         shared.extend(args.iter().map(|&arg| arg.to_owned()));
         let farm: Vec<Peer> = (0..members).map(|_| Peer::new(V4)).collect();
@@ -42,21 +38,15 @@ impl Pair {
     }
 
     fn explain(&self, octets: &[u8], from: &Peer, more: &[&str]) -> Output {
-        let file = self.folder.path().join("message");
-        fs::write(&file, octets).expect("a file");
-        let output = Command::new(env!("CARGO_BIN_EXE_viaduct"))
-            .arg("explain")
+        self.folder.write("message", octets);
+        let mut command = self.folder.command();
+        command
             .args(&self.args)
-            .args(["--from", &from.address().to_string(), "--message"])
-            .arg(file)
-            .args(more)
-            .output()
-            .expect("an explanation");
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+            .args(["--from", &from.address().to_string()])
+            .args(["--message", "message"])
+            .args(more);
+        let output = command.output().expect("an explanation");
+        said(&output, 0, &[]);
         output
     }
 
@@ -192,7 +182,8 @@ fn explain_agrees_for_every_key_and_policy() {
 #[test]
 fn without_a_secret_file_explain_says_that_it_cannot_know() {
     let pair = Pair::start(3, &[]);
-    fs::remove_file(pair.folder.path().join("secret")).expect("the secret");
+    let secret = pair.folder.path("secret");
+    fs::remove_file(&secret).expect("the secret");
     let request = pair.scene.request("INVITE").text();
     let told = pair.json(request.as_bytes(), &pair.scene.caller);
     assert_eq!(told["selection"]["secret_known"], false);
@@ -200,10 +191,7 @@ fn without_a_secret_file_explain_says_that_it_cannot_know() {
         .explain(request.as_bytes(), &pair.scene.caller, &[])
         .stdout;
     assert!(String::from_utf8_lossy(&text).contains("no secret file"));
-    assert!(
-        !pair.folder.path().join("secret").exists(),
-        "explaining makes none"
-    );
+    assert!(!secret.exists(), "explaining makes none");
 }
 
 #[test]
@@ -211,8 +199,7 @@ fn explain_says_what_it_would_resolve_and_asks_nobody() {
     let server = Peer::new(V4);
     let address = server.address().to_string();
     let pair = Pair::start(1, &["--resolve", "--resolver", &address]);
-    let member = pair.scene.farm[0].address();
-    let file = pair.folder.path().join("message");
+    let member = &pair.scene.farm[0];
     for (uri, wanted) in [
         (
             "sip:Pbx.test",
@@ -220,51 +207,38 @@ fn explain_says_what_it_would_resolve_and_asks_nobody() {
         ),
         ("sip:pbx.test:5070", "A and AAAA, port 5070"),
     ] {
-        fs::write(&file, Request::new("BYE", member).uri(uri).text()).expect("a file");
-        let output = Command::new(env!("CARGO_BIN_EXE_viaduct"))
-            .arg("explain")
-            .args(&pair.args)
-            .args(["--from", &member.to_string(), "--message"])
-            .arg(&file)
-            .output()
-            .expect("an end");
-        let said = String::from_utf8_lossy(&output.stdout);
+        let bye = Request::new("BYE", member.address()).uri(uri).text();
+        let told = stdout(&pair.explain(bye.as_bytes(), member, &[]));
         let wanted = format!("decision   would resolve pbx.test ({wanted})");
-        assert!(output.status.success() && said.contains(&wanted), "{said}");
+        assert!(told.contains(&wanted), "{told}");
     }
     server.assert_silent();
 }
 
 #[test]
 fn the_second_chance_is_shown_from_the_configuration_of_before() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = |name: &str| folder.path().join(name);
     let to =
         |host| format!("listen = ['192.0.2.10']\n[[set]]\nname = 'a'\ndestinations = ['{host}']\n");
-    fs::write(path("then.toml"), to("10.0.0.1")).expect("a file");
-    fs::write(path("now.toml"), to("10.0.0.2")).expect("a file");
+    let folder = Folder::with(
+        &["explain", "--config", "now.toml", "--message", "message"],
+        &[
+            ("then.toml", &to("10.0.0.1")),
+            ("now.toml", &to("10.0.0.2")),
+        ],
+    );
     let caller = "192.0.2.7:5060".parse().expect("an address");
-    let explain = |method: &str, more: &[&str]| {
-        fs::write(path("message"), Request::new(method, caller).text()).expect("a file");
-        let output = Command::new(env!("CARGO_BIN_EXE_viaduct"))
-            .args(["explain", "--config", "now.toml", "--message", "message"])
-            .args(more)
-            .current_dir(folder.path())
-            .output()
-            .expect("an explanation");
-        String::from_utf8(output.stdout).expect("text")
-    };
-    let also = |method, more: &[&str]| {
-        let told: Value =
-            serde_json::from_str(&explain(method, &[more, &["--json"]].concat())).expect("JSON");
+    let also = |method: &str, more: &[&str]| {
+        folder.write("message", Request::new(method, caller).text());
+        let told = folder.json(more);
         assert_eq!(told["to"], "10.0.0.2:5060");
         told["also"].clone()
     };
     let before = ["--before", "then.toml"];
     for method in ["CANCEL", "ACK"] {
-        assert_eq!(also(method, &before), serde_json::json!(["10.0.0.1:5060"]));
         assert_eq!(also(method, &[]), serde_json::json!([]));
-        assert!(explain(method, &before).contains("\nalso       to 10.0.0.1:5060: "));
+        assert_eq!(also(method, &before), serde_json::json!(["10.0.0.1:5060"]));
+        let text = folder.text(&before);
+        assert!(text.contains("\nalso       to 10.0.0.1:5060: "), "{text}");
     }
     assert_eq!(also("INVITE", &before), serde_json::json!([]));
 }
@@ -333,16 +307,10 @@ fn explain_reads_cookies_and_tells_directions() {
     // A destination that the configuration no longer has.
     let others = scene.farm.iter().map(|each| each.address().to_string());
     let others: Vec<_> = others.filter(|each| *each != server).collect();
-    let file = pair.folder.path().join("message");
-    fs::write(&file, bye(&route)).expect("a file");
-    let output = Command::new(env!("CARGO_BIN_EXE_viaduct"))
-        .args(["explain", "--json", "--listen", &front, "--message"])
-        .arg(&file)
-        .args(["--to", &others[0], "--to", &others[1], "--secret-file"])
-        .arg(pair.folder.path().join("secret"))
-        .output()
-        .expect("an explanation");
-    let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    pair.folder.write("message", bye(&route));
+    let here = ["--message", "message", "--secret-file", "secret"];
+    let there = ["--listen", &front, "--to", &others[0], "--to", &others[1]];
+    let told = pair.folder.json(&[&here[..], &there].concat());
     assert_eq!(
         (&told["cookies"][0]["verified"], &told["cookies"][0]["gone"]),
         (&true.into(), &true.into())
@@ -369,23 +337,14 @@ fn explain_reads_cookies_and_tells_directions() {
 
 #[test]
 fn explain_takes_the_listener_that_is_named() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("v.toml");
     let text = "record-route = true\n\
                 [[listener]]\nname = 'outside'\naddress = '192.0.2.10'\n\
                 [[listener]]\nname = 'inside'\naddress = '10.0.0.99'\negress = ['10.0.0.0/8']\n\
                 [[set]]\nname = 'a'\ndestinations = ['10.0.0.1']\n";
-    fs::write(&file, text).expect("a file");
-    let explain = |listener: &str, more: &[&str]| {
-        Command::new(env!("CARGO_BIN_EXE_viaduct"))
-            .args(["explain", "--json", "--listener", listener, "--config"])
-            .arg(&file)
-            .args(more)
-            .output()
-            .expect("an end")
-    };
+    let command = &["explain", "--config", "v.toml", "--listener"];
+    let folder = Folder::with(command, &[("v.toml", text)]);
     for (listener, other) in [("outside", 1), ("inside", 0)] {
-        let told: Value = serde_json::from_slice(&explain(listener, &[]).stdout).expect("JSON");
+        let told = folder.json(&[listener]);
         assert_eq!(told["listener"], listener);
         let added = told["adds"].as_array().expect("what is added");
         // Of two values, where it leaves by another listener (RFC 5658), the
@@ -396,22 +355,18 @@ fn explain_takes_the_listener_that_is_named() {
         let outer = (&added[0]["outer"], &added[0]["inner"]);
         assert_eq!(outer, (&listener.into(), &"inside".into()));
     }
-    let refused = String::from_utf8(explain("inner", &[]).stderr).expect("text");
-    assert!(refused.contains("no listener `inner`") && refused.contains("outside, inside"));
+    let wanted = ["no listener `inner`", "outside, inside"];
+    folder.refused(&["inner"], 1, &wanted);
 
     // It gets no datagram of the other family, and none is made up for it.
     let with_six = text.replace(
         "name = 'inside'\naddress = '10.0.0.99'",
         "name = 'six'\naddress = '[2001:db8::9]'",
     );
-    fs::write(&file, with_six).expect("a file");
-    let told: Value = serde_json::from_slice(&explain("six", &[]).stdout).expect("JSON");
-    assert_eq!(told["source"], "[2001:db8::1]:5060");
-    let refused = explain("six", &["--from", "192.0.2.7"]);
-    assert_eq!(refused.status.code(), Some(1));
-    let refused = String::from_utf8(refused.stderr).expect("text");
+    let folder = Folder::with(command, &[("v.toml", &with_six)]);
+    assert_eq!(folder.json(&["six"])["source"], "[2001:db8::1]:5060");
     let wanted = "nothing comes from 192.0.2.7:5060 to six: it is of the other address family";
-    assert!(refused.contains(wanted), "{refused}");
+    folder.refused(&["six", "--from", "192.0.2.7"], 1, &[wanted]);
 }
 
 #[test]
@@ -466,29 +421,26 @@ fn what_a_caller_writes_reorders_no_row() {
 
 #[test]
 fn explain_says_which_names_it_does_not_know() {
-    let explain = |to: &[&str], more: &[&str]| {
-        let to = to.iter().flat_map(|to| ["--to", to]);
-        let output = Command::new(env!("CARGO_BIN_EXE_viaduct"))
-            .args(["explain", "--listen", "127.0.0.1:5060"])
-            .args(to)
-            .args(more)
-            .output()
-            .expect("an explanation");
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stdout).expect("text")
-    };
-    let names = ["farm.test", "10.0.0.1", "other.test:5070"];
+    let folder = Folder::with(&["explain", "--listen", "127.0.0.1:5060"], &[]);
+    let to = [
+        "--to",
+        "farm.test",
+        "--to",
+        "10.0.0.1",
+        "--to",
+        "other.test:5070",
+    ];
     let note = "by name    farm.test, other.test:5070: not resolved here; where it is, the \
                 decision may be another\n";
-    let said = explain(&names, &[]);
+    let said = folder.text(&to);
     assert!(said.contains(note), "{said}");
-    let said = explain(&["farm.test"], &[]);
+    let said = folder.text(&to[..2]);
     assert!(
         said.contains("503") && said.contains("by name    farm.test: "),
         "{said}"
     );
-    assert!(!explain(&["10.0.0.1"], &[]).contains("by name"));
-    let told: Value = serde_json::from_str(&explain(&names, &["--json"])).expect("JSON");
+    assert!(!folder.text(&to[2..4]).contains("by name"));
+    let told = folder.json(&to);
     let unknown = serde_json::json!(["farm.test", "other.test:5070"]);
     assert_eq!(told["unresolved"], unknown);
 }

@@ -1,28 +1,17 @@
 //! What `viaduct explain` says of a request that is relayed with a transaction.
 
-use std::fs;
-use std::process::Command;
-
 use serde_json::Value;
 
 use support::dialog::Request;
+use support::folder::Folder;
 
 /// `text` explained with the configuration `config`: as JSON and as text.
 fn explain_with(config: &str, message: &str) -> (Value, String) {
-    let folder = tempfile::tempdir().expect("a folder");
-    fs::write(folder.path().join("v.toml"), config).expect("a file");
-    fs::write(folder.path().join("message"), message).expect("a file");
-    let explain = |more: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_viaduct"))
-            .args(["explain", "--config", "v.toml", "--message", "message"])
-            .args(more)
-            .current_dir(folder.path())
-            .output()
-            .expect("an explanation");
-        String::from_utf8(output.stdout).expect("text")
-    };
-    let told = serde_json::from_str(&explain(&["--json"])).expect("JSON");
-    (told, explain(&[]))
+    let folder = Folder::with(
+        &["explain", "--config", "v.toml", "--message", "message"],
+        &[("v.toml", config), ("message", message)],
+    );
+    (folder.json(&[]), folder.text(&[]))
 }
 
 const STATEFUL: &str = "stateful = ['INVITE', 'MESSAGE', 'BYE']

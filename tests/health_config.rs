@@ -1,14 +1,11 @@
 //! What configures probes, as `viaduct check` sees it.
 
-mod checking;
-
 use std::time::Duration;
 
 use viaduct::config::{Accept, Config, Overrides, Probe};
 
-use checking::{
-    LISTEN, Place, check, file, good, good_and, load, load_over, refused, said, stderr,
-};
+use support::checking::{LISTEN, check, checked, file, good, good_and, load, load_over, refused};
+use support::folder::{said, stderr};
 
 /// How the destinations of each set are probed.
 fn probes(config: &Config) -> Vec<Vec<Option<Probe>>> {
@@ -176,8 +173,7 @@ fn values_of_health_are_checked() {
 fn a_timeout_that_outlasts_the_interval_is_told_once_and_where_it_is_written() {
     let what = "warning: a probe may take longer than the next one is away";
     let once = |toml: &str, args: &[&str], place: &str| {
-        let output =
-            Place::with(&[("v.toml", toml)]).check(&[&["--config", "v.toml"], args].concat());
+        let output = checked(toml, args);
         said(&output, 0, &[&format!("{place}{what}")]);
         assert_eq!(stderr(&output).matches(what).count(), 1);
     };

@@ -30,7 +30,7 @@ request-uri = 'sip:desk@10.0.0.9'
 
 /// A folder with a configuration, another one, and a secret.
 fn folder() -> Folder {
-    let folder = Folder::with(&[]);
+    let folder = Folder::with(&[], &[]);
     folder.write("secret", format!("{}\n", "5c".repeat(32)));
     folder.write("v.toml", FARM);
     folder.write("other.toml", FARM.replace("'10.0.0.2'", "'10.0.0.3'"));

@@ -2,8 +2,6 @@
 //! the admin API, the mirror, the log, destinations by name, networks to leave
 //! by; and slips that have a help of their own.
 
-mod checking;
-
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -13,10 +11,10 @@ use viaduct::config::{
     HostPort, LogLevel, Named, Overrides, Placed, Probe, State, WhenAllDown, differing_keys, text,
 };
 
-use checking::{
-    LISTEN, Place, check, file, good, good_and, load, load_over, refused, said, stderr, stdout,
-    warned,
+use support::checking::{
+    LISTEN, check, checked, file, folder, good, good_and, load, load_over, refused, warned,
 };
+use support::folder::{Folder, said, stderr, stdout};
 
 #[test]
 fn what_becomes_of_a_set_that_is_down_is_its_own_choice_or_that_of_all() {
@@ -64,7 +62,7 @@ fn the_admin_api_is_served_where_the_file_or_the_flags_say() {
     assert_eq!(load(&one).admin.listen, listen);
     assert_eq!(load(&good_and("")).admin, viaduct::config::Admin::default());
 
-    let place = Place::with(&[("v.toml", &toml)]);
+    let folder = folder(&[("v.toml", &toml)]);
     let args = [
         "--config",
         "v.toml",
@@ -78,9 +76,9 @@ fn the_admin_api_is_served_where_the_file_or_the_flags_say() {
         "--admin-token-file",
         "own",
     ];
-    let output = place.check(&args);
+    let output = folder.run(&args);
     said(&output, 0, &[]);
-    let here = place.0.path().canonicalize().expect("a path");
+    let here = folder.path("").canonicalize().expect("a path");
     for line in [
         format!("socket = \"{}/own.sock\"", here.display()),
         "listen = [\"127.0.0.2:1\", \"127.0.0.3:8060\"]".to_owned(),
@@ -173,9 +171,9 @@ fn the_mirror_is_checked() {
         &mirror("id = 1"),
         &["v.toml:6:1: error: [mirror] has no `to`"],
     );
-    let place = Place::with(&[("v.toml", &mirror("id = 7"))]);
-    let mut command = place.viaduct();
-    command.args(["check", "-c", "v.toml", "--print-effective"]);
+    let folder = folder(&[("v.toml", &mirror("id = 7"))]);
+    let mut command = folder.command();
+    command.args(["-c", "v.toml", "--print-effective"]);
     let output = command.env("VIADUCT_MIRROR", "10.0.0.9").output();
     let output = output.expect("an end");
     said(&output, 0, &[]);
@@ -255,7 +253,7 @@ fn flags_and_variables_replace_what_the_tables_say() {
         "",
         "[mirror]\nto = '10.0.0.9'\nsample = '10%'\n[log]\nformat = 'text'\nlevel = 'error'\n",
     );
-    let place = Place::with(&[("v.toml", &toml)]);
+    let folder = folder(&[("v.toml", &toml)]);
     for (variable, flag, line) in [
         (
             "MIRROR",
@@ -329,8 +327,8 @@ fn flags_and_variables_replace_what_the_tables_say() {
             "ADMIN_LISTEN" => ["127.0.0.1,127.0.0.2:1", "[::1]"],
             _ => line.map(|line| line.split(" = ").nth(1).expect("a value").trim_matches('"')),
         };
-        let mut command = place.viaduct();
-        command.args(["check", "-c", "v.toml", "--print-effective"]);
+        let mut command = folder.command();
+        command.args(["-c", "v.toml", "--print-effective"]);
         command.env(format!("VIADUCT_{variable}"), values[0]);
         let output = command.output().expect("an end");
         said(&output, 0, &[]);
@@ -349,8 +347,7 @@ fn an_operators_day_is_summed_up() {
          [admin]\nsocket = '/run/a.sock'\nlisten = ['127.0.0.1']\n\
          [mirror]\nto = '10.0.0.9'\nsample = '0.1%'\n",
     );
-    let place = Place::with(&[("v.toml", &toml)]);
-    let output = place.check(&["--config", "v.toml"]);
+    let output = checked(&toml, &[]);
     said(&output, 0, &[]);
     for line in [
         "set b: hash of call-id, 2 destinations, 1 of them by name",
@@ -362,7 +359,7 @@ fn an_operators_day_is_summed_up() {
         let said = stdout(&output);
         assert!(said.lines().any(|each| each == line), "no {line} in {said}");
     }
-    let output = place.check(&["--config", "v.toml", "--admin-token-file", "token"]);
+    let output = checked(&toml, &["--admin-token-file", "token"]);
     let line = "admin: http://127.0.0.1:8060, changes by token";
     assert!(stdout(&output).lines().any(|each| each == line));
 }
@@ -450,14 +447,9 @@ fn names_are_checked() {
 
 #[test]
 fn a_set_of_names_alone_answers_503_where_nobody_has_resolved_them() {
-    let output = Place::with(&[])
-        .viaduct()
-        .args(["explain", "-l", "127.0.0.1", "--to", "farm.example.com"])
-        .args(["--call-id", "a@b"])
-        .output()
-        .expect("an end");
-    said(&output, 0, &[]);
-    assert!(stdout(&output).contains("503"), "{}", stdout(&output));
+    let folder = Folder::with(&["explain", "-l", "127.0.0.1"], &[]);
+    let told = folder.text(&["--to", "farm.example.com", "--call-id", "a@b"]);
+    assert!(told.contains("503"), "{told}");
 }
 
 #[test]
@@ -534,13 +526,12 @@ fn what_is_said_of_a_file_shows_no_key_of_the_mirror() {
         "[admin]\nkey = 'geheim'",
         "[admin]\n[mirror]\nto = '10.0.0.9'\nkey = ['geheim']\n[log]\nlevel = 'warn'",
     ] {
-        let place = Place::with(&[("v.toml", &*file("", lines))]);
-        let output = place.check(&["--config", "v.toml"]);
+        let output = checked(&file("", lines), &[]);
         said(&output, 1, &["v.toml:"]);
         assert!(!stderr(&output).contains("geheim"), "{}", stderr(&output));
     }
     let top = "mirror = { to = '10.0.0.9', key = 'geheim' , to = 1 }";
-    let output = Place::with(&[("v.toml", &*file(top, ""))]).check(&["--config", "v.toml"]);
+    let output = checked(&file(top, ""), &[]);
     said(&output, 1, &["v.toml:1:"]);
     assert!(!stderr(&output).contains("geheim"), "{}", stderr(&output));
 }

@@ -5,10 +5,10 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::process::Command;
 
 use support::dialog::{Peer, Request, Scene, assert_octets, branch, read, response, status};
 use support::farm::Farm;
+use support::folder::Folder;
 use support::net::V4;
 use support::stateful::STILL;
 use support::wait_until;
@@ -546,33 +546,24 @@ fn a_call_goes_on_to_its_end_whoever_is_a_balancer_now() {
 
 #[test]
 fn explain_tells_the_client_from_the_balancer() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = |name: &str, octets: &[u8]| {
-        fs::write(folder.path().join(name), octets).expect("a file");
-    };
     let set = "[[set]]\nname = 'a'\nhash-key = 'source'\ndestinations = ['10.0.0.1']\n";
-    file("v.toml", format!("{LISTENER}{set}").as_bytes());
     let request = Request::new("INVITE", SocketAddr::from(([192, 168, 0, 9], 5060))).text();
-    file("with", &by_balancer("203.0.113.7:5062", &request));
-    file("without", request.as_bytes());
-    let explain = |message: &str, json: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_viaduct"))
-            .current_dir(folder.path())
-            .args([
-                "explain",
-                "--config",
-                "v.toml",
-                "--from",
-                "127.0.0.65:40000",
-            ])
-            .args(["--message", message])
-            .args(json)
-            .output()
-            .expect("an explanation");
-        assert!(output.status.success());
-        String::from_utf8(output.stdout).expect("text")
-    };
-    let text = explain("with", &[]);
+    let folder = Folder::with(
+        &[
+            "explain",
+            "--from",
+            "127.0.0.65:40000",
+            "--config",
+            "v.toml",
+            "--message",
+        ],
+        &[
+            ("v.toml", &format!("{LISTENER}{set}")),
+            ("without", &request),
+        ],
+    );
+    folder.write("with", by_balancer("203.0.113.7:5062", &request));
+    let text = folder.text(&["with"]);
     for wanted in [
         "octets from 203.0.113.7:5062 by front balancer 127.0.0.65:40000 on listener front\n",
         "key        source 203.0.113.7\n",
@@ -582,11 +573,10 @@ fn explain_tells_the_client_from_the_balancer() {
     ] {
         assert!(text.contains(wanted), "no {wanted:?} in\n{text}");
     }
-    let json: serde_json::Value =
-        serde_json::from_str(&explain("with", &["--json"])).expect("JSON");
+    let json = folder.json(&["with"]);
     assert_eq!(json["source"], "203.0.113.7:5062");
     assert_eq!(json["front"], "127.0.0.65:40000");
-    let text = explain("without", &[]);
+    let text = folder.text(&["without"]);
     assert!(
         text.contains("decision   drop, nothing is sent\n"),
         "{text}"

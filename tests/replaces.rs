@@ -3,9 +3,9 @@
 //! RFC 3911, RFC 4538).
 
 use std::fs;
-use std::process::Command;
 
 use support::dialog::{Peer, Request, Scene, read};
+use support::folder::Folder;
 use support::net::V4;
 
 const MEMBERS: usize = 5;
@@ -157,28 +157,25 @@ fn cancel_and_the_ack_to_a_failure_follow_where_the_request_uri_names_the_member
 
 #[test]
 fn explain_shows_the_key_and_where_it_came_from() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = |name: &str, text: String| {
-        fs::write(folder.path().join(name), text).expect("a file");
-    };
     let set = "[[set]]\nname = 'farm'\ndestinations = ['10.0.0.1', '10.0.0.2', '10.0.0.3']\n";
-    file("v.toml", format!("listen = ['127.0.0.1']\n{set}{FOLLOW}"));
+    let toml = format!("listen = ['127.0.0.1']\n{set}{FOLLOW}");
     let request = Request::new("INVITE", ([192, 0, 2, 1], 5060).into());
     let own = request.call_id.clone();
     let about = request
         .clone()
         .row("Join: that@b.example ;from-tag=f;to-tag=t");
-    file("about", about.text());
-    file("that", request.clone().call_id("that@b.example").text());
-    file("own", request.text());
+    let that = request.clone().call_id("that@b.example");
+    let folder = Folder::with(
+        &["explain", "--config", "v.toml", "--message"],
+        &[
+            ("v.toml", &toml),
+            ("about", &about.text()),
+            ("that", &that.text()),
+            ("own", &request.text()),
+        ],
+    );
     let explain = |message: &str| {
-        let output = Command::new(env!("CARGO_BIN_EXE_viaduct"))
-            .current_dir(folder.path())
-            .args(["explain", "--config", "v.toml", "--message", message])
-            .output()
-            .expect("an explanation");
-        assert!(output.status.success());
-        let text = String::from_utf8(output.stdout).expect("text");
+        let text = folder.text(&[message]);
         let line = |label: &str| {
             let mut lines = text.lines();
             let found = lines.find_map(|line| line.strip_prefix(label));

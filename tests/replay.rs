@@ -16,7 +16,7 @@ const PHONE: &str = "198.51.100.7:5070";
 
 /// A folder with a secret.
 fn bench() -> Folder {
-    let bench = Folder::with(&["replay", "calls.pcap"]);
+    let bench = Folder::with(&["replay", "calls.pcap"], &[]);
     bench.write("secret", format!("{}\n", "5c".repeat(32)));
     bench
 }

@@ -15,7 +15,7 @@ use support::process::Signal;
 const CALLS: &str = "400";
 
 fn bench() -> Folder {
-    Folder::with(&["simulate"])
+    Folder::with(&["simulate"], &[])
 }
 
 /// Writes a configuration with one set of these lines.

@@ -1,21 +1,19 @@
 //! What configures stateful relay, as `viaduct check` sees it: what is accepted,
 //! what is refused, and what is told to have no effect.
 
-mod checking;
-
 use std::path::Path;
 
 use viaduct::config::{Overrides, differing_keys, load_with};
 
-use checking::{Place, file, good, good_and, refused, said, stderr, stdout, warned};
+use support::checking::{checked, file, folder, good, good_and, refused, warned};
+use support::folder::{said, stderr, stdout};
 
 const VOICEMAIL: &str = "[[set]]\nname = 'voicemail'\ndestinations = ['10.0.0.9']\n";
 
 /// The effective configuration of `toml` with `args`.
 #[track_caller]
 fn effective(toml: &str, args: &[&str]) -> String {
-    let place = Place::with(&[("v.toml", toml)]);
-    let output = place.check(&[&["--config", "v.toml", "--print-effective"], args].concat());
+    let output = checked(toml, &[&["--print-effective"], args].concat());
     said(&output, 0, &[]);
     stdout(&output)
 }
@@ -29,7 +27,7 @@ fn what_is_stateful_is_summed_up() {
         "stateful = ['INVITE', 'BYE']\ntransactions = 1000",
         &format!("{VOICEMAIL}{rule}"),
     );
-    let output = Place::with(&[("v.toml", &toml)]).check(&["--config", "v.toml"]);
+    let output = checked(&toml, &[]);
     assert_eq!(stderr(&output), "");
     for line in [
         "stateful: INVITE, BYE, at most 1000 transactions",
@@ -39,7 +37,7 @@ fn what_is_stateful_is_summed_up() {
         let said = stdout(&output);
         assert!(said.lines().any(|each| each == line), "{said}");
     }
-    let output = Place::with(&[("v.toml", &good_and(""))]).check(&["--config", "v.toml"]);
+    let output = checked(&good_and(""), &[]);
     assert!(!stdout(&output).contains("stateful"));
 }
 
@@ -61,7 +59,7 @@ fn stateful_methods_are_checked() {
                 "help: name the method of the request, INVITE",
             ],
         );
-        let output = Place::with(&[]).check(&["--stateful", attached]);
+        let output = folder(&[]).run(&["--stateful", attached]);
         said(&output, 2, &["has no choice of its own"]);
     }
     warned(
@@ -71,8 +69,7 @@ fn stateful_methods_are_checked() {
             "help: write `REGISTER`",
         ],
     );
-    let place = Place::with(&[("v.toml", &good_and(""))]);
-    let output = place.check(&["--config", "v.toml", "--stateful", "INVITE,bye"]);
+    let output = checked(&good_and(""), &["--stateful", "INVITE,bye"]);
     said(
         &output,
         0,
@@ -213,8 +210,7 @@ fn timers_are_checked() {
             "why: timer C (181s) ends a call that rings before it (181s)",
         ],
     );
-    let place = Place::with(&[("v.toml", &good_and(""))]);
-    let check = |timer| place.check(&["--config", "v.toml", "--timer", timer]);
+    let check = |timer| checked(&good_and(""), &["--timer", timer]);
     said(&check("t1=1s"), 2, &["there is no timer `t1`"]);
     said(&check("T1"), 2, &["names no timer and its time"]);
     said(&check("T1=1d"), 2, &["`1d` is not a time"]);
@@ -242,7 +238,7 @@ fn failures_are_checked() {
             ),
             &["v.toml:8:16: error: ", why],
         );
-        let output = Place::with(&[]).check(&["--failover-status", status]);
+        let output = folder(&[]).run(&["--failover-status", status]);
         said(&output, 2, &[why]);
     }
     good(&file("failover-status = []", ""));
@@ -317,13 +313,8 @@ fn failure_rules_are_checked() {
         ],
     );
     let same = "status = 486\nset = 'a'\nfrom-set = 'a'\n";
-    let output = Place::with(&[(
-        "v.toml",
+    warned(
         &file("stateful = ['INVITE']", &format!("[[on-failure]]\n{same}")),
-    )]);
-    said(
-        &output.check(&["--config", "v.toml"]),
-        0,
         &[
             "v.toml:8:7: warning: what fails in set `a` goes to set `a`",
             "help: name another set",
@@ -364,8 +355,7 @@ fn what_has_no_effect_is_told() {
             "why: it is not relayed statefully",
         ],
     );
-    let place = Place::with(&[("v.toml", &good_and(""))]);
-    let output = place.check(&["--config", "v.toml", "--accounting-method", "INVITE"]);
+    let output = checked(&good_and(""), &["--accounting-method", "INVITE"]);
     said(
         &output,
         0,
@@ -375,7 +365,7 @@ fn what_has_no_effect_is_told() {
         ],
     );
     let more = ["--stateful", "INVITE", "--ring-timeout", "45s"];
-    let output = place.check(&[&["--config", "v.toml", "--accounting", "-"], &more[..]].concat());
+    let output = checked(&good_and(""), &[&["--accounting", "-"], &more[..]].concat());
     said(&output, 0, &[]);
     assert_eq!(stderr(&output), "");
 }
@@ -386,20 +376,17 @@ fn accounting_goes_where_the_file_or_the_flag_says() {
         "stateful = ['INVITE', 'BYE']",
         "[accounting]\nto = 'log/calls'\nmethods = 'BYE'\n",
     );
-    let place = Place::with(&[]);
-    let folder = place.0.path().canonicalize().expect("a path");
-    std::fs::create_dir(folder.join("etc")).expect("a folder");
+    let folder = folder(&[]);
+    std::fs::create_dir(folder.path("etc")).expect("a folder");
     let lines = |toml: &str, args: &[&str]| {
-        std::fs::write(folder.join("etc/v.toml"), toml).expect("a file");
-        let output =
-            place.check(&[&["--config", "etc/v.toml", "--print-effective"], args].concat());
-        said(&output, 0, &[]);
-        let section = stdout(&output);
-        let section = section.split("[accounting]\n").nth(1).map(str::to_owned);
+        folder.write("etc/v.toml", toml);
+        let told = folder.text(&[&["--config", "etc/v.toml", "--print-effective"], args].concat());
+        let section = told.split("[accounting]\n").nth(1);
         let section = section.expect("the section");
         section.split("\n\n").next().expect("lines").to_owned()
     };
-    let here = folder.display();
+    let here = folder.path("").canonicalize().expect("a path");
+    let here = here.display();
     // A path in the file is relative to the file, one in a flag to the process.
     assert_eq!(
         lines(&toml, &[]),

@@ -15,10 +15,14 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// One in which `viaduct COMMAND…` runs.
-    pub fn with(command: &'static [&'static str]) -> Self {
+    /// One with these files, in which `viaduct COMMAND…` runs.
+    pub fn with(command: &'static [&'static str], files: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        Self { folder, command }
+        let folder = Self { folder, command };
+        for (name, text) in files {
+            folder.write(name, text);
+        }
+        folder
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -29,25 +33,25 @@ impl Folder {
         fs::write(self.path(name), octets).expect("a file");
     }
 
-    /// What comes of the command with these arguments. It sees no variables of
-    /// the tests' own environment.
+    /// The command, which sees no variables of the tests' own environment.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(program());
+        command.env_clear().current_dir(self.folder.path());
+        command.args(self.command);
+        command
+    }
+
+    /// What comes of the command with these arguments.
     pub fn run(&self, args: &[&str]) -> Output {
-        Command::new(program())
-            .env_clear()
-            .current_dir(self.folder.path())
-            .args(self.command)
-            .args(args)
-            .output()
-            .expect("an end")
+        self.command().args(args).output().expect("an end")
     }
 
     /// What it prints when it is done.
     #[track_caller]
     pub fn text(&self, args: &[&str]) -> String {
         let output = self.run(args);
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{errors}");
-        String::from_utf8(output.stdout).expect("text")
+        said(&output, 0, &[]);
+        stdout(&output)
     }
 
     /// The same as JSON.
@@ -60,11 +64,24 @@ impl Folder {
     /// Demands that it ends with `code`, and says each of `wanted`.
     #[track_caller]
     pub fn refused(&self, args: &[&str], code: i32, wanted: &[&str]) {
-        let output = self.run(args);
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(code), "{errors}");
-        for text in wanted {
-            assert!(errors.contains(text), "no {text:?} in {errors}");
-        }
+        said(&self.run(args), code, wanted);
     }
+}
+
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("UTF-8")
+}
+
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("UTF-8")
+}
+
+/// Demands that a command has ended with `code`, and said each of `wanted`.
+#[track_caller]
+pub fn said(output: &Output, code: i32, wanted: &[&str]) {
+    let said = stderr(output);
+    for text in wanted {
+        assert!(said.contains(text), "no {text:?} in:\n{said}");
+    }
+    assert_eq!(output.status.code(), Some(code), "{said}");
 }

@@ -17,6 +17,7 @@ pub mod admin;
 pub mod bench;
 pub mod browser;
 pub mod capture;
+pub mod checking;
 mod damage;
 pub mod dialog;
 pub mod dns;
