@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// What `viaduct run ARGS…` says that does not start.
 fn refusal(args: &[&str]) -> String {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_viaduct"));
+    let mut command = Command::new(support::program());
     let always = ["--listen", "127.0.0.1:0", "--to", "127.0.0.1:9"];
     command.arg("run").args(always).args(args);
     let mut process = Process::start(command, folder);
@@ -44,7 +44,7 @@ fn under_systemd_the_socket_is_in_the_runtime_directory() {
     let folder = tempfile::tempdir().expect("a folder");
     let runtime = folder.path().join("run");
     fs::create_dir(&runtime).expect("a folder");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_viaduct"));
+    let mut command = Command::new(support::program());
     command.args(["run", "--listen", "127.0.0.1:0", "--to", "127.0.0.1:9"]);
     command.env("RUNTIME_DIRECTORY", format!("{}:/nix", runtime.display()));
     let mut process = Process::start(command, folder);

@@ -34,7 +34,7 @@ impl House {
     }
 
     fn ctl(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_viaduct"));
+        let mut command = Command::new(support::program());
         let socket = self.folder.path().join("admin.sock");
         command.arg("ctl").arg("--admin").arg(socket).args(args);
         command

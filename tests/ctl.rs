@@ -24,7 +24,7 @@ fn ctl(admin: &str, args: &[&str]) -> Output {
 }
 
 fn command(admin: &str, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_viaduct"));
+    let mut command = Command::new(support::program());
     command
         .env_remove("VIADUCT_ADMIN")
         .env_remove("VIADUCT_ADMIN_TOKEN_FILE");

@@ -10,7 +10,7 @@ const SECONDS: u64 = 15;
 /// Runs the demo.
 fn demo(args: &[&str]) -> Output {
     let _load = support::light_load();
-    Command::new(env!("CARGO_BIN_EXE_viaduct"))
+    Command::new(support::program())
         .args(["demo", "--seconds", &SECONDS.to_string()])
         .args(args)
         .output()

@@ -297,7 +297,7 @@ fn a_failed_look_up_keeps_what_was_there_and_says_so_once() {
 #[track_caller]
 fn lists_say(admin: &str, parts: &[&str]) {
     for args in [["ctl", "list"], ["top", "--once"]] {
-        let mut viaduct = Command::new(env!("CARGO_BIN_EXE_viaduct"));
+        let mut viaduct = Command::new(support::program());
         let output = viaduct.args(args).args(["--admin", admin]).output();
         let output = output.expect("viaduct runs");
         let said = String::from_utf8(output.stdout).expect("text");

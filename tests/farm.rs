@@ -7,7 +7,8 @@ use std::process::Command;
 fn real_phones_call_each_other_through_nat_viaduct_and_real_registrars() {
     let _load = support::light_load();
     let output = Command::new(support::repository().join("scripts/farm"))
-        .args(["--viaduct", env!("CARGO_BIN_EXE_viaduct")])
+        .arg("--viaduct")
+        .arg(support::program())
         .output()
         .expect("scripts/farm runs");
     let told = String::from_utf8_lossy(&output.stdout);

@@ -99,7 +99,7 @@ fn its_configuration_is_good() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("viaduct.toml");
     fs::write(&file, text.as_str().expect("a text")).expect("a file");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_viaduct"));
+    let mut command = Command::new(support::program());
     command.arg("check").arg("--config").arg(file);
     let daemon_set = object("DaemonSet");
     let container = &daemon_set["spec"]["template"]["spec"]["containers"][0];

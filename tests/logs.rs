@@ -32,7 +32,7 @@ impl Run {
         let folder = tempfile::tempdir().expect("a folder");
         let output = File::create(folder.path().join("output")).expect("a file");
         let [address] = free_addresses(V4);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_viaduct"));
+        let mut command = Command::new(support::program());
         command
             .args(["run", "--to", "127.0.0.1:9", "--workers", "1"])
             .args(["--health", "off", "--listen", &address.to_string()])
@@ -147,7 +147,7 @@ fn with_json_each_line_is_an_object_with_time_level_and_message() {
 #[test]
 fn a_start_that_fails_says_so_in_the_same_form() {
     let taken = Peer::new(V4);
-    let output = Command::new(env!("CARGO_BIN_EXE_viaduct"))
+    let output = Command::new(support::program())
         .args(["run", "--to", "127.0.0.1:9", "--log-format", "json"])
         .args(["--listen", &taken.address().to_string()])
         .output();
@@ -241,7 +241,7 @@ fn the_level_changes_while_it_runs() {
     let socket = socket.to_str().expect("text");
     let mut scene = Scene::new(1, &["--admin", socket]);
     let ctl = |args: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_viaduct"))
+        let output = Command::new(support::program())
             .args(["ctl", "--admin", socket])
             .args(args)
             .output();

@@ -393,7 +393,7 @@ fn pictures() {
         browser.screenshot(&docs.join(name));
     }
     let at = url(&viaduct);
-    let top = Command::new(env!("CARGO_BIN_EXE_viaduct"))
+    let top = Command::new(support::program())
         .args(["top", "--once", "--admin", at.trim_end_matches('/')])
         .env("COLUMNS", "130")
         .output();

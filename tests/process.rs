@@ -21,7 +21,7 @@ const LISTEN: [&str; 2] = ["--listen", "127.0.0.1:0"];
 
 /// `viaduct run` with just these arguments and variables.
 fn run(args: &[&str], variables: &[(&str, &str)]) -> Process {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_viaduct"));
+    let mut command = Command::new(support::program());
     command.arg("run").args(args).env_remove("STATE_DIRECTORY");
     command.env("VIADUCT_HEALTH", "off");
     command.envs(variables.iter().copied());

@@ -95,7 +95,7 @@ fn it_is_not_ready_while_it_ends_and_neither_reloads_nor_upgrades() {
     stream.read_to_string(&mut response).expect("a response");
     assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
     for order in ["upgrade", "reload"] {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_viaduct"));
+        let mut command = Command::new(support::program());
         let output = command.args(["ctl", "--admin", &admin, order]).output();
         let output = output.expect("an answer");
         let said = String::from_utf8_lossy(&output.stderr);

@@ -243,7 +243,7 @@ proptest! {
 }
 
 fn check(args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_viaduct"));
+    let mut command = Command::new(support::program());
     command.arg("check").args(args).output().expect("an end")
 }
 
@@ -343,9 +343,7 @@ fn files_and_folders_that_run_would_not_find_are_told_with_their_mend() {
     );
     // `run` stops at the first of them with the same words.
     let run = ["run", "--config", &config];
-    let run = Command::new(env!("CARGO_BIN_EXE_viaduct"))
-        .args(run)
-        .output();
+    let run = Command::new(support::program()).args(run).output();
     let run = text(&run.expect("an end").stderr);
     let files = told["files"].as_array().expect("files").iter();
     let wheres = files.map(|file| file["what"].as_str().expect("text").to_owned());
@@ -410,7 +408,7 @@ fn where_it_may_open_fewer_it_does_not_start_and_says_what_mends_it() {
     for files in [12, 20, 30] {
         let script = format!("ulimit -n {files}; exec \"$0\" run \"$@\"");
         let mut command = Command::new("sh");
-        command.args(["-c", &script, env!("CARGO_BIN_EXE_viaduct")]);
+        command.args(["-c", &script]).arg(support::program());
         let output = command.args(file.args()).output().expect("an end");
         let said = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{said}");

@@ -43,7 +43,7 @@ fn with_our_program(unit: &str) -> String {
     );
     unit.replace(
         "/usr/local/bin/viaduct ",
-        &format!("{} ", env!("CARGO_BIN_EXE_viaduct")),
+        &format!("{} ", support::program().display()),
     )
 }
 
@@ -112,7 +112,7 @@ fn the_shipped_configuration_has_its_admin_socket_where_the_unit_asks() {
     let path = support::repository().join("config/viaduct.toml");
     let config = fs::read_to_string(path).expect("the configuration");
     assert!(config.contains("\nsocket = \"/run/viaduct/admin.sock\"\n"));
-    let help = Command::new(env!("CARGO_BIN_EXE_viaduct"))
+    let help = Command::new(support::program())
         .args(["ctl", "--help"])
         .output();
     let help = String::from_utf8(help.expect("help").stdout).expect("text");

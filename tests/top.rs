@@ -22,7 +22,7 @@ fn scene() -> (Scene, String, TempDir) {
 }
 
 fn top(admin: &str, args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_viaduct"));
+    let mut command = Command::new(support::program());
     command.args(["top", "--admin", admin, "--interval", "1s"]);
     command.args(args).env("COLUMNS", "160");
     command.output().expect("viaduct top")
@@ -164,7 +164,8 @@ fn on_a_terminal_it_lives_listens_to_keys_and_outlives_a_restart() {
     let to = farm.address().to_string();
     let run = || Viaduct::start(&["--listen", "127.0.0.1:0", "--to", &to, "--admin", &socket]);
     let viaduct = run();
-    let program = env!("CARGO_BIN_EXE_viaduct");
+    let program = support::program();
+    let program = program.display();
     let terminal = Terminal::run(&format!("{program} top --admin {socket} --interval 200ms"));
     terminal.wait_for(&to);
 
@@ -208,7 +209,8 @@ fn on_a_terminal_it_lives_listens_to_keys_and_outlives_a_restart() {
 #[test]
 fn on_a_terminal_that_is_dumb_it_is_plain_text() {
     let (_scene, admin, _folder) = scene();
-    let program = env!("CARGO_BIN_EXE_viaduct");
+    let program = support::program();
+    let program = program.display();
     let top = format!("TERM=dumb {program} top --admin {admin} --interval 100ms");
     let terminal = Terminal::run(&format!("sh -c '{top}; echo It is over; sleep 60'"));
     terminal.wait_for("It is over");

@@ -203,7 +203,7 @@ fn capture_reads_back_clean() {
 fn assert_replay_agrees(recording: &Recording, ports: &Ports, secret: &str, all: &[Message]) {
     let local = |port: &u16| format!("127.0.0.1:{port}");
     let front = local(&ports.viaduct);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_viaduct"));
+    let mut command = Command::new(support::program());
     command.arg("replay").arg(recording.file());
     command.args(["--json", "--secret-file", secret, "--listen", &front]);
     command.args(

@@ -31,7 +31,7 @@ impl Told {
         let mut command = Command::new("sh");
         command
             .args(["-c", "exec \"$0\" run --health off \"$@\" 2>log"])
-            .arg(env!("CARGO_BIN_EXE_viaduct"))
+            .arg(support::program())
             .args(args)
             .env_remove("JOURNAL_STREAM")
             .env_remove("STATE_DIRECTORY");
@@ -130,7 +130,7 @@ fn an_operator_and_the_end_wait_for_no_reader_of_the_log() {
     let mut told = Told::new(&args);
     told.process.signal(Signal::USR1);
     told.until("counter");
-    let mut ctl = Command::new(env!("CARGO_BIN_EXE_viaduct"));
+    let mut ctl = Command::new(support::program());
     ctl.args(["ctl", "--admin", &socket, "log-level", "debug"]);
     let asked = ctl.output().expect("viaduct ctl");
     assert!(asked.status.success(), "{asked:?}");

@@ -6,7 +6,7 @@ use std::process::Command;
 #[test]
 fn a_busy_phone_goes_to_voicemail_as_the_readme_shows() {
     let output = Command::new(support::repository().join("scripts/voicemail"))
-        .arg(env!("CARGO_BIN_EXE_viaduct"))
+        .arg(support::program())
         .output()
         .expect("scripts/voicemail runs");
     let told = String::from_utf8_lossy(&output.stdout);
