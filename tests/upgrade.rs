@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -17,12 +16,12 @@ use support::process::{Process, Signal};
 use support::stateful::{STILL, only};
 use support::steady::{self, Steady};
 use support::upgrading::{
-    File, addresses, config, lines, next_line, no_upgrade, put, put_script, upgrade,
+    File, addresses, config, lines, next_line, no_upgrade, put_ours, put_script, start_copy,
+    upgrade,
 };
 use support::viaduct::Viaduct;
 
 const PATIENCE: Duration = Duration::from_secs(15);
-const PROGRAM: &str = env!("CARGO_BIN_EXE_viaduct");
 /// What an upgrade says that does not take place.
 const REFUSED: &str = "upgrade refused, all stays as it is";
 
@@ -151,13 +150,11 @@ fn the_program_is_the_one_that_is_there_by_now() {
     let farm = steady::farm(1);
     let [front] = free_addresses(V4);
     let file = File::new(&config(&[front], 1, &addresses(&farm)));
-    let program = file.folder().join("viaduct");
-    put(Path::new(PROGRAM), &program);
-    let mut viaduct = Viaduct::start_program(&program, &file.args());
+    let (mut viaduct, program) = start_copy(&file, &[]);
     let load = Steady::start(farm, vec![front]);
     let running = || fs::read_link(format!("/proc/{}/exe", viaduct.id())).expect("a program");
     assert_eq!(running(), program);
-    put(Path::new(PROGRAM), &program);
+    put_ours(&program);
     assert_ne!(running(), program, "that one has been deleted");
     upgrade(&mut viaduct);
     let running = fs::read_link(format!("/proc/{}/exe", viaduct.id())).expect("a program");
@@ -168,10 +165,9 @@ fn the_program_is_the_one_that_is_there_by_now() {
     // One that is no Viaduct, and one that knows no upgrade.
     put_script(&program, "exit 0");
     no_upgrade(&mut viaduct, REFUSED, "not that it can take over");
-    put_script(
-        &program,
-        &format!("shift; exec {PROGRAM} check --inherited \"$@\""),
-    );
+    let ours = support::program();
+    let older = format!("shift; exec {} check --inherited \"$@\"", ours.display());
+    put_script(&program, &older);
     no_upgrade(&mut viaduct, REFUSED, "unexpected argument");
     // One that goes away between the check and the start.
     put_script(&program, "rm \"$0\"; echo 'takes over: format 2'");
@@ -181,7 +177,7 @@ fn the_program_is_the_one_that_is_there_by_now() {
         "No such file",
     );
     // And all is as it was: counters, the sockets, the way to upgrade.
-    put(Path::new(PROGRAM), &program);
+    put_ours(&program);
     let said = upgrade(&mut viaduct);
     assert!(said.contains("upgrade 2 of this process"), "{said}");
     load.assert_nothing_lost();
@@ -229,7 +225,7 @@ fn no_call_waits_for_whoever_takes_lines_of_accounting() {
 
 /// What `viaduct ctl ARGS…` says to the instance at `admin`.
 fn ctl(admin: &str, args: &[&str]) -> String {
-    let mut command = Command::new(PROGRAM);
+    let mut command = Command::new(support::program());
     let output = command.args(["ctl", "--admin", admin]).args(args).output();
     let output = output.expect("an answer");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -288,7 +284,7 @@ fn a_response_finds_its_way_without_a_secret_file() {
     let [front] = free_addresses(V4);
     let peer = Peer::new(V4);
     let folder = tempfile::tempdir().expect("a folder");
-    let mut command = Command::new(PROGRAM);
+    let mut command = Command::new(support::program());
     command
         .args(["run", "--listen", &front.to_string()])
         .args(["--to", &peer.address().to_string(), "--health", "off"])
@@ -316,7 +312,7 @@ fn the_secret_stays_the_same() {
     let without = config(&[front], 1, &[peer.address()]);
     let with = |name: &str| format!("secret-file = '{name}'\n{without}");
     let file = File::new(&without);
-    let mut command = Command::new(PROGRAM);
+    let mut command = Command::new(support::program());
     command.arg("run").args(file.args());
     command.args(["--health", "off"]);
     command.env_remove("STATE_DIRECTORY");
@@ -453,7 +449,7 @@ fn a_variable_that_lies_is_warned_of() {
     for value in [
         "", "nonsense", "-1", "0", "1", "2", "3", "4", "5", "6", "7", "999",
     ] {
-        let mut command = Command::new(PROGRAM);
+        let mut command = Command::new(support::program());
         command
             .args(["run", "--listen", "127.0.0.1:0", "--to", "127.0.0.1:9"])
             .args(["--health", "off"])

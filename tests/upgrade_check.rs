@@ -5,7 +5,6 @@ use std::cell::RefCell;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -16,7 +15,9 @@ use support::dialog::{Peer, Request};
 use support::net::{V4, free_addresses};
 use support::process::{Process, Signal, in_a_network_of_its_own};
 use support::servers::Server;
-use support::upgrading::{File, config, lines, no_upgrade, put, put_script, upgrade};
+use support::upgrading::{
+    File, config, lines, no_upgrade, put_ours, put_script, start_copy, upgrade,
+};
 use support::viaduct::Viaduct;
 
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -243,11 +244,7 @@ fn while_a_check_takes_its_time_the_dead_are_found() {
     let to = servers.each_ref().map(Server::address);
     let [front] = free_addresses(V4);
     let file = File::new(&config(&[front], 1, &to));
-    let program = file.folder().join("viaduct");
-    put(Path::new(PROGRAM), &program);
-    let [flag, path] = file.args();
-    let args = [flag.as_str(), &path, "--health", "on"];
-    let mut viaduct = Viaduct::start_program(&program, &args);
+    let (mut viaduct, program) = start_copy(&file, &["--health", "on"]);
     put_script(&program, "touch \"$0.begun\"; sleep 8; exit 1");
     viaduct.signal(Signal::USR2);
     let begun = file.folder().join("viaduct.begun");
@@ -296,14 +293,12 @@ fn a_check_may_have_much_to_say() {
 fn of_a_check_that_says_nothing_it_is_told_how_it_ended() {
     let [front] = free_addresses(V4);
     let file = File::new(&config(&[front], 1, &[Peer::new(V4).address()]));
-    let program = file.folder().join("viaduct");
-    put(Path::new(PROGRAM), &program);
-    let mut viaduct = Viaduct::start_program(&program, &file.args());
+    let (mut viaduct, program) = start_copy(&file, &[]);
     put_script(&program, "kill -s KILL $$");
     no_upgrade(&mut viaduct, REFUSED, "nothing (signal: 9 (SIGKILL))");
     put_script(&program, "exit 3");
     no_upgrade(&mut viaduct, REFUSED, "nothing (exit status: 3)");
-    put(Path::new(PROGRAM), &program);
+    put_ours(&program);
     upgrade(&mut viaduct);
     viaduct.stop();
 }
@@ -312,9 +307,7 @@ fn of_a_check_that_says_nothing_it_is_told_how_it_ended() {
 fn the_end_waits_for_no_check() {
     let [front] = free_addresses(V4);
     let file = File::new(&config(&[front], 1, &[Peer::new(V4).address()]));
-    let program = file.folder().join("viaduct");
-    put(Path::new(PROGRAM), &program);
-    let mut viaduct = Viaduct::start_program(&program, &file.args());
+    let (mut viaduct, program) = start_copy(&file, &[]);
     put_script(
         &program,
         "sleep 600 & echo $! > \"$0.draft\"; mv \"$0.draft\" \"$0.child\"; wait",

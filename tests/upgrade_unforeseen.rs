@@ -4,7 +4,6 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
-use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc;
 
@@ -13,7 +12,7 @@ use serde_json::json;
 use support::dialog::{Peer, Request};
 use support::net::{V4, free_addresses};
 use support::process::in_a_network_of_its_own;
-use support::upgrading::{File, config, put, put_script, upgrade};
+use support::upgrading::{File, config, put_script, start_copy, upgrade};
 use support::viaduct::Viaduct;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_viaduct");
@@ -32,13 +31,10 @@ impl Bereft {
         let [front] = free_addresses(V4);
         let peer = Peer::new(V4);
         let file = File::new(&config(&[front], 2, &[peer.address()]));
-        let program = file.folder().join("viaduct");
-        put(Path::new(PROGRAM), &program);
         let kept = file.folder().join("kept");
         fs::create_dir(&kept).expect("a folder");
         let place = kept.join("it").display().to_string();
-        let [config, path] = file.args();
-        let viaduct = Viaduct::start_program(&program, &[&config, &path, flag, &place]);
+        let (viaduct, program) = start_copy(&file, &[flag, &place]);
         put_script(
             &program,
             &format!(
@@ -88,11 +84,8 @@ fn an_admin_socket_that_cannot_be_made_ends_no_call() {
 fn ctl_waits_for_the_next_program() {
     let [front] = free_addresses(V4);
     let file = File::new(&config(&[front], 1, &[Peer::new(V4).address()]));
-    let program = file.folder().join("viaduct");
-    put(Path::new(PROGRAM), &program);
-    let [flag, path] = file.args();
     let socket = file.folder().join("admin.sock").display().to_string();
-    let viaduct = Viaduct::start_program(&program, &[&flag, &path, "--admin", &socket]);
+    let (viaduct, program) = start_copy(&file, &["--admin", &socket]);
     let ctl = || {
         let mut command = Command::new(PROGRAM);
         command.args(["ctl", "--admin", &socket, "upgrade"]);

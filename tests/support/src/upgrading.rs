@@ -8,6 +8,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use crate::process::Signal;
+use crate::program;
 use crate::viaduct::Viaduct;
 
 /// A configuration in a file.
@@ -101,10 +102,25 @@ pub fn no_upgrade(viaduct: &mut Viaduct, start: &str, reason: &str) {
     assert!(!said.contains("upgraded:"), "{said}");
 }
 
+/// Viaduct from a copy of the program beside this file, with further arguments;
+/// and that copy, in whose place another program can be put.
+pub fn start_copy(file: &File, args: &[&str]) -> (Viaduct, PathBuf) {
+    let copy = file.folder().join("viaduct");
+    put_ours(&copy);
+    let own = file.args();
+    let args = [&own.each_ref().map(String::as_str), args].concat();
+    (Viaduct::start_program(&copy, &args), copy)
+}
+
+/// Puts the program under test in the place of another.
+pub fn put_ours(place: &Path) {
+    put(&program(), place);
+}
+
 /// Puts a copy of `from` in the place of a program. Another process writes it:
 /// what this one has open for writing, a child that is being started has too,
 /// and nobody can execute it meanwhile.
-pub fn put(from: &Path, program: &Path) {
+fn put(from: &Path, program: &Path) {
     let draft = program.with_extension("draft");
     let mut command = Command::new("install");
     let status = command.args(["-m", "755"]).arg(from).arg(&draft).status();

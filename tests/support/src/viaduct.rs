@@ -85,7 +85,7 @@ impl Viaduct {
     }
 
     /// The same with a copy of the program.
-    pub fn start_program<S: AsRef<str>>(program: &Path, args: &[S]) -> Self {
+    pub(crate) fn start_program<S: AsRef<str>>(program: &Path, args: &[S]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut command = Command::new(program);
         command.arg("run").args(args.iter().map(AsRef::as_ref));
