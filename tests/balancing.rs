@@ -19,15 +19,6 @@ fn farm(parameters: &[&str], args: &[&str]) -> Scene {
     Scene::with(farm, &first, args)
 }
 
-/// How many of `calls` new Call-IDs each member gets.
-fn shares(scene: &Scene, calls: usize) -> Vec<usize> {
-    let mut shares = vec![0; scene.farm.len()];
-    for _ in 0..calls {
-        shares[scene.pass(scene.request("INVITE").text()).0] += 1;
-    }
-    shares
-}
-
 /// Demands that the counts are `weights` of their sum, within five standard
 /// deviations of a fair choice.
 #[track_caller]
@@ -219,13 +210,13 @@ fn the_source_as_key() {
 #[test]
 fn hash_gives_each_member_its_weight() {
     let scene = farm(&[";weight=1", ";weight=2", ";weight=5", ""], &[]);
-    assert_shares(&shares(&scene, 4_000), &[1, 2, 5, 1]);
+    assert_shares(&scene.shares(4_000), &[1, 2, 5, 1]);
 }
 
 #[test]
 fn random_gives_each_member_its_weight() {
     let scene = farm(&["", ";weight=3"], &["--policy", "random"]);
-    assert_shares(&shares(&scene, 2_000), &[1, 3]);
+    assert_shares(&scene.shares(2_000), &[1, 3]);
 }
 
 #[test]
@@ -240,7 +231,7 @@ fn only_the_highest_priority_that_can_take_work_does() {
             ],
             &["--policy", policy],
         );
-        let shares = shares(&scene, 100);
+        let shares = scene.shares(100);
         assert_eq!((shares[0], shares[3]), (0, 0), "{policy}: {shares:?}");
         assert!(shares[1] > 10 && shares[2] > 10, "{policy}: {shares:?}");
     }
@@ -268,7 +259,7 @@ fn with_all_disabled_a_request_is_answered_503() {
 fn a_draining_member_takes_no_new_calls() {
     for policy in ["hash", "kamailio", "random", "round-robin"] {
         let scene = farm(&["", ";state=draining", ""], &["--policy", policy]);
-        let shares = shares(&scene, 60);
+        let shares = scene.shares(60);
         assert_eq!(shares[1], 0, "{policy}: {shares:?}");
         assert!(shares[0] > 10 && shares[2] > 10, "{policy}: {shares:?}");
     }

@@ -3,9 +3,7 @@
 //! says nothing.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -16,17 +14,9 @@ use support::dialog::{Peer, Scene, read, status};
 use support::dns::NameServer;
 use support::net::{V4, V6};
 use support::process::Signal;
+use support::upgrading::File;
 
-/// Members of a farm at different addresses with one port.
-fn members<const N: usize>() -> (Vec<Peer>, u16) {
-    let first = Peer::at(SocketAddr::from(([127, 0, 0, 71], 0)));
-    let port = first.address().port();
-    let others = (1..N).map(|n| Peer::at(SocketAddr::from(([127, 0, 0, 71 + n as u8], port))));
-    let others: Vec<_> = others.collect();
-    (std::iter::once(first).chain(others).collect(), port)
-}
-
-/// These members, of which Viaduct is told by `args` and by `server`.
+/// The members of a farm, of which Viaduct is told by `args` and by `server`.
 fn scene(farm: Vec<Peer>, server: &NameServer, args: &[&str]) -> Scene {
     let resolver = server.address().to_string();
     let first = ["--resolver".to_owned(), resolver];
@@ -77,7 +67,7 @@ fn asked_again(server: &NameServer, more: usize) {
 
 #[test]
 fn each_address_of_a_name_is_a_destination_before_it_is_ready() {
-    let (farm, port) = members::<3>();
+    let (farm, port) = Peer::neighbours::<3>(71);
     let server = NameServer::start(
         "farm.test 3600 A 127.0.0.73
          farm.test 3600 A 127.0.0.71
@@ -119,7 +109,7 @@ fn each_address_of_a_name_is_a_destination_before_it_is_ready() {
 
 #[test]
 fn when_the_ttl_is_over_another_answer_takes_effect() {
-    let (farm, port) = members::<3>();
+    let (farm, port) = Peer::neighbours::<3>(71);
     let server = NameServer::start("farm.test 1 A 127.0.0.71\nfarm.test 1 A 127.0.0.72");
     let mut scene = listening(farm, &server, &[&format!("farm.test:{port}")]);
     assert_eq!(reached(&scene), ["127.0.0.71", "127.0.0.72"]);
@@ -140,7 +130,7 @@ fn when_the_ttl_is_over_another_answer_takes_effect() {
 
 #[test]
 fn srv_names_hosts_ports_weights_and_priorities_and_all_of_them_count() {
-    let (farm, port) = members::<4>();
+    let (farm, port) = Peer::neighbours::<4>(71);
     let others = "never.test 1 A 127.0.0.74\nlast.test 1 A 127.0.0.73";
     let server = NameServer::start(&format!(
         "_sip._udp.farm.test 1 SRV 20 9 {port} last.test
@@ -196,7 +186,7 @@ fn without_srv_a_name_without_a_port_is_a_host_at_5060() {
 
 #[test]
 fn a_service_that_is_an_alias_has_the_srv_of_what_it_stands_for() {
-    let (farm, port) = members::<2>();
+    let (farm, port) = Peer::neighbours::<2>(71);
     let zone = |end: &str| {
         format!(
             "test 60 SOA
@@ -224,7 +214,7 @@ fn a_service_that_is_an_alias_has_the_srv_of_what_it_stands_for() {
 
 #[test]
 fn a_weight_and_a_priority_of_the_configuration_go_before_those_of_srv() {
-    let (farm, port) = members::<3>();
+    let (farm, port) = Peer::neighbours::<3>(71);
     let server = NameServer::start(&format!(
         "_sip._udp.farm.test 60 SRV 10 50 {port} one.test
          one.test 60 A 127.0.0.71
@@ -235,7 +225,7 @@ fn a_weight_and_a_priority_of_the_configuration_go_before_those_of_srv() {
     let met = shares(&scene, 400);
     // 300 expected, with a standard deviation of 9.
     assert!((250..350).contains(&met["127.0.0.73"]), "{met:?}");
-    let (farm, _) = members::<1>();
+    let (farm, _) = Peer::neighbours::<1>(71);
     let listed = farm[0].address().to_string();
     let server = NameServer::start("far.test 60 A 127.0.0.99");
     let scene = listening(farm, &server, &["far.test:9;priority=-1", &listed]);
@@ -244,7 +234,7 @@ fn a_weight_and_a_priority_of_the_configuration_go_before_those_of_srv() {
 
 #[test]
 fn a_failed_look_up_keeps_what_was_there_and_says_so_once() {
-    let (farm, port) = members::<2>();
+    let (farm, port) = Peer::neighbours::<2>(71);
     let zone = "farm.test 1 A 127.0.0.71\nfarm.test 1 A 127.0.0.72";
     let server = NameServer::start(zone);
     let name = format!("farm.test:{port}");
@@ -309,7 +299,7 @@ fn lists_say(admin: &str, parts: &[&str]) {
 
 #[test]
 fn a_name_that_is_not_there_at_the_start_is_told_and_found_later() {
-    let (farm, port) = members::<1>();
+    let (farm, port) = Peer::neighbours::<1>(71);
     let server = NameServer::start("");
     let folder = tempfile::tempdir().expect("a folder");
     let admin = folder.path().join("admin.sock").display().to_string();
@@ -346,7 +336,7 @@ fn a_name_that_is_not_there_at_the_start_is_told_and_found_later() {
 
 #[test]
 fn a_silent_name_server_delays_a_start_and_does_not_prevent_it() {
-    let (farm, port) = members::<1>();
+    let (farm, port) = Peer::neighbours::<1>(71);
     let server = NameServer::start("farm.test 60 A 127.0.0.71");
     let names = [
         format!("farm.silent.test:{port}"),
@@ -404,7 +394,7 @@ fn the_families_of_the_listeners_are_asked_for() {
 /// Viaduct, whose farm.test is in `zone`, by the port that it and its member
 /// both have; its own address, and that name.
 fn by_our_port(zone: &str) -> (Scene, String, String) {
-    let (farm, port) = members::<1>();
+    let (farm, port) = Peer::neighbours::<1>(71);
     let server = NameServer::start(zone);
     let (own, name) = (format!("127.0.0.1:{port}"), format!("farm.test:{port}"));
     let scene = scene(farm, &server, &["--listen", &own, "--to", &name]);
@@ -428,44 +418,24 @@ fn a_name_that_is_nothing_but_our_own_is_not_resolved() {
     assert!(output.contains(&said), "{output}");
 }
 
-/// A configuration file with these destinations.
-struct File {
-    folder: tempfile::TempDir,
-}
-
-impl File {
-    fn new(destinations: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = Self { folder };
-        file.write(destinations);
-        file
-    }
-
-    fn path(&self) -> PathBuf {
-        self.folder.path().join("v.toml")
-    }
-
-    fn write(&self, destinations: &str) {
-        let text = format!(
-            "listen = ['127.0.0.1:0']\n[[set]]\nname = 'farm'\ndestinations = {destinations}\n"
-        );
-        fs::write(self.path(), text).expect("the file");
-    }
+/// A configuration with these destinations.
+fn config(destinations: &str) -> String {
+    format!("listen = ['127.0.0.1:0']\n[[set]]\nname = 'farm'\ndestinations = {destinations}\n")
 }
 
 #[test]
 fn after_a_reload_other_names_are_followed_and_no_call_is_lost_between() {
-    let (farm, port) = members::<3>();
+    let (farm, port) = Peer::neighbours::<3>(71);
     let server = NameServer::start(
         "one.test 1 A 127.0.0.71\ntwo.test 1 A 127.0.0.72\nthree.test 1 A 127.0.0.73",
     );
-    let file = File::new(&format!("['127.0.0.71:{port}']"));
+    let file = File::new(&config(&format!("['127.0.0.71:{port}']")));
     let path = file.path().display().to_string();
     let mut scene = scene(farm, &server, &["--config", &path]);
     assert!(server.asked().is_empty());
     let reload = |scene: &mut Scene, destinations: &str| {
         let from = scene.viaduct.output().len();
-        file.write(destinations);
+        file.write(&config(destinations));
         scene.viaduct.signal(Signal::HUP);
         line(scene, from, "reload")
     };
@@ -507,12 +477,12 @@ fn after_a_reload_other_names_are_followed_and_no_call_is_lost_between() {
 
 #[test]
 fn a_drained_address_that_leaves_and_comes_back_is_drained_also_after_a_reload() {
-    let (farm, port) = members::<2>();
+    let (farm, port) = Peer::neighbours::<2>(71);
     let both = "farm.test 1 A 127.0.0.71\nfarm.test 1 A 127.0.0.72";
     let server = NameServer::start(both);
-    let file = File::new(&format!("['farm.test:{port}']"));
+    let file = File::new(&config(&format!("['farm.test:{port}']")));
     let path = file.path().display().to_string();
-    let socket = file.folder.path().join("admin.sock").display().to_string();
+    let socket = file.folder().join("admin.sock").display().to_string();
     let mut scene = scene(farm, &server, &["--config", &path, "--admin", &socket]);
     let admin = Admin::of(&scene.viaduct);
     let address = format!("127.0.0.71:{port}");
@@ -539,7 +509,7 @@ fn a_drained_address_that_leaves_and_comes_back_is_drained_also_after_a_reload()
 
 #[test]
 fn after_an_upgrade_a_look_up_that_fails_changes_nothing_either() {
-    let (farm, port) = members::<2>();
+    let (farm, port) = Peer::neighbours::<2>(71);
     let hosts = |second: &str| {
         format!(
             "_sip._udp.farm.test 1 SRV 10 1 {port} one.test
@@ -568,14 +538,14 @@ fn after_an_upgrade_a_look_up_that_fails_changes_nothing_either() {
 
 #[test]
 fn a_dry_run_says_which_names_it_does_not_count() {
-    let (farm, port) = members::<2>();
+    let (farm, port) = Peer::neighbours::<2>(71);
     let server = NameServer::start("one.test 60 A 127.0.0.71\ntwo.test 60 A 127.0.0.72");
-    let file = File::new(&format!("['one.test:{port}']"));
+    let file = File::new(&config(&format!("['one.test:{port}']")));
     let path = file.path().display().to_string();
-    let socket = file.folder.path().join("admin.sock").display().to_string();
+    let socket = file.folder().join("admin.sock").display().to_string();
     let scene = scene(farm, &server, &["--config", &path, "--admin", &socket]);
     let admin = Admin::of(&scene.viaduct);
-    file.write(&format!("['one.test:{port}', 'two.test:{port}']"));
+    file.write(&config(&format!("['one.test:{port}', 'two.test:{port}']")));
     let said = |dry_run| {
         let asked = json!({"dry_run": dry_run});
         let done = admin.post("/api/v1/reload", &asked).assert_done();
@@ -590,7 +560,7 @@ fn a_dry_run_says_which_names_it_does_not_count() {
     assert!(!server.asked().contains(&"two.test A".to_owned()));
     let done = said(false);
     assert!(done.ends_with("1 added, 0 removed, 0 changed"), "{done}");
-    file.write("['gone.test']");
+    file.write(&config("['gone.test']"));
     let done = admin.post("/api/v1/reload", &json!({})).assert_done();
     let said = done["said"].as_str().expect("a text");
     assert!(

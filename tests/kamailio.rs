@@ -5,7 +5,7 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use support::kamailio::Kamailio;
+use support::kamailio::{CANCEL_AND_ACK, Kamailio};
 use support::light_load;
 use support::net::{V4, free_addresses};
 use support::sipp::{Load, Scenario, Sipp};
@@ -220,32 +220,6 @@ fn policy_chooses_as_ds_select_dst() {
     }
 }
 
-/// What a Kamailio does that keeps transactions, whatever it relays to.
-const CANCEL_AND_ACK: &str = "if (is_method(\"CANCEL\")) {\n\
-        if (t_check_trans()) { t_relay(); }\n\
-        exit;\n\
-    }\n\
-    t_check_trans();\n";
-
-/// A registrar, and a proxy that stays on the path of a call to `server`.
-fn kamailio_as_destination(address: SocketAddr, server: SocketAddr) -> Kamailio {
-    let configuration = format!(
-        "request_route {{\n\
-            if (is_method(\"OPTIONS|REGISTER\")) {{ sl_send_reply(\"200\", \"OK\"); exit; }}\n\
-            {CANCEL_AND_ACK}\n\
-            if (has_totag()) {{\n\
-                if (!loose_route()) {{ sl_send_reply(\"404\", \"No Route\"); exit; }}\n\
-            }} else {{\n\
-                record_route();\n\
-                $du = \"sip:{server}\";\n\
-            }}\n\
-            t_relay();\n\
-        }}\n"
-    );
-    let modules = ["tm", "sl", "rr", "pv", "siputils", "textops"];
-    Kamailio::start(address, &modules, &configuration, &[])
-}
-
 /// A proxy that keeps transactions and sends everything on to `next`.
 fn kamailio_in_front(address: SocketAddr, next: SocketAddr) -> Kamailio {
     let configuration =
@@ -257,7 +231,7 @@ fn kamailio_in_front(address: SocketAddr, next: SocketAddr) -> Kamailio {
 fn kamailio_serves_as_a_destination() {
     let _load = light_load();
     let [kamailio, server, caller] = free_addresses(V4);
-    let _kamailio = kamailio_as_destination(kamailio, server);
+    let _kamailio = Kamailio::on_path(kamailio, server);
     let viaduct = Viaduct::start(&["--listen", "127.0.0.1:0", "--to", &kamailio.to_string()]);
     let load = Load::new(500, 100);
     let call = |uac| Sipp::caller(Scenario::Ours(uac), caller, viaduct.address(0), load);

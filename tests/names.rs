@@ -47,19 +47,6 @@ fn at(peers: &[Peer]) -> (&Peer, Vec<u8>) {
     }
 }
 
-/// Peers at different addresses with one port.
-fn phones<const N: usize>() -> (Vec<Peer>, u16) {
-    let first = Peer::at(SocketAddr::from(([127, 0, 0, 61], 0)));
-    let port = first.address().port();
-    let others = (1..N).map(|n| Peer::at(SocketAddr::from(([127, 0, 0, 61 + n as u8], port))));
-    (
-        std::iter::once(first)
-            .chain(others.collect::<Vec<_>>())
-            .collect(),
-        port,
-    )
-}
-
 #[test]
 fn a_host_with_a_port_is_looked_up_and_its_call_comes_and_goes() {
     let phone = Peer::new(V4);
@@ -111,7 +98,7 @@ fn without_a_port_and_without_srv_it_is_5060() {
 
 #[test]
 fn srv_says_where_by_priority_and_weight() {
-    let (hosts, port) = phones::<4>();
+    let (hosts, port) = Peer::neighbours::<4>(61);
     let server = NameServer::start(&format!(
         "_sip._udp.pbx.test 60 SRV 20 9 {port} last.test
          _sip._udp.pbx.test 60 SRV 10 0 {port} never.test
@@ -155,7 +142,7 @@ fn srv_says_where_by_priority_and_weight() {
 
 #[test]
 fn a_host_with_several_addresses_is_met_at_one_of_them_by_a_whole_call() {
-    let (hosts, port) = phones::<3>();
+    let (hosts, port) = Peer::neighbours::<3>(61);
     let server = NameServer::start(
         "pbx.test 60 A 127.0.0.63\npbx.test 60 A 127.0.0.61\npbx.test 60 A 127.0.0.62",
     );

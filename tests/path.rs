@@ -58,17 +58,7 @@ impl Edge {
     /// The request that came to the farm, and to which member.
     #[track_caller]
     fn at_farm(&self) -> (usize, Vec<u8>) {
-        let end = std::time::Instant::now() + support::LONG;
-        loop {
-            for (number, member) in self.scene.farm.iter().enumerate() {
-                if let Some((octets, source)) = member.poll() {
-                    assert_eq!(source, self.inside());
-                    return (number, octets);
-                }
-            }
-            assert!(std::time::Instant::now() < end, "nothing came to the farm");
-            std::thread::sleep(std::time::Duration::from_micros(100));
-        }
+        self.scene.at_farm_from(self.inside())
     }
 
     /// Registers `phone`, and returns our Path.

@@ -110,31 +110,12 @@ fn a_server_that_is_killed_costs_no_call() {
     assert!(counters.get("failed-over") > 0, "{counters:?}");
 }
 
-/// A proxy that stays on the path of calls to `server`.
-fn kamailio(address: SocketAddr, server: SocketAddr) -> Kamailio {
-    let configuration = format!(
-        "request_route {{\n\
-            if (is_method(\"CANCEL\")) {{ if (t_check_trans()) {{ t_relay(); }} exit; }}\n\
-            t_check_trans();\n\
-            if (has_totag()) {{\n\
-                if (!loose_route()) {{ sl_send_reply(\"404\", \"No Route\"); exit; }}\n\
-            }} else {{\n\
-                record_route();\n\
-                $du = \"sip:{server}\";\n\
-            }}\n\
-            t_relay();\n\
-        }}\n"
-    );
-    let modules = ["tm", "sl", "rr", "pv", "siputils", "textops"];
-    Kamailio::start(address, &modules, &configuration, &[])
-}
-
 /// Half of the calls are first sent to a destination that is not there.
 #[test]
 fn kamailio_takes_the_calls_of_a_destination_that_is_dead() {
     let _load = load_lock();
     let [proxy, dead, server, caller] = free_addresses(V4);
-    let _kamailio = kamailio(proxy, server);
+    let _kamailio = Kamailio::on_path(proxy, server);
     let viaduct = viaduct(&[proxy, dead], &[]);
     let load = Load::new(500, 100).lasting(FAILOVER);
     for (uac, uas) in [

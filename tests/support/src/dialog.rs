@@ -37,6 +37,15 @@ impl Peer {
         Self { socket, address }
     }
 
+    /// So many from 127.0.0.`first` on, with one port; and that port.
+    pub fn neighbours<const N: usize>(first: u8) -> (Vec<Self>, u16) {
+        let at = |n: usize, port| Self::at(SocketAddr::from(([127, 0, 0, first + n as u8], port)));
+        let mut all = vec![at(0, 0)];
+        let port = all[0].address.port();
+        all.extend((1..N).map(|n| at(n, port)));
+        (all, port)
+    }
+
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -175,14 +184,30 @@ impl Scene {
         self.at_farm()
     }
 
+    /// Sends `count` new calls; how many came to each member.
+    #[track_caller]
+    pub fn shares(&self, count: usize) -> Vec<usize> {
+        let mut shares = vec![0; self.farm.len()];
+        for _ in 0..count {
+            shares[self.pass(self.request("INVITE").text()).0] += 1;
+        }
+        shares
+    }
+
     /// The next datagram that comes to a member, and to which.
     #[track_caller]
     pub fn at_farm(&self) -> (usize, Vec<u8>) {
+        self.at_farm_from(self.front())
+    }
+
+    /// The same where it leaves by another listener.
+    #[track_caller]
+    pub fn at_farm_from(&self, listener: SocketAddr) -> (usize, Vec<u8>) {
         let end = Instant::now() + LONG;
         loop {
             for (number, member) in self.farm.iter().enumerate() {
                 if let Some((octets, source)) = member.poll() {
-                    assert!(source == self.front(), "from {source}");
+                    assert!(source == listener, "from {source}");
                     return (number, octets);
                 }
             }

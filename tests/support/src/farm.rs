@@ -62,12 +62,9 @@ impl Farm {
     }
 
     /// Sends `count` new calls; how many came to each member.
+    #[track_caller]
     pub fn shares(&self, count: usize) -> Vec<usize> {
-        let mut shares = vec![0; self.scene.farm.len()];
-        for _ in 0..count {
-            shares[self.scene.pass(self.scene.request("INVITE").text()).0] += 1;
-        }
-        shares
+        self.scene.shares(count)
     }
 
     /// Sends from the caller; all that comes of it at members, in no order.

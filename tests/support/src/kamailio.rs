@@ -8,6 +8,13 @@ use super::net::wait_until_bound;
 use super::process::Process;
 use super::sipp::PATIENCE;
 
+/// What a Kamailio does that keeps transactions, whatever it relays to.
+pub const CANCEL_AND_ACK: &str = "if (is_method(\"CANCEL\")) {\n\
+        if (t_check_trans()) { t_relay(); }\n\
+        exit;\n\
+    }\n\
+    t_check_trans();\n";
+
 /// A running Kamailio.
 pub struct Kamailio {
     /// Ended, with its children, when dropped.
@@ -68,5 +75,24 @@ impl Kamailio {
             _process: process,
             address,
         }
+    }
+
+    /// A registrar, and a proxy that stays on the path of a call to `server`.
+    pub fn on_path(address: SocketAddr, server: SocketAddr) -> Self {
+        let configuration = format!(
+            "request_route {{\n\
+                if (is_method(\"OPTIONS|REGISTER\")) {{ sl_send_reply(\"200\", \"OK\"); exit; }}\n\
+                {CANCEL_AND_ACK}\n\
+                if (has_totag()) {{\n\
+                    if (!loose_route()) {{ sl_send_reply(\"404\", \"No Route\"); exit; }}\n\
+                }} else {{\n\
+                    record_route();\n\
+                    $du = \"sip:{server}\";\n\
+                }}\n\
+                t_relay();\n\
+            }}\n"
+        );
+        let modules = ["tm", "sl", "rr", "pv", "siputils", "textops"];
+        Self::start(address, &modules, &configuration, &[])
     }
 }
