@@ -10,11 +10,11 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
 
 use crate::document::Machine;
 use crate::process::{self, Usage};
 use crate::running::{Running, version, viaduct_beside};
-use crate::sys::{self, Signal};
 
 /// How long a balancer may take to start.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -223,7 +223,7 @@ impl Balancer {
         match self.program {
             Program::Viaduct { .. } => {
                 for running in &self.instances {
-                    sys::signal(running.id(), Signal::HangUp)?;
+                    running.signal(Signal::HUP)?;
                 }
                 Ok(())
             }
@@ -265,7 +265,7 @@ impl Balancer {
     pub(crate) fn kill_one(&mut self) -> Result<()> {
         let victim = self.instances.pop().context("no instance is left")?;
         self.spent += process::usage(victim.id())?;
-        sys::signal(victim.id(), Signal::Kill)?;
+        victim.signal(Signal::KILL)?;
         Ok(())
     }
 

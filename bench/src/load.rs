@@ -18,6 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::check::{self, Between, Checks};
 use crate::ledger::Ledger;
@@ -27,7 +28,7 @@ use crate::players::{Callers, Farm, request_index, response_index};
 use crate::report::{Latencies, LoadReport, Messages};
 use crate::schedule::Schedule;
 use crate::sip::Message;
-use crate::sys::{Receiver, Route, Run, Sender, Signal, signal};
+use crate::sys::{Receiver, Route, Run, Sender};
 
 /// `SO_RCVBUF` that is asked for, in octets; the kernel grants up to
 /// `net.core.rmem_max`.
@@ -516,23 +517,27 @@ impl<'a> Load<'a> {
 const SEND_FAILED: &str = "cannot send (without UDP segmentation in the kernel: --gso-run 1)";
 
 /// Processes that stand still until this is dropped.
-struct Hold<'a>(&'a [u32]);
+struct Hold(Vec<Pid>);
 
-impl<'a> Hold<'a> {
-    fn new(processes: &'a [u32]) -> Result<Self> {
-        let hold = Self(processes);
+impl Hold {
+    fn new(processes: &[u32]) -> Result<Self> {
+        let pid = |id: u32| Pid::from_raw(id.try_into().ok()?);
+        let mut hold = Self(Vec::new());
         for &id in processes {
-            signal(id, Signal::Stop).with_context(|| format!("cannot hold process {id}"))?;
+            let unheld = || format!("cannot hold process {id}");
+            let pid = pid(id).with_context(unheld)?;
+            kill_process(pid, Signal::STOP).with_context(unheld)?;
+            hold.0.push(pid);
         }
         Ok(hold)
     }
 }
 
-impl Drop for Hold<'_> {
+impl Drop for Hold {
     fn drop(&mut self) {
-        for &id in self.0 {
+        for &pid in &self.0 {
             // Whose process is gone is noticed by what does not come through.
-            let _ = signal(id, Signal::GoOn);
+            let _ = kill_process(pid, Signal::CONT);
         }
     }
 }

@@ -11,8 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-
-use crate::sys::{self, Signal};
+use rustix::io;
+use rustix::process::{Pid, Signal, kill_process};
 
 /// How long a program may take to end after SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -110,6 +110,14 @@ impl Running {
         self.child.id()
     }
 
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// It is not there any more.
+    pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
+        kill_process(Pid::from_child(&self.child), signal)
+    }
+
     /// Fails with what it last said, if it has ended of its own accord.
     ///
     /// # Errors
@@ -150,7 +158,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         // It may have ended already; then there is nothing to ask for.
-        let _ = sys::signal(self.child.id(), Signal::End);
+        let _ = self.signal(Signal::TERM);
         let begin = Instant::now();
         while matches!(self.child.try_wait(), Ok(None)) {
             if begin.elapsed() > PATIENCE {

@@ -272,30 +272,6 @@ impl Sender {
 
 const ADDRESS_LENGTH: libc::socklen_t = mem::size_of::<libc::sockaddr_in>() as _;
 
-/// What a process is told.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Signal {
-    End = libc::SIGTERM as isize,
-    HangUp = libc::SIGHUP as isize,
-    Upgrade = libc::SIGUSR2 as isize,
-    Kill = libc::SIGKILL as isize,
-    Stop = libc::SIGSTOP as isize,
-    GoOn = libc::SIGCONT as isize,
-}
-
-/// Sends `signal` to process `id`.
-///
-/// # Errors
-/// What `kill` reports, for example that there is no such process.
-pub(crate) fn signal(id: u32, signal: Signal) -> io::Result<()> {
-    let id = libc::pid_t::try_from(id).map_err(io::Error::other)?;
-    // SAFETY: `kill` takes two numbers and touches no memory of ours.
-    match unsafe { libc::kill(id, signal as libc::c_int) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
 fn empty_header() -> libc::mmsghdr {
     // SAFETY: null pointers and zero lengths are a valid, empty header.
     unsafe { mem::zeroed() }

@@ -15,10 +15,10 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
 
 use crate::running::Running;
 use crate::schedule::Schedule;
-use crate::sys::{self, Signal};
 use caller::Callers;
 use destination::READY;
 
@@ -83,7 +83,7 @@ impl Farm {
     /// It is dead.
     pub(crate) fn signal(&self, number: usize, signal: Signal) -> Result<()> {
         let running = self.processes[number].as_ref().context("it is dead")?;
-        Ok(sys::signal(running.id(), signal)?)
+        Ok(running.signal(signal)?)
     }
 
     /// Writes a line to the standard input of destination `number`.
@@ -100,7 +100,7 @@ impl Farm {
     /// # Errors
     /// It is dead already.
     pub(crate) fn kill(&mut self, number: usize) -> Result<()> {
-        self.signal(number, Signal::Kill)?;
+        self.signal(number, Signal::KILL)?;
         self.processes[number] = None;
         Ok(())
     }
@@ -133,7 +133,7 @@ impl Drop for Farm {
     fn drop(&mut self) {
         // One that is stopped would not end when asked to.
         for running in self.processes.iter().flatten() {
-            let _ = sys::signal(running.id(), Signal::GoOn);
+            let _ = running.signal(Signal::CONT);
         }
     }
 }

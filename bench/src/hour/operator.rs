@@ -9,6 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use rustix::process::Signal;
 use serde::Serialize;
 
 use super::bad;
@@ -17,7 +18,6 @@ use crate::balancer::{Balancer, Destination, Program, State};
 use crate::farm::Farm;
 use crate::process::Usage;
 use crate::running::free_port;
-use crate::sys::{self, Signal};
 
 /// Destinations at the start, and with the two that join later.
 const FIRST: usize = 4;
@@ -190,10 +190,7 @@ impl Operator {
             operator.ctl.run(&["upgrade"]).map(drop)
         })?;
         self.upgrade("SIGUSR2", |operator| {
-            Ok(sys::signal(
-                operator.balancer.first().id(),
-                Signal::Upgrade,
-            )?)
+            Ok(operator.balancer.first().signal(Signal::USR2)?)
         })?;
         self.reload()?;
         self.bad_packets()?;

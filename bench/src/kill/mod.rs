@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use rustix::process::Signal;
 
 use crate::balancer::{self, Balancer, Program, machine};
 use crate::document::Document;
@@ -20,7 +21,6 @@ use crate::farm::destination::{BUSY, NORMAL};
 use crate::farm::{self, Farm};
 use crate::running::{chosen, free_port};
 use crate::sip::SECOND;
-use crate::sys::Signal;
 use table::Row;
 
 /// What to run and for how long.
@@ -97,11 +97,11 @@ impl Blow {
     fn strike(self, farm: &mut Farm) -> Result<()> {
         match self {
             Self::Kill => farm.kill(0),
-            Self::Stall => farm.signal(1, Signal::Stop),
+            Self::Stall => farm.signal(1, Signal::STOP),
             Self::Busy => farm.tell(2, BUSY),
             Self::BringBack => {
                 farm.bring_back(0)?;
-                farm.signal(1, Signal::GoOn)?;
+                farm.signal(1, Signal::CONT)?;
                 farm.tell(2, NORMAL)
             }
         }
