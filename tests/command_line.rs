@@ -235,12 +235,11 @@ fn flags_and_variables_replace_what_a_table_says() {
 
 #[test]
 fn what_systemd_keeps_files_in_is_in_the_effective_configuration() {
-    let place = Place::with(&[("v.toml", &good_and(""))]);
+    let folder = folder(&[("v.toml", &good_and(""))]);
     let (secret, socket) = ("secret-file = \"/a/secret\"", "socket = \"/a/admin.sock\"");
     for (variable, wanted) in [("STATE_DIRECTORY", secret), ("RUNTIME_DIRECTORY", socket)] {
-        let mut command = place.viaduct();
-        command.args(["check", "-c", "v.toml"]);
-        command.env(variable, "/a:/b");
+        let mut command = folder.command();
+        command.args(["-c", "v.toml"]).env(variable, "/a:/b");
         let key = wanted.split_once(' ').expect("a key").0;
         assert_eq!(effective(&mut command, key), wanted);
     }
