@@ -1,13 +1,18 @@
-//! What the published pages have in common: the machine they hold for, their
-//! tables, and how they are written.
+//! What the published pages have in common: the machine they hold for, the
+//! contenders that calls are played around, their tables, and how they are
+//! written.
 
 use std::fmt::Write;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use clap::Args;
 use serde::Serialize;
+
+use crate::balancer::{Program, machine};
+use crate::running::{chosen, fresh};
 
 /// Where and when a run took place, and of what.
 #[derive(Clone, Debug, Serialize)]
@@ -128,6 +133,67 @@ pub(crate) fn markdown(rows: &[Vec<String>]) -> String {
     text
 }
 
+/// What to play around contenders, and for how long.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// Time in which things happen to the farm
+    #[arg(long, default_value_t = 60, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) seconds: u64,
+    /// Calls a second
+    #[arg(long, default_value_t = 500, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rate: u32,
+    /// Contenders, by default all
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    only: Vec<String>,
+    /// Print JSON instead of the table
+    #[arg(long)]
+    json: bool,
+    /// Write the page to this folder
+    #[arg(long, value_name = "DIR", conflicts_with = "only")]
+    publish: Option<PathBuf>,
+    /// Folder for configurations and logs, by default target/ and the name of the page
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+/// Whoever has a column of the table.
+pub(crate) trait Contender {
+    fn name(&self) -> &'static str;
+
+    fn program(&self) -> Program;
+}
+
+/// Plays calls around one contender after the other, each with a folder of its
+/// own; prints the table, or writes the page of this name and head too.
+///
+/// # Errors
+/// A program that is missing or does not start; a figure that falls short.
+pub(crate) fn run<C: Contender, R: Row, const N: usize>(
+    contenders: [C; N],
+    options: &Options,
+    (name, head): (&str, &str),
+    play: impl Fn(&C, &Path) -> Result<R>,
+) -> Result<()> {
+    let contenders = chosen(contenders, C::name, &options.only)?;
+    let programs: Vec<_> = contenders.iter().map(C::program).collect();
+    let machine = machine(&programs)?;
+    let out = options.out.clone();
+    let out = out.unwrap_or_else(|| Path::new("target").join(name));
+    let mut rows = Vec::new();
+    for contender in &contenders {
+        let folder = out.join(contender.name());
+        fresh(&folder)?;
+        rows.push(play(contender, &folder).with_context(|| contender.name())?);
+    }
+    let document = Document {
+        machine: &machine,
+        seconds: options.seconds,
+        rate: options.rate,
+        rows: &rows,
+    };
+    document.tell(options, (name, head))
+}
+
 /// What one contender of a run came to.
 pub(crate) trait Row: Serialize {
     /// What stands beside its figures in the table; the first, for its name, is
@@ -145,12 +211,12 @@ pub(crate) trait Row: Serialize {
 
 /// Calls around one contender after the other: what is written as JSON.
 #[derive(Serialize)]
-pub(crate) struct Document<'a, R> {
-    pub(crate) machine: &'a Machine,
-    pub(crate) seconds: u64,
+struct Document<'a, R> {
+    machine: &'a Machine,
+    seconds: u64,
     /// Calls a second.
-    pub(crate) rate: u32,
-    pub(crate) rows: &'a [R],
+    rate: u32,
+    rows: &'a [R],
 }
 
 impl<R: Row> Document<'_, R> {
@@ -159,13 +225,8 @@ impl<R: Row> Document<'_, R> {
     ///
     /// # Errors
     /// The page cannot be written; a figure falls short.
-    pub(crate) fn tell(
-        &self,
-        json: bool,
-        folder: Option<&Path>,
-        (name, head): (&str, &str),
-    ) -> Result<()> {
-        if json {
+    fn tell(&self, options: &Options, (name, head): (&str, &str)) -> Result<()> {
+        if options.json {
             println!("{}", serde_json::to_string_pretty(self)?);
         } else {
             println!("{}", aligned(&self.table()));
@@ -174,9 +235,9 @@ impl<R: Row> Document<'_, R> {
         for fault in &faults {
             eprintln!("{fault}");
         }
-        if let Some(folder) = folder {
+        if let Some(folder) = &options.publish {
             let text = page(head, self.machine, &self.table(), &faults);
-            write(folder, name, &text)?;
+            write(folder, &format!("{name}.md"), &text)?;
         }
         let faults = self.rows.iter().flat_map(R::faults);
         ensure!(

@@ -52,10 +52,10 @@ enum Command {
     },
     /// Measure bare forwarders, Kamailio and Viaduct side by side
     Compare(compare::Options),
-    /// Change the farm of Viaduct and of Kamailio every second under calls
-    Churn(churn::Options),
-    /// Kill, stall and make refuse destinations of Viaduct and of Kamailio under calls
-    Kill(kill::Options),
+    /// Change the farm of Viaduct and of Kamailio every second under calls that have built up
+    Churn(document::Options),
+    /// Kill, stall and make refuse destinations of Viaduct and of Kamailio under calls, and bring them back: after 15, 25, 35 and 45 sixtieths of the time
+    Kill(document::Options),
     /// Drain, kill, add, remove, reload and upgrade under calls, as an operator does
     Hour(hour::Options),
     /// Play one destination of these, until the standard input ends

@@ -63,6 +63,17 @@ pub(crate) fn version(program: &Path, flag: &str, remedy: &str) -> Result<String
     Ok(line.to_owned())
 }
 
+/// Makes `folder`, with nothing in it.
+///
+/// # Errors
+/// It cannot be made, or what was there before cannot be removed.
+pub(crate) fn fresh(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder)?;
+    }
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))
+}
+
 /// A UDP port that is free on every local address.
 pub(crate) fn free_port() -> Result<u16> {
     let socket =

@@ -15,49 +15,24 @@ mod play;
 mod server;
 mod table;
 
-use std::fs;
 use std::io::{IsTerminal, stderr};
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::path::PathBuf;
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use clap::Args;
+use anyhow::Result;
 
-use crate::balancer::{Balancer, Program, State, machine};
-use crate::document::Document;
+use crate::balancer::{Balancer, Program, State};
+use crate::document::{self, Options};
 use crate::process::Usage;
-use crate::running::{chosen, free_port};
+use crate::running::free_port;
 use crate::schedule::Schedule;
 use crate::sip::SECOND;
 use call::HELD;
 use operator::Operator;
 use play::{Contact, Play};
 use table::{Aim, Row};
-
-/// What to run and for how long.
-#[derive(Args, Debug)]
-pub(crate) struct Options {
-    /// Time in which the farm changes, behind the time that the calls take to build up
-    #[arg(long, default_value_t = 60, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    seconds: u64,
-    /// Calls a second
-    #[arg(long, default_value_t = 500, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    rate: u32,
-    /// Contenders, by default all
-    #[arg(long, value_delimiter = ',', value_name = "NAME")]
-    only: Vec<String>,
-    /// Print JSON instead of the table
-    #[arg(long)]
-    json: bool,
-    /// Write the page churn.md to this folder
-    #[arg(long, value_name = "DIR", conflicts_with = "only")]
-    publish: Option<PathBuf>,
-    /// Folder for configurations and logs
-    #[arg(long, default_value = "target/churn", value_name = "DIR")]
-    out: PathBuf,
-}
 
 /// One column of the table.
 struct Contender {
@@ -67,6 +42,16 @@ struct Contender {
     /// What happens to it.
     fate: Fate,
     aim: Aim,
+}
+
+impl document::Contender for Contender {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn program(&self) -> Program {
+        self.program
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,31 +129,18 @@ const NAP: Duration = Duration::from_micros(500);
 /// # Errors
 /// A program that is missing or does not start; a figure that falls short.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let contenders = chosen(CONTENDERS, |one| one.name, &options.only)?;
-    let programs: Vec<_> = contenders.iter().map(|one| one.program).collect();
-    let machine = machine(&programs)?;
-    let mut rows = Vec::new();
-    for contender in &contenders {
-        rows.push(play(contender, options).with_context(|| contender.name)?);
-    }
-    let document = Document {
-        machine: &machine,
-        seconds: options.seconds,
-        rate: options.rate,
-        rows: &rows,
-    };
+    let Options { rate, seconds, .. } = options;
     let head = format!(
         "# A farm that changes under calls\n\n\
-         Written by `scripts/churn --publish docs`: {} calls a second, {} seconds of changes.\n\
-         [bench/README.md](../bench/README.md) says how it is done and what the columns are.\n",
-        options.rate, options.seconds
+         Written by `scripts/churn --publish docs`: {rate} calls a second, {seconds} seconds of changes.\n\
+         [bench/README.md](../bench/README.md) says how it is done and what the columns are.\n"
     );
-    let publish = options.publish.as_deref();
-    document.tell(options.json, publish, ("churn.md", &head))
+    let play = |one: &Contender, folder: &Path| play(one, options, folder);
+    document::run(CONTENDERS, options, ("churn", &head), play)
 }
 
 /// Plays the calls around one contender while its fate takes its course.
-fn play(contender: &Contender, options: &Options) -> Result<Row> {
+fn play(contender: &Contender, options: &Options, folder: &Path) -> Result<Row> {
     let here = || Ok::<_, anyhow::Error>(SocketAddrV4::new(Ipv4Addr::LOCALHOST, free_port()?));
     let (advertised, listen) = match contender.fate {
         Fate::Churn => {
@@ -183,16 +155,12 @@ fn play(contender: &Contender, options: &Options) -> Result<Row> {
     };
     let mut play = Play::new(advertised, listen.clone(), contender.contact)?;
     let mut operator = Operator::new(play.farm_port);
-    let folder = options.out.join(contender.name);
-    if folder.exists() {
-        fs::remove_dir_all(&folder)?;
-    }
     let mut balancer = Balancer::start(
         contender.program,
         advertised,
         &listen,
         &operator.farm,
-        &folder,
+        folder,
     )?;
 
     let until = BUILD_UP + options.seconds * SECOND;

@@ -8,7 +8,6 @@ mod findings;
 mod operator;
 mod timeline;
 
-use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver};
@@ -22,7 +21,7 @@ use crate::balancer::{Program, machine};
 use crate::document::{aligned, write};
 use crate::farm::caller::Callers;
 use crate::farm::play;
-use crate::running::free_port;
+use crate::running::{free_port, fresh};
 use crate::sip::SECOND;
 use findings::{Document, Found};
 use operator::{Operator, Told};
@@ -60,10 +59,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let rate = options.rate.unwrap_or(rate);
     let machine = machine(&[Program::Viaduct { settings: "" }])?;
     let folder = &options.out;
-    if folder.exists() {
-        fs::remove_dir_all(folder)?;
-    }
-    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    fresh(folder)?;
     let found = hour(options, rate, rest)?;
     let document = Document::new(&machine, rate, &found);
     if options.json {

@@ -4,47 +4,22 @@
 
 mod table;
 
-use std::fs;
 use std::io::{IsTerminal, stderr};
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
-use clap::Args;
+use anyhow::{Result, ensure};
 use rustix::process::Signal;
 
-use crate::balancer::{self, Balancer, Program, machine};
-use crate::document::Document;
+use crate::balancer::{self, Balancer, Program};
+use crate::document::{self, Options};
 use crate::farm::caller::Callers;
 use crate::farm::destination::{BUSY, NORMAL};
 use crate::farm::{self, Farm};
-use crate::running::{chosen, free_port};
+use crate::running::free_port;
 use crate::sip::SECOND;
 use table::Row;
-
-/// What to run and for how long.
-#[derive(Args, Debug)]
-pub(crate) struct Options {
-    /// Time in which calls are begun; what happens to the farm happens at 15, 25, 35 and 45 sixtieths of it
-    #[arg(long, default_value_t = 60, value_name = "N", value_parser = clap::value_parser!(u64).range(10..))]
-    seconds: u64,
-    /// Calls a second
-    #[arg(long, default_value_t = 500, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    rate: u32,
-    /// Contenders, by default all
-    #[arg(long, value_delimiter = ',', value_name = "NAME")]
-    only: Vec<String>,
-    /// Print JSON instead of the table
-    #[arg(long)]
-    json: bool,
-    /// Write the page kill.md to this folder
-    #[arg(long, value_name = "DIR", conflicts_with = "only")]
-    publish: Option<PathBuf>,
-    /// Folder for configurations and logs
-    #[arg(long, default_value = "target/kill", value_name = "DIR")]
-    out: PathBuf,
-}
 
 /// One column of the table.
 struct Contender {
@@ -54,6 +29,16 @@ struct Contender {
     is_first: fn(&str) -> bool,
     /// Whether figures that fall short fail the run.
     must_hold: bool,
+}
+
+impl document::Contender for Contender {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn program(&self) -> Program {
+        self.program
+    }
 }
 
 const CONTENDERS: [Contender; 2] = [
@@ -119,46 +104,33 @@ const BLOWS: [(u64, Blow); 4] = [
 /// Runs every contender, prints the table.
 ///
 /// # Errors
-/// A program that is missing or does not start; a figure that falls short.
+/// A time that is too short; a program that is missing or does not start; a
+/// figure that falls short.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let contenders = chosen(CONTENDERS, |one| one.name, &options.only)?;
-    let programs: Vec<_> = contenders.iter().map(|one| one.program).collect();
-    let machine = machine(&programs)?;
-    let mut rows = Vec::new();
-    for contender in &contenders {
-        rows.push(play(contender, options).with_context(|| contender.name)?);
-    }
-    let document = Document {
-        machine: &machine,
-        seconds: options.seconds,
-        rate: options.rate,
-        rows: &rows,
-    };
+    let Options { rate, seconds, .. } = options;
+    ensure!(
+        *seconds >= 10,
+        "--seconds {seconds} leaves the farm no time between what happens to it; give 10 or more"
+    );
     let head = format!(
         "# Destinations that die, stall and refuse under load\n\n\
-         Written by `scripts/kill --publish docs`: {} calls a second for {} seconds.\n\
-         [bench/README.md](../bench/README.md) says how it is done and what the figures are.\n",
-        options.rate, options.seconds
+         Written by `scripts/kill --publish docs`: {rate} calls a second for {seconds} seconds.\n\
+         [bench/README.md](../bench/README.md) says how it is done and what the figures are.\n"
     );
-    let publish = options.publish.as_deref();
-    document.tell(options.json, publish, ("kill.md", &head))
+    let play = |one: &Contender, folder: &Path| play(one, options, folder);
+    document::run(CONTENDERS, options, ("kill", &head), play)
 }
 
 /// Plays the calls around one contender while its farm takes its blows.
-fn play(contender: &Contender, options: &Options) -> Result<Row> {
-    let folder = options.out.join(contender.name);
-    if folder.exists() {
-        fs::remove_dir_all(&folder)?;
-    }
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+fn play(contender: &Contender, options: &Options, folder: &Path) -> Result<Row> {
     let listen = SocketAddrV4::new(Ipv4Addr::LOCALHOST, free_port()?);
-    let mut farm = Farm::start(FARM, free_port()?, &folder)?;
+    let mut farm = Farm::start(FARM, free_port()?, folder)?;
     let destinations = farm.addresses();
     let set: Vec<_> = destinations
         .iter()
         .map(|&address| balancer::Destination::new(address))
         .collect();
-    let mut balancer = Balancer::start(contender.program, listen, &[listen], &set, &folder)?;
+    let mut balancer = Balancer::start(contender.program, listen, &[listen], &set, folder)?;
     let mut callers = Callers::new(listen, contender.is_first)?;
 
     let until = options.seconds * SECOND;
