@@ -190,6 +190,8 @@ fn explain_tells_whether_a_request_is_relayed_statefully() {
         );
         assert_eq!(told["rules"], serde_json::json!([]));
     }
+    let unanswerable = new("INVITE").from("\"A\\\u{7f}\" <sip:ann@a.example>;tag=1");
+    assert_eq!(relay(STATEFUL, &unanswerable)["relay"], "stateless");
     let refused = new("INVITE").max_forwards("Max-Forwards: 0");
     assert!(relay(STATEFUL, &refused).is_null());
 }

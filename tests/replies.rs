@@ -8,7 +8,7 @@ use std::time::Instant;
 use support::dialog::{Peer, Request, Scene, assert_octets, read, status};
 use support::fixture;
 use viaduct::config::State;
-use viaduct::proxy::{Datagram, Proxy};
+use viaduct::proxy::{Datagram, Part, Proxy};
 use viaduct::sip::MAX_DATAGRAM;
 
 /// Octets that a reply may have above its request: the status line for a
@@ -494,6 +494,12 @@ fn an_ack_with_any_other_tag_is_forwarded() {
     }
     scene.pass(good.clone().call_id("another").text());
     scene.pass(good.clone().to(&request.to).text());
+    // Inside a dialog the tag is that of the dialog.
+    let inside = scene.request("INVITE").max_forwards("Max-Forwards: 0");
+    let inside = inside.to("<sip:desk@farm.example>;tag=x");
+    assert_eq!(status(scene.answer(inside.text())), 483);
+    let ack = inside.method("ACK").max_forwards("Max-Forwards: 70");
+    scene.pass(ack.text());
     scene.assert_nothing_left();
 }
 
@@ -514,7 +520,10 @@ fn drained() -> impl FnMut(&[u8], SocketAddr) -> Option<usize> {
             listener: 0,
         };
         proxy.decide(&datagram, &mut scratch, &mut out);
-        scratch.unplaced()
+        match scratch.part() {
+            Some(Part::Unplaced(_, set)) => Some(set),
+            _ => None,
+        }
     }
 }
 

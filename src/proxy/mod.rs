@@ -12,6 +12,7 @@
 //! takes a request through these, in this order:
 //!
 //! - `branch`: what its transaction is known by, which may be there (`stateful`)
+//! - `request` itself: what RFC 3261 §16.3 has a proxy look at
 //! - `repair`: the top Via
 //! - `routes`: our own Routes are taken off, and the `cookie` in one is read
 //! - `next_hop`: whom it names, by address (`host`) or name (`names`); else
@@ -271,22 +272,12 @@ impl Scratch {
         &self.also
     }
 
-    /// What the datagram of the last decision is to a transaction, if anything.
+    /// What the datagram that was decided last is to a transaction; see
+    /// [`Among::None`].
     #[inline]
     #[must_use]
     pub fn part(&self) -> Option<Part> {
         self.part
-    }
-
-    /// The set whose policy had no destination for the INVITE of the last
-    /// decision, which can begin a transaction and was answered 503.
-    #[inline]
-    #[must_use]
-    pub fn unplaced(&self) -> Option<usize> {
-        match self.part {
-            Some(Part::Unplaced(_, set)) => Some(set),
-            _ => None,
-        }
     }
 
     /// The 100 to the INVITE of the last decision, where that [can

@@ -25,7 +25,7 @@ pub enum Found {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Among {
     /// It belongs to none that is there, or is a response that does. Where it
-    /// is sent on or [unplaced](Scratch::unplaced), [`Scratch::part`] tells more.
+    /// is sent on or [unplaced](Part::Unplaced), [`Scratch::part`] tells more.
     None(Decision),
     /// A request of the one at this place; nothing is written.
     Known(u32, Role),
@@ -47,7 +47,8 @@ pub enum Among {
 pub enum Part {
     /// A request that can begin one.
     Begins(Begin),
-    /// An INVITE that can, for which this set had no destination.
+    /// An INVITE that can, was answered 503, and for which the policy of this set
+    /// had no destination.
     Unplaced(Begin, usize),
     /// A response to an attempt of one that is there.
     Answers(Answer),

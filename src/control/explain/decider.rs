@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::config::HostPort;
-use crate::proxy::{Datagram, Decision, Proxy, Scratch};
+use crate::proxy::{Datagram, Decision, Part, Proxy, Scratch};
 use crate::sip::MAX_DATAGRAM;
 
 /// A proxy and what a worker would have beside it.
@@ -46,11 +46,10 @@ impl Decider {
         self.scratch.also()
     }
 
-    /// The set that had no destination for the last one, where a failure rule
-    /// may have one.
+    /// What the last one is to a transaction.
     #[must_use]
-    pub fn unplaced(&self) -> Option<usize> {
-        self.scratch.unplaced()
+    pub fn part(&self) -> Option<Part> {
+        self.scratch.part()
     }
 
     /// The name that the last decision asks for, if it does.

@@ -15,7 +15,7 @@ use similar::algorithms::{Capture, Replace, myers};
 
 use crate::config::{self, Config, Destination, HashKey, HostPort, Policy, text};
 use crate::dispatcher::{SLOTS, kamailio_hash, slot_of};
-use crate::proxy::{Datagram, Decision, Forward, Proxy, Selection, Way};
+use crate::proxy::{Datagram, Decision, Forward, Part, Proxy, Selection, Way};
 
 pub use decider::Decider;
 use relayed::Relayed;
@@ -104,6 +104,8 @@ pub struct Explanation<'a> {
     /// The name that it asks for, if it does.
     wanted: &'a HostPort,
     also: &'a [SocketAddr],
+    /// What it is to a transaction.
+    part: Option<Part>,
     /// The set that has no destination for it, and the one that a failure rule
     /// has it tried in then, instead of the reply.
     unplaced: Option<(usize, usize)>,
@@ -126,8 +128,11 @@ impl<'a> Explanation<'a> {
         // What was dropped for the header that it has or lacks, as it came.
         let unwrapped = decider.proxy.unwrap(&datagram);
         let (datagram, front) = unwrapped.unwrap_or((datagram, None));
-        let unplaced = decider.unplaced();
-        let unplaced = unplaced.and_then(|set| Some((set, relayed::leads_to(config, set)?)));
+        let part = decider.part();
+        let unplaced = match part {
+            Some(Part::Unplaced(_, set)) => relayed::leads_to(config, set).map(|next| (set, next)),
+            _ => None,
+        };
         Self {
             config,
             proxy: &decider.proxy,
@@ -136,6 +141,7 @@ impl<'a> Explanation<'a> {
             decision,
             wanted: decider.wanted(),
             also: decider.also(),
+            part,
             unplaced,
             after: match unplaced {
                 Some(_) => &[],
@@ -314,7 +320,13 @@ impl<'a> Explanation<'a> {
         if let Some((set, _)) = self.unplaced {
             return Some(Relayed::elsewhere(self.config, set));
         }
-        Relayed::of(self.config, self.proxy, &self.datagram, self.decision)
+        Relayed::of(
+            self.config,
+            self.proxy,
+            &self.datagram,
+            self.decision,
+            self.part,
+        )
     }
 
     /// Where else the request goes.

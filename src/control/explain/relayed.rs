@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 
 use crate::config::{Config, Destination, OnFailure};
-use crate::proxy::{Datagram, Decision, Forward, Proxy, Role, Selection, Way};
+use crate::proxy::{Datagram, Decision, Forward, Part, Proxy, Role, Selection, Way};
 use crate::sip::{self, Message, StartLine};
 
 /// Other destinations that are told at most; no transaction tries more.
@@ -71,6 +71,7 @@ impl<'a> Relayed<'a> {
         proxy: &Proxy,
         datagram: &Datagram<'_>,
         decision: Decision,
+        part: Option<Part>,
     ) -> Option<Self> {
         let message = sip::scan(datagram.bytes).ok()?;
         let StartLine::Request { method, .. } = message.start else {
@@ -91,9 +92,10 @@ impl<'a> Relayed<'a> {
         };
         match Role::of(stateful, method) {
             Some(Role::Cancel | Role::Ack) => relayed.relay = How::WithRequest,
+            // One that could not be answered begins none.
             Some(Role::Request {
                 invite, repeatable, ..
-            }) => {
+            }) if forward.is_none() || part.is_some() => {
                 relayed.relay = How::Stateful;
                 match forward {
                     _ if in_dialog(&message) => relayed.alone = Some("its dialog is there"),
@@ -113,7 +115,7 @@ impl<'a> Relayed<'a> {
                     _ => relayed.alone = Some("no policy chose: it names where it goes"),
                 }
             }
-            None => {}
+            _ => {}
         }
         Some(relayed)
     }
