@@ -159,6 +159,22 @@ fn a_cookie_counts_once_however_often_its_request_is_sent_again() {
 }
 
 #[test]
+fn a_cookie_counts_once_however_many_destinations_are_tried() {
+    let mut scene = Scene::stateful(2, "INVITE", &[], &["--record-route"]);
+    let (_, got) = scene.pass(scene.request("SUBSCRIBE").text());
+    let route = &values(&got, "record-route")[0];
+    let invite = scene.request("INVITE").row(format!("Route: {route}"));
+    let (first, got) = scene.pass(invite.text());
+    let refusal = response(&got, "503 Service Unavailable", "t");
+    scene.farm[first].send(scene.front(), refusal);
+    let mut methods = [0; 2].map(|_| method(&scene.at_farm().1).to_owned());
+    methods.sort();
+    assert_eq!(methods, ["ACK", "INVITE"]);
+    scene.assert_counter("failed-over", 1);
+    scene.assert_counter("cookies-forged", 1);
+}
+
+#[test]
 fn another_attempt_is_no_retransmission() {
     let scene = Scene::still(2, &[]);
     let (first, got) = scene.pass(scene.request("INVITE").text());

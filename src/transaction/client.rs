@@ -453,12 +453,9 @@ impl Relay {
         if cancels {
             return self.send_cancel(around, at, place);
         }
-        let Some(mut forward) = self.decide_attempt(around, at, place) else {
-            return;
-        };
-        // It counted when the attempt was first sent.
-        forward.cookie = CookieUse::None;
-        self.send_attempt(around, at, place, &forward);
+        if let Some(forward) = self.decide_attempt(around, at, place) {
+            self.send_attempt(around, at, place, &forward);
+        }
     }
 
     /// Sends the request that the space holds. Once more, it leaves alone: where
@@ -470,15 +467,23 @@ impl Relay {
         place: u32,
         forward: &Forward,
     ) {
-        let attempt = &self.table.attempts[place];
-        around.out.forwarded(forward);
+        let (record, attempt) = (&self.table.records[at], &self.table.attempts[place]);
+        let is_first = attempt.repeats == 0 && record.first == place;
+        around.out.forwarded(&Forward {
+            // It came once, with the request.
+            cookie: match is_first {
+                true => forward.cookie,
+                false => CookieUse::None,
+            },
+            ..*forward
+        });
         around.out.send(&Leaving {
             length: forward.length,
             to: forward.to,
             listener: forward.listener,
             run: (attempt.repeats == 0).then(|| InRun::of(forward)),
             attempt: Some(AttemptId {
-                key: self.table.records[at].identity.0,
+                key: record.identity.0,
                 number: attempt.number,
             }),
         });
