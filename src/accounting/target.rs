@@ -172,7 +172,8 @@ impl Sink {
 }
 
 /// Lines that a pipe takes whole or not at all, or one that is longer: a full one
-/// is not to end within a line when the program is killed or replaced.
+/// is not to end within a line when the program is killed or replaced. A file
+/// takes them as they come.
 fn at_once(lines: &[u8]) -> &[u8] {
     let few = &lines[..lines.len().min(PIPE_BUF)];
     memchr::memrchr(b'\n', few).map_or_else(|| first_line(lines), |at| &few[..=at])

@@ -8,8 +8,8 @@
 //!
 //! - where the present generation sends it, and
 //! - to the other destinations that the former ones would have chosen by their
-//!   own rules, keys and tables: [`MOST_COPIES`] of them, from the newest on,
-//!   the same octets from the same socket.
+//!   own rules, keys and tables: [`MOST_COPIES`] of them at most, from the newest
+//!   on, the same octets from the same socket.
 //!
 //! Neither does harm where the call is unknown: an ACK is ignored there
 //! (RFC 3261 §17.2.3, §13.3.1.4), a CANCEL answered with 481 (§9.2). Nothing
