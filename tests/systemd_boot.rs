@@ -7,7 +7,7 @@ use std::process::Command;
 fn a_service_survives_what_operators_and_faults_do_to_it() {
     let _load = support::light_load();
     let output = Command::new(support::repository().join("tests/systemd/boot"))
-        .arg(env!("CARGO_BIN_EXE_viaduct"))
+        .arg(support::program())
         .output()
         .expect("tests/systemd/boot runs");
     let told = String::from_utf8_lossy(&output.stdout);
