@@ -14,6 +14,7 @@ use support::admin::Admin;
 use support::dialog::{Peer, Request};
 use support::net::{V4, free_addresses};
 use support::process::{Process, Signal, in_a_network_of_its_own};
+use support::program;
 use support::servers::Server;
 use support::upgrading::{
     File, config, lines, no_upgrade, put_ours, put_script, start_copy, upgrade,
@@ -21,7 +22,6 @@ use support::upgrading::{
 use support::viaduct::Viaduct;
 
 const PATIENCE: Duration = Duration::from_secs(15);
-const PROGRAM: &str = env!("CARGO_BIN_EXE_viaduct");
 /// What an upgrade says that does not take place.
 const REFUSED: &str = "upgrade refused, all stays as it is";
 
@@ -68,7 +68,7 @@ fn a_configuration_with_errors_is_refused_with_its_places() {
     let [front] = free_addresses(V4);
     let good = config(&[front], 1, &[Peer::new(V4).address()]);
     let file = File::new(&good);
-    let mut command = Command::new(PROGRAM);
+    let mut command = Command::new(program());
     command.arg("run").args(file.args());
     command.args(["--admin", "admin.sock", "--log-format", "json"]);
     let folder = tempfile::tempdir().expect("a folder");
@@ -106,7 +106,7 @@ fn what_cannot_be_read_is_refused_beforehand() {
     let said = |handed_over: &str| {
         let path = file.folder().join("handed over");
         fs::write(&path, handed_over).expect("a file");
-        let mut command = Command::new(PROGRAM);
+        let mut command = Command::new(program());
         command.arg("check").args(file.args());
         command.arg("--inherits");
         command.stdin(fs::File::open(path).expect("the file"));
@@ -137,7 +137,10 @@ fn what_cannot_be_read_is_refused_beforehand() {
 fn limited(limit: &str, file: &File) -> Process {
     let mut command = Command::new("sh");
     let script = format!("ulimit {limit}; exec \"$0\" run --health off \"$@\"");
-    command.args(["-c", &script]).arg(PROGRAM).args(file.args());
+    command
+        .args(["-c", &script])
+        .arg(program())
+        .args(file.args());
     command.env_remove("STATE_DIRECTORY");
     Process::start(command, tempfile::tempdir().expect("a folder"))
 }
@@ -209,7 +212,7 @@ fn while_it_is_at_work_the_watchdog_bears_its_silence() {
     let notified = file.folder().join("notified");
     let ear = UnixDatagram::bind(&notified).expect("a socket");
     ear.set_nonblocking(true).expect("a socket");
-    let mut command = Command::new(PROGRAM);
+    let mut command = Command::new(program());
     command.arg("run").args(file.args());
     command.args(["--health", "off"]);
     command.env("NOTIFY_SOCKET", &notified);
@@ -272,7 +275,7 @@ fn a_check_may_have_much_to_say() {
     });
     let sets: String = sets.collect();
     file.write(&(config(&[front], 1, &[peer.address()]) + &sets));
-    let mut command = Command::new(PROGRAM);
+    let mut command = Command::new(program());
     let check = command.arg("check").args(file.args()).output();
     let said = check.expect("an end").stderr.len();
     assert!(said > 16 << 10, "only {said} octets");

@@ -15,8 +15,6 @@ use support::process::in_a_network_of_its_own;
 use support::upgrading::{File, config, put_script, start_copy, upgrade};
 use support::viaduct::Viaduct;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_viaduct");
-
 /// An instance that keeps something in a folder, which goes away between the
 /// check and the start of the next program.
 struct Bereft {
@@ -38,8 +36,9 @@ impl Bereft {
         put_script(
             &program,
             &format!(
-                "[ \"$1\" = check ] || rm -r {}\nexec {PROGRAM} \"$@\"",
-                kept.display()
+                "[ \"$1\" = check ] || rm -r {}\nexec {} \"$@\"",
+                kept.display(),
+                support::program().display()
             ),
         );
         // A secret file that is there would be read.
@@ -87,7 +86,7 @@ fn ctl_waits_for_the_next_program() {
     let socket = file.folder().join("admin.sock").display().to_string();
     let (viaduct, program) = start_copy(&file, &["--admin", &socket]);
     let ctl = || {
-        let mut command = Command::new(PROGRAM);
+        let mut command = Command::new(support::program());
         command.args(["ctl", "--admin", &socket, "upgrade"]);
         command.output().expect("an end")
     };
@@ -97,7 +96,10 @@ fn ctl_waits_for_the_next_program() {
     assert_eq!(said.matches("upgraded:").count(), 1, "{said}");
     put_script(
         &program,
-        &format!("[ \"$1\" = run ] || exec {PROGRAM} \"$@\""),
+        &format!(
+            "[ \"$1\" = run ] || exec {} \"$@\"",
+            support::program().display()
+        ),
     );
     let output = ctl();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
@@ -140,7 +142,7 @@ fn ctl_takes_no_program_for_the_next_one_by_the_clock() {
             written.expect("who asked");
         }
     });
-    let mut command = Command::new(PROGRAM);
+    let mut command = Command::new(support::program());
     command.args(["ctl", "--admin"]).arg(&socket).arg("upgrade");
     let output = command.output().expect("an end");
     assert!(output.status.success(), "{output:?}");

@@ -216,9 +216,10 @@ mod tests {
         let left = path.with_extension(format!("new-{}", std::process::id()));
         fs::write(left, "").expect("a file");
         let (made, said) = load(Some(&path), None).expect("a secret");
-        assert!(said.starts_with("secret: made and kept in "), "{said}");
+        let file = path.display();
+        assert_eq!(said, format!("secret: made and kept in {file}"));
         let (read, said) = load(Some(&path), None).expect("a secret");
-        assert!(said.starts_with("secret: read from "), "{said}");
+        assert_eq!(said, format!("secret: read from {file}"));
         assert!(made == read);
         assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 2);
         // What is there and cannot be read need not be made.
