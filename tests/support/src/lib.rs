@@ -54,6 +54,7 @@ pub mod worst;
 use std::env;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -105,6 +106,19 @@ fn lock_file() -> File {
 pub fn program() -> PathBuf {
     let program = env::var_os("CARGO_BIN_EXE_viaduct");
     program.expect("a test of viaduct, run by cargo").into()
+}
+
+/// Demands that a script of the repository, which checks itself, ends well with
+/// these flags and the program, and that it says `last` at its end.
+#[track_caller]
+pub fn assert_script(path: &str, flags: &[&str], last: &str) {
+    let mut script = Command::new(repository().join(path));
+    let output = script.args(flags).arg(program()).output();
+    let output = output.unwrap_or_else(|error| panic!("{path}: {error}"));
+    let told = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}{errors}");
+    assert!(told.ends_with(last), "{told}{errors}");
 }
 
 /// The folder of the repository.
