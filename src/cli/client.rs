@@ -128,11 +128,10 @@ pub(super) struct Client {
 
 /// What is asked.
 pub(super) struct Question<'a> {
-    pub(super) method: Method,
     pub(super) path: &'a str,
     /// The media type of the answer that is wanted.
     pub(super) accept: &'a str,
-    /// What is sent, and its media type.
+    /// What is sent by POST, and its media type; without it GET asks.
     pub(super) body: Option<(&'a str, Vec<u8>)>,
 }
 
@@ -172,7 +171,6 @@ impl Client {
         path: &str,
     ) -> Result<T, ClientError> {
         let question = Question {
-            method: Method::GET,
             path,
             accept: "application/json",
             body: None,
@@ -185,7 +183,6 @@ impl Client {
         let body = serde_json::to_vec(body);
         let body = body.map_err(|error| self.failure(io::Error::other(error)))?;
         self.ask(&Question {
-            method: Method::POST,
             path,
             accept: "application/json",
             body: Some(("application/json", body)),
@@ -278,7 +275,6 @@ impl Client {
         question: &Question<'_>,
     ) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
         let mut request = Request::builder()
-            .method(question.method.clone())
             .uri(question.path)
             .header(HOST, host)
             .header(ACCEPT, question.accept);
@@ -287,7 +283,9 @@ impl Client {
         }
         let body = match &question.body {
             Some((media_type, body)) => {
-                request = request.header(CONTENT_TYPE, *media_type);
+                request = request
+                    .method(Method::POST)
+                    .header(CONTENT_TYPE, *media_type);
                 body.clone()
             }
             None => Vec::new(),

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
 use clap::{ArgGroup, Args, Subcommand};
-use hyper::Method;
 use serde::Serialize;
 use serde_json::json;
 
@@ -280,10 +279,6 @@ impl Ctl {
             query.extend_pairs(value.map(|value| (name, value)));
         }
         let answer = self.client.ask(&Question {
-            method: match body {
-                Some(_) => Method::POST,
-                None => Method::GET,
-            },
             path: &format!("/api/v1/explain?{}", query.finish()),
             accept: match self.json {
                 true => "application/json",
