@@ -9,7 +9,8 @@ use clap::{Args, CommandFactory};
 use serde_json::json;
 
 use super::system::{self, SystemArgs};
-use super::{Cli, Tunables, report};
+use super::tunables::Tunables;
+use super::{Cli, report};
 use crate::config::{self, Config, Diagnostic, Policy, Set, State, text};
 use crate::supervisor;
 

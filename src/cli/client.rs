@@ -29,7 +29,7 @@ const ANSWER_MAX: usize = 64 * 1024 * 1024;
 
 /// Where an instance is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Admin {
+pub(super) enum Admin {
     /// Over its Unix socket.
     Socket(PathBuf),
     /// Over TCP, at this host and port.

@@ -9,16 +9,16 @@ use crate::demo::{self, Plan, View};
 
 /// Run calls through a load balancer and three SIP servers on loopback.
 #[derive(Clone, Debug, Args)]
-pub struct DemoArgs {
+pub(super) struct DemoArgs {
     /// How long calls are made, in seconds, 10 to 600
     #[arg(long, value_name = "SECONDS", default_value_t = 12, value_parser = value_parser!(u64).range(10..=600))]
-    pub seconds: u64,
+    seconds: u64,
     /// New calls a second, 20 to 2000
     #[arg(long, value_name = "CALLS", default_value_t = 200, value_parser = value_parser!(u32).range(20..=2000))]
-    pub rate: u32,
+    rate: u32,
     /// Print the summary as JSON, without the live display
     #[arg(long)]
-    pub json: bool,
+    json: bool,
 }
 
 pub(super) fn demo(args: &DemoArgs) -> io::Result<ExitCode> {

@@ -6,31 +6,25 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{MessageArgs, Tunables, offline};
+use super::message::MessageArgs;
+use super::offline;
+use super::tunables::Tunables;
 use crate::control::explain::{self, Decider, Explanation};
 use crate::proxy::{Datagram, Proxy};
 
 /// Show what would be done with a message, and why.
 #[derive(Clone, Debug, Args)]
-pub struct ExplainArgs {
+pub(super) struct ExplainArgs {
     #[command(flatten)]
-    #[expect(
-        missing_docs,
-        reason = "a comment here would replace the help of the subcommand"
-    )]
-    pub tunables: Tunables,
+    tunables: Tunables,
     #[command(flatten)]
-    #[expect(
-        missing_docs,
-        reason = "a comment here would replace the help of the subcommand"
-    )]
-    pub message: MessageArgs,
+    message: MessageArgs,
     /// Configuration that was in force before: shows the second chance of CANCEL and ACK
     #[arg(long, value_name = "FILE")]
-    pub before: Option<PathBuf>,
+    before: Option<PathBuf>,
     /// Print JSON instead of text
     #[arg(long)]
-    pub json: bool,
+    json: bool,
 }
 
 pub(super) fn explain(args: &ExplainArgs) -> io::Result<ExitCode> {

@@ -11,19 +11,19 @@ use crate::config::text;
 /// What is explained.
 #[derive(Clone, Debug, Args)]
 #[group(skip)]
-pub struct MessageArgs {
+pub(super) struct MessageArgs {
     /// A SIP message as it would arrive in one datagram; `-` for stdin
     #[arg(long, value_name = "FILE", conflicts_with = "call_id")]
-    pub message: Option<PathBuf>,
+    message: Option<PathBuf>,
     /// A plain INVITE with this Call-ID instead of a message
     #[arg(long, value_name = "ID")]
-    pub call_id: Option<String>,
+    pub(super) call_id: Option<String>,
     /// Where the message comes from, with port 5060 unless given [default: 192.0.2.1, or 2001:db8::1 for a listener of IPv6]
     #[arg(long, value_name = "ADDR", value_parser = text::address)]
-    pub from: Option<SocketAddr>,
+    pub(super) from: Option<SocketAddr>,
     /// The listener that it comes in on [default: the first of the family of --from]
     #[arg(long, value_name = "NAME")]
-    pub listener: Option<String>,
+    pub(super) listener: Option<String>,
 }
 
 impl MessageArgs {

@@ -34,19 +34,6 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-pub use client::Admin;
-pub use ctl::CtlArgs;
-pub use demo::DemoArgs;
-pub use explain::ExplainArgs;
-pub use message::MessageArgs;
-pub use operation::OperationFlags;
-pub use replay::ReplayArgs;
-pub use run::RunArgs;
-pub use simulate::{Changes, SimulateArgs};
-pub use stateful::StatefulFlags;
-pub use top::TopArgs;
-pub use tunables::Tunables;
-
 /// A SIP load balancer for UDP: stateless by Call-ID, with transactions where
 /// they pay.
 #[derive(Debug, Parser)]
@@ -58,13 +45,13 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Run(RunArgs),
+    Run(run::RunArgs),
     Check(check::CheckArgs),
-    Explain(ExplainArgs),
-    Simulate(SimulateArgs),
-    Replay(ReplayArgs),
-    Demo(DemoArgs),
-    Ctl(CtlArgs),
+    Explain(explain::ExplainArgs),
+    Simulate(simulate::SimulateArgs),
+    Replay(replay::ReplayArgs),
+    Demo(demo::DemoArgs),
+    Ctl(ctl::CtlArgs),
     Top(top::TopArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Tunables, log, report};
+use super::tunables::Tunables;
+use super::{log, report};
 use crate::supervisor;
 
 /// How long the end, or another program, waits for whoever reads the log.
@@ -14,13 +15,9 @@ const LOG: Duration = Duration::from_secs(1);
 
 /// Run the load balancer until SIGTERM or SIGINT; SIGHUP reloads its configuration.
 #[derive(Clone, Debug, Args)]
-pub struct RunArgs {
+pub(super) struct RunArgs {
     #[command(flatten)]
-    #[expect(
-        missing_docs,
-        reason = "a comment here would replace the help of the subcommand"
-    )]
-    pub tunables: Tunables,
+    tunables: Tunables,
 }
 
 pub(super) fn run(args: &RunArgs) -> io::Result<ExitCode> {

@@ -13,42 +13,42 @@ use crate::config::{AccountingTarget, Placed, StatefulDraft, TRANSACTIONS};
 /// What is relayed with a transaction, and how.
 #[derive(Clone, Debug, Args)]
 #[group(skip)]
-pub struct StatefulFlags {
+pub(super) struct StatefulFlags {
     /// Method whose requests are relayed with a transaction, so that another destination is tried where one fails; its ACK and CANCEL go with it; can be repeated [default: none]
     #[arg(long, value_name = "METHOD", env = "VIADUCT_STATEFUL", value_delimiter = ',', value_parser = trimmed(text::stateful_method))]
-    pub stateful: Vec<String>,
+    stateful: Vec<String>,
 
     /// Transactions that all workers together remember at most, 1 to 16777216; what is beyond them is relayed statelessly [default: 131072]
     #[arg(long, value_name = "TRANSACTIONS", env = "VIADUCT_TRANSACTIONS", value_parser = within(TRANSACTIONS))]
-    pub transactions: Option<usize>,
+    transactions: Option<usize>,
 
     /// Timer of RFC 3261 or RFC 6026 (T1, T2, T4, B, C, D, F, H, I, J, K, L, M) and its time, 1ms to 1h; can be repeated. Those that are not given follow T1 and T4 as the RFCs say [default: T1=500ms, T2=4s, T4=5s, C=181s]
     #[arg(long, value_name = "NAME=TIME", env = "VIADUCT_TIMER", value_delimiter = ',', value_parser = trimmed(text::timer))]
-    pub timer: Vec<(&'static str, Duration)>,
+    timer: Vec<(&'static str, Duration)>,
 
     /// How long a destination may say nothing at all before the next one is tried, 1ms to 1h [default: 1s]
     #[arg(long, value_name = "TIME", env = "VIADUCT_FAILOVER_AFTER", value_parser = text::time)]
-    pub failover_after: Option<Duration>,
+    failover_after: Option<Duration>,
 
     /// Final response after which the next destination is tried, 300 to 599 but for 401 and 407; can be repeated [default: 503]
     #[arg(long, value_name = "STATUS", env = "VIADUCT_FAILOVER_STATUS", value_delimiter = ',', value_parser = trimmed(text::failure))]
-    pub failover_status: Vec<u16>,
+    failover_status: Vec<u16>,
 
     /// The longest time that Retry-After keeps new work from a destination, 0s or 1ms to 1h [default: 30s]
     #[arg(long, value_name = "TIME", env = "VIADUCT_RETRY_AFTER_CAP", value_parser = text::time_or_none)]
-    pub retry_after_cap: Option<Duration>,
+    retry_after_cap: Option<Duration>,
 
     /// How long a called party may ring before it is cancelled, 1ms to 1h; 0s is for as long as timer C lets it [default: 0s]
     #[arg(long, value_name = "TIME", env = "VIADUCT_RING_TIMEOUT", value_parser = text::time_or_none)]
-    pub ring_timeout: Option<Duration>,
+    ring_timeout: Option<Duration>,
 
     /// Where finished transactions are written down: a file, stdout (or -), or unix:PATH for a socket [default: nowhere]
     #[arg(long, value_name = "TARGET", env = "VIADUCT_ACCOUNTING", value_parser = text::accounting_target)]
-    pub accounting: Option<AccountingTarget>,
+    accounting: Option<AccountingTarget>,
 
     /// Method whose transactions are written down; can be repeated [default: all that --stateful names]
     #[arg(long, value_name = "METHOD", env = "VIADUCT_ACCOUNTING_METHOD", value_delimiter = ',', value_parser = trimmed(text::method))]
-    pub accounting_method: Vec<String>,
+    accounting_method: Vec<String>,
 }
 
 impl StatefulFlags {

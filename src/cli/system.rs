@@ -11,8 +11,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::limits::{self, Facts, Finding};
-use super::tunables::within;
-use super::{Tunables, check, environment, report};
+use super::tunables::{Tunables, within};
+use super::{check, environment, report};
 use crate::config::{self, Config, Loaded, text};
 use crate::net::Socket;
 use crate::supervisor;

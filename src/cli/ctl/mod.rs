@@ -16,9 +16,10 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::client::{Admin, Client, ClientError, Question, SOCKET};
+use super::message::MessageArgs;
+use super::report;
 use super::table::Table;
 use super::tunables::choice;
-use super::{MessageArgs, report};
 use crate::config::{LogLevel, State, text};
 use crate::control::{
     Addition, Done, LevelChange, ReloadRequest, Removal, StateChange, Status, WeightChange,
@@ -30,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Ask a running instance, and change it without a restart.
 #[derive(Clone, Debug, Args)]
-pub struct CtlArgs {
+pub(super) struct CtlArgs {
     /// The instance: the path of its admin socket, or http://ADDR:PORT
     #[arg(long, global = true, value_name = "PATH|URL", env = "VIADUCT_ADMIN", default_value = SOCKET)]
     admin: Admin,

@@ -12,7 +12,8 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::capture::{self, Captured};
-use super::{Tunables, offline};
+use super::offline;
+use super::tunables::Tunables;
 use crate::config::Config;
 use crate::config::text::printable;
 use crate::sip::{self, StartLine};
@@ -30,25 +31,21 @@ const BEGIN: &str = "{\"messages\": [";
 
 /// Show what would be done with the messages of a capture.
 #[derive(Clone, Debug, Args)]
-pub struct ReplayArgs {
+pub(super) struct ReplayArgs {
     /// A capture of UDP, pcap or pcapng, as tcpdump, dumpcap and tshark write it
     #[arg(value_name = "CAPTURE")]
-    pub capture: PathBuf,
+    capture: PathBuf,
     #[command(flatten)]
-    #[expect(
-        missing_docs,
-        reason = "a comment here would replace the help of the subcommand"
-    )]
-    pub tunables: Tunables,
+    tunables: Tunables,
     /// Show only what another configuration would decide otherwise; flags and variables go before this file too
     #[arg(long, value_name = "FILE")]
-    pub against: Option<PathBuf>,
+    against: Option<PathBuf>,
     /// Take every datagram that we did not send as if it came in on this listener [default: the one whose address, or advertised address, it was sent to]
     #[arg(long, value_name = "NAME")]
-    pub listener: Option<String>,
+    listener: Option<String>,
     /// Print JSON instead of text
     #[arg(long)]
-    pub json: bool,
+    json: bool,
 }
 
 pub(super) fn replay(args: &ReplayArgs) -> io::Result<ExitCode> {

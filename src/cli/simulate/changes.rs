@@ -11,19 +11,19 @@ use crate::config::{self, Config, Destination, Diagnostic, Overrides, Set, Sever
 /// Changes of destinations; each flag may be repeated.
 #[derive(Clone, Debug, Args)]
 #[group(skip)]
-pub struct Changes {
+pub(super) struct Changes {
     /// Remove this destination from every set that has it; can be repeated
     #[arg(long, value_name = "ADDR[:PORT]", value_parser = text::address)]
-    pub remove: Vec<SocketAddr>,
+    remove: Vec<SocketAddr>,
     /// Let this destination drain: no new calls; can be repeated
     #[arg(long, value_name = "ADDR[:PORT]", value_parser = text::address)]
-    pub drain: Vec<SocketAddr>,
+    drain: Vec<SocketAddr>,
     /// Add this destination, an address written as for --to; SET= in front where there are several sets; can be repeated
     #[arg(long, value_name = "[SET=]DESTINATION", value_parser = addition)]
-    pub add: Vec<(Option<String>, Destination)>,
+    add: Vec<(Option<String>, Destination)>,
     /// Give this destination another weight; can be repeated
     #[arg(long, value_name = "ADDR[:PORT]=WEIGHT", value_parser = weighting)]
-    pub weight: Vec<(SocketAddr, u32)>,
+    weight: Vec<(SocketAddr, u32)>,
 }
 
 fn addition(written: &str) -> Result<(Option<String>, Destination), String> {

@@ -12,12 +12,12 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Tunables, offline};
+use super::offline;
+use super::tunables::Tunables;
 use crate::config::{Config, HashKey, differing_keys};
 use crate::proxy::Proxy;
 
-pub use changes::Changes;
-
+use changes::Changes;
 use classes::Worlds;
 use report::{Report, SetReport, have_addresses};
 
@@ -28,28 +28,20 @@ const MOST_CALLS: u64 = 100_000_000;
 
 /// Show what a change of sets, destinations or routes would do to calls.
 #[derive(Clone, Debug, Args)]
-pub struct SimulateArgs {
+pub(super) struct SimulateArgs {
     #[command(flatten)]
-    #[expect(
-        missing_docs,
-        reason = "a comment here would replace the help of the subcommand"
-    )]
-    pub tunables: Tunables,
+    tunables: Tunables,
     /// The configuration before the change; flags and variables go before this file too [default: that of --config]
     #[arg(long, value_name = "FILE")]
-    pub before: Option<PathBuf>,
+    before: Option<PathBuf>,
     #[command(flatten)]
-    #[expect(
-        missing_docs,
-        reason = "a comment here would replace the help of the subcommand"
-    )]
-    pub changes: Changes,
+    changes: Changes,
     /// How many calls to make up, or a file with the Call-ID (or whatever else is hashed) of one call a line [default: 100000]
     #[arg(long, value_name = "NUMBER|FILE", value_parser = calls)]
-    pub calls: Option<String>,
+    calls: Option<String>,
     /// Print JSON instead of text
     #[arg(long)]
-    pub json: bool,
+    json: bool,
 }
 
 pub(super) fn simulate(args: &SimulateArgs) -> io::Result<ExitCode> {

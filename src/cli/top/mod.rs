@@ -36,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Watch a running instance: calls, shares, responses, drops, workers.
 #[derive(Clone, Debug, Args)]
-pub struct TopArgs {
+pub(super) struct TopArgs {
     /// The instance: the path of its admin socket, or http://ADDR:PORT
     #[arg(long, value_name = "PATH|URL", env = "VIADUCT_ADMIN", default_value = SOCKET)]
     admin: Admin,
