@@ -6,7 +6,7 @@ use ratatui::crossterm::event::KeyCode;
 
 use super::rates::{DestinationRates, Rates, SetRates};
 use crate::control::Status;
-use crate::control::status::SetStatus;
+use crate::control::status::{DestinationStatus, SetStatus};
 
 /// Everything that there is to show.
 pub(super) struct Screen {
@@ -27,51 +27,36 @@ pub(super) struct Screen {
     pub(super) help: bool,
 }
 
-/// What the destinations of a set are sorted by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sort {
-    Configured,
-    Requests,
-    Failures,
-    Retransmitted,
-    RoundTrip,
-}
+/// What the destinations of a set can be sorted by.
+const SORTS: [(&str, fn(&DestinationStatus, &DestinationRates) -> f64); 5] = [
+    ("as configured", |_, _| 0.0),
+    ("requests", |_, rates| rates.requests_per_second),
+    ("failures", |_, rates| rates.failures_per_second()),
+    ("resent", |_, rates| rates.retransmitted.unwrap_or(0.0)),
+    ("round trip", |status, _| {
+        status.round_trip_ms.unwrap_or(0.0)
+    }),
+];
+
+/// One of [`SORTS`].
+#[derive(Clone, Copy, Default)]
+pub(super) struct Sort(usize);
 
 impl Sort {
     pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Configured => "as configured",
-            Self::Requests => "requests",
-            Self::Failures => "failures",
-            Self::Retransmitted => "resent",
-            Self::RoundTrip => "round trip",
-        }
+        SORTS[self.0].0
     }
 
     fn next(self) -> Self {
-        match self {
-            Self::Configured => Self::Requests,
-            Self::Requests => Self::Failures,
-            Self::Failures => Self::Retransmitted,
-            Self::Retransmitted => Self::RoundTrip,
-            Self::RoundTrip => Self::Configured,
-        }
+        Self((self.0 + 1) % SORTS.len())
     }
 
     /// The destinations of a set by their index, the greatest first.
     pub(super) fn order(self, set: &SetStatus, rates: &SetRates) -> Vec<usize> {
-        let key = |index: &usize| {
-            let of = &rates.destinations[*index];
-            match self {
-                Self::Configured => 0.0,
-                Self::Requests => of.requests_per_second,
-                Self::Failures => of.failures_per_second(),
-                Self::Retransmitted => of.retransmitted.unwrap_or(0.0),
-                Self::RoundTrip => set.destinations[*index].round_trip_ms.unwrap_or(0.0),
-            }
-        };
+        let (_, measure) = SORTS[self.0];
+        let key = |index: usize| measure(&set.destinations[index], &rates.destinations[index]);
         let mut order: Vec<_> = (0..set.destinations.len()).collect();
-        order.sort_by(|a, b| key(b).total_cmp(&key(a)));
+        order.sort_by(|a, b| key(*b).total_cmp(&key(*a)));
         order
     }
 }
@@ -93,7 +78,7 @@ impl Screen {
             latest: None,
             taken: Instant::now(),
             trouble: None,
-            sort: Sort::Configured,
+            sort: Sort::default(),
             scroll: 0,
             page: 1,
             paused: false,
@@ -174,18 +159,28 @@ mod tests {
     #[test]
     fn destinations_are_sorted_within_their_set() {
         let mut status = sample::status();
-        status.sets[0].destinations[1].requests += 1000;
-        status.sets[0].destinations[2].round_trip_ms = Some(9.0);
+        let destinations = &mut status.sets[0].destinations;
+        destinations[1].requests += 1000;
+        destinations[2].responses.insert("5xx".to_owned(), 1000);
+        destinations[1].retransmitted += 1000;
+        destinations[2].round_trip_ms = Some(9.0);
         let rates = Rates::between(None, &status);
-        let order = |sort: Sort| sort.order(&status.sets[0], &rates.sets[0]);
-        assert_eq!(order(Sort::Configured), [0, 1, 2]);
-        assert_eq!(order(Sort::Requests), [1, 0, 2]);
-        assert_eq!(order(Sort::RoundTrip), [2, 0, 1]);
-        let mut sort = Sort::Configured;
-        let all = std::array::from_fn::<_, 5, _>(|_| {
+        let mut sort = Sort::default();
+        for (name, order) in [
+            ("as configured", [0, 1, 2]),
+            ("requests", [1, 0, 2]),
+            ("failures", [2, 0, 1]),
+            ("resent", [1, 0, 2]),
+            ("round trip", [2, 0, 1]),
+        ] {
+            assert_eq!(sort.name(), name);
+            assert_eq!(sort.order(&status.sets[0], &rates.sets[0]), order, "{name}");
             sort = sort.next();
-            sort
-        });
-        assert_eq!(all[4], Sort::Configured, "s comes back to where it began");
+        }
+        assert_eq!(
+            sort.name(),
+            "as configured",
+            "it comes back to where it began"
+        );
     }
 }
