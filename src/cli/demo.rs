@@ -1,11 +1,11 @@
 //! `viaduct demo`.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Args, value_parser};
 
-use crate::demo::{self, Plan, View};
+use crate::demo::{self, Plan};
 
 /// Run calls through a load balancer and three SIP servers on loopback.
 #[derive(Clone, Debug, Args)]
@@ -26,12 +26,7 @@ pub(super) fn demo(args: &DemoArgs) -> io::Result<ExitCode> {
         seconds: args.seconds,
         rate: args.rate,
     };
-    let view = match args.json {
-        true => View::Silent,
-        false if io::stdout().is_terminal() => View::Live,
-        false => View::Lines,
-    };
-    let Some(summary) = demo::run(plan, view)? else {
+    let Some(summary) = demo::run(plan, args.json)? else {
         return Err(io::Error::other("interrupted, so nothing was checked"));
     };
     let program = std::env::args().next();

@@ -1,7 +1,7 @@
 //! What is shown while the demo runs: a live frame on a terminal, else a
 //! line each second.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,17 +18,6 @@ use super::{Plan, SERVERS, STOPPED, Stage, WEIGHTS, frame};
 
 /// Time between two looks at the counts.
 const TICK: Duration = Duration::from_millis(100);
-
-/// How the demo is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum View {
-    /// Live, on a terminal.
-    Live,
-    /// A line each second.
-    Lines,
-    /// Not at all.
-    Silent,
-}
 
 /// Everything there is to show at one moment.
 pub(super) struct Scene {
@@ -134,21 +123,22 @@ impl Scene {
     }
 }
 
-/// Where it is shown.
+/// How it is shown.
 pub(super) enum Display {
+    /// On a terminal.
     Live(Live),
-    /// With the number of the next line.
+    /// A line each second, with the number of the next one.
     Lines(u32),
     Silent,
 }
 
 impl Display {
-    /// A terminal that cannot be drawn on gets lines.
-    pub(super) fn open(view: View) -> Self {
-        match view {
-            View::Live => Live::open().map_or(Self::Lines(1), Self::Live),
-            View::Lines => Self::Lines(1),
-            View::Silent => Self::Silent,
+    /// A terminal that cannot be drawn on gets lines, as what is no terminal.
+    pub(super) fn open(silent: bool) -> Self {
+        match silent {
+            true => Self::Silent,
+            false if io::stdout().is_terminal() => Live::open().map_or(Self::Lines(1), Self::Live),
+            false => Self::Lines(1),
         }
     }
 

@@ -35,7 +35,6 @@ use server::Server;
 use tally::{Shared, Window};
 
 pub use checks::Check;
-pub use display::View;
 pub(crate) use frame::{fitting, share_bar};
 pub use summary::Summary;
 
@@ -90,18 +89,18 @@ impl Plan {
     }
 }
 
-/// Runs the demo; `None` where SIGINT, SIGTERM or Ctrl-C ended it early: what
-/// still runs then ends with the process.
+/// Runs the demo, and shows it meanwhile unless `silent`; `None` where SIGINT,
+/// SIGTERM or Ctrl-C ended it early: what still runs then ends with the process.
 ///
 /// # Errors
 /// What kept a part of it from starting, or ended it: sockets, threads, the
 /// terminal.
-pub fn run(plan: Plan, view: View) -> io::Result<Option<Summary>> {
+pub fn run(plan: Plan, silent: bool) -> io::Result<Option<Summary>> {
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
     }
-    let mut display = Display::open(view);
+    let mut display = Display::open(silent);
     let mut stage = Stage::set(plan)?;
     let mut window = Window::default();
     loop {
