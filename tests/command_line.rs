@@ -427,6 +427,21 @@ fn diagnostics_as_json() {
     assert_eq!(said, serde_json::json!({ "ok": true, "diagnostics": [] }));
 }
 
+#[test]
+fn styles_are_for_those_who_want_them() {
+    let folder = folder(&[("v.toml", "listn = 1\n")]);
+    let has_styles = |variables: &[(&str, &str)]| {
+        let mut command = folder.command();
+        command.args(["--config", "v.toml"]);
+        command.envs(variables.iter().copied());
+        stderr(&command.output().expect("an end")).contains('\x1b')
+    };
+    assert!(!has_styles(&[]), "a pipe shows none");
+    let forced = ("CLICOLOR_FORCE", "1");
+    assert!(has_styles(&[forced]));
+    assert!(!has_styles(&[forced, ("NO_COLOR", "1")]));
+}
+
 /// One that nobody reads.
 fn closed() -> PipeWriter {
     let (reader, writer) = std::io::pipe().expect("a pipe");

@@ -1,7 +1,9 @@
 //! Diagnostics as people read them: place, excerpt, why, and how to mend.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
+use anstream::AutoStream;
+use anstream::adapter::strip_str;
 use clap::builder::styling::{AnsiColor, Style};
 
 use crate::config::text::printable;
@@ -13,11 +15,9 @@ const EXCERPT: usize = 100;
 /// Prints diagnostics to stderr, in colour on a terminal unless `NO_COLOR`
 /// is set.
 pub(super) fn print(diagnostics: &[Diagnostic]) -> io::Result<()> {
-    let stderr = io::stderr();
-    let colour = in_colour(&stderr);
-    let mut out = stderr.lock();
+    let mut out = AutoStream::auto(io::stderr().lock());
     let mut all = diagnostics.iter();
-    read_or_not(all.try_for_each(|diagnostic| print_one(&mut out, diagnostic, colour)))
+    read_or_not(all.try_for_each(|diagnostic| print_one(&mut out, diagnostic)))
 }
 
 /// What came of printing a verdict: that its reader has gone, as `head` does,
@@ -29,28 +29,21 @@ pub(super) fn read_or_not(printed: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Whether `out` is to be written in colour.
-pub(super) fn in_colour(out: &impl IsTerminal) -> bool {
-    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    out.is_terminal() && !refused
-}
-
 /// The same without colour, as text.
 pub(super) fn plain(diagnostic: &Diagnostic) -> String {
     let mut out = Vec::new();
-    print_one(&mut out, diagnostic, false).expect("invariant: writing to a Vec does not fail");
-    String::from_utf8_lossy(&out).into_owned()
+    print_one(&mut out, diagnostic).expect("invariant: writing to a Vec does not fail");
+    strip_str(&String::from_utf8_lossy(&out)).to_string()
 }
 
-fn print_one(out: &mut impl Write, diagnostic: &Diagnostic, colour: bool) -> io::Result<()> {
-    let style = |style: Style| if colour { style } else { Style::new() };
-    let bold = style(Style::new().bold());
-    let dim = style(AnsiColor::Blue.on_default());
-    let severity = style(match diagnostic.severity {
+fn print_one(out: &mut impl Write, diagnostic: &Diagnostic) -> io::Result<()> {
+    let bold = Style::new().bold();
+    let dim = AnsiColor::Blue.on_default();
+    let severity = match diagnostic.severity {
         Severity::Error => AnsiColor::Red.on_default().bold(),
         Severity::Warning => AnsiColor::Yellow.on_default().bold(),
-    });
-    let help = style(AnsiColor::Green.on_default());
+    };
+    let help = AnsiColor::Green.on_default();
 
     let line = printable(&diagnostic.to_string());
     writeln!(out, "{bold}{line}{bold:#}")?;

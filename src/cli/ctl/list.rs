@@ -13,7 +13,7 @@ use crate::control::status::{DestinationStatus, HealthStatus, SetStatus};
 /// Columns that are flush right.
 const RIGHT: [bool; 8] = [false, false, false, true, true, true, true, true];
 
-pub(super) fn write(out: &mut dyn Write, status: &Status, colour: bool) -> io::Result<()> {
+pub(super) fn write(out: &mut dyn Write, status: &Status) -> io::Result<()> {
     let Status {
         generation,
         table_id,
@@ -27,12 +27,12 @@ pub(super) fn write(out: &mut dyn Write, status: &Status, colour: bool) -> io::R
     )?;
     for set in &status.sets {
         writeln!(out)?;
-        write_set(out, set, colour)?;
+        write_set(out, set)?;
     }
     Ok(())
 }
 
-fn write_set(out: &mut dyn Write, set: &SetStatus, colour: bool) -> io::Result<()> {
+fn write_set(out: &mut dyn Write, set: &SetStatus) -> io::Result<()> {
     let SetStatus {
         name,
         policy,
@@ -40,7 +40,7 @@ fn write_set(out: &mut dyn Write, set: &SetStatus, colour: bool) -> io::Result<(
         ..
     } = set;
     writeln!(out, "set {name}: policy {policy}, hash key {hash_key}")?;
-    let alarm = style(AnsiColor::Red.on_default().bold(), colour);
+    let alarm = AnsiColor::Red.on_default().bold();
     if set.open {
         writeln!(
             out,
@@ -74,7 +74,7 @@ fn write_set(out: &mut dyn Write, set: &SetStatus, colour: bool) -> io::Result<(
         };
         let (weight, share) = (weight(set, each), share(set, each));
         table.styled_row(
-            style(of(each), colour),
+            style(each),
             [
                 &each.address,
                 &format!("{} {}", each.letters, text::name(&each.state)),
@@ -96,11 +96,7 @@ fn write_set(out: &mut dyn Write, set: &SetStatus, colour: bool) -> io::Result<(
     Ok(())
 }
 
-fn style(style: Style, colour: bool) -> Style {
-    if colour { style } else { Style::new() }
-}
-
-fn of(destination: &DestinationStatus) -> Style {
+fn style(destination: &DestinationStatus) -> Style {
     match (destination.state, destination.health) {
         (State::Disabled, _) => Style::new().dimmed(),
         (_, HealthStatus::Down) => AnsiColor::Red.on_default(),

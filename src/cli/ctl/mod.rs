@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anstream::AutoStream;
 use clap::builder::PossibleValuesParser;
 use clap::{ArgGroup, Args, Subcommand};
 use serde::Serialize;
@@ -243,8 +244,8 @@ impl Ctl {
             return self.print_json("/api/v1/sets");
         }
         let status: Status = self.client.get("/api/v1/status")?;
-        let mut out = io::BufWriter::new(io::stdout().lock());
-        list::write(&mut out, &status, report::in_colour(&io::stdout()))?;
+        let mut out = io::BufWriter::new(AutoStream::auto(io::stdout().lock()));
+        list::write(&mut out, &status)?;
         out.flush()
     }
 
