@@ -199,6 +199,9 @@ fn a_reload_tells_what_it_does_and_where_it_cannot() {
         said.contains(&place) && said.contains("help: did you mean `policy`?"),
         "{said}"
     );
+    write(text(members, &["", ""], "").replace("farm'", "farm'\n\"\\u001b[2J\" = 1"));
+    let said = operator.fails(&["reload"], 1);
+    assert!(said.contains("unknown key `\u{fffd}[2J`"), "{said}");
     let output = ctl(&operator.admin, &["reload", "--json"]);
     assert_eq!(output.status.code(), Some(1));
     let problem: Value = serde_json::from_slice(&output.stdout).expect("a problem");

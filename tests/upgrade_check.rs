@@ -87,13 +87,12 @@ fn a_configuration_with_errors_is_refused_with_its_places() {
     let records = output
         .lines()
         .filter(|line| line.contains(r#""level":"error""#));
-    let [record] = records.collect::<Vec<_>>()[..] else {
-        panic!("one record: {output}");
+    let [key, value, refusal] = records.collect::<Vec<_>>()[..] else {
+        panic!("a record for each: {output}");
     };
-    assert!(
-        record.contains("wokers") && record.contains("v.toml:2:9"),
-        "{record}"
-    );
+    assert!(key.contains("wokers"), "{key}");
+    assert!(value.contains("v.toml:2:9"), "{value}");
+    assert!(refusal.contains("upgrade refused"), "{refusal}");
     file.write(&format!("{good}[admin]\nlisten = ['192.0.2.1:1']\n"));
     let answer = admin.post("/api/v1/upgrade", &json!({}));
     answer.assert_problem(409, "cannot listen on http://");

@@ -18,6 +18,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Runtime;
 
+use super::report;
+use crate::config::text::printable;
 use crate::config::{HostPort, text};
 use crate::control::Problem;
 
@@ -80,7 +82,7 @@ pub(super) enum ClientError {
 impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (admin, error) = match self {
-            Self::Refused(problem) => return problem.fmt(f),
+            Self::Refused(problem) => return write_problem(f, problem),
             Self::Stranger(admin) => {
                 return write!(
                     f,
@@ -106,6 +108,19 @@ impl fmt::Display for ClientError {
             ),
             _ => Ok(()),
         }
+    }
+}
+
+/// What is wrong, where, and how to mend it.
+fn write_problem(f: &mut fmt::Formatter<'_>, problem: &Problem) -> fmt::Result {
+    let detail: Vec<_> = problem.detail.lines().map(printable).collect();
+    f.write_str(&detail.join("\n"))?;
+    for diagnostic in &problem.diagnostics {
+        write!(f, "\n{}", report::plain(diagnostic).trim_end())?;
+    }
+    match &problem.help {
+        Some(help) => write!(f, "\n  help: {}", printable(help)),
+        None => Ok(()),
     }
 }
 

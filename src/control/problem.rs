@@ -1,7 +1,5 @@
 //! Why something was not done, as the API tells it (RFC 9457).
 
-use std::fmt;
-
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::response::{IntoResponse, Response};
@@ -57,26 +55,6 @@ impl Problem {
     /// What was sent makes no sense.
     pub(super) fn bad_request(said: &str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, said)
-    }
-}
-
-/// As people read it: what is wrong, where, and how to mend it.
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.detail)?;
-        for diagnostic in &self.diagnostics {
-            write!(f, "\n{diagnostic}")?;
-            if let Some(why) = &diagnostic.why {
-                write!(f, "\n  why: {why}")?;
-            }
-            if let Some(help) = &diagnostic.help {
-                write!(f, "{HELP}{help}")?;
-            }
-        }
-        match &self.help {
-            Some(help) => write!(f, "{HELP}{help}"),
-            None => Ok(()),
-        }
     }
 }
 

@@ -137,7 +137,7 @@ pub(super) struct Supervisor<'a> {
     /// The sets that are known to be idle.
     idle: Vec<(String, Idle)>,
     load_again: &'a dyn Fn() -> Loaded,
-    say: &'a dyn Fn(&[Diagnostic]),
+    pub(super) say: &'a dyn Fn(&[Diagnostic]),
     set_level: &'a dyn Fn(LogLevel),
     pub(super) flush_log: &'a dyn Fn(),
     pub(super) orders: Sender<Order>,

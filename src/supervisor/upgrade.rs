@@ -26,7 +26,7 @@ use super::run::{Failure, Supervisor};
 use super::signals::Ear;
 use super::{Instance, StartError, secret_file, sockets};
 use crate::config::{Config, Diagnostic};
-use crate::control::{self, Answer, Done, Order, Problem, Refusal};
+use crate::control::{self, Answer, Done, Order, Refusal};
 use crate::net::Socket;
 use crate::resolver;
 use crate::transaction::Relay;
@@ -239,7 +239,10 @@ impl Supervisor<'_> {
         let successor = match self.successor() {
             Ok(successor) => successor,
             Err(refusal) => {
-                error!("{}", Problem::from(refusal.clone()));
+                if let Refusal::Configuration(_, diagnostics) = &refusal {
+                    (self.say)(diagnostics);
+                }
+                error!("{refusal}");
                 if let Some(answer) = answer {
                     // Whoever asked may have gone.
                     let _ = answer.send(Err(refusal));
