@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use etherparse::defrag::IpDefragPool;
 use etherparse::{EtherType, NetSlice, SlicedPacket, TransportSlice, UdpSlice, ip_number};
@@ -20,8 +20,6 @@ const LONGEST_BLOCK: usize = 16 << 20;
 /// A datagram whose fragments lie further apart than this many others is
 /// given up, so that no capture makes us keep more than 64 MiB of them.
 const FRAGMENTS_KEPT: u64 = 1024;
-/// Packets from one report of progress to the next.
-const PROGRESS_STEP: u64 = 1 << 16;
 
 /// An UDP datagram of a capture.
 pub(super) struct Captured<'a> {
@@ -72,7 +70,8 @@ pub(super) fn read(
     let file = File::open(path).map_err(failed)?;
     let length = file.metadata()?.len();
     let mut reader = create_reader(BUFFER, file).map_err(|error| refused(path, &error))?;
-    let mut progress = Progress::new(path, length);
+    // On a terminal that shows nothing else.
+    let watched = length > 0 && io::stderr().is_terminal() && !io::stdout().is_terminal();
     let mut packets = Packets::default();
     loop {
         let used = match reader.next() {
@@ -87,6 +86,10 @@ pub(super) fn read(
             }
             Err(PcapError::Incomplete(_) | PcapError::BufferTooSmall) => {
                 let Err(what) = fill(&mut *reader) else {
+                    if watched {
+                        let percent = reader.consumed() as u64 * 100 / length;
+                        write!(io::stderr(), "\r{}: {percent} % read", path.display())?;
+                    }
                     continue;
                 };
                 packets.leavings.damaged = Some(damage(path, &*reader, what));
@@ -99,9 +102,10 @@ pub(super) fn read(
             }
         };
         reader.consume(used);
-        progress.show(packets.leavings.packets, reader.consumed())?;
     }
-    progress.clear()?;
+    if watched {
+        write!(io::stderr(), "\r\x1b[K")?;
+    }
     Ok(packets.finish())
 }
 
@@ -401,44 +405,5 @@ fn addresses(packet: &SlicedPacket<'_>) -> Option<(IpAddr, IpAddr)> {
             ))
         }
         NetSlice::Arp(_) => None,
-    }
-}
-
-/// How far a long capture is read, on a terminal that shows nothing else.
-struct Progress {
-    path: PathBuf,
-    length: u64,
-    shown: bool,
-    wanted: bool,
-}
-
-impl Progress {
-    fn new(path: &Path, length: u64) -> Self {
-        Self {
-            path: path.to_owned(),
-            length,
-            shown: false,
-            wanted: io::stderr().is_terminal() && !io::stdout().is_terminal(),
-        }
-    }
-
-    fn show(&mut self, packets: u64, consumed: usize) -> io::Result<()> {
-        if !self.wanted || !packets.is_multiple_of(PROGRESS_STEP) || self.length == 0 {
-            return Ok(());
-        }
-        self.shown = true;
-        let percent = consumed as u64 * 100 / self.length;
-        let path = self.path.display();
-        write!(
-            io::stderr(),
-            "\r{path}: {percent} % read, {packets} packets"
-        )
-    }
-
-    fn clear(&self) -> io::Result<()> {
-        match self.shown {
-            true => write!(io::stderr(), "\r\x1b[K"),
-            false => Ok(()),
-        }
     }
 }
