@@ -12,6 +12,7 @@ use etherparse::{EtherType, NetSlice, SlicedPacket, TransportSlice, UdpSlice, ip
 use pcap_parser::pcapng::Block;
 use pcap_parser::traits::{PcapNGPacketBlock, PcapReaderIterator};
 use pcap_parser::{Linktype, PcapBlockOwned, PcapError, create_reader};
+use serde::Serialize;
 
 /// Octets of a capture that are read at once.
 const BUFFER: usize = 1 << 20;
@@ -32,26 +33,26 @@ pub(super) struct Captured<'a> {
 }
 
 /// What else was in a capture.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 pub(super) struct Leavings {
     /// Packets in all.
     pub(super) packets: u64,
     /// Packets that hold no UDP over IP.
     pub(super) not_udp: u64,
     /// Packets that were captured in part (a snap length).
-    pub(super) cut: u64,
+    pub(super) cut_short: u64,
     /// Packets that break the grammar of Ethernet, IP or UDP.
     pub(super) malformed: u64,
     /// Packets by link type that is not read.
-    pub(super) links: BTreeMap<i32, u64>,
+    pub(super) other_link_types: BTreeMap<i32, u64>,
     /// Packets in blocks that pcapng has long given up, which are not read.
-    pub(super) obsolete: u64,
+    pub(super) obsolete_blocks: u64,
     /// IP fragments.
     pub(super) fragments: u64,
     /// Datagrams put together from them.
     pub(super) rejoined: u64,
     /// Datagrams of which fragments are missing.
-    pub(super) unfinished: u64,
+    pub(super) fragments_missing: u64,
     /// Whether the file ends in the middle of a packet.
     pub(super) ends_early: bool,
     /// Where it is damaged, and how to mend that; nothing behind it was read.
@@ -234,7 +235,7 @@ impl Packets {
             }
             PcapBlockOwned::NG(Block::Unknown(block)) if is_obsolete(block.block_type) => {
                 self.leavings.packets += 1;
-                self.leavings.obsolete += 1;
+                self.leavings.obsolete_blocks += 1;
             }
             // Names, statistics, comments.
             PcapBlockOwned::NG(_) => {}
@@ -258,7 +259,7 @@ impl Packets {
         let sliced = match slice(packet.link, packet.data) {
             Some(Ok(sliced)) => sliced,
             Some(Err(_)) if (packet.data.len() as u64) < u64::from(packet.length) => {
-                self.leavings.cut += 1;
+                self.leavings.cut_short += 1;
                 return Ok(());
             }
             Some(Err(_)) => {
@@ -266,7 +267,11 @@ impl Packets {
                 return Ok(());
             }
             None => {
-                *self.leavings.links.entry(packet.link.0).or_default() += 1;
+                *self
+                    .leavings
+                    .other_link_types
+                    .entry(packet.link.0)
+                    .or_default() += 1;
                 return Ok(());
             }
         };
@@ -330,7 +335,7 @@ impl Packets {
             }
             keep
         });
-        self.leavings.unfinished += gone.borrow().len() as u64;
+        self.leavings.fragments_missing += gone.borrow().len() as u64;
     }
 
     fn finish(mut self) -> Leavings {

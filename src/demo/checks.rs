@@ -6,6 +6,8 @@
 
 use std::net::SocketAddr;
 
+use serde::Serialize;
+
 use super::caller::{Ended, Outcome};
 use super::fate::Fate;
 use super::message::Caller;
@@ -16,36 +18,46 @@ use crate::sip::MAX_DATAGRAM;
 use crate::worker::Totals;
 
 /// One thing that must hold.
+#[derive(Serialize)]
 pub struct Check {
     /// Whether it does.
+    #[serde(rename = "ok")]
     pub holds: bool,
     /// What it is, with the figures.
     pub text: String,
 }
 
 /// How many calls ended how.
+#[derive(Serialize)]
 pub(super) struct Outcomes {
+    #[serde(rename = "made")]
     pub(super) calls: usize,
     pub(super) completed: usize,
     pub(super) lost: usize,
     pub(super) refused: usize,
     /// Those lost that belong to the stopped server.
+    #[serde(rename = "lost_that_belong_to_the_stopped_server")]
     pub(super) lost_to_stop: usize,
     /// Those begun while it took none.
+    #[serde(rename = "begun_while_it_was_out")]
     pub(super) without: usize,
     /// Those lost among them.
+    #[serde(rename = "lost_of_those")]
     pub(super) lost_without: usize,
     /// Those answered by a server that never was theirs.
+    #[serde(rename = "answered_by_another_server_than_theirs")]
     pub(super) astray: usize,
 }
 
 /// What came to one server.
+#[derive(Serialize)]
 pub(super) struct Share {
     pub(super) address: SocketAddr,
     pub(super) weight: u32,
     pub(super) calls: usize,
     pub(super) answered: usize,
     pub(super) share: f64,
+    #[serde(rename = "share_by_weight")]
     pub(super) due: f64,
     pub(super) tolerance: f64,
 }

@@ -90,22 +90,7 @@ impl Summary {
     /// The same for programs.
     #[must_use]
     pub fn json(&self, program: &str) -> Value {
-        let Outcomes {
-            calls,
-            completed,
-            lost,
-            refused,
-            lost_to_stop,
-            without,
-            lost_without,
-            astray,
-        } = self.outcomes;
         let [p50, p90, p99, max] = self.latency;
-        let servers: Vec<_> = self.servers.iter().map(share_json).collect();
-        let checks = self.checks.iter();
-        let checks: Vec<_> = checks
-            .map(|check| json!({ "ok": check.holds, "text": check.text }))
-            .collect();
         let responses = self.responses.iter().enumerate();
         let responses: Map<_, _> = responses
             .map(|(i, n)| (format!("{}xx", i + 1), json!(n)))
@@ -116,17 +101,8 @@ impl Summary {
             "ok": self.holds(),
             "seconds": self.plan.seconds,
             "rate": self.plan.rate,
-            "calls": {
-                "made": calls,
-                "completed": completed,
-                "lost": lost,
-                "refused": refused,
-                "lost_that_belong_to_the_stopped_server": lost_to_stop,
-                "begun_while_it_was_out": without,
-                "lost_of_those": lost_without,
-                "answered_by_another_server_than_theirs": astray,
-            },
-            "servers_before_the_stop": servers,
+            "calls": self.outcomes,
+            "servers_before_the_stop": self.servers,
             "stopped": {
                 "server": STOPPED + 1,
                 "address": self.servers[STOPPED].address,
@@ -138,7 +114,7 @@ impl Summary {
             "responses": responses,
             "latency_ms": { "p50": p50, "p90": p90, "p99": p99, "max": max },
             "counters": counters,
-            "checks": checks,
+            "checks": self.checks,
             "lesson": self.lesson().replace('\n', " "),
             "next": next(program),
         })
@@ -157,18 +133,6 @@ impl Summary {
 
 fn seconds(at: Option<Duration>) -> Option<f64> {
     at.map(|at| at.as_secs_f64())
-}
-
-fn share_json(share: &Share) -> Value {
-    json!({
-        "address": share.address,
-        "weight": share.weight,
-        "calls": share.calls,
-        "answered": share.answered,
-        "share": share.share,
-        "share_by_weight": share.due,
-        "tolerance": share.tolerance,
-    })
 }
 
 /// Commands to go on with.

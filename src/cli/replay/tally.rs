@@ -107,7 +107,6 @@ impl Tally {
             ((*name).to_owned(), value)
         });
         let decisions = self.decisions.clone().into_iter().collect();
-        let left = &self.leavings;
         let mut value = json!({
             "messages": self.messages,
             "longer_than_message": self.longer,
@@ -116,22 +115,10 @@ impl Tally {
             "classes": Value::Object(classes.collect()),
             "decisions": pairs(decisions),
             "destinations": pairs(self.destinations(config, other)),
-            "capture": {
-                "packets": left.packets,
-                "sent_by_listeners": self.sent,
-                "to_others": self.elsewhere,
-                "not_udp": left.not_udp,
-                "cut_short": left.cut,
-                "malformed": left.malformed,
-                "obsolete_blocks": left.obsolete,
-                "other_link_types": left.links,
-                "fragments": left.fragments,
-                "rejoined": left.rejoined,
-                "fragments_missing": left.unfinished,
-                "ends_early": left.ends_early,
-                "damaged": left.damaged,
-            },
+            "capture": self.leavings,
         });
+        value["capture"]["sent_by_listeners"] = json!(self.sent);
+        value["capture"]["to_others"] = json!(self.elsewhere);
         if worlds == 2 {
             value["differing"] = json!(self.differing());
             value["other_octets"] = json!(self.other_octets);
@@ -186,20 +173,20 @@ impl Tally {
             (self.sent, "sent by a listener"),
             (self.elsewhere, "between others"),
             (left.not_udp, "not UDP"),
-            (left.cut, "cut short by the capture (its snap length)"),
+            (left.cut_short, "cut short by the capture (its snap length)"),
             (left.malformed, "malformed"),
             (
-                left.obsolete,
+                left.obsolete_blocks,
                 "in obsolete Packet Blocks, which are not read",
             ),
-            (left.unfinished, "without some of their fragments"),
+            (left.fragments_missing, "without some of their fragments"),
         ];
         write!(out, "{} packets: ", left.packets)?;
         write!(out, "{} messages for a listener", self.messages)?;
         for (number, what) in numbers.iter().filter(|(number, _)| *number > 0) {
             write!(out, ", {number} {what}")?;
         }
-        for (link, number) in &left.links {
+        for (link, number) in &left.other_link_types {
             write!(out, ", {number} of link type {link}, which is not read")?;
         }
         if left.fragments > 0 {

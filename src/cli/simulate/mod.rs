@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use serde_json::json;
 
 use super::offline;
 use super::tunables::Tunables;
@@ -58,8 +59,8 @@ pub(super) fn simulate(args: &SimulateArgs) -> io::Result<ExitCode> {
     let calls = Calls::read(args.calls.as_deref())?;
     let (secret, secret_known) = offline::secret(&before)?;
     let first = Proxy::new(&before, secret.clone());
-    let at_start = differing_keys(&before, &after).at_start;
-    let next = if at_start.is_empty() {
+    let needs_restart = differing_keys(&before, &after).at_start;
+    let next = if needs_restart.is_empty() {
         let next = first.successor(&after);
         match after.second_chance.is_zero() {
             true => next.without_formers_before(u64::MAX),
@@ -75,12 +76,12 @@ pub(super) fn simulate(args: &SimulateArgs) -> io::Result<ExitCode> {
     };
     let report = Report {
         secret_known,
-        at_start,
+        needs_restart,
         sets: sets(&worlds, &after, &calls)?,
     };
     let mut out = io::BufWriter::new(io::stdout().lock());
     if args.json {
-        writeln!(out, "{:#}", report.json())?;
+        writeln!(out, "{:#}", json!(report))?;
     } else {
         report.write(&mut out)?;
     }

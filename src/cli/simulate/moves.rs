@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use serde::Serialize;
+
 use crate::config::{Policy, State};
 use crate::dispatcher::{SLOTS, Set};
 
@@ -15,15 +17,15 @@ type Owners = (Option<SocketAddr>, Option<SocketAddr>);
 pub(super) struct Moves(BTreeMap<Owners, u64>);
 
 /// The share of one destination, where it is in the set.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Load {
-    pub(super) address: SocketAddr,
+    pub(super) destination: SocketAddr,
     pub(super) before: Option<Share>,
     pub(super) after: Option<Share>,
 }
 
 /// A part of the whole load, 1.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Share {
     pub(super) share: f64,
     /// What its policy means it to have.
@@ -79,9 +81,9 @@ impl Moves {
         for set in [before, after].into_iter().flatten() {
             for destination in &set.definition().destinations {
                 let address = destination.address;
-                if !loads.iter().any(|load| load.address == address) {
+                if !loads.iter().any(|load| load.destination == address) {
                     loads.push(Load {
-                        address,
+                        destination: address,
                         before: self.share(before, address, |pair| pair.0),
                         after: self.share(after, address, |pair| pair.1),
                     });

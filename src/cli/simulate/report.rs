@@ -1,44 +1,83 @@
 //! What a simulation found, as text and as JSON.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
-use super::classes::{Class, Survey, Worlds};
+use super::classes::{Class, Meets, Survey, Worlds};
 use super::moves::{Load, Moves, Share};
 use crate::cli::offline;
 use crate::cli::table::Table;
-use crate::config::{Policy, Set, State, text};
+use crate::config::{Set, State, text};
 use crate::control::needs_upgrade;
 use crate::dispatcher::{self, Dispatcher};
 
 /// Cells of a bar for the whole load.
 const BAR: f64 = 16.0;
 
+#[derive(Serialize)]
 pub(super) struct Report {
     pub(super) secret_known: bool,
     /// Keys of the configuration that no reload brings into effect.
-    pub(super) at_start: Vec<&'static str>,
+    pub(super) needs_restart: Vec<&'static str>,
     pub(super) sets: Vec<SetReport>,
 }
 
+#[derive(Serialize)]
 pub(super) struct SetReport {
-    name: String,
-    policy: Policy,
+    set: String,
+    policy: &'static str,
     hash_key: String,
     /// Whether it is there before, and after.
-    there: [bool; 2],
-    /// Keys in all, and those that move; of slots, or of calls.
+    before: bool,
+    after: bool,
+    /// Keys in all, and those that move; slots, or calls.
     keys: u64,
+    keys_are: &'static str,
     moved: u64,
-    by_slots: bool,
-    loads: Vec<Load>,
+    moved_share: Option<f64>,
+    destinations: Vec<Load>,
     /// `None`: no call that its rules describe meets it, or nobody knows.
-    survey: Option<Survey>,
+    survey: Option<Met>,
     /// The names of destinations, before and after.
     unresolved: Vec<String>,
     /// Whether it has destinations without them.
+    #[serde(skip)]
     has_addresses: bool,
+}
+
+/// A [`Survey`] in shares.
+#[derive(Serialize)]
+struct Met {
+    calls: u64,
+    classes: Vec<ClassMet>,
+    not_of_this_set: BTreeMap<String, u64>,
+}
+
+/// The shares of its messages that meet what.
+#[derive(Serialize)]
+struct ClassMet {
+    class: Class,
+    messages: u64,
+    right: f64,
+    second_chance: f64,
+    other: f64,
+    refused: f64,
+}
+
+impl ClassMet {
+    fn new((class, meets): (Class, Meets)) -> Self {
+        let share = |part: u64| part as f64 / meets.all() as f64;
+        Self {
+            class,
+            messages: meets.all(),
+            right: share(meets.right),
+            second_chance: share(meets.second_chance),
+            other: share(meets.other),
+            refused: share(meets.refused),
+        }
+    }
 }
 
 /// Whether a set has destinations whose addresses are known, before and after,
@@ -76,39 +115,33 @@ impl SetReport {
             (None, Some(survey)) => (&survey.in_progress, &survey.new),
             (None, None) => (&nothing, &nothing),
         };
+        let (keys, moved) = (progress.all(), progress.moved());
         Self {
-            name: set.name.clone(),
-            policy: set.policy,
+            set: set.name.clone(),
+            policy: text::name(&set.policy),
             hash_key: text::hash_key_name(&set.hash_key),
-            there: [before.is_some(), after.is_some()],
-            keys: progress.all(),
-            moved: progress.moved(),
-            by_slots: of_slots.is_some(),
-            loads: match has_addresses {
+            before: before.is_some(),
+            after: after.is_some(),
+            keys,
+            keys_are: if of_slots.is_some() { "slots" } else { "calls" },
+            moved,
+            moved_share: (keys > 0).then(|| moved as f64 / keys as f64),
+            destinations: match has_addresses {
                 true => new.loads(was, is),
                 false => Vec::new(),
             },
-            survey,
+            survey: survey.map(|survey| Met {
+                calls: survey.calls,
+                classes: survey.classes.into_iter().map(ClassMet::new).collect(),
+                not_of_this_set: survey.others,
+            }),
             unresolved: offline::unresolved(before.into_iter().chain(after)),
             has_addresses,
         }
     }
-
-    fn moved_share(&self) -> Option<f64> {
-        (self.keys > 0).then(|| self.moved as f64 / self.keys as f64)
-    }
 }
 
 impl Report {
-    pub(super) fn json(&self) -> Value {
-        let sets: Vec<_> = self.sets.iter().map(set_json).collect();
-        json!({
-            "secret_known": self.secret_known,
-            "needs_restart": self.at_start,
-            "sets": sets,
-        })
-    }
-
     pub(super) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         for (number, set) in self.sets.iter().enumerate() {
             if number > 0 {
@@ -116,8 +149,8 @@ impl Report {
             }
             write_set(out, set)?;
         }
-        if !self.at_start.is_empty() {
-            let needed = needs_upgrade(&self.at_start);
+        if !self.needs_restart.is_empty() {
+            let needed = needs_upgrade(&self.needs_restart);
             writeln!(
                 out,
                 "\na reload refuses this: {needed}; then there is no second chance"
@@ -134,83 +167,27 @@ impl Report {
     }
 }
 
-fn set_json(set: &SetReport) -> Value {
-    let share = |share: Option<Share>| {
-        share.map(|share| {
-            json!({
-                "share": share.share,
-                "ideal": share.ideal,
-                "state": text::name(&share.state),
-            })
-        })
-    };
-    let loads: Vec<_> = set
-        .loads
-        .iter()
-        .map(|load| {
-            json!({
-                "destination": load.address,
-                "before": share(load.before),
-                "after": share(load.after),
-            })
-        })
-        .collect();
-    let survey = set.survey.as_ref().map(|survey| {
-        let classes = survey.classes.iter().map(|(class, meets)| {
-            let all = meets.all() as f64;
-            json!({
-                "class": class,
-                "messages": meets.all(),
-                "right": meets.right as f64 / all,
-                "second_chance": meets.second_chance as f64 / all,
-                "other": meets.other as f64 / all,
-                "refused": meets.refused as f64 / all,
-            })
-        });
-        json!({
-            "calls": survey.calls,
-            "classes": classes.collect::<Vec<_>>(),
-            "not_of_this_set": survey.others,
-        })
-    });
-    json!({
-        "set": set.name,
-        "policy": text::name(&set.policy),
-        "hash_key": set.hash_key,
-        "before": set.there[0],
-        "after": set.there[1],
-        "keys": set.keys,
-        "keys_are": if set.by_slots { "slots" } else { "calls" },
-        "moved": set.moved,
-        "moved_share": set.moved_share(),
-        "destinations": loads,
-        "unresolved": set.unresolved,
-        "survey": survey,
-    })
-}
-
 fn write_set(out: &mut dyn Write, set: &SetReport) -> io::Result<()> {
     let SetReport {
-        name,
+        set: name,
         policy,
         hash_key,
         keys,
+        keys_are,
         moved,
         ..
     } = set;
-    let note = match set.there {
-        [true, true] => "",
-        [_, true] => ", added",
-        [..] => ", removed",
+    let note = match (set.before, set.after) {
+        (true, true) => "",
+        (false, _) => ", added",
+        (true, false) => ", removed",
     };
-    let policy = text::name(policy);
     writeln!(out, "set {name}: {policy} of {hash_key}{note}")?;
-    let unit = if set.by_slots { "slots" } else { "calls" };
-    if let Some(share) = set.moved_share() {
+    if let Some(share) = set.moved_share {
         let percent = percent(share);
         writeln!(
             out,
-            "  {percent} of the keys move ({moved} of {keys} {unit})"
+            "  {percent} of the keys move ({moved} of {keys} {keys_are})"
         )?;
     }
     if !set.unresolved.is_empty() {
@@ -225,11 +202,11 @@ fn write_set(out: &mut dyn Write, set: &SetReport) -> io::Result<()> {
         return Ok(());
     }
     writeln!(out)?;
-    write_loads(out, &set.loads)?;
+    write_loads(out, &set.destinations)?;
     if let Some(survey) = &set.survey {
         writeln!(out)?;
         write_survey(out, survey)?;
-    } else if set.there[0] {
+    } else if set.before {
         writeln!(out, "\n  no call that the routes describe meets it")?;
     }
     Ok(())
@@ -261,7 +238,7 @@ fn write_loads(out: &mut dyn Write, loads: &[Load]) -> io::Result<()> {
             _ => "",
         };
         table.row([
-            &load.address,
+            &load.destination,
             &before,
             &ideal_before,
             &after,
@@ -272,7 +249,7 @@ fn write_loads(out: &mut dyn Write, loads: &[Load]) -> io::Result<()> {
     table.write(out)
 }
 
-fn write_survey(out: &mut dyn Write, survey: &Survey) -> io::Result<()> {
+fn write_survey(out: &mut dyn Write, survey: &Met) -> io::Result<()> {
     let calls = survey.calls;
     let mut table = Table::new(&[false, true, true, true, true]);
     table.row([
@@ -282,22 +259,21 @@ fn write_survey(out: &mut dyn Write, survey: &Survey) -> io::Result<()> {
         &"another",
         &"refused",
     ]);
-    for (class, meets) in &survey.classes {
-        let share = |part: u64| percent(part as f64 / meets.all() as f64);
+    for met in &survey.classes {
         table.row([
-            &class.text(),
-            &share(meets.right),
-            &share(meets.second_chance),
-            &share(meets.other),
-            &share(meets.refused),
+            &met.class.text(),
+            &percent(met.right),
+            &percent(met.second_chance),
+            &percent(met.other),
+            &percent(met.refused),
         ]);
     }
     table.write(out)?;
-    let has = |class| survey.classes.contains_key(&class);
+    let has = |class| survey.classes.iter().any(|met| met.class == class);
     if has(Class::Named) && !has(Class::Cookie) {
         writeln!(out, "  no cookies: record-route is off before the change")?;
     }
-    for (what, number) in &survey.others {
+    for (what, number) in &survey.not_of_this_set {
         writeln!(
             out,
             "  {number} more were no calls of this set before: {what}"
