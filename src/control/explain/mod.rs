@@ -4,6 +4,7 @@
 mod decider;
 mod on_path;
 mod relayed;
+mod selected;
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -13,12 +14,12 @@ use serde_json::{Value, json};
 use similar::ChangeTag;
 use similar::algorithms::{Capture, Replace, myers};
 
-use crate::config::{self, Config, Destination, HashKey, HostPort, Policy, text};
-use crate::dispatcher::{SLOTS, kamailio_hash, slot_of};
-use crate::proxy::{Datagram, Decision, Forward, Part, Proxy, Selection, Way};
+use crate::config::{self, Config, HostPort, Policy, text};
+use crate::proxy::{Datagram, Decision, Forward, Part, Proxy, Way};
 
 pub use decider::Decider;
 use relayed::Relayed;
+use selected::Selected;
 
 /// What an operator should know of decisions without the secret.
 pub const NO_SECRET: &str = "no secret file: a running instance has a key of its own, and may \
@@ -112,14 +113,6 @@ pub struct Explanation<'a> {
     after: &'a [u8],
 }
 
-/// A destination in the order in which the key would fall to it.
-struct Candidate<'a> {
-    destination: &'a Destination,
-    /// What the policy compared, where it compares anything.
-    score: Option<f64>,
-    chosen: bool,
-}
-
 impl<'a> Explanation<'a> {
     /// Decides; `config` is what the decider's proxy was made from.
     pub fn of(config: &'a Config, decider: &'a mut Decider, datagram: Datagram<'a>) -> Self {
@@ -172,11 +165,8 @@ impl<'a> Explanation<'a> {
         for cookie in on_path::came(self.proxy, self.config, bytes) {
             let _ = writeln!(out, "came with  {cookie}");
         }
-        if let Some(selection) = self.selection() {
-            self.write_selection(&mut out, selection);
-            if !secret_known {
-                let _ = writeln!(out, "           ({NO_SECRET})");
-            }
+        if let Some(selected) = self.selected(secret_known) {
+            let _ = write!(out, "{selected}");
         }
         if let names @ [_, ..] = &*self.unresolved() {
             let _ = writeln!(
@@ -210,79 +200,10 @@ impl<'a> Explanation<'a> {
         out
     }
 
-    fn write_selection(&self, out: &mut String, selection: Selection) {
-        let set = &self.config.sets[selection.set];
-        let (name, value) = self.key(selection.set);
-        let _ = writeln!(
-            out,
-            "set        {}, policy {}",
-            set.name,
-            text::name(&set.policy)
-        );
-        let _ = writeln!(out, "key        {name} {value}");
-        let (hash, place) = self.place(selection);
-        let _ = writeln!(out, "hash       {hash}");
-        if let Some(place) = place {
-            let _ = writeln!(out, "slot       {place}");
-        }
-        for (rank, candidate) in self.candidates(selection).iter().enumerate() {
-            let label = if rank == 0 { "ranked" } else { "" };
-            let Destination {
-                uri,
-                weight,
-                priority,
-                ..
-            } = candidate.destination;
-            let _ = write!(out, "{label:<10} {}. {uri}  weight {weight}", rank + 1);
-            let _ = write!(out, "  priority {priority}");
-            if let Some(score) = candidate.score {
-                let _ = write!(out, "  score {score:.4}");
-            }
-            out.push_str(if candidate.chosen {
-                "  <- chosen\n"
-            } else {
-                "\n"
-            });
-        }
-    }
-
     /// As programs read it.
     #[must_use]
     pub fn json(&self, secret_known: bool) -> Value {
         let (what, why) = self.verdict();
-        let selection = self.selection().map(|selection| {
-            let (name, value) = self.key(selection.set);
-            let (hash, place) = self.place(selection);
-            let ranked: Vec<_> = self
-                .candidates(selection)
-                .iter()
-                .map(|candidate| {
-                    let Destination {
-                        uri,
-                        weight,
-                        priority,
-                        ..
-                    } = candidate.destination;
-                    json!({
-                        "destination": uri,
-                        "weight": weight,
-                        "priority": priority,
-                        "score": candidate.score,
-                        "chosen": candidate.chosen,
-                    })
-                })
-                .collect();
-            let set = &self.config.sets[selection.set];
-            json!({
-                "set": set.name,
-                "policy": text::name(&set.policy),
-                "key": { "name": name, "value": value },
-                "hash": hash,
-                "slot": place,
-                "ranked": ranked,
-                "secret_known": secret_known,
-            })
-        });
         let (action, to) = match self.decision {
             Decision::Forward(Forward { to, .. }) => ("forward", Some(to)),
             Decision::Reply(_) if self.unplaced.is_some() => ("on-failure", None),
@@ -294,7 +215,7 @@ impl<'a> Explanation<'a> {
             "source": self.datagram.source,
             "front": self.front,
             "listener": self.config.listeners[self.datagram.listener].name,
-            "selection": selection,
+            "selection": self.selected(secret_known),
             "unresolved": self.unresolved(),
             "action": action,
             "to": to,
@@ -337,74 +258,21 @@ impl<'a> Explanation<'a> {
         }
     }
 
-    fn selection(&self) -> Option<Selection> {
-        match self.decision {
-            Decision::Forward(Forward {
-                way: Way::Selected(selection),
-                ..
-            }) => Some(selection),
-            _ => None,
-        }
-    }
-
-    /// The name of what is hashed, and its value.
-    fn key(&self, set: usize) -> (String, String) {
-        let hash_key = &self.config.sets[set].hash_key;
-        let (octets, followed) = self.hashed(set);
-        let (name, value) = match (followed, hash_key) {
-            (Some(header), _) => (format!("call-id in {header}"), lossy(&octets)),
-            (None, HashKey::Source) => {
-                let source = self.datagram.source.ip();
-                ("source".to_owned(), source.to_string())
-            }
-            (None, key) => (text::hash_key_name(key), lossy(&octets)),
+    fn selected(&self, secret_known: bool) -> Option<Selected<'_>> {
+        let Decision::Forward(Forward {
+            way: Way::Selected(selection),
+            ..
+        }) = self.decision
+        else {
+            return None;
         };
-        (name, text::printable(&value))
-    }
-
-    fn hashed(&self, set: usize) -> (Vec<u8>, Option<&'static str>) {
-        self.proxy.key(&self.datagram, set).unwrap_or_default()
-    }
-
-    /// The hash, and the place among all that it leads to.
-    fn place(&self, selection: Selection) -> (String, Option<String>) {
-        let set = &self.config.sets[selection.set];
-        match set.policy {
-            Policy::Hash | Policy::Random => {
-                let slot = slot_of(selection.hash);
-                (
-                    format!("{:016x}", selection.hash),
-                    Some(format!("{slot} of {SLOTS}")),
-                )
-            }
-            Policy::Kamailio => {
-                let (call_id, _) = self.hashed(selection.set);
-                let (hash, n) = (kamailio_hash(&call_id), set.destinations.len());
-                (
-                    format!("{hash:08x}"),
-                    Some(format!("{} of {n}", hash as usize % n)),
-                )
-            }
-            Policy::RoundRobin => (format!("{:016x}", selection.hash), None),
-        }
-    }
-
-    fn candidates(&self, selection: Selection) -> Vec<Candidate<'_>> {
-        let set = &self.proxy.dispatcher().sets()[selection.set];
-        let destinations = &self.config.sets[selection.set].destinations;
-        let candidate = |index: usize, score| Candidate {
-            destination: &destinations[index],
-            score,
-            chosen: index == selection.destination,
-        };
-        match self.config.sets[selection.set].policy {
-            Policy::Hash | Policy::Random => set
-                .rank(slot_of(selection.hash))
-                .iter()
-                .map(|ranked| candidate(ranked.destination, Some(ranked.score)))
-                .collect(),
-            Policy::Kamailio | Policy::RoundRobin => vec![candidate(selection.destination, None)],
-        }
+        Some(Selected::of(
+            self.config,
+            self.proxy,
+            &self.datagram,
+            selection,
+            secret_known,
+        ))
     }
 
     /// What is done, and the rule behind it.
