@@ -14,7 +14,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::ChangeProblems;
-use crate::config::text;
+use crate::config::{Config, text};
 use crate::control::App;
 use crate::control::explain::{self, Decider, Explanation};
 use crate::control::problem::Problem;
@@ -62,8 +62,7 @@ pub(super) async fn call_id(
         return Err(Problem::bad_request("a Call-ID has no control characters"));
     }
     let arrival = Arrival { from, listener };
-    explain(&app, &headers, &arrival, |source| {
-        let config = &app.view.facts.load().config;
+    explain(&app, &headers, &arrival, |config, source| {
         explain::invite(config, source, &call_id)
     })
 }
@@ -84,7 +83,7 @@ pub(super) async fn message(
         Problem::new(rejection.status(), &rejection.body_text())
             .help("a datagram has 65,535 octets at most")
     })?;
-    explain(&app, &headers, &arrival, |_| body.to_vec())
+    explain(&app, &headers, &arrival, |_, _| body.to_vec())
 }
 
 fn query<T>(asked: Result<Query<T>, QueryRejection>) -> Result<T, Problem> {
@@ -96,7 +95,7 @@ fn explain(
     app: &App,
     headers: &HeaderMap,
     arrival: &Arrival,
-    message: impl FnOnce(SocketAddr) -> Vec<u8>,
+    message: impl FnOnce(&Config, SocketAddr) -> Vec<u8>,
 ) -> Result<Response, Problem> {
     // One state of things for all of it.
     let facts = app.view.facts.load();
@@ -107,7 +106,7 @@ fn explain(
     let arrival = named.transpose();
     let arrival = arrival.and_then(|listener| explain::arrival(config, from, listener));
     let (source, listener) = arrival.map_err(|said| Problem::bad_request(&said))?;
-    let message = message(source);
+    let message = message(config, source);
     let datagram = Datagram {
         bytes: &message,
         source,

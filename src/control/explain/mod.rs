@@ -15,7 +15,7 @@ use similar::ChangeTag;
 use similar::algorithms::{Capture, Replace, myers};
 
 use crate::config::{self, Config, HostPort, Policy, text};
-use crate::proxy::{Datagram, Decision, Forward, Part, Proxy, Way};
+use crate::proxy::{Datagram, Decision, Forward, Part, Way};
 
 pub use decider::Decider;
 use relayed::Relayed;
@@ -96,21 +96,16 @@ pub fn arrival(
 /// What is done with one message, and why.
 pub struct Explanation<'a> {
     config: &'a Config,
-    proxy: &'a Proxy,
+    /// What has decided.
+    decider: &'a Decider,
     /// As its sender sent it.
     datagram: Datagram<'a>,
     /// The front balancer that it came by.
     front: Option<SocketAddr>,
     decision: Decision,
-    /// The name that it asks for, if it does.
-    wanted: &'a HostPort,
-    also: &'a [SocketAddr],
-    /// What it is to a transaction.
-    part: Option<Part>,
     /// The set that has no destination for it, and the one that a failure rule
     /// has it tried in then, instead of the reply.
     unplaced: Option<(usize, usize)>,
-    after: &'a [u8],
 }
 
 impl<'a> Explanation<'a> {
@@ -121,25 +116,17 @@ impl<'a> Explanation<'a> {
         // What was dropped for the header that it has or lacks, as it came.
         let unwrapped = decider.proxy.unwrap(&datagram);
         let (datagram, front) = unwrapped.unwrap_or((datagram, None));
-        let part = decider.part();
-        let unplaced = match part {
+        let unplaced = match decider.part() {
             Some(Part::Unplaced(_, set)) => relayed::leads_to(config, set).map(|next| (set, next)),
             _ => None,
         };
         Self {
             config,
-            proxy: &decider.proxy,
+            decider,
             datagram,
             front,
             decision,
-            wanted: decider.wanted(),
-            also: decider.also(),
-            part,
             unplaced,
-            after: match unplaced {
-                Some(_) => &[],
-                None => decider.octets(),
-            },
         }
     }
 
@@ -159,10 +146,12 @@ impl<'a> Explanation<'a> {
             let _ = write!(out, " by front balancer {front}");
         }
         let _ = writeln!(out, " on listener {}", listener.name);
-        if let Some(direction) = on_path::direction(self.proxy, self.config, &self.datagram) {
+        if let Some(direction) =
+            on_path::direction(&self.decider.proxy, self.config, &self.datagram)
+        {
             let _ = writeln!(out, "direction  {direction}");
         }
-        for cookie in on_path::came(self.proxy, self.config, bytes) {
+        for cookie in on_path::came(&self.decider.proxy, self.config, bytes) {
             let _ = writeln!(out, "came with  {cookie}");
         }
         if let Some(selected) = self.selected(secret_known) {
@@ -180,7 +169,7 @@ impl<'a> Explanation<'a> {
         if let Some(relayed) = self.relayed() {
             let _ = write!(out, "{relayed}");
         }
-        for cookie in on_path::added(self.proxy, self.config, bytes, self.after) {
+        for cookie in on_path::added(&self.decider.proxy, self.config, bytes, self.after()) {
             let _ = writeln!(out, "adds       {cookie}");
         }
         for to in self.also() {
@@ -189,9 +178,10 @@ impl<'a> Explanation<'a> {
                 "also       to {to}: the configuration of before chose it, and the call may be there"
             );
         }
-        if !self.after.is_empty() {
-            let _ = writeln!(out, "\nbefore and after, {} octets then:", self.after.len());
-            let (before, after) = (lossy(bytes), lossy(self.after));
+        let after = self.after();
+        if !after.is_empty() {
+            let _ = writeln!(out, "\nbefore and after, {} octets then:", after.len());
+            let (before, after) = (lossy(bytes), lossy(after));
             for (sign, line) in difference(&before, &after) {
                 let line = line.trim_end_matches(['\r', '\n']);
                 let _ = writeln!(out, "{sign} {}", text::printable(line));
@@ -219,16 +209,24 @@ impl<'a> Explanation<'a> {
             "unresolved": self.unresolved(),
             "action": action,
             "to": to,
-            "direction": on_path::direction(self.proxy, self.config, &self.datagram),
-            "cookies": on_path::came(self.proxy, self.config, self.datagram.bytes),
-            "adds": on_path::added(self.proxy, self.config, self.datagram.bytes, self.after),
+            "direction": on_path::direction(&self.decider.proxy, self.config, &self.datagram),
+            "cookies": on_path::came(&self.decider.proxy, self.config, self.datagram.bytes),
+            "adds": on_path::added(&self.decider.proxy, self.config, self.datagram.bytes, self.after()),
             "also": self.also(),
             "relayed": self.relayed(),
             "decision": what,
             "why": why,
             "before": lossy(self.datagram.bytes),
-            "after": lossy(self.after),
+            "after": lossy(self.after()),
         })
+    }
+
+    /// The octets as they leave; empty where nothing is sent yet.
+    fn after(&self) -> &[u8] {
+        match self.unplaced {
+            Some(_) => &[],
+            None => self.decider.octets(),
+        }
     }
 
     /// The names whose addresses are not among the destinations.
@@ -243,17 +241,17 @@ impl<'a> Explanation<'a> {
         }
         Relayed::of(
             self.config,
-            self.proxy,
+            &self.decider.proxy,
             &self.datagram,
             self.decision,
-            self.part,
+            self.decider.part(),
         )
     }
 
     /// Where else the request goes.
     fn also(&self) -> &[SocketAddr] {
         match self.decision {
-            Decision::Forward(_) => self.also,
+            Decision::Forward(_) => self.decider.also(),
             Decision::Reply(_) | Decision::Resolve | Decision::Drop(_) => &[],
         }
     }
@@ -268,7 +266,7 @@ impl<'a> Explanation<'a> {
         };
         Some(Selected::of(
             self.config,
-            self.proxy,
+            &self.decider.proxy,
             &self.datagram,
             selection,
             secret_known,
@@ -307,7 +305,7 @@ impl<'a> Explanation<'a> {
                 format!("{}: {}", reply.reason.name(), reply.reason.explanation()),
             ),
             Decision::Resolve => {
-                let HostPort { host, port } = self.wanted;
+                let HostPort { host, port } = self.decider.wanted();
                 let asked = match port {
                     Some(port) => format!("A and AAAA, port {port}"),
                     None => format!("SRV of _sip._udp.{host}, else A and AAAA with port 5060"),
