@@ -19,7 +19,7 @@ mod view;
 
 use std::path::PathBuf;
 use std::sync::mpsc::Sender;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use api::{
     Addition, BadPacket, BadPackets, BadPacketsRequest, LevelChange, ReloadRequest, Removal,
@@ -42,7 +42,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// What answers requests.
 struct App {
-    view: View,
+    view: Arc<View>,
     orders: Sender<Order>,
     /// The file with the token for changes and `explain` over TCP.
     token_file: Option<PathBuf>,

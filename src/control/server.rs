@@ -64,7 +64,7 @@ pub struct Control {
 ///
 /// # Errors
 /// What keeps it from listening, with what can be done about it.
-pub fn start(admin: &Admin, view: View, orders: Sender<Order>) -> io::Result<Option<Control>> {
+pub fn start(admin: &Admin, view: Arc<View>, orders: Sender<Order>) -> io::Result<Option<Control>> {
     if admin.socket.is_none() && admin.listen.is_empty() {
         return Ok(None);
     }

@@ -215,7 +215,7 @@ fn sets(facts: &Facts, totals: &Totals, probed: &[Probed]) -> Vec<SetStatus> {
 }
 
 fn workers(view: &View, totals: &Totals) -> Vec<WorkerStatus> {
-    let numbered = totals.workers.iter().zip(&*view.cores).enumerate();
+    let numbered = totals.workers.iter().zip(&view.cores).enumerate();
     let each = numbered.map(|(number, (worker, core))| WorkerStatus {
         number,
         core: *core,

@@ -53,30 +53,29 @@ pub struct Reload {
 /// Names of destinations that the last look-up has not resolved.
 pub type Unresolved = Mutex<BTreeSet<HostPort>>;
 
-/// A running instance, as it is seen from outside. Cheap to clone.
-#[derive(Clone)]
+/// A running instance, as it is seen from outside.
 pub struct View {
     /// What decides.
     pub facts: Arc<ArcSwap<Facts>>,
     /// What the workers share.
     pub shared: Arc<Shared>,
     /// What each worker counts.
-    pub counters: Arc<[Arc<Counters>]>,
+    pub counters: Vec<Arc<Counters>>,
     /// The core of each worker, where it is pinned.
-    pub cores: Arc<[Option<usize>]>,
+    pub cores: Vec<Option<usize>>,
     /// When it was started.
     pub started: SystemTime,
     /// Whether it takes new work: not before it has started, nor after
     /// SIGTERM.
-    pub ready: Arc<AtomicBool>,
+    pub ready: AtomicBool,
     /// What came of the last reload, if there was one.
-    pub reload: Arc<ArcSwapOption<Reload>>,
+    pub reload: ArcSwapOption<Reload>,
     /// The names that are in trouble.
     pub unresolved: Arc<Unresolved>,
     /// Who probes destinations.
     pub prober: Arc<Prober>,
     /// Requests that were refused.
-    pub denials: Arc<Denials>,
+    pub denials: Denials,
 }
 
 impl View {

@@ -31,7 +31,7 @@ use mio::Waker;
 
 use crate::accounting::Ledger;
 use crate::config::{AccountingTarget, Config};
-use crate::control::{Facts, Unresolved, View};
+use crate::control::{Denials, Facts, Unresolved, View};
 use crate::health::Prober;
 use crate::mirror::Mirror;
 use crate::net::{Granted, Socket};
@@ -336,14 +336,14 @@ impl Instance {
         View {
             facts: Arc::clone(&self.facts),
             shared: Arc::clone(&self.shared),
-            counters: self.counters.clone().into(),
-            cores: self.cores.clone().into(),
+            counters: self.counters.clone(),
+            cores: self.cores.clone(),
             started: SystemTime::now(),
-            ready: Arc::new(AtomicBool::new(false)),
-            reload: Arc::new(ArcSwapOption::empty()),
+            ready: AtomicBool::new(false),
+            reload: ArcSwapOption::empty(),
             unresolved,
             prober,
-            denials: Arc::default(),
+            denials: Denials::default(),
         }
     }
 

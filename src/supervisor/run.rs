@@ -88,8 +88,8 @@ pub fn run(
     // Nobody works through them any more at the end.
     let watch = Watch::start(move || drop(found.send(Order::Health)))?;
     watch.follow(&instance);
-    let view = instance.view(watch.prober(), Arc::clone(&names.unresolved));
-    let control = match control::start(&instance.config.admin, view.clone(), orders.clone()) {
+    let view = Arc::new(instance.view(watch.prober(), Arc::clone(&names.unresolved)));
+    let control = match control::start(&instance.config.admin, Arc::clone(&view), orders.clone()) {
         Err(error) if is_start => return Err(error.into()),
         Err(error) => {
             // Calls go on already.
@@ -131,7 +131,7 @@ pub(super) struct Supervisor<'a> {
     pub(super) instance: Instance,
     pub(super) received: Receiver<Order>,
     names: Names,
-    view: View,
+    view: Arc<View>,
     watch: Watch,
     losses: Losses,
     /// The sets that are known to be idle.
