@@ -224,7 +224,6 @@ impl Destination {
             address: self.target.address,
             health: machine.health(),
             probing: machine.probing(),
-            failures: machine.failures(),
             counts: machine.counts(),
             round_trip: self.round_trip,
             round_trips: self.round_trips,

@@ -49,12 +49,10 @@ pub struct Machine {
     counts: Counts,
 }
 
-/// Probes of one destination so far.
+/// Outcomes of the probes of one destination so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Those that were sent.
-    pub sent: u64,
-    /// Those that an accepted final response came to in time.
+    /// Probes that an accepted final response came to in time.
     pub answered: u64,
     /// Those that had none in time, or one that is not accepted.
     pub failed: u64,
@@ -103,13 +101,7 @@ impl Machine {
         self.failures > 0 && self.health != Health::Down
     }
 
-    /// Probes in a row that failed, the latest included.
-    #[must_use]
-    pub fn failures(&self) -> u32 {
-        self.failures
-    }
-
-    /// Its probes so far.
+    /// The outcomes of its probes so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.counts
@@ -145,7 +137,6 @@ impl Machine {
     pub fn sent(&mut self, now: Duration) {
         self.sent = now;
         self.waiting = true;
-        self.counts.sent += 1;
     }
 
     /// A probe could not be sent, for a reason that is ours: that shows

@@ -70,9 +70,7 @@ pub struct Probed {
     pub health: Health,
     /// Whether it takes work although its latest probe failed.
     pub probing: bool,
-    /// Probes in a row that failed, the latest included.
-    pub failures: u32,
-    /// Its probes so far.
+    /// The outcomes of its probes so far.
     pub counts: Counts,
     /// How long the latest response took.
     pub round_trip: Option<Duration>,

@@ -69,7 +69,7 @@ fn add_state(page: &mut Page, input: &Input<'_>) {
         LABELS,
         all.iter().map(|(labels, each, _)| {
             let up = each.health != Health::Down;
-            (labels.clone(), f64::from(u8::from(up)))
+            (labels.clone(), up)
         }),
     );
     page.gauge(

@@ -29,9 +29,7 @@ pub fn probed(set: &str, address: SocketAddr) -> Probed {
         address,
         health: Health::Up,
         probing: true,
-        failures: 1,
         counts: Counts {
-            sent: 4,
             answered: 3,
             failed: 1,
         },
