@@ -43,12 +43,9 @@ fn destinations(list: &str, args: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn it_is_recognised_by_its_content() {
-    let output = check(
-        "# farm\n\n 1 sip:10.0.0.1\n2 SIP:10.0.0.2 4\n",
-        &["--config", "d.list"],
-    );
-    let said = stdout(&output);
+fn its_sets_are_told() {
+    let list = "# farm\n\n 1 sip:10.0.0.1\n2 SIP:10.0.0.2 4\n";
+    let said = stdout(&check(list, &["--dispatcher-list", "d.list"]));
     assert_eq!(
         said,
         "set 1: 1 destination\nset 2: 1 destination, disabled\n"
@@ -56,16 +53,17 @@ fn it_is_recognised_by_its_content() {
 }
 
 #[test]
-fn a_list_given_as_configuration_to_a_whole_check_is_named() {
-    let output = check(
-        "1 sip:10.0.0.1\n",
-        &["--config", "d.list", "--dispatcher-list", "d.list"],
-    );
+fn as_configuration_it_is_recognised_by_its_content_and_refused() {
+    let list = "# farm\n\n 1 sip:10.0.0.1\n2 SIP:10.0.0.2 4\n";
+    let output = check(list, &["--config", "d.list"]);
     let said = stderr(&output);
-    assert!(
-        said.contains("--config: error: `d.list` is a dispatcher.list"),
-        "{said}"
-    );
+    for text in [
+        "--config: error: `d.list` is a dispatcher.list",
+        "help: give --dispatcher-list d.list",
+    ] {
+        assert!(said.contains(text), "{said}");
+    }
+    assert_eq!(output.status.code(), Some(1), "{said}");
 }
 
 #[test]
@@ -352,5 +350,5 @@ fn an_empty_list_is_an_error() {
 fn comments_may_be_in_any_encoding() {
     let folder = folder(&[]);
     folder.write("d.list", b"# f\xfcr alle\n1 sip:10.0.0.1\n");
-    folder.text(&["--config", "d.list"]);
+    folder.text(&["--dispatcher-list", "d.list"]);
 }

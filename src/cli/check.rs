@@ -36,9 +36,7 @@ pub(super) fn check(args: &CheckArgs) -> io::Result<ExitCode> {
     if args.system.system {
         return system::check(&args.system, &args.tunables, args.json);
     }
-    if !args.inherits
-        && let Some(list) = list_alone(&args.tunables)
-    {
+    if let Some(list) = list_alone(&args.tunables) {
         return check_list(args, list);
     }
     let loaded = args.tunables.load_all();
@@ -62,12 +60,8 @@ pub(super) fn check(args: &CheckArgs) -> io::Result<ExitCode> {
 
 /// The `dispatcher.list` that is all there is to check.
 fn list_alone(tunables: &Tunables) -> Option<&Path> {
-    match (&tunables.config, &tunables.dispatcher_list) {
-        _ if !tunables.listen.is_empty() => None,
-        (Some(config), None) if config::is_list(config) => Some(config),
-        (None, Some(list)) => Some(list),
-        _ => None,
-    }
+    let is_alone = tunables.config.is_none() && tunables.listen.is_empty();
+    tunables.dispatcher_list.as_deref().filter(|_| is_alone)
 }
 
 fn check_list(args: &CheckArgs, list: &Path) -> io::Result<ExitCode> {

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::limits::{self, Facts, Finding};
 use super::tunables::{Tunables, within};
 use super::{check, environment, report};
-use crate::config::{self, Config, Loaded, text};
+use crate::config::{Config, Loaded, text};
 use crate::net::Socket;
 use crate::supervisor;
 
@@ -88,10 +88,7 @@ fn write_all(
 /// not given, for no limit depends on which they are.
 fn load(tunables: &Tunables) -> Loaded {
     let mut overrides = tunables.overrides();
-    let file = tunables
-        .config
-        .as_deref()
-        .filter(|file| !config::is_list(file));
+    let file = tunables.config.as_deref();
     if file.is_none() {
         if overrides.listen.is_empty() {
             overrides.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 5060))];

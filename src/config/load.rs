@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::path::Path;
 
-use super::diagnostic::{Diagnostic, Fault, Origin, Report, Source};
+use super::diagnostic::{Diagnostic, Fault, Origin, Report};
 use super::dispatcher_list;
 use super::file::{self, Draft, Members, SetDraft};
 use super::member::Member;
@@ -97,16 +97,6 @@ fn draft(
         return None;
     }
     file::read(&source, flags, report)
-}
-
-/// Whether a file can be read and is a `dispatcher.list` rather than TOML. A
-/// pipe is let be: what is read from it here, nobody can read again.
-pub fn is_list(file: &Path) -> bool {
-    file.is_file()
-        && std::fs::read(file).is_ok_and(|octets| {
-            let source = Source::new(file, String::from_utf8_lossy(&octets).into_owned());
-            dispatcher_list::looks_like(source.text())
-        })
 }
 
 /// Reads a `dispatcher.list` by itself, to check it: one set, or all.

@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 pub use diagnostic::{Diagnostic, Fault, Location, Severity, closest};
 pub use differing::{DifferingKeys, differing_keys};
 pub use effective::to_toml;
-pub use load::{Loaded, LoadedList, is_list, load, load_list, load_with};
+pub use load::{Loaded, LoadedList, load, load_list, load_with};
 pub use member::Member;
 pub use merge::{Overrides, Settings};
 pub use operation::{
