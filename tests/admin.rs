@@ -256,7 +256,10 @@ fn what_makes_no_sense_changes_nothing() {
     let state = |destination: &str| json!({"destination": destination, "state": "draining"});
     let there = format!("no destination 192.0.2.77:5060; there are: {member}, ");
     change("state", state("192.0.2.77")).assert_problem(404, &there);
-    change("state", state("host.example")).assert_problem(400, "give an IPv4 address");
+    let named = change("state", state("host.example"));
+    named.assert_problem(400, "`host.example` is a name, not an address");
+    let help = "give an IPv4 address, or an IPv6 address in brackets";
+    assert_eq!(named.json()["help"], help);
     let there = json!({"set": "nix", "destination": member, "weight": 2});
     change("weight", there).assert_problem(404, "there is no set `nix`; there are: farm");
     let heavy = json!({"destination": member, "weight": 1_000_001});

@@ -308,6 +308,12 @@ fn wrong_usage_ends_with_2() {
     ] {
         folder.refused(args, 2, &["error: "]);
     }
+    let named = ["--to", "proxy_1.example.com"];
+    folder.refused(
+        &named,
+        2,
+        &["\n  help: give an address: the name of a host"],
+    );
     let numbered = ["--dispatcher-list", "d.list", "--set", "x"];
     folder.refused(&numbered, 2, &["--set", "give 0 to 4294967295"]);
 }

@@ -47,8 +47,8 @@ impl FromStr for Admin {
         match text.split_once("://") {
             Some(("http", host)) => {
                 let place = text::advertise(host.trim_end_matches('/'));
-                let HostPort { host, port } =
-                    place.map_err(|fault| format!("{fault}: give http://ADDR:PORT"))?;
+                let place = place.map_err(|fault| fault.help("give http://ADDR:PORT").to_string());
+                let HostPort { host, port } = place?;
                 let port = port.unwrap_or(text::ADMIN_PORT);
                 Ok(Self::Http(format!("{host}:{port}")))
             }

@@ -70,7 +70,7 @@ impl fmt::Display for Fault {
             write!(f, ": {why}")?;
         }
         if let Some(help) = &self.help {
-            write!(f, "; {help}")?;
+            write!(f, "\n  help: {help}")?;
         }
         Ok(())
     }
