@@ -10,13 +10,14 @@ use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
-use axum::routing::{MethodRouter, get, post};
-use axum::{Json, Router, middleware};
+use axum::{Extension, Json, Router, middleware};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{
     Content, OpenApi as Document, Ref, RefOr, Response, ResponseBuilder, ResponsesBuilder,
 };
 use utoipa::{IntoResponses, Modify, OpenApi, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 pub use bad_packets::{BadPacket, BadPackets, BadPacketsRequest};
 pub use change::{Addition, LevelChange, ReloadRequest, Removal, StateChange, WeightChange};
@@ -29,54 +30,45 @@ use super::problem::{PROBLEM_JSON, Problem};
 /// Longest body of a request, in octets: as long as a datagram.
 const BODY_MAX: usize = 64 * 1024;
 
-/// A path, and what it does.
-type Path = (&'static str, MethodRouter<Arc<App>>);
-
 /// What everybody may ask.
-fn reads() -> Vec<Path> {
-    vec![
-        ("/", get(page::page)),
-        ("/livez", get(read::livez)),
-        ("/metrics", get(read::scrape)),
-        ("/readyz", get(read::readyz)),
-        ("/api/v1/version", get(read::version)),
-        ("/api/v1/status", get(read::status)),
-        ("/api/v1/sets", get(read::sets)),
-        ("/api/v1/sets/{set}", get(read::set)),
-        ("/api/v1/workers", get(read::workers)),
-        ("/api/v1/config", get(read::config)),
-        ("/api/v1/openapi.json", get(description)),
-    ]
+fn reads() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(page::page))
+        .routes(routes!(read::livez))
+        .routes(routes!(read::scrape))
+        .routes(routes!(read::readyz))
+        .routes(routes!(read::version))
+        .routes(routes!(read::status))
+        .routes(routes!(read::sets))
+        .routes(routes!(read::set))
+        .routes(routes!(read::workers))
+        .routes(routes!(read::config))
+        .routes(routes!(description))
 }
 
 /// What changes something, or tells more than everybody may know.
-fn changes() -> Vec<Path> {
-    vec![
-        ("/api/v1/destinations/state", post(change::state)),
-        ("/api/v1/destinations/weight", post(change::weight)),
-        ("/api/v1/destinations/add", post(change::add)),
-        ("/api/v1/destinations/remove", post(change::remove)),
-        ("/api/v1/reload", post(change::reload)),
-        ("/api/v1/log-level", post(change::log_level)),
-        ("/api/v1/upgrade", post(change::upgrade)),
-        ("/api/v1/bad-packets", post(bad_packets::bad_packets)),
-        ("/api/v1/explain", {
-            get(explained::call_id).post(explained::message)
-        }),
-    ]
+fn changes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::default()
+        .routes(routes!(change::state))
+        .routes(routes!(change::weight))
+        .routes(routes!(change::add))
+        .routes(routes!(change::remove))
+        .routes(routes!(change::reload))
+        .routes(routes!(change::log_level))
+        .routes(routes!(change::upgrade))
+        .routes(routes!(bad_packets::bad_packets))
+        .routes(routes!(explained::call_id, explained::message))
 }
 
 /// All of it.
 pub(super) fn router(app: Arc<App>) -> Router {
-    let add = |router: Router<Arc<App>>, (path, does): Path| router.route(path, does);
     let may_change = middleware::from_fn_with_state(Arc::clone(&app), guard::may_change);
-    let changes = changes().into_iter().fold(Router::new(), add);
-    reads()
-        .into_iter()
-        .fold(Router::new(), add)
-        .merge(changes.route_layer(may_change))
+    let all = reads().merge(changes().route_layer(may_change));
+    let (router, description) = all.split_for_parts();
+    router
         .fallback(nothing)
         .method_not_allowed_fallback(not_so)
+        .layer(Extension(Arc::new(description)))
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(middleware::from_fn(guard::bounded))
         .with_state(app)
@@ -98,8 +90,8 @@ async fn not_so() -> Problem {
 /// The description of this API, as OpenAPI 3.1.
 #[utoipa::path(get, path = "/api/v1/openapi.json",
     responses((status = 200, body = Object), ReadProblems))]
-async fn description() -> Json<Document> {
-    Json(Description::openapi())
+async fn description(Extension(document): Extension<Arc<Document>>) -> Json<Document> {
+    Json(Document::clone(&document))
 }
 
 #[derive(OpenApi)]
@@ -107,29 +99,6 @@ async fn description() -> Json<Document> {
     info(
         title = "Viaduct",
         description = "What a running Viaduct tells, and what can be changed of it."
-    ),
-    paths(
-        page::page,
-        read::livez,
-        read::scrape,
-        read::readyz,
-        read::version,
-        read::status,
-        read::sets,
-        read::set,
-        read::workers,
-        read::config,
-        explained::call_id,
-        explained::message,
-        description,
-        change::state,
-        change::weight,
-        change::add,
-        change::remove,
-        change::reload,
-        change::log_level,
-        change::upgrade,
-        bad_packets::bad_packets,
     ),
     components(schemas(Problem)),
     modifiers(&Token)
@@ -200,18 +169,4 @@ fn problems(all: &[(&str, &str)]) -> BTreeMap<String, RefOr<Response>> {
         .responses_from_iter(each)
         .build()
         .into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_path_is_described() {
-        let described: Vec<_> = Description::openapi().paths.paths.into_keys().collect();
-        let mut served: Vec<_> = reads().into_iter().chain(changes()).collect();
-        served.sort_unstable_by_key(|(path, _)| *path);
-        let served: Vec<_> = served.iter().map(|(path, _)| *path).collect();
-        assert_eq!(described, served);
-    }
 }
