@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::effective::settings;
-use super::{Config, Listener, Probe, Set};
+use super::effective::{Keys, of_listener, settings};
+use super::{Config, Probe, Set};
 
 /// The keys in which two configurations differ, as files name them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,17 +31,26 @@ const AT_RELOAD: [&str; 10] = [
     "timers",
 ];
 
+/// Those of a listener that say what its socket is, and what our Via says of
+/// it; all others a reload brings into effect.
+const OF_SOCKET: [&str; 3] = ["name", "address", "advertise"];
+
 /// A key, and whether what it stands for differs.
 type Key = (&'static str, bool);
 
 /// The keys in which `asked` differs from `running`. Both are as loaded, not as
 /// bound.
 pub fn differing_keys(running: &Config, asked: &Config) -> DifferingKeys {
-    let settings = settings(running).into_iter().zip(settings(asked));
-    let settings = settings.map(|((key, was), (_, is))| (key, was != is));
+    let settings = compared(settings(running), settings(asked));
     let (at_reload, at_start): (Vec<Key>, Vec<Key>) =
         settings.partition(|(key, _)| AT_RELOAD.contains(key));
-    let sockets = ("listener", !alike(&running.listeners, &asked.listeners));
+    let listeners = running.listeners.iter().zip(&asked.listeners);
+    let of_listeners = listeners.flat_map(|(was, is)| compared(of_listener(was), of_listener(is)));
+    let (of_sockets, of_listeners): (Vec<Key>, Vec<Key>) =
+        of_listeners.partition(|(key, _)| OF_SOCKET.contains(key));
+    let as_many = running.listeners.len() == asked.listeners.len();
+    let sockets_differ = !as_many || of_sockets.iter().any(|(_, differs)| *differs);
+    let sockets = ("listener", sockets_differ);
     let name = |set: &Set| set.name.clone();
     let in_order = (running.sets.iter().map(name)).eq(asked.sets.iter().map(name));
     // The first one takes what no route claims.
@@ -51,13 +60,16 @@ pub fn differing_keys(running: &Config, asked: &Config) -> DifferingKeys {
         .iter()
         .filter_map(|(name, set)| Some((*set, *others.get(name)?)));
     let of_sets = in_both.flat_map(|(set, other)| of_set(set, other));
-    let listeners = running.listeners.iter().zip(&asked.listeners);
-    let of_listeners = listeners.flat_map(|(listener, other)| of_listener(listener, other));
     let at_reload = at_reload.into_iter().chain([order]);
     DifferingKeys {
         at_reload: differing(at_reload.chain(of_sets).chain(of_listeners)),
         at_start: differing([sockets].into_iter().chain(at_start)),
     }
+}
+
+fn compared(running: Keys, asked: Keys) -> impl Iterator<Item = Key> {
+    let both = running.into_iter().zip(asked);
+    both.map(|((key, was), (_, is))| (key, was != is))
 }
 
 fn differing<C: FromIterator<&'static str>>(keys: impl IntoIterator<Item = Key>) -> C {
@@ -67,41 +79,6 @@ fn differing<C: FromIterator<&'static str>>(keys: impl IntoIterator<Item = Key>)
 
 fn by_name(sets: &[Set]) -> BTreeMap<&str, &Set> {
     sets.iter().map(|set| (set.name.as_str(), set)).collect()
-}
-
-/// Whether the sockets are the same, and what our Via says of them.
-fn alike(running: &[Listener], asked: &[Listener]) -> bool {
-    let fixed = |listener: &Listener| {
-        let Listener {
-            name,
-            address,
-            advertise,
-            ..
-        } = listener;
-        (name.clone(), *address, advertise.clone())
-    };
-    running.iter().map(fixed).eq(asked.iter().map(fixed))
-}
-
-/// The keys of a listener that a reload brings into effect.
-fn of_listener(running: &Listener, asked: &Listener) -> [Key; 5] {
-    let Listener {
-        name: _,
-        address: _,
-        advertise: _,
-        also_known_as,
-        proxy_protocol,
-        record_route,
-        path,
-        egress,
-    } = running;
-    [
-        ("also-known-as", *also_known_as != asked.also_known_as),
-        ("proxy-protocol", *proxy_protocol != asked.proxy_protocol),
-        ("record-route", *record_route != asked.record_route),
-        ("path", *path != asked.path),
-        ("egress", *egress != asked.egress),
-    ]
 }
 
 /// The keys of a set, but those of which it matters how they differ.

@@ -35,20 +35,32 @@ fn write_config(out: &mut String, config: &Config) -> fmt::Result {
         }
     }
     for listener in &config.listeners {
-        write_listener(out, listener)?;
+        writeln!(out, "\n[[listener]]")?;
+        write_keys(out, of_listener(listener))?;
     }
     for set in &config.sets {
         write_set(out, set)?;
     }
-    config
-        .routes
-        .iter()
-        .try_for_each(|route| write_route(out, config, route))
+    for route in &config.routes {
+        writeln!(out, "\n[[route]]")?;
+        write_keys(out, of_route(config, route))?;
+    }
+    Ok(())
 }
 
-/// All but listeners, sets and routes: each key of the file and its value,
-/// where it has one. The keys are always the same; tables come last.
-pub(super) fn settings(config: &Config) -> Vec<(&'static str, Option<Value>)> {
+/// Keys of a file, each with its value where it has one.
+pub(super) type Keys = Vec<(&'static str, Option<Value>)>;
+
+fn write_keys(out: &mut String, keys: Keys) -> fmt::Result {
+    let mut there = keys
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value?)));
+    there.try_for_each(|(key, value)| writeln!(out, "{key} = {value}"))
+}
+
+/// All but listeners, sets and routes. The keys are always the same; tables
+/// come last.
+pub(super) fn settings(config: &Config) -> Keys {
     // Whole, so that a new setting cannot be forgotten here.
     let Config {
         listeners: _,
@@ -161,28 +173,35 @@ fn mirror_table(mirror: &Mirror) -> Value {
 }
 
 fn write_set(out: &mut String, set: &Set) -> fmt::Result {
-    writeln!(out, "\n[[set]]")?;
-    writeln!(out, "name = {}", string(&set.name))?;
-    writeln!(out, "policy = {}", string(text::name(&set.policy)))?;
+    let Set {
+        name,
+        policy,
+        hash_key,
+        destinations,
+        member_sources,
+        named,
+        when_all_down,
+    } = set;
     // The other policies would warn of a key that has no effect.
-    if set.policy == Policy::Hash || set.hash_key != HashKey::CallId {
-        let key = text::hash_key_name(&set.hash_key);
-        writeln!(out, "hash-key = {}", string(&key))?;
-    }
-    let when = text::name(&set.when_all_down);
-    writeln!(out, "when-all-down = {}", string(when))?;
+    let has_effect = *policy == Policy::Hash || *hash_key != HashKey::CallId;
+    let hash_key = has_effect.then(|| string(&text::hash_key_name(hash_key)));
     let common = common_probe(set);
-    writeln!(out, "health = {}", health_value(common.as_ref()))?;
+    writeln!(out, "\n[[set]]")?;
+    let keys = vec![
+        ("name", Some(string(name))),
+        ("policy", Some(string(text::name(policy)))),
+        ("hash-key", hash_key),
+        ("when-all-down", Some(string(text::name(when_all_down)))),
+        ("health", Some(health_value(common.as_ref()))),
+    ];
+    write_keys(out, keys)?;
     writeln!(out, "destinations = [")?;
-    let destinations = set.destinations.iter().map(Entry::of_destination);
-    for entry in destinations.chain(set.named.iter().map(Entry::of_name)) {
+    let destinations = destinations.iter().map(Entry::of_destination);
+    for entry in destinations.chain(named.iter().map(Entry::of_name)) {
         writeln!(out, "    {},", entry.value(common.as_ref()))?;
     }
     writeln!(out, "]")?;
-    if !set.member_sources.is_empty() {
-        writeln!(out, "member-sources = {}", list(&set.member_sources))?;
-    }
-    Ok(())
+    write_keys(out, vec![("member-sources", list_or_none(member_sources))])
 }
 
 /// What a set can say of the probes of its members: what the first of them
@@ -216,25 +235,29 @@ fn health_value(probe: Option<&Probe>) -> Value {
     ])
 }
 
-fn write_listener(out: &mut String, listener: &Listener) -> fmt::Result {
-    writeln!(out, "\n[[listener]]")?;
-    writeln!(out, "name = {}", string(&listener.name))?;
-    writeln!(out, "address = {}", string(&listener.address.to_string()))?;
-    if let Some(advertise) = &listener.advertise {
-        writeln!(out, "advertise = {}", string(&advertise.to_string()))?;
-    }
-    if !listener.also_known_as.is_empty() {
-        writeln!(out, "also-known-as = {}", list(&listener.also_known_as))?;
-    }
-    if !listener.proxy_protocol.is_empty() {
-        writeln!(out, "proxy-protocol = {}", list(&listener.proxy_protocol))?;
-    }
-    writeln!(out, "record-route = {}", listener.record_route)?;
-    writeln!(out, "path = {}", listener.path)?;
-    if !listener.egress.is_empty() {
-        writeln!(out, "egress = {}", list(&listener.egress))?;
-    }
-    Ok(())
+/// What is said of a listener; the keys are always the same.
+pub(super) fn of_listener(listener: &Listener) -> Keys {
+    let Listener {
+        name,
+        address,
+        advertise,
+        also_known_as,
+        proxy_protocol,
+        record_route,
+        path,
+        egress,
+    } = listener;
+    let advertise = advertise.as_ref().map(ToString::to_string);
+    vec![
+        ("name", Some(string(name))),
+        ("address", Some(string(&address.to_string()))),
+        ("advertise", advertise.as_deref().map(string)),
+        ("also-known-as", list_or_none(also_known_as)),
+        ("proxy-protocol", list_or_none(proxy_protocol)),
+        ("record-route", Some(Value::Boolean(*record_route))),
+        ("path", Some(Value::Boolean(*path))),
+        ("egress", list_or_none(egress)),
+    ]
 }
 
 /// A member of a set, whether it is given by address or by name.
@@ -307,32 +330,28 @@ impl<'c> Entry<'c> {
     }
 }
 
-fn write_route(out: &mut String, config: &Config, route: &Route) -> fmt::Result {
-    let listeners = route
-        .listeners
-        .iter()
-        .map(|index| &config.listeners[*index].name);
-    let conditions = [
-        ("method", list_or_none(&route.methods)),
-        ("host", list_or_none(&route.hosts)),
-        ("user-prefix", list_or_none(&route.user_prefixes)),
-        ("source", list_or_none(&route.sources)),
+fn of_route(config: &Config, route: &Route) -> Keys {
+    let Route {
+        set,
+        methods,
+        hosts,
+        user_prefixes,
+        sources,
+        listeners,
+        record_route,
+        follow_replaces,
+    } = route;
+    let listeners = listeners.iter().map(|index| &config.listeners[*index].name);
+    vec![
+        ("set", Some(string(&config.sets[*set].name))),
+        ("method", list_or_none(methods)),
+        ("host", list_or_none(hosts)),
+        ("user-prefix", list_or_none(user_prefixes)),
+        ("source", list_or_none(sources)),
         ("listener", list_or_none(listeners)),
-    ];
-    writeln!(out, "\n[[route]]")?;
-    writeln!(out, "set = {}", string(&config.sets[route.set].name))?;
-    for (key, values) in conditions {
-        if let Some(values) = values {
-            writeln!(out, "{key} = {values}")?;
-        }
-    }
-    if let Some(record_route) = route.record_route {
-        writeln!(out, "record-route = {record_route}")?;
-    }
-    if route.follow_replaces {
-        writeln!(out, "follow = \"replaces\"")?;
-    }
-    Ok(())
+        ("record-route", record_route.map(Value::Boolean)),
+        ("follow", follow_replaces.then(|| string("replaces"))),
+    ]
 }
 
 /// The keys that have a value.
