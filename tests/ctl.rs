@@ -142,6 +142,15 @@ fn what_is_changed_is_so_for_calls() {
     operator.does(&["remove", &second]);
     assert_eq!(operator.farm.shares(20), [0, 0, 20]);
     operator.does(&["drain", &third]);
+    operator.does(&["weight", &third, "5"]);
+    // The URI says nothing else than the weight beside it.
+    let list = operator.json(&["list"]);
+    let added = list[0]["destinations"]
+        .as_array()
+        .and_then(|all| all.last());
+    let added = added.expect("a destination");
+    assert_eq!(added["weight"], 5, "{list}");
+    assert_eq!(added["uri"], format!("sip:{third}"), "{list}");
     let done = operator.json(&["state", &first, "active"]);
     assert_eq!(
         done["differences"][0]["after"],

@@ -135,13 +135,7 @@ fn named() -> impl Strategy<Value = Named> {
     ("[a-z]{1,9}", port, weight, any::<i32>(), state, probe()).prop_map(
         |(host, port, weight, priority, state, probe)| {
             let port_text = port.map(|port| format!(":{port}")).unwrap_or_default();
-            let weight_text = weight.filter(|weight| weight % 2 == 0);
-            let weight_text = weight_text.map(|weight| format!(";weight={weight}"));
-            let uri = format!(
-                "sip:{}.Example.com{port_text}{}",
-                host.to_uppercase(),
-                weight_text.unwrap_or_default()
-            );
+            let uri = format!("sip:{}.Example.com{port_text}", host.to_uppercase());
             let host = format!("{host}.example.com");
             let name = HostPort { host, port };
             Named {
@@ -159,7 +153,7 @@ fn named() -> impl Strategy<Value = Named> {
 
 fn destination() -> impl Strategy<Value = Destination> {
     let state = prop::sample::select(vec![State::Active, State::Draining, State::Disabled]);
-    let form = 0..4_u8;
+    let form = 0..3_u8;
     (
         any::<u16>(),
         1..=1_000_000_u32,
@@ -173,11 +167,7 @@ fn destination() -> impl Strategy<Value = Destination> {
             let (uri, weight) = match form {
                 0 => (host.clone(), 1),
                 1 => (format!("{host}:5060"), weight),
-                2 => (format!("sip:a;b@{host}"), weight),
-                _ => (
-                    format!("sip:{host};weight={weight};priority={priority}"),
-                    weight,
-                ),
+                _ => (format!("sip:a;b@{host}"), weight),
             };
             let address = SocketAddr::new(host.parse().expect("an address"), 5060);
             Destination {

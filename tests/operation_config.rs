@@ -387,7 +387,7 @@ fn names_are_members_with_what_is_said_of_them() {
         resolved: false,
     };
     let gateway = Named {
-        uri: "sip:gw.example.com:5060;weight=2".to_owned(),
+        uri: "sip:gw.example.com:5060".to_owned(),
         name: name("gw.example.com", Some(5060)),
         weight: Some(2),
         ..farm.clone()

@@ -201,7 +201,7 @@ impl<'t> Line<'t> {
         )
     }
 
-    /// The URI without its parameters: of those only `transport` counts.
+    /// The URI; of its parameters only `transport` counts.
     fn uri(&self, uri: &str, origin: &Origin, report: &mut Report) -> Option<Member> {
         let (host, parameters) = report.check(origin, split_member(uri))?;
         let mut good = true;
@@ -214,10 +214,7 @@ impl<'t> Line<'t> {
                 report.warning(origin, fault.help("weights are attributes: `weight=2`"));
             }
         }
-        // The user part may hold `;` itself, the parameters cannot hold `@`.
-        let after = uri.rfind('@').unwrap_or(0);
-        let end = uri[after..].find(';').map_or(uri.len(), |at| after + at);
-        good.then(|| Member::at(&uri[..end], host))
+        good.then(|| Member::at(uri, host))
     }
 
     /// The weight and the From of probes among the attributes; the others are

@@ -5,13 +5,13 @@ use std::fmt::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use toml::{Table, Value};
+use toml::Value;
 
 use super::stateful::TIMERS;
 use super::text;
 use super::{
-    Accounting, Admin, Config, Destination, HashKey, Listener, Log, Member, Mirror, Named,
-    OnFailure, Policy, Probe, Route, Set, State, Stateful, Timers,
+    Accounting, Admin, Config, Destination, HashKey, Listener, Log, Mirror, Named, OnFailure,
+    Policy, Probe, Route, Set, State, Stateful, Timers,
 };
 
 /// Writes every setting, whether it was given or is a default.
@@ -290,43 +290,30 @@ impl<'c> Entry<'c> {
         }
     }
 
-    /// Whether nothing has become of it but what its URI says.
-    fn is_as(&self, written: &Member) -> bool {
-        let weight = self.weight.unwrap_or(1);
-        written.weight.is_none_or(|said| said == weight)
-            && written.priority.is_none_or(|said| said == self.priority)
-            && written.state.is_none_or(|said| said == self.state)
-    }
-
-    /// The URI alone where it says all, else a table with what it leaves out;
-    /// the set says how its members are probed in `common`.
+    /// The URI alone where it says all, else a table; the set says how its
+    /// members are probed in `common`.
     fn value(&self, common: Option<&Probe>) -> Value {
-        let written = text::member(self.uri).ok();
-        let written = written.as_ref().filter(|written| self.is_as(written));
-        let uri = match written {
-            Some(_) => string(self.uri),
-            None => string(&text::bare_member(self.uri)),
-        };
-        let mut table = Table::new();
-        let mut add = |key: &str, value| table.insert(key.to_owned(), value);
-        let in_uri = written.is_some_and(|written| written.weight.is_some());
-        if let Some(weight) = self.weight.filter(|_| !in_uri) {
-            add("weight", weight.into());
+        let Self {
+            uri,
+            weight,
+            priority,
+            state,
+            probe,
+        } = *self;
+        let uri = string(uri);
+        let said = [
+            ("weight", weight.map(integer)),
+            ("priority", (priority != 0).then(|| integer(priority))),
+            (
+                "state",
+                (state != State::Active).then(|| string(text::name(&state))),
+            ),
+            ("health", (probe != common).then(|| health_value(probe))),
+        ];
+        match said.iter().any(|(_, value)| value.is_some()) {
+            true => table(said.into_iter().chain([("uri", Some(uri))])),
+            false => uri,
         }
-        if written.is_none_or(|w| w.priority.is_none()) && self.priority != 0 {
-            add("priority", self.priority.into());
-        }
-        if written.is_none_or(|w| w.state.is_none()) && self.state != State::Active {
-            add("state", string(text::name(&self.state)));
-        }
-        if self.probe != common {
-            add("health", health_value(self.probe));
-        }
-        if table.is_empty() {
-            return uri;
-        }
-        table.insert("uri".to_owned(), uri);
-        Value::Table(table)
     }
 }
 

@@ -13,9 +13,6 @@ use crate::sip::DEFAULT_PORT;
 /// URI parameters that a member may carry.
 const PARAMETERS: [&str; 5] = ["weight", "priority", "state", "transport", "lr"];
 
-/// Those that say how it is used.
-const USE: [&str; 3] = ["weight", "priority", "state"];
-
 /// Where a member is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Host {
@@ -48,9 +45,9 @@ pub struct Member {
 
 impl Member {
     /// A member of which nothing but its place is said.
-    pub(super) fn at(uri: &str, host: Host) -> Self {
+    pub(super) fn at(text: &str, host: Host) -> Self {
         Self {
-            uri: uri.to_owned(),
+            uri: bare(text).to_owned(),
             host,
             weight: None,
             priority: None,
@@ -95,6 +92,20 @@ impl Member {
     }
 }
 
+/// As [`destination`] reads it, all that is said of it included.
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            uri,
+            weight,
+            priority,
+            ..
+        } = self;
+        let state = text::name(&self.state);
+        write!(f, "{uri};weight={weight};priority={priority};state={state}")
+    }
+}
+
 /// Reads a member given as `host`, `host:port` or a SIP URI; `host` is an
 /// address or a name.
 pub fn member(text: &str) -> Result<Member, Fault> {
@@ -126,15 +137,12 @@ pub fn destination(text: &str) -> Result<Destination, Fault> {
     })
 }
 
-/// A member without the parameters that say how it is used.
-pub fn bare_member(text: &str) -> String {
-    let host = text.rfind('@').map_or(0, |at| at + 1);
-    let (user, rest) = text.split_at(host);
-    let kept = rest.split(';').filter(|part| {
-        let (name, _) = part.split_once('=').unwrap_or((part, ""));
-        !(USE.iter()).any(|used| name.eq_ignore_ascii_case(used))
-    });
-    format!("{user}{}", kept.collect::<Vec<_>>().join(";"))
+/// A member without its parameters.
+fn bare(text: &str) -> &str {
+    // The user part may hold `;` itself (RFC 3261 §25.1); what follows cannot hold `@`.
+    let after = text.rfind('@').unwrap_or(0);
+    let end = text[after..].find(';').map_or(text.len(), |at| after + at);
+    &text[..end]
 }
 
 /// Splits a member into its place and its parameters, unread.
@@ -143,7 +151,7 @@ pub(super) fn split_member(text: &str) -> Result<(Host, impl Iterator<Item = &st
     if rest.contains('?') {
         return Err(Fault::new("a destination has no headers").help("leave out what follows `?`"));
     }
-    // The user part may hold `;` itself (RFC 3261 §25.1); what follows cannot hold `@`.
+    // As in `bare`.
     let rest = rest.rsplit_once('@').map_or(rest, |(_user, rest)| rest);
     let mut parts = rest.split(';');
     let (host, port) = host_port(parts.next().unwrap_or_default())?;
@@ -239,6 +247,11 @@ mod tests {
         assert_eq!(member(text), Ok(full));
         let read = destination("10.0.0.1").map(|to| (to.weight, to.priority));
         assert_eq!(read, Ok((1, 0)));
+        for text in ["sip:a;b@10.0.0.1;state=disabled;lr", "[::1]:5070;weight=3"] {
+            let read = destination(text).expect("a destination");
+            assert_eq!(read.uri, bare(text));
+            assert_eq!(destination(&read.to_string()), Ok(read));
+        }
     }
 
     #[test]

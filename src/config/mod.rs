@@ -266,8 +266,7 @@ pub enum HashKey {
 /// One member of a set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
-    /// The URI as the operator wrote it; from a `dispatcher.list`, without
-    /// its parameters.
+    /// The URI as the operator wrote it, without its parameters.
     pub uri: String,
     /// Where datagrams are sent.
     pub address: SocketAddr,
@@ -287,8 +286,7 @@ pub struct Destination {
 /// destination of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
-    /// The URI as the operator wrote it; from a `dispatcher.list`, without
-    /// its parameters.
+    /// The URI as the operator wrote it, without its parameters.
     pub uri: String,
     /// The name, in lower case; without a port, SRV `_sip._udp` is asked first
     /// (RFC 3263 §4.2).

@@ -11,7 +11,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net};
 
 use super::diagnostic::Fault;
-pub use super::member::{bare_member, destination, member};
+pub use super::member::{destination, member};
 use super::merge::DEFAULT_COALESCE;
 pub use super::methods::{method, stateful_method};
 pub use super::names::{Choice, choice, hash_key, hash_key_name, name, names};

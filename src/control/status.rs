@@ -107,7 +107,7 @@ pub struct DestinationStatus {
     /// Its address and port.
     #[schema(value_type = String)]
     pub address: SocketAddr,
-    /// As the operator wrote it.
+    /// As the operator wrote it, without parameters.
     pub uri: String,
     /// Its weight as configured.
     pub weight: u32,

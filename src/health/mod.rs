@@ -35,7 +35,7 @@ pub struct Target {
     pub set: String,
     /// Where probes are sent, and responses must come from.
     pub address: SocketAddr,
-    /// Its URI as the operator wrote it.
+    /// Its URI as the operator wrote it, without parameters.
     pub uri: String,
     /// How it is probed.
     pub probe: Arc<Probe>,

@@ -25,7 +25,7 @@ pub(super) struct Changes {
     pub(super) state: Option<State>,
     pub(super) weight: Option<u32>,
     pub(super) priority: Option<i32>,
-    /// As the operator wrote it who added it.
+    /// As an operator added it, with all that was said of it then.
     pub(super) added: Option<String>,
     pub(super) removed: bool,
 }

@@ -115,7 +115,7 @@ impl Overlay {
                     state: Some(destination.state),
                     weight: Some(destination.weight),
                     priority: Some(destination.priority),
-                    added: Some(destination.uri.clone()),
+                    added: Some(destination.to_string()),
                     removed: false,
                 };
                 entry.health = Health::Up;
@@ -578,6 +578,15 @@ pub(super) mod tests {
         overlay.resolved(name(&[3]));
         let all = ["10.0.0.1:5060", "10.0.0.3:5060", "10.0.0.2:5060"];
         assert_eq!(states(&overlay, &file), all);
+        // A new file with that name takes nothing away of what was said of it.
+        let mut other = Overlay::default();
+        let added = text::destination("sip:10.0.0.2;weight=3").expect("a destination");
+        other.note("farm", address(2), &Change::Add("farm".to_owned(), added));
+        other.resolved(name(&[2]));
+        other.settle(&config("'10.0.0.1'"), &file);
+        other.resolved(name(&[3]));
+        assert_eq!(states(&other, &file), all);
+        assert_eq!(other.over(&file).sets[0].destinations[2].weight, 3);
         // A file that has had it is believed when it has it no more.
         let listed = config("'10.0.0.1', '10.0.0.2', 'farm.test'");
         overlay.settle(&file, &listed);

@@ -96,7 +96,7 @@ impl Changes {
                 None => {
                     let uri = &destination.uri;
                     return Err(format!(
-                        "--add {uri}: there are several sets ({known})\n  help: --add {}={uri}",
+                        "--add {uri}: there are several sets ({known})\n  help: --add {}={destination}",
                         names[0]
                     ));
                 }
