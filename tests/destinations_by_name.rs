@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use support::admin::Admin;
+use support::checking::good;
 use support::dialog::{Peer, Scene, read, status};
 use support::dns::NameServer;
 use support::net::{V4, V6};
@@ -490,6 +491,10 @@ fn a_drained_address_that_leaves_and_comes_back_is_drained_also_after_a_reload()
     admin
         .post("/api/v1/destinations/state", &drain)
         .assert_done();
+    let effective = admin.get("/api/v1/config").body;
+    let drained = format!(r#"{{ state = "draining", uri = "{address}" }}"#);
+    assert!(effective.contains(&drained), "{effective}");
+    good(&effective);
     for upgrade in [false, true] {
         let from = scene.viaduct.output().len();
         server.change("farm.test 1 A 127.0.0.72");

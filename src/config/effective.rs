@@ -196,7 +196,14 @@ fn write_set(out: &mut String, set: &Set) -> fmt::Result {
     ];
     write_keys(out, keys)?;
     writeln!(out, "destinations = [")?;
-    let destinations = destinations.iter().map(Entry::of_destination);
+    let destinations = destinations.iter().map(|destination| {
+        let mut entry = Entry::of_destination(destination);
+        // What a name stands for has its URI, but a state of its own.
+        if named.iter().any(|named| named.uri == destination.uri) {
+            entry.uri = destination.address.to_string();
+        }
+        entry
+    });
     for entry in destinations.chain(named.iter().map(Entry::of_name)) {
         writeln!(out, "    {},", entry.value(common.as_ref()))?;
     }
@@ -262,7 +269,7 @@ pub(super) fn of_listener(listener: &Listener) -> Keys {
 
 /// A member of a set, whether it is given by address or by name.
 struct Entry<'c> {
-    uri: &'c str,
+    uri: String,
     weight: Option<u32>,
     priority: i32,
     state: State,
@@ -272,7 +279,7 @@ struct Entry<'c> {
 impl<'c> Entry<'c> {
     fn of_destination(destination: &'c Destination) -> Self {
         Self {
-            uri: &destination.uri,
+            uri: destination.uri.clone(),
             weight: Some(destination.weight).filter(|weight| *weight != 1),
             priority: destination.priority,
             state: destination.state,
@@ -282,7 +289,7 @@ impl<'c> Entry<'c> {
 
     fn of_name(named: &'c Named) -> Self {
         Self {
-            uri: &named.uri,
+            uri: named.uri.clone(),
             weight: named.weight,
             priority: named.priority,
             state: named.state,
@@ -292,15 +299,15 @@ impl<'c> Entry<'c> {
 
     /// The URI alone where it says all, else a table; the set says how its
     /// members are probed in `common`.
-    fn value(&self, common: Option<&Probe>) -> Value {
+    fn value(self, common: Option<&Probe>) -> Value {
         let Self {
             uri,
             weight,
             priority,
             state,
             probe,
-        } = *self;
-        let uri = string(uri);
+        } = self;
+        let uri = Value::String(uri);
         let said = [
             ("weight", weight.map(integer)),
             ("priority", (priority != 0).then(|| integer(priority))),
