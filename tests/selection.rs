@@ -377,6 +377,43 @@ fn of_calls_with_hashes_alike_the_oldest_is_forgotten() {
     assert_eq!(choose(1), Some(5), "a new turn");
 }
 
+#[test]
+fn what_is_remembered_in_turn_follows_its_destination() {
+    let of = |hosts: &[u8]| {
+        let farm: Vec<_> = hosts.iter().map(|host| destination(*host, 1)).collect();
+        dispatcher(Policy::RoundRobin, &farm)
+    };
+    let first = of(&[1, 2, 3]);
+    let mut turns = Turns::new(&first);
+    let choose = |dispatcher: &Dispatcher, turns: &mut Turns, call: u64| {
+        let set = &dispatcher.sets()[0];
+        let chosen = set.choose(0, call, b"", turns, || true).expect("a choice");
+        set.definition().destinations[chosen].address.ip()
+    };
+    let places = |dispatcher: &Dispatcher, turns: &mut Turns| {
+        let all = (1..=300).map(|call| choose(dispatcher, turns, call));
+        all.collect::<Vec<_>>()
+    };
+    let had = places(&first, &mut turns);
+    let longer = of(&[1, 2, 3, 4]);
+    turns.follow(&first, &longer);
+    assert_eq!(places(&longer, &mut turns), had);
+    let backwards = of(&[4, 3, 2, 1]);
+    turns.follow(&longer, &backwards);
+    assert_eq!(places(&backwards, &mut turns), had);
+    let shorter = of(&[3, 1]);
+    turns.follow(&backwards, &shorter);
+    let gone = destination(2, 1).address.ip();
+    for (was, is) in had.iter().zip(places(&shorter, &mut turns)) {
+        assert_ne!(is, gone);
+        assert!(*was == gone || *was == is, "{was} became {is}");
+    }
+    // What it had was given to others, and stays with them.
+    let again = of(&[1, 2, 3]);
+    turns.follow(&shorter, &again);
+    assert!(!places(&again, &mut turns).contains(&gone));
+}
+
 /// Worked out by hand: of each word v of four octets, the last one padded on
 /// the left, v ^ v>>3; of their sum h, h + h>>11 + h>>13 + h>>23; 0 becomes 1.
 #[test]

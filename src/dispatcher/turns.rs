@@ -2,10 +2,12 @@
 //!
 //! A turn is no function of the message, so a retransmission, a CANCEL or an
 //! ACK would be given a destination of its own. Each worker therefore
-//! remembers its last 65,536 Call-IDs at most; what it has forgotten, and
-//! what comes to another worker or instance, takes a new turn.
+//! remembers the last 65,536 Call-IDs of each set at most; what it has forgotten,
+//! and what comes to another worker or instance, takes a new turn.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::{iter, mem};
 
 use super::{Dispatcher, Set};
 use crate::config::{self, Policy, State};
@@ -17,6 +19,10 @@ const REMEMBERED: usize = 1 << 16;
 /// one place for all of them, a call in 650 would lose it while a hundred others
 /// begin, and with it the way of its CANCEL and ACK.
 const ALIKE: usize = 4;
+
+/// What stands in a place that nothing is remembered in: zeros, which the system
+/// gives without any memory until they are written to.
+const NOTHING: (u64, u16) = (0, 0);
 
 /// Whose turn it is in each round-robin set, for one worker.
 pub struct Turns {
@@ -44,19 +50,32 @@ impl Turns {
     }
 
     /// Goes on with other sets: what is remembered stays with the set of the
-    /// same name and the destination of the same address.
+    /// same name and the destination of the same address. Between two datagrams,
+    /// so what need not change is not touched.
     pub fn follow(&mut self, before: &Dispatcher, now: &Dispatcher) {
-        let mut turns = Self::new(now);
-        for (turn, set) in turns.sets.iter_mut().zip(now.sets()) {
-            let set = set.definition();
-            let mut known = before.sets().iter().map(|set| set.definition());
-            let at = known.position(|each| each.name == set.name);
-            let former = at.and_then(|at| Some((at, self.sets[at].as_ref()?)));
-            if let (Some(turn), Some((at, former))) = (turn, former) {
-                turn.take_over(former, before.sets()[at].definition(), set);
+        let (formers, turns) = (before.sets(), &mut self.sets);
+        let mut turn = |(here, set): (usize, &Arc<Set>)| {
+            let definition = set.definition();
+            if definition.policy != Policy::RoundRobin {
+                return None;
             }
-        }
-        *self = turns;
+            let is_known = |at: &usize| {
+                let former = formers.get(*at);
+                former.is_some_and(|former| former.definition().name == definition.name)
+            };
+            let mut places = iter::once(here).chain(0..formers.len());
+            let former = places
+                .find(is_known)
+                .and_then(|at| Some((&formers[at], turns[at].take()?)));
+            let Some((former, mut turn)) = former else {
+                return Some(Turn::new(definition));
+            };
+            if !Arc::ptr_eq(former, set) {
+                turn.follow(former.definition(), definition);
+            }
+            Some(turn)
+        };
+        self.sets = now.sets().iter().enumerate().map(&mut turn).collect();
     }
 
     /// The destination of `hash`: the one remembered, unless work begins anew
@@ -96,34 +115,38 @@ impl Turn {
     fn new(set: &config::Set) -> Self {
         Self {
             due: vec![0; set.destinations.len()],
-            memory: vec![[(0, 0); ALIKE]; REMEMBERED / ALIKE],
+            memory: vec![[NOTHING; ALIKE]; REMEMBERED / ALIKE],
         }
     }
 
-    fn take_over(&mut self, former: &Self, before: &config::Set, now: &config::Set) {
+    fn follow(&mut self, before: &config::Set, now: &config::Set) {
         let places = now.destinations.iter().map(|each| each.address).zip(0..);
         let places: BTreeMap<_, u16> = places.collect();
         let destinations = before.destinations.iter();
         let moved: Vec<_> = destinations
             .map(|each| places.get(&each.address).copied())
             .collect();
+        let former = mem::replace(&mut self.due, vec![0; now.destinations.len()]);
         let weight = |to: u16| now.destinations[usize::from(to)].weight;
         let mut kept = before.destinations.iter().zip(&moved);
         // What is due is counted in weights: by others it could take for ever.
         if kept.all(|(each, to)| to.is_none_or(|to| each.weight == weight(to))) {
-            for (due, to) in former.due.iter().zip(&moved) {
+            for (due, to) in former.iter().zip(&moved) {
                 if let Some(to) = to {
                     self.due[usize::from(*to)] = *due;
                 }
             }
         }
-        let places = self.memory.as_flattened_mut().iter_mut();
-        for (place, (hash, was)) in places.zip(former.memory.as_flattened()) {
-            // A place that nothing is remembered in names the first one, which
-            // an empty set has not.
-            if let Some(Some(to)) = moved.get(usize::from(*was)) {
-                *place = (*hash, *to);
+        if (0..).zip(&moved).all(|(was, to)| *to == Some(was)) {
+            return;
+        }
+        for place in self.memory.as_flattened_mut() {
+            // Memory that nothing was written to takes none of the machine's.
+            if *place == NOTHING {
+                continue;
             }
+            let to = moved.get(usize::from(place.1)).copied().flatten();
+            *place = to.map_or(NOTHING, |to| (place.0, to));
         }
     }
 
