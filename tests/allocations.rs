@@ -1,5 +1,6 @@
 //! No allocation for a datagram after warm-up: in the decision alone, and in a
-//! running instance. One test, for the counts are those of the whole process.
+//! running instance; and none of tables and memory of calls for a change that moves
+//! nobody. One test, for the counts are those of the whole process.
 
 use std::alloc::System;
 use std::net::{SocketAddr, UdpSocket};
@@ -9,7 +10,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 use support::fixture::{self, Bench, caller, destination};
 use support::relaying::{self, Relaying};
-use viaduct::config::{Config, Timers};
+use viaduct::config::{Config, Policy, State, Timers};
 use viaduct::proxy::Decision;
 use viaduct::supervisor::Instance;
 
@@ -33,6 +34,7 @@ fn a_datagram_costs_no_allocation() {
     assert_eq!(region.change().allocations, 1);
 
     decisions();
+    changes();
     transactions();
     running_instance(fixture::config());
     let mut stateful = relaying::config(TRANSACTIONS);
@@ -110,6 +112,27 @@ fn decisions() {
         assert!(matches!(decision, Decision::Drop(_)), "{decision:?}");
     };
     count(call, CALLS);
+}
+
+/// Changes after which everybody keeps what they have: another name of a
+/// destination, and one that drains where calls are remembered.
+fn changes() {
+    for (policy, state) in [
+        (Policy::Hash, State::Active),
+        (Policy::RoundRobin, State::Draining),
+    ] {
+        let mut config = fixture::config();
+        config.sets[0].policy = policy;
+        let mut bench = Bench::new(&config);
+        bench.decide(&fixture::invite(), caller());
+        config.sets[0].destinations[3].uri.push_str(";other");
+        config.sets[0].destinations[3].state = state;
+        let region = Region::new(ALLOCATOR);
+        bench.proxy = bench.proxy.successor(&config);
+        bench.decide(&fixture::invite(), caller());
+        let taken = region.change().bytes_allocated;
+        assert!(taken < 16 << 10, "{policy:?}: {taken} octets");
+    }
 }
 
 /// Whole lives of transactions, in a time of their own: each call rings, is

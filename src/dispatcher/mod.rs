@@ -45,7 +45,7 @@ pub struct Set {
 
 enum Table {
     /// Destination by slot; `None` where no destination can take new work.
-    Slots(Option<Box<[u16]>>),
+    Slots(Option<Arc<[u16]>>),
     /// Destinations in Kamailio's order.
     Kamailio(Vec<u16>),
     /// In turn; [`Turns`] knows whose it is.
@@ -66,8 +66,8 @@ impl Dispatcher {
         none.successor(sets)
     }
 
-    /// The same for other sets; those that have not changed share their tables,
-    /// and a destination that has costs a hundredth of a second.
+    /// The same for other sets. Those whose destinations take what they took share
+    /// their tables; a destination that has changed costs a hundredth of a second.
     #[must_use]
     pub fn successor(&self, sets: &[config::Set]) -> Self {
         let mut next_number = self.next_number;

@@ -9,6 +9,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::hash::Hasher;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use siphasher::sip::SipHasher13;
 
@@ -37,20 +38,20 @@ pub fn slot_of(hash: u64) -> usize {
 
 /// A table and what it was filled for.
 pub(super) struct Filled<'a> {
-    pub(super) slots: &'a [u16],
+    pub(super) slots: &'a Arc<[u16]>,
     pub(super) destinations: &'a [Destination],
     pub(super) shares: &'a Shares,
 }
 
 /// The owner of each slot; `None` where no destination can take new work. Where
-/// `former` is the table for nearly the same, only what has changed is weighed
-/// against the owner of each slot: two parts in `n` of the work for `n`
-/// destinations.
+/// `former` is the table for the same takers, it is this one too; where it is that
+/// for nearly the same, only what has changed is weighed against the owner of each
+/// slot: two parts in `n` of the work for `n` destinations.
 pub(super) fn fill(
     destinations: &[Destination],
     shares: &Shares,
     former: Option<Filled<'_>>,
-) -> Option<Box<[u16]>> {
+) -> Option<Arc<[u16]>> {
     let takers = takers(destinations, shares);
     if takers.is_empty() {
         return None;
@@ -60,6 +61,9 @@ pub(super) fn fill(
         return Some((0..SLOTS).map(|slot| all.winner(slot)).collect());
     };
     let old = self::takers(former.destinations, former.shares);
+    if old == takers {
+        return Some(Arc::clone(former.slots));
+    }
     let old: BTreeMap<_, _> = old.iter().map(|old| (old.identity, old)).collect();
     let is_kept = |taker: &Taker| {
         let old = old.get(&taker.identity);
@@ -82,7 +86,7 @@ pub(super) fn fill(
 }
 
 /// Who may own slots.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 struct Taker {
     destination: u16,
     identity: u64,
@@ -129,9 +133,12 @@ impl Contest {
 
     /// Whose `slot` is where `owner` has it against all others.
     fn winner_against(&self, owner: &Taker, slot: usize) -> u16 {
-        let owned = score(owner.identity, slot, owner.weight);
-        let better = self.best(slot).filter(|(_, score)| *score < owned);
-        better.map_or(owner.destination, |(taker, _)| taker.destination)
+        match self.best(slot) {
+            Some((taker, best)) if best < score(owner.identity, slot, owner.weight) => {
+                taker.destination
+            }
+            _ => owner.destination,
+        }
     }
 
     fn best(&self, slot: usize) -> Option<(&Taker, f64)> {

@@ -88,7 +88,8 @@ pub struct Proxy {
     former: Vec<Arc<Generation>>,
 }
 
-/// How many former generations are kept at most. Each has 128 KiB for a set.
+/// How many former generations are kept at most. Each has 128 KiB for a set where
+/// destinations took something else.
 const MOST_FORMER: usize = 16;
 
 /// What becomes of a datagram. The octets to send, if any, are in the buffer
