@@ -1,6 +1,8 @@
 //! What one configuration decides by, kept whole, so that what was decided
 //! before a change can still be told after it.
 
+use std::sync::Arc;
+
 use crate::config::{self, Config, Health, Route};
 use crate::dispatcher::Dispatcher;
 
@@ -9,7 +11,8 @@ pub(super) struct Generation {
     /// One more than that of the generation before.
     pub(super) number: u64,
     pub(super) dispatcher: Dispatcher,
-    pub(super) rules: Vec<Route>,
+    /// Those of the generation before where they are the same.
+    pub(super) rules: Arc<[Route]>,
 }
 
 impl Generation {
@@ -17,7 +20,7 @@ impl Generation {
         Self {
             number: 1,
             dispatcher: Dispatcher::new(&config.sets, selection_key),
-            rules: config.routes.clone(),
+            rules: config.routes.as_slice().into(),
         }
     }
 
@@ -26,7 +29,10 @@ impl Generation {
         Self {
             number: self.number + 1,
             dispatcher: self.dispatcher.successor(&config.sets),
-            rules: config.routes.clone(),
+            rules: match *self.rules == *config.routes {
+                true => Arc::clone(&self.rules),
+                false => config.routes.as_slice().into(),
+            },
         }
     }
 
@@ -59,6 +65,6 @@ impl Generation {
     /// Whether `config` would make the same one again.
     pub(super) fn is_of(&self, config: &Config) -> bool {
         let sets = self.dispatcher.sets().iter();
-        sets.map(|set| set.definition()).eq(&config.sets) && self.rules == config.routes
+        sets.map(|set| set.definition()).eq(&config.sets) && *self.rules == *config.routes
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::generation::Generation;
 use super::host::literal;
@@ -21,6 +22,8 @@ const FOLLOWED: [&str; 3] = ["Replaces", "Join", "Target-Dialog"];
 
 /// The key of a request, and what it is a key to.
 pub(super) struct Keyed<'g, 'a> {
+    /// The rules that it was found by.
+    rules: &'g Arc<[Route]>,
     /// The rule that claims the request.
     pub(super) rule: Option<&'g Route>,
     pub(super) set: usize,
@@ -136,8 +139,8 @@ impl<'a> Request<'a> {
     }
 
     /// What `generation` makes of a request. What another one made of it, which
-    /// is `known`, is the same where the same is hashed: to look for headers
-    /// takes as long as there are rows.
+    /// is `known`, is the same where the rules are, and where the same is hashed: to
+    /// try rules and to look for headers takes as long as there are any.
     #[inline]
     pub(super) fn hashed<'g>(
         &self,
@@ -146,7 +149,11 @@ impl<'a> Request<'a> {
         known: Option<&Keyed<'g, 'a>>,
         key: &mut Vec<u8>,
     ) -> Keyed<'g, 'a> {
-        let rule = self.rule_in(generation, target);
+        let rules = &generation.rules;
+        let rule = match known {
+            Some(known) if Arc::ptr_eq(known.rules, rules) => known.rule,
+            _ => self.rule_in(generation, target),
+        };
         let set = rule.map_or(0, |rule| rule.set);
         let definition = generation.dispatcher.sets()[set].definition();
         let made_of = MadeOf {
@@ -156,6 +163,7 @@ impl<'a> Request<'a> {
         };
         if let Some(known) = known.filter(|known| known.made_of == made_of) {
             return Keyed {
+                rules,
                 rule,
                 set,
                 ..*known
@@ -171,6 +179,7 @@ impl<'a> Request<'a> {
         }
         add_salt(self.message, definition.policy, key);
         Keyed {
+            rules,
             rule,
             set,
             made_of,
