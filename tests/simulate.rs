@@ -333,13 +333,21 @@ fn every_key_finds_its_calls_and_every_route_its_set() {
          [[route]]\nmethod = 'REGISTER'\nset = 'b'\n\
          [[route]]\nhost = 'two.example'\nuser-prefix = '39'\nsource = '2001:db8:5::/48'\nset = 'c'\n",
     );
-    let told = bench.json(&["-c", "v.toml", "--remove", "10.0.1.2", "--calls", "50"]);
+    let told = bench.json(&["-c", "v.toml", "--calls", "50"]);
     let sets = told["sets"].as_array().expect("sets");
     let calls: Vec<_> = sets.iter().map(|set| &set["survey"]["calls"]).collect();
     assert_eq!(calls, [&50.into(), &50.into(), &50.into(), &Value::Null]);
     let classes = |set: &Value| set["survey"]["classes"].as_array().map(Vec::len);
     assert_eq!(classes(&sets[1]), Some(1), "REGISTER has no dialog");
-    assert!(meets(&sets[1], "new")[2] > 0.2);
+    assert_eq!(told["unchanged"], Value::Array(Vec::new()));
+    let change = ["-c", "v.toml", "--remove", "10.0.1.2", "--calls", "50"];
+    let told = bench.json(&change);
+    let sets = told["sets"].as_array().expect("sets");
+    assert_eq!((sets.len(), &sets[0]["set"]), (1, &"b".into()));
+    assert!(meets(&sets[0], "new")[2] > 0.2);
+    assert_eq!(told["unchanged"], serde_json::json!(["a", "c", "d"]));
+    let text = bench.text(&change);
+    assert!(text.contains("\n3 sets do not change\n"), "{text}");
     let text = bench.text(&["-c", "v.toml", "--calls", "5"]);
     assert!(
         text.contains("no call that the routes describe meets it"),

@@ -74,10 +74,12 @@ pub(super) fn simulate(args: &SimulateArgs) -> io::Result<ExitCode> {
         before: first,
         after: next,
     };
+    let unchanged = unchanged(&before, &after);
     let report = Report {
         secret_known,
         needs_restart,
-        sets: sets(&worlds, &after, &calls)?,
+        sets: sets(&worlds, &after, &unchanged, &calls)?,
+        unchanged,
     };
     let mut out = io::BufWriter::new(io::stdout().lock());
     if args.json {
@@ -89,10 +91,34 @@ pub(super) fn simulate(args: &SimulateArgs) -> io::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Every set of either configuration.
-fn sets(worlds: &Worlds<'_>, after: &Config, calls: &Calls) -> io::Result<Vec<SetReport>> {
+/// The sets, by name, of which there is nothing to tell: others change, and
+/// nothing else.
+fn unchanged(before: &Config, after: &Config) -> Vec<String> {
+    let but_for_sets = Config {
+        sets: before.sets.clone(),
+        ..after.clone()
+    };
+    let both = || before.sets.iter().zip(&after.sets);
+    let in_place = before.sets.len() == after.sets.len() && both().all(|(a, b)| a.name == b.name);
+    if before == after || *before != but_for_sets || !in_place {
+        return Vec::new();
+    }
+    let same = both().filter(|(a, b)| a == b);
+    same.map(|(set, _)| set.name.clone()).collect()
+}
+
+/// Every set of either configuration, but those that are `unchanged`.
+fn sets(
+    worlds: &Worlds<'_>,
+    after: &Config,
+    unchanged: &[String],
+    calls: &Calls,
+) -> io::Result<Vec<SetReport>> {
     let mut sets = Vec::new();
     for (index, set) in worlds.config.sets.iter().enumerate() {
+        if unchanged.contains(&set.name) {
+            continue;
+        }
         let mut after = after.sets.iter();
         let after = after.find(|each| each.name == set.name);
         let survey = match worlds.line_for(index) {

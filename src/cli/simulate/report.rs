@@ -22,6 +22,8 @@ pub(super) struct Report {
     /// Keys of the configuration that no reload brings into effect.
     pub(super) needs_restart: Vec<&'static str>,
     pub(super) sets: Vec<SetReport>,
+    /// The names of those that are left out, for others change.
+    pub(super) unchanged: Vec<String>,
 }
 
 #[derive(Serialize)]
