@@ -265,3 +265,15 @@ fn the_mark_that_editors_put_first_is_no_part_of_a_file() {
     let output = folder.run(&["--config", "d.list"]);
     said(&output, 1, &["`d.list` is a dispatcher.list"]);
 }
+
+#[test]
+fn of_many_names_the_first_few_are_told_and_of_many_faults_the_number() {
+    let set = |n| format!("[[set]]\nname = 's{n}'\ndestinations = ['10.0.0.{n}']\n");
+    let sets: String = (1..=11).map(set).collect();
+    let route = "[[route]]\nset = 'elsewhere'\n";
+    let output = checked(&format!("{LISTEN}{sets}{route}{route}"), &[]);
+    let told = stderr(&output);
+    let named = "help: there are: s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, …\n";
+    assert_eq!(told.matches(named).count(), 2, "{told}");
+    assert!(told.ends_with("\n2 errors, 11 warnings\n"), "{told}");
+}

@@ -88,7 +88,13 @@ fn text_is_for_people_and_marks_what_is_bad() {
     fs::write(&path, "nonsense = 1\n").expect("the file");
     run.process.signal(Signal::HUP);
     run.wait_for("v.toml:1:1: error: unknown key");
+    let nonsense = |n| format!("nonsense{n} = 1\n");
+    let many: String = (1..=30).map(nonsense).collect();
+    fs::write(&path, many).expect("the file");
+    run.process.signal(Signal::HUP);
+    run.wait_for("\nerror: 10 more: see `viaduct check`\n");
     let said = run.stop();
+    assert_eq!(said.matches("unknown key `nonsense").count(), 21, "{said}");
     assert!(said.starts_with(&format!("--to: {WARNING}\n  ")), "{said}");
     assert!(said.contains("\nlistening on udp:127.0.0.1:"), "{said}");
     assert!(said.contains("\ncounter drop-not-sip 1\n"), "{said}");

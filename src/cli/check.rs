@@ -91,6 +91,7 @@ fn finish<T>(
         diagnose(&mut out, outcome.is_some(), diagnostics)
     } else {
         report::print(diagnostics)?;
+        report::print_number(diagnostics)?;
         outcome.map_or(Ok(()), |outcome| good(&mut out, outcome))
     };
     report::read_or_not(told.and_then(|()| out.flush()))?;

@@ -25,6 +25,9 @@ use super::report;
 use crate::config::text::printable;
 use crate::config::{Diagnostic, Log, LogFormat, LogLevel, Severity};
 
+/// How many errors of a configuration are said, and how many warnings.
+const SAID: usize = 20;
+
 /// Starts the log. The first of what is returned sets its level.
 ///
 /// # Errors
@@ -53,14 +56,22 @@ pub(super) fn start(
     Ok((set_level, backlog))
 }
 
-/// Says what there is to say of a configuration.
+/// Says what there is to say of a configuration, errors first. Of many the first,
+/// for each reload of a file that is wrong says them again.
 pub(super) fn say(diagnostics: &[Diagnostic]) {
-    for diagnostic in diagnostics {
-        let text = report::plain(diagnostic);
-        let text = text.trim_end();
-        match diagnostic.severity {
-            Severity::Error => tracing::error!("{text}"),
-            Severity::Warning => tracing::warn!("{text}"),
+    for severity in [Severity::Error, Severity::Warning] {
+        let mut all = diagnostics.iter().filter(|of| of.severity == severity);
+        let mut said: Vec<_> = all.by_ref().take(SAID).map(report::plain).collect();
+        match all.count() {
+            0 => {}
+            more => said.push(format!("{more} more: see `viaduct check`")),
+        }
+        for text in said {
+            let text = text.trim_end();
+            match severity {
+                Severity::Error => tracing::error!("{text}"),
+                Severity::Warning => tracing::warn!("{text}"),
+            }
         }
     }
 }

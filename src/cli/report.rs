@@ -20,6 +20,27 @@ pub(super) fn print(diagnostics: &[Diagnostic]) -> io::Result<()> {
     read_or_not(all.try_for_each(|diagnostic| print_one(&mut out, diagnostic)))
 }
 
+/// Prints how many there were, where there were several.
+pub(super) fn print_number(diagnostics: &[Diagnostic]) -> io::Result<()> {
+    if diagnostics.len() < 2 {
+        return Ok(());
+    }
+    let number = |severity, name: &str| {
+        let all = diagnostics.iter().filter(|each| each.severity == severity);
+        match all.count() {
+            0 => None,
+            1 => Some(format!("1 {name}")),
+            all => Some(format!("{all} {name}s")),
+        }
+    };
+    let numbers = [
+        number(Severity::Error, "error"),
+        number(Severity::Warning, "warning"),
+    ];
+    let numbers: Vec<_> = numbers.into_iter().flatten().collect();
+    read_or_not(writeln!(io::stderr(), "{}", numbers.join(", ")))
+}
+
 /// What came of printing a verdict: that its reader has gone, as `head` does,
 /// changes nothing about it.
 pub(super) fn read_or_not(printed: io::Result<()>) -> io::Result<()> {

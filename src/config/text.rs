@@ -30,6 +30,8 @@ pub(super) const WEIGHTS: RangeInclusive<u32> = 1..=1_000_000;
 pub(super) const WEIGHT_HELP: &str = "give 1 to 1000000; for no new calls, state=draining";
 /// Bounds of a socket buffer, in octets.
 pub const BUFFERS: RangeInclusive<u64> = 4096..=1 << 30;
+/// How many are named to whoever asks for one that is not there.
+const NAMED: usize = 10;
 
 /// Reads `host` or `host:port`; the port is 5060 unless given.
 pub fn address(text: &str) -> Result<SocketAddr, Fault> {
@@ -212,6 +214,14 @@ pub fn printable(text: &str) -> String {
         c => c,
     };
     text.chars().map(plain).collect()
+}
+
+/// Names the first of what there is, in place of what is not there.
+pub fn first_few<T: ToString>(all: impl IntoIterator<Item = T>) -> String {
+    let mut all = all.into_iter().map(|each| each.to_string());
+    let mut named: Vec<_> = all.by_ref().take(NAMED).collect();
+    named.extend(all.next().map(|_| "…".to_owned()));
+    named.join(", ")
 }
 
 /// Reads a weight.

@@ -413,7 +413,7 @@ pub(super) fn position(
         }
         fault.or_help(|| match names {
             [] => format!("add a [[{kind}]] with this name"),
-            names => format!("there are: {}", names.join(", ")),
+            names => format!("there are: {}", text::first_few(names)),
         })
     })
 }

@@ -19,9 +19,6 @@ use crate::dispatcher::{Dispatcher, SLOTS};
 use crate::health::Report;
 use crate::proxy::Proxy;
 
-/// Destinations that are named to whoever asks for one that is not there.
-const NAMED: usize = 10;
-
 /// A configuration to decide by, and what does.
 struct Next {
     config: Config,
@@ -185,12 +182,11 @@ impl Instance {
 
     fn has_set(&self, name: &str) -> Result<(), Refusal> {
         let names = self.config.sets.iter().map(|set| set.name.as_str());
-        let names: Vec<_> = names.collect();
-        match names.contains(&name) {
+        match names.clone().any(|each| each == name) {
             true => Ok(()),
             false => Err(Refusal::NotFound(format!(
                 "there is no set `{name}`; there are: {}",
-                names.join(", ")
+                text::first_few(names)
             ))),
         }
     }
@@ -201,15 +197,10 @@ impl Instance {
         let asked = |each: &&Set| set.as_ref().is_none_or(|name| *name == each.name);
         let sets = self.config.sets.iter().filter(asked);
         let there = sets.flat_map(|set| &set.destinations);
-        let mut there: Vec<_> = there.map(|each| each.address.to_string()).collect();
-        if there.len() > NAMED {
-            there.truncate(NAMED);
-            there.push("…".to_owned());
-        }
         Refusal::NotFound(format!(
             "there is no destination {address}{}; there are: {}",
             which.unwrap_or_default(),
-            there.join(", ")
+            text::first_few(there.map(|each| each.address))
         ))
     }
 
