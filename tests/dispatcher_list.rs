@@ -1,9 +1,12 @@
 //! Kamailio's `dispatcher.list` as `viaduct check` reads it.
 
+use std::cell::Cell;
+use std::path::Path;
 use std::process::Output;
 
-use support::checking::folder;
+use support::checking::{LISTEN, folder};
 use support::folder::{stderr, stdout};
+use viaduct::config::{Overrides, load_with};
 
 fn check(list: &str, args: &[&str]) -> Output {
     folder(&[("d.list", list)]).run(args)
@@ -351,4 +354,28 @@ fn comments_may_be_in_any_encoding() {
     let folder = folder(&[]);
     folder.write("d.list", b"# f\xfcr alle\n1 sip:10.0.0.1\n");
     folder.text(&["--dispatcher-list", "d.list"]);
+}
+
+#[test]
+fn sets_that_share_a_list_see_it_in_one_state() {
+    let set = |id: u32| format!("[[set]]\nname = '{id}'\ndispatcher-list = 'd.list'\nid = {id}\n");
+    let route = "[[route]]\nset = '2'\n";
+    let toml = format!("{LISTEN}{}{}{route}", set(1), set(2));
+    let read = Cell::new(0);
+    let long = "x".repeat(1100);
+    let reader = |path: &Path| {
+        if path.ends_with("v.toml") {
+            return Ok(toml.clone().into_bytes());
+        }
+        read.set(read.get() + 1);
+        let of = |set| format!("{set} sip:10.0.{set}.{}\n", read.get());
+        Ok(format!("# {long}\n{}{}", of(1), of(2)).into_bytes())
+    };
+    let loaded = load_with(Some(Path::new("v.toml")), &Overrides::default(), 1, &reader);
+    let told = &loaded.diagnostics;
+    assert_eq!(told.len(), 1, "the long line, once: {told:#?}");
+    let sets = loaded.config.expect("a configuration").sets.into_iter();
+    let sets = sets.map(|set| set.destinations[0].uri.clone());
+    let sets: Vec<_> = sets.collect();
+    assert_eq!(sets, ["sip:10.0.1.1", "sip:10.0.2.1"]);
 }

@@ -5,7 +5,7 @@
 //! warning; what it cannot do (TCP, TLS) is an error, but not in a set that is
 //! not wanted: Kamailio may have another use for that one.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -26,11 +26,10 @@ const FLAG_DISABLED: u32 = 4;
 const FLAG_NO_PING: u32 = 32;
 const FLAGS_KNOWN: u32 = 63;
 
-/// One line: a member and the set it belongs to.
-#[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) set: u32,
-    pub(super) member: Placed<Member>,
+/// A file, its lines by set in the order of the file.
+pub(super) struct List {
+    source: Rc<Source>,
+    sets: BTreeMap<u32, Vec<Range<usize>>>,
 }
 
 /// Whether a text is a `dispatcher.list` rather than TOML: its first entry
@@ -48,40 +47,40 @@ pub(super) fn looks_like(text: &str) -> bool {
             .is_some_and(|(s, _)| s.eq_ignore_ascii_case("sip") || s.eq_ignore_ascii_case("sips"))
 }
 
-/// The ids of its sets.
-pub(super) fn set_ids(text: &str) -> BTreeSet<u32> {
-    let lines = text.lines();
-    let ids = lines.filter_map(|line| fields(line, 0).first()?.0.parse().ok());
-    ids.collect()
-}
-
-/// Reads the entries of one set, or all, in the order of the file.
-pub(super) fn read(source: &Rc<Source>, wanted: Option<u32>, report: &mut Report) -> Vec<Entry> {
-    let mut entries = Vec::new();
-    let mut start = 0;
-    for line in source.text().split_inclusive('\n') {
-        let whole = line.trim_end();
-        if line.trim_end_matches(['\r', '\n']).len() > LINE_LIMIT {
-            let fault = Fault::new(format!("the line is longer than {LINE_LIMIT} octets"))
-                .why("Kamailio would read the rest of it as another line");
-            report.warning(
-                &Origin::File(source.clone(), start..start + whole.len()),
-                fault,
-            );
+impl List {
+    /// Sorts the lines by set. What is wrong with those of one set is for who
+    /// wants it.
+    pub(super) fn new(source: Rc<Source>, report: &mut Report) -> Self {
+        let mut sets: BTreeMap<u32, Vec<Range<usize>>> = BTreeMap::new();
+        let mut start = 0;
+        for line in source.text().split_inclusive('\n') {
+            let whole = start..start + line.trim_end().len();
+            start += line.len();
+            if line.trim_end_matches(['\r', '\n']).len() > LINE_LIMIT {
+                let fault = Fault::new(format!("the line is longer than {LINE_LIMIT} octets"))
+                    .why("Kamailio would read the rest of it as another line");
+                report.warning(&Origin::File(source.clone(), whole.clone()), fault);
+            }
+            if let Some(line) = Line::new(&source, &whole)
+                && let Some(set) = line.set(report)
+            {
+                sets.entry(set).or_default().push(whole);
+            }
         }
-        let fields = fields(whole, start);
-        if !fields.is_empty() {
-            let line = Line {
-                source,
-                start,
-                end: start + whole.len(),
-                fields,
-            };
-            entries.extend(line.entry(wanted, report));
-        }
-        start += line.len();
+        Self { source, sets }
     }
-    entries
+
+    /// The ids of its sets.
+    pub(super) fn ids(&self) -> impl Iterator<Item = u32> {
+        self.sets.keys().copied()
+    }
+
+    /// The members of a set; `None`: there is no such set.
+    pub(super) fn members(&self, set: u32, report: &mut Report) -> Option<Vec<Placed<Member>>> {
+        let lines = self.sets.get(&set)?.iter();
+        let lines = lines.filter_map(|whole| Line::new(&self.source, whole));
+        Some(lines.filter_map(|line| line.member(report)).collect())
+    }
 }
 
 /// A field and its place in the text.
@@ -113,14 +112,25 @@ struct Line<'t> {
 }
 
 impl<'t> Line<'t> {
-    fn entry(&self, wanted: Option<u32>, report: &mut Report) -> Option<Entry> {
-        let set = self.field(0, report, |text| {
+    /// `None` where there is nothing but a comment.
+    fn new(source: &'t Rc<Source>, whole: &Range<usize>) -> Option<Self> {
+        let fields = fields(&source.text()[whole.clone()], whole.start);
+        (!fields.is_empty()).then_some(Self {
+            source,
+            start: whole.start,
+            end: whole.end,
+            fields,
+        })
+    }
+
+    fn set(&self, report: &mut Report) -> Option<u32> {
+        self.field(0, report, |text| {
             let fault = |_| Fault::new(format!("`{text}` is not a set id")).help("give a number");
             text.parse::<u32>().map_err(fault)
-        })?;
-        if wanted.is_some_and(|wanted| wanted != set) {
-            return None;
-        }
+        })
+    }
+
+    fn member(&self, report: &mut Report) -> Option<Placed<Member>> {
         let Some((uri, place)) = self.fields.get(1) else {
             let origin = Origin::File(self.source.clone(), self.start..self.end);
             let fault = Fault::new("the line has no URI");
@@ -158,10 +168,7 @@ impl<'t> Line<'t> {
             },
             ..member?
         };
-        Some(Entry {
-            set,
-            member: Placed::new(member, origin),
-        })
+        Some(Placed::new(member, origin))
     }
 
     /// Kamailio has what is inactive back once it answers a ping.

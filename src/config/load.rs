@@ -1,14 +1,12 @@
 //! From files and flags to a [`Config`], or to the reasons why there is none.
 
-use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::path::Path;
 
 use super::diagnostic::{Diagnostic, Fault, Origin, Report};
 use super::dispatcher_list;
 use super::file::{self, Draft, Members, SetDraft};
-use super::member::Member;
-use super::merge::{self, Overrides, Reader};
+use super::merge::{self, Lists, Overrides, Reader};
 use super::table::Placed;
 use super::{AccountingTarget, Config, Set};
 
@@ -104,17 +102,21 @@ pub fn load_list(file: &Path, set: Option<u32>) -> LoadedList {
     let mut report = Report::default();
     let origin = Origin::Flag("--dispatcher-list");
     let reader = |path: &Path| std::fs::read(path);
-    let entries = merge::list_entries(file, &origin, &reader, |_| set, &mut report);
-    let mut by_id: BTreeMap<u32, Vec<Placed<Member>>> = BTreeMap::new();
-    for entry in entries {
-        by_id.entry(entry.set).or_default().push(entry.member);
-    }
+    let mut lists = Lists::new(&reader);
+    let ids = match set {
+        Some(id) => vec![id],
+        None => lists.ids(file, &origin, &mut report),
+    };
     let general = Draft::default();
     let mut sets = Vec::new();
-    for (id, members) in by_id {
-        let name = Placed::new(id.to_string(), members[0].origin.clone());
+    for id in ids {
+        let members = lists.members(file, &origin, Some(id), &mut report);
+        let Some(first) = members.first() else {
+            continue;
+        };
+        let name = Placed::new(id.to_string(), first.origin.clone());
         let draft = SetDraft::of(name, Members::Here(members));
-        let set = merge::set(draft, &general, &[], Path::new(""), &reader, &mut report);
+        let set = merge::set(draft, &general, &[], Path::new(""), &mut lists, &mut report);
         sets.push(set.value);
     }
     let sets = (report.errors() == 0).then_some(sets);

@@ -6,7 +6,8 @@
 //! open, and the rest gets its default here. What values say of each other is
 //! checked in `validate`.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,12 +17,13 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::diagnostic::{Fault, Origin, Report, Source};
-use super::dispatcher_list::{self, Entry};
+use super::dispatcher_list::List;
 use super::file::{Draft, ListenerDraft, Members, SetDraft};
 use super::member::Member;
 use super::operation::OperationDraft;
 use super::stateful::StatefulDraft;
 use super::table::Placed;
+use super::text::first_few;
 use super::validate;
 use super::{Config, Gso, HashKey, HostPort, Listener, Policy, Set, Steer};
 
@@ -176,7 +178,8 @@ pub(super) fn finish(
     });
     let drafts = report.check(&Origin::Nowhere, drafts);
     let drafts = drafts.unwrap_or_default().into_iter();
-    let sets = drafts.map(|each| set(each, &draft, &listeners, base, reader, report));
+    let mut lists = Lists::new(reader);
+    let sets = drafts.map(|each| set(each, &draft, &listeners, base, &mut lists, report));
     let sets: Vec<_> = sets.collect();
     let operation = draft.operation;
     let routes = validate::routes(draft.routes, &sets, &listeners, listened.as_ref(), report);
@@ -223,10 +226,13 @@ pub(super) fn set(
     general: &Draft,
     listeners: &[Listener],
     base: &Path,
-    reader: Reader<'_>,
+    lists: &mut Lists<'_>,
     report: &mut Report,
 ) -> Placed<Set> {
-    let members = members(draft.members, base, reader, report);
+    let members = match draft.members {
+        Members::Here(members) => members,
+        Members::List(path, id) => lists.members(&path.within(base), &path.origin, id, report),
+    };
     let policy = draft.policy.or(general.policy).unwrap_or(Policy::Hash);
     let own_key = draft.hash_key.is_some();
     let default = || Placed::new(HashKey::CallId, Origin::Nowhere);
@@ -252,57 +258,73 @@ pub(super) fn set(
     Placed::new(set, draft.name.origin)
 }
 
-/// The members of a set, from where they are written.
-fn members(
-    members: Members,
-    base: &Path,
-    reader: Reader<'_>,
-    report: &mut Report,
-) -> Vec<Placed<Member>> {
-    let (path, id) = match members {
-        Members::Here(members) => return members,
-        Members::List(path, id) => (path, id),
-    };
-    let file = path.within(base);
-    let wanted = |ids: &BTreeSet<u32>| id.or_else(|| ids.first().copied());
-    let entries = list_entries(&file, &path.origin, reader, wanted, report);
-    entries.into_iter().map(|entry| entry.member).collect()
+/// The `dispatcher.list`s of a configuration. Each is read once: sets that share
+/// it are to see it in one state, and there may be hundreds.
+pub(super) struct Lists<'r> {
+    reader: Reader<'r>,
+    known: BTreeMap<PathBuf, List>,
 }
 
-/// The entries of a `dispatcher.list`, of the set that `wanted` chooses from
-/// its ids, or all; that there is none of them is an error.
-pub(super) fn list_entries(
-    file: &Path,
-    origin: &Origin,
-    reader: Reader<'_>,
-    wanted: impl FnOnce(&BTreeSet<u32>) -> Option<u32>,
-    report: &mut Report,
-) -> Vec<Entry> {
-    let octets = reader(file).map_err(|error| unreadable(file, &error));
-    let Some(octets) = report.check(origin, octets) else {
-        return Vec::new();
-    };
-    // Comments may be in any encoding; what is read must be ASCII anyway.
-    let source = Source::new(file, String::from_utf8_lossy(&octets).into_owned());
-    let ids = dispatcher_list::set_ids(source.text());
-    let wanted = wanted(&ids);
-    let faults = report.errors();
-    let entries = dispatcher_list::read(&source, wanted, report);
-    if report.errors() > faults {
-        return entries;
+impl<'r> Lists<'r> {
+    pub(super) fn new(reader: Reader<'r>) -> Self {
+        let known = BTreeMap::new();
+        Self { reader, known }
     }
-    if ids.is_empty() {
-        let fault = Fault::new(format!("`{}` has no destinations", file.display()));
-        report.error(
-            origin,
-            fault.help("add a line such as `1 sip:10.0.0.11:5060`"),
-        );
-    } else if let Some(wanted) = wanted.filter(|wanted| !ids.contains(wanted)) {
-        let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
-        let fault = Fault::new(format!("`{}` has no set {wanted}", file.display()));
-        report.error(origin, fault.help(format!("it has {}", ids.join(", "))));
+
+    /// The ids of its sets; that there is none is an error.
+    pub(super) fn ids(&mut self, file: &Path, origin: &Origin, report: &mut Report) -> Vec<u32> {
+        let list = self.list(file, origin, report);
+        list.into_iter().flat_map(List::ids).collect()
     }
-    entries
+
+    /// The members of the set `id`, or of that with the lowest; that there is no
+    /// such set is an error.
+    pub(super) fn members(
+        &mut self,
+        file: &Path,
+        origin: &Origin,
+        id: Option<u32>,
+        report: &mut Report,
+    ) -> Vec<Placed<Member>> {
+        let faults = report.errors();
+        let Some(list) = self.list(file, origin, report) else {
+            return Vec::new();
+        };
+        let Some(lowest) = list.ids().next() else {
+            return Vec::new();
+        };
+        let wanted = id.unwrap_or(lowest);
+        let members = list.members(wanted, report);
+        // Nobody knows whose a line is that cannot be read.
+        if members.is_none() && report.errors() == faults {
+            let fault = Fault::new(format!("`{}` has no set {wanted}", file.display()));
+            let help = format!("it has {}", first_few(list.ids()));
+            report.error(origin, fault.help(help));
+        }
+        members.unwrap_or_default()
+    }
+
+    fn list(&mut self, file: &Path, origin: &Origin, report: &mut Report) -> Option<&List> {
+        Some(match self.known.entry(file.to_owned()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let octets = (self.reader)(file).map_err(|error| unreadable(file, &error));
+                let octets = report.check(origin, octets)?;
+                // Comments may be in any encoding; what is read must be ASCII anyway.
+                let text = String::from_utf8_lossy(&octets).into_owned();
+                let faults = report.errors();
+                let list = List::new(Source::new(file, text), report);
+                if list.ids().next().is_none() && report.errors() == faults {
+                    let fault = Fault::new(format!("`{}` has no destinations", file.display()));
+                    report.error(
+                        origin,
+                        fault.help("add a line such as `1 sip:10.0.0.11:5060`"),
+                    );
+                }
+                place.insert(list)
+            }
+        })
+    }
 }
 
 /// The text of a TOML file, which `origin` names.
