@@ -1,4 +1,5 @@
-//! Load generator, bare forwarders and side-by-side comparison for Viaduct.
+//! Load generator, bare forwarders, side-by-side comparison, and farms that
+//! change and die under calls, for Viaduct.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // it prints what it measures
 
 mod admin;

@@ -100,7 +100,7 @@ pub(crate) fn data(process: u32) -> Result<f64> {
     Ok((own + shared) as f64 / 1024.0)
 }
 
-/// Time that the host took from the two cores for other guests, in ticks.
+/// Time that the host took from all cores for other guests, in ticks.
 pub(crate) fn stolen() -> u64 {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
     let all = text.lines().find(|line| line.starts_with("cpu "));
