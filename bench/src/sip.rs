@@ -1,6 +1,8 @@
 //! As much SIP as two user agents need for a call: rows read by name, and
 //! the few requests and responses they write. Text throughout.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::net::SocketAddrV4;
 
 /// A second, in the nanoseconds that all times here are.
@@ -8,33 +10,69 @@ pub(crate) const SECOND: u64 = 1_000_000_000;
 
 /// The estimate of a round trip, and the longest interval between
 /// retransmissions of all but INVITE (RFC 3261 §17.1.1.1).
-pub(crate) const T1: u64 = SECOND / 2;
-pub(crate) const T2: u64 = 4 * SECOND;
+const T1: u64 = SECOND / 2;
+const T2: u64 = 4 * SECOND;
 
 /// How long a transaction waits for its end: Timers B, F and H.
 pub(crate) const TRANSACTION: u64 = 64 * T1;
 
 /// A message that is sent again until something answers it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Pending {
+    /// The method, or the status.
     pub(crate) what: &'static str,
     pub(crate) octets: String,
     /// The URI or sent-by that it goes to.
     pub(crate) hop: String,
-    /// Tells the timers of one from those of the one before.
-    pub(crate) serial: u32,
-    pub(crate) interval: u64,
-    /// The interval doubles up to this.
-    pub(crate) longest: u64,
-    pub(crate) until: u64,
+    /// When to send it next.
+    pub(crate) at: u64,
+    interval: u64,
+    until: u64,
 }
 
 impl Pending {
-    /// The next time to send it, where it is time to send it now; `None`: it
-    /// is given up.
-    pub(crate) fn again(&mut self, now: u64) -> Option<u64> {
-        self.interval = self.interval.saturating_mul(2).min(self.longest);
-        (now < self.until).then(|| now + self.interval)
+    /// One that is sent `now`.
+    pub(crate) fn new(what: &'static str, octets: String, hop: String, now: u64) -> Self {
+        Self {
+            what,
+            octets,
+            hop,
+            at: now + T1,
+            interval: T1,
+            until: now + TRANSACTION,
+        }
+    }
+
+    /// Whether to send it again now that it is time to; else it is given up.
+    pub(crate) fn again(&mut self, now: u64) -> bool {
+        self.interval *= 2;
+        if self.what != "INVITE" {
+            self.interval = self.interval.min(T2);
+        }
+        self.at = now + self.interval;
+        now < self.until
+    }
+}
+
+/// What is to be done when.
+pub(crate) struct Timers<E>(BinaryHeap<Reverse<(u64, E)>>);
+
+impl<E: Ord> Timers<E> {
+    pub(crate) fn new() -> Self {
+        Self(BinaryHeap::new())
+    }
+
+    pub(crate) fn set(&mut self, at: u64, event: E) {
+        self.0.push(Reverse((at, event)));
+    }
+
+    /// Takes the next of what is due.
+    pub(crate) fn due(&mut self, now: u64) -> Option<E> {
+        let Reverse((at, _)) = self.0.peek()?;
+        if *at > now {
+            return None;
+        }
+        self.0.pop().map(|Reverse((_, event))| event)
     }
 }
 
@@ -84,6 +122,13 @@ impl<'a> Message<'a> {
     /// All values of the rows `name`, in order.
     pub(crate) fn values(&self, name: &'static str) -> Vec<&'a str> {
         self.rows(name).flat_map(split).collect()
+    }
+
+    /// The number of the call of this run that it belongs to.
+    pub(crate) fn number(&self, run: u32) -> Option<usize> {
+        let (number, rest) = self.row("Call-ID").split_once('-')?;
+        let its_run = u32::from_str_radix(rest.split('@').next()?, 16).ok()?;
+        (its_run == run).then(|| number.parse().ok())?
     }
 
     /// The method that CSeq names.
@@ -179,6 +224,42 @@ pub(crate) struct Dialog {
 }
 
 impl Dialog {
+    /// That of the INVITE of call `number` of a run, from `own` to the
+    /// balancer.
+    pub(crate) fn first(
+        run: u32,
+        number: usize,
+        own: SocketAddrV4,
+        balancer: SocketAddrV4,
+    ) -> Self {
+        Self {
+            from: format!("<sip:caller@access.example>;tag=c{number}"),
+            to: format!("<sip:desk@{balancer}>"),
+            call_id: format!("{number}-{run:08x}@access.example"),
+            target: format!("sip:desk@{balancer}"),
+            routes: Vec::new(),
+            own: own.to_string(),
+        }
+    }
+
+    /// What a 2xx makes of that of its INVITE (RFC 3261 §12.1.2).
+    pub(crate) fn confirmed(&self, answer: &Message<'_>) -> Self {
+        let routes = answer.values("Record-Route");
+        Self {
+            target: uri(answer.row("Contact")).to_owned(),
+            routes: routes.into_iter().rev().map(str::to_owned).collect(),
+            ..self.refused(answer)
+        }
+    }
+
+    /// That of the ACK to a failure (§17.1.1.3).
+    pub(crate) fn refused(&self, answer: &Message<'_>) -> Self {
+        Self {
+            to: answer.row("To").to_owned(),
+            ..self.clone()
+        }
+    }
+
     /// A request within, or at the start of, the dialog.
     pub(crate) fn request(&self, method: &str, cseq: u32, branch: &str) -> String {
         let Self {
@@ -210,6 +291,11 @@ impl Dialog {
     pub(crate) fn next_hop(&self) -> &str {
         self.routes.first().map_or(&self.target, |route| uri(route))
     }
+}
+
+/// The branch of the requests of call `number` that `which` tells apart.
+pub(crate) fn branch(run: u32, number: usize, which: &str) -> String {
+    format!("{run:08x}{number}{which}")
 }
 
 #[cfg(test)]

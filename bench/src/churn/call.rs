@@ -42,8 +42,8 @@ pub(super) enum End {
 /// What a call waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Event {
-    /// The time to send what is [`Pending`] with this number again.
-    Repeat(End, u32),
+    /// The time to send what is [`Pending`] at this end again.
+    Repeat(End),
     /// The server picks up.
     PickUp,
     /// The end that ends the call does so.

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::call::{End, Event, HELD, Plan};
 use super::play::Play;
-use crate::sip::{Dialog, Start, uri};
+use crate::sip::{Start, branch};
 
 impl Play {
     /// A response, or the BYE of a server.
@@ -45,31 +45,27 @@ impl Play {
         match (method, status, call.plan) {
             ("INVITE", 101..200, Plan::Cancelled(after)) if !call.ringing => {
                 call.ringing = true;
-                self.at(now + after, number, Event::GiveUp);
+                self.timers.set(now + after, (number, Event::GiveUp));
             }
             ("INVITE", 100..200, _) => {}
             ("INVITE", 200..300, Plan::EndedBy(end)) => {
                 let first = !call.answered;
                 call.answered = true;
-                let dialog = &mut call.caller.dialog;
-                dialog.to = message.row("To").to_owned();
-                dialog.target = uri(message.row("Contact")).to_owned();
-                let routes = message.values("Record-Route");
-                dialog.routes = routes.into_iter().rev().map(str::to_owned).collect();
-                let ack = dialog.request("ACK", 1, &format!("{:08x}{number}a", self.run));
-                let hop = dialog.next_hop().to_owned();
+                let side = &mut call.caller;
+                side.dialog = side.dialog.confirmed(&message);
+                let ack = side
+                    .dialog
+                    .request("ACK", 1, &branch(self.run, number, "a"));
+                let hop = side.dialog.next_hop().to_owned();
                 if first && end == End::Caller {
-                    self.at(now + HELD, number, Event::HangUp);
+                    self.timers.set(now + HELD, (number, Event::HangUp));
                 }
                 self.send(number, End::Caller, &ack, &hop)?;
             }
             ("INVITE", 300.., plan) => {
-                let dialog = Dialog {
-                    to: message.row("To").to_owned(),
-                    ..call.caller.dialog.clone()
-                };
+                let dialog = call.caller.dialog.refused(&message);
                 call.terminated = true;
-                let ack = dialog.request("ACK", 1, &self.branch(number, "i"));
+                let ack = dialog.request("ACK", 1, &branch(self.run, number, "i"));
                 let hop = format!("sip:{}", self.advertised);
                 self.send(number, End::Caller, &ack, &hop)?;
                 if !matches!(plan, Plan::Cancelled(_)) || status != 487 {

@@ -7,8 +7,7 @@
 //! balancer's address stands for several instances, each single message goes
 //! to one of them at random: the play is also the router before them.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 
@@ -18,7 +17,7 @@ use serde::Serialize;
 use super::call::{Call, End, Event, HELD, Plan};
 use super::operator;
 use crate::balancer::Destination;
-use crate::sip::{Dialog, Message, Pending, SECOND, T1, T2, TRANSACTION, address};
+use crate::sip::{Dialog, Message, Pending, SECOND, TRANSACTION, Timers, address, branch};
 use crate::sys::{Receiver, Route, Run, Sender, bound, tell_destinations};
 
 /// Datagrams taken at once.
@@ -84,8 +83,7 @@ pub(super) struct Play {
     pub(super) run: u32,
     dice: u64,
     pub(super) calls: Vec<Call>,
-    timers: BinaryHeap<Reverse<(u64, usize, Event)>>,
-    serial: u32,
+    pub(super) timers: Timers<(usize, Event)>,
     /// Calls that are not over, of each destination and in all.
     pub(super) open: Vec<u32>,
     pub(super) going_on: u64,
@@ -122,8 +120,7 @@ impl Play {
             run,
             dice: u64::from(run),
             calls: Vec::new(),
-            timers: BinaryHeap::new(),
-            serial: 0,
+            timers: Timers::new(),
             open: vec![0; operator::ALL],
             going_on: 0,
             figures: Figures::default(),
@@ -137,32 +134,24 @@ impl Play {
     pub(super) fn start(&mut self, now: u64) -> Result<()> {
         let number = self.calls.len();
         let plan = Plan::of(number);
-        let (run, caller, balancer) = (self.run, self.caller, self.advertised);
-        let dialog = Dialog {
-            from: format!("<sip:caller@access.example>;tag=c{number}"),
-            to: format!("<sip:desk@{balancer}>"),
-            call_id: format!("{number}-{run:08x}@access.example"),
-            target: format!("sip:desk@{balancer}"),
-            routes: Vec::new(),
-            own: caller.to_string(),
-        };
-        let invite = dialog.request("INVITE", 1, &self.branch(number, "i"));
+        let dialog = Dialog::first(self.run, number, self.caller, self.advertised);
+        let invite = dialog.request("INVITE", 1, &branch(self.run, number, "i"));
         self.calls.push(Call::new(plan, dialog));
         self.figures.calls += 1;
         self.figures.to_cancel += u64::from(matches!(plan, Plan::Cancelled(_)));
         self.going_on += 1;
-        self.at(now + EXPIRES, number, Event::Expire);
-        let hop = format!("sip:{balancer}");
-        self.repeat(number, End::Caller, "INVITE", invite, hop, u64::MAX, now)
+        self.timers.set(now + EXPIRES, (number, Event::Expire));
+        let hop = format!("sip:{}", self.advertised);
+        self.repeat(
+            number,
+            End::Caller,
+            Pending::new("INVITE", invite, hop, now),
+        )
     }
 
     /// Does what is due.
     pub(super) fn timers(&mut self, now: u64) -> Result<()> {
-        while let Some(&Reverse((at, number, event))) = self.timers.peek() {
-            if at > now {
-                break;
-            }
-            self.timers.pop();
+        while let Some((number, event)) = self.timers.due(now) {
             if !self.calls[number].over {
                 self.due(number, event, now)?;
             }
@@ -173,7 +162,7 @@ impl Play {
     fn due(&mut self, number: usize, event: Event, now: u64) -> Result<()> {
         let call = &mut self.calls[number];
         match (event, call.plan) {
-            (Event::Repeat(end, serial), _) => self.again(number, end, serial, now),
+            (Event::Repeat(end), _) => self.again(number, end, now),
             (Event::PickUp, _) => {
                 let Some(invite) = Message::read(&call.invite) else {
                     return Ok(());
@@ -181,21 +170,24 @@ impl Play {
                 let (via, tag) = (invite.row("Via").to_owned(), format!("s{number}"));
                 let contact = contact(self.contact, self.advertised, &call.server.dialog.own);
                 let answer = invite.answer("200 OK", &tag, &contact);
-                self.repeat(number, End::Server, "200", answer, via, T2, now)
+                self.repeat(number, End::Server, Pending::new("200", answer, via, now))
             }
             (Event::HangUp, Plan::EndedBy(end)) => {
-                let branch = format!("{:08x}{number}b", self.run);
                 let dialog = &call.side(end).dialog;
-                let bye = dialog.request("BYE", 2, &branch);
+                let bye = dialog.request("BYE", 2, &branch(self.run, number, "b"));
                 let hop = dialog.next_hop().to_owned();
-                self.repeat(number, end, "BYE", bye, hop, T2, now)
+                self.repeat(number, end, Pending::new("BYE", bye, hop, now))
             }
             (Event::GiveUp, _) => {
                 call.gave_up = true;
-                let branch = format!("{:08x}{number}i", self.run);
-                let cancel = call.caller.dialog.request("CANCEL", 1, &branch);
+                let dialog = &call.caller.dialog;
+                let cancel = dialog.request("CANCEL", 1, &branch(self.run, number, "i"));
                 let hop = format!("sip:{}", self.advertised);
-                self.repeat(number, End::Caller, "CANCEL", cancel, hop, T2, now)
+                self.repeat(
+                    number,
+                    End::Caller,
+                    Pending::new("CANCEL", cancel, hop, now),
+                )
             }
             (Event::Expire, _) => {
                 self.fail(number, "not over in time");
@@ -206,20 +198,20 @@ impl Play {
     }
 
     /// Sends what is pending again, or gives it up.
-    fn again(&mut self, number: usize, end: End, serial: u32, now: u64) -> Result<()> {
-        let side = self.calls[number].side(end);
-        let Some(pending) = side.pending.as_mut().filter(|one| one.serial == serial) else {
+    fn again(&mut self, number: usize, end: End, now: u64) -> Result<()> {
+        let pending = self.calls[number].side(end).pending.as_mut();
+        let Some(pending) = pending.filter(|one| one.at <= now) else {
             return Ok(());
         };
-        let Some(at) = pending.again(now) else {
+        if !pending.again(now) {
             let what = pending.what;
             self.fail(number, &format!("{what} without an answer"));
             return Ok(());
-        };
-        let (octets, hop) = (pending.octets.clone(), pending.hop.clone());
+        }
+        self.timers.set(pending.at, (number, Event::Repeat(end)));
+        let pending = pending.clone();
         self.figures.retransmissions += 1;
-        self.at(at, number, Event::Repeat(end, serial));
-        self.send(number, end, &octets, &hop)
+        self.send(number, end, &pending.octets, &pending.hop)
     }
 
     /// Takes what has come. Returns how many datagrams that was.
@@ -259,10 +251,8 @@ impl Play {
     /// The message, and the number of its call; counts what is none of ours.
     pub(super) fn read<'a>(&mut self, octets: &'a [u8]) -> Option<(Message<'a>, usize)> {
         let found = Message::read(octets).and_then(|message| {
-            let (number, rest) = message.row("Call-ID").split_once('-')?;
-            let run = u32::from_str_radix(rest.split('@').next()?, 16).ok()?;
-            let number = number.parse().ok().filter(|&one| one < self.calls.len())?;
-            (run == self.run).then_some((message, number))
+            let number = message.number(self.run)?;
+            (number < self.calls.len()).then_some((message, number))
         });
         self.figures.foreign += u64::from(found.is_none());
         found
@@ -301,42 +291,11 @@ impl Play {
         self.going_on -= 1;
     }
 
-    pub(super) fn branch(&self, number: usize, which: &str) -> String {
-        format!("{:08x}{number}{which}", self.run)
-    }
-
-    pub(super) fn at(&mut self, at: u64, number: usize, event: Event) {
-        self.timers.push(Reverse((at, number, event)));
-    }
-
     /// Sends now, and again until it is answered.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "all of them make the transaction"
-    )]
-    pub(super) fn repeat(
-        &mut self,
-        number: usize,
-        end: End,
-        what: &'static str,
-        octets: String,
-        hop: String,
-        longest: u64,
-        now: u64,
-    ) -> Result<()> {
-        self.serial += 1;
-        let serial = self.serial;
-        self.at(now + T1, number, Event::Repeat(end, serial));
-        self.send(number, end, &octets, &hop)?;
-        self.calls[number].side(end).pending = Some(Pending {
-            what,
-            octets,
-            hop,
-            serial,
-            interval: T1,
-            longest,
-            until: now + TRANSACTION,
-        });
+    pub(super) fn repeat(&mut self, number: usize, end: End, pending: Pending) -> Result<()> {
+        self.timers.set(pending.at, (number, Event::Repeat(end)));
+        self.send(number, end, &pending.octets, &pending.hop)?;
+        self.calls[number].side(end).pending = Some(pending);
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use super::call::{End, Event, HELD, Plan, RINGS};
 use super::operator;
 use super::play::{Play, contact};
 use crate::balancer::{Destination, State};
-use crate::sip::{Dialog, Message, SECOND, Start, T2, parameter, uri};
+use crate::sip::{Dialog, Message, Pending, SECOND, Start, parameter, uri};
 
 /// How long after it was told to drain a destination may still get new calls.
 const GRACE: u64 = SECOND;
@@ -61,7 +61,9 @@ impl Play {
                     call.server.pending = None;
                     call.acknowledged = true;
                     match call.plan {
-                        Plan::EndedBy(End::Server) => self.at(now + HELD, number, Event::HangUp),
+                        Plan::EndedBy(End::Server) => {
+                            self.timers.set(now + HELD, (number, Event::HangUp));
+                        }
                         Plan::EndedBy(End::Caller) => {}
                         Plan::Cancelled(_) => call.server.done = true,
                     }
@@ -96,7 +98,8 @@ impl Play {
                     via,
                 )?;
                 if let Some(terminated) = terminated.filter(|_| first) {
-                    self.repeat(number, End::Server, "487", terminated, way, T2, now)?;
+                    let pending = Pending::new("487", terminated, way, now);
+                    self.repeat(number, End::Server, pending)?;
                 }
             }
             _ => self.figures.foreign += 1,
@@ -133,7 +136,7 @@ impl Play {
         };
         let contact = contact(self.contact, self.advertised, &call.server.dialog.own);
         if matches!(call.plan, Plan::EndedBy(_)) {
-            self.at(now + RINGS, number, Event::PickUp);
+            self.timers.set(now + RINGS, (number, Event::PickUp));
         }
         self.open[here] += 1;
         let ringing = invite.answer("180 Ringing", &tag, &contact);

@@ -1,8 +1,7 @@
 //! Callers: user agents as RFC 3261 has them be, that retransmit, follow the
 //! route set of their dialogs, and count what they meet.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 
@@ -12,7 +11,7 @@ use serde::Serialize;
 
 use super::destination::BRANCH;
 use crate::sip::{
-    Dialog, Message, Pending, SECOND, Start, T1, T2, TRANSACTION, address, parameter, uri,
+    Dialog, Message, Pending, SECOND, Start, TRANSACTION, Timers, address, branch, parameter,
 };
 use crate::sys::{Receiver, bound};
 
@@ -100,7 +99,8 @@ pub(crate) struct Record {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
-    Repeat(u32),
+    /// To send again what is [`Pending`].
+    Repeat,
     HangUp,
     /// The caller would have given up.
     Expire,
@@ -115,8 +115,7 @@ pub(crate) struct Callers {
     is_first: fn(&str) -> bool,
     run: u32,
     calls: Vec<Call>,
-    timers: BinaryHeap<Reverse<(u64, usize, Event)>>,
-    serial: u32,
+    timers: Timers<(usize, Event)>,
     /// The destination that is dead.
     dead: Option<SocketAddrV4>,
     pub(crate) going_on: u64,
@@ -138,8 +137,7 @@ impl Callers {
             is_first,
             run: crate::load::run_id(),
             calls: Vec::new(),
-            timers: BinaryHeap::new(),
-            serial: 0,
+            timers: Timers::new(),
             dead: None,
             going_on: 0,
             setup: Histogram::new_with_bounds(1, 120_000_000, 3)?,
@@ -153,18 +151,8 @@ impl Callers {
     /// As of every method here: the socket does not send or receive.
     pub(crate) fn start(&mut self, now: u64) -> Result<()> {
         let number = self.calls.len();
-        let Self {
-            run, own, balancer, ..
-        } = self;
-        let dialog = Dialog {
-            from: format!("<sip:caller@access.example>;tag=c{number}"),
-            to: format!("<sip:desk@{balancer}>"),
-            call_id: format!("{number}-{run:08x}@access.example"),
-            target: format!("sip:desk@{balancer}"),
-            routes: Vec::new(),
-            own: own.to_string(),
-        };
-        let invite = dialog.request("INVITE", 1, &branch(*run, number, "i"));
+        let dialog = Dialog::first(self.run, number, self.own, self.balancer);
+        let invite = dialog.request("INVITE", 1, &branch(self.run, number, "i"));
         self.calls.push(Call {
             dialog,
             stage: Stage::Inviting,
@@ -176,10 +164,9 @@ impl Callers {
         });
         self.figures.calls += 1;
         self.going_on += 1;
-        self.timers
-            .push(Reverse((now + EXPIRES, number, Event::Expire)));
+        self.timers.set(now + EXPIRES, (number, Event::Expire));
         let hop = format!("sip:{}", self.balancer);
-        self.repeat(number, "INVITE", invite, hop, u64::MAX, now)
+        self.repeat(number, Pending::new("INVITE", invite, hop, now))
     }
 
     /// A destination was killed: the dialogs that it had are lost with it.
@@ -201,13 +188,9 @@ impl Callers {
 
     /// Does what is due.
     pub(crate) fn timers(&mut self, now: u64) -> Result<()> {
-        while let Some(&Reverse((at, number, event))) = self.timers.peek() {
-            if at > now {
-                break;
-            }
-            self.timers.pop();
+        while let Some((number, event)) = self.timers.due(now) {
             match event {
-                Event::Repeat(serial) => self.again(number, serial, now)?,
+                Event::Repeat => self.again(number, now)?,
                 Event::HangUp => self.hang_up(number, now)?,
                 Event::Expire if self.calls[number].stage == Stage::Inviting => {
                     self.end(number, "no final response");
@@ -218,20 +201,19 @@ impl Callers {
         Ok(())
     }
 
-    fn again(&mut self, number: usize, serial: u32, now: u64) -> Result<()> {
+    fn again(&mut self, number: usize, now: u64) -> Result<()> {
         let pending = self.calls[number].pending.as_mut();
-        let Some(pending) = pending.filter(|one| one.serial == serial) else {
+        let Some(pending) = pending.filter(|one| one.at <= now) else {
             return Ok(());
         };
-        let Some(at) = pending.again(now) else {
+        if !pending.again(now) {
             self.end(number, "nothing came");
             return Ok(());
-        };
+        }
         self.figures.retransmissions += u64::from(pending.what == "INVITE");
-        let (octets, hop) = (pending.octets.clone(), pending.hop.clone());
-        self.timers
-            .push(Reverse((at, number, Event::Repeat(serial))));
-        self.send(&octets, &hop)
+        self.timers.set(pending.at, (number, Event::Repeat));
+        let pending = pending.clone();
+        self.send(&pending.octets, &pending.hop)
     }
 
     fn hang_up(&mut self, number: usize, now: u64) -> Result<()> {
@@ -241,7 +223,7 @@ impl Callers {
             .dialog
             .request("BYE", 2, &branch(self.run, number, "b"));
         let hop = call.dialog.next_hop().to_owned();
-        self.repeat(number, "BYE", bye, hop, T2, now)
+        self.repeat(number, Pending::new("BYE", bye, hop, now))
     }
 
     /// Takes what has come. Returns how many datagrams that was.
@@ -264,7 +246,9 @@ impl Callers {
         let Some(message) = Message::read(octets) else {
             return Ok(());
         };
-        let (Start::Response(status), Some(number)) = (message.start, self.number(&message)) else {
+        let number = message.number(self.run);
+        let number = number.filter(|&one| one < self.calls.len());
+        let (Start::Response(status), Some(number)) = (message.start, number) else {
             return Ok(());
         };
         let stage = self.calls[number].stage;
@@ -286,27 +270,18 @@ impl Callers {
         }
     }
 
-    /// The number of the call that a message belongs to.
-    fn number(&self, message: &Message<'_>) -> Option<usize> {
-        let (number, rest) = message.row("Call-ID").split_once('-')?;
-        let run = u32::from_str_radix(rest.split('@').next()?, 16).ok()?;
-        let number = number.parse().ok().filter(|&one| one < self.calls.len())?;
-        (run == self.run).then_some(number)
-    }
-
     fn answered(&mut self, number: usize, answer: &Message<'_>, now: u64) -> Result<()> {
         let call = &mut self.calls[number];
         call.stage = Stage::Answered;
         call.pending = None;
-        call.dialog = confirmed(&call.dialog, answer);
+        call.dialog = call.dialog.confirmed(answer);
         call.home = address(&call.dialog.target);
         call.orphaned = call.home.is_some() && call.home == self.dead;
         let took = (now - call.started) / 1000;
         self.setup.saturating_record(took);
         call.moved = !(self.is_first)(answer.row(BRANCH));
         self.figures.moved += u64::from(call.moved);
-        self.timers
-            .push(Reverse((now + HELD, number, Event::HangUp)));
+        self.timers.set(now + HELD, (number, Event::HangUp));
         self.acknowledge(number, "a")
     }
 
@@ -318,7 +293,7 @@ impl Callers {
             return self.acknowledge(number, "a");
         }
         let first = call.dialog.clone();
-        call.dialog = confirmed(&first, answer);
+        call.dialog = first.confirmed(answer);
         self.figures.answered_twice += 1;
         self.acknowledge(number, "y")?;
         let dialog = &self.calls[number].dialog;
@@ -336,10 +311,7 @@ impl Callers {
 
     fn refused(&mut self, number: usize, status: u16, answer: &Message<'_>) -> Result<()> {
         let call = &self.calls[number];
-        let dialog = Dialog {
-            to: answer.row("To").to_owned(),
-            ..call.dialog.clone()
-        };
+        let dialog = call.dialog.refused(answer);
         let ack = dialog.request("ACK", 1, &branch(self.run, number, "i"));
         if call.stage == Stage::Inviting {
             self.end(number, &format!("answered {status}"));
@@ -363,29 +335,10 @@ impl Callers {
     }
 
     /// Sends now, and again until it is answered.
-    fn repeat(
-        &mut self,
-        number: usize,
-        what: &'static str,
-        octets: String,
-        hop: String,
-        longest: u64,
-        now: u64,
-    ) -> Result<()> {
-        self.serial += 1;
-        let serial = self.serial;
-        self.timers
-            .push(Reverse((now + T1, number, Event::Repeat(serial))));
-        self.send(&octets, &hop)?;
-        self.calls[number].pending = Some(Pending {
-            what,
-            octets,
-            hop,
-            serial,
-            interval: T1,
-            longest,
-            until: now + TRANSACTION,
-        });
+    fn repeat(&mut self, number: usize, pending: Pending) -> Result<()> {
+        self.timers.set(pending.at, (number, Event::Repeat));
+        self.send(&pending.octets, &pending.hop)?;
+        self.calls[number].pending = Some(pending);
         Ok(())
     }
 
@@ -418,21 +371,6 @@ impl Callers {
             setup_max_ms: milliseconds(self.setup.max()),
             ..self.figures.clone()
         }
-    }
-}
-
-fn branch(run: u32, number: usize, which: &str) -> String {
-    format!("{run:08x}{number}{which}")
-}
-
-/// The dialog that a 2xx makes of an INVITE (§12.1.2).
-fn confirmed(early: &Dialog, answer: &Message<'_>) -> Dialog {
-    let routes = answer.values("Record-Route");
-    Dialog {
-        to: answer.row("To").to_owned(),
-        target: uri(answer.row("Contact")).to_owned(),
-        routes: routes.into_iter().rev().map(str::to_owned).collect(),
-        ..early.clone()
     }
 }
 

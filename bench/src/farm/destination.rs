@@ -2,8 +2,7 @@
 //! stopped. It answers calls as a user agent does (RFC 3261 §13.3, §17.2.1)
 //! and does what it is told on its standard input.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::HashMap;
 use std::io::{ErrorKind, stdin};
 use std::net::{SocketAddrV4, UdpSocket};
 use std::process;
@@ -15,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::sip::{Message, Pending, Start, T1, T2, TRANSACTION, address, parameter};
+use crate::sip::{Message, Pending, Start, TRANSACTION, Timers, address, parameter};
 use crate::sys::{Route, Run, Sender, bound};
 
 /// How long to wait for a datagram before looking at the timers.
@@ -57,13 +56,15 @@ struct Destination {
     calls: HashMap<u32, Call>,
     /// The numbers of INVITEs by their branch.
     branches: HashMap<String, u32>,
-    timers: BinaryHeap<Reverse<(u64, u32, Event)>>,
-    serial: u32,
+    /// How many calls there were.
+    count: u32,
+    timers: Timers<(u32, Event)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
-    Repeat(u32),
+    /// To send again what is [`Pending`].
+    Repeat,
     Forget,
 }
 
@@ -90,8 +91,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         busy,
         calls: HashMap::new(),
         branches: HashMap::new(),
-        timers: BinaryHeap::new(),
-        serial: 0,
+        count: 0,
+        timers: Timers::new(),
     };
     let begin = Instant::now();
     let mut buffer = vec![0; 65_536];
@@ -156,8 +157,8 @@ impl Destination {
 
     /// A new call.
     fn ring(&mut self, octets: &[u8], invite: &Message<'_>, branch: &str, now: u64) -> Result<()> {
-        self.serial += 1;
-        let number = self.serial;
+        self.count += 1;
+        let number = self.count;
         let call = Call {
             invite: octets.to_vec(),
             pending: None,
@@ -166,7 +167,8 @@ impl Destination {
         };
         self.calls.insert(number, call);
         self.branches.insert(branch.to_owned(), number);
-        self.at(now + 2 * TRANSACTION, number, Event::Forget);
+        self.timers
+            .set(now + 2 * TRANSACTION, (number, Event::Forget));
         if self.busy.load(Ordering::Relaxed) {
             return self.finally(number, &[], "503 Service Unavailable", now);
         }
@@ -195,7 +197,13 @@ impl Destination {
     }
 
     /// Gives a call its final response, once, behind what goes `before` it.
-    fn finally(&mut self, number: u32, before: &[&str], status: &str, now: u64) -> Result<()> {
+    fn finally(
+        &mut self,
+        number: u32,
+        before: &[&str],
+        status: &'static str,
+        now: u64,
+    ) -> Result<()> {
         let Some(call) = self.calls.get_mut(&number).filter(|call| !call.answered) else {
             return Ok(());
         };
@@ -207,49 +215,35 @@ impl Destination {
         let via = invite.row("Via");
         let branch = parameter(via, "branch").unwrap_or_default();
         let text = text.replacen("Contact:", &format!("{BRANCH}: {branch}\r\nContact:"), 1);
-        let hop = via.to_owned();
-        self.serial += 1;
-        let serial = self.serial;
+        let pending = Pending::new(status, text, via.to_owned(), now);
         call.answered = true;
-        call.pending = Some(Pending {
-            what: "INVITE",
-            octets: text.clone(),
-            hop: hop.clone(),
-            serial,
-            interval: T1,
-            longest: T2,
-            until: now + TRANSACTION,
-        });
-        self.at(now + T1, number, Event::Repeat(serial));
-        self.send(&[before, &[&text]].concat(), &hop)
+        self.timers.set(pending.at, (number, Event::Repeat));
+        let pending = call.pending.insert(pending).clone();
+        self.send(&[before, &[&pending.octets]].concat(), &pending.hop)
     }
 
     fn timers(&mut self, now: u64) -> Result<()> {
-        while let Some(&Reverse((at, number, event))) = self.timers.peek() {
-            if at > now {
-                break;
-            }
-            self.timers.pop();
+        while let Some((number, event)) = self.timers.due(now) {
             match event {
-                Event::Repeat(serial) => self.again(number, serial, now)?,
+                Event::Repeat => self.again(number, now)?,
                 Event::Forget => self.forget(number),
             }
         }
         Ok(())
     }
 
-    fn again(&mut self, number: u32, serial: u32, now: u64) -> Result<()> {
+    fn again(&mut self, number: u32, now: u64) -> Result<()> {
         let call = self.calls.get_mut(&number);
         let pending = call.and_then(|call| call.pending.as_mut());
-        let Some(pending) = pending.filter(|one| one.serial == serial) else {
+        let Some(pending) = pending.filter(|one| one.at <= now) else {
             return Ok(());
         };
-        let Some(at) = pending.again(now) else {
+        if !pending.again(now) {
             return Ok(());
-        };
-        let (octets, hop) = (pending.octets.clone(), pending.hop.clone());
-        self.at(at, number, Event::Repeat(serial));
-        self.send(&[&octets], &hop)
+        }
+        self.timers.set(pending.at, (number, Event::Repeat));
+        let pending = pending.clone();
+        self.send(&[&pending.octets], &pending.hop)
     }
 
     fn forget(&mut self, number: u32) {
@@ -257,10 +251,6 @@ impl Destination {
         let invite = call.as_ref().and_then(|call| Message::read(&call.invite));
         let branch = invite.and_then(|invite| parameter(invite.row("Via"), "branch"));
         branch.map(|branch| self.branches.remove(branch));
-    }
-
-    fn at(&mut self, at: u64, number: u32, event: Event) {
-        self.timers.push(Reverse((at, number, event)));
     }
 
     /// The number of the call that a request within a dialog belongs to.
