@@ -18,19 +18,17 @@ mod table;
 use std::io::{IsTerminal, stderr};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Result;
 
 use crate::balancer::{Balancer, Program, State};
 use crate::document::{self, Options};
+use crate::farm::{self, Player};
 use crate::process::Usage;
 use crate::running::free_port;
-use crate::schedule::Schedule;
 use crate::sip::SECOND;
 use call::HELD;
-use operator::Operator;
 use play::{Contact, Play};
 use table::{Aim, Row};
 
@@ -121,9 +119,6 @@ const BUILD_UP: u64 = HELD + SECOND;
 /// takes to notice.
 const UNNOTICED: u64 = SECOND / 2;
 
-/// How long to sleep when nothing has come.
-const NAP: Duration = Duration::from_micros(500);
-
 /// Runs every contender, prints the table.
 ///
 /// # Errors
@@ -154,38 +149,31 @@ fn play(contender: &Contender, options: &Options, folder: &Path) -> Result<Row> 
         }
     };
     let mut play = Play::new(advertised, listen.clone(), contender.contact)?;
-    let mut operator = Operator::new(play.farm_port);
     let mut balancer = Balancer::start(
         contender.program,
         advertised,
         &listen,
-        &operator.farm,
+        &play.operator.farm,
         folder,
     )?;
 
     let until = BUILD_UP + options.seconds * SECOND;
-    let mut schedule = Schedule::new(f64::from(options.rate));
     let halfway = BUILD_UP.midpoint(until);
     let mut to_kill = contender.fate == Fate::Killed;
     let mut second = 0;
     let mut changed = 0;
     let mut usage = [Usage::default(); 2];
-    let mut now = 0;
-    let begin = Instant::now();
-    loop {
-        let before = now;
-        now = begin.elapsed().as_nanos() as u64;
-        play.figures.held_up_ms = play.figures.held_up_ms.max((now - before) / 1_000_000);
+    farm::play(&mut play, options.rate, Instant::now(), |now, play| {
         if now >= second * SECOND {
             let changing = (BUILD_UP..until).contains(&now);
             if changing && contender.fate == Fate::Churn {
-                changed += operator.change(now, &play.open);
-                balancer.apply(&operator.farm)?;
+                changed += play.operator.change(now, &play.open);
+                balancer.apply(&play.operator.farm)?;
             }
             if now < until {
                 usage[usize::from(changing)] = balancer.usage()?;
             }
-            progress(contender, second, &play, &operator);
+            progress(contender, second, play);
             // One change a second, also where it was held up for more.
             second = now / SECOND + 1;
         }
@@ -197,19 +185,8 @@ fn play(contender: &Contender, options: &Options, folder: &Path) -> Result<Row> 
         if contender.fate == Fate::Killed && now >= halfway + UNNOTICED {
             play.instances.truncate(1);
         }
-        while now < until && schedule.take(now).is_some() {
-            play.start(now)?;
-        }
-        // What has come goes first: it may be what a timer waits for.
-        let moved = play.receive(&operator.farm, now)?;
-        play.timers(now)?;
-        if now >= until && play.going_on == 0 {
-            break;
-        }
-        if moved == 0 {
-            sleep(NAP);
-        }
-    }
+        Ok(now < until)
+    })?;
     balancer.check()?;
     let [before, after] = usage;
     let percent = |ns: u64| 100.0 * ns as f64 / (options.seconds * SECOND) as f64;
@@ -224,7 +201,7 @@ fn play(contender: &Contender, options: &Options, folder: &Path) -> Result<Row> 
 }
 
 /// One line a second for whoever looks on.
-fn progress(contender: &Contender, second: u64, play: &Play, operator: &Operator) {
+fn progress(contender: &Contender, second: u64, play: &Play) {
     if !stderr().is_terminal() {
         return;
     }
@@ -234,12 +211,12 @@ fn progress(contender: &Contender, second: u64, play: &Play, operator: &Operator
          sent again {}  destinations {} active, {} draining",
         contender.name,
         figures.calls,
-        play.going_on,
+        play.going_on(),
         figures.failures(),
         figures.misrouted,
         figures.uncancelled,
         figures.retransmissions,
-        operator.count(State::Active),
-        operator.count(State::Draining),
+        play.operator.count(State::Active),
+        play.operator.count(State::Draining),
     );
 }

@@ -15,8 +15,9 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::call::{Call, End, Event, HELD, Plan};
-use super::operator;
+use super::operator::{self, Operator};
 use crate::balancer::Destination;
+use crate::farm::Player;
 use crate::sip::{Dialog, Message, Pending, SECOND, TRANSACTION, Timers, address, branch};
 use crate::sys::{Receiver, Route, Run, Sender, bound, tell_destinations};
 
@@ -75,18 +76,18 @@ pub(super) struct Play {
     receiver: Receiver,
     sender: Sender,
     caller: SocketAddrV4,
-    pub(super) farm_port: u16,
     /// What the balancer calls itself, and where its instances are.
     pub(super) advertised: SocketAddrV4,
     pub(super) instances: Vec<SocketAddrV4>,
     pub(super) contact: Contact,
+    pub(super) operator: Operator,
     pub(super) run: u32,
     dice: u64,
     pub(super) calls: Vec<Call>,
     pub(super) timers: Timers<(usize, Event)>,
     /// Calls that are not over, of each destination and in all.
     pub(super) open: Vec<u32>,
-    pub(super) going_on: u64,
+    going_on: u64,
     pub(super) figures: Figures,
 }
 
@@ -109,7 +110,7 @@ impl Play {
         let run = crate::load::run_id();
         Ok(Self {
             caller: SocketAddrV4::new(CALLER, callers.local_addr()?.port()),
-            farm_port: farm.local_addr()?.port(),
+            operator: Operator::new(farm.local_addr()?.port()),
             callers,
             farm,
             receiver: Receiver::new(BATCH),
@@ -125,38 +126,6 @@ impl Play {
             going_on: 0,
             figures: Figures::default(),
         })
-    }
-
-    /// A new call.
-    ///
-    /// # Errors
-    /// As of every method here: the socket does not send or receive.
-    pub(super) fn start(&mut self, now: u64) -> Result<()> {
-        let number = self.calls.len();
-        let plan = Plan::of(number);
-        let dialog = Dialog::first(self.run, number, self.caller, self.advertised);
-        let invite = dialog.request("INVITE", 1, &branch(self.run, number, "i"));
-        self.calls.push(Call::new(plan, dialog));
-        self.figures.calls += 1;
-        self.figures.to_cancel += u64::from(matches!(plan, Plan::Cancelled(_)));
-        self.going_on += 1;
-        self.timers.set(now + EXPIRES, (number, Event::Expire));
-        let hop = format!("sip:{}", self.advertised);
-        self.repeat(
-            number,
-            End::Caller,
-            Pending::new("INVITE", invite, hop, now),
-        )
-    }
-
-    /// Does what is due.
-    pub(super) fn timers(&mut self, now: u64) -> Result<()> {
-        while let Some((number, event)) = self.timers.due(now) {
-            if !self.calls[number].over {
-                self.due(number, event, now)?;
-            }
-        }
-        Ok(())
     }
 
     fn due(&mut self, number: usize, event: Event, now: u64) -> Result<()> {
@@ -212,23 +181,6 @@ impl Play {
         let pending = pending.clone();
         self.figures.retransmissions += 1;
         self.send(number, end, &pending.octets, &pending.hop)
-    }
-
-    /// Takes what has come. Returns how many datagrams that was.
-    pub(super) fn receive(&mut self, farm: &[Destination], now: u64) -> Result<usize> {
-        let at_callers = self.take(End::Caller)?;
-        for (octets, _) in &at_callers {
-            self.at_caller(octets, now)?;
-        }
-        let at_farm = self.take(End::Server)?;
-        for (octets, destination) in &at_farm {
-            let own = |one: &Destination| Some(*one.address.ip()) == *destination;
-            match farm.iter().position(own) {
-                Some(index) => self.at_server(octets, index, &farm[index], now)?,
-                None => self.figures.foreign += 1,
-            }
-        }
-        Ok(at_callers.len() + at_farm.len())
     }
 
     fn take(&mut self, end: End) -> Result<Vec<(Vec<u8>, Option<Ipv4Addr>)>> {
@@ -348,6 +300,59 @@ impl Play {
     }
 }
 
+impl Player for Play {
+    fn start(&mut self, now: u64) -> Result<()> {
+        let number = self.calls.len();
+        let plan = Plan::of(number);
+        let dialog = Dialog::first(self.run, number, self.caller, self.advertised);
+        let invite = dialog.request("INVITE", 1, &branch(self.run, number, "i"));
+        self.calls.push(Call::new(plan, dialog));
+        self.figures.calls += 1;
+        self.figures.to_cancel += u64::from(matches!(plan, Plan::Cancelled(_)));
+        self.going_on += 1;
+        self.timers.set(now + EXPIRES, (number, Event::Expire));
+        let hop = format!("sip:{}", self.advertised);
+        self.repeat(
+            number,
+            End::Caller,
+            Pending::new("INVITE", invite, hop, now),
+        )
+    }
+
+    fn receive(&mut self, now: u64) -> Result<usize> {
+        let at_callers = self.take(End::Caller)?;
+        for (octets, _) in &at_callers {
+            self.at_caller(octets, now)?;
+        }
+        let at_farm = self.take(End::Server)?;
+        for (octets, destination) in &at_farm {
+            let own = |one: &Destination| Some(*one.address.ip()) == *destination;
+            match self.operator.farm.iter().position(own) {
+                Some(index) => self.at_server(octets, index, now)?,
+                None => self.figures.foreign += 1,
+            }
+        }
+        Ok(at_callers.len() + at_farm.len())
+    }
+
+    fn timers(&mut self, now: u64) -> Result<()> {
+        while let Some((number, event)) = self.timers.due(now) {
+            if !self.calls[number].over {
+                self.due(number, event, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn going_on(&self) -> u64 {
+        self.going_on
+    }
+
+    fn held_up(&mut self, milliseconds: u64) {
+        self.figures.held_up_ms = self.figures.held_up_ms.max(milliseconds);
+    }
+}
+
 /// The URI that a server at `own` gives as its Contact.
 pub(super) fn contact(whose: Contact, balancer: SocketAddrV4, own: &str) -> String {
     match whose {
@@ -359,15 +364,14 @@ pub(super) fn contact(whose: Contact, balancer: SocketAddrV4, own: &str) -> Stri
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::churn::operator::Operator;
 
     /// A hundred calls straight to the first `destinations`, each message to
     /// any of them; by a clock that stands while messages are on their way.
     fn straight(destinations: usize) -> Figures {
         let nowhere = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1);
         let mut play = Play::new(nowhere, Vec::new(), Contact::Balancer).expect("sockets");
-        let farm = Operator::new(play.farm_port).farm;
-        let there = farm[..destinations].iter().map(|one| one.address);
+        let there = play.operator.farm[..destinations].iter();
+        let there = there.map(|one| one.address);
         play.instances = there.collect();
         for millisecond in 0..60_000 {
             let now = millisecond * SECOND / 1000;
@@ -375,9 +379,9 @@ mod tests {
                 play.start(now).expect("an INVITE");
             }
             play.timers(now).expect("what is due");
-            while play.receive(&farm, now).expect("what came") > 0 {}
+            while play.receive(now).expect("what came") > 0 {}
         }
-        assert_eq!(play.going_on, 0);
+        assert_eq!(play.going_on(), 0);
         assert_eq!(play.open.iter().sum::<u32>(), 0);
         play.figures
     }
@@ -413,7 +417,7 @@ mod tests {
             }
             play.timers(half * SECOND / 2).expect("what is due");
         }
-        assert_eq!(play.going_on, 0);
+        assert_eq!(play.going_on(), 0);
         assert_eq!(play.figures.failures(), 1);
         // RFC 3261 §17.1.1.2: at 0.5, 1.5, 3.5, 7.5, 15.5 and 31.5 s.
         assert_eq!(play.figures.retransmissions, 6);

@@ -6,7 +6,7 @@ use anyhow::Result;
 use super::call::{End, Event, HELD, Plan, RINGS};
 use super::operator;
 use super::play::{Play, contact};
-use crate::balancer::{Destination, State};
+use crate::balancer::State;
 use crate::sip::{Dialog, Message, Pending, SECOND, Start, parameter, uri};
 
 /// How long after it was told to drain a destination may still get new calls.
@@ -14,13 +14,7 @@ const GRACE: u64 = SECOND;
 
 impl Play {
     /// A request, or the response to a BYE.
-    pub(super) fn at_server(
-        &mut self,
-        octets: &[u8],
-        here: usize,
-        destination: &Destination,
-        now: u64,
-    ) -> Result<()> {
+    pub(super) fn at_server(&mut self, octets: &[u8], here: usize, now: u64) -> Result<()> {
         let Some((message, number)) = self.read(octets) else {
             return Ok(());
         };
@@ -37,9 +31,10 @@ impl Play {
             }
         };
         if method == "INVITE" && home.is_none() {
+            let destination = &self.operator.farm[here];
             let gone = destination.state != State::Active;
             self.figures.late += u64::from(gone && now > destination.since + GRACE);
-            return self.ring(octets, &message, number, here, destination, now);
+            return self.ring(octets, &message, number, here, now);
         }
         if home != Some(here) {
             return self.stranger(&message, method, number, here);
@@ -50,8 +45,7 @@ impl Play {
         match method {
             "INVITE" => {
                 if call.server.pending.is_none() && !call.acknowledged && !call.over {
-                    let own = destination.address.to_string();
-                    let contact = contact(self.contact, self.advertised, &own);
+                    let contact = contact(self.contact, self.advertised, &call.server.dialog.own);
                     let ringing = message.answer("180 Ringing", &tag, &contact);
                     self.send(number, End::Server, &ringing, via)?;
                 }
@@ -115,7 +109,6 @@ impl Play {
         invite: &Message<'_>,
         number: usize,
         here: usize,
-        destination: &Destination,
         now: u64,
     ) -> Result<()> {
         let call = &mut self.calls[number];
@@ -132,7 +125,7 @@ impl Play {
             call_id: invite.row("Call-ID").to_owned(),
             target: uri(invite.row("Contact")).to_owned(),
             routes: routes.into_iter().map(str::to_owned).collect(),
-            own: destination.address.to_string(),
+            own: self.operator.farm[here].address.to_string(),
         };
         let contact = contact(self.contact, self.advertised, &call.server.dialog.own);
         if matches!(call.plan, Plan::EndedBy(_)) {

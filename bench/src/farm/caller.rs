@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use super::Player;
 use super::destination::BRANCH;
 use crate::sip::{
     Dialog, Message, Pending, SECOND, Start, TRANSACTION, Timers, address, branch, parameter,
@@ -118,7 +119,7 @@ pub(crate) struct Callers {
     timers: Timers<(usize, Event)>,
     /// The destination that is dead.
     dead: Option<SocketAddrV4>,
-    pub(crate) going_on: u64,
+    going_on: u64,
     setup: Histogram<u64>,
     figures: Figures,
 }
@@ -145,30 +146,6 @@ impl Callers {
         })
     }
 
-    /// A new call.
-    ///
-    /// # Errors
-    /// As of every method here: the socket does not send or receive.
-    pub(crate) fn start(&mut self, now: u64) -> Result<()> {
-        let number = self.calls.len();
-        let dialog = Dialog::first(self.run, number, self.own, self.balancer);
-        let invite = dialog.request("INVITE", 1, &branch(self.run, number, "i"));
-        self.calls.push(Call {
-            dialog,
-            stage: Stage::Inviting,
-            started: now,
-            pending: None,
-            home: None,
-            orphaned: false,
-            moved: false,
-        });
-        self.figures.calls += 1;
-        self.going_on += 1;
-        self.timers.set(now + EXPIRES, (number, Event::Expire));
-        let hop = format!("sip:{}", self.balancer);
-        self.repeat(number, Pending::new("INVITE", invite, hop, now))
-    }
-
     /// A destination was killed: the dialogs that it had are lost with it.
     pub(crate) fn killed(&mut self, destination: SocketAddrV4) {
         self.dead = Some(destination);
@@ -180,25 +157,6 @@ impl Callers {
     /// It is there again, and knows nothing.
     pub(crate) fn back(&mut self) {
         self.dead = None;
-    }
-
-    pub(crate) fn held_up(&mut self, milliseconds: u64) {
-        self.figures.held_up_ms = self.figures.held_up_ms.max(milliseconds);
-    }
-
-    /// Does what is due.
-    pub(crate) fn timers(&mut self, now: u64) -> Result<()> {
-        while let Some((number, event)) = self.timers.due(now) {
-            match event {
-                Event::Repeat => self.again(number, now)?,
-                Event::HangUp => self.hang_up(number, now)?,
-                Event::Expire if self.calls[number].stage == Stage::Inviting => {
-                    self.end(number, "no final response");
-                }
-                Event::Expire => {}
-            }
-        }
-        Ok(())
     }
 
     fn again(&mut self, number: usize, now: u64) -> Result<()> {
@@ -224,22 +182,6 @@ impl Callers {
             .request("BYE", 2, &branch(self.run, number, "b"));
         let hop = call.dialog.next_hop().to_owned();
         self.repeat(number, Pending::new("BYE", bye, hop, now))
-    }
-
-    /// Takes what has come. Returns how many datagrams that was.
-    pub(crate) fn receive(&mut self, now: u64) -> Result<usize> {
-        let taken = match self.receiver.receive(&self.socket, false) {
-            Ok(taken) => taken,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
-            // Of a send to a balancer that has ended; its check will tell.
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => 0,
-            Err(error) => return Err(error).context("cannot receive"),
-        };
-        for index in 0..taken {
-            let octets = self.receiver.datagram(index).to_vec();
-            self.take(&octets, now)?;
-        }
-        Ok(taken)
     }
 
     fn take(&mut self, octets: &[u8], now: u64) -> Result<()> {
@@ -374,6 +316,65 @@ impl Callers {
     }
 }
 
+impl Player for Callers {
+    fn start(&mut self, now: u64) -> Result<()> {
+        let number = self.calls.len();
+        let dialog = Dialog::first(self.run, number, self.own, self.balancer);
+        let invite = dialog.request("INVITE", 1, &branch(self.run, number, "i"));
+        self.calls.push(Call {
+            dialog,
+            stage: Stage::Inviting,
+            started: now,
+            pending: None,
+            home: None,
+            orphaned: false,
+            moved: false,
+        });
+        self.figures.calls += 1;
+        self.going_on += 1;
+        self.timers.set(now + EXPIRES, (number, Event::Expire));
+        let hop = format!("sip:{}", self.balancer);
+        self.repeat(number, Pending::new("INVITE", invite, hop, now))
+    }
+
+    fn receive(&mut self, now: u64) -> Result<usize> {
+        let taken = match self.receiver.receive(&self.socket, false) {
+            Ok(taken) => taken,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+            // Of a send to a balancer that has ended; its check will tell.
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => 0,
+            Err(error) => return Err(error).context("cannot receive"),
+        };
+        for index in 0..taken {
+            let octets = self.receiver.datagram(index).to_vec();
+            self.take(&octets, now)?;
+        }
+        Ok(taken)
+    }
+
+    fn timers(&mut self, now: u64) -> Result<()> {
+        while let Some((number, event)) = self.timers.due(now) {
+            match event {
+                Event::Repeat => self.again(number, now)?,
+                Event::HangUp => self.hang_up(number, now)?,
+                Event::Expire if self.calls[number].stage == Stage::Inviting => {
+                    self.end(number, "no final response");
+                }
+                Event::Expire => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn going_on(&self) -> u64 {
+        self.going_on
+    }
+
+    fn held_up(&mut self, milliseconds: u64) {
+        self.figures.held_up_ms = self.figures.held_up_ms.max(milliseconds);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -415,7 +416,7 @@ mod tests {
         callers.timers(HELD).expect("what is due");
         let bye = answer(&mut callers, &server, &[("200 OK", "")]);
         let figures = callers.figures();
-        assert_eq!((bye.as_str(), callers.going_on), ("BYE", 0));
+        assert_eq!((bye.as_str(), callers.going_on()), ("BYE", 0));
         assert_eq!((figures.completed, figures.failures()), (1, 0));
         // The answer did not say that it was the first attempt's.
         assert_eq!(figures.moved, 1);
@@ -434,7 +435,7 @@ mod tests {
             callers.timers(half * SECOND / 2).expect("what is due");
         }
         let figures = callers.figures();
-        assert_eq!((callers.going_on, figures.failures()), (0, 3));
+        assert_eq!((callers.going_on(), figures.failures()), (0, 3));
         let wanted = [("answered 486", 1), ("no final response", 2)];
         let wanted = wanted.map(|(reason, count)| (reason.to_owned(), count));
         assert_eq!(figures.failed, BTreeMap::from(wanted));

@@ -19,7 +19,6 @@ use rustix::process::Signal;
 
 use crate::running::Running;
 use crate::schedule::Schedule;
-use caller::Callers;
 use destination::READY;
 
 /// How long a destination may take to start.
@@ -138,31 +137,52 @@ impl Drop for Farm {
     }
 }
 
+/// Who plays calls. All times are in nanoseconds since the beginning.
+pub(crate) trait Player {
+    /// A new call.
+    ///
+    /// # Errors
+    /// As of every method here: the socket does not send or receive.
+    fn start(&mut self, now: u64) -> Result<()>;
+
+    /// Takes what has come. Returns how many datagrams that was.
+    fn receive(&mut self, now: u64) -> Result<usize>;
+
+    /// Does what is due.
+    fn timers(&mut self, now: u64) -> Result<()>;
+
+    /// Calls that are not over.
+    fn going_on(&self) -> u64;
+
+    /// Notes that nothing was done for so long.
+    fn held_up(&mut self, milliseconds: u64);
+}
+
 /// Plays calls: `rate` a second begin as long as `meanwhile`, which is given
-/// the time since `begin` in nanoseconds, says so; then until all have ended.
+/// the time since `begin`, says so; then until all have ended.
 ///
 /// # Errors
-/// Those of `meanwhile` and of the callers' socket.
-pub(crate) fn play(
-    callers: &mut Callers,
+/// Those of `meanwhile` and of the player's sockets.
+pub(crate) fn play<P: Player>(
+    player: &mut P,
     rate: u32,
     begin: Instant,
-    mut meanwhile: impl FnMut(u64, &mut Callers) -> Result<bool>,
+    mut meanwhile: impl FnMut(u64, &mut P) -> Result<bool>,
 ) -> Result<()> {
     let mut schedule = Schedule::new(f64::from(rate));
     let mut now = 0;
     loop {
         let last = now;
         now = begin.elapsed().as_nanos() as u64;
-        callers.held_up((now - last) / 1_000_000);
-        let more = meanwhile(now, callers)?;
+        player.held_up((now - last) / 1_000_000);
+        let more = meanwhile(now, player)?;
         while more && schedule.take(now).is_some() {
-            callers.start(now)?;
+            player.start(now)?;
         }
         // What has come goes first: it may be what a timer waits for.
-        let moved = callers.receive(now)?;
-        callers.timers(now)?;
-        if !more && callers.going_on == 0 {
+        let moved = player.receive(now)?;
+        player.timers(now)?;
+        if !more && player.going_on() == 0 {
             return Ok(());
         }
         if moved == 0 {

@@ -20,7 +20,7 @@ use clap::Args;
 use crate::balancer::{Program, machine};
 use crate::document::{aligned, write};
 use crate::farm::caller::Callers;
-use crate::farm::play;
+use crate::farm::{Player, play};
 use crate::running::{free_port, fresh};
 use crate::sip::SECOND;
 use findings::{Document, Found};
@@ -117,7 +117,7 @@ fn hear(told: &Receiver<Told>, now: u64, callers: &mut Callers) {
                     "{:>5.1} s  {what:<40} calls {:>6}  going on {:>5}  failed {}  cut {}",
                     now as f64 / SECOND as f64,
                     figures.calls,
-                    callers.going_on,
+                    callers.going_on(),
                     figures.failures(),
                     figures.cut(),
                 );

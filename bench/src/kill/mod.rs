@@ -16,7 +16,7 @@ use crate::balancer::{self, Balancer, Program};
 use crate::document::{self, Options};
 use crate::farm::caller::Callers;
 use crate::farm::destination::{BUSY, NORMAL};
-use crate::farm::{self, Farm};
+use crate::farm::{self, Farm, Player};
 use crate::running::free_port;
 use crate::sip::SECOND;
 use table::Row;
@@ -186,7 +186,7 @@ fn progress(contender: &Contender, second: u64, callers: &Callers) {
         "{second:>4} s  {:<10} calls {:>6}  going on {:>5}  failed {}  moved {}  sent again {}  slowest {:.0} ms",
         contender.name,
         figures.calls,
-        callers.going_on,
+        callers.going_on(),
         figures.failures(),
         figures.moved,
         figures.retransmissions,
