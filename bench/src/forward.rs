@@ -10,9 +10,8 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use socket2::SockRef;
 
-use crate::load::RECEIVE_BUFFER;
 use crate::outbox::runs;
-use crate::sys::{Receiver, Route, Run, Sender};
+use crate::sys::{BUFFER, Receiver, Route, Run, Sender};
 
 /// Datagrams taken by one system call, as Viaduct takes them.
 const BATCH: usize = 256;
@@ -59,7 +58,7 @@ pub(crate) enum Engine {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let socket = UdpSocket::bind(options.listen)
         .with_context(|| format!("cannot bind {}", options.listen))?;
-    SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER)?;
+    SockRef::from(&socket).set_recv_buffer_size(BUFFER)?;
     ensure!(!options.to.is_empty(), "no destination");
     eprintln!("listening on udp:{}", socket.local_addr()?);
     eprintln!("ready: forwarding to {} destinations", options.to.len());

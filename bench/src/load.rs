@@ -12,7 +12,7 @@
 //! more than one.
 
 use std::mem;
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::process;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -29,10 +29,6 @@ use crate::report::{Latencies, LoadReport, Messages};
 use crate::schedule::Schedule;
 use crate::sip::Message;
 use crate::sys::{Receiver, Route, Run, Sender};
-
-/// `SO_RCVBUF` that is asked for, in octets; the kernel grants up to
-/// `net.core.rmem_max`.
-pub(crate) const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// Calls started before the sockets are looked at again.
 const BURST: usize = 256;
@@ -227,7 +223,8 @@ impl<'a> Load<'a> {
 
     /// The farm takes a batch. Returns how many datagrams that was.
     fn take_requests(&mut self, receiver: &mut Receiver, clock: impl Fn() -> u64) -> Result<usize> {
-        let taken = take(receiver, &self.farm.socket)?;
+        let taken = receiver.receive(&self.farm.socket, false);
+        let taken = taken.context("cannot receive")?;
         let now = clock();
         for turn in 0..taken {
             self.at_farm(receiver, shuffled(turn, taken), now);
@@ -241,7 +238,8 @@ impl<'a> Load<'a> {
         receiver: &mut Receiver,
         clock: impl Fn() -> u64,
     ) -> Result<usize> {
-        let taken = take(receiver, &self.callers.socket)?;
+        let taken = receiver.receive(&self.callers.socket, false);
+        let taken = taken.context("cannot receive")?;
         let now = clock();
         for index in 0..taken {
             self.at_caller(receiver, index, now);
@@ -539,15 +537,6 @@ impl Drop for Hold {
             // Whose process is gone is noticed by what does not come through.
             let _ = kill_process(pid, Signal::CONT);
         }
-    }
-}
-
-/// Receives one batch from `socket`; 0 if none is there.
-fn take(receiver: &mut Receiver, socket: &UdpSocket) -> Result<usize> {
-    match receiver.receive(socket, false) {
-        Ok(taken) => Ok(taken),
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(0),
-        Err(error) => Err(error).context("cannot receive"),
     }
 }
 

@@ -3,13 +3,11 @@
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 
 use anyhow::{Context, Result};
-use socket2::SockRef;
 
-use crate::load::RECEIVE_BUFFER;
 use crate::message::{Form, Kind, Pass, Tail, Template, VARIANTS};
 use crate::offer::{Mix, Options};
 use crate::outbox::Outbox;
-use crate::sys::tell_destinations;
+use crate::sys::{self, tell_destinations};
 
 /// The callers and their requests.
 pub(crate) struct Callers {
@@ -98,10 +96,8 @@ impl Farm {
 
 /// A socket on `port` of all local addresses.
 fn bound(port: u16) -> Result<UdpSocket> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port))
+    let socket = sys::bound(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))
         .with_context(|| format!("cannot bind UDP port {port}"))?;
-    SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER)?;
-    SockRef::from(&socket).set_send_buffer_size(RECEIVE_BUFFER)?;
     tell_destinations(&socket)?;
     Ok(socket)
 }

@@ -87,7 +87,7 @@ impl Receiver {
     /// there is at least one datagram. Returns how many were taken.
     ///
     /// # Errors
-    /// What `recvmmsg` reports; `WouldBlock` where nothing has arrived.
+    /// What `recvmmsg` reports.
     pub(crate) fn receive(&mut self, socket: &UdpSocket, wait: bool) -> io::Result<usize> {
         for header in &mut self.headers[..self.taken] {
             header.msg_hdr.msg_namelen = ADDRESS_LENGTH;
@@ -111,8 +111,14 @@ impl Receiver {
                 ptr::null_mut(),
             )
         };
-        self.taken = usize::try_from(taken).map_err(|_| io::Error::last_os_error())?;
-        Ok(self.taken)
+        if let Ok(taken) = usize::try_from(taken) {
+            self.taken = taken;
+            return Ok(taken);
+        }
+        match io::Error::last_os_error() {
+            error if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            error => Err(error),
+        }
     }
 
     /// The octets of datagram `index` of the last batch.
@@ -140,8 +146,9 @@ impl Receiver {
     }
 }
 
-/// Octets that the buffers of a player's socket hold.
-const BUFFER: usize = 8 << 20;
+/// Octets that the buffers of a socket are to hold; the kernel grants up to
+/// `net.core.rmem_max` and `wmem_max`.
+pub(crate) const BUFFER: usize = 4 << 20;
 
 /// A socket at `address` with large buffers.
 ///

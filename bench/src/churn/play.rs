@@ -8,7 +8,6 @@
 //! to one of them at random: the play is also the router before them.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 
 use anyhow::{Context, Result};
@@ -188,11 +187,8 @@ impl Play {
             End::Caller => &self.callers,
             End::Server => &self.farm,
         };
-        let taken = match self.receiver.receive(socket, false) {
-            Ok(taken) => taken,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
-            Err(error) => return Err(error).context("cannot receive"),
-        };
+        let taken = self.receiver.receive(socket, false);
+        let taken = taken.context("cannot receive")?;
         let datagram = |index| {
             let octets = self.receiver.datagram(index).to_vec();
             (octets, self.receiver.destination(index))

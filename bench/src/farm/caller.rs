@@ -2,7 +2,6 @@
 //! route set of their dialogs, and count what they meet.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 
 use anyhow::{Context, Result};
@@ -286,13 +285,9 @@ impl Callers {
 
     fn send(&self, octets: &str, hop: &str) -> Result<()> {
         let to = address(hop).with_context(|| format!("no address: {hop}"))?;
-        match self.socket.send_to(octets.as_bytes(), to) {
-            // An error of an earlier datagram; this one is sent again in time.
-            Err(error) if error.kind() != ErrorKind::ConnectionRefused => {
-                Err(error).with_context(|| format!("cannot send to {to}"))
-            }
-            _ => Ok(()),
-        }
+        let sent = self.socket.send_to(octets.as_bytes(), to);
+        sent.with_context(|| format!("cannot send to {to}"))?;
+        Ok(())
     }
 
     /// All calls so far, in the order in which they began.
@@ -338,13 +333,8 @@ impl Player for Callers {
     }
 
     fn receive(&mut self, now: u64) -> Result<usize> {
-        let taken = match self.receiver.receive(&self.socket, false) {
-            Ok(taken) => taken,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
-            // Of a send to a balancer that has ended; its check will tell.
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => 0,
-            Err(error) => return Err(error).context("cannot receive"),
-        };
+        let taken = self.receiver.receive(&self.socket, false);
+        let taken = taken.context("cannot receive")?;
         for index in 0..taken {
             let octets = self.receiver.datagram(index).to_vec();
             self.take(&octets, now)?;

@@ -108,13 +108,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
 }
 
-/// A timeout, a signal, or the ICMP error of an earlier send.
+/// A timeout or a signal.
 fn is_passing(kind: ErrorKind) -> bool {
-    use ErrorKind::{ConnectionRefused, Interrupted, TimedOut, WouldBlock};
-    matches!(
-        kind,
-        WouldBlock | TimedOut | Interrupted | ConnectionRefused
-    )
+    use ErrorKind::{Interrupted, TimedOut, WouldBlock};
+    matches!(kind, WouldBlock | TimedOut | Interrupted)
 }
 
 impl Destination {
