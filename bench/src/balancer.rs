@@ -6,18 +6,14 @@ use std::fs;
 use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 
 use crate::document::Machine;
+use crate::kamailio;
 use crate::process::{self, Usage};
-use crate::running::{Running, version, viaduct_beside};
-
-/// How long a balancer may take to start.
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::running::{Running, viaduct_beside, viaduct_version};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Program {
@@ -69,17 +65,11 @@ pub(crate) fn machine(programs: &[Program]) -> Result<Machine> {
     let mut versions = Vec::new();
     let is_viaduct = |one: &Program| matches!(one, Program::Viaduct { .. });
     if programs.iter().any(is_viaduct) {
-        let said = version(
-            &viaduct_beside()?,
-            "--version",
-            "build it: cargo build --release",
-        )?;
+        let said = viaduct_version(&viaduct_beside()?)?;
         versions.push(("viaduct".to_owned(), said));
     }
     if !programs.iter().all(is_viaduct) {
-        let remedy = "install it: apt-get install kamailio";
-        let said = version("kamailio".as_ref(), "-v", remedy)?;
-        versions.push(("kamailio".to_owned(), said));
+        versions.push(("kamailio".to_owned(), kamailio::version()?));
     }
     Ok(Machine::new(versions))
 }
@@ -121,13 +111,7 @@ impl Balancer {
             let command = balancer.command(*listen, advertised)?;
             let name = format!("instance-{}", number + 1);
             let mut running = Running::start(&name, command, folder)?;
-            let begin = Instant::now();
-            while !balancer.is_ready(&running) {
-                running.check()?;
-                let words = || format!("{name} is not ready{}", running.last_words());
-                ensure!(begin.elapsed() < PATIENCE, words());
-                sleep(Duration::from_millis(20));
-            }
+            running.wait(|running| balancer.is_ready(running))?;
             balancer.instances.push(running);
         }
         Ok(balancer)
@@ -150,24 +134,8 @@ impl Balancer {
                     .args(["--workers", "2"]);
             }
             Program::Kamailio { script, define } => {
-                let path = folder.join("kamailio.cfg");
-                fs::write(&path, script)?;
-                let list = self.configuration();
-                command = Command::new("kamailio");
-                command
-                    .args(["-DD", "-E", "-l", &format!("udp:{listen}")])
-                    .args(["-m", "256", "-M", "16"])
-                    .arg("-f")
-                    .arg(path)
-                    .arg(format!("--substdef=!DISPATCHER_LIST!{}!", list.display()))
-                    .arg(format!(
-                        "--substdef=!CTL_SOCKET!{}!",
-                        self.control().display()
-                    ))
-                    .arg("-w")
-                    .arg(folder)
-                    .arg("-Y")
-                    .arg(folder);
+                command = kamailio::command(listen, script, folder)?;
+                command.args(["-m", "256", "-M", "16"]);
                 if let Some(define) = define {
                     command.args(["-A", define]);
                 }
@@ -180,34 +148,15 @@ impl Balancer {
     fn configuration(&self) -> PathBuf {
         self.folder.join(match self.program {
             Program::Viaduct { .. } => "viaduct.toml",
-            Program::Kamailio { .. } => "dispatcher.list",
+            Program::Kamailio { .. } => kamailio::LIST,
         })
-    }
-
-    /// The socket that Kamailio is told things by.
-    fn control(&self) -> PathBuf {
-        self.folder.join("control")
     }
 
     fn is_ready(&self, running: &Running) -> bool {
         match self.program {
             Program::Viaduct { .. } => running.said("ready:") > 0,
-            Program::Kamailio { .. } => self.tell("core.uptime").is_ok(),
+            Program::Kamailio { .. } => kamailio::tell(&self.folder, "core.uptime").is_ok(),
         }
-    }
-
-    fn tell(&self, what: &str) -> Result<()> {
-        let output = Command::new("kamcmd")
-            .arg("-s")
-            .arg(format!("unix:{}", self.control().display()))
-            .arg(what)
-            .output()
-            .context("kamcmd cannot be run; install it: apt-get install kamailio")?;
-        let said =
-            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-        let well = output.status.success() && !said.contains("error");
-        ensure!(well, "kamcmd {what}: {}", said.trim());
-        Ok(())
     }
 
     /// Has every instance use this farm from now on.
@@ -227,7 +176,7 @@ impl Balancer {
                 }
                 Ok(())
             }
-            Program::Kamailio { .. } => self.tell("dispatcher.reload"),
+            Program::Kamailio { .. } => kamailio::tell(&self.folder, "dispatcher.reload"),
         }
     }
 
@@ -321,7 +270,8 @@ fn viaduct_toml(farm: &[Destination]) -> String {
     text + "]\n"
 }
 
-fn dispatcher_list(farm: &[Destination]) -> String {
+/// The destinations as Kamailio wants them.
+pub(crate) fn dispatcher_list(farm: &[Destination]) -> String {
     let mut text = String::new();
     for one in farm {
         // 4: disabled, for Kamailio knows no draining.

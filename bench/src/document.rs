@@ -174,7 +174,7 @@ pub(crate) fn run<C: Contender, R: Row, const N: usize>(
     (name, head): (&str, &str),
     play: impl Fn(&C, &Path) -> Result<R>,
 ) -> Result<()> {
-    let contenders = chosen(contenders, C::name, &options.only)?;
+    let contenders = chosen(contenders.into(), |one| one.name(), &options.only)?;
     let programs: Vec<_> = contenders.iter().map(C::program).collect();
     let machine = machine(&programs)?;
     let out = options.out.clone();

@@ -11,6 +11,7 @@ mod document;
 mod farm;
 mod forward;
 mod hour;
+mod kamailio;
 mod kill;
 mod ledger;
 mod load;

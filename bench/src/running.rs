@@ -14,21 +14,30 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::io;
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How long a program may take to end after SIGTERM.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a program may take to be ready, and to end after SIGTERM.
+const START: Duration = Duration::from_secs(10);
+const END: Duration = Duration::from_secs(5);
 
 /// The Viaduct binary that was built beside this one.
 pub(crate) fn viaduct_beside() -> Result<PathBuf> {
     Ok(env::current_exe()?.with_file_name("viaduct"))
 }
 
+/// What the Viaduct of this path says of its version.
+///
+/// # Errors
+/// It is missing or does not run.
+pub(crate) fn viaduct_version(binary: &Path) -> Result<String> {
+    version(binary, "--version", "build it: cargo build --release")
+}
+
 /// Those of `all` whose names were asked for; all of them where none was.
 ///
 /// # Errors
 /// There is none of that name.
-pub(crate) fn chosen<T, const N: usize>(
-    all: [T; N],
-    name: impl Fn(&T) -> &'static str,
+pub(crate) fn chosen<T>(
+    all: Vec<T>,
+    name: impl Fn(&T) -> &str,
     asked: &[String],
 ) -> Result<Vec<T>> {
     let names: Vec<_> = all.iter().map(&name).collect();
@@ -144,6 +153,21 @@ impl Running {
         Ok(())
     }
 
+    /// Waits until it is ready.
+    ///
+    /// # Errors
+    /// It has ended, or takes too long.
+    pub(crate) fn wait(&mut self, is_ready: impl Fn(&Self) -> bool) -> Result<()> {
+        let begin = Instant::now();
+        while !is_ready(self) {
+            self.check()?;
+            let words = || format!("{} is not ready{}", self.name, self.last_words());
+            ensure!(begin.elapsed() < START, words());
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
     /// What it has said so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
@@ -172,7 +196,7 @@ impl Drop for Running {
         let _ = self.signal(Signal::TERM);
         let begin = Instant::now();
         while matches!(self.child.try_wait(), Ok(None)) {
-            if begin.elapsed() > PATIENCE {
+            if begin.elapsed() > END {
                 let _ = self.child.kill();
                 let _ = self.child.wait();
                 return;

@@ -9,9 +9,11 @@ use std::process::Command;
 use anyhow::Result;
 
 use super::network::Network;
+use crate::balancer::{Destination, dispatcher_list};
 use crate::forward::Engine;
+use crate::kamailio;
 use crate::pin;
-use crate::running::{self, Running, viaduct_beside};
+use crate::running::{Running, viaduct_beside, viaduct_version};
 
 const KAMAILIO_STATELESS: &str = include_str!("../../kamailio/stateless.cfg");
 const KAMAILIO_STATEFUL: &str = include_str!("../../kamailio/stateful.cfg");
@@ -187,22 +189,13 @@ impl Contender {
     /// # Errors
     /// The program is missing or does not run.
     pub(crate) fn version(&self) -> Result<String> {
-        let (program, flag, remedy) = match &self.program {
+        match &self.program {
             Program::Direct | Program::Bare(_) => {
-                return Ok(format!("viaduct-bench {}", env!("CARGO_PKG_VERSION")));
+                Ok(format!("viaduct-bench {}", env!("CARGO_PKG_VERSION")))
             }
-            Program::Kamailio { .. } => (
-                PathBuf::from("kamailio"),
-                "-v",
-                "install it: apt-get install kamailio",
-            ),
-            Program::Viaduct { binary, .. } => (
-                binary.clone(),
-                "--version",
-                "build it: cargo build --release",
-            ),
-        };
-        running::version(&program, flag, remedy)
+            Program::Kamailio { .. } => kamailio::version(),
+            Program::Viaduct { binary, .. } => viaduct_version(binary),
+        }
     }
 
     /// Starts it on core `core` between the listener and the destinations of
@@ -252,29 +245,17 @@ impl Contender {
             }
             Program::Kamailio { stateful } => {
                 let folder = fs::canonicalize(out)?;
-                let configuration = folder.join("kamailio.cfg");
-                let list = folder.join("dispatcher.list");
-                let lines: String = destinations.map(|to| format!("1 sip:{to}\n")).collect();
+                let farm: Vec<_> = network.destinations().map(Destination::new).collect();
+                fs::write(folder.join(kamailio::LIST), dispatcher_list(&farm))?;
                 // Shared memory is taken as it is needed, up to these MiB.
                 let (script, memory) = if *stateful {
                     (KAMAILIO_STATEFUL, "4096")
                 } else {
                     (KAMAILIO_STATELESS, "64")
                 };
-                fs::write(&configuration, script)?;
-                fs::write(&list, lines)?;
-                command = Command::new("kamailio");
-                command
-                    .args(["-DD", "-E", "-l", &format!("udp:{listen}")])
-                    // Its default allocator, made for debugging, costs it 2 us a message.
-                    .args(["-m", memory, "-M", "8", "-x", "tlsf", "-X", "tlsf"])
-                    .arg("-f")
-                    .arg(configuration)
-                    .arg(format!("--substdef=!DISPATCHER_LIST!{}!", list.display()))
-                    .arg("-w")
-                    .arg(&folder)
-                    .arg("-Y")
-                    .arg(&folder);
+                command = kamailio::command(network.listen, script, &folder)?;
+                // Its default allocator, made for debugging, costs it 2 us a message.
+                command.args(["-m", memory, "-M", "8", "-x", "tlsf", "-X", "tlsf"]);
             }
             Program::Viaduct {
                 binary,

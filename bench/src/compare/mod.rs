@@ -22,6 +22,7 @@ use clap::{Args, ValueEnum};
 
 use crate::document::Machine;
 use crate::pin;
+use crate::running::chosen;
 use contender::{Contender, Cores, Program};
 use measure::Bench;
 use page::Document;
@@ -222,19 +223,13 @@ fn measure(
 /// The contenders asked for.
 fn contenders(options: &Options) -> Result<Vec<Contender>> {
     let all = contender::all(&options.viaduct)?;
-    let names: Vec<&str> = all.iter().map(|one| one.name.as_str()).collect();
-    for name in &options.only {
-        ensure!(
-            names.contains(&name.as_str()),
-            "there is no contender {name}; there are {}",
-            names.join(", ")
-        );
+    let mut asked = options.only.clone();
+    if !asked.is_empty() {
+        // Other binaries are there because they were asked for.
+        let others = all.iter().filter(|one| is_other(one));
+        asked.extend(others.map(|one| one.name.clone()));
     }
-    // Other binaries are there because they were asked for.
-    let asked = |one: &Contender| {
-        options.only.is_empty() || options.only.contains(&one.name) || is_other(one)
-    };
-    Ok(all.into_iter().filter(asked).collect())
+    chosen(all, |one| &one.name, &asked)
 }
 
 /// Whether it is another Viaduct binary, given by path.

@@ -14,15 +14,12 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use rustix::process::Signal;
 
 use crate::running::Running;
 use crate::schedule::Schedule;
 use destination::READY;
-
-/// How long a destination may take to start.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long to sleep when nothing has come.
 const NAP: Duration = Duration::from_micros(500);
@@ -67,12 +64,7 @@ impl Farm {
         command.args(["destination", "--listen", &self.address(number).to_string()]);
         let name = format!("destination-{}", number + 1);
         let mut running = Running::start(&name, command, &self.folder)?;
-        let begin = Instant::now();
-        while running.said(READY) == 0 {
-            running.check()?;
-            ensure!(begin.elapsed() < PATIENCE, "{name} is not ready");
-            sleep(Duration::from_millis(5));
-        }
+        running.wait(|running| running.said(READY) > 0)?;
         Ok(running)
     }
 
