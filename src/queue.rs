@@ -3,6 +3,8 @@
 //! behind costs what it was given, and no worker its time.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crossbeam::queue::ArrayQueue;
 
@@ -10,6 +12,8 @@ use crossbeam::queue::ArrayQueue;
 pub const MOST: usize = 16_384;
 /// Octets of messages that they hold at most.
 const MOST_OCTETS: usize = 32 << 20;
+/// How long the end of a thread may go unnoticed.
+const POLL: Duration = Duration::from_millis(5);
 
 /// The queue; its ends are any number of threads.
 pub struct Queue<T> {
@@ -55,6 +59,20 @@ impl<T> Queue<T> {
     pub fn waiting(&self) -> usize {
         self.items.len()
     }
+}
+
+/// Wakes the thread that empties a queue, and waits until it has ended, as it has
+/// been told to, but no longer than `limit`. False where it has not: one that hangs
+/// in a system call ends with the process.
+#[must_use]
+pub fn end(thread: JoinHandle<()>, limit: Duration) -> bool {
+    thread.thread().unpark();
+    let end = Instant::now() + limit;
+    while !thread.is_finished() && Instant::now() < end {
+        std::thread::sleep(POLL);
+    }
+    // A panic has been told.
+    thread.is_finished() && thread.join().is_ok()
 }
 
 #[cfg(test)]

@@ -307,6 +307,36 @@ fn where_another_address_takes_its_place() {
 }
 
 #[test]
+fn a_neighbour_that_is_not_there_does_not_keep_it_from_ending() {
+    in_a_network_of_its_own(
+        "ip link set lo up && ip link add near type veth peer name far && \
+         ip link set near up && ip link set far up && \
+         ip address add 198.51.100.1/24 dev near && \
+         echo 10000000 > /proc/sys/net/ipv4/neigh/near/unres_qlen_bytes",
+        "where_the_collector_has_no_link_address",
+    );
+}
+
+/// Copies wait for the link address, for three seconds, and fill the send buffer.
+#[test]
+#[ignore = "runs in a network namespace of its own, started by the test above"]
+fn where_the_collector_has_no_link_address() {
+    let collector = SocketAddr::from(([198, 51, 100, 2], 9060));
+    let mirror = mirror::Mirror::start(&to_collector(collector, 1000)).expect("a mirror");
+    let handle = mirror.handle();
+    let request = Request::new("OPTIONS", collector).text();
+    wait_until("a full queue", || {
+        for _ in 0..1000 {
+            handle.copy(request.as_bytes(), collector, collector);
+        }
+        handle.counts().dropped > 0
+    });
+    let ending = std::thread::spawn(move || drop(mirror));
+    wait_until("its end", || ending.is_finished());
+    assert!(handle.counts().dropped > 10_000, "{:?}", handle.counts());
+}
+
+#[test]
 fn a_collector_that_is_not_there_is_told() {
     let gone = Peer::new(V4).address().to_string();
     let scene = Scene::new(1, &["--mirror", &gone]);

@@ -131,15 +131,7 @@ impl Drop for Ledger {
             return;
         };
         self.shared.stop.store(true, Ordering::Release);
-        thread.thread().unpark();
-        let end = Instant::now() + FAREWELL;
-        while !thread.is_finished() && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        // One that hangs in a write ends with the process.
-        if thread.is_finished() {
-            let _ = thread.join();
-        } else {
+        if !queue::end(thread, FAREWELL) {
             self.shared.lose(self.shared.waiting());
         }
     }

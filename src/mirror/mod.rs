@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 
-use crate::queue::Queue;
+use crate::queue::{self, Queue};
 use crate::{config, sip};
 
 pub use hep::Packet;
@@ -29,10 +29,14 @@ const LOOK: Duration = Duration::from_millis(20);
 /// The least time between two sockets, so that not each copy that fails makes
 /// one.
 const RENEWAL: Duration = Duration::from_secs(1);
+/// How long the end waits for the last copies to be sent: a send waits for
+/// seconds where the link is slow, or nobody has the collector's address.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// What [`config::Mirror::sample`] counts in.
 const WHOLE: u64 = 1000;
 
-/// The sender of copies. Dropped, it sends what waits, and ends.
+/// The sender of copies. Dropped, it sends what waits, and ends; what cannot be
+/// within a second is lost.
 pub struct Mirror {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -48,7 +52,7 @@ pub struct Handle(Arc<Shared>);
 pub struct Counts {
     /// Packets that have left.
     pub sent: u64,
-    /// Copies that found the queue full.
+    /// Copies that are lost: the queue was full, or the end came first.
     pub dropped: u64,
     /// Packets that could not be sent: the kernel refused them, the collector
     /// was not there (as ICMP said), or they were too long for HEP.
@@ -116,10 +120,11 @@ impl Mirror {
 impl Drop for Mirror {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.take() {
-            thread.thread().unpark();
-            // It cannot fail but by a panic, which has been told.
-            let _ = thread.join();
+        if let Some(thread) = self.thread.take()
+            && !queue::end(thread, FAREWELL)
+        {
+            let rest = self.shared.queue.waiting() as u64;
+            self.shared.dropped.fetch_add(rest, Ordering::Relaxed);
         }
     }
 }
