@@ -1,7 +1,10 @@
 //! What becomes of calls when destinations die and come back: found out by
 //! probes, confirmed where the traffic makes suspicious, by the running program.
 
+use std::fs;
+use std::io::Write;
 use std::net::SocketAddr;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -362,4 +365,49 @@ fn a_reload_that_waits_for_a_name_holds_up_no_death() {
     assert!(before.contains(&format!("{gone} is down")), "{output}");
     let alarms = output.matches("every active destination is down");
     assert_eq!(alarms.count(), 1, "{output}");
+}
+
+/// Reloads, for as long as its file says nothing.
+#[test]
+fn news_of_what_is_removed_is_none_of_what_is_added_in_its_place() {
+    let server = Server::start();
+    server.silence();
+    let address = server.address().to_string();
+    let text = format!(
+        "listen = ['127.0.0.1:0']\n[health]\ninterval = '1h'\n[[set]]\nname = 'farm'\n\
+         when-all-down = 'reply'\ndestinations = ['sip:{address}', \
+         {{ uri = 'sip:127.0.0.1:9', state = 'disabled' }}]\n"
+    );
+    let file = File::new(&text);
+    let [flag, path] = file.args();
+    let socket = file.folder().join("admin.sock").display().to_string();
+    let viaduct = Viaduct::start(&["--health", "on", "--admin", &socket, &flag, &path]);
+    fs::remove_file(&path).expect("no file");
+    let made = Command::new("mkfifo").arg(&path).status();
+    assert!(made.expect("mkfifo runs").success());
+    viaduct.signal(support::process::Signal::HUP);
+    // It opens once somebody reads.
+    let mut pipe = fs::OpenOptions::new();
+    let mut pipe = pipe.write(true).open(&path).expect("who reads");
+    let admin = Admin::of(&viaduct);
+    let change = |what: &str, body: &Value| {
+        let path = format!("/api/v1/destinations/{what}");
+        admin.post(&path, body).assert_done();
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| change("remove", &json!({"destination": address})));
+        // What is asked first is answered first.
+        admin.get("/api/v1/status");
+        scope.spawn(|| change("add", &json!({"set": "farm", "destination": address})));
+        admin.wait_for("/api/v1/status", |status| {
+            let cause = status["sets"][0]["destinations"][0]["cause"].as_str()?;
+            cause.starts_with("the last 3 probes failed").then_some(())
+        });
+        server.revive();
+        pipe.write_all(text.as_bytes()).expect("who reads");
+        drop(pipe);
+    });
+    // Behind whatever waited meanwhile.
+    change("state", &json!({"destination": address, "state": "active"}));
+    assert_gets_a_call(&viaduct, &server);
 }

@@ -61,6 +61,8 @@ impl Field {
             };
             self.destinations.push(destination);
         }
+        let is_left_out = |it: &Report| before.contains_key(&(it.set.clone(), it.address));
+        self.reports.retain(|report| !is_left_out(report));
         let placed = || self.destinations.iter().enumerate();
         self.agenda = placed().map(|(place, it)| (it.noted, place)).collect();
         self.tokens = placed()

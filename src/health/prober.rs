@@ -52,7 +52,8 @@ struct Shared {
 }
 
 impl Prober {
-    /// Starts the thread, which calls `report` with what has changed.
+    /// Starts the thread, which calls `report` with what has changed. That may
+    /// neither wait nor ask the prober anything.
     ///
     /// # Errors
     /// The system has no descriptor, no random number or no thread to give.
@@ -152,7 +153,10 @@ impl Shared {
                 field.poll(self.now(), |target, token| sockets.send(target, token))
             };
             let _ = (0..POLLED).all(|_| poll_one());
-            let reports = self.lock().reports();
+            // Reported while nobody can leave a destination out, or put another
+            // in its place.
+            let mut field = self.lock();
+            let reports = field.reports();
             if !reports.is_empty() {
                 report(reports);
             }

@@ -251,8 +251,15 @@ impl Supervisor<'_> {
             }
         }
         self.tell_idle_sets();
-        self.watch.follow(&self.instance);
+        self.follow();
         done
+    }
+
+    /// Probes what there is now. What was found of what has gone is left out at
+    /// once: later it would be taken for news of what has come in its place.
+    fn follow(&mut self) {
+        self.watch.follow(&self.instance);
+        self.note_health();
     }
 
     /// Takes in what health checks have found.
@@ -284,7 +291,7 @@ impl Supervisor<'_> {
         if news.changed {
             instance.overlay.forget_away(&instance.asked);
             instance.adopt();
-            self.watch.follow(instance);
+            self.follow();
         }
         news.say();
         self.tell_idle_sets();
@@ -319,7 +326,7 @@ impl Supervisor<'_> {
             done.warnings.extend(warnings);
             Ok(done)
         });
-        self.watch.follow(&self.instance);
+        self.follow();
         let said = match &done {
             Ok(done) => {
                 info!("{}", done.said);
