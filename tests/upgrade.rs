@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ use support::upgrading::{
     upgrade,
 };
 use support::viaduct::Viaduct;
+use support::wait_until;
+use viaduct::transaction::owner::owner;
 
 const PATIENCE: Duration = Duration::from_secs(15);
 /// What an upgrade says that does not take place.
@@ -141,6 +144,42 @@ fn workers_and_listeners_come_and_go_without_loss() {
         }
     }
     load.assert_nothing_lost();
+    viaduct.stop();
+}
+
+/// Nothing else comes that would wake the worker that is left.
+#[test]
+fn what_waits_for_a_worker_that_goes_is_sent_at_once() {
+    let (farm, caller) = (Peer::new(V4), Peer::new(V4));
+    let [front] = free_addresses(V4);
+    let text = |workers| config(&[front], workers, &[farm.address()]);
+    let file = File::new(&text(2));
+    let (mut viaduct, program) = start_copy(&file, &[]);
+    file.write(&text(1));
+    // The next program takes its time.
+    let ours = support::program();
+    let go = file.folder().join("go");
+    let slow = format!(
+        "test $1 = check || read _ <{}; exec {} \"$@\"",
+        go.display(),
+        ours.display()
+    );
+    let made = Command::new("mkfifo").arg(&go).status();
+    assert!(made.expect("mkfifo runs").success());
+    put_script(&program, &slow);
+    next_line(&mut viaduct, "ready:", |viaduct| {
+        viaduct.signal(Signal::USR2);
+        let exe = format!("/proc/{}/exe", viaduct.id());
+        let is_script = |exe: PathBuf| !exe.starts_with(file.folder());
+        wait_until("the next program", || {
+            fs::read_link(&exe).is_ok_and(is_script)
+        });
+        let mut requests = std::iter::repeat_with(|| Request::new("OPTIONS", caller.address()));
+        let request = requests.find(|each| owner(each.call_id.as_bytes(), 2) == 1);
+        caller.send(front, request.expect("one of half of them").text());
+        fs::write(&go, "\n").expect("who reads");
+    });
+    farm.receive();
     viaduct.stop();
 }
 

@@ -218,7 +218,7 @@ impl Worker {
             batch_size: config.batch,
             limits,
             pace: Pace::new(config.coalesce, config.spin, shared.started),
-            empty_at: shared.started,
+            empty_at: Instant::now(),
             shared,
         };
         Ok((worker, waker))
@@ -244,7 +244,8 @@ impl Worker {
 
     fn serve(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(self.sockets.len() + 1);
-        let mut ready = vec![false; self.sockets.len()];
+        // Nobody wakes it for what it begins with.
+        let mut ready = vec![true; self.sockets.len()];
         let mut received = ReceiveBatch::new(self.batch_size);
         // A transaction answers an INVITE beside sending it on.
         let answers = if self.relaying.is_some() { 2 } else { 1 };
