@@ -10,11 +10,13 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::io::ioctl_fionread;
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use tempfile::TempDir;
 use viaduct::accounting::{Counts, Ledger};
 use viaduct::config::{Accounting, AccountingTarget};
 use viaduct::transaction::Finished;
 
+use support::dialog::Scene;
 use support::ledger::{end, finished, folder, in_file, ledger, numbers, record, response};
 use support::{LONG, wait_until};
 
@@ -466,6 +468,33 @@ fn writes_to_a_small_disk() {
     let text = text();
     let (lines, _) = text.rsplit_once('\n').expect("a line");
     assert_eq!(numbers(lines)[0], whole);
+}
+
+#[test]
+fn a_file_that_may_not_grow_ends_no_call() {
+    const LIMIT: u64 = 1 << 20;
+    let (_folder, path) = folder();
+    let file = File::create(&path).expect("a file");
+    file.set_len(LIMIT).expect("a long file");
+    let mut scene = Scene::still(1, &["--accounting", path.to_str().expect("text")]);
+    let id = Pid::from_raw(scene.viaduct.id() as i32);
+    let limit = |current| {
+        let limit = Rlimit {
+            current,
+            maximum: None,
+        };
+        prlimit(id, Resource::Fsize, limit).expect("a limit");
+    };
+    limit(Some(LIMIT));
+    let call = scene.request("INVITE");
+    let leg = scene.begin(&call);
+    scene.fails_at(&call, &leg, "486 Busy Here", 486);
+    let said = |text| move |output: &str| output.contains(text).then_some(());
+    let refused = said("takes no lines: File too large");
+    scene.viaduct.wait_for("the outage", refused);
+    limit(None);
+    let taken = said("takes lines again, 0 were lost so far");
+    scene.viaduct.wait_for("its end", taken);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::iterator::{Handle, Signals};
 
 use crate::control::Order;
@@ -18,10 +18,14 @@ const HEARD: [i32; 5] = [SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2];
 /// process before there is one, or between two programs. To be called before
 /// any other thread is started.
 ///
+/// SIGXFSZ is never heard: what a file has no room for by its limit
+/// (RLIMIT_FSIZE) is then a write that fails, as on a full disk.
+///
 /// # Errors
 /// As of [`block_signals`].
 pub fn hold_signals() -> io::Result<()> {
-    block_signals(&HEARD)
+    block_signals(&HEARD)?;
+    block_signals(&[SIGXFSZ])
 }
 
 /// A thread that waits for signals, for only a channel can be waited for in
