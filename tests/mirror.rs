@@ -16,7 +16,7 @@ use support::dialog::{Peer, Request, Scene, response, status, values};
 use support::fixture;
 use support::hep::{self, Hep};
 use support::net::{V4, wait_until_bound};
-use support::process::{Process, Signal, in_a_network_of_its_own};
+use support::process::{self, Process, Signal, in_a_network_of_its_own};
 use support::{LONG, wait_until};
 
 /// One mirror at a time: its thread is found by its name.
@@ -383,17 +383,7 @@ fn trace(expressions: &[&str]) -> Process {
         thread = mirror_thread();
         thread.is_some()
     });
-    let thread = thread.expect("a thread");
-    let mut command = Command::new("strace");
-    command.args(["-qq", "-p", &thread]);
-    command.args(expressions.iter().flat_map(|each| ["-e", *each]));
-    let process = Process::start(command, tempfile::tempdir().expect("a folder"));
-    let state = format!("/proc/self/task/{thread}/status");
-    wait_until("the trace", || {
-        let state = fs::read_to_string(&state).expect("the state of a thread");
-        !state.lines().any(|line| line == "TracerPid:\t0")
-    });
-    process
+    process::trace(&thread.expect("a thread"), expressions)
 }
 
 #[test]

@@ -131,6 +131,9 @@ const WAKER: Token = Token(usize::MAX);
 /// How often a worker at its end looks whether the others are there too.
 const LAST_LOOK: Duration = Duration::from_micros(50);
 
+/// How long what has come to a socket may wait that epoll does not watch.
+const UNWATCHED: Duration = Duration::from_millis(1);
+
 /// Datagrams in a batch from which on it pays to take the socket from epoll.
 const WORTH_UNWATCHING: usize = 8;
 
@@ -337,9 +340,11 @@ impl Worker {
 
     /// Sleeps until a datagram comes, and notes where.
     fn wait(&mut self, events: &mut Events, ready: &mut [bool]) -> io::Result<()> {
-        self.watch_all()?;
+        self.watch_all();
         let patience = (self.relaying.as_mut())
             .and_then(|relaying| relaying.patience(now(self.shared.started)));
+        let unwatched = self.watched.contains(&false).then_some(UNWATCHED);
+        let patience = patience.into_iter().chain(unwatched).min();
         match self.poll.poll(events, patience) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
@@ -349,6 +354,9 @@ impl Worker {
         if events.is_empty() {
             ready.fill(true);
         }
+        for (ready, watched) in ready.iter_mut().zip(&self.watched) {
+            *ready |= !watched;
+        }
         for event in events.iter().filter(|event| event.token() != WAKER) {
             ready[event.token().0] = true;
             self.trouble.disturbed |= event.is_error();
@@ -356,17 +364,19 @@ impl Worker {
         Ok(())
     }
 
-    /// Has epoll watch every socket; one that is not empty raises an event.
-    fn watch_all(&mut self) -> io::Result<()> {
+    /// Has epoll watch every socket; one that is not empty raises an event. What
+    /// the kernel refuses, as where the user has no watch left
+    /// (`fs.epoll.max_user_watches`), is asked for again the next time.
+    fn watch_all(&mut self) {
         for (listener, watched) in self.watched.iter_mut().enumerate() {
             if !*watched {
                 let fd = self.sockets[listener].as_raw_fd();
                 let registry = self.poll.registry();
-                registry.register(&mut SourceFd(&fd), Token(listener), Interest::READABLE)?;
-                *watched = true;
+                let watch =
+                    registry.register(&mut SourceFd(&fd), Token(listener), Interest::READABLE);
+                *watched = watch.is_ok();
             }
         }
-        Ok(())
     }
 
     /// Takes a socket from epoll while it is busy.

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, kill_process};
 use tempfile::TempDir;
 
+use super::wait_until;
+
 pub use rustix::process::Signal;
 
 const POLL: Duration = Duration::from_millis(5);
@@ -130,6 +132,22 @@ impl Drop for Process {
             tail.iter().rev().for_each(|line| eprintln!("{line}"));
         }
     }
+}
+
+/// Follows the system calls of one thread by strace, which can make them fail or
+/// last, once it does.
+#[track_caller]
+pub fn trace(thread: &str, expressions: &[&str]) -> Process {
+    let mut command = Command::new("strace");
+    command.args(["-qq", "-p", thread]);
+    command.args(expressions.iter().flat_map(|each| ["-e", *each]));
+    let process = Process::start(command, tempfile::tempdir().expect("a folder"));
+    let state = format!("/proc/{thread}/status");
+    wait_until("the trace", || {
+        let state = std::fs::read_to_string(&state).expect("the state of a thread");
+        !state.lines().any(|line| line == "TracerPid:\t0")
+    });
+    process
 }
 
 /// Runs an ignored test of this program in a network namespace and with mounts of

@@ -1,0 +1,63 @@
+//! Faults of the kernel, made by strace: workers go on, or are found out, and a
+//! start says what it was.
+
+use std::fs;
+
+use support::dialog::Scene;
+use support::process::{Signal, trace};
+use support::wait_until;
+
+/// The number of the first worker's thread, by that of its process.
+fn worker(process: u32) -> String {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).expect("threads");
+    let mut threads = threads.map(|entry| entry.expect("a thread").path());
+    let name = |path: &std::path::Path| fs::read_to_string(path.join("comm")).unwrap_or_default();
+    let worker = threads.find(|path| name(path).trim_end() == "worker-0");
+    let worker = worker.expect("a worker");
+    let number = worker.file_name().and_then(|name| name.to_str());
+    number.expect("a number").to_owned()
+}
+
+/// Sends datagrams that are all there when the worker looks.
+fn burst(scene: &Scene) {
+    scene.viaduct.signal(Signal::STOP);
+    let state = format!("/proc/{}/stat", worker(scene.viaduct.id()));
+    wait_until("its stop", || {
+        let state = fs::read_to_string(&state).expect("its state");
+        state.contains(") T ") || state.contains(") t ")
+    });
+    for _ in 0..32 {
+        scene.send(scene.request("OPTIONS").text());
+    }
+    scene.viaduct.signal(Signal::CONT);
+    for _ in 0..32 {
+        scene.at_farm();
+    }
+}
+
+/// As where the user has as many watches as `fs.epoll.max_user_watches` says.
+#[test]
+fn a_socket_that_cannot_be_watched_is_looked_at_all_the_same() {
+    let scene = Scene::new(1, &[]);
+    let thread = worker(scene.viaduct.id());
+    // Of taking a socket from epoll and putting it back again and again, the latter.
+    let fault = "inject=epoll_ctl:error=ENOSPC:when=2..20";
+    let tracer = trace(&thread, &["trace=epoll_ctl", fault]);
+    burst(&scene);
+    for _ in 0..3 {
+        scene.pass(scene.request("OPTIONS").text());
+    }
+    let traced = tracer.output();
+    assert!(
+        traced.contains("EPOLL_CTL_ADD") && traced.contains("(INJECTED)"),
+        "{traced}"
+    );
+    wait_until("another watch", || {
+        let traced = tracer.output();
+        traced
+            .lines()
+            .any(|line| line.contains("EPOLL_CTL_ADD") && line.ends_with("= 0"))
+    });
+    scene.pass(scene.request("OPTIONS").text());
+    scene.viaduct.stop();
+}
