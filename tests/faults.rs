@@ -61,3 +61,27 @@ fn a_socket_that_cannot_be_watched_is_looked_at_all_the_same() {
     scene.pass(scene.request("OPTIONS").text());
     scene.viaduct.stop();
 }
+
+#[test]
+fn a_receive_that_fails_is_counted_unless_icmp_may_have_brought_that() {
+    let stateful = ["--stateful", "INVITE"];
+    let cases = [
+        (&[][..], "ENOMEM", 1),
+        (&stateful, "ENOMEM", 1),
+        (&stateful, "ECONNREFUSED", 0),
+    ];
+    for (args, error, count) in cases {
+        let mut scene = Scene::new(1, args);
+        let thread = worker(scene.viaduct.id());
+        let fault = format!("inject=recvmmsg:error={error}:when=1");
+        let tracer = trace(&thread, &["trace=recvmmsg", &fault]);
+        scene.pass(scene.request("OPTIONS").text());
+        assert!(tracer.output().contains(error), "{}", tracer.output());
+        scene.assert_counter("receive-error", count);
+        if count > 0 {
+            scene.viaduct.wait_for("the warning", |output| {
+                output.contains("failed at 1 receive").then_some(())
+            });
+        }
+    }
+}

@@ -72,6 +72,27 @@ pub fn is_of_the_way(error: &io::Error) -> bool {
     !is_lack_of_room(error) && error.kind() != io::ErrorKind::ConnectionRefused
 }
 
+/// Whether the error of a receive is one that ICMP brings of an earlier datagram
+/// (what Linux makes of its types is in net/ipv4/icmp.c and net/ipv6/icmp.c).
+#[must_use]
+pub fn is_brought_by_icmp(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNREFUSED
+                | libc::EHOSTUNREACH
+                | libc::ENETUNREACH
+                | libc::EHOSTDOWN
+                | libc::ENONET
+                | libc::ENOPROTOOPT
+                | libc::EOPNOTSUPP
+                | libc::EACCES
+                | libc::EPROTO
+                | libc::EMSGSIZE
+        )
+    )
+}
+
 impl Socket {
     /// Has the kernel keep ICMP errors for [`Socket::take_undelivered`], or no
     /// longer, whereupon those that it has are gone.

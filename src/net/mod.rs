@@ -22,7 +22,7 @@ mod signals;
 mod socket;
 pub mod steer;
 
-pub use errors::{RETURNED_MAX, is_of_the_way};
+pub use errors::{RETURNED_MAX, is_brought_by_icmp, is_of_the_way};
 pub use inherited::{hand_over, inherited_memory, inherited_socket, memory_to_hand_over};
 pub use receive::ReceiveBatch;
 pub use runs::Limits;

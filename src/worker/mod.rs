@@ -35,7 +35,9 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use crate::accounting;
 use crate::config::{Config, Gso, HostPort};
 use crate::mirror;
-use crate::net::{Limits, ReceiveBatch, SendBatch, Sent, Socket, is_of_the_way};
+use crate::net::{
+    Limits, ReceiveBatch, SendBatch, Sent, Socket, is_brought_by_icmp, is_of_the_way,
+};
 use crate::proxy::{Datagram, Decision, KeptDatagram, MOST_COPIES, Reason, ReplyLimiter, Scratch};
 use crate::resolver::{Answer, Client, Questions};
 use crate::transaction::{AttemptId, InRun, Received};
@@ -403,13 +405,16 @@ impl Worker {
         received: &mut ReceiveBatch,
         step: &mut Step<'_>,
     ) -> io::Result<bool> {
-        let Ok(n) = received.receive(&self.sockets[listener]) else {
-            // An error of an earlier send; what is queued is still there.
-            match self.relaying {
-                Some(_) => self.trouble.disturbed = true,
-                None => self.counters.receive_error(),
+        let n = match received.receive(&self.sockets[listener]) {
+            Ok(n) => n,
+            Err(error) => {
+                // What is queued is still there.
+                self.trouble.disturbed = true;
+                if !is_brought_by_icmp(&error) {
+                    self.counters.receive_error();
+                }
+                return Ok(true);
             }
-            return Ok(true);
         };
         if n >= WORTH_UNWATCHING {
             self.unwatch(listener)?;
