@@ -2,10 +2,12 @@
 //! start says what it was.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
 
 use support::dialog::Scene;
-use support::process::{Signal, trace};
-use support::wait_until;
+use support::process::{Process, Signal, trace};
+use support::{LONG, wait_until};
 
 /// The number of the first worker's thread, by that of its process.
 fn worker(process: u32) -> String {
@@ -84,4 +86,33 @@ fn a_receive_that_fails_is_counted_unless_icmp_may_have_brought_that() {
             });
         }
     }
+}
+
+#[test]
+fn a_worker_that_hangs_ends_the_process() {
+    let mut command = Command::new(support::program());
+    command.args([
+        "run",
+        "--listen",
+        "127.0.0.1:0",
+        "--to",
+        "127.0.0.1:9",
+        "--workers",
+        "1",
+    ]);
+    command.env("VIADUCT_HEALTH", "off");
+    let mut viaduct = Process::start(command, tempfile::tempdir().expect("a folder"));
+    viaduct.wait_for("line `ready:`", LONG, |output| {
+        output.contains("ready:").then_some(())
+    });
+    let fault = "inject=/^epoll_p?wait:delay_enter=100s";
+    let tracer = trace(&worker(viaduct.id()), &["trace=/^epoll_p?wait", fault]);
+    let why = "error: worker 0 hangs: the process aborts, to be started anew";
+    viaduct.wait_for("an alarm", LONG, |output| {
+        output.contains(why).then_some(())
+    });
+    // A thread that is traced keeps the process from ending.
+    drop(tracer);
+    let status = viaduct.wait(LONG);
+    assert_eq!(status.signal(), Some(Signal::ABORT.as_raw()));
 }

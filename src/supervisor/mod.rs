@@ -52,8 +52,20 @@ pub use signals::hold_signals;
 pub use sockets::open_files;
 pub use upgrade::rehearse;
 
-/// A running worker, which gives its sockets back at its end, and what wakes it.
-type Running = (JoinHandle<io::Result<Vec<Socket>>>, Arc<Waker>);
+/// Looks without a turn after which a worker is woken: it may just sleep.
+const ASLEEP: u32 = 5;
+/// Looks without a turn after which it hangs: ten seconds.
+const HANGS: u32 = 50;
+
+/// A running worker.
+struct Running {
+    /// Gives its sockets back at its end.
+    thread: JoinHandle<io::Result<Vec<Socket>>>,
+    waker: Arc<Waker>,
+    /// Its turns at the last look, and the looks that found no other number.
+    turns: u64,
+    still: u32,
+}
 
 /// A running load balancer.
 pub struct Instance {
@@ -307,7 +319,12 @@ impl Instance {
                 worker.run()
             })
             .map_err(|error| StartError::System("cannot start a thread", error))?;
-        self.threads.push((thread, waker));
+        self.threads.push(Running {
+            thread,
+            waker,
+            turns: 0,
+            still: 0,
+        });
         Ok(())
     }
 
@@ -349,14 +366,34 @@ impl Instance {
 
     /// Whether a worker has ended, which none does by itself.
     fn has_lost_a_worker(&self) -> bool {
-        self.threads.iter().any(|(thread, _)| thread.is_finished())
+        self.threads.iter().any(|each| each.thread.is_finished())
+    }
+
+    /// Looks whether the workers go on, and wakes those that may just sleep; the
+    /// number of one that hangs. To be asked at regular times: the looks count, not
+    /// the time, in which the whole process may have stood still.
+    fn hanging_worker(&mut self) -> io::Result<Option<usize>> {
+        let workers = self.threads.iter_mut().zip(&self.counters).enumerate();
+        for (number, (worker, counters)) in workers {
+            let before = std::mem::replace(&mut worker.turns, counters.turns());
+            worker.still = match worker.turns == before {
+                true => worker.still + 1,
+                false => 0,
+            };
+            match worker.still {
+                ASLEEP => worker.waker.wake()?,
+                HANGS.. => return Ok(Some(number)),
+                _ => {}
+            }
+        }
+        Ok(None)
     }
 
     /// Has no transaction begin any more: what would have had one goes on
     /// statelessly.
     fn begin_none(&self) -> io::Result<()> {
         self.shared.finishing.store(true, Ordering::Relaxed);
-        self.threads.iter().try_for_each(|(_, waker)| waker.wake())
+        self.threads.iter().try_for_each(|each| each.waker.wake())
     }
 
     /// What has been begun and not brought to an end.
@@ -371,12 +408,10 @@ impl Instance {
     fn pause(&mut self) -> io::Result<Vec<Vec<Socket>>> {
         self.shared.stop.store(true, Ordering::Relaxed);
         // All of them before the first is waited for: they end together.
-        self.threads
-            .iter()
-            .try_for_each(|(_, waker)| waker.wake())?;
-        let ended = self.threads.drain(..).map(|(thread, _)| {
+        self.threads.iter().try_for_each(|each| each.waker.wake())?;
+        let ended = self.threads.drain(..).map(|each| {
             let panicked = |_| io::Error::other("a worker panicked");
-            thread.join().map_err(panicked)?
+            each.thread.join().map_err(panicked)?
         });
         ended.collect()
     }

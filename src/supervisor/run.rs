@@ -193,6 +193,11 @@ impl Supervisor<'_> {
                 error!("a worker has ended");
                 return Ok(());
             }
+            if let Some(worker) = self.instance.hanging_worker()? {
+                error!("worker {worker} hangs: the process aborts, to be started anew");
+                (self.flush_log)();
+                std::process::abort();
+            }
             notify(&[NotifyState::Watchdog]);
         }
     }

@@ -23,6 +23,7 @@ pub(super) const CLASSES: usize = 6;
 pub struct Counters {
     /// What can be read of the worker beside what it counts.
     pub(super) gauges: Gauges,
+    turns: AtomicU64,
     pub(super) batches: Sizes,
     pub(super) runs: Sizes,
     pub(super) in_balancer: Times,
@@ -125,6 +126,18 @@ impl<const N: usize> Each<N> {
 }
 
 impl Counters {
+    /// The worker begins a turn.
+    #[inline]
+    pub(super) fn turn(&self) {
+        add(&self.turns, 1);
+    }
+
+    /// The turns that it has begun: where their number stays, it sleeps or hangs.
+    #[must_use]
+    pub fn turns(&self) -> u64 {
+        self.turns.load(Ordering::Relaxed)
+    }
+
     /// A batch of datagrams was taken and sent on, none of which was here for
     /// longer than `time`.
     #[inline]

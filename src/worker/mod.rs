@@ -259,6 +259,7 @@ impl Worker {
         let mut scratch = latest.load().proxy().scratch();
         let mut read_at = Instant::now();
         while !self.shared.stop.load(Ordering::Relaxed) {
+            self.counters.turn();
             if !ready.contains(&true) {
                 // What is there now has come after the sockets were read last.
                 self.empty_at = read_at;
