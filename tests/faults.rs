@@ -116,3 +116,30 @@ fn a_worker_that_hangs_ends_the_process() {
     let status = viaduct.wait(LONG);
     assert_eq!(status.signal(), Some(Signal::ABORT.as_raw()));
 }
+
+/// `viaduct run` with a fault of the kernel, once it has said one of `outcomes`.
+fn with_fault(fault: &str, args: &[&str], outcomes: &[&str]) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = Command::new("strace");
+    let log = ["-f", "-qq", "-o", "trace", "-e"];
+    command.args(log).arg(format!("inject={fault}"));
+    command.arg(support::program()).arg("run").args(args);
+    command.args(["--listen", "127.0.0.1:0", "--to", "127.0.0.1:9"]);
+    command.env("VIADUCT_HEALTH", "off");
+    let process = Process::start(command, folder);
+    let output = || process.output();
+    wait_until("an outcome", || {
+        outcomes.iter().any(|text| output().contains(text))
+    });
+    output()
+}
+
+#[test]
+fn a_worker_that_cannot_be_pinned_says_so() {
+    let fault = "sched_setaffinity:error=EPERM";
+    with_fault(
+        fault,
+        &["--workers", "1"],
+        &["warning: worker 0 is not pinned to core "],
+    );
+}

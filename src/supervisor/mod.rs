@@ -28,6 +28,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use mio::Waker;
+use tracing::warn;
 
 use crate::accounting::Ledger;
 use crate::config::{AccountingTarget, Config};
@@ -313,8 +314,11 @@ impl Instance {
         let thread = std::thread::Builder::new()
             .name(format!("worker-{number}"))
             .spawn(move || {
-                if let Some(id) = core {
-                    core_affinity::set_for_current(core_affinity::CoreId { id });
+                if let Some(id) = core
+                    && !core_affinity::set_for_current(core_affinity::CoreId { id })
+                {
+                    let error = io::Error::last_os_error();
+                    warn!("worker {number} is not pinned to core {id}: {error}; mend: --pin off");
                 }
                 worker.run()
             })
