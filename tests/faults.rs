@@ -143,3 +143,40 @@ fn a_worker_that_cannot_be_pinned_says_so() {
         &["warning: worker 0 is not pinned to core "],
     );
 }
+
+#[test]
+fn a_folder_that_is_writable_is_not_said_not_to_be() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("secret").display().to_string();
+    for fault in ["/^link(at)?$:error=EPERM", "fsync:error=EIO"] {
+        let said = with_fault(
+            fault,
+            &["--secret-file", &path],
+            &["must be on a file system that"],
+        );
+        assert!(said.contains("error: secret file "), "{said}");
+    }
+}
+
+/// Each of them in turn, but for that of the log.
+#[test]
+fn a_thread_that_cannot_be_started_is_told_as_such() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let files = ["calls", "admin"].map(|name| folder.path().join(name).display().to_string());
+    let more = [
+        "--stateful",
+        "INVITE",
+        "--accounting",
+        &files[0],
+        "--admin",
+        &files[1],
+    ];
+    let args = [&more[..], &["--mirror", "127.0.0.1:9", "--workers", "2"]].concat();
+    let outcomes = ["ready:", "error: cannot start a thread: "];
+    let failed = (2..).take_while(|number| {
+        let fault = format!("/^clone3?$:error=EAGAIN:when={number}");
+        !with_fault(&fault, &args, &outcomes).contains("ready:")
+    });
+    let failed = failed.count();
+    assert!(failed >= 7, "{failed} threads");
+}

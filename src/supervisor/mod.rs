@@ -112,6 +112,8 @@ pub enum StartError {
     Accounting(AccountingTarget, io::Error),
     /// There is no memory for so many transactions.
     Transactions(usize),
+    /// There is no thread to be had.
+    Thread(io::Error),
     /// A system call of setting up failed.
     System(&'static str, io::Error),
 }
@@ -164,6 +166,14 @@ impl std::fmt::Display for StartError {
                 write!(f, "there is no memory for {most} transactions")?;
                 write!(f, "\n  help: lower --transactions")
             }
+            Self::Thread(error) => {
+                write!(f, "cannot start a thread: {error}")?;
+                write!(
+                    f,
+                    "\n  help: have the user and the cgroup allow more (ulimit -u; in the unit: \
+                     TasksMax=)"
+                )
+            }
             Self::System(what, error) => write!(f, "{what}: {error}"),
         }
     }
@@ -171,12 +181,24 @@ impl std::fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
+impl StartError {
+    /// Of what starts a thread too: that there is none to be had, or else what
+    /// `other` says.
+    fn or_thread<E: From<Self>>(other: impl FnOnce(io::Error) -> E) -> impl FnOnce(io::Error) -> E {
+        |error| match error.kind() {
+            io::ErrorKind::WouldBlock => Self::Thread(error).into(),
+            _ => other(error),
+        }
+    }
+}
+
 /// Starts the writer of accounting, where there is to be one.
 fn start_ledger(config: &Config, started: Instant) -> Result<Option<Ledger>, StartError> {
     let accounting = config.stateful.accounting.as_ref();
     let ledger = accounting.map(|accounting| {
+        let failed = |error| StartError::Accounting(accounting.target.clone(), error);
         Ledger::start(accounting, move || worker::now(started))
-            .map_err(|error| StartError::Accounting(accounting.target.clone(), error))
+            .map_err(StartError::or_thread(failed))
     });
     ledger.transpose()
 }
@@ -217,8 +239,8 @@ impl Instance {
         let started = Instant::now();
         let ledger = start_ledger(&config, started)?;
         let mirror = config.mirror.as_ref().map(Mirror::start).transpose();
-        let mirror =
-            mirror.map_err(|error| StartError::System("cannot start the mirror", error))?;
+        let failed = |error| StartError::System("cannot start the mirror", error);
+        let mirror = mirror.map_err(StartError::or_thread(failed))?;
         let shared = Shared {
             latest: Arc::new(ArcSwap::new(Arc::clone(&snapshot))),
             stop: AtomicBool::new(false),
@@ -272,7 +294,7 @@ impl Instance {
     ) -> Result<(), StartError> {
         let config = &self.config;
         let questions = config.resolve.then(|| resolver::start(config)).transpose();
-        let questions = questions.map_err(StartError::Resolver)?;
+        let questions = questions.map_err(StartError::or_thread(StartError::Resolver))?;
         let limiter_key =
             secret_file::random().map_err(|error| StartError::System("getrandom", error))?;
         self.shared.stop.store(false, Ordering::Relaxed);
@@ -322,7 +344,7 @@ impl Instance {
                 }
                 worker.run()
             })
-            .map_err(|error| StartError::System("cannot start a thread", error))?;
+            .map_err(StartError::Thread)?;
         self.threads.push(Running {
             thread,
             waker,

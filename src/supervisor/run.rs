@@ -60,7 +60,7 @@ pub fn run(
     let secret_file = config.secret_file.as_deref();
     let (secret, kept) = load(secret_file, inheritance.secret()?).map_err(StartError::Secret)?;
     let (orders, received) = mpsc::channel();
-    let ear = Ear::start(orders.clone())?;
+    let ear = Ear::start(orders.clone()).map_err(StartError::or_thread(Failure::from))?;
     let mut names = Names::new(orders.clone());
     if is_start {
         let overlay = &mut inheritance.overlay;
@@ -86,11 +86,12 @@ pub fn run(
     say_lines(&kept);
     let found = orders.clone();
     // Nobody works through them any more at the end.
-    let watch = Watch::start(move || drop(found.send(Order::Health)))?;
+    let watch = Watch::start(move || drop(found.send(Order::Health)));
+    let watch = watch.map_err(StartError::or_thread(Failure::from))?;
     watch.follow(&instance);
     let view = Arc::new(instance.view(watch.prober(), Arc::clone(&names.unresolved)));
     let control = match control::start(&instance.config.admin, Arc::clone(&view), orders.clone()) {
-        Err(error) if is_start => return Err(error.into()),
+        Err(error) if is_start => return Err(StartError::or_thread(Failure::from)(error)),
         Err(error) => {
             // Calls go on already.
             error!("there is no admin API until the next upgrade (SIGUSR2): {error}");

@@ -26,12 +26,18 @@ pub enum SecretFileError {
 impl fmt::Display for SecretFileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io(path, error) => write!(
-                f,
-                "secret file {}: {error}\n  help: the folder must exist and be writable for the \
-                 first start",
-                path.display()
-            ),
+            Self::Io(path, error) => {
+                let help = match error.raw_os_error() {
+                    Some(libc::ENOENT | libc::ENOTDIR | libc::EACCES | libc::EROFS) => {
+                        "the folder must exist and be writable for the first start"
+                    }
+                    _ => {
+                        "it is written, synced and given its name by a hard link: for the first \
+                         start its folder must be on a file system that does these"
+                    }
+                };
+                write!(f, "secret file {}: {error}\n  help: {help}", path.display())
+            }
             Self::Unreadable(path, error) => write!(
                 f,
                 "secret file {}: {error}\n  help: it must be a file that the user of viaduct may \
