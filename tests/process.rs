@@ -11,9 +11,10 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use support::dialog::{Peer, Request, Scene, assert_octets, read, response};
-use support::net::{V4, V6};
+use support::net::{V4, V6, free_addresses};
 use support::process::{Process, Signal};
 use support::viaduct::Viaduct;
+use support::wait_until;
 
 const PATIENCE: Duration = Duration::from_secs(15);
 const TO: [&str; 2] = ["--to", "127.0.0.1:9"];
@@ -309,6 +310,41 @@ fn two_instances_do_not_share_an_address() {
     let said = refusal(&[&["--listen", &address][..], &TO].concat());
     assert_says(&said, &[&format!("cannot listen on udp:{address}: ")]);
     first.stop();
+}
+
+/// The kernel takes its time to bind the second socket of one of them.
+#[test]
+fn nor_do_two_that_start_at_once() {
+    let [address] = free_addresses(V4);
+    let listen = ["--listen", &address.to_string(), "--workers", "2"].map(str::to_owned);
+    let mut command = Command::new("strace");
+    command.args([
+        "-e",
+        "trace=bind",
+        "-e",
+        "inject=bind:delay_enter=2s:when=2",
+    ]);
+    command
+        .arg(support::program())
+        .arg("run")
+        .args(&listen)
+        .args(TO);
+    command.env("VIADUCT_HEALTH", "off");
+    let mut slow = Process::start(command, folder());
+    slow.wait_for("its first socket", PATIENCE, |output| {
+        output.contains("= 0\n").then_some(())
+    });
+    let other = run(
+        &[&listen.each_ref().map(String::as_str)[..], &TO].concat(),
+        &[],
+    );
+    let mut are_ready = [&other, &slow].map(|process| {
+        let said = |text| process.output().contains(text);
+        wait_until("an outcome", || said("ready:") || said("cannot listen on"));
+        said("ready:")
+    });
+    are_ready.sort_unstable();
+    assert_eq!(are_ready, [false, true], "{}", slow.output());
 }
 
 #[test]

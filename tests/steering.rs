@@ -55,7 +55,7 @@ fn each_message_lands_on_the_workers_socket() {
         let address = first.address().expect("its address");
         let mut sockets = vec![first];
         for _ in 1..5 {
-            sockets.push(Socket::bind(address, 1 << 20, 1 << 20).expect("a socket"));
+            sockets.push(Socket::bind_beside(address, 1 << 20, 1 << 20).expect("a socket"));
         }
         by_call_id(&sockets[0], 5).expect("a program that the kernel takes");
         let callers = [Peer::new(any.ip()), Peer::new(any.ip())];

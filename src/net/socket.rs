@@ -37,18 +37,32 @@ pub struct Granted {
 }
 
 impl Socket {
-    /// Binds to `address`, which other sockets of this process may share; with
-    /// port 0 to a port that no socket has.
+    /// Binds to `address` where no socket has it, also none of another instance
+    /// of the same user, which would share it; with port 0 to a port that no
+    /// socket has. From then on others may be [beside](Self::bind_beside) it.
     ///
     /// # Errors
-    /// As of `socket`, `setsockopt` and `bind`: the address in use without
-    /// `SO_REUSEPORT` or by another user, not on this machine, a port below
-    /// 1024 without the right to it.
+    /// As of `socket`, `setsockopt` and `bind`: the address in use, not on this
+    /// machine, a port below 1024 without the right to it.
     pub fn bind(address: SocketAddr, receive: usize, send: usize) -> io::Result<Self> {
+        Self::bound(address, false, (receive, send))
+    }
+
+    /// Binds to `address` beside other sockets that have it.
+    ///
+    /// # Errors
+    /// As of [`Socket::bind`]: in use without `SO_REUSEPORT` or by another user.
+    pub fn bind_beside(address: SocketAddr, receive: usize, send: usize) -> io::Result<Self> {
+        Self::bound(address, true, (receive, send))
+    }
+
+    fn bound(
+        address: SocketAddr,
+        beside: bool,
+        (receive, send): (usize, usize),
+    ) -> io::Result<Self> {
         let socket = unbound(address)?;
-        // For one that shares, the kernel may choose a port that is shared
-        // already, as that of another instance.
-        socket.set_reuse_port(address.port() != 0)?;
+        socket.set_reuse_port(beside)?;
         socket.set_nonblocking(true)?;
         let socket = Self(socket.into());
         socket.tune(receive, send)?;
@@ -56,16 +70,6 @@ impl Socket {
         bound.bind(&SockAddr::from(address))?;
         bound.set_reuse_port(true)?;
         Ok(socket)
-    }
-
-    /// Binds to `address` for a moment, as none does that shares it.
-    ///
-    /// # Errors
-    /// As of `socket` and `bind`: the address in use, also by another process
-    /// of the same user with `SO_REUSEPORT`, which [`Socket::bind`] would share
-    /// it with.
-    pub fn try_alone(address: SocketAddr) -> io::Result<()> {
-        unbound(address)?.bind(&SockAddr::from(address))
     }
 
     /// Asks for buffers of these sizes, in octets, and lets networks cut what

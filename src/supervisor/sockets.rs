@@ -106,13 +106,7 @@ pub(super) fn bind(
         ..Bound::default()
     };
     let sizes = (config.receive_buffer, config.send_buffer);
-    if inherited.is_empty() {
-        // Before any is ours: two instances on one address would take each
-        // other's datagrams, and neither would say so.
-        for address in config.listeners.iter().map(|each| each.address) {
-            Socket::try_alone(address).map_err(|error| StartError::Bind(address, error))?;
-        }
-    }
+    let mut first = first(config, &inherited)?;
     let mut surplus = Vec::new();
     for (number, listener) in config.listeners.iter_mut().enumerate() {
         let mut own = belonging_to(listener, &mut inherited);
@@ -124,7 +118,7 @@ pub(super) fn bind(
                 }
                 None => {
                     bound.origins.new += 1;
-                    newly_bound(listener, sizes)?
+                    newly_bound(listener, first[number].take(), sizes)?
                 }
             };
             sockets.push(socket);
@@ -141,6 +135,35 @@ pub(super) fn bind(
         bound.waiting = emptied(&surplus);
     }
     Ok(bound)
+}
+
+/// The first socket of each listener that none is there of, by listener. Nobody
+/// else has its address: two instances on one would take each other's datagrams,
+/// and neither would say so.
+fn first(config: &Config, inherited: &[Inherited]) -> Result<Vec<Option<Socket>>, StartError> {
+    let sizes = (config.receive_buffer, config.send_buffer);
+    let addresses = config.listeners.iter().map(|each| each.address);
+    let mut ours: Vec<_> = inherited.iter().map(|each| each.bound).collect();
+    let mut first: Vec<_> = addresses.clone().map(|_| None).collect();
+    // Beside a wildcard of ours nobody else gets one of its addresses.
+    let mut order: Vec<_> = addresses.enumerate().collect();
+    order.sort_by_key(|(_, address)| !address.ip().is_unspecified());
+    for (number, address) in order {
+        // A port 0 is never shared.
+        if address.port() != 0 && !ours.iter().any(|each| overlap(*each, address)) {
+            let failed = |error| StartError::Bind(address, error);
+            first[number] = Some(Socket::bind(address, sizes.0, sizes.1).map_err(failed)?);
+            ours.push(address);
+        }
+    }
+    Ok(first)
+}
+
+/// Whether a socket at one of these takes what comes to the other.
+pub(super) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let wildcard = one.ip().is_unspecified() || other.ip().is_unspecified();
+    let family = one.is_ipv4() == other.is_ipv4();
+    one == other || (one.port() == other.port() && family && wildcard)
 }
 
 /// Takes the sockets of a listener out of those inherited.
@@ -171,10 +194,16 @@ fn tuned(
 
 fn newly_bound(
     listener: &mut Listener,
+    first: Option<Socket>,
     (receive, send): (usize, usize),
 ) -> Result<Socket, StartError> {
-    let failed = |error| StartError::Bind(listener.address, error);
-    let socket = Socket::bind(listener.address, receive, send).map_err(failed)?;
+    let address = listener.address;
+    let bind = match address.port() {
+        0 => Socket::bind,
+        _ => Socket::bind_beside,
+    };
+    let bound = first.map_or_else(|| bind(address, receive, send), Ok);
+    let socket = bound.map_err(|error| StartError::Bind(address, error))?;
     let failed = |error| StartError::System("getsockname", error);
     take_port(listener, socket.address().map_err(failed)?);
     Ok(socket)

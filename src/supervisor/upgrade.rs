@@ -5,7 +5,6 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Seek};
-use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus};
 use std::sync::Arc;
@@ -79,10 +78,9 @@ pub fn rehearse(config: &Config) -> Result<String, Failure> {
             continue;
         }
         let mut tried = address;
-        match (announced.held.iter()).any(|held| overlap(*held, address)) {
+        if (announced.held.iter()).any(|held| sockets::overlap(*held, address)) {
             // Beside a live socket another one would take datagrams from it.
-            true => tried.set_port(0),
-            false => Socket::try_alone(address).map_err(failed)?,
+            tried.set_port(0);
         }
         Socket::bind(tried, config.receive_buffer, config.send_buffer).map_err(failed)?;
     }
@@ -98,13 +96,6 @@ pub fn rehearse(config: &Config) -> Result<String, Failure> {
     super::start_ledger(config, Instant::now())?;
     control::rehearse(&config.admin, &announced.held_admin)?;
     Ok(consent())
-}
-
-/// Whether a socket at one of these takes what comes to the other.
-fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
-    let wildcard = one.ip().is_unspecified() || other.ip().is_unspecified();
-    let family = one.is_ipv4() == other.is_ipv4();
-    one == other || (one.port() == other.port() && family && wildcard)
 }
 
 /// What `viaduct check --json` says of a configuration that it cannot use.
