@@ -10,7 +10,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 use support::fixture::{self, Bench, caller, destination};
 use support::relaying::{self, Relaying};
-use viaduct::config::{Config, Policy, State, Timers};
+use viaduct::config::{Config, Health, Policy, State, Timers};
 use viaduct::proxy::Decision;
 use viaduct::supervisor::Instance;
 
@@ -114,8 +114,9 @@ fn decisions() {
     count(call, CALLS);
 }
 
-/// Changes after which everybody keeps what they have: another name of a
-/// destination, and one that drains where calls are remembered.
+/// Changes after which everybody keeps what they have (another name of a
+/// destination, and one that drains where calls are remembered), and one after
+/// which everybody gets back what they had.
 fn changes() {
     for (policy, state) in [
         (Policy::Hash, State::Active),
@@ -133,6 +134,14 @@ fn changes() {
         let taken = region.change().bytes_allocated;
         assert!(taken < 16 << 10, "{policy:?}: {taken} octets");
     }
+    let well = fixture::config();
+    let mut ill = well.clone();
+    ill.sets[0].destinations[3].health = Health::Down;
+    let proxy = Bench::new(&well).proxy.successor(&ill);
+    let region = Region::new(ALLOCATOR);
+    drop(proxy.successor(&well));
+    let taken = region.change().bytes_allocated;
+    assert!(taken < 16 << 10, "{taken} octets");
 }
 
 /// Whole lives of transactions, in a time of their own: each call rings, is

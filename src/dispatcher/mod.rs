@@ -17,10 +17,11 @@ use ipnet::IpNet;
 use siphasher::sip::SipHasher13;
 
 use crate::config;
-use crate::config::{Destination, Policy, State};
+use crate::config::{Destination, Health, Policy, State};
 
 pub use kamailio::hash as kamailio_hash;
 use shares::Shares;
+use slots::Slots;
 pub use slots::{Ranked, SLOTS, identity, slot_of};
 pub use turns::Turns;
 
@@ -41,11 +42,13 @@ pub struct Set {
     /// The priority that takes new work.
     turn: Option<i32>,
     table: Table,
+    /// Its slots when every destination was well, for they will be so again.
+    well: Option<Slots>,
 }
 
 enum Table {
     /// Destination by slot; `None` where no destination can take new work.
-    Slots(Option<Arc<[u16]>>),
+    Slots(Option<Slots>),
     /// Destinations in Kamailio's order.
     Kamailio(Vec<u16>),
     /// In turn; [`Turns`] knows whose it is.
@@ -53,8 +56,8 @@ enum Table {
 }
 
 impl Dispatcher {
-    /// Fills the tables. Takes about 30 ns for each destination and slot: two
-    /// seconds for a thousand.
+    /// Fills the tables. Takes about 30 ns for each slot and destination that has
+    /// to share: two seconds for a thousand.
     #[must_use]
     pub fn new(sets: &[config::Set], selection_key: [u8; 16]) -> Self {
         let none = Self {
@@ -173,25 +176,20 @@ impl Dispatcher {
 impl Set {
     fn new(number: u16, definition: &config::Set, former: Option<&Self>) -> Self {
         let shares = Shares::new(definition);
+        let table = Table::new(definition, &shares, former);
+        let mut destinations = definition.destinations.iter();
+        let well = match destinations.all(|each| each.health == Health::Up) {
+            true => table.slots().cloned(),
+            false => former.and_then(|former| former.well.clone()),
+        };
         Self {
             number,
-            table: Table::new(definition, &shares, former),
+            table,
+            well,
             turn: shares.top_priority(&definition.destinations),
             shares,
             definition: definition.clone(),
         }
-    }
-
-    /// Its slots and what they were filled for, where it has any.
-    fn filled(&self) -> Option<slots::Filled<'_>> {
-        let Table::Slots(Some(slots)) = &self.table else {
-            return None;
-        };
-        Some(slots::Filled {
-            slots,
-            destinations: &self.definition.destinations,
-            shares: &self.shares,
-        })
     }
 
     /// What it is known by in all generations that have a set of its name,
@@ -252,9 +250,7 @@ impl Set {
     #[must_use]
     pub fn owner(&self, hash: u64, call_id: &[u8]) -> Option<usize> {
         match &self.table {
-            Table::Slots(slots) => slots
-                .as_ref()
-                .map(|slots| usize::from(slots[slot_of(hash)])),
+            Table::Slots(slots) => slots.as_ref().map(|slots| slots.owner(slot_of(hash))),
             Table::Kamailio(order) => kamailio::choose(order, call_id, |i| self.shares.of(i) > 0.0),
             Table::Turns => None,
         }
@@ -324,11 +320,19 @@ impl Table {
     fn new(set: &config::Set, shares: &Shares, former: Option<&Set>) -> Self {
         match set.policy {
             Policy::Hash | Policy::Random => {
-                let former = former.and_then(Set::filled);
-                Self::Slots(slots::fill(&set.destinations, shares, former))
+                let formers = former.map(|former| [former.table.slots(), former.well.as_ref()]);
+                let formers: Vec<_> = formers.into_iter().flatten().flatten().collect();
+                Self::Slots(Slots::fill(&set.destinations, shares, &formers))
             }
             Policy::Kamailio => Self::Kamailio(kamailio::order(&set.destinations)),
             Policy::RoundRobin => Self::Turns,
+        }
+    }
+
+    fn slots(&self) -> Option<&Slots> {
+        match self {
+            Self::Slots(slots) => slots.as_ref(),
+            Self::Kamailio(_) | Self::Turns => None,
         }
     }
 }

@@ -8,6 +8,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::hash::Hasher;
+use std::iter;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -36,53 +37,72 @@ pub fn slot_of(hash: u64) -> usize {
     (hash >> 48) as usize
 }
 
-/// A table and what it was filled for.
-pub(super) struct Filled<'a> {
-    pub(super) slots: &'a Arc<[u16]>,
-    pub(super) destinations: &'a [Destination],
-    pub(super) shares: &'a Shares,
+/// The owner of each slot.
+#[derive(Clone)]
+pub(super) struct Slots {
+    /// Whom it was filled for.
+    takers: Vec<Taker>,
+    owners: Arc<[u16]>,
 }
 
-/// The owner of each slot; `None` where no destination can take new work. Where
-/// `former` is the table for the same takers, it is this one too; where it is that
-/// for nearly the same, only what has changed is weighed against the owner of each
-/// slot: two parts in `n` of the work for `n` destinations.
-pub(super) fn fill(
-    destinations: &[Destination],
-    shares: &Shares,
-    former: Option<Filled<'_>>,
-) -> Option<Arc<[u16]>> {
-    let takers = takers(destinations, shares);
-    if takers.is_empty() {
-        return None;
-    }
-    let all = Contest::of(takers.iter().copied());
-    let Some(former) = former else {
-        return Some((0..SLOTS).map(|slot| all.winner(slot)).collect());
-    };
-    let old = self::takers(former.destinations, former.shares);
-    if old == takers {
-        return Some(Arc::clone(former.slots));
-    }
-    let old: BTreeMap<_, _> = old.iter().map(|old| (old.identity, old)).collect();
-    let is_kept = |taker: &Taker| {
-        let old = old.get(&taker.identity);
-        old.filter(|old| old.weight == taker.weight)
-    };
-    let mut kept = vec![None; former.destinations.len()];
-    for taker in &takers {
-        if let Some(old) = is_kept(taker) {
-            kept[usize::from(old.destination)] = Some(taker);
+impl Slots {
+    /// `None` where no destination can take new work. Of `formers`, the latest
+    /// first, one for the same takers is this one too. Else only what differs from
+    /// the latest is weighed against the owner of each slot: two parts in `n` of the
+    /// work for `n` destinations.
+    pub(super) fn fill(
+        destinations: &[Destination],
+        shares: &Shares,
+        formers: &[&Self],
+    ) -> Option<Self> {
+        let takers = takers(destinations, shares);
+        if let Some(same) = formers.iter().find(|former| former.takers == takers) {
+            return Some((*same).clone());
         }
+        let owners = match (&*takers, formers) {
+            ([], _) => return None,
+            ([only], _) => iter::repeat_n(only.destination, SLOTS).collect(),
+            (_, [former, ..]) => former.owners_among(&takers),
+            (_, []) => {
+                let all = Contest::of(takers.iter().copied());
+                (0..SLOTS).map(|slot| all.winner(slot)).collect()
+            }
+        };
+        Some(Self { takers, owners })
     }
-    let fresh = takers.iter().filter(|taker| is_kept(taker).is_none());
-    let fresh = Contest::of(fresh.copied());
-    let owners = former.slots.iter().enumerate();
-    let owners = owners.map(|(slot, owner)| match kept[usize::from(*owner)] {
-        Some(owner) => fresh.winner_against(owner, slot),
-        None => all.winner(slot),
-    });
-    Some(owners.collect())
+
+    /// Whose `slot` is.
+    #[inline]
+    pub(super) fn owner(&self, slot: usize) -> usize {
+        self.owners[slot].into()
+    }
+
+    fn owners_among(&self, takers: &[Taker]) -> Arc<[u16]> {
+        let all = Contest::of(takers.iter().copied());
+        let old: BTreeMap<_, _> = self.takers.iter().map(|old| (old.identity, old)).collect();
+        let is_kept = |taker: &Taker| {
+            let old = old.get(&taker.identity);
+            old.filter(|old| old.weight == taker.weight)
+        };
+        let places = self
+            .takers
+            .iter()
+            .map(|old| usize::from(old.destination) + 1);
+        let mut kept = vec![None; places.max().unwrap_or(0)];
+        for taker in takers {
+            if let Some(old) = is_kept(taker) {
+                kept[usize::from(old.destination)] = Some(taker);
+            }
+        }
+        let fresh = takers.iter().filter(|taker| is_kept(taker).is_none());
+        let fresh = Contest::of(fresh.copied());
+        let owners = self.owners.iter().enumerate();
+        let owners = owners.map(|(slot, owner)| match kept[usize::from(*owner)] {
+            Some(owner) => fresh.winner_against(owner, slot),
+            None => all.winner(slot),
+        });
+        owners.collect()
+    }
 }
 
 /// Who may own slots.
