@@ -1,5 +1,6 @@
-//! Requests other than INVITE whose destinations are slow, by a virtual clock
-//! (RFC 3261 §16.7 items 5 and 6, RFC 4320 §4.2).
+//! Destinations that are slow, silent or out of reach, by a virtual clock: where
+//! a request goes then, and what that teaches (RFC 3261 §16.7 items 5 and 6,
+//! RFC 4320 §4.2).
 
 use std::net::SocketAddr;
 
@@ -71,4 +72,21 @@ fn a_late_408_to_what_is_no_invite_keeps_it_from_no_destination() {
     assert!(![first, second].contains(&third), "{third}");
     world.says_to("REGISTER", third, 200, &[]);
     assert_eq!(world.caller_hears(), ["200"]);
+}
+
+/// A MESSAGE has nobody else where its destination says nothing.
+#[test]
+fn what_goes_to_no_other_destination_leaves_a_silent_one_avoided() {
+    let mut world = World::new(2, |_| {});
+    let (first, second) = world.abandoned();
+    world.says(second, 200);
+    world.wait(1_100);
+    assert_eq!(world.calls("MESSAGE"), first);
+    world.wait(2_100);
+    assert_eq!(world.calls("MESSAGE"), first);
+    // Silent for the second time, it is avoided for two seconds.
+    assert_eq!(world.abandoned(), (first, second));
+    world.says(second, 200);
+    world.wait(1_500);
+    assert_eq!(world.calls("INVITE"), second);
 }

@@ -71,8 +71,11 @@ impl Relay {
             // Another configuration may have other rules.
             self.keep_head(around, attempt, forward);
         }
-        let patience = 2 * stateful.failover_after.as_millis() as u64;
-        self.suspects.try_again(forward.to, around.now, patience);
+        // Of others nobody tells within this time.
+        if moves {
+            let patience = 2 * stateful.failover_after.as_millis() as u64;
+            self.suspects.try_again(forward.to, around.now, patience);
+        }
         self.send_attempt(around, at, attempt, forward);
         Some(attempt)
     }
