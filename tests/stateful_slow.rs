@@ -3,10 +3,33 @@
 //! RFC 4320 §4.2).
 
 use std::net::SocketAddr;
+use std::ops::Range;
 
+use support::fixture;
 use support::transactions::scripted::World;
+use viaduct::config::{Config, OnFailure, Set};
 
 const NOTHING: [&str; 0] = [];
+
+/// Makes a set of each of these destinations.
+fn divide(config: &mut Config, parts: &[Range<usize>]) {
+    let farm = config.sets[0].clone();
+    let sets = parts.iter().map(|part| Set {
+        name: format!("{part:?}"),
+        destinations: farm.destinations[part.clone()].to_vec(),
+        ..farm.clone()
+    });
+    config.sets = sets.collect();
+}
+
+fn rule(status: u16, set: usize, from_sets: &[usize]) -> OnFailure {
+    OnFailure {
+        statuses: vec![status],
+        set,
+        request_uri: None,
+        from_sets: from_sets.to_vec(),
+    }
+}
 
 /// A REGISTER whose first destination is slow, and then the second one fails: by
 /// this status, or out of reach where that is 0.
@@ -72,6 +95,28 @@ fn a_late_408_to_what_is_no_invite_keeps_it_from_no_destination() {
     assert!(![first, second].contains(&third), "{third}");
     world.says_to("REGISTER", third, 200, &[]);
     assert_eq!(world.caller_hears(), ["200"]);
+}
+
+/// Its rule is for the status that has come, and not for that of another set.
+#[test]
+fn a_late_failure_leads_to_its_own_rule_behind_one_of_another_set() {
+    let mut world = World::new(4, |config| {
+        divide(config, &[0..1, 1..3, 3..4]);
+        config.stateful.on_failure = vec![rule(404, 1, &[]), rule(486, 2, &[])];
+    });
+    let pbx = world.calls("INVITE");
+    world.says(pbx, 404);
+    let first = world.requests[0].0;
+    world.wait(1_000);
+    let second = world.requests[0].0;
+    world.wait(100);
+    world.says(first, 486);
+    world.wait(1_000);
+    let mail = world.requests[0].0;
+    assert_eq!(mail, fixture::destination(3));
+    assert!(![first, second].contains(&mail));
+    world.says(mail, 200);
+    assert_eq!(world.caller_hears(), ["100", "200"]);
 }
 
 /// A MESSAGE has nobody else where its destination says nothing.

@@ -336,11 +336,12 @@ impl Relay {
                 }
                 self.learn(around, place, Lesson::Silent);
                 let closed = self.is_closed(at);
-                let answered = self.is_answered(around, at, place);
+                let answered = self.answered_for(around, at, place);
                 let moves = facts.movable
                     && facts.repeatable
                     && !self.is_left_for_rule(around, at, place, 408);
-                let moved = closed || answered || (moves && self.try_same(around, at, place));
+                let moved =
+                    closed || answered.is_some() || (moves && self.try_same(around, at, place));
                 if moved {
                     let attempt = &mut self.table.attempts[place];
                     attempt.abandoned = true;
@@ -352,9 +353,9 @@ impl Relay {
                         self.hold(around, at, 487, 0);
                     }
                     self.go_on(around, at, place, 487, false);
-                } else if answered {
-                    let best = self.table.records[at].failure;
-                    self.go_on(around, at, place, best, false);
+                } else if let Some(answered) = answered {
+                    let status = self.table.attempts[answered].status;
+                    self.go_on(around, at, answered, status, false);
                 }
             }
             Client::Proceeding if facts.invite && attempt.cancel == Cancel::None => {

@@ -69,7 +69,7 @@ impl Relay {
 
     /// The attempt at `failed` has failed, and was given up before: the one in its
     /// place has as long to speak as where another would be tried, see
-    /// [`Self::is_answered`].
+    /// [`Self::answered_for`].
     pub(super) fn hurry<O: Outbox>(&mut self, around: &Around<'_, O>, at: u32, failed: u32) {
         let patience = around.proxy.stateful().failover_after;
         let goal = self.table.attempts[failed].goal();
@@ -82,24 +82,25 @@ impl Relay {
         }
     }
 
-    /// Whether one that was given up for the attempt at `place` has answered by a
+    /// The attempt that was given up for the one at `place` and has answered by a
     /// failure that leads to no other: that says more than silence (but for a 408 to
     /// what is no INVITE, which is none: RFC 4320 §4.2). One that a rule has led away
     /// from says nothing of where it has led to.
-    pub(super) fn is_answered<O: Outbox>(
+    pub(super) fn answered_for<O: Outbox>(
         &self,
         around: &Around<'_, O>,
         at: u32,
         place: u32,
-    ) -> bool {
+    ) -> Option<u32> {
         let stateful = around.proxy.stateful();
         let invite = self.table.records[at].facts.invite;
         let other = &self.table.attempts[place];
-        let attempts = self.table.attempts(at).map(|at| &self.table.attempts[at]);
-        let given_up =
-            attempts.filter(|each| each.goal() == other.goal() && each.end > other.start);
-        let mut failed = given_up.filter(|each| each.client == Client::Failed);
-        failed.any(|each| (invite || each.status != 408) && !leads_on(stateful, each.status))
+        self.table.attempts(at).find(|at| {
+            let each = &self.table.attempts[*at];
+            let given_up = each.goal() == other.goal() && each.end > other.start;
+            let counts = (invite || each.status != 408) && !leads_on(stateful, each.status);
+            given_up && each.client == Client::Failed && counts
+        })
     }
 }
 
