@@ -119,6 +119,29 @@ fn a_late_failure_leads_to_its_own_rule_behind_one_of_another_set() {
     assert_eq!(world.caller_hears(), ["100", "200"]);
 }
 
+#[test]
+fn a_487_to_our_own_cancel_does_not_end_the_search() {
+    let mut world = World::new(4, |_| {});
+    let (first, second) = world.abandoned();
+    world.says(second, 180);
+    world.wait(100);
+    world.says(first, 180);
+    world.says_to("CANCEL", first, 200, &[]);
+    world.says(second, 503);
+    let third = world
+        .requests
+        .iter()
+        .find(|(_, each)| each.method() == "INVITE");
+    let third = third.expect("an INVITE").0;
+    world.wait(100);
+    world.says(first, 487);
+    world.wait(1_000);
+    let fourth = world.requests[0].0;
+    assert!(![first, second, third].contains(&fourth), "{fourth}");
+    world.says(fourth, 200);
+    assert_eq!(world.caller_hears(), ["100", "180", "200"]);
+}
+
 /// A MESSAGE has nobody else where its destination says nothing.
 #[test]
 fn what_goes_to_no_other_destination_leaves_a_silent_one_avoided() {

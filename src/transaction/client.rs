@@ -226,6 +226,7 @@ impl Relay {
             let lasts = if invite { timers.d } else { timers.k };
             attempt.client = match status {
                 200..300 => Client::Answered,
+                _ if ours => Client::Cancelled,
                 _ => Client::Failed,
             };
             attempt.status = status;

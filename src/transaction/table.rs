@@ -167,7 +167,7 @@ pub(super) enum Client {
     NoAnswer,
     /// It could not be reached.
     Unreachable,
-    /// It was cancelled, and did not answer.
+    /// It was cancelled, and did not answer, or by 487 where the call went on.
     Cancelled,
 }
 
