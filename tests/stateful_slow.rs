@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::time::Duration;
 
 use support::fixture;
 use support::transactions::scripted::World;
@@ -140,6 +141,25 @@ fn a_487_to_our_own_cancel_does_not_end_the_search() {
     assert!(![first, second, third].contains(&fourth), "{fourth}");
     world.says(fourth, 200);
     assert_eq!(world.caller_hears(), ["100", "180", "200"]);
+}
+
+#[test]
+fn a_destination_that_is_waited_for_rings_as_long_as_any() {
+    let mut world = World::new(2, |config| {
+        config.stateful.ring_timeout = Duration::from_secs(6);
+    });
+    let (first, second) = world.abandoned();
+    world.says(second, 180);
+    world.wait(5_000);
+    world.says(second, 503);
+    world.wait(600);
+    assert_eq!(world.came(first), ["INVITE"; 3]);
+    world.says(first, 180);
+    world.wait(5_900);
+    assert_eq!(world.came(first), NOTHING);
+    world.wait(200);
+    assert_eq!(world.came(first), ["CANCEL"]);
+    assert_eq!(world.caller_hears(), ["100", "180", "180"]);
 }
 
 /// A MESSAGE has nobody else where its destination says nothing.

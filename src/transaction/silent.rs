@@ -60,6 +60,7 @@ impl Relay {
         let Some(place) = self.table.attempts(at).filter(is_open).last() else {
             return false;
         };
+        self.table.records[at].ring_until = NEVER;
         let attempt = &mut self.table.attempts[place];
         attempt.abandoned = false;
         attempt.end = NEVER;
