@@ -121,6 +121,19 @@ fn a_late_failure_leads_to_its_own_rule_behind_one_of_another_set() {
 }
 
 #[test]
+fn a_rule_is_for_the_best_of_the_failures_where_that_was_out_of_reach_too() {
+    let mut world = World::new(3, |config| {
+        divide(config, &[0..1, 1..2, 2..3]);
+        config.stateful.on_failure = vec![rule(503, 1, &[0]), rule(503, 2, &[0])];
+    });
+    let first = world.calls("INVITE");
+    world.is_out_of_reach(first);
+    world.says(fixture::destination(1), 503);
+    world.says(fixture::destination(2), 200);
+    assert_eq!(world.caller_hears(), ["100", "200"]);
+}
+
+#[test]
 fn a_487_to_our_own_cancel_does_not_end_the_search() {
     let mut world = World::new(4, |_| {});
     let (first, second) = world.abandoned();

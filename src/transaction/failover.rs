@@ -171,6 +171,7 @@ impl Relay {
         let its = attempts.find(|each| match best {
             // Rung for too long, it has another status of its own.
             408 if each.timed_out || each.client == Client::NoAnswer => true,
+            503 if each.client == Client::Unreachable => true,
             _ => each.status == best,
         });
         let set = its.map(|each| each.set);
