@@ -259,22 +259,24 @@ fn a_late_ringing_leaves_the_call_to_the_set_that_a_rule_has_led_to() {
 
 #[test]
 fn a_late_ringing_leaves_the_call_to_the_mailbox_that_a_rule_has_led_to_in_one_set() {
-    let mut world = World::new(3, |config| {
-        config.stateful.on_failure = vec![OnFailure {
-            statuses: vec![486],
-            set: 0,
-            request_uri: Some("sip:mailbox@farm.example".to_owned()),
-            from_sets: Vec::new(),
-        }];
-    });
-    let (first, second) = world.abandoned();
-    world.says(second, 486);
-    let third = world.requests[0].0;
-    world.came(first);
-    world.says(first, 180);
-    assert_eq!(world.came(first), ["CANCEL"]);
-    world.says(third, 200);
-    assert_eq!(world.caller_hears(), ["100", "200"]);
+    for mailbox in [Some("sip:mailbox@farm.example"), None] {
+        let mut world = World::new(3, |config| {
+            config.stateful.on_failure = vec![OnFailure {
+                statuses: vec![486],
+                set: 0,
+                request_uri: mailbox.map(str::to_owned),
+                from_sets: Vec::new(),
+            }];
+        });
+        let (first, second) = world.abandoned();
+        world.says(second, 486);
+        let third = world.requests[0].0;
+        world.came(first);
+        world.says(first, 180);
+        assert_eq!(world.came(first), ["CANCEL"]);
+        world.says(third, 200);
+        assert_eq!(world.caller_hears(), ["100", "200"]);
+    }
 }
 
 /// RFC 3261 §16.7 item 6.

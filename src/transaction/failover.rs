@@ -153,8 +153,7 @@ impl Relay {
         let used = self.table.records[at].rules_used;
         for (number, rule) in rules(around.proxy, used, set, status) {
             let uri = rule.request_uri.as_deref().map(str::as_bytes);
-            let gives = uri.map_or(0, |_| number as u8 + 1);
-            if self.try_next(around, at, rule.set, gives, uri) {
+            if self.try_next(around, at, rule.set, number as u8 + 1, uri) {
                 self.table.records[at].rules_used |= 1 << number;
                 around.out.count(Event::RuleApplied);
                 return true;

@@ -213,7 +213,7 @@ pub(super) struct Attempt {
     /// It rang for too long: its end counts as 408.
     pub(super) timed_out: bool,
     pub(super) repeats: u8,
-    /// The failure rule that gave its Request-URI, counted from 1; 0: none did.
+    /// The failure rule that has led to it, counted from 1; 0: none has.
     pub(super) rule: u8,
     pub(super) status: u16,
     /// The number of the set that has chosen its destination.
