@@ -154,6 +154,39 @@ fn a_call_for_a_drained_set_goes_where_a_rule_has_it() {
     }
 }
 
+/// Be it that of transactions, or that of attempts.
+#[test]
+fn a_call_for_a_drained_set_that_finds_the_table_full_is_refused_and_counted() {
+    let rule = "[[on-failure]]\nstatus = 503\nset = \"overflow\"\n";
+    for (times, attempts) in [
+        (
+            "workers = 1\ntransactions = 1\nfailover-after = \"60s\"\n",
+            2,
+        ),
+        (
+            "workers = 1\ntransactions = 2\nfailover-after = \"60s\"\n",
+            4,
+        ),
+    ] {
+        let drained: Set<'_> = ("main", &[(0, ";state=draining")]);
+        let members = [(1, ""), (2, ""), (3, ""), (4, "")];
+        let overflow: Set<'_> = ("overflow", &members[..attempts]);
+        let mut stage = Stage::timed(times, 5, &[drained, overflow], rule);
+        let scene = &mut stage.scene;
+        let mut leg = scene.begin(&scene.request("INVITE"));
+        for _ in 1..attempts {
+            scene.says(&leg, "503 Service Unavailable");
+            scene.gets(&leg, "ACK");
+            leg = scene.next_leg();
+        }
+        scene.says(&leg, "180 Ringing");
+        scene.hears(180);
+        scene.send(scene.request("INVITE").text());
+        scene.hears(503);
+        scene.assert_counter("transactions-full", 1);
+    }
+}
+
 #[test]
 fn a_call_whose_set_has_gone_tries_no_other() {
     let mut stage = Stage::new(3, &[("main", &[(0, ""), (1, "")])], "");

@@ -72,10 +72,15 @@ impl Relay {
             return Received::Decision(refused);
         }
         let Some(at) = self.open(around, datagram, begin, true) else {
+            around.out.count(Event::TableFull);
             return Received::Decision(refused);
         };
         if !self.apply_rule(around, at, set, 503) {
             self.table.close(at);
+            // Else the rule's set has nobody.
+            if self.table.attempts.is_full() {
+                around.out.count(Event::TableFull);
+            }
             return Received::Decision(self.stateless(around, datagram));
         }
         around.out.count(Event::Begun);

@@ -167,7 +167,8 @@ pub enum Lesson {
 pub enum Event {
     /// A transaction began.
     Begun,
-    /// A request was relayed statelessly, for the table was full.
+    /// A request was relayed without a transaction, or answered 503, for the table
+    /// was full.
     TableFull,
     /// A transaction was forgotten for a new one.
     Evicted,

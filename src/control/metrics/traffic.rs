@@ -192,7 +192,7 @@ fn add_transactions(page: &mut Page, transactions: &TransactionTotals, totals: &
         ),
         (
             "viaduct_transactions_full",
-            "Requests relayed without a transaction, for the table was full.",
+            "Requests relayed without a transaction, or answered 503, for the table was full.",
             transactions.full,
         ),
         (
