@@ -191,3 +191,24 @@ fn what_goes_to_no_other_destination_leaves_a_silent_one_avoided() {
     world.wait(1_500);
     assert_eq!(world.calls("INVITE"), second);
 }
+
+/// The call knows of its last destination before anybody ends it.
+#[test]
+fn a_call_that_was_silent_to_the_end_has_tried_its_destination_once() {
+    for cancelled in [true, false] {
+        let mut world = World::new(2, |_| {});
+        let (first, second) = world.abandoned();
+        if cancelled {
+            world.wait(4_000);
+            world.receive(world.request("CANCEL").as_bytes(), fixture::caller());
+        } else {
+            world.wait(32_000);
+        }
+        world.wait(100);
+        assert_eq!(world.told.len(), 1);
+        // Its second lies behind: one call tries either again.
+        world.wait(1_000);
+        assert_eq!(world.calls("INVITE"), first);
+        assert_eq!(world.calls("INVITE"), second);
+    }
+}

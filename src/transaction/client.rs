@@ -250,7 +250,7 @@ impl Relay {
             let cap = stateful.retry_after_cap.as_millis() as u64;
             let rest = retry_after(response.bytes).min(cap);
             if rest > 0 {
-                self.learn(around, place, Lesson::Busy(rest));
+                self.learn(around, at, place, Lesson::Busy(rest));
             }
         }
         if !kept && counts {
@@ -293,7 +293,7 @@ impl Relay {
         } else {
             now
         };
-        self.learn(around, place, Lesson::Unreachable);
+        self.learn(around, at, place, Lesson::Unreachable);
         if live {
             self.hold(around, at, 503, 0);
             self.go_on(around, at, place, 503, true);
@@ -335,7 +335,7 @@ impl Relay {
                     attempt.repeat_at = NEVER;
                     return;
                 }
-                self.learn(around, place, Lesson::Silent);
+                self.learn(around, at, place, Lesson::Silent);
                 let closed = self.is_closed(at);
                 let answered = self.answered_for(around, at, place);
                 let moves = facts.movable
@@ -380,7 +380,7 @@ impl Relay {
                 attempt.end = attempt.end.min(now);
                 attempt.repeat_at = NEVER;
                 if silent && !abandoned {
-                    self.learn(around, place, Lesson::Silent);
+                    self.learn(around, at, place, Lesson::Silent);
                 }
                 if !abandoned {
                     if facts.invite {
@@ -549,10 +549,18 @@ impl Relay {
 
     /// Something has become known of the destination of an attempt. Of phones
     /// nothing is remembered: nobody chooses among them.
-    fn learn<O: Outbox>(&mut self, around: &mut Around<'_, O>, place: u32, lesson: Lesson) {
-        let destination = self.table.attempts[place].to.into();
+    fn learn<O: Outbox>(
+        &mut self,
+        around: &mut Around<'_, O>,
+        at: u32,
+        place: u32,
+        lesson: Lesson,
+    ) {
+        let attempt = &self.table.attempts[place];
+        let destination = attempt.to.into();
+        let sent = self.table.records[at].received + u64::from(attempt.start);
         if let Some(place) = around.proxy.dispatcher().member(destination) {
-            self.suspects.learn(destination, lesson, around.now);
+            self.suspects.learn(destination, lesson, sent, around.now);
             around.out.learnt(place, lesson);
         }
     }

@@ -56,8 +56,8 @@ impl Suspects {
         }
     }
 
-    /// Takes a lesson in.
-    pub(super) fn learn(&mut self, destination: SocketAddr, lesson: Lesson, now: u64) {
+    /// Takes in what a request teaches that was `sent` then.
+    pub(super) fn learn(&mut self, destination: SocketAddr, lesson: Lesson, sent: u64, now: u64) {
         match (lesson, self.known(destination)) {
             (Lesson::Busy(rest), Some(at)) => {
                 let suspect = &mut self.0[at];
@@ -68,7 +68,7 @@ impl Suspects {
                 let suspect = &mut self.0[at];
                 // Calls that were on their way to it teach nothing new.
                 let was_tried = std::mem::take(&mut suspect.tried);
-                if suspect.until <= now || was_tried {
+                if suspect.until <= sent || was_tried {
                     suspect.period = (suspect.period * 2).clamp(SHORTEST, LONGEST);
                     suspect.until = now + suspect.period;
                 }
@@ -130,10 +130,10 @@ mod tests {
     fn who_is_not_found_silent_again_has_answered_somehow() {
         let silent = SocketAddr::from(([127, 0, 0, 1], 5071));
         let mut suspects = Suspects::default();
-        suspects.learn(silent, Lesson::Silent, 0);
+        suspects.learn(silent, Lesson::Silent, 0, 0);
         suspects.try_again(silent, 1_000, 2_000);
         assert!(suspects.has(silent, 2_999));
-        suspects.learn(silent, Lesson::Silent, 2_000);
+        suspects.learn(silent, Lesson::Silent, 1_000, 2_000);
         assert!(suspects.has(silent, 3_999), "twice as long");
         suspects.try_again(silent, 4_000, 2_000);
         assert!(suspects.has(silent, 5_999));
