@@ -315,6 +315,13 @@ impl Relay {
         record.until = after(now, around.proxy.stateful().timers.l);
         record.ring_until = NEVER;
         self.table.cells.free(&mut record.reply);
+        // Whom no copy has reached is not to ring any more.
+        for place in self.table.places(at) {
+            let attempt = &mut self.table.attempts[place];
+            if attempt.client == Client::Calling {
+                attempt.repeat_at = NEVER;
+            }
+        }
         self.account(around, at, response, status, false);
     }
 }

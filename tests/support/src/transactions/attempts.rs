@@ -100,8 +100,11 @@ fn check_repetition(
     ensure!(!invited, call, "INVITE again after a provisional response");
     let lost = attempt.undeliverable && attempt.provisional.is_none();
     ensure!(!lost, call, "{method} again, undeliverable");
-    // An INVITE must be heard of before it can be cancelled.
-    let over = upstream.final_at.is_some() && !upstream.is_invite();
+    let over = match upstream.is_invite() {
+        // It must be heard of before it can be cancelled.
+        true => upstream.answers_passed > 0,
+        false => upstream.final_at.is_some(),
+    };
     ensure!(!over, call, "{method} again after the end");
     Ok(())
 }
