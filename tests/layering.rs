@@ -82,6 +82,9 @@ const IMPURE: [&str; 18] = [
 /// The one file of them that may read files, and count cores.
 const LOADER: &str = "src/config/load.rs";
 
+/// Where Rust is.
+const ALL: [&str; 3] = ["src", "bench", "tests"];
+
 const LONGEST: usize = 600;
 
 fn root() -> &'static Path {
@@ -218,7 +221,7 @@ fn what_is_pure_names_no_clock_socket_or_chance() {
 #[test]
 fn unsafe_code_stays_where_it_belongs() {
     let mut found = false;
-    for folder in ["src", "bench/src", "tests"] {
+    for folder in ALL {
         for (file, code) in sources(folder) {
             let belongs = file.starts_with("src/net/") || file == "bench/src/sys.rs";
             let uses = code.contains("unsafe {") || code.contains("unsafe impl");
@@ -234,7 +237,7 @@ fn unsafe_code_stays_where_it_belongs() {
 
 #[test]
 fn no_source_is_too_long_to_hold_in_the_head() {
-    for folder in ["src", "bench/src"] {
+    for folder in ALL {
         for (file, code) in sources(folder) {
             let lines = code.lines().count();
             assert!(lines <= LONGEST, "{file} has {lines} lines");

@@ -294,10 +294,6 @@ fn a_failure_is_sent_again_until_it_is_acknowledged() {
     }
     scene.acknowledge(&call, &failure);
     scene.assert_still_for(Duration::from_millis(500));
-    assert!(
-        scene.farm[0].poll().is_none(),
-        "the caller's ACK went on to the member"
-    );
 }
 
 #[test]
