@@ -324,10 +324,10 @@ fn transaction(request: &Request) -> [Request; 4] {
 #[test]
 fn round_robin_takes_exact_turns_and_keeps_a_transaction_together() {
     let scene = farm(
-        &["", ";weight=2", ";weight=3"],
+        &["", ";weight=2", ";weight=3", ";weight=9;state=disabled"],
         &["--policy", "round-robin"],
     );
-    let mut turns = vec![0; 3];
+    let mut turns = [0; 4];
     for round in 1..=20 {
         for _ in 0..6 {
             let chosen: Vec<usize> = transaction(&scene.request("INVITE"))
@@ -337,7 +337,7 @@ fn round_robin_takes_exact_turns_and_keeps_a_transaction_together() {
             turns[chosen[0]] += 1;
             assert_eq!(chosen, [chosen[0]; 4]);
         }
-        assert_eq!(turns, [round, 2 * round, 3 * round]);
+        assert_eq!(turns, [round, 2 * round, 3 * round, 0]);
     }
 }
 

@@ -178,7 +178,10 @@ fn invite_transaction(caller: SocketAddr, branches: [&str; 2]) -> [Request; 4] {
     let [branch, next] = branches.map(|branch| format!("SIP/2.0/UDP {caller}{branch}"));
     let invite = Request::new("INVITE", caller).via(branch).row("Subject: s");
     let to = format!("{};tag=t1", invite.to);
-    let cancel = invite.method("CANCEL").max_forwards("Max-Forwards: 40");
+    // Neither hops, a name to be shown nor what nobody reads counts.
+    let mut cancel = invite.method("CANCEL");
+    cancel.from = format!("Bob {}", invite.from);
+    cancel.rows = ["Max-Forwards: 40", "Subject: t"].map(str::to_owned).into();
     let ack = invite.method("ACK").to(to.as_str()).max_forwards("");
     let ack_2xx = invite
         .method("ACK")

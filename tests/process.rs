@@ -230,21 +230,6 @@ fn a_secret_that_cannot_be_kept_is_an_error() {
 }
 
 #[test]
-fn a_wildcard_listener_must_advertise_an_address() {
-    for address in ["0.0.0.0:0", "[::]:0"] {
-        let said = refusal(&[&["--listen", address][..], &TO].concat());
-        assert_says(
-            &said,
-            &[
-                "listens on every address and advertises none",
-                "help: ",
-                "advertise",
-            ],
-        );
-    }
-}
-
-#[test]
 fn a_wildcard_listener_serves_by_what_it_advertises() {
     let scene = {
         let farm = Peer::new(V4);

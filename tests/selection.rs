@@ -278,27 +278,6 @@ proptest! {
 }
 
 #[test]
-fn a_lower_priority_waits_until_no_higher_one_can_take_work() {
-    let mut farm: Vec<_> = (1..=4).map(|host| destination(host, 1)).collect();
-    farm[0].priority = 5;
-    farm[1].priority = 5;
-    let first = owners(&farm);
-    let of = |n: usize| Some(farm[n].address);
-    assert!(first.iter().all(|owner| [of(0), of(1)].contains(owner)));
-    farm[0].state = State::Disabled;
-    assert!(
-        owners(&farm)
-            .iter()
-            .all(|owner| *owner == Some(farm[1].address))
-    );
-    farm[1].state = State::Disabled;
-    assert_shares(&all_owned(owners(&farm)), &farm[2..]);
-    farm[2].state = State::Disabled;
-    farm[3].state = State::Disabled;
-    assert!(owners(&farm).iter().all(Option::is_none));
-}
-
-#[test]
 fn rank_puts_the_higher_priority_first_and_leaves_out_the_disabled() {
     let mut farm: Vec<_> = (1..=4).map(|host| destination(host, 1)).collect();
     farm[3].priority = 1;
@@ -310,48 +289,6 @@ fn rank_puts_the_higher_priority_first_and_leaves_out_the_disabled() {
         assert_eq!(order[0], 3);
         order.sort_unstable();
         assert_eq!(order, [0, 2, 3]);
-    }
-}
-
-#[test]
-fn another_secret_chooses_otherwise() {
-    let farm: Vec<_> = (1..=4).map(|host| destination(host, 1)).collect();
-    let one = dispatcher(Policy::Hash, &farm);
-    let set = one.sets()[0].definition().clone();
-    let other = Dispatcher::new(&[set], *b"another key then");
-    let mut turns = Turns::new(&one);
-    let mut choose = |dispatcher: &Dispatcher, n: usize| {
-        let hash = dispatcher.hash(format!("call-{n}@phone.test").as_bytes());
-        dispatcher.sets()[0].choose(0, hash, b"", &mut turns, || true)
-    };
-    let alike = (0..10_000).filter(|&n| choose(&one, n) == choose(&other, n));
-    // Of four equal ones, one in four by chance.
-    assert_share(alike.count(), 10_000, 0.25);
-    assert!((0..100).all(|n| choose(&one, n) == choose(&one, n)));
-}
-
-#[test]
-fn turns_are_by_weight_to_the_last_one_and_remembered() {
-    let mut farm = vec![destination(1, 1), destination(2, 2), destination(3, 3)];
-    farm.push(Destination {
-        state: State::Disabled,
-        ..destination(4, 9)
-    });
-    let dispatcher = dispatcher(Policy::RoundRobin, &farm);
-    let set = &dispatcher.sets()[0];
-    let mut turns = Turns::new(&dispatcher);
-    for round in 0..50 {
-        let mut counts = [0; 4];
-        for n in 1..=6 {
-            let hash = dispatcher.hash(format!("{round}-{n}").as_bytes());
-            let chosen = set
-                .choose(0, hash, b"", &mut turns, || true)
-                .expect("a destination");
-            counts[chosen] += 1;
-            // A retransmission takes no turn.
-            assert_eq!(set.choose(0, hash, b"", &mut turns, || true), Some(chosen));
-        }
-        assert_eq!(counts, [1, 2, 3, 0]);
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use support::fixture::{Bench, caller};
 use support::torture::{Expect, Message, messages};
 use support::twin::{Refusal, StartLine, read, read_but_lists};
-use viaduct::proxy::{Decision, Reason, Way};
+use viaduct::proxy::Decision;
 
 /// What the reading alone must say, before anything is decided.
 fn check_reading(message: &Message) -> Result<(), String> {
@@ -77,86 +77,14 @@ fn every_message_cut_short_is_refused_in_its_header_section() {
     }
 }
 
-/// What the decision must be, and what must then be sent.
-fn check_decision(bench: &mut Bench, message: &Message) -> Result<(), String> {
-    let (decision, after) = bench.decide(&message.octets, caller());
-    let fits = match (&message.expect, decision) {
-        (Expect::Forward, Decision::Forward(forward)) => {
-            matches!(forward.way, Way::Selected(_)) && is_forwarded(&message.octets, after)
-        }
-        (Expect::Reply(status), Decision::Reply(reply)) => {
-            reply.status.code() == *status && is_reply(*status, after)
-        }
-        (Expect::Drop(_), Decision::Drop(_)) => true,
-        (Expect::Reads, Decision::Drop(reason)) => reason == Reason::NotOurVia,
-        (Expect::Refused, Decision::Drop(reason)) => reason != Reason::NotOurVia,
-        _ => false,
-    };
-    if fits {
-        return Ok(());
-    }
-    Err(format!(
-        "{} ({}): expected {:?}, decided {decision:?}:\n{}",
-        message.file,
-        message.idea,
-        message.expect,
-        String::from_utf8_lossy(after)
-    ))
-}
-
-/// Whether `after` is `before` one hop on: one Via more, one hop less, and
-/// the same call.
-fn is_forwarded(before: &[u8], after: &[u8]) -> bool {
-    let (Ok(before), Ok(after)) = (read(before), read(after)) else {
-        return false;
-    };
-    let hops = before.max_forwards.map_or(70, |hops| hops - 1);
-    after.start == before.start
-        && after.vias.len() == before.vias.len() + 1
-        && after.vias[2..] == before.vias[1..]
-        && after.max_forwards == Some(hops)
-        && after.call_id == before.call_id
-        && after.from == before.from
-        && after.to == before.to
-        && after.cseq == before.cseq
-        && after.body == before.body
-}
-
-/// Whether `after` is a whole response with this status and a To tag. It may
-/// copy what the twin does not read, so it is looked at as text.
-fn is_reply(status: u16, after: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(after);
-    text.starts_with(&format!("SIP/2.0 {status} "))
-        && text.contains(";tag=")
-        && text.ends_with("\r\nContent-Length: 0\r\n\r\n")
-        && text.matches("\r\n\r\n").count() == 1
-}
-
 #[test]
-fn each_message_is_decided_as_its_row_says() {
-    let mut bench = Bench::default();
-    let wrong: Vec<String> = messages()
-        .iter()
-        .filter_map(|message| check_decision(&mut bench, message).err())
-        .collect();
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-#[test]
-fn no_message_cut_short_or_changed_by_an_octet_is_trouble() {
+fn no_message_changed_by_an_octet_is_trouble() {
     let mut bench = Bench::default();
     for message in messages() {
         let mut octets = message.octets.clone();
-        // Long ones only in steps: each cut costs a whole decision.
+        // Long ones only in steps: each change costs a whole decision.
         let step = octets.len() / 1_000 + 1;
         for at in (0..octets.len()).step_by(step) {
-            let (decision, _) = bench.decide(&octets[..at], caller());
-            let whole = octets[..at].windows(4).any(|four| four == b"\r\n\r\n");
-            assert!(
-                whole || !matches!(decision, Decision::Forward(_)),
-                "{} cut at {at}: {decision:?}",
-                message.file
-            );
             let old = octets[at];
             for new in [
                 0,

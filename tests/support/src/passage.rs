@@ -232,10 +232,14 @@ fn replied(input: &[u8], source: SocketAddr, reply: Reply, output: &[u8]) -> Res
         output.len() <= input.len() + REPLY_GROWTH + 12 * rows(input),
         "a long reply"
     );
+    let status_line = format!("SIP/2.0 {} ", reply.status.code());
+    ensure!(output.starts_with(status_line.as_bytes()), "the status");
     ensure!(
         output.ends_with(b"\r\nContent-Length: 0\r\n\r\n"),
         "the end"
     );
+    let empty_lines = output.windows(4).filter(|four| four == b"\r\n\r\n");
+    ensure!(empty_lines.count() == 1, "more than one empty line");
     let line_ends = output.windows(2).filter(|two| two == b"\r\n").count();
     let alone = output
         .iter()
@@ -246,11 +250,6 @@ fn replied(input: &[u8], source: SocketAddr, reply: Reply, output: &[u8]) -> Res
         return Ok(());
     };
     let (after, _) = read(output)?;
-    let status = match after.start {
-        twin::StartLine::Response { status, .. } => status,
-        twin::StartLine::Request { .. } => 0,
-    };
-    ensure!(status == reply.status.code(), "the status");
     ensure!(
         after.vias[1..] == before.vias[1..],
         "a lower Via has changed"
