@@ -6,7 +6,6 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -14,8 +13,7 @@ use support::admin::Admin;
 use support::farm::Farm;
 use support::process::{Process, Signal};
 use support::viaduct::Viaduct;
-
-const PATIENCE: Duration = Duration::from_secs(15);
+use support::{LONG, wait_until};
 
 /// What `viaduct run ARGS…` says that does not start.
 fn refusal(args: &[&str]) -> String {
@@ -24,7 +22,7 @@ fn refusal(args: &[&str]) -> String {
     let always = ["--listen", "127.0.0.1:0", "--to", "127.0.0.1:9"];
     command.arg("run").args(always).args(args);
     let mut process = Process::start(command, folder);
-    assert_eq!(process.wait(PATIENCE).code(), Some(1));
+    assert_eq!(process.wait(LONG).code(), Some(1));
     process.output()
 }
 
@@ -48,7 +46,7 @@ fn under_systemd_the_socket_is_in_the_runtime_directory() {
     command.args(["run", "--listen", "127.0.0.1:0", "--to", "127.0.0.1:9"]);
     command.env("RUNTIME_DIRECTORY", format!("{}:/nix", runtime.display()));
     let mut process = Process::start(command, folder);
-    process.wait_for("line `ready:`", PATIENCE, |output| {
+    process.wait_for("line `ready:`", LONG, |output| {
         output.contains("\nready:").then_some(())
     });
     let admin = Admin::Socket(runtime.join("admin.sock"));
@@ -542,10 +540,7 @@ fn after_sigterm_traffic_is_no_more_wanted_while_calls_go_on() {
     // It waits for an answer that does not come.
     farm.scene.pass(farm.scene.request("INVITE").text());
     farm.scene.viaduct.signal(Signal::TERM);
-    let end = Instant::now() + PATIENCE;
-    while admin.get("/readyz").status == 200 {
-        assert!(Instant::now() < end, "it is still ready");
-    }
+    wait_until("its going", || admin.get("/readyz").status != 200);
     let answer = admin.get("/readyz");
     assert_eq!(answer.status, 503);
     assert!(answer.body.contains("SIGTERM"), "{answer:?}");

@@ -2,15 +2,13 @@
 //! destination's share, what was sent again, and what the kernel dropped.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
 use support::dialog::{Peer, Request, Scene, response, values};
 use support::net::V4;
 use support::process::Signal;
 use support::stateful::{QUICK, method};
 use support::viaduct::Counters;
-
-const PATIENCE: Duration = Duration::from_secs(15);
+use support::{wait_for, wait_until};
 
 /// The counters that begin with one of `starts`, but for ages.
 fn counted(scene: &mut Scene, starts: &[&str]) -> BTreeMap<String, u64> {
@@ -208,10 +206,7 @@ fn a_destination_is_seen_when_anything_comes_from_it() {
     assert!(!scene.viaduct.counters().has(&name), "it has said nothing");
     scene.farm[0].send(scene.front(), response(&got, "180 Ringing", "t"));
     scene.caller.receive();
-    let end = Instant::now() + PATIENCE;
-    while scene.viaduct.counter(&name) == 0 {
-        assert!(Instant::now() < end, "it grows no older");
-    }
+    wait_until("its age", || scene.viaduct.counter(&name) > 0);
 }
 
 #[test]
@@ -225,16 +220,11 @@ fn what_the_kernel_drops_is_shown_for_its_worker() {
         scene.send(scene.request("MESSAGE").text());
     }
     scene.viaduct.signal(Signal::CONT);
-    let end = Instant::now() + PATIENCE;
-    loop {
+    let overflow = wait_for("the count of each", || {
         let counters = scene.viaduct.counters();
         let overflow = counters.get("overflow-worker-0");
         // The fence is one more.
-        if counters.get("received") + overflow == SENT + 1 {
-            assert!(overflow > 0, "{counters:?}");
-            return;
-        }
-        assert!(Instant::now() < end, "{counters:?}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+        (counters.get("received") + overflow == SENT + 1).then_some(overflow)
+    });
+    assert!(overflow > 0);
 }

@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -16,6 +15,7 @@ use support::dns::NameServer;
 use support::net::{V4, V6};
 use support::process::Signal;
 use support::upgrading::File;
+use support::wait_until;
 
 /// The members of a farm, of which Viaduct is told by `args` and by `server`.
 fn scene(farm: Vec<Peer>, server: &NameServer, args: &[&str]) -> Scene {
@@ -59,11 +59,7 @@ fn line(scene: &mut Scene, from: usize, part: &str) -> String {
 /// Waits until `server` was asked for something `more` times from now on.
 fn asked_again(server: &NameServer, more: usize) {
     let wanted = server.asked().len() + more;
-    let end = Instant::now() + Duration::from_secs(20);
-    while server.asked().len() < wanted {
-        assert!(Instant::now() < end, "{:?}", server.asked());
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    wait_until("another question", || server.asked().len() >= wanted);
 }
 
 #[test]

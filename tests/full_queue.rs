@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use support::dialog::{Peer, Request, Scene, read, response, status};
 use support::process::{Signal, in_a_network_of_its_own};
+use support::wait_until;
 
 /// More than either holds, and fewer than the receive buffers of the test do.
 const MESSAGES: usize = 60;
@@ -126,10 +127,8 @@ fn where_the_way_is_gone_for_a_while() {
         assert!(command.status().expect("ip runs").success());
     };
     way("del");
-    let end = Instant::now() + PATIENCE;
-    while scene.viaduct.counter(&format!("send-error-{GONE}")) == 0 {
-        assert!(Instant::now() < end, "it is not sent again");
-    }
+    let lost = format!("send-error-{GONE}");
+    wait_until("a retransmission", || scene.viaduct.counter(&lost) > 0);
     way("add");
     scene.says(&leg, "200 OK");
     scene.hears(200);

@@ -4,16 +4,14 @@ use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::Value;
 
+use support::LONG;
 use support::admin::Admin;
 use support::dialog::{Peer, Scene};
 use support::net::{V4, free_addresses, wait_until_bound};
 use support::process::{Process, Signal};
-
-const PATIENCE: Duration = Duration::from_secs(15);
 
 /// `viaduct run` with these arguments, which logs to the file `output` of its
 /// folder.
@@ -40,14 +38,14 @@ impl Run {
             .env_remove("JOURNAL_STREAM");
         prepare(&mut command, &output);
         let process = Process::start(command, folder);
-        assert!(wait_until_bound(address, PATIENCE));
+        assert!(wait_until_bound(address, LONG));
         Self { process, address }
     }
 
     /// Ends it; all that it has logged.
     fn stop(mut self) -> String {
         self.process.signal(Signal::TERM);
-        assert!(self.process.wait(PATIENCE).success());
+        assert!(self.process.wait(LONG).success());
         self.process.output()
     }
 
@@ -57,7 +55,7 @@ impl Run {
 
     fn wait_for(&mut self, part: &str) {
         let found = |output: &str| output.contains(part).then_some(());
-        self.process.wait_for(part, PATIENCE, found);
+        self.process.wait_for(part, LONG, found);
     }
 }
 

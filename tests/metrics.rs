@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use support::exposition::Exposition;
 use support::fixture;
 use support::monitoring::{dashboard, probed, queries};
-use support::repository;
+use support::{repository, wait_until};
 use viaduct::config::{Config, Health, HostPort, Named, State};
 use viaduct::control::metrics::{self, Input};
 use viaduct::control::{self, Facts};
@@ -288,11 +288,9 @@ fn the_figures_of_a_load_add_up() {
         phone.recv(&mut buffer).expect("a response");
     }
     // The last batch is counted behind its sending.
-    let end = SystemTime::now() + Duration::from_secs(10);
-    while instance.totals().received < 2 * CALLS as u64 {
-        assert!(SystemTime::now() < end, "{:?}", instance.totals());
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    wait_until("the count of all", || {
+        instance.totals().received >= 2 * CALLS as u64
+    });
     let found = Exposition::read(&scrape(&instance.totals(), &config));
     instance.stop().expect("a clean end");
     let calls = CALLS as f64;
@@ -338,16 +336,10 @@ fn after_the_end_the_figures_stay_and_the_port_is_free() {
     let instance = Instance::start(config, fixture::secret()).expect("an instance");
     let (view, address) = (instance.view(prober(), Arc::default()), instance.address(0));
     UdpSocket::bind(address).expect_err("it is in use");
-    let end = SystemTime::now() + Duration::from_secs(10);
-    while view
-        .totals()
-        .workers
-        .iter()
-        .any(|worker| worker.busy == 0.0)
-    {
-        assert!(SystemTime::now() < end, "{:?}", view.totals().workers);
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    wait_until("work of each worker", || {
+        let workers = view.totals().workers;
+        workers.iter().all(|worker| worker.busy > 0.0)
+    });
     let stopped = instance.stop().expect("a clean end");
     UdpSocket::bind(address).expect("it is free");
     let workers = view.totals().workers;

@@ -9,11 +9,11 @@ use viaduct::config::HostPort;
 use viaduct::proxy::{Datagram, Decision, MAX_HELD, MAX_NAMES, Proxy, Scratch, Server};
 use viaduct::sip::MAX_DATAGRAM;
 
-use support::LONG;
 use support::dialog::{Peer, Request, Scene, branch, read, response, status};
 use support::dns::NameServer;
 use support::fixture;
 use support::net::{V4, V6};
+use support::{LONG, wait_until};
 
 /// How often one query is sent at most, where its answer is late.
 const TRIES: usize = 4;
@@ -312,11 +312,7 @@ fn while_nobody_answers_for_names_all_else_goes_on_and_what_is_held_is_bounded()
 /// makes late is asked for again.
 #[track_caller]
 fn reach(scene: &Scene, uri: &str, phone: &Peer) {
-    let end = Instant::now() + LONG;
-    while !is_reached(scene, uri, phone) {
-        assert!(Instant::now() < end, "{uri} is not reached");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    wait_until(uri, || is_reached(scene, uri, phone));
 }
 
 /// Whether a request to `uri` comes to `phone`, or is answered.
@@ -394,14 +390,12 @@ fn what_nobody_had_time_to_ask_is_not_taken_for_nothing() {
         .collect();
     let both = [&scene.farm[0], &phone];
     let mut open = asked;
-    let end = Instant::now() + LONG;
-    while !open.is_empty() {
+    wait_until("the end of all that is held", || {
         for (octets, _) in both.iter().filter_map(|peer| peer.poll()) {
             open.remove(&read(octets).call_id);
         }
-        assert!(Instant::now() < end, "{} are held", open.len());
-        std::thread::sleep(Duration::from_millis(1));
-    }
+        open.is_empty()
+    });
     // Where a stalled machine has one answered late, there are others.
     let mut known = good.iter().map(|uri| is_reached(&scene, uri, &phone));
     assert!(known.any(|reached| reached));

@@ -6,17 +6,16 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use tempfile::TempDir;
 
+use support::LONG;
 use support::dialog::{Peer, Request, Scene, assert_octets, read, response};
 use support::net::{V4, V6, free_addresses};
 use support::process::{Process, Signal};
 use support::viaduct::Viaduct;
 use support::wait_until;
 
-const PATIENCE: Duration = Duration::from_secs(15);
 const TO: [&str; 2] = ["--to", "127.0.0.1:9"];
 const LISTEN: [&str; 2] = ["--listen", "127.0.0.1:0"];
 
@@ -32,7 +31,7 @@ fn run(args: &[&str], variables: &[(&str, &str)]) -> Process {
 /// The same, once it is ready; and the facts of its start.
 fn ready(args: &[&str], variables: &[(&str, &str)]) -> (Process, String) {
     let mut process = run(args, variables);
-    let facts = process.wait_for("line `ready:`", PATIENCE, |output| {
+    let facts = process.wait_for("line `ready:`", LONG, |output| {
         let end = output.find("ready:")?;
         output[end..]
             .contains('\n')
@@ -45,7 +44,7 @@ fn ready(args: &[&str], variables: &[(&str, &str)]) -> (Process, String) {
 #[track_caller]
 fn refusal(args: &[&str]) -> String {
     let mut process = run(args, &[]);
-    let status = process.wait(PATIENCE);
+    let status = process.wait(LONG);
     assert_eq!(status.code(), Some(1), "{}", process.output());
     process.output()
 }
@@ -117,7 +116,7 @@ fn instances_that_start_at_once_share_one_secret() {
     let made = instances
         .iter_mut()
         .map(|process| {
-            process.wait_for("line `ready:`", PATIENCE, |output| {
+            process.wait_for("line `ready:`", LONG, |output| {
                 output.contains("ready:").then(|| output.to_owned())
             })
         })
@@ -355,7 +354,7 @@ fn it_ends_cleanly_on_sigterm_and_sigint() {
     for signal in [Signal::TERM, Signal::INT] {
         let (mut process, _) = ready(&[&LISTEN[..], &TO, &["--workers", "2"]].concat(), &[]);
         process.signal(signal);
-        assert_eq!(process.wait(PATIENCE).code(), Some(0));
+        assert_eq!(process.wait(LONG).code(), Some(0));
         assert_says(
             &process.output(),
             &[

@@ -5,7 +5,6 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -13,11 +12,9 @@ use support::dialog::{Peer, Request};
 use support::monitoring;
 use support::net::V4;
 use support::process::Process;
-use support::repository;
 use support::servers::Server;
 use support::viaduct::Viaduct;
-
-const PATIENCE: Duration = Duration::from_secs(60);
+use support::{LONG, repository, wait_until};
 
 /// A Prometheus of the test's own, which scrapes one address.
 struct Prometheus {
@@ -43,7 +40,7 @@ impl Prometheus {
             "--web.listen-address=127.0.0.1:0",
         ]);
         let mut process = Process::start(command, folder);
-        let address = process.wait_for("its address", PATIENCE, |output| {
+        let address = process.wait_for("its address", LONG, |output| {
             output.contains("Server is ready").then_some(())?;
             let line = output.lines().find(|line| line.contains("Listening on"))?;
             let address = line.split("address=").nth(1)?.split_whitespace().next()?;
@@ -68,11 +65,7 @@ impl Prometheus {
     /// Waits until a query has an answer.
     #[track_caller]
     fn wait_for(&self, query: &str) {
-        let end = Instant::now() + PATIENCE;
-        while self.query(query).is_empty() {
-            assert!(Instant::now() < end, "nothing to {query}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        wait_until(query, || !self.query(query).is_empty());
     }
 }
 
@@ -80,7 +73,7 @@ impl Prometheus {
 #[track_caller]
 fn get(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("a connection");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
+    stream.set_read_timeout(Some(LONG)).expect("a limit");
     let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("sent");
     let mut answer = String::new();
@@ -110,27 +103,23 @@ fn prometheus_scrapes_it_and_the_dashboard_shows_something_everywhere() {
     let prometheus = Prometheus::scraping(admin);
     prometheus.wait_for("up == 1");
     // A rate needs two scrapes that differ.
-    let end = Instant::now() + PATIENCE;
     let mut calls = 0;
-    while prometheus
-        .query("sum(rate(viaduct_requests_total[1m])) > 0")
-        .is_empty()
-    {
-        assert!(Instant::now() < end, "no rate after {calls} calls");
+    wait_until("a rate", || {
         let request = Request::new("OPTIONS", caller.address());
         caller.send(viaduct.address(0), request.text());
         caller.receive();
         calls += 1;
-    }
+        let rate = prometheus.query("sum(rate(viaduct_requests_total[1m])) > 0");
+        !rate.is_empty()
+    });
     let counted = |query: &str| {
         let series = prometheus.query(query);
         let value = series[0]["value"][1].as_str().expect("a value");
         value.parse::<f64>().expect("a number")
     };
-    while counted("sum(viaduct_destination_responses_total{class=\"2xx\"})") < calls as f64 {
-        assert!(Instant::now() < end, "not all of {calls} responses");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    wait_until("the count of all responses", || {
+        counted("sum(viaduct_destination_responses_total{class=\"2xx\"})") >= f64::from(calls)
+    });
     for (place, query) in monitoring::queries() {
         let query = query.replace("$__rate_interval", "1m");
         let query = query.replace("$job", ".*").replace("$instance", ".*");

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::thread;
-use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -12,8 +11,7 @@ use support::dialog::{Peer, Request, Scene, read, response, status};
 use support::farm::{Farm, LISTEN, text};
 use support::net::V4;
 use support::process::Signal;
-
-const PATIENCE: Duration = Duration::from_secs(15);
+use support::wait_until;
 
 #[test]
 fn a_member_comes_drains_and_goes() {
@@ -322,10 +320,7 @@ fn the_last_request_of_a_dialog_is_shown_for_each_destination() {
     farm.scene.farm[1].send(front, from.text());
     farm.scene.caller.receive();
     assert_eq!(shown(&mut farm), [true, true, false], "from a member");
-    let end = Instant::now() + PATIENCE;
-    while farm.scene.viaduct.counter(&names[0]) == 0 {
-        assert!(Instant::now() < end, "it grows no older");
-    }
+    wait_until("its age", || farm.scene.viaduct.counter(&names[0]) > 0);
     farm.change(&["-", "", ""]);
     assert_eq!(shown(&mut farm), [false, true, false], "the first is gone");
 }

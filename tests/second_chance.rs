@@ -3,14 +3,12 @@
 //! and the caller hears that one alone.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
 use support::dialog::{Request, assert_octets, read, response, status};
 use support::farm::{Farm, LISTEN, text};
+use support::wait_until;
 
 const CALLS: usize = 30;
-const PATIENCE: Duration = Duration::from_secs(15);
-
 /// A farm of members with these URI parameters, and further lines of the file.
 /// Nothing leaves in runs, so that all leaves in the order in which it came.
 fn farm(states: &[&str], more: &str) -> Farm {
@@ -265,11 +263,7 @@ fn after_its_time_a_cancel_goes_to_one_and_its_481_passes() {
     farm.reload(&text(&farm.scene.farm, &["-", ""], more));
     let cancel = call.method("CANCEL").text();
     assert_eq!(farm.reached(&cancel), [0, 1]);
-    let end = Instant::now() + PATIENCE;
-    while farm.reached(&cancel) != [1] {
-        assert!(Instant::now() < end, "it never ends");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_until("its end", || farm.reached(&cancel) == [1]);
     let (member, copy) = farm.scene.pass(&cancel);
     answer(&farm, member, &copy, "481 No");
     assert_eq!(status(farm.scene.caller.receive()), 481);

@@ -9,6 +9,7 @@ use support::dialog::{Peer, Request, Scene, assert_octets, branch, response, val
 use support::net::V4;
 use support::stateful::{Leg, STILL, ack, method, only};
 use support::viaduct::Viaduct;
+use support::wait_for;
 
 /// Viaduct that can be started again with the same address, farm and secret.
 struct Lasting {
@@ -79,15 +80,12 @@ impl Lasting {
         let (beside, _) = start(farm, "127.0.0.1:0", Path::new(secret), &[]);
         self.scene.caller.send(beside.address(0), request.text());
         let front = beside.address(0);
-        loop {
-            for (number, member) in farm.iter().enumerate() {
-                if let Some((octets, source)) = member.poll() {
-                    assert_eq!(source, front);
-                    return (number, octets);
-                }
-            }
-            std::thread::yield_now();
-        }
+        let (number, (octets, source)) = wait_for("the request to the farm", || {
+            let mut members = farm.iter().enumerate();
+            members.find_map(|(number, member)| Some((number, member.poll()?)))
+        });
+        assert_eq!(source, front);
+        (number, octets)
     }
 }
 

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use support::dialog::{Request, Scene, read, response};
 use support::process::Signal;
 use support::stateful::Leg;
-
-const PATIENCE: Duration = Duration::from_secs(30);
+use support::wait_until;
 
 /// The destinations are not to blame for a stall of Viaduct itself.
 #[test]
@@ -43,18 +42,15 @@ fn what_left_together_for_a_dead_destination_goes_on_after_one_retransmission() 
     calls.iter().for_each(|call| scene.send(call.text()));
     scene.viaduct.signal(Signal::CONT);
     let mut answered = BTreeSet::new();
-    let end = Instant::now() + PATIENCE;
-    while answered.len() < CALLS {
-        let left = CALLS - answered.len();
-        assert!(Instant::now() < end, "{left} calls stay with the dead one");
+    wait_until("all calls from the dead one", || {
         while let Some((octets, _)) = scene.farm[1].poll() {
             if answered.insert(read(&octets).call_id) {
                 let ringing = response(&octets, "180 Ringing", "t");
                 scene.farm[1].send(scene.front(), ringing);
             }
         }
-        std::thread::sleep(Duration::from_millis(1));
-    }
+        answered.len() == CALLS
+    });
     let counters = scene.viaduct.counters();
     assert!(counters.get("runs-sent") > 0, "{counters:?}");
     assert!(counters.get("failed-over") > 1, "{counters:?}");

@@ -10,8 +10,7 @@ use tempfile::TempDir;
 use support::dialog::{Peer, Request, Scene};
 use support::process::Signal;
 use support::viaduct::Viaduct;
-
-const PATIENCE: Duration = Duration::from_secs(30);
+use support::{LONG, wait_until};
 
 /// A farm of two with an admin socket.
 fn scene() -> (Scene, String, TempDir) {
@@ -142,7 +141,7 @@ impl Terminal {
     /// Waits until the screen has this.
     #[track_caller]
     fn wait_for(&self, text: &str) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + LONG;
         loop {
             let screen = self.tmux(&["capture-pane", "-p", "-t", "top"]);
             let screen = String::from_utf8_lossy(&screen.stdout).into_owned();
@@ -199,15 +198,10 @@ fn on_a_terminal_it_lives_listens_to_keys_and_outlives_a_restart() {
     let viaduct = run();
     terminal.wait_for("dropped                       nothing");
     terminal.press("q");
-    let end = Instant::now() + PATIENCE;
-    while terminal
-        .tmux(&["has-session", "-t", "top"])
-        .status
-        .success()
-    {
-        assert!(Instant::now() < end, "q does not end it");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_until("its end", || {
+        let session = terminal.tmux(&["has-session", "-t", "top"]);
+        !session.status.success()
+    });
     viaduct.stop();
 }
 

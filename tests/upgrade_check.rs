@@ -6,7 +6,6 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -14,14 +13,13 @@ use support::admin::Admin;
 use support::dialog::{Peer, Request};
 use support::net::{V4, free_addresses};
 use support::process::{Process, Signal, in_a_network_of_its_own};
-use support::program;
 use support::servers::Server;
 use support::upgrading::{
     File, config, lines, no_upgrade, put_ours, put_script, start_copy, upgrade,
 };
 use support::viaduct::Viaduct;
+use support::{LONG, program, wait_until};
 
-const PATIENCE: Duration = Duration::from_secs(15);
 /// What an upgrade says that does not take place.
 const REFUSED: &str = "upgrade refused, all stays as it is";
 
@@ -73,7 +71,7 @@ fn a_configuration_with_errors_is_refused_with_its_places() {
     command.args(["--admin", "admin.sock", "--log-format", "json"]);
     let folder = tempfile::tempdir().expect("a folder");
     let mut viaduct = Process::start(command, folder);
-    viaduct.wait_for("line `ready:`", PATIENCE, |output| {
+    viaduct.wait_for("line `ready:`", LONG, |output| {
         output.contains("ready:").then_some(())
     });
     let admin = Admin::Socket(viaduct.file("admin.sock"));
@@ -155,10 +153,10 @@ fn more_sockets_than_it_may_open_are_refused_beforehand() {
     let (peer, caller) = (Peer::new(V4), Peer::new(V4));
     let file = File::new(&config(&[front], 2, &[peer.address()]));
     let mut process = limited("-n 100", &file);
-    process.wait_for("line `ready:`", PATIENCE, said("ready:"));
+    process.wait_for("line `ready:`", LONG, said("ready:"));
     file.write(&config(&[front], 40, &[peer.address()]));
     process.signal(Signal::USR2);
-    process.wait_for(REFUSED, PATIENCE, |output| {
+    process.wait_for(REFUSED, LONG, |output| {
         output.contains("may have 100 files open").then_some(())
     });
     // And what it says mends it.
@@ -168,7 +166,7 @@ fn more_sockets_than_it_may_open_are_refused_beforehand() {
     peer.receive();
     file.write(&config(&[front], 4, &[peer.address()]));
     process.signal(Signal::USR2);
-    process.wait_for("the upgrade", PATIENCE, said("upgraded:"));
+    process.wait_for("the upgrade", LONG, said("upgraded:"));
 }
 
 /// Whatever the machine has: no more than 8 GiB.
@@ -183,7 +181,7 @@ fn transactions_that_there_is_no_memory_for_are_refused() {
     let too_many = "no memory for 16777216 transactions\n  help: lower --transactions";
     let file = File::new(&text(16_777_216));
     let mut process = limited("-v 8388608", &file);
-    let status = process.wait(PATIENCE);
+    let status = process.wait(LONG);
     let output = process.output();
     assert!(
         status.code() == Some(1) && output.contains(too_many),
@@ -191,15 +189,15 @@ fn transactions_that_there_is_no_memory_for_are_refused() {
     );
     file.write(&text(65_536));
     let mut process = limited("-v 8388608", &file);
-    process.wait_for("line `ready:`", PATIENCE, said("ready:"));
+    process.wait_for("line `ready:`", LONG, said("ready:"));
     file.write(&text(16_777_216));
     process.signal(Signal::USR2);
-    process.wait_for(REFUSED, PATIENCE, |output| {
+    process.wait_for(REFUSED, LONG, |output| {
         output.contains(too_many).then_some(())
     });
     file.write(&text(32_768));
     process.signal(Signal::USR2);
-    process.wait_for("the upgrade", PATIENCE, said("upgraded:"));
+    process.wait_for("the upgrade", LONG, said("upgraded:"));
 }
 
 /// systemd ends a service that is silent for `WatchdogSec`. A table, a check and
@@ -220,7 +218,7 @@ fn while_it_is_at_work_the_watchdog_bears_its_silence() {
     let mut process = Process::start(command, tempfile::tempdir().expect("a folder"));
     let hears = |process: &mut Process, wanted: &[&str]| {
         let heard = RefCell::new(String::new());
-        process.wait_for(&wanted.join(", "), PATIENCE, |_| {
+        process.wait_for(&wanted.join(", "), LONG, |_| {
             let mut octets = [0; 256];
             let mut heard = heard.borrow_mut();
             while let Ok(length) = ear.recv(&mut octets) {
@@ -323,11 +321,9 @@ fn the_end_waits_for_no_check() {
     // Nor does what the check has started stay behind. One that has ended and
     // that nobody has asked for has no arguments.
     let arguments = format!("/proc/{}/cmdline", child.trim());
-    let end = Instant::now() + PATIENCE;
-    while fs::read(&arguments).is_ok_and(|arguments| !arguments.is_empty()) {
-        assert!(Instant::now() < end, "{} still runs", child.trim());
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait_until("the end of what it started", || {
+        !fs::read(&arguments).is_ok_and(|arguments| !arguments.is_empty())
+    });
 }
 
 #[test]

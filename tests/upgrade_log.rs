@@ -7,13 +7,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::time::{Duration, Instant};
 
 use support::dialog::{Peer, Request, response, status};
 use support::net::{V4, free_addresses};
 use support::process::{Process, Signal};
-
-const PATIENCE: Duration = Duration::from_secs(30);
+use support::{LONG, wait_until};
 
 /// A Viaduct whose log is a pipe.
 struct Told {
@@ -53,7 +51,7 @@ impl Told {
     fn until(&mut self, start: &str) -> Vec<String> {
         let mut read = Vec::new();
         loop {
-            let line = self.lines.recv_timeout(PATIENCE);
+            let line = self.lines.recv_timeout(LONG);
             let line = line.unwrap_or_else(|_| panic!("no {start} behind {read:?}"));
             read.push(line);
             if read.last().is_some_and(|line| line.starts_with(start)) {
@@ -99,21 +97,10 @@ fn no_call_waits_for_whoever_reads_the_log() {
     caller.send(front, request().text());
     assert_eq!(status(caller.receive()), 483);
     told.upgrade();
-    let end = Instant::now() + PATIENCE;
-    while !told.is_upgraded() {
-        assert!(Instant::now() < end, "it waits for whoever reads the log");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait_until("an upgrade that nobody reads of", || told.is_upgraded());
     let octets = request().text();
     caller.send(front, &octets);
-    let answer = loop {
-        assert!(Instant::now() < end, "no worker runs");
-        match caller.poll() {
-            Some((answer, _)) => break answer,
-            None => std::thread::sleep(Duration::from_millis(5)),
-        }
-    };
-    assert_eq!(status(answer), 483);
+    assert_eq!(status(caller.receive()), 483);
     // It is said nevertheless, of the program that has ended.
     let said = told.until("ready:");
     assert!(said.contains(&"counter received 1".to_owned()), "{said:?}");
@@ -135,7 +122,7 @@ fn an_operator_and_the_end_wait_for_no_reader_of_the_log() {
     let asked = ctl.output().expect("viaduct ctl");
     assert!(asked.status.success(), "{asked:?}");
     told.process.signal(Signal::TERM);
-    assert!(told.process.wait(PATIENCE).success());
+    assert!(told.process.wait(LONG).success());
 }
 
 #[test]

@@ -9,10 +9,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::LONG;
 use super::farm::Farm;
 use super::viaduct::Viaduct;
-
-const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Where an instance is asked.
 #[derive(Clone)]
@@ -112,12 +111,12 @@ impl Admin {
         match self {
             Self::Socket(path) => {
                 let stream = UnixStream::connect(path).expect("a connection to the socket");
-                stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+                stream.set_read_timeout(Some(LONG)).expect("a timeout");
                 exchange(stream, &sent)
             }
             Self::Tcp(address) => {
                 let stream = TcpStream::connect(address).expect("a connection");
-                stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+                stream.set_read_timeout(Some(LONG)).expect("a timeout");
                 exchange(stream, &sent)
             }
         }
@@ -126,7 +125,7 @@ impl Admin {
     /// Asks until the answer is as wanted.
     #[track_caller]
     pub fn wait_for<T>(&self, path: &str, wanted: impl Fn(&Value) -> Option<T>) -> T {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + LONG;
         loop {
             let found = self.get(path).json();
             if let Some(wanted) = wanted(&found) {

@@ -61,17 +61,29 @@ use std::time::{Duration, Instant};
 /// How long a test waits for what has to come.
 pub const LONG: Duration = Duration::from_secs(20);
 
+/// Waits until something is found, and returns it.
+///
+/// # Panics
+/// It is not found in time.
+#[track_caller]
+pub fn wait_for<T>(what: &str, mut find: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + LONG;
+    loop {
+        if let Some(found) = find() {
+            return found;
+        }
+        assert!(Instant::now() < end, "{what} does not come");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// Waits until something is so.
 ///
 /// # Panics
 /// It is not so in time.
 #[track_caller]
 pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let end = Instant::now() + LONG;
-    while !is_so() {
-        assert!(Instant::now() < end, "{what} does not come");
-        thread::sleep(Duration::from_millis(5));
-    }
+    wait_for(what, || is_so().then_some(()));
 }
 
 /// Holds the machine for one load test, until dropped.

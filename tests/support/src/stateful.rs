@@ -3,11 +3,10 @@
 
 use std::time::{Duration, Instant};
 
+use super::LONG;
 use super::dialog::{Peer, Request, Scene, read, response, status, values};
 use super::net::V4;
 use super::twin::StartLine;
-
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Timers so long that nothing is sent again and nothing ends by itself.
 pub const STILL: [&str; 4] = ["--timer", "T1=30s,T2=30s", "--failover-after", "60s"];
@@ -127,7 +126,7 @@ impl Scene {
     /// The next such response at the caller; others before are passed over.
     #[track_caller]
     pub fn hears_in_the_end(&self, status: u16) -> Vec<u8> {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + LONG;
         loop {
             let octets = self.caller.receive();
             if self::status(&octets) == status {

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
+use super::{LONG, wait_until};
+
 /// Requests that are sent at once, so often.
 const AT_ONCE: usize = 5;
 const PACE: Duration = Duration::from_millis(2);
-/// How long the last ones may be on their way.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// How soon a thread hears of the end.
 const LOOK: Duration = Duration::from_millis(50);
 /// Requests that are on their way at most. Any buffer holds more, so that none
@@ -83,11 +83,8 @@ impl Steady {
     /// Waits until so many requests have been answered.
     #[track_caller]
     pub fn wait_for(&self, answered: usize) {
-        let end = Instant::now() + PATIENCE;
-        while self.answered.load(Ordering::Relaxed) < answered {
-            assert!(Instant::now() < end, "no {answered} requests are answered");
-            std::thread::sleep(PACE);
-        }
+        let what = format!("the answer to {answered} requests");
+        wait_until(&what, || self.answered.load(Ordering::Relaxed) >= answered);
     }
 
     /// Ends it and demands that each request came to the farm once, and its
@@ -96,7 +93,7 @@ impl Steady {
     pub fn assert_nothing_lost(self) -> usize {
         self.enough.store(true, Ordering::Relaxed);
         let sent = self.sender.join().expect("the sender");
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + LONG;
         while self.answered.load(Ordering::Relaxed) < sent && Instant::now() < end {
             std::thread::sleep(PACE);
         }

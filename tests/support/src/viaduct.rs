@@ -4,12 +4,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use super::process::{Process, Signal};
-use super::program;
-
-const PATIENCE: Duration = Duration::from_secs(15);
+use super::{LONG, program};
 
 /// A running `viaduct run`; ended by SIGTERM when dropped.
 pub struct Viaduct {
@@ -97,7 +94,7 @@ impl Viaduct {
         command.env("VIADUCT_HEALTH", "off");
         command.env("VIADUCT_STOP_TIMEOUT", "0s");
         let mut process = Process::start(command, folder);
-        let addresses = process.wait_for("line `ready:`", PATIENCE, |output| {
+        let addresses = process.wait_for("line `ready:`", LONG, |output| {
             complete_lines(output)
                 .any(|line| line.starts_with("ready:"))
                 .then(|| listening(output))
@@ -122,7 +119,7 @@ impl Viaduct {
 
     /// Demands that it ends by itself with exit status 0; all that it wrote.
     pub fn ended(mut self) -> String {
-        let status = self.process.wait(PATIENCE);
+        let status = self.process.wait(LONG);
         assert!(status.success(), "viaduct ended with {status}");
         self.output()
     }
@@ -147,7 +144,7 @@ impl Viaduct {
 
     /// Waits until `find` finds what it wants in the output.
     pub fn wait_for<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
-        self.process.wait_for(what, PATIENCE, find)
+        self.process.wait_for(what, LONG, find)
     }
 
     /// The present value of one counter; 0 where it was not printed.
@@ -166,7 +163,7 @@ impl Viaduct {
     /// Asks for a dump, and returns where in the output after `offset` it begins.
     fn dump_after(&mut self, offset: usize) -> usize {
         self.process.signal(Signal::USR1);
-        self.process.wait_for("counters", PATIENCE, |output| {
+        self.process.wait_for("counters", LONG, |output| {
             output[offset..]
                 .find("counter received ")
                 .map(|at| offset + at)
@@ -177,7 +174,7 @@ impl Viaduct {
     pub fn stop(mut self) -> Counters {
         let before = self.process.output().len();
         self.process.signal(Signal::TERM);
-        let status = self.process.wait(PATIENCE);
+        let status = self.process.wait(LONG);
         assert!(status.success(), "viaduct ended with {status}");
         counters(&self.process.output()[before..])
     }
