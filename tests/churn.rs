@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use support::net::{V4, free_addresses};
 use support::process::Signal;
-use support::sipp::{Load, Scenario, Sipp};
+use support::sipp::{self, Load, Scenario, Sipp};
 use support::viaduct::Viaduct;
 use support::{bench, load_lock};
 
@@ -67,11 +67,7 @@ fn no_call_notices_that_servers_are_added_drained_and_weighted_anew() {
     }
 
     caller.finish().assert_clean("caller", load.calls.into());
-    let shares = servers.map(|server| {
-        let stats = server.stop();
-        stats.assert_clean("server", stats.calls());
-        stats.calls()
-    });
+    let shares = sipp::shares(servers);
     assert_eq!(
         shares.iter().sum::<u64>(),
         u64::from(load.calls),

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use support::load_lock;
 use support::net::{V4, V6, free_addresses};
-use support::sipp::{Load, Scenario, Sipp};
+use support::sipp::{self, Load, Scenario, Sipp};
 use support::viaduct::{Counters, Viaduct};
 
 /// Viaduct before a farm of `FARM` sipps, and a caller's address.
@@ -50,11 +50,7 @@ impl<const FARM: usize> Setting<FARM> {
     fn play(self, uac: Scenario, load: Load) -> Outcome {
         let caller = Sipp::caller(uac, self.caller, self.viaduct.address(0), load);
         caller.finish().assert_clean("caller", load.calls.into());
-        let shares = Vec::from(self.servers.map(|server| {
-            let stats = server.stop();
-            stats.assert_clean("server", stats.calls());
-            stats.calls()
-        }));
+        let shares = sipp::shares(self.servers);
         assert_eq!(
             shares.iter().sum::<u64>(),
             u64::from(load.calls),

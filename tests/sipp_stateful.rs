@@ -9,7 +9,7 @@ use std::time::Duration;
 use support::kamailio::Kamailio;
 use support::load_lock;
 use support::net::{V4, free_addresses};
-use support::sipp::{Load, PATIENCE, Scenario, Sipp};
+use support::sipp::{self, Load, PATIENCE, Scenario, Sipp};
 use support::viaduct::Viaduct;
 
 /// 1,000 calls a second.
@@ -41,11 +41,7 @@ fn play(uac: Scenario, uas: Scenario) {
     Sipp::caller(uac, caller, viaduct.address(0), LOAD)
         .finish()
         .assert_clean("caller", u64::from(LOAD.calls));
-    let shares = servers.map(|server| {
-        let stats = server.stop();
-        stats.assert_clean("server", stats.calls());
-        stats.calls()
-    });
+    let shares = sipp::shares(servers);
     assert_eq!(
         shares.iter().sum::<u64>(),
         u64::from(LOAD.calls),
@@ -97,12 +93,7 @@ fn a_server_that_is_killed_costs_no_call() {
     caller
         .finish()
         .assert_clean("caller", u64::from(LOAD.calls));
-    let taken = servers.into_iter().map(|server| {
-        let stats = server.stop();
-        stats.assert_clean("server", stats.calls());
-        stats.calls()
-    });
-    let taken: u64 = taken.sum();
+    let taken: u64 = sipp::shares(servers).iter().sum();
     // A quarter of the calls of 4 s had gone to the other one; with two
     // seconds of leeway, for it may take a while to start.
     assert!(taken < u64::from(LOAD.calls) && taken > 8_000, "{taken}");

@@ -119,6 +119,17 @@ impl Stats {
     }
 }
 
+/// Ends these servers, whose calls must all have ended well; how many each had.
+#[track_caller]
+pub fn shares(servers: impl IntoIterator<Item = Sipp>) -> Vec<u64> {
+    let ended = servers.into_iter().map(|server| {
+        let stats = server.stop();
+        stats.assert_clean("server", stats.calls());
+        stats.calls()
+    });
+    ended.collect()
+}
+
 impl Sipp {
     /// A server on `address`, until [`Sipp::stop`].
     pub fn server(scenario: Scenario, address: SocketAddr) -> Self {
