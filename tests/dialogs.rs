@@ -1,8 +1,6 @@
 //! Dialogs keep their destination by the cookie in our Record-Route, whatever
 //! the hash says, in both directions (RFC 3261 §16.4, §16.6 item 4, RFC 5658).
 
-use std::fs;
-
 use support::dialog::{Peer, Request, Scene, response, status, values};
 use support::net::{V4, V6};
 
@@ -283,14 +281,6 @@ fn two_listeners(members: &[&Peer], outside: &str, inside: &str, rest: &str) -> 
     )
 }
 
-fn with_file(farm: Vec<Peer>, text: &str) -> (Scene, tempfile::TempDir) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("v.toml");
-    fs::write(&file, text).expect("a file");
-    let args = ["--config".to_owned(), file.display().to_string()];
-    (Scene::with(farm, &args, &[]), folder)
-}
-
 #[test]
 fn egress_says_by_which_listener_a_request_leaves() {
     let (member, far) = (
@@ -303,7 +293,7 @@ fn egress_says_by_which_listener_a_request_leaves() {
         "egress = ['127.0.0.2', '127.0.0.9/32']\nrecord-route = 'on'",
         "",
     );
-    let (scene, _folder) = with_file(vec![member], &text);
+    let scene = Scene::with_file(vec![member], &text, &[]);
     let (outside, inside) = (scene.viaduct.address(0), scene.viaduct.address(1));
     let invite = scene.request("INVITE");
     scene.send(invite.text());
@@ -326,7 +316,7 @@ fn a_rule_goes_before_the_listener() {
     let rules = "[[route]]\nset = 'farm'\nuser-prefix = 'on'\nrecord-route = 'on'\n\
                  [[route]]\nset = 'farm'\nuser-prefix = 'off'\nrecord-route = 'off'";
     let text = two_listeners(&[&member], "record-route = true", "", rules);
-    let (scene, _folder) = with_file(vec![member], &text);
+    let scene = Scene::with_file(vec![member], &text, &[]);
     let recorded = |listener: usize, user: &str| {
         let invite = scene
             .request("INVITE")
@@ -355,7 +345,7 @@ fn a_member_source_is_a_member_by_network() {
         "",
         "member-sources = ['127.0.0.2']",
     );
-    let (scene, _folder) = with_file(vec![member], &text);
+    let scene = Scene::with_file(vec![member], &text, &[]);
     let call = |from: &Peer| {
         let uri = format!("sip:a@{}", phone.address());
         let invite = Request::new("INVITE", from.address()).uri(uri);
@@ -386,7 +376,7 @@ fn nobody_outside_names_a_member_source_but_in_its_dialog() {
         "",
         "member-sources = ['127.0.0.3', '127.0.0.5']",
     );
-    let (scene, _folder) = with_file(vec![member], &text);
+    let scene = Scene::with_file(vec![member], &text, &[]);
     let to_leg = |method: &str| {
         Request::new(method, phone.address()).uri(format!("sip:leg@{}", leg.address()))
     };
@@ -421,7 +411,7 @@ fn a_member_source_is_reached_by_the_listener_of_its_dialog() {
         "record-route = 'on'",
         "member-sources = ['127.0.0.3']",
     );
-    let (scene, _folder) = with_file(vec![member], &text);
+    let scene = Scene::with_file(vec![member], &text, &[]);
     let (outside, inside) = (scene.viaduct.address(0), scene.viaduct.address(1));
     let call = Request::new("INVITE", leg.address()).uri(format!("sip:a@{}", phone.address()));
     leg.send(inside, call.text());
@@ -450,7 +440,7 @@ fn who_could_be_one_of_two_members_is_none() {
         "",
         "member-sources = ['127.0.0.2']",
     );
-    let (scene, _folder) = with_file(members, &text);
+    let scene = Scene::with_file(members, &text, &[]);
     let call = Request::new("INVITE", leg.address()).uri(format!("sip:a@{}", phone.address()));
     leg.send(scene.front(), call.text());
     let route = format!("Route: {}", record_route(&phone.receive()));

@@ -1,7 +1,6 @@
 //! Path: requests to a registered phone come back through us, and leave from
 //! the socket and to the port that it registered by (RFC 3327, RFC 5626 §5.3).
 
-use std::fs;
 use std::net::SocketAddr;
 
 use support::dialog::{Peer, Request, Scene, response, status, values};
@@ -13,6 +12,7 @@ const PRIVATE: &str = "sip:ann@192.168.1.7:5062";
 /// Phones come to the first listener, the farm is reached by the second.
 struct Edge {
     scene: Scene,
+    /// It holds the secret.
     folder: tempfile::TempDir,
 }
 
@@ -27,23 +27,14 @@ impl Edge {
     /// Another instance with the same secret in front of the same farm.
     fn with(farm: Vec<Peer>, folder: tempfile::TempDir) -> Self {
         let addresses: Vec<_> = farm.iter().map(|each| each.address().to_string()).collect();
-        let file = folder.path().join("v.toml");
         let text = format!(
             "record-route = 'on'\n\
              [[listener]]\nname = 'outside'\naddress = '127.0.0.1:0'\npath = 'on'\n\
              [[listener]]\nname = 'inside'\naddress = '127.0.0.9:0'\negress = ['127.0.0.1']\n\
              [[set]]\nname = 'farm'\ndestinations = {addresses:?}\n"
         );
-        fs::write(&file, text).expect("a file");
         let secret = folder.path().join("secret").display().to_string();
-        let file = file.display().to_string();
-        let args = [
-            "--config".to_owned(),
-            file,
-            "--secret-file".to_owned(),
-            secret,
-        ];
-        let scene = Scene::with(farm, &args, &[]);
+        let scene = Scene::with_file(farm, &text, &["--secret-file", &secret]);
         Self { scene, folder }
     }
 
@@ -134,8 +125,6 @@ fn only_registrations_from_outside_get_a_path_and_only_where_asked() {
 fn a_registrar_that_is_no_member_gets_no_path() {
     let [stranger, source] =
         ["127.0.0.8", "127.0.0.9"].map(|ip| Peer::new(ip.parse().expect("an address")));
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("v.toml");
     let member = Peer::new(V4);
     let text = format!(
         "allow-next-hop = ['127.0.0.8/31']\n\
@@ -143,9 +132,7 @@ fn a_registrar_that_is_no_member_gets_no_path() {
          [[set]]\nname = 'farm'\ndestinations = ['{}']\nmember-sources = ['127.0.0.9']\n",
         member.address()
     );
-    fs::write(&file, text).expect("a file");
-    let args = ["--config".to_owned(), file.display().to_string()];
-    let scene = Scene::with(vec![member], &args, &[]);
+    let scene = Scene::with_file(vec![member], &text, &[]);
     for (registrar, paths) in [(&scene.farm[0], 1), (&source, 1), (&stranger, 0)] {
         let there = format!("Route: <sip:{};lr>", registrar.address());
         scene.send(scene.request("REGISTER").row(there).text());

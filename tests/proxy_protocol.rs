@@ -58,19 +58,11 @@ fn scene(args: &[&str]) -> Scene {
         LISTENER,
         sets.collect::<String>()
     );
-    with_file(farm, &text, args)
+    Scene::with_file(farm, &text, args)
 }
 
 const LISTENER: &str =
     "[[listener]]\nname = 'front'\naddress = '127.0.0.1:0'\nproxy-protocol = ['127.0.0.64/30']\n";
-
-fn with_file(farm: Vec<Peer>, text: &str, args: &[&str]) -> Scene {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("viaduct.toml");
-    fs::write(&path, text).expect("a file");
-    let path = path.to_str().expect("text").to_owned();
-    Scene::with(farm, &["--config".to_owned(), path], args)
-}
 
 fn balancer() -> Peer {
     Peer::at(SocketAddr::from(([127, 0, 0, 65], 0)))
@@ -336,7 +328,7 @@ fn accounted(folder: &tempfile::TempDir) -> Scene {
         folder.path().join("calls").display(),
         farm[0].address()
     );
-    with_file(farm, &text, &[])
+    Scene::with_file(farm, &text, &[])
 }
 
 /// The lines of accounting once there are so many.
@@ -450,7 +442,7 @@ fn the_key_source_is_the_client() {
         .collect();
     let text =
         format!("{LISTENER}[[set]]\nname = 'farm'\nhash-key = 'source'\ndestinations = {list:?}\n");
-    let scene = with_file(farm, &text, &[]);
+    let scene = Scene::with_file(farm, &text, &[]);
     let balancers = [balancer(), Peer::at(SocketAddr::from(([127, 0, 0, 66], 0)))];
     let mut taken = BTreeSet::new();
     for client in 0..40 {

@@ -2,8 +2,6 @@
 //! meet it at its destination, where a rule has them follow it (RFC 3891,
 //! RFC 3911, RFC 4538).
 
-use std::fs;
-
 use support::dialog::{Peer, Request, Scene, read};
 use support::folder::Folder;
 use support::net::V4;
@@ -23,11 +21,7 @@ fn scene(set: &str, rules: &str) -> Scene {
     let text = format!(
         "listen = ['127.0.0.1:0']\n[[set]]\nname = 'farm'\n{set}destinations = {list:?}\n{rules}"
     );
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("viaduct.toml");
-    fs::write(&path, text).expect("a file");
-    let path = path.to_str().expect("text").to_owned();
-    Scene::with(farm, &["--config".to_owned(), path], &[])
+    Scene::with_file(farm, &text, &[])
 }
 
 /// How many of some requests go where the dialog is that `about` has them be

@@ -3,7 +3,6 @@
 //! §16.6).
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::net::SocketAddr;
 
 use support::dialog::{Peer, Request, Scene, read, response, status};
@@ -431,11 +430,7 @@ fn with_listeners(sets: usize, listeners: &str, rules: &str) -> Scene {
         );
     }
     text += rules;
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("viaduct.toml");
-    fs::write(&path, text).expect("a file");
-    let path = path.to_str().expect("text").to_owned();
-    Scene::with(farm, &["--config".to_owned(), path], &[])
+    Scene::with_file(farm, &text, &[])
 }
 
 #[test]

@@ -9,10 +9,12 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::LONG;
+use tempfile::TempDir;
+
 use super::net::V4;
 use super::twin::{self, StartLine, Twin};
 use super::viaduct::Viaduct;
+use super::{LONG, program};
 
 const POLL: Duration = Duration::from_micros(100);
 
@@ -129,6 +131,9 @@ impl Peer {
     }
 }
 
+/// The configuration of a scene, where it is a file.
+pub const FILE: &str = "v.toml";
+
 /// A caller, Viaduct with one worker, and a farm.
 pub struct Scene {
     pub viaduct: Viaduct,
@@ -149,13 +154,28 @@ impl Scene {
 
     /// A `farm` that `first` and `args` tell Viaduct of.
     pub fn with(farm: Vec<Peer>, first: &[String], args: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        Self::within(folder, farm, first, args)
+    }
+
+    /// A `farm` that the text of a file tells Viaduct of, which is in its folder
+    /// as [`FILE`].
+    pub fn with_file(farm: Vec<Peer>, text: &str, args: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join(FILE);
+        std::fs::write(&path, text).expect("the file");
+        let first = ["--config".to_owned(), path.display().to_string()];
+        Self::within(folder, farm, &first, args)
+    }
+
+    fn within(folder: TempDir, farm: Vec<Peer>, first: &[String], args: &[&str]) -> Self {
         let mut all = first.to_vec();
         if !args.contains(&"--workers") {
             all.extend(["--workers".to_owned(), "1".to_owned()]);
         }
         all.extend(args.iter().map(|&arg| arg.to_owned()));
         Self {
-            viaduct: Viaduct::start(&all),
+            viaduct: Viaduct::start_program(&program(), folder, &all),
             caller: Peer::new(V4),
             farm,
         }

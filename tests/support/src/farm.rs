@@ -3,16 +3,13 @@
 use std::fs;
 use std::path::PathBuf;
 
-use tempfile::TempDir;
-
-use super::dialog::{Peer, Request, Scene, read};
+use super::dialog::{FILE, Peer, Request, Scene, read};
 use super::net::V4;
 use super::process::Signal;
 
 /// A scene with its configuration in a file.
 pub struct Farm {
     pub scene: Scene,
-    folder: TempDir,
 }
 
 /// One listener on a free port.
@@ -22,19 +19,14 @@ impl Farm {
     /// As many members as `states` has, with these URI parameters; further
     /// lines of the file; further arguments.
     pub fn new(states: &[&str], more: &str, args: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
         let farm: Vec<Peer> = states.iter().map(|_| Peer::new(V4)).collect();
-        let path = folder.path().join("v.toml");
-        fs::write(&path, text(&farm, states, more)).expect("the file");
-        let first = ["--config".to_owned(), path.display().to_string()];
-        Self {
-            scene: Scene::with(farm, &first, args),
-            folder,
-        }
+        let text = text(&farm, states, more);
+        let scene = Scene::with_file(farm, &text, args);
+        Self { scene }
     }
 
     pub fn path(&self) -> PathBuf {
-        self.folder.path().join("v.toml")
+        self.scene.viaduct.file(FILE)
     }
 
     /// Writes this text as the file and reloads; returns what is said of it.

@@ -109,7 +109,8 @@ pub fn start_copy(file: &File, args: &[&str]) -> (Viaduct, PathBuf) {
     put_ours(&copy);
     let own = file.args();
     let args = [&own.each_ref().map(String::as_str), args].concat();
-    (Viaduct::start_program(&copy, &args), copy)
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    (Viaduct::start_program(&copy, folder, &args), copy)
 }
 
 /// Puts the program under test in the place of another.

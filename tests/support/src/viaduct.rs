@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use tempfile::TempDir;
 
 use super::process::{Process, Signal};
 use super::{LONG, program};
@@ -78,12 +80,16 @@ impl Viaduct {
     /// most peers of tests would be surprised, and the end waits for nothing,
     /// unless `args` say otherwise.
     pub fn start<S: AsRef<str>>(args: &[S]) -> Self {
-        Self::start_program(&program(), args)
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self::start_program(&program(), folder, args)
     }
 
-    /// The same with a copy of the program.
-    pub(crate) fn start_program<S: AsRef<str>>(program: &Path, args: &[S]) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+    /// The same with a copy of the program, or with files in its folder.
+    pub(crate) fn start_program<S: AsRef<str>>(
+        program: &Path,
+        folder: TempDir,
+        args: &[S],
+    ) -> Self {
         let mut command = Command::new(program);
         command.arg("run").args(args.iter().map(AsRef::as_ref));
         if !args.iter().any(|arg| arg.as_ref() == "--secret-file") {
@@ -110,6 +116,11 @@ impl Viaduct {
     /// The address that listener `index` (in the order of the facts) is bound to.
     pub fn address(&self, index: usize) -> SocketAddr {
         self.addresses[index]
+    }
+
+    /// A file in its folder.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.process.file(name)
     }
 
     /// The id of its process.
