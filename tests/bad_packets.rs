@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use support::admin;
 use support::dialog::Scene;
 
 /// A farm of one, with an admin socket in a folder that ends with it.
@@ -34,10 +35,7 @@ impl House {
     }
 
     fn ctl(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(support::program());
-        let socket = self.folder.path().join("admin.sock");
-        command.arg("ctl").arg("--admin").arg(socket).args(args);
-        command
+        admin::ctl(self.folder.path().join("admin.sock"), args)
     }
 
     fn ask(&self, args: &[&str]) -> Asking {

@@ -6,6 +6,7 @@ use std::io::{PipeReader, PipeWriter, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use support::admin;
 use support::checking::{LISTEN, folder, good_and};
 use support::farm::Farm;
 use support::folder::{Folder, said, stderr, stdout};
@@ -488,9 +489,7 @@ fn a_reader_that_goes_is_no_failure_and_changes_no_verdict() {
 fn a_reader_that_goes_is_no_reason_not_to_wait() {
     let (farm, admin) = Farm::with_admin(&["", ""], "", &[]);
     let ctl = |args: &[&str]| {
-        let mut command = Command::new(support::program());
-        command.args(["ctl", "--admin"]).arg(admin.path());
-        let status = command.args(args).stdout(closed()).status();
+        let status = admin::ctl(admin.path(), args).stdout(closed()).status();
         status.expect("an end").code()
     };
     let quiet = Duration::from_secs(2);

@@ -5,14 +5,14 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use support::admin::Admin;
+use support::admin::{self, Admin};
 use support::farm::{Farm, text};
 use support::process::Signal;
 use support::viaduct::Viaduct;
@@ -20,16 +20,8 @@ use support::wait_until;
 
 /// `viaduct ctl ARGS…` for the instance at `admin`.
 fn ctl(admin: &str, args: &[&str]) -> Output {
-    command(admin, args).output().expect("viaduct ctl")
-}
-
-fn command(admin: &str, args: &[&str]) -> Command {
-    let mut command = Command::new(support::program());
-    command
-        .env_remove("VIADUCT_ADMIN")
-        .env_remove("VIADUCT_ADMIN_TOKEN_FILE");
-    command.args(["ctl", "--admin", admin]).args(args);
-    command
+    let output = admin::ctl(admin, args).output();
+    output.expect("viaduct ctl")
 }
 
 struct Operator {
@@ -409,7 +401,7 @@ fn a_drain_waits_on_while_nobody_answers_and_not_for_long() {
     let quiet = Duration::from_secs(6);
     // It waits from when it says that the destination drains.
     let drain = || {
-        let mut command = command(&admin, &["drain", "10.0.0.1", "--wait", "6s"]);
+        let mut command = admin::ctl(&admin, &["drain", "10.0.0.1", "--wait", "6s"]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("viaduct ctl");
         let mut said = String::new();
@@ -502,7 +494,7 @@ fn what_answers_and_is_no_viaduct_is_called_so() {
 fn a_drain_waits_for_a_hung_instance_no_longer_than_for_one_that_is_gone() {
     let operator = Operator::new(&["", ""], &[]);
     let member = operator.farm.member(0);
-    let mut drain = command(&operator.admin, &["drain", &member, "--wait", "1m"]);
+    let mut drain = admin::ctl(&operator.admin, &["drain", &member, "--wait", "1m"]);
     drain.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut drain = drain.spawn().expect("viaduct ctl");
     let mut said = String::new();

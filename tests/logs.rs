@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use support::LONG;
-use support::admin::Admin;
+use support::admin::{self, Admin};
 use support::dialog::{Peer, Scene};
 use support::net::{V4, free_addresses, wait_until_bound};
 use support::process::{Process, Signal};
@@ -245,11 +245,8 @@ fn the_level_changes_while_it_runs() {
     let socket = socket.to_str().expect("text");
     let mut scene = Scene::new(1, &["--admin", socket]);
     let ctl = |args: &[&str]| {
-        let output = Command::new(support::program())
-            .args(["ctl", "--admin", socket])
-            .args(args)
-            .output();
-        assert!(output.expect("viaduct ctl").status.success());
+        let status = admin::ctl(socket, args).status();
+        assert!(status.expect("viaduct ctl").success());
     };
     let set = |level: &str| ctl(&["log-level", level]);
     let admin = Admin::Socket(socket.into());

@@ -2,8 +2,8 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::process::Command;
 
+use support::admin;
 use support::dialog::Scene;
 use support::process::Signal;
 use support::stateful::STILL;
@@ -95,9 +95,7 @@ fn it_is_not_ready_while_it_ends_and_neither_reloads_nor_upgrades() {
     stream.read_to_string(&mut response).expect("a response");
     assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
     for order in ["upgrade", "reload"] {
-        let mut command = Command::new(support::program());
-        let output = command.args(["ctl", "--admin", &admin, order]).output();
-        let output = output.expect("an answer");
+        let output = admin::ctl(&admin, &[order]).output().expect("an answer");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(said.contains("it is about to end"), "{said}");
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use support::admin;
 use support::dialog::{Peer, Request, Scene, response, status};
 use support::net::{V4, free_addresses};
 use support::process::{Process, Signal};
@@ -264,9 +265,7 @@ fn no_call_waits_for_whoever_takes_lines_of_accounting() {
 
 /// What `viaduct ctl ARGS…` says to the instance at `admin`.
 fn ctl(admin: &str, args: &[&str]) -> String {
-    let mut command = Command::new(support::program());
-    let output = command.args(["ctl", "--admin", admin]).args(args).output();
-    let output = output.expect("an answer");
+    let output = admin::ctl(admin, args).output().expect("an answer");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}{errors}");

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::{Receiver, sync_channel};
 
+use support::admin;
 use support::dialog::{Peer, Request, response, status};
 use support::net::{V4, free_addresses};
 use support::process::{Process, Signal};
@@ -117,9 +118,8 @@ fn an_operator_and_the_end_wait_for_no_reader_of_the_log() {
     let mut told = Told::new(&args);
     told.process.signal(Signal::USR1);
     told.until("counter");
-    let mut ctl = Command::new(support::program());
-    ctl.args(["ctl", "--admin", &socket, "log-level", "debug"]);
-    let asked = ctl.output().expect("viaduct ctl");
+    let asked = admin::ctl(&socket, &["log-level", "debug"]).output();
+    let asked = asked.expect("viaduct ctl");
     assert!(asked.status.success(), "{asked:?}");
     told.process.signal(Signal::TERM);
     assert!(told.process.wait(LONG).success());

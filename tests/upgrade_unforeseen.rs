@@ -4,11 +4,11 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
-use std::process::Command;
 use std::sync::mpsc;
 
 use serde_json::json;
 
+use support::admin;
 use support::dialog::{Peer, Request};
 use support::net::{V4, free_addresses};
 use support::process::in_a_network_of_its_own;
@@ -85,11 +85,7 @@ fn ctl_waits_for_the_next_program() {
     let file = File::new(&config(&[front], 1, &[Peer::new(V4).address()]));
     let socket = file.folder().join("admin.sock").display().to_string();
     let (viaduct, program) = start_copy(&file, &["--admin", &socket]);
-    let ctl = || {
-        let mut command = Command::new(support::program());
-        command.args(["ctl", "--admin", &socket, "upgrade"]);
-        command.output().expect("an end")
-    };
+    let ctl = || admin::ctl(&socket, &["upgrade"]).output().expect("an end");
     let output = ctl();
     assert!(output.status.success(), "{output:?}");
     let said = viaduct.output();
@@ -142,9 +138,7 @@ fn ctl_takes_no_program_for_the_next_one_by_the_clock() {
             written.expect("who asked");
         }
     });
-    let mut command = Command::new(support::program());
-    command.args(["ctl", "--admin"]).arg(&socket).arg("upgrade");
-    let output = command.output().expect("an end");
+    let output = admin::ctl(&socket, &["upgrade"]).output().expect("an end");
     assert!(output.status.success(), "{output:?}");
     assert_eq!(answered.try_iter().count(), 4);
 }

@@ -1,23 +1,36 @@
 //! The admin API of a running Viaduct, asked as any HTTP client would.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::LONG;
 use super::farm::Farm;
 use super::viaduct::Viaduct;
+use super::{LONG, program};
 
 /// Where an instance is asked.
 #[derive(Clone)]
 pub enum Admin {
     Socket(PathBuf),
     Tcp(SocketAddr),
+}
+
+/// `viaduct ctl ARGS…` for the instance at `admin`, which sees none of its
+/// variables in the tests' own environment.
+pub fn ctl(admin: impl AsRef<OsStr>, args: &[&str]) -> Command {
+    let mut command = Command::new(program());
+    command
+        .env_remove("VIADUCT_ADMIN")
+        .env_remove("VIADUCT_ADMIN_TOKEN_FILE");
+    command.args(["ctl", "--admin"]).arg(admin).args(args);
+    command
 }
 
 /// An answer of it.
