@@ -14,7 +14,7 @@ fn check(list: &str, args: &[&str]) -> Output {
 
 /// Checks a list alone, wants `code` and all of `wanted` on stderr.
 #[track_caller]
-fn said(list: &str, code: i32, wanted: &[&str]) {
+fn list_says(list: &str, code: i32, wanted: &[&str]) {
     let output = check(list, &["--dispatcher-list", "d.list"]);
     let said = stderr(&output);
     for text in wanted {
@@ -153,7 +153,7 @@ fn what_kamailio_reads_otherwise_is_read_as_it_is_meant() {
         "{ state = \"draining\", uri = \"sip:10.0.0.4\" }",
     ];
     assert_eq!(destinations(list, &[]), wanted);
-    said(
+    list_says(
         list,
         0,
         &[
@@ -169,7 +169,7 @@ fn what_kamailio_reads_otherwise_is_read_as_it_is_meant() {
 /// Kamailio pings neither what is disabled (4) nor what is not to be pinged (32).
 #[test]
 fn what_kamailio_brings_in_by_itself_is_told() {
-    said(
+    list_says(
         "1 sip:10.0.0.1 1\n1 sip:10.0.0.2 9\n1 sip:10.0.0.3 4\n1 sip:10.0.0.4 5\n\
          1 sip:10.0.0.5 0x21\n1 sip:10.0.0.6 8\n",
         0,
@@ -190,7 +190,7 @@ fn names_are_members_too() {
         "{ priority = 2, uri = \"sip:PROXY.example.com:5070\", weight = 3 }",
     ];
     assert_eq!(destinations(list, &[]), wanted);
-    said(
+    list_says(
         "1 sip:proxy.example.com\n1 sip:Proxy.Example.Com\n",
         1,
         &["d.list:2:3: error: `proxy.example.com` is in set `1` twice"],
@@ -220,7 +220,7 @@ fn what_a_probe_says_is_kept() {
 
 #[test]
 fn what_has_no_use_here_is_accepted_with_a_warning() {
-    said(
+    list_says(
         "1 sip:10.0.0.1 0 0 duid=a;weight=2;socket=udp:10.0.0.9:5060 more\n",
         0,
         &[
@@ -238,43 +238,43 @@ fn what_has_no_use_here_is_accepted_with_a_warning() {
         helped.matches("in the `egress` of a [[listener]]").count(),
         1
     );
-    said(
+    list_says(
         "1 sip:10.0.0.1;weight=2\n",
         0,
         &["d.list:1:3: warning: the URI parameter `weight` is ignored"],
     );
-    said(
+    list_says(
         "1 sip:10.0.0.1 0 0 weight=2;rweight=3\n",
         0,
         &["d.list:1:20: warning: weight=2 is used, rweight=3 is not"],
     );
     let long = format!("1 sip:10.0.0.1 # {}\n", "x".repeat(1007));
-    said(
+    list_says(
         &long,
         0,
         &["d.list:1:1: warning: the line is longer than 1023 octets"],
     );
-    said(&long.replacen('x', "", 1), 0, &[]);
+    list_says(&long.replacen('x', "", 1), 0, &[]);
 }
 
 #[test]
 fn what_cannot_be_done_is_an_error() {
-    said(
+    list_says(
         "1 sip:10.0.0.1;transport=tcp\n",
         1,
         &["d.list:1:3: error: destinations over TCP are not supported"],
     );
-    said(
+    list_says(
         "1 sips:10.0.0.1\n",
         1,
         &["d.list:1:3: error: destinations over TLS are not supported"],
     );
-    said(
+    list_says(
         "1 sip:10.0.0.1;transport=TLS\n",
         1,
         &["d.list:1:3: error: destinations over TLS"],
     );
-    said(
+    list_says(
         "x sip:10.0.0.1\n1\n1 sip:10.0.0.2 64\n1 sip:10.0.0.3 0 high\n1 sip:10.0.0.4 0 0 weight=x\n",
         1,
         &[
@@ -285,12 +285,12 @@ fn what_cannot_be_done_is_an_error() {
             "d.list:5:20: error: `x` is not a weight",
         ],
     );
-    said(
+    list_says(
         "1 sip:10.0.0.1 0 0 ping_from=ping@example.com\n",
         1,
         &["d.list:1:20: error: `ping@example.com` is not a SIP URI"],
     );
-    said(
+    list_says(
         "1 sip:10.0.0.1\n2 sip:10.0.0.1\n1 sip:10.0.0.1:5060\n",
         1,
         &["d.list:3:3: error: `10.0.0.1:5060` is in set `1` twice"],
@@ -314,7 +314,7 @@ fn of_the_lines_of_other_sets_only_the_set_id_is_read() {
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         assert_eq!(output.stderr, b"", "{output:?}");
     }
-    said(
+    list_says(
         list,
         1,
         &[

@@ -4,8 +4,8 @@
 //! to be built without all that the others depend on.
 //!
 //! A test that loads the machine takes [`load_lock`] first, one that does so a
-//! little [`light_load`]. It refuses to skip: a program that is not installed, or one that does not come up, is
-//! a panic with that program's own output.
+//! little [`light_load`]. No test is skipped: a program that is not installed, or
+//! one that does not come up, is a panic with that program's own output.
 #![allow(
     missing_docs,
     reason = "the names in a test's support say what they are"
