@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
-use support::fixture::{self, Bench, caller, destination};
+use support::fixture::{self, Decider, caller, destination};
 use support::relaying::{self, Relaying};
 use viaduct::config::{Config, Health, Policy, State, Timers};
 use viaduct::proxy::Decision;
@@ -95,17 +95,17 @@ fn answer<'a>(status: &[u8], request: &[u8], out: &'a mut [u8]) -> &'a [u8] {
 }
 
 fn decisions() {
-    let mut bench = Bench::default();
+    let mut decider = Decider::default();
     let mut request = Request::new();
     let mut response = vec![0; 4096];
     let call = |number| {
-        let (decision, forwarded) = bench.decide(request.numbered(number), caller());
+        let (decision, forwarded) = decider.decide(request.numbered(number), caller());
         assert!(matches!(decision, Decision::Forward(_)), "{decision:?}");
         let response = answer(OK, forwarded, &mut response);
-        let (decision, _) = bench.decide(response, destination(0));
+        let (decision, _) = decider.decide(response, destination(0));
         assert!(matches!(decision, Decision::Forward(_)), "{decision:?}");
         // A reply and a drop are no steady state, and cost none either.
-        let (decision, _) = bench.decide(
+        let (decision, _) = decider.decide(
             b"OPTIONS sip:a SIP/2.0\r\nv: SIP/2.0/UDP b\r\n\r\n",
             caller(),
         );
@@ -148,7 +148,7 @@ fn changes() {
 /// sent again, is answered, lingers, and is forgotten while others begin.
 fn transactions() {
     const WARM_UP: usize = 4_000;
-    let mut stateless = Bench::default();
+    let mut stateless = Decider::default();
     let mut relaying = Relaying::new(CALLS);
     let mut request = Request::new();
     let (mut forwarded, mut response) = (vec![0; 4096], vec![0; 4096]);

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use support::fixture::{self, Bench, answer, caller, destination};
+use support::fixture::{self, Decider, answer, caller, destination};
 use support::twin;
 use viaduct::config::Listener;
 use viaduct::proxy::{Datagram, Decision, Proxy, Reason};
@@ -30,8 +30,8 @@ const COVERED: [&str; 7] = [
 ];
 
 /// The branch that a request is sent on with, and where to.
-fn branch(bench: &mut Bench, request: &str, source: SocketAddr) -> (Vec<u8>, SocketAddr) {
-    let (decision, output) = bench.decide(request.as_bytes(), source);
+fn branch(decider: &mut Decider, request: &str, source: SocketAddr) -> (Vec<u8>, SocketAddr) {
+    let (decision, output) = decider.decide(request.as_bytes(), source);
     let Decision::Forward(forward) = decision else {
         panic!("{decision:?}: {request}");
     };
@@ -41,8 +41,8 @@ fn branch(bench: &mut Bench, request: &str, source: SocketAddr) -> (Vec<u8>, Soc
 
 #[test]
 fn each_octet_that_is_covered_counts() {
-    let mut bench = Bench::default();
-    let invite = branch(&mut bench, PLAIN, caller()).0;
+    let mut decider = Decider::default();
+    let invite = branch(&mut decider, PLAIN, caller()).0;
     let mut seen = vec![invite];
     for part in COVERED {
         let start = PLAIN.find(part).expect("a part of the request");
@@ -54,7 +54,7 @@ fn each_octet_that_is_covered_counts() {
                     continue;
                 }
                 changed.replace_range(at..=at, new);
-                let changed = branch(&mut bench, &changed, caller()).0;
+                let changed = branch(&mut decider, &changed, caller()).0;
                 assert!(!seen.contains(&changed), "{part}, {at}");
                 seen.push(changed);
             }
@@ -64,30 +64,30 @@ fn each_octet_that_is_covered_counts() {
 
 #[test]
 fn the_way_home_counts() {
-    let mut bench = Bench::default();
+    let mut decider = Decider::default();
     let rport = PLAIN.replace(";branch", ";rport;branch");
     let elsewhere = SocketAddr::from(([203, 0, 113, 8], caller().port()));
     let other_port = SocketAddr::new(caller().ip(), caller().port() + 1);
-    let one = branch(&mut bench, PLAIN, caller());
-    assert_ne!(branch(&mut bench, PLAIN, elsewhere).0, one.0);
+    let one = branch(&mut decider, PLAIN, caller());
+    assert_ne!(branch(&mut decider, PLAIN, elsewhere).0, one.0);
     // Without rport the port of the source says nothing (RFC 3581 §4).
-    assert_eq!(branch(&mut bench, PLAIN, other_port), one);
-    let home = branch(&mut bench, &rport, caller());
-    assert_ne!(branch(&mut bench, &rport, other_port).0, home.0);
+    assert_eq!(branch(&mut decider, PLAIN, other_port), one);
+    let home = branch(&mut decider, &rport, caller());
+    assert_ne!(branch(&mut decider, &rport, other_port).0, home.0);
 }
 
 #[test]
 fn without_a_cookie_the_request_uri_counts_too() {
-    let mut bench = Bench::default();
+    let mut decider = Decider::default();
     let other = |plain: &str| plain.replace("INVITE sip:desk", "INVITE sip:door");
-    let one = branch(&mut bench, PLAIN, caller());
-    assert_eq!(branch(&mut bench, &other(PLAIN), caller()), one);
+    let one = branch(&mut decider, PLAIN, caller());
+    assert_eq!(branch(&mut decider, &other(PLAIN), caller()), one);
     for plain in [
         PLAIN.replace("z9hG4bKa1b2", "a1b2"),
         PLAIN.replace(";branch=z9hG4bKa1b2", ""),
     ] {
-        let one = branch(&mut bench, &plain, caller()).0;
-        assert_ne!(branch(&mut bench, &other(&plain), caller()).0, one);
+        let one = branch(&mut decider, &plain, caller()).0;
+        assert_ne!(branch(&mut decider, &other(&plain), caller()).0, one);
     }
 }
 
@@ -125,14 +125,14 @@ fn the_listener_counts() {
 
 #[test]
 fn a_response_with_another_octet_in_what_is_covered_is_dropped() {
-    let mut bench = Bench::default();
+    let mut decider = Decider::default();
     for plain in [PLAIN.to_owned(), PLAIN.replace("z9hG4bKa1b2", "a1b2")] {
-        let (_, forwarded) = bench.decide(plain.as_bytes(), caller());
+        let (_, forwarded) = decider.decide(plain.as_bytes(), caller());
         let response = answer(forwarded, "SIP/2.0 180 Ringing");
         let text = String::from_utf8(response).expect("text");
         let decide =
-            |bench: &mut Bench, text: &str| bench.decide(text.as_bytes(), destination(0)).0;
-        assert!(matches!(decide(&mut bench, &text), Decision::Forward(_)));
+            |decider: &mut Decider, text: &str| decider.decide(text.as_bytes(), destination(0)).0;
+        assert!(matches!(decide(&mut decider, &text), Decision::Forward(_)));
         // Neither reason phrase, To tag, status nor what nobody reads is.
         for (old, new) in [
             ("180 Ringing", "200 "),
@@ -142,7 +142,7 @@ fn a_response_with_another_octet_in_what_is_covered_is_dropped() {
         ] {
             let changed = text.replacen(old, new, 1);
             assert!(
-                matches!(decide(&mut bench, &changed), Decision::Forward(_)),
+                matches!(decide(&mut decider, &changed), Decision::Forward(_)),
                 "{old}"
             );
         }
@@ -175,7 +175,7 @@ fn a_response_with_another_octet_in_what_is_covered_is_dropped() {
                 let mut changed = text.clone().into_bytes();
                 changed[at] = new;
                 let changed = String::from_utf8(changed).expect("text");
-                let decision = decide(&mut bench, &changed);
+                let decision = decide(&mut decider, &changed);
                 assert!(
                     matches!(decision, Decision::Drop(_)),
                     "{decision:?}: {changed}"
@@ -188,10 +188,10 @@ fn a_response_with_another_octet_in_what_is_covered_is_dropped() {
 /// No socket that tests can have sends from there.
 #[test]
 fn nothing_goes_back_to_a_source_that_is_no_host() {
-    let mut bench = Bench::default();
+    let mut decider = Decider::default();
     let invite = String::from_utf8(fixture::invite()).expect("text");
     let last = invite.replace("Max-Forwards: 70", "Max-Forwards: 0");
-    let (decision, _) = bench.decide(last.as_bytes(), caller());
+    let (decision, _) = decider.decide(last.as_bytes(), caller());
     assert!(matches!(decision, Decision::Reply(_)), "{decision:?}");
     for source in [
         "255.255.255.255:5062",
@@ -200,19 +200,19 @@ fn nothing_goes_back_to_a_source_that_is_no_host() {
         "[ff02::1]:5062",
     ] {
         let source: SocketAddr = source.parse().expect("an address");
-        let (decision, there) = bench.decide(invite.as_bytes(), source);
+        let (decision, there) = decider.decide(invite.as_bytes(), source);
         assert!(
             matches!(decision, Decision::Forward(_)),
             "{source}: {decision:?}"
         );
         let response = answer(there, "SIP/2.0 200 OK");
-        let (decision, _) = bench.decide(&response, destination(0));
+        let (decision, _) = decider.decide(&response, destination(0));
         assert_eq!(
             decision,
             Decision::Drop(Reason::ForbiddenNextHop),
             "{source}"
         );
-        let (decision, _) = bench.decide(last.as_bytes(), source);
+        let (decision, _) = decider.decide(last.as_bytes(), source);
         assert!(
             matches!(decision, Decision::Drop(_)),
             "{source}: {decision:?}"

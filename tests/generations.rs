@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use support::fixture::{self, Bench, caller, destination, invite};
+use support::fixture::{self, Decider, caller, destination, invite};
 use viaduct::config::{Config, Destination, HashKey, Health, Policy, State};
 use viaduct::proxy::{CookieUse, Datagram, Decision, Forward, MOST_COPIES, Proxy, Reason, Way};
 use viaduct::sip::MAX_DATAGRAM;
@@ -411,8 +411,8 @@ fn a_second_chance_leaves_by_the_same_listener_or_not_at_all() {
 }
 
 /// Where a proxy of a round-robin set sends a request; `None`: nowhere.
-fn sent_to(bench: &mut Bench, text: &str) -> Option<SocketAddr> {
-    match bench.decide(text.as_bytes(), caller()).0 {
+fn sent_to(decider: &mut Decider, text: &str) -> Option<SocketAddr> {
+    match decider.decide(text.as_bytes(), caller()).0 {
         Decision::Forward(forward) => Some(forward.to),
         Decision::Reply(_) => None,
         other => panic!("{other:?}"),
@@ -431,11 +431,11 @@ fn in_turn(hosts: usize, weight: u32) -> Config {
 #[test]
 fn in_turn_goes_on_where_a_set_was_empty_for_a_while() {
     let text = String::from_utf8(invite()).expect("text");
-    let mut bench = Bench::new(&in_turn(1, 1));
-    assert_eq!(sent_to(&mut bench, &text), Some(destination(0)));
+    let mut decider = Decider::new(&in_turn(1, 1));
+    assert_eq!(sent_to(&mut decider, &text), Some(destination(0)));
     for (hosts, to) in [(0, None), (1, Some(destination(0)))] {
-        bench.proxy = bench.proxy.successor(&in_turn(hosts, 1));
-        assert_eq!(sent_to(&mut bench, &text), to, "{hosts} destinations");
+        decider.proxy = decider.proxy.successor(&in_turn(hosts, 1));
+        assert_eq!(sent_to(&mut decider, &text), to, "{hosts} destinations");
     }
 }
 
@@ -456,11 +456,15 @@ fn in_turn_what_begins_anew_leaves_a_destination_that_is_down() {
         .replace("CSeq: 2 REGISTER", "CSeq: 2 CANCEL");
     let within = again.replace("desk@farm.example>\r", "desk@farm.example>;tag=b\r");
     assert_ne!(within, again);
-    let mut bench = Bench::new(&farm(Health::Up));
-    assert_eq!(sent_to(&mut bench, &register), Some(destination(0)));
-    bench.proxy = bench.proxy.successor(&farm(Health::Down));
+    let mut decider = Decider::new(&farm(Health::Up));
+    assert_eq!(sent_to(&mut decider, &register), Some(destination(0)));
+    decider.proxy = decider.proxy.successor(&farm(Health::Down));
     for (text, host) in [(&cancel, 0), (&within, 0), (&again, 1), (&cancel, 1)] {
-        assert_eq!(sent_to(&mut bench, text), Some(destination(host)), "{text}");
+        assert_eq!(
+            sent_to(&mut decider, text),
+            Some(destination(host)),
+            "{text}"
+        );
     }
 }
 
@@ -476,22 +480,22 @@ fn in_turn_what_begins_anew_leaves_who_stood_in_for_another() {
     let register = String::from_utf8(invite()).expect("text");
     let register = register.replace("INVITE", "REGISTER");
     let again = register.replace("CSeq: 2", "CSeq: 3");
-    let mut bench = Bench::new(&farm(Health::Down));
-    assert_eq!(sent_to(&mut bench, &register), Some(destination(1)));
-    bench.proxy = bench.proxy.successor(&farm(Health::Up));
+    let mut decider = Decider::new(&farm(Health::Down));
+    assert_eq!(sent_to(&mut decider, &register), Some(destination(1)));
+    decider.proxy = decider.proxy.successor(&farm(Health::Up));
     let within = again.replace("desk@farm.example>\r", "desk@farm.example>;tag=b\r");
-    assert_eq!(sent_to(&mut bench, &within), Some(destination(1)));
-    assert_eq!(sent_to(&mut bench, &again), Some(destination(0)));
+    assert_eq!(sent_to(&mut decider, &within), Some(destination(1)));
+    assert_eq!(sent_to(&mut decider, &again), Some(destination(0)));
 }
 
 /// What is due was counted in the weights of before.
 #[test]
 fn in_turn_smaller_weights_let_nobody_wait() {
-    let mut bench = Bench::new(&in_turn(2, 1000));
-    assert!(sent_to(&mut bench, &request("INVITE", 0, "")).is_some());
-    bench.proxy = bench.proxy.successor(&in_turn(2, 1));
+    let mut decider = Decider::new(&in_turn(2, 1000));
+    assert!(sent_to(&mut decider, &request("INVITE", 0, "")).is_some());
+    decider.proxy = decider.proxy.successor(&in_turn(2, 1));
     let taken: Vec<_> = (1..5)
-        .filter_map(|call| sent_to(&mut bench, &request("INVITE", call, "")))
+        .filter_map(|call| sent_to(&mut decider, &request("INVITE", call, "")))
         .collect();
     let of = |host| taken.iter().filter(|to| **to == destination(host)).count();
     assert_eq!((of(0), of(1)), (2, 2), "{taken:?}");

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use support::fixture::{self, Bench, answer, caller, destination};
+use support::fixture::{self, Decider, answer, caller, destination};
 use support::torture::{self, Expect};
 use support::{generate, passage, twin, worst};
 use viaduct::proxy::{Decision, Reason, Way};
@@ -23,13 +23,13 @@ fn source() -> impl Strategy<Value = SocketAddr> {
 
 thread_local! {
     /// Filling the slots takes longer than many decisions.
-    static BENCH: RefCell<Bench> = RefCell::default();
-    static ON_PATH: RefCell<Bench> = RefCell::new(Bench::new(&fixture::on_path()));
+    static DECIDER: RefCell<Decider> = RefCell::default();
+    static ON_PATH: RefCell<Decider> = RefCell::new(Decider::new(&fixture::on_path()));
 }
 
 fn decide(bytes: &[u8], source: SocketAddr) -> (Decision, Vec<u8>) {
-    BENCH.with_borrow_mut(|bench| {
-        let (decision, output) = bench.decide(bytes, source);
+    DECIDER.with_borrow_mut(|decider| {
+        let (decision, output) = decider.decide(bytes, source);
         (decision, output.to_vec())
     })
 }
@@ -83,8 +83,8 @@ proptest! {
         octets in prop_oneof![generate::damaged(), generate::request().prop_map(|sample| sample.octets)],
         source in source(),
     ) {
-        let (decision, output) = ON_PATH.with_borrow_mut(|bench| {
-            let (decision, output) = bench.decide(&octets, source);
+        let (decision, output) = ON_PATH.with_borrow_mut(|decider| {
+            let (decision, output) = decider.decide(&octets, source);
             (decision, output.to_vec())
         });
         if let Decision::Forward(forward) = decision
@@ -198,11 +198,11 @@ fn torture_messages_become_what_their_rows_say() {
 
 #[test]
 fn a_torture_message_cut_anywhere_is_sent_on_whole_or_not_at_all() {
-    let mut bench = Bench::default();
+    let mut decider = Decider::default();
     for message in torture::messages() {
         for end in 0..message.octets.len() {
             let cut = &message.octets[..end];
-            let (decision, output) = bench.decide(cut, caller());
+            let (decision, output) = decider.decide(cut, caller());
             passage::check(cut, caller(), decision, output).unwrap_or_else(|what| panic!("{what}"));
         }
     }
@@ -210,11 +210,11 @@ fn a_torture_message_cut_anywhere_is_sent_on_whole_or_not_at_all() {
 
 #[test]
 fn the_largest_datagrams_are_decided() {
-    let mut bench = Bench::default();
+    let mut decider = Decider::default();
     for (name, make) in worst::CASES {
         let mut octets = make(MAX_DATAGRAM - 400);
         octets.truncate(MAX_DATAGRAM);
-        let (decision, output) = bench.decide(&octets, caller());
+        let (decision, output) = decider.decide(&octets, caller());
         assert!(output.len() <= MAX_DATAGRAM, "{name}");
         passage::check(&octets, caller(), decision, output)
             .unwrap_or_else(|what| panic!("{name}: {}", &what[..what.len().min(300)]));
@@ -225,7 +225,7 @@ fn the_largest_datagrams_are_decided() {
 #[test]
 fn call_id_branch_and_tag_of_any_length_pass() {
     let plain = String::from_utf8(fixture::invite()).expect("text");
-    let mut bench = Bench::default();
+    let mut decider = Decider::default();
     for length in (1..=8000).chain([60_000]) {
         let long = "x".repeat(length);
         let octets = match length % 3 {
@@ -233,13 +233,13 @@ fn call_id_branch_and_tag_of_any_length_pass() {
             1 => plain.replace("nashds8.1", &long),
             _ => plain.replace("9fxced76sl", &long),
         };
-        let (decision, output) = bench.decide(octets.as_bytes(), caller());
+        let (decision, output) = decider.decide(octets.as_bytes(), caller());
         assert!(
             matches!(decision, Decision::Forward(_)),
             "{length}: {decision:?}"
         );
         let response = answer(output, "SIP/2.0 200 OK");
-        let (decision, output) = bench.decide(&response, destination(0));
+        let (decision, output) = decider.decide(&response, destination(0));
         assert!(
             matches!(decision, Decision::Forward(_)),
             "{length}: {decision:?}"

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use support::dialog::{Peer, Request, Scene, read, response, status};
-use support::fixture::{self, Bench};
+use support::fixture::{self, Decider};
 use support::net::{V4, V6, free_addresses};
 use support::viaduct::Viaduct;
 use viaduct::config::Config;
@@ -301,7 +301,7 @@ fn a_member_elsewhere_does_not_lead_us_to_a_loopback_address() {
         let plain = || Request::new("BYE", member);
         let route = format!("Route: <{uri};lr>");
         let [named, routed] = [plain().uri(uri), plain().row(route)].map(|request| {
-            let (decision, _) = Bench::new(config).decide(request.text().as_bytes(), member);
+            let (decision, _) = Decider::new(config).decide(request.text().as_bytes(), member);
             matches!(decision, Decision::Drop(Reason::ForbiddenNextHop))
         });
         assert_eq!(named, routed, "{uri}");

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use support::fixture::{Bench, caller};
+use support::fixture::{Decider, caller};
 use support::passage;
 use support::smuggling::{Case, cases};
 use support::twin::{read, read_but_lists};
@@ -36,21 +36,21 @@ fn no_case_is_there_twice() {
 /// What is hashed is what the next element reads, or nothing is forwarded.
 #[test]
 fn the_call_id_that_is_hashed_is_the_call_id_that_is_sent() {
-    let mut bench = Bench::default();
+    let mut decider = Decider::default();
     let mut wrong = Vec::new();
     for case in cases() {
-        if let Err(what) = check(&mut bench, &case) {
+        if let Err(what) = check(&mut decider, &case) {
             wrong.push(format!("{}: {what}", case.name));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-fn check(bench: &mut Bench, case: &Case) -> Result<(), String> {
+fn check(decider: &mut Decider, case: &Case) -> Result<(), String> {
     // As a CANCEL, for which Proxy-Require does not count.
     let octets = replace_all(&case.octets, b"INVITE", b"CANCEL");
     let octets = replace_all(&octets, b"invite", b"cancel");
-    let (decision, after) = bench.decide(&octets, caller());
+    let (decision, after) = decider.decide(&octets, caller());
     passage::check(&octets, caller(), decision, after)?;
     let Decision::Forward(forward) = decision else {
         return match case.call_id {
@@ -67,7 +67,7 @@ fn check(bench: &mut Bench, case: &Case) -> Result<(), String> {
         source: caller(),
         listener: 0,
     };
-    let hashed = bench.proxy.key(&datagram, selection.set);
+    let hashed = decider.proxy.key(&datagram, selection.set);
     let hashed = hashed.map(|(key, _)| key).unwrap_or_default();
     // Route below the first, and Proxy-Require, do not matter here.
     let fits = match case.call_id {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use support::fixture::{Bench, caller};
+use support::fixture::{Decider, caller};
 use support::torture::{Expect, Message, messages};
 use support::twin::{Refusal, StartLine, read, read_but_lists};
 use viaduct::proxy::Decision;
@@ -79,7 +79,7 @@ fn every_message_cut_short_is_refused_in_its_header_section() {
 
 #[test]
 fn no_message_changed_by_an_octet_is_trouble() {
-    let mut bench = Bench::default();
+    let mut decider = Decider::default();
     for message in messages() {
         let mut octets = message.octets.clone();
         // Long ones only in steps: each change costs a whole decision.
@@ -99,7 +99,7 @@ fn no_message_changed_by_an_octet_is_trouble() {
                 old ^ 0x80,
             ] {
                 octets[at] = new;
-                let (decision, after) = bench.decide(&octets, caller());
+                let (decision, after) = decider.decide(&octets, caller());
                 if matches!(decision, Decision::Forward(_)) {
                     let after = read_but_lists(after);
                     assert!(

@@ -184,7 +184,7 @@ fn what_makes_room_for_an_attempt_is_not_seen_to_any_more() {
     // Three transactions, and six attempts.
     let mut relaying = Relaying::new(3);
     let start = relaying.now;
-    let mut stateless = fixture::Bench::default();
+    let mut stateless = fixture::Decider::default();
     let (Decision::Forward(forward), octets) = stateless.decide(&invite(1), fixture::caller())
     else {
         panic!("not forwarded");

@@ -12,25 +12,25 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use viaduct::proxy::Decision;
 use viaduct::sip::{MAX_DATAGRAM, Rewrite, Span, scan};
 
-use fixture::{Bench, answer, caller, invite};
+use fixture::{Decider, answer, caller, invite};
 
 /// What the proxy makes of `bytes` from `source`; it must be sent on.
-fn forward(bench: &mut Bench, bytes: &[u8], source: SocketAddr) -> (Vec<u8>, SocketAddr) {
-    match bench.decide(bytes, source) {
+fn forward(decider: &mut Decider, bytes: &[u8], source: SocketAddr) -> (Vec<u8>, SocketAddr) {
+    match decider.decide(bytes, source) {
         (Decision::Forward(forward), octets) => (octets.to_vec(), forward.to),
         (other, _) => panic!("not sent on, but {other:?}"),
     }
 }
 
 /// The messages by name, each with the address it comes from.
-fn messages(bench: &mut Bench) -> [(&'static str, Vec<u8>, SocketAddr); 3] {
+fn messages(decider: &mut Decider) -> [(&'static str, Vec<u8>, SocketAddr); 3] {
     let invite = invite();
     let text = String::from_utf8_lossy(&invite);
     let (head, _) = text.split_once("Contact:").expect("a contact");
     let bye = format!("{head}Content-Length: 0\r\n\r\n").replace("INVITE", "BYE");
-    let (forwarded, farm) = forward(bench, &invite, caller());
+    let (forwarded, farm) = forward(decider, &invite, caller());
     let response = answer(&forwarded, "SIP/2.0 200 OK");
-    let (_, home) = forward(bench, &response, farm);
+    let (_, home) = forward(decider, &response, farm);
     assert_eq!(home, caller());
     [
         ("invite", invite, caller()),
@@ -40,15 +40,15 @@ fn messages(bench: &mut Bench) -> [(&'static str, Vec<u8>, SocketAddr); 3] {
 }
 
 fn decision(criterion: &mut Criterion) {
-    let mut bench = Bench::default();
-    for (name, bytes, source) in messages(&mut bench) {
+    let mut decider = Decider::default();
+    for (name, bytes, source) in messages(&mut decider) {
         let mut group = criterion.benchmark_group(name);
         group.throughput(Throughput::Bytes(bytes.len() as u64));
         group.bench_function("scan", |bencher| {
             bencher.iter(|| scan(black_box(&bytes)).is_ok());
         });
         group.bench_function("decide", |bencher| {
-            bencher.iter(|| bench.decide(black_box(&bytes), source).0);
+            bencher.iter(|| decider.decide(black_box(&bytes), source).0);
         });
         group.finish();
     }

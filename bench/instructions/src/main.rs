@@ -24,13 +24,13 @@ use anyhow::{Context, bail};
 use viaduct::config::HashKey;
 use viaduct::proxy::Decision;
 
-use fixture::{Bench, answer, caller, destination, invite};
+use fixture::{Decider, answer, caller, destination, invite};
 use relaying::Relaying;
 
 /// What is counted: one decision.
 #[inline(never)]
-fn counted(bench: &mut Bench, bytes: &[u8], source: SocketAddr) {
-    black_box(bench.decide(black_box(bytes), source));
+fn counted(decider: &mut Decider, bytes: &[u8], source: SocketAddr) {
+    black_box(decider.decide(black_box(bytes), source));
 }
 
 /// The same with transactions.
@@ -57,14 +57,14 @@ struct Canned {
 
 /// The messages of a call and what else comes in, as they reach us.
 fn messages() -> Vec<Canned> {
-    let mut bench = Bench::default();
+    let mut decider = Decider::default();
     let invite = invite();
     let text = String::from_utf8_lossy(&invite);
     let head = text.split("Contact:").next().unwrap_or_default();
     let bye = format!("{head}Content-Length: 0\r\n\r\n").replace("INVITE", "BYE");
-    let (_, forwarded) = bench.decide(&invite, caller());
+    let (_, forwarded) = decider.decide(&invite, caller());
     let ok = answer(forwarded, "SIP/2.0 200 OK");
-    let (_, forwarded) = bench.decide(bye.as_bytes(), caller());
+    let (_, forwarded) = decider.decide(bye.as_bytes(), caller());
     let bye_ok = answer(forwarded, "SIP/2.0 200 OK");
     let last_hop = text.replace("Max-Forwards: 70", "Max-Forwards: 0");
     let forged = String::from_utf8_lossy(&ok).replace("CSeq: 2", "CSeq: 3");
@@ -84,10 +84,10 @@ fn messages() -> Vec<Canned> {
 }
 
 /// Call `number`: INVITE, 180 and 200, as they reach us.
-fn call(bench: &mut Bench, number: usize) -> [Canned; 3] {
+fn call(decider: &mut Decider, number: usize) -> [Canned; 3] {
     let text = String::from_utf8_lossy(&invite()).replace("3848276298", &format!("{number:010}"));
     // The first attempt has the branch that it has without transactions.
-    let (decision, forwarded) = bench.decide(text.as_bytes(), caller());
+    let (decision, forwarded) = decider.decide(text.as_bytes(), caller());
     let Decision::Forward(forward) = decision else {
         panic!("an INVITE passes");
     };
@@ -109,9 +109,9 @@ fn call(bench: &mut Bench, number: usize) -> [Canned; 3] {
 /// Calls one millisecond after the other, and that they are forgotten.
 fn transactions(times: usize) {
     let mut relaying = Relaying::new(times);
-    let mut bench = Bench::default();
+    let mut decider = Decider::default();
     for number in 0..times {
-        for message in &call(&mut bench, number) {
+        for message in &call(&mut decider, number) {
             counted_relay(&mut relaying, &message.octets, message.source);
         }
         relaying.now += 1;
@@ -124,7 +124,7 @@ fn transactions(times: usize) {
 
 fn retransmissions(times: usize) {
     let mut relaying = Relaying::new(1);
-    let [invite, ringing, _] = call(&mut Bench::default(), 0);
+    let [invite, ringing, _] = call(&mut Decider::default(), 0);
     for message in [&invite, &ringing] {
         relaying.receive(&message.octets, message.source);
     }
@@ -139,26 +139,26 @@ fn after_changes(times: u32) {
     let mut config = fixture::config();
     config.sets[0].hash_key = HashKey::Header("x-key".to_owned());
     config.routes = vec![fixture::route(true)];
-    let mut bench = Bench::new(&config);
+    let mut decider = Decider::new(&config);
     for weight in 2..2 + times {
         config.sets[0].destinations[0].weight = weight;
-        bench.proxy = bench.proxy.successor(&config);
+        decider.proxy = decider.proxy.successor(&config);
     }
     let text = String::from_utf8_lossy(&invite()).replace("INVITE", "ACK");
     let rows = "a:b\r\n".repeat(4_000);
     let ack = text.replacen("Contact:", &format!("{rows}Contact:"), 1);
-    counted(&mut bench, ack.as_bytes(), caller());
+    counted(&mut decider, ack.as_bytes(), caller());
 }
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let mut bench = Bench::default();
+    let mut decider = Decider::default();
     match arguments[..] {
         ["worst", size] => {
             let size = size.parse()?;
             for (_, make) in worst::CASES {
-                counted(&mut bench, &make(size), caller());
+                counted(&mut decider, &make(size), caller());
             }
         }
         ["changed", times] => after_changes(times.parse()?),
@@ -169,7 +169,7 @@ fn main() -> anyhow::Result<()> {
             let found = messages.iter().find(|message| message.name == name);
             let message = found.context("no such message")?;
             for _ in 0..times.parse::<usize>()? {
-                counted(&mut bench, &message.octets, message.source);
+                counted(&mut decider, &message.octets, message.source);
             }
         }
         _ => bail!("usage: viaduct-instructions MESSAGE TIMES | viaduct-instructions worst SIZE"),

@@ -13,8 +13,8 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 
 thread_local! {
-    static BENCH: RefCell<fixture::Bench> = RefCell::default();
-    static ON_PATH: RefCell<fixture::Bench> = RefCell::new(fixture::Bench::new(&fixture::on_path()));
+    static DECIDER: RefCell<fixture::Decider> = RefCell::default();
+    static ON_PATH: RefCell<fixture::Decider> = RefCell::new(fixture::Decider::new(&fixture::on_path()));
 }
 
 libfuzzer_sys::fuzz_target!(|datagram: &[u8]| {
@@ -23,16 +23,16 @@ libfuzzer_sys::fuzz_target!(|datagram: &[u8]| {
         fixture::destination(0),
         SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, 9], 4999)),
     ];
-    BENCH.with_borrow_mut(|bench| {
+    DECIDER.with_borrow_mut(|decider| {
         for source in sources {
-            let (decision, output) = bench.decide(datagram, source);
+            let (decision, output) = decider.decide(datagram, source);
             passage::check(datagram, source, decision, output)
                 .unwrap_or_else(|what| panic!("{what}"));
         }
     });
-    ON_PATH.with_borrow_mut(|bench| {
+    ON_PATH.with_borrow_mut(|decider| {
         for source in sources {
-            bench.decide(datagram, source);
+            decider.decide(datagram, source);
         }
     });
 });

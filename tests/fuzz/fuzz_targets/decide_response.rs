@@ -15,7 +15,7 @@ use std::cell::RefCell;
 use viaduct::proxy::{Decision, Way};
 
 thread_local! {
-    static BENCH: RefCell<fixture::Bench> = RefCell::default();
+    static DECIDER: RefCell<fixture::Decider> = RefCell::default();
 }
 
 /// Octets at the end of the input that say what to change: a count, and each
@@ -23,18 +23,18 @@ thread_local! {
 const CHANGE: usize = 4;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
-    BENCH.with_borrow_mut(|bench| {
+    DECIDER.with_borrow_mut(|decider| {
         let count = input.last().map_or(0, |octet| usize::from(octet % 4));
         let length = count * CHANGE + 1;
         let (datagram, changes) = input.split_at(input.len().saturating_sub(length));
         let source = fixture::caller();
         // A seed that is not sent on still leaves something to change.
-        let mut forwarded = sent_on(bench, datagram);
+        let mut forwarded = sent_on(decider, datagram);
         if forwarded.is_empty() {
-            forwarded = sent_on(bench, &fixture::invite());
+            forwarded = sent_on(decider, &fixture::invite());
         }
         let response = fixture::answer(&forwarded, "SIP/2.0 200 OK");
-        let (decision, output) = bench.decide(&response, fixture::destination(0));
+        let (decision, output) = decider.decide(&response, fixture::destination(0));
         passage::check(&response, source, decision, output).unwrap_or_else(|what| panic!("{what}"));
         let Decision::Forward(home) = decision else {
             panic!("not brought home, but {decision:?}");
@@ -51,7 +51,7 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
                 _ => {}
             }
         }
-        let (decision, output) = bench.decide(&changed, source);
+        let (decision, output) = decider.decide(&changed, source);
         passage::check(&changed, source, decision, output).unwrap_or_else(|what| panic!("{what}"));
         if let Decision::Forward(forward) = decision
             && forward.way == Way::Response
@@ -61,8 +61,8 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     });
 });
 
-fn sent_on(bench: &mut fixture::Bench, datagram: &[u8]) -> Vec<u8> {
-    match bench.decide(datagram, fixture::caller()) {
+fn sent_on(decider: &mut fixture::Decider, datagram: &[u8]) -> Vec<u8> {
+    match decider.decide(datagram, fixture::caller()) {
         (Decision::Forward(forward), output) if forward.way != Way::Response => output.to_vec(),
         _ => Vec::new(),
     }

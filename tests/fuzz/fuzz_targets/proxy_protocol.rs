@@ -13,17 +13,17 @@ use viaduct::proxy::{Decision, Reason, Reply};
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
 thread_local! {
-    static BENCH: RefCell<fixture::Bench> = RefCell::new(bench());
+    static DECIDER: RefCell<fixture::Decider> = RefCell::new(decider());
 }
 
 fn front() -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 99], 40_000))
 }
 
-fn bench() -> fixture::Bench {
+fn decider() -> fixture::Decider {
     let mut config = fixture::config();
     config.listeners[0].proxy_protocol = vec![front().ip().into()];
-    fixture::Bench::new(&config)
+    fixture::Decider::new(&config)
 }
 
 /// The header behind its signature, read once more: the sender and what it
@@ -50,8 +50,8 @@ fn plain(rest: &[u8]) -> Option<(SocketAddr, &[u8])> {
 }
 
 libfuzzer_sys::fuzz_target!(|rest: &[u8]| {
-    BENCH.with_borrow_mut(|bench| {
-        let wrapped = bench.decide(&[SIGNATURE, rest].concat(), front()).0;
+    DECIDER.with_borrow_mut(|decider| {
+        let wrapped = decider.decide(&[SIGNATURE, rest].concat(), front()).0;
         let Some((sender, payload)) = plain(rest) else {
             assert_eq!(wrapped, Decision::Drop(Reason::ProxyHeader));
             return;
@@ -63,7 +63,7 @@ libfuzzer_sys::fuzz_target!(|rest: &[u8]| {
         if sender.ip() == front().ip() {
             return;
         }
-        if let Decision::Forward(plain) = bench.decide(payload, sender).0 {
+        if let Decision::Forward(plain) = decider.decide(payload, sender).0 {
             match wrapped {
                 Decision::Forward(wrapped) => {
                     assert_eq!((wrapped.to, wrapped.way), (plain.to, plain.way));

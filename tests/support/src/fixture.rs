@@ -118,14 +118,14 @@ pub fn secret() -> Secret {
 }
 
 /// One proxy with its working memory and a buffer.
-pub struct Bench {
+pub struct Decider {
     /// The proxy.
     pub proxy: Proxy,
     scratch: Scratch,
     out: Vec<u8>,
 }
 
-impl Bench {
+impl Decider {
     /// A proxy for `config`.
     #[must_use]
     pub fn new(config: &Config) -> Self {
@@ -157,7 +157,7 @@ impl Bench {
     }
 }
 
-impl Default for Bench {
+impl Default for Decider {
     fn default() -> Self {
         Self::new(&config())
     }

@@ -25,7 +25,7 @@ macro_rules! ensure {
     };
 }
 
-/// Checks one decision of a [`fixture::Bench`] with the plain configuration.
+/// Checks one decision of a [`fixture::Decider`] with the plain configuration.
 ///
 /// # Errors
 /// What does not hold.
