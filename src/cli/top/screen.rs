@@ -27,8 +27,10 @@ pub(super) struct Screen {
     pub(super) help: bool,
 }
 
+type Measure = fn(&DestinationStatus, &DestinationRates) -> f64;
+
 /// What the destinations of a set can be sorted by.
-const SORTS: [(&str, fn(&DestinationStatus, &DestinationRates) -> f64); 5] = [
+const SORTS: [(&str, Measure); 5] = [
     ("as configured", |_, _| 0.0),
     ("requests", |_, rates| rates.requests_per_second),
     ("failures", |_, rates| rates.failures_per_second()),
