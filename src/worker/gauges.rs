@@ -18,6 +18,8 @@ enum Worker {
         sockets: Vec<SocketHandle>,
         /// The thread, as the kernel numbers it.
         thread: OnceLock<i32>,
+        /// Of the threads that it had before, until upgrades that failed.
+        before: Scheduled,
     },
     /// It has ended, or not begun; what there was to read at last.
     Ended {
@@ -54,6 +56,7 @@ impl Gauges {
         let running = Worker::Running {
             sockets: sockets.collect::<Result<_, _>>()?,
             thread: OnceLock::new(),
+            before: self.scheduled(),
         };
         self.0.store(running.into());
         Ok(())
@@ -90,9 +93,12 @@ impl Gauges {
     /// What became of the thread so far.
     pub(super) fn scheduled(&self) -> Scheduled {
         match &**self.0.load() {
-            Worker::Running { thread, .. } => {
-                let scheduled = thread.get().and_then(Scheduled::of);
-                scheduled.unwrap_or_default()
+            Worker::Running { thread, before, .. } => {
+                let now = thread.get().and_then(Scheduled::of).unwrap_or_default();
+                Scheduled {
+                    busy: before.busy + now.busy,
+                    waiting: before.waiting + now.waiting,
+                }
             }
             Worker::Ended { scheduled, .. } => *scheduled,
         }
@@ -110,5 +116,31 @@ impl Scheduled {
             busy: next()?,
             waiting: next()?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Gauges;
+
+    #[test]
+    fn a_worker_that_begins_again_goes_on_from_what_was_read_at_its_end() {
+        let gauges = Gauges::default();
+        let run = || {
+            gauges.begin(&[]).expect("no sockets");
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    gauges.run_by_this_thread();
+                    let before = gauges.scheduled().busy;
+                    while gauges.scheduled().busy < before + Duration::from_millis(1) {}
+                    gauges.end();
+                });
+            });
+            gauges.scheduled().busy
+        };
+        let first = run();
+        assert!(run() >= first + Duration::from_millis(1));
     }
 }
