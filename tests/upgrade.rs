@@ -181,7 +181,7 @@ fn what_waits_for_a_worker_that_goes_is_sent_at_once() {
         fs::write(&go, "\n").expect("who reads");
     });
     farm.receive();
-    viaduct.stop();
+    assert_eq!(viaduct.stop().get("received"), 1);
 }
 
 #[test]

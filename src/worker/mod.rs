@@ -295,11 +295,14 @@ impl Worker {
 
     /// Does what is to be done in each turn before the sockets are read.
     fn look_around(&mut self, step: &mut Step<'_>) {
-        if !self.inherited.is_empty() {
-            for held in std::mem::take(&mut self.inherited) {
-                self.take(step, &held.datagram());
+        let inherited = std::mem::take(&mut self.inherited);
+        if !inherited.is_empty() {
+            for held in &inherited {
+                self.take_received(step, &held.datagram());
             }
             self.flush(step);
+            let waited = self.empty_at.elapsed();
+            self.counters.received(inherited.len(), waited);
         }
         if let Some(relaying) = &mut self.relaying {
             relaying
@@ -426,10 +429,7 @@ impl Worker {
                 source,
                 listener,
             };
-            if let Some(copies) = &self.copies {
-                copies.received(step.snapshot.proxy(), &datagram);
-            }
-            self.take(step, &datagram);
+            self.take_received(step, &datagram);
         }
         self.flush(step);
         if n > 0 {
@@ -437,6 +437,15 @@ impl Worker {
         }
         self.pace.took(n);
         Ok(n == received.size())
+    }
+
+    /// Takes in what has come from the network.
+    #[inline]
+    fn take_received(&mut self, step: &mut Step<'_>, datagram: &Datagram<'_>) {
+        if let Some(copies) = &self.copies {
+            copies.received(step.snapshot.proxy(), datagram);
+        }
+        self.take(step, datagram);
     }
 
     /// Takes a datagram in: its transaction does, or it is decided statelessly.
