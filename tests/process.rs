@@ -315,7 +315,7 @@ fn nor_do_two_that_start_at_once() {
         .args(TO);
     command.env("VIADUCT_HEALTH", "off");
     let mut slow = Process::start(command, folder());
-    slow.wait_for("its first socket", PATIENCE, |output| {
+    slow.wait_for("its first socket", LONG, |output| {
         output.contains("= 0\n").then_some(())
     });
     let other = run(
