@@ -180,6 +180,24 @@ fn explain_agrees_for_every_key_and_policy() {
 }
 
 #[test]
+fn of_many_destinations_the_first_ten_are_shown() {
+    let pair = Pair::start(12, &[]);
+    let request = pair.scene.request("INVITE").text();
+    let (octets, caller) = (request.as_bytes(), &pair.scene.caller);
+    let text = pair.explain(octets, caller, &[]).stdout;
+    let text = String::from_utf8(text).expect("text");
+    let (ranked, rest) = text.split_once("           ... 2 more\n").expect(&text);
+    assert!(ranked.contains("\n           10. 127"), "{text}");
+    assert!(
+        !text.contains(" 11. 127") && rest.starts_with("decision "),
+        "{text}"
+    );
+    let told = pair.json(octets, caller);
+    let all = told["selection"]["ranked"].as_array().expect("a ranking");
+    assert_eq!(all.len(), 12);
+}
+
+#[test]
 fn without_a_secret_file_explain_says_that_it_cannot_know() {
     let pair = Pair::start(3, &[]);
     let secret = pair.folder.path("secret");

@@ -9,6 +9,9 @@ use crate::config::{Config, Destination, HashKey, Policy, text};
 use crate::dispatcher::{SLOTS, kamailio_hash, slot_of};
 use crate::proxy::{Datagram, Proxy, Selection};
 
+/// How many destinations are shown to people, the first choice first.
+const RANKED: usize = 10;
+
 /// What `explain` says of it.
 #[derive(Debug, Serialize)]
 pub(super) struct Selected<'a> {
@@ -117,9 +120,12 @@ impl fmt::Display for Selected<'_> {
         if let Some(slot) = &self.slot {
             writeln!(f, "slot       {slot}")?;
         }
-        for (rank, candidate) in self.ranked.iter().enumerate() {
+        for (rank, candidate) in self.ranked.iter().take(RANKED).enumerate() {
             let label = if rank == 0 { "ranked" } else { "" };
             writeln!(f, "{label:<10} {}. {candidate}", rank + 1)?;
+        }
+        if let more @ 1.. = self.ranked.len().saturating_sub(RANKED) {
+            writeln!(f, "           ... {more} more")?;
         }
         if !self.secret_known {
             writeln!(f, "           ({NO_SECRET})")?;
