@@ -2,6 +2,7 @@
 //! and what it reports.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::Command;
 use std::sync::Arc;
@@ -441,6 +442,31 @@ fn where_any_address_can_be_bound() {
         let state = watch.wait("answered", |it| it.counts.answered > 0);
         assert!(!state.probing, "{own}");
     }
+}
+
+#[test]
+fn a_machine_without_a_free_port_finds_what_is_dead() {
+    in_a_network_of_its_own("ip link set lo up", "where_no_port_is_free");
+}
+
+#[test]
+#[ignore = "runs in a network namespace of its own, started by the test above"]
+fn where_no_port_is_free() {
+    let scenes = [V4, V6].map(|ip| {
+        let neighbour = Neighbour::start(ip, OK);
+        let watch = Watch::start(vec![target("farm", neighbour.address, impatient())]);
+        watch.wait("answered", |it| it.counts.answered > 0);
+        (neighbour, watch)
+    });
+    let taken = [20_000, 20_001].map(|port| UdpSocket::bind(("::", port)).expect("a socket"));
+    let range = "/proc/sys/net/ipv4/ip_local_port_range";
+    fs::write(range, "20000 20001").expect("the ports");
+    assert!([V4, V6].iter().all(|ip| UdpSocket::bind((*ip, 0)).is_err()));
+    for (neighbour, watch) in scenes {
+        neighbour.behave(Manner::Silent);
+        watch.reports(Health::Down);
+    }
+    drop(taken);
 }
 
 #[test]

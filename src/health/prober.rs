@@ -70,6 +70,7 @@ impl Prober {
         let sockets = Sockets {
             registry: poll.registry().try_clone()?,
             open: BTreeMap::new(),
+            here: BTreeMap::new(),
         };
         let own = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
@@ -142,7 +143,7 @@ impl Shared {
             // all that is due.
             {
                 let field = self.lock();
-                sockets.keep(|from| field.uses(from));
+                sockets.begin_round(|from| field.uses(from));
             }
             // Answers first: one that waits is no silence.
             is_drained = sockets.receive(&mut buffer, |datagram, source| {
@@ -170,12 +171,16 @@ impl Shared {
 struct Sockets {
     registry: Registry,
     open: BTreeMap<IpAddr, mio::net::UdpSocket>,
+    /// Whether an address is on this machine, of those asked about in this
+    /// round of the loop.
+    here: BTreeMap<IpAddr, bool>,
 }
 
 impl Sockets {
-    /// Closes those that are not used any more.
-    fn keep(&mut self, uses: impl Fn(IpAddr) -> bool) {
+    /// Closes those that are not used any more, and asks anew what is here.
+    fn begin_round(&mut self, uses: impl Fn(IpAddr) -> bool) {
         self.open.retain(|from, _| uses(*from));
+        self.here.clear();
     }
 
     /// Takes what has come in. Returns whether that was all.
@@ -201,14 +206,26 @@ impl Sockets {
     /// The address to send from is not on this machine (as on a stand-by
     /// without the virtual address), or no descriptor or room is left.
     fn send(&mut self, target: &Target, token: u64) -> io::Result<()> {
-        let source = source(target)?;
-        let socket = self.socket(target.from)?;
-        let local = SocketAddr::new(source, socket.local_addr()?.port());
+        let local = self.local(target)?;
         let request = probe::request(target, local, token);
-        match socket.send_to(&request, target.address) {
+        match self.socket(target.from)?.send_to(&request, target.address) {
             Err(error) if is_lack_of_room(&error) => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// Where a probe of `target` leaves from, for its Via. A socket that was
+    /// bound while the address was here would send on in silence, so that is
+    /// asked in each round.
+    fn local(&mut self, target: &Target) -> io::Result<SocketAddr> {
+        let from = target.from;
+        let source = match from.is_unspecified() {
+            true => chosen(from, target.address).unwrap_or(from),
+            false if *self.here.entry(from).or_insert_with(|| is_here(from)) => from,
+            false => return Err(io::Error::from_raw_os_error(libc::EADDRNOTAVAIL)),
+        };
+        let port = self.socket(from)?.local_addr()?.port();
+        Ok(SocketAddr::new(source, port))
     }
 
     fn socket(&mut self, from: IpAddr) -> io::Result<&mio::net::UdpSocket> {
@@ -229,51 +246,44 @@ impl Sockets {
     }
 }
 
-/// Whether a send failed because a buffer or queue of our own is full: others
-/// than this destination may have filled it.
+/// Whether a buffer, a queue, or the ports or descriptors of our own are used
+/// up: others than this destination may have taken them.
 fn is_lack_of_room(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
-        Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM)
+        Some(
+            libc::EAGAIN
+                | libc::ENOBUFS
+                | libc::ENOMEM
+                | libc::EADDRINUSE
+                | libc::EMFILE
+                | libc::ENFILE
+        )
     )
 }
 
-/// The address that a probe of `target` leaves from, for its Via: where the
-/// kernel chooses, whichever it chooses by now.
-///
-/// # Errors
-/// As of `bind`. A socket that was bound while the address was here would
-/// send on in silence, so each probe asks anew.
-fn source(target: &Target) -> io::Result<IpAddr> {
-    let from = target.from;
-    let socket = UdpSocket::bind((from, 0))?;
-    if !from.is_unspecified() {
-        return match is_here(&socket, from)? {
-            true => Ok(from),
-            false => Err(io::Error::from_raw_os_error(libc::EADDRNOTAVAIL)),
-        };
-    }
-    // Sends nothing, but looks up the route. Without one the probe goes
-    // nowhere either.
-    let chosen = socket.connect(target.address);
-    let chosen = chosen.and_then(|()| socket.local_addr());
-    Ok(chosen.map_or(target.from, |local| local.ip()))
+/// The address that the kernel chooses by now for what goes to `to` from a
+/// socket that is bound to `bound`. Sends nothing, but looks up the route.
+fn chosen(bound: IpAddr, to: SocketAddr) -> io::Result<IpAddr> {
+    let socket = UdpSocket::bind((bound, 0))?;
+    socket.connect(to)?;
+    Ok(socket.local_addr()?.ip())
 }
 
-/// Whether this machine has `from`, which `socket` is bound to: with
-/// `ip_nonlocal_bind` a stand-by binds what it does not have. Looks up routes
-/// and sends nothing.
-fn is_here(socket: &UdpSocket, from: IpAddr) -> io::Result<bool> {
+/// Whether this machine has `from`, as far as that can be asked: with
+/// `ip_nonlocal_bind` a stand-by binds what it does not have. What lacks the
+/// room to ask does not tell that it has gone.
+fn is_here(from: IpAddr) -> bool {
     let itself = SocketAddr::new(from, DISCARD);
-    match from {
+    let bound = match from {
         // From an address that is not here there is no route, not even to it.
-        IpAddr::V4(_) => Ok(socket.connect(itself).is_ok()),
+        IpAddr::V4(_) => from,
         // IPv6 does not look at the source. But what goes to an address that is
         // here leaves from that very one.
-        IpAddr::V6(_) => {
-            let free = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?;
-            let chosen = free.connect(itself).and_then(|()| free.local_addr());
-            Ok(chosen.is_ok_and(|chosen| chosen.ip() == from))
-        }
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    match chosen(bound, itself) {
+        Ok(chosen) => chosen == from,
+        Err(error) => is_lack_of_room(&error),
     }
 }
