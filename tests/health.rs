@@ -13,6 +13,7 @@ use support::admin::Admin;
 use support::dialog::{Peer, Request, status};
 use support::dns::NameServer;
 use support::net::V4;
+use support::process::in_a_network_of_its_own;
 use support::servers::Server;
 use support::upgrading::File;
 use support::viaduct::Viaduct;
@@ -118,6 +119,39 @@ fn one_that_was_dead_at_the_start_is_found_out_too() {
     let mut stage = Stage::new(2, &["--to", "127.0.0.1:9"]);
     stage.until(0, &["127.0.0.1:9 is down", "no answer"]);
     stage.shares(60);
+}
+
+#[test]
+fn an_address_that_nothing_can_be_sent_from_is_told_once_and_once_when_it_is_back() {
+    in_a_network_of_its_own(
+        "ip link set lo up && echo 1 > /proc/sys/net/ipv4/ip_nonlocal_bind",
+        "where_any_address_can_be_bound",
+    );
+}
+
+#[test]
+#[ignore = "runs in a network namespace of its own, started by the test above"]
+fn where_any_address_can_be_bound() {
+    let args = "--listen 192.0.2.1:5060 --workers 1 --to 192.0.2.2 --to 192.0.2.3 \
+                --health on --health-interval 200ms --health-timeout 100ms";
+    let mut viaduct = Viaduct::start(&args.split_whitespace().collect::<Vec<_>>());
+    let told = |output: &str| output.contains("no probe can be sent").then_some(());
+    viaduct.wait_for("an obstacle", told);
+    let mut ip = Command::new("ip");
+    ip.args(["address", "add", "192.0.2.1/24", "dev", "lo"]);
+    assert!(ip.status().expect("ip runs").success());
+    // Both have been probed by then.
+    let down = |output: &str| (output.matches(" is down: ").count() == 2).then_some(());
+    viaduct.wait_for("both down", down);
+    let said = viaduct.output();
+    let lines = said.lines().filter(|line| line.contains("sent from"));
+    let wanted = [
+        "warning: no probe can be sent from 192.0.2.1: Cannot assign requested address (os error \
+         99); its destinations count as they did",
+        "probes are sent from 192.0.2.1 again",
+    ];
+    assert_eq!(lines.collect::<Vec<_>>(), wanted, "{said}");
+    viaduct.stop();
 }
 
 /// Each time that news is taken in, the table of the set is filled anew.

@@ -1,7 +1,7 @@
 //! The thread that probes: its sockets, its clock, its chance.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -71,6 +71,7 @@ impl Prober {
             registry: poll.registry().try_clone()?,
             open: BTreeMap::new(),
             here: BTreeMap::new(),
+            closed: BTreeSet::new(),
         };
         let own = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
@@ -174,12 +175,15 @@ struct Sockets {
     /// Whether an address is on this machine, of those asked about in this
     /// round of the loop.
     here: BTreeMap<IpAddr, bool>,
+    /// The addresses from which nothing can be sent.
+    closed: BTreeSet<IpAddr>,
 }
 
 impl Sockets {
     /// Closes those that are not used any more, and asks anew what is here.
     fn begin_round(&mut self, uses: impl Fn(IpAddr) -> bool) {
         self.open.retain(|from, _| uses(*from));
+        self.closed.retain(|from| uses(*from));
         self.here.clear();
     }
 
@@ -206,9 +210,24 @@ impl Sockets {
     /// The address to send from is not on this machine (as on a stand-by
     /// without the virtual address), or no descriptor or room is left.
     fn send(&mut self, target: &Target, token: u64) -> io::Result<()> {
-        let local = self.local(target)?;
+        let from = target.from;
+        let local = match self.local(target) {
+            Ok(local) => local,
+            Err(error) => {
+                if self.closed.insert(from) {
+                    tracing::warn!(
+                        "no probe can be sent from {from}: {error}; its destinations count as \
+                         they did"
+                    );
+                }
+                return Err(error);
+            }
+        };
+        if self.closed.remove(&from) {
+            tracing::info!("probes are sent from {from} again");
+        }
         let request = probe::request(target, local, token);
-        match self.socket(target.from)?.send_to(&request, target.address) {
+        match self.socket(from)?.send_to(&request, target.address) {
             Err(error) if is_lack_of_room(&error) => Err(error),
             _ => Ok(()),
         }
