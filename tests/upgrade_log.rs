@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use support::admin;
 use support::dialog::{Peer, Request, response, status};
 use support::net::{V4, free_addresses};
-use support::process::{Process, Signal};
+use support::process::{Process, Signal, in_a_network_of_its_own};
 use support::{LONG, wait_until};
 
 /// A Viaduct whose log is a pipe.
@@ -23,13 +23,18 @@ struct Told {
 
 impl Told {
     fn new(args: &[String]) -> Self {
+        Self::by("exec \"$0\" run --health off \"$@\" 2>log", args)
+    }
+
+    /// The same, started by these commands of the shell.
+    fn by(commands: &str, args: &[String]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let pipe = folder.path().join("log");
         let made = Command::new("mkfifo").arg(&pipe).status();
         assert!(made.expect("mkfifo").success());
         let mut command = Command::new("sh");
         command
-            .args(["-c", "exec \"$0\" run --health off \"$@\" 2>log"])
+            .args(["-c", commands])
             .arg(support::program())
             .args(args)
             .env_remove("JOURNAL_STREAM")
@@ -123,6 +128,111 @@ fn an_operator_and_the_end_wait_for_no_reader_of_the_log() {
     assert!(asked.status.success(), "{asked:?}");
     told.process.signal(Signal::TERM);
     assert!(told.process.wait(LONG).success());
+}
+
+/// The other end of a terminal that nobody reads stays in the process.
+#[test]
+fn nothing_waits_for_a_terminal_that_stands_still() {
+    const TERMINAL: &str = "import os, sys\n\
+        near, far = os.openpty()\n\
+        os.set_inheritable(near, True)\n\
+        os.dup2(far, 2)\n\
+        os.execv(sys.argv[1], sys.argv[1:])";
+    let [front] = free_addresses(V4);
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket_file = folder.path().join("admin.sock");
+    let socket = format!("unix:{}", socket_file.display());
+    // Each reload is refused by a line that is longer than what a terminal has
+    // room for when it says that it has.
+    let file = folder.path().join("v.toml");
+    fs::write(&file, "").expect("a file");
+    let mut command = Command::new("python3");
+    command
+        .args(["-c", TERMINAL])
+        .arg(support::program())
+        .args(["run", "--health", "off", "--to", "127.0.0.1:9", "--config"])
+        .arg(&file)
+        .args(["--listen", &front.to_string(), "--admin", &socket])
+        .env_remove("JOURNAL_STREAM");
+    let mut process = Process::start(command, tempfile::tempdir().expect("a folder"));
+    wait_until("the admin socket", || socket_file.exists());
+    fs::write(&file, format!("{} = 1", "nonsense".repeat(100))).expect("a file");
+    for _ in 0..100 {
+        let asked = admin::ctl(&socket, &["reload"]).output();
+        let said = String::from_utf8(asked.expect("viaduct ctl").stderr).expect("text");
+        assert!(said.contains("nonsensenonsense"), "{said}");
+    }
+    process.signal(Signal::TERM);
+    assert!(process.wait(LONG).success());
+}
+
+/// Somebody who shares the pipe may have it so.
+#[test]
+fn a_pipe_that_does_not_wait_loses_no_line() {
+    const UNWAITING: &str = "exec python3 -c 'import os, sys\n\
+        out = os.open(\"log\", os.O_WRONLY)\n\
+        os.set_blocking(out, False)\n\
+        os.dup2(out, 2)\n\
+        os.execv(sys.argv[1], sys.argv[1:])' \"$0\" run --health off \"$@\"";
+    let [front] = free_addresses(V4);
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = format!("unix:{}", folder.path().join("admin.sock").display());
+    let args = many_members(front, folder.path()).into_iter();
+    let args: Vec<_> = args.chain(["--admin".to_owned(), socket.clone()]).collect();
+    let mut told = Told::by(UNWAITING, &args);
+    told.process.signal(Signal::USR1);
+    told.until("counter received");
+    // Once that is answered all counters have been said, and the pipe is full.
+    let mut ctl = Command::new(support::program());
+    ctl.args(["ctl", "--admin", &socket, "log-level", "debug"]);
+    assert!(ctl.output().expect("viaduct ctl").status.success());
+    let said = told.until("counter worker-0-received");
+    let member = |line: &&String| line.starts_with("counter to-farm-127.1.");
+    assert_eq!(said.iter().filter(member).count(), 4000);
+}
+
+#[test]
+fn lines_that_found_no_room_on_the_disk_are_told_of() {
+    in_a_network_of_its_own(
+        "ip link set lo up && mount -t tmpfs -o size=64k tmpfs /mnt",
+        "where_the_disk_is_small",
+    );
+}
+
+#[test]
+#[ignore = "runs with mounts of its own, started by the test above"]
+fn where_the_disk_is_small() {
+    const HALF: usize = 32 << 10;
+    let [front] = free_addresses(V4);
+    let (log, ballast) = (Path::new("/mnt/log"), Path::new("/mnt/ballast"));
+    let start = "exec \"$0\" run --health off --to 127.0.0.1:9 --listen \"$1\" 2>/mnt/log";
+    let mut command = Command::new("sh");
+    command.args(["-c", start]).arg(support::program());
+    command.arg(front.to_string()).env_remove("JOURNAL_STREAM");
+    let process = Process::start(command, tempfile::tempdir().expect("a folder"));
+    let end = Instant::now() + LONG;
+    // Has counters written until `is_so` of the log.
+    let count_until = |is_so: &dyn Fn(&str) -> bool| {
+        loop {
+            let said = fs::read_to_string(log).expect("the log");
+            match is_so(&said) {
+                true => return said,
+                false => assert!(Instant::now() < end, "not in {} octets", said.len()),
+            }
+            process.signal(Signal::USR1);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let is_ready = || fs::read_to_string(log).is_ok_and(|said| said.contains("ready:"));
+    wait_until("that it is ready", is_ready);
+    fs::write(ballast, [0; HALF]).expect("a file");
+    let full = count_until(&|said| said.len() >= HALF);
+    assert!(!full.ends_with('\n'), "the last line is whole");
+    fs::remove_file(ballast).expect("there is room");
+    let said = count_until(&|said| said.contains(" lines of the log are lost"));
+    assert!(said[full.len()..].starts_with("\ncounter "), "{said}");
+    let told = said.lines().filter(|line| line.contains("are lost"));
+    assert!(told.clone().all(|line| line.starts_with("warning: ")));
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! Lines of the log on their way to whoever reads it: nothing else waits for
 //! that, be it a terminal that stands still or a pipe that nobody empties.
 
-use std::io::{self, Write};
-use std::sync::Arc;
+use std::io::{self, ErrorKind, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, fstat};
 
 /// Octets that may wait: more than the counters of thousands of destinations.
 const MOST: usize = 4 << 20;
@@ -21,21 +22,28 @@ const AT_ONCE: usize = 4096;
 /// executes another program may have to go on.
 pub(super) struct Backlog {
     entries: Sender<Entry>,
-    count: Arc<Count>,
+    out: Arc<Out>,
+    /// Whether anything is written at once.
+    at_once: bool,
 }
 
 enum Entry {
-    Text(Vec<u8>),
+    /// Octets, and how many of them have been written.
+    Text(Vec<u8>, usize),
     /// To be dropped, once all before it has been written.
     Flush(SyncSender<()>),
 }
 
+/// The way to stderr.
 #[derive(Default)]
-struct Count {
+struct Out {
     /// Octets that wait.
     waiting: AtomicUsize,
-    /// Lines that found no room, and that has not been said yet.
+    /// Lines that found no room or could not be written, and that has not been
+    /// said yet.
     dropped: AtomicUsize,
+    /// Held by whoever writes.
+    turn: Mutex<()>,
 }
 
 impl Backlog {
@@ -43,12 +51,16 @@ impl Backlog {
     /// There is no thread to be had.
     pub(super) fn start() -> io::Result<Arc<Self>> {
         let (entries, taken) = mpsc::channel();
-        let count = Arc::new(Count::default());
-        let written = Arc::clone(&count);
+        let out = Arc::new(Out::default());
+        let own = Arc::clone(&out);
         std::thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || write(&taken, &written))?;
-        Ok(Arc::new(Self { entries, count }))
+            .spawn(move || own.write(&taken))?;
+        Ok(Arc::new(Self {
+            entries,
+            out,
+            at_once: tells_room(),
+        }))
     }
 
     /// Waits until all that is there has been written, but no longer than
@@ -59,46 +71,104 @@ impl Backlog {
         let _ = self.entries.send(Entry::Flush(flushed));
         let _ = waiting.recv_timeout(limit);
     }
-}
 
-/// Whether whoever reads stderr can take something now.
-fn is_ready() -> bool {
-    let stderr = io::stderr();
-    let mut ready = [PollFd::new(&stderr, PollFlags::OUT)];
-    poll(&mut ready, Some(&Timespec::default())) == Ok(1)
-}
-
-fn write(taken: &Receiver<Entry>, count: &Count) {
-    for entry in taken {
-        let text = match entry {
-            Entry::Text(text) => text,
-            Entry::Flush(flushed) => {
-                drop(flushed);
-                continue;
-            }
-        };
-        // There is nobody who could be told.
-        let _ = io::stderr().write_all(&text);
-        count.waiting.fetch_sub(text.len(), Ordering::Relaxed);
-        let dropped = count.dropped.swap(0, Ordering::Relaxed);
-        if dropped > 0 {
-            tracing::warn!("{dropped} lines of the log are lost: nobody read it for too long");
+    /// Has the thread write what is behind the octets that have been `written`.
+    fn hand_over(&self, text: &[u8], written: usize) {
+        let before = self.out.waiting.fetch_add(text.len(), Ordering::Relaxed);
+        if before + text.len() <= MOST {
+            let _ = self.entries.send(Entry::Text(text.to_vec(), written));
+        } else {
+            self.out.waiting.fetch_sub(text.len(), Ordering::Relaxed);
+            self.out.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
+/// Whether stderr is ready only where [`AT_ONCE`] find room. A terminal is with
+/// 256 octets left.
+fn tells_room() -> bool {
+    fstat(io::stderr()).is_ok_and(|stat| {
+        matches!(
+            FileType::from_raw_mode(stat.st_mode),
+            FileType::Fifo | FileType::RegularFile | FileType::Socket
+        )
+    })
+}
+
+/// Waits until stderr takes something, for no longer than `limit`. Returns
+/// whether it does.
+fn wait_until_ready(limit: Option<&Timespec>) -> bool {
+    let stderr = io::stderr();
+    poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], limit) == Ok(1)
+}
+
+impl Out {
+    /// Writes all that is handed over.
+    fn write(&self, taken: &Receiver<Entry>) {
+        let mut is_torn = false;
+        for entry in taken {
+            let (text, written) = match entry {
+                Entry::Text(text, written) => (text, written),
+                Entry::Flush(flushed) => {
+                    drop(flushed);
+                    continue;
+                }
+            };
+            let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            if is_torn {
+                is_torn = write_one(b"\n") == 0;
+            }
+            let written = written + write_one(&text[written..]);
+            drop(turn);
+            self.waiting.fetch_sub(text.len(), Ordering::Relaxed);
+            if written < text.len() {
+                is_torn |= written > 0;
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
+            let dropped = self.dropped.swap(0, Ordering::Relaxed);
+            if dropped > 0 {
+                tracing::warn!(
+                    "{dropped} lines of the log are lost: nobody read it for too long, or it \
+                     could not be written"
+                );
+            }
+        }
+    }
+}
+
+/// Writes, and waits for room where there is none. Returns how many octets could
+/// be written.
+fn write_one(text: &[u8]) -> usize {
+    let mut written = 0;
+    while written < text.len() {
+        match io::stderr().write(&text[written..]) {
+            Ok(length @ 1..) => written += length,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            // Somebody who shares it has it not wait (O_NONBLOCK).
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                wait_until_ready(None);
+            }
+            _ => break,
+        }
+    }
+    written
+}
+
 impl Write for &Backlog {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        let before = self.count.waiting.fetch_add(text.len(), Ordering::Relaxed);
-        if before == 0 && text.len() <= AT_ONCE && is_ready() {
-            // There is nobody who could be told.
-            let _ = io::stderr().write_all(text);
-            self.count.waiting.fetch_sub(text.len(), Ordering::Relaxed);
-        } else if before + text.len() <= MOST {
-            let _ = self.entries.send(Entry::Text(text.to_vec()));
-        } else {
-            self.count.waiting.fetch_sub(text.len(), Ordering::Relaxed);
-            self.count.dropped.fetch_add(1, Ordering::Relaxed);
+        let out = &self.out;
+        let turn = out.turn.try_lock();
+        let waits = turn.is_err() || out.waiting.load(Ordering::Relaxed) > 0;
+        // Where lines are lost, the thread is to tell that first.
+        let is_next = !waits && out.dropped.load(Ordering::Relaxed) == 0;
+        let is_sure = self.at_once && text.len() <= AT_ONCE;
+        let written = match is_next && is_sure && wait_until_ready(Some(&Timespec::default())) {
+            true => io::stderr().write(text).unwrap_or(0),
+            false => 0,
+        };
+        if written < text.len() {
+            self.hand_over(text, written);
         }
         Ok(text.len())
     }
