@@ -143,7 +143,10 @@ where
                 // Those of a configuration say so themselves, behind their
                 // place; a line that goes on has no beginning.
                 let first = said.0.split('\n').next().unwrap_or_default();
-                let marked = first.starts_with(' ') || first.contains(&format!("{name}: "));
+                let mark = format!("{name}: ");
+                let marked = first.starts_with(' ')
+                    || first.starts_with(&mark)
+                    || first.contains(&format!(": {mark}"));
                 if priority <= 4 && !marked {
                     write!(out, "{name}: ")?;
                 }
