@@ -153,7 +153,7 @@ impl std::fmt::Display for StartError {
             }
             Self::Resolver(error) => {
                 write!(f, "names cannot be resolved: {error}")?;
-                write!(f, "\n  help: give --resolver ADDR[:PORT], or --resolve off")
+                write!(f, "\n  help: give --resolver ADDR[:PORT]")
             }
             Self::Accounting(target, error) => {
                 write!(f, "cannot write accounting to {target}: {error}")?;

@@ -6,8 +6,9 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
-use tracing::{Level, error, info, warn};
+use tracing::{Level, info, warn};
 
+use super::StartError;
 use super::overlay::Overlay;
 use crate::config::{Config, HostPort};
 use crate::control::{Order, Unresolved, lock};
@@ -52,8 +53,11 @@ impl Names {
 
     /// Follows the names of `config`. For those of which `overlay` knows nothing
     /// one may [wait](Self::wait).
-    pub(super) fn follow(&mut self, config: &Config, overlay: &Overlay) {
-        self.start(config, overlay);
+    ///
+    /// # Errors
+    /// [`StartError::Resolver`].
+    pub(super) fn follow(&mut self, config: &Config, overlay: &Overlay) -> Result<(), StartError> {
+        self.start(config, overlay)?;
         let names = named(config).map(|(_, name)| name.clone());
         let mut unknown: BTreeSet<_> = names.collect();
         self.unresolved().retain(|name| unknown.contains(name));
@@ -61,9 +65,8 @@ impl Names {
         unknown.retain(|name| !self.unresolved().contains(name));
         unknown.retain(|name| overlay.targets(name).is_none());
         self.awaited = unknown;
-        // Where nothing is followed, nobody will ever answer.
-        let patience = self.followed.as_ref().map_or(Duration::ZERO, |_| PATIENCE);
-        self.until = Instant::now() + patience;
+        self.until = Instant::now() + PATIENCE;
+        Ok(())
     }
 
     /// Takes what comes within a moment; `None` where there is nothing to wait
@@ -92,7 +95,7 @@ impl Names {
         lock(&self.unresolved)
     }
 
-    fn start(&mut self, config: &Config, overlay: &Overlay) {
+    fn start(&mut self, config: &Config, overlay: &Overlay) -> Result<(), StartError> {
         let names = overlay.names_of(config);
         match &self.followed {
             Some(followed) => followed.follow(names),
@@ -101,14 +104,11 @@ impl Names {
                 let (orders, tell) = (self.orders.clone(), self.tell.clone());
                 // Where nobody receives, it is about to end.
                 let report = move |looked| drop((tell.send(looked), orders.send(Order::Names)));
-                match Followed::start(config, names, report) {
-                    Ok(followed) => self.followed = Some(followed),
-                    Err(reason) => error!(
-                        "destinations by name cannot be resolved: {reason}\n  help: give --resolver ADDR[:PORT]"
-                    ),
-                }
+                let followed = Followed::start(config, names, report);
+                self.followed = Some(followed.map_err(StartError::Resolver)?);
             }
         }
+        Ok(())
     }
 
     /// Takes all that came of looking names up.

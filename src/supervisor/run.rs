@@ -64,7 +64,7 @@ pub fn run(
     let mut names = Names::new(orders.clone());
     if is_start {
         let overlay = &mut inheritance.overlay;
-        names.follow(&config, overlay);
+        names.follow(&config, overlay)?;
         while names.wait(&config, overlay).is_some() {}
     }
     let counted = std::mem::take(&mut inheritance.counters);
@@ -72,7 +72,10 @@ pub fn run(
     say_counters(&counted);
     let mut instance = instance?;
     if !is_start {
-        names.follow(&instance.asked, &instance.overlay);
+        if let Err(error) = names.follow(&instance.asked, &instance.overlay) {
+            // Calls go on already.
+            error!("{error}");
+        }
         let mut has_changed = false;
         while let Some(news) = names.wait(&instance.asked, &mut instance.overlay) {
             has_changed |= news.changed;
@@ -361,7 +364,8 @@ impl Supervisor<'_> {
     fn take_config(&mut self, config: Config, forget_changes: bool) -> Result<Done, Refusal> {
         // What is refused has no names looked up, nor by other name servers.
         self.instance.takes(&config)?;
-        self.names.follow(&config, &self.instance.overlay);
+        let followed = self.names.follow(&config, &self.instance.overlay);
+        followed.map_err(|error| Refusal::Conflict(format!("reload refused: {error}")))?;
         loop {
             let overlay = &mut self.instance.overlay;
             if self.names.wait(&config, overlay).is_none() {

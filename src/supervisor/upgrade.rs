@@ -27,7 +27,7 @@ use super::{Instance, StartError, secret_file, sockets};
 use crate::config::{Config, Diagnostic};
 use crate::control::{self, Answer, Done, Order, Refusal};
 use crate::net::Socket;
-use crate::resolver;
+use crate::resolver::{self, Followed};
 use crate::transaction::Relay;
 
 /// How long the check by the next binary may take.
@@ -86,6 +86,9 @@ pub fn rehearse(config: &Config) -> Result<String, Failure> {
     }
     if config.resolve {
         resolver::start(config).map_err(StartError::Resolver)?;
+    }
+    if config.sets.iter().any(|set| !set.named.is_empty()) {
+        Followed::start(config, Vec::new(), drop).map_err(StartError::Resolver)?;
     }
     // Nothing of it is written to but the index, four octets a transaction.
     if !config.stateful.methods.is_empty() {
