@@ -1,9 +1,10 @@
-//! What the machine itself says of names: `/etc/resolv.conf`.
+//! What the machine itself says of names: `/etc/resolv.conf` and `/etc/hosts`.
 
 use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
+use support::dns::NameServer;
 use support::process::{Process, Signal, in_a_network_of_its_own};
 use support::viaduct::Viaduct;
 
@@ -42,5 +43,26 @@ fn where_no_name_server_is_known() {
     viaduct.signal(Signal::USR2);
     let refused = format!("check` says:\nviaduct: error: {REFUSED}");
     viaduct.wait_for("another", |said| said.contains(&refused).then_some(()));
+    viaduct.stop();
+}
+
+#[test]
+fn an_octet_that_is_not_utf_8_hides_no_host() {
+    in_a_network_of_its_own(
+        "ip link set lo up && printf '# M\\374ller\\n127.0.0.1 farm.test\\n' >hosts && \
+         mount --bind hosts /etc/hosts",
+        "where_the_hosts_are_latin_1",
+    );
+}
+
+#[test]
+#[ignore = "runs with mounts of its own, started by the test above"]
+fn where_the_hosts_are_latin_1() {
+    let server = NameServer::start("");
+    let resolver = server.address().to_string();
+    let args = ["--listen", "127.0.0.1:0", "--to", "farm.test:9"];
+    let viaduct = Viaduct::start(&[&args[..], &["--resolver", &resolver]].concat());
+    let said = viaduct.output();
+    assert!(said.contains(": farm.test:9 is 127.0.0.1:9\n"), "{said}");
     viaduct.stop();
 }

@@ -6,12 +6,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::lookup::Lookup as Found;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
-use hickory_resolver::{TokioResolver, system_conf};
+use hickory_resolver::{Hosts, TokioResolver, system_conf};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -128,12 +128,14 @@ impl Lookup {
             }
             given => given.iter().copied().map(name_server).collect::<Vec<_>>(),
         };
+        let hosts = Arc::new(hosts());
         let resolver = |server| {
             // Neither a domain nor a search list: what SIP names is whole.
             let servers = ResolverConfig::from_name_servers(vec![server]);
             let provider = TokioRuntimeProvider::default();
             let mut builder = TokioResolver::builder_with_config(servers, provider);
             let options = builder.options_mut();
+            options.use_hosts_file = ResolveHosts::Never;
             // A query is sent again within that time, when its answer seems lost.
             options.timeout = limit;
             options.attempts = 0;
@@ -143,7 +145,9 @@ impl Lookup {
             // It loses SRV behind an alias (see `srv`), and would remember also of
             // the name that has it that there is none.
             options.negative_max_ttl = Some(Duration::ZERO);
-            builder.build().map_err(io::Error::other)
+            let mut resolver = builder.build().map_err(io::Error::other)?;
+            resolver.set_hosts(Arc::clone(&hosts));
+            Ok::<_, io::Error>(resolver)
         };
         let ours = |kind: &RecordType| {
             let mut listeners = config.listeners.iter();
@@ -372,6 +376,18 @@ fn alias(name: &Name, found: &Found) -> Option<Name> {
         RData::CNAME(to) if record.name == *name => Some(to.0.clone()),
         _ => None,
     })
+}
+
+/// What `/etc/hosts` says, where it is there. The resolver's own reader drops all
+/// of it for one octet that is not UTF-8, as in a comment.
+fn hosts() -> Hosts {
+    let mut hosts = Hosts::default();
+    let text = std::fs::read("/etc/hosts").unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    hosts
+        .read_hosts_conf(text.as_bytes())
+        .expect("invariant: memory is readable, and this is UTF-8");
+    hosts
 }
 
 fn name_server(address: SocketAddr) -> NameServerConfig {
