@@ -124,20 +124,20 @@ fn changes() {
     ] {
         let mut config = fixture::config();
         config.sets[0].policy = policy;
-        let mut bench = Bench::new(&config);
-        bench.decide(&fixture::invite(), caller());
+        let mut decider = Decider::new(&config);
+        decider.decide(&fixture::invite(), caller());
         config.sets[0].destinations[3].uri.push_str(";other");
         config.sets[0].destinations[3].state = state;
         let region = Region::new(ALLOCATOR);
-        bench.proxy = bench.proxy.successor(&config);
-        bench.decide(&fixture::invite(), caller());
+        decider.proxy = decider.proxy.successor(&config);
+        decider.decide(&fixture::invite(), caller());
         let taken = region.change().bytes_allocated;
         assert!(taken < 16 << 10, "{policy:?}: {taken} octets");
     }
     let well = fixture::config();
     let mut ill = well.clone();
     ill.sets[0].destinations[3].health = Health::Down;
-    let proxy = Bench::new(&well).proxy.successor(&ill);
+    let proxy = Decider::new(&well).proxy.successor(&ill);
     let region = Region::new(ALLOCATOR);
     drop(proxy.successor(&well));
     let taken = region.change().bytes_allocated;

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::{Duration, Instant};
 
 use support::admin;
 use support::dialog::{Peer, Request, response, status};
@@ -183,9 +184,8 @@ fn a_pipe_that_does_not_wait_loses_no_line() {
     told.process.signal(Signal::USR1);
     told.until("counter received");
     // Once that is answered all counters have been said, and the pipe is full.
-    let mut ctl = Command::new(support::program());
-    ctl.args(["ctl", "--admin", &socket, "log-level", "debug"]);
-    assert!(ctl.output().expect("viaduct ctl").status.success());
+    let asked = admin::ctl(&socket, &["log-level", "debug"]).output();
+    assert!(asked.expect("viaduct ctl").status.success());
     let said = told.until("counter worker-0-received");
     let member = |line: &&String| line.starts_with("counter to-farm-127.1.");
     assert_eq!(said.iter().filter(member).count(), 4000);
