@@ -357,8 +357,11 @@ fn a_hundred_reloads_at_once_are_neither_lost_nor_torn() {
         assert_eq!(weight(0), weight(1), "torn: {sets}");
         answers.push(reload.join().expect("an answer"));
     }
-    let said = farm.scene.viaduct.output();
-    assert_eq!(said.matches("\nreloaded: ").count(), 100, "{said}");
+    let told = farm.scene.viaduct.wait_for("a hundred reloads", |output| {
+        let told = output.matches("\nreloaded: ").count();
+        (told >= 100).then_some(told)
+    });
+    assert_eq!(told, 100);
     for answer in &answers {
         let generation = answer["generation"].as_u64().expect("a number");
         let differs = answer["differences"].as_array().expect("a list").len();
