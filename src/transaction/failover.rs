@@ -20,7 +20,7 @@ impl Relay {
         at: u32,
         forward: &Forward,
         number: u8,
-        rule: u8,
+        rule: i8,
     ) -> Option<u32> {
         let stateful = around.proxy.stateful();
         let timers = &stateful.timers;
@@ -153,7 +153,9 @@ impl Relay {
         let used = self.table.records[at].rules_used;
         for (number, rule) in rules(around.proxy, used, set, status) {
             let uri = rule.request_uri.as_deref().map(str::as_bytes);
-            if self.try_next(around, at, rule.set, number as u8 + 1, uri) {
+            let counted = number as i8 + 1;
+            let led = if uri.is_some() { counted } else { -counted };
+            if self.try_next(around, at, rule.set, led, uri) {
                 self.table.records[at].rules_used |= 1 << number;
                 around.out.count(Event::RuleApplied);
                 return true;
@@ -205,7 +207,7 @@ impl Relay {
         around: &mut Around<'_, O>,
         at: u32,
         set: usize,
-        rule: u8,
+        rule: i8,
         uri: Option<&[u8]>,
     ) -> bool {
         if self.table.attempts(at).count() >= MOST_ATTEMPTS {
@@ -275,7 +277,7 @@ impl Relay {
         act: impl FnOnce(&mut Self, &mut Around<'_, O>, Option<&[u8]>) -> T,
     ) -> T {
         let attempt = &self.table.attempts[place];
-        if attempt.rule == 0 || attempt.head.is_empty() {
+        if attempt.rule <= 0 || attempt.head.is_empty() {
             let uri = rule_uri(around.proxy, attempt.rule);
             return act(self, around, uri);
         }
@@ -380,9 +382,9 @@ pub(super) fn rules(
 }
 
 /// The Request-URI of a failure rule, counted from 1.
-fn rule_uri(proxy: &proxy::Proxy, rule: u8) -> Option<&[u8]> {
+fn rule_uri(proxy: &proxy::Proxy, rule: i8) -> Option<&[u8]> {
     let rules = &proxy.stateful().on_failure;
-    let rule = rules.get(usize::from(rule).checked_sub(1)?)?;
+    let rule = rules.get(usize::try_from(rule).ok()?.checked_sub(1)?)?;
     rule.request_uri.as_deref().map(str::as_bytes)
 }
 

@@ -213,8 +213,9 @@ pub(super) struct Attempt {
     /// It rang for too long: its end counts as 408.
     pub(super) timed_out: bool,
     pub(super) repeats: u8,
-    /// The failure rule that has led to it, counted from 1; 0: none has.
-    pub(super) rule: u8,
+    /// The failure rule that has led to it, counted from 1, and negative where it
+    /// gave no Request-URI; 0: none has.
+    pub(super) rule: i8,
     pub(super) status: u16,
     /// The number of the set that has chosen its destination.
     pub(super) set: u16,
@@ -229,7 +230,7 @@ pub(super) struct Attempt {
 impl Attempt {
     /// What its destination was chosen for: of two that differ in it a rule has
     /// led from one to the other.
-    pub(super) fn goal(&self) -> (u16, u8) {
+    pub(super) fn goal(&self) -> (u16, i8) {
         (self.set, self.rule)
     }
 }
