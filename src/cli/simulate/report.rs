@@ -151,6 +151,11 @@ impl Report {
             }
             write_set(out, set)?;
         }
+        match self.unchanged.len() {
+            0 => {}
+            1 => writeln!(out, "\n1 set does not change")?,
+            many => writeln!(out, "\n{many} sets do not change")?,
+        }
         if !self.needs_restart.is_empty() {
             let needed = needs_upgrade(&self.needs_restart);
             writeln!(
