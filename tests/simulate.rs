@@ -420,6 +420,11 @@ fn bad_input_is_refused_with_a_way_to_mend() {
         ],
     );
     bench.refused(&with(&["--add", "x=10.0.0.9"]), 1, &["no set `x`", "farm"]);
+    let more = "\n[[set]]\nname = 'more'\ndestinations = ['10.0.1.1']\n";
+    write_config(&bench, "two.toml", &format!("{FARM}{more}"));
+    let either = ["--config", "two.toml", "--add", "sip:10.0.0.9;weight=4"];
+    let quoted = "help: --add 'farm=sip:10.0.0.9;weight=4;";
+    bench.refused(&either, 1, &["several sets (farm, more)", quoted]);
     let none = with(&["--weight", "10.0.0.1=0"]);
     bench.refused(&none, 2, &["`0` is not a weight", "state=draining"]);
     bench.refused(&with(&["--weight", "10.0.0.1"]), 2, &["ADDR[:PORT]=WEIGHT"]);

@@ -90,13 +90,13 @@ impl Changes {
         }
         for (set, destination) in &self.add {
             let names: Vec<_> = config.sets.iter().map(|set| set.name.clone()).collect();
-            let known = names.join(", ");
+            let known = text::first_few(&names);
             let at = match set {
                 None if names.len() == 1 => 0,
                 None => {
                     let uri = &destination.uri;
                     return Err(format!(
-                        "--add {uri}: there are several sets ({known})\n  help: --add {}={destination}",
+                        "--add {uri}: there are several sets ({known})\n  help: --add '{}={destination}'",
                         names[0]
                     ));
                 }
@@ -140,7 +140,7 @@ fn find<'a>(
         let names = offline::unresolved(&config.sets).into_iter();
         let names = names.map(|name| format!("{name} (a name, not resolved here)"));
         let known = all().map(|each| each.address.to_string()).chain(names);
-        let known = known.collect::<Vec<_>>().join(", ");
+        let known = text::first_few(known);
         return Err(format!(
             "{flag}: no set has {address}\n  help: there are {known}"
         ));
