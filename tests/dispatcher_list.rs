@@ -336,6 +336,16 @@ fn of_the_lines_of_other_sets_only_the_set_id_is_read() {
         "{said}"
     );
     assert_eq!(output.status.code(), Some(1));
+    // What is wrong with a list is told once, however many sets share it.
+    let set = |id| format!("[[set]]\nname = '{id}'\ndispatcher-list = 'd.list'\nid = {id}\n");
+    let toml = format!("{LISTEN}{}{}", set(1), set(3));
+    let files = [
+        ("d.list", "x sip:10.0.0.4\n1 sip:10.0.0.1\n"),
+        ("v.toml", &toml),
+    ];
+    let output = folder(&files).run(&["--config", "v.toml"]);
+    let said = stderr(&output);
+    assert_eq!(said.matches("error: ").count(), 1, "{said}");
 }
 
 #[test]

@@ -30,6 +30,8 @@ const FLAGS_KNOWN: u32 = 63;
 pub(super) struct List {
     source: Rc<Source>,
     sets: BTreeMap<u32, Vec<Range<usize>>>,
+    /// Whether it is known of each line whose it is.
+    pub(super) is_whole: bool,
 }
 
 /// Whether a text is a `dispatcher.list` rather than TOML: its first entry
@@ -52,6 +54,7 @@ impl List {
     /// wants it.
     pub(super) fn new(source: Rc<Source>, report: &mut Report) -> Self {
         let mut sets: BTreeMap<u32, Vec<Range<usize>>> = BTreeMap::new();
+        let faults = report.errors();
         let mut start = 0;
         for line in source.text().split_inclusive('\n') {
             let whole = start..start + line.trim_end().len();
@@ -67,7 +70,11 @@ impl List {
                 sets.entry(set).or_default().push(whole);
             }
         }
-        Self { source, sets }
+        Self {
+            source,
+            sets,
+            is_whole: report.errors() == faults,
+        }
     }
 
     /// The ids of its sets.

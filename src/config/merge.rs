@@ -286,7 +286,6 @@ impl<'r> Lists<'r> {
         id: Option<u32>,
         report: &mut Report,
     ) -> Vec<Placed<Member>> {
-        let faults = report.errors();
         let Some(list) = self.list(file, origin, report) else {
             return Vec::new();
         };
@@ -295,8 +294,7 @@ impl<'r> Lists<'r> {
         };
         let wanted = id.unwrap_or(lowest);
         let members = list.members(wanted, report);
-        // Nobody knows whose a line is that cannot be read.
-        if members.is_none() && report.errors() == faults {
+        if members.is_none() && list.is_whole {
             let fault = Fault::new(format!("`{}` has no set {wanted}", file.display()));
             let help = format!("it has {}", first_few(list.ids()));
             report.error(origin, fault.help(help));
@@ -312,9 +310,8 @@ impl<'r> Lists<'r> {
                 let octets = report.check(origin, octets)?;
                 // Comments may be in any encoding; what is read must be ASCII anyway.
                 let text = String::from_utf8_lossy(&octets).into_owned();
-                let faults = report.errors();
                 let list = List::new(Source::new(file, text), report);
-                if list.ids().next().is_none() && report.errors() == faults {
+                if list.ids().next().is_none() && list.is_whole {
                     let fault = Fault::new(format!("`{}` has no destinations", file.display()));
                     report.error(
                         origin,
