@@ -31,9 +31,15 @@ const AT_RELOAD: [&str; 10] = [
     "timers",
 ];
 
-/// Those of a listener that say what its socket is, and what our Via says of
-/// it; all others a reload brings into effect.
-const OF_SOCKET: [&str; 3] = ["name", "address", "advertise"];
+/// Those of a listener, likewise; the others say what its socket is, and what our
+/// Via says of it.
+const OF_LISTENER_AT_RELOAD: [&str; 5] = [
+    "also-known-as",
+    "egress",
+    "path",
+    "proxy-protocol",
+    "record-route",
+];
 
 /// A key, and whether what it stands for differs.
 type Key = (&'static str, bool);
@@ -46,8 +52,8 @@ pub fn differing_keys(running: &Config, asked: &Config) -> DifferingKeys {
         settings.partition(|(key, _)| AT_RELOAD.contains(key));
     let listeners = running.listeners.iter().zip(&asked.listeners);
     let of_listeners = listeners.flat_map(|(was, is)| compared(of_listener(was), of_listener(is)));
-    let (of_sockets, of_listeners): (Vec<Key>, Vec<Key>) =
-        of_listeners.partition(|(key, _)| OF_SOCKET.contains(key));
+    let (of_listeners, of_sockets): (Vec<Key>, Vec<Key>) =
+        of_listeners.partition(|(key, _)| OF_LISTENER_AT_RELOAD.contains(key));
     let as_many = running.listeners.len() == asked.listeners.len();
     let sockets_differ = !as_many || of_sockets.iter().any(|(_, differs)| *differs);
     let sockets = ("listener", sockets_differ);
