@@ -11,6 +11,9 @@ use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
+/// What stands between what is wrong and how to mend it, where both are told.
+pub const HELP: &str = "\n  help: ";
+
 /// What is wrong with one value, without a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -70,7 +73,7 @@ impl fmt::Display for Fault {
             write!(f, ": {why}")?;
         }
         if let Some(help) = &self.help {
-            write!(f, "\n  help: {help}")?;
+            write!(f, "{HELP}{help}")?;
         }
         Ok(())
     }

@@ -30,7 +30,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-pub use diagnostic::{Diagnostic, Fault, Location, Severity, closest};
+pub use diagnostic::{Diagnostic, Fault, HELP, Location, Severity, closest};
 pub use differing::{DifferingKeys, differing_keys};
 pub use effective::to_toml;
 pub use load::{Loaded, LoadedList, load, load_list, load_with};

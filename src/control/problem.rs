@@ -7,13 +7,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::order::Refusal;
-use crate::config::{Diagnostic, Fault};
+use crate::config::{Diagnostic, Fault, HELP};
 
 /// The media type of a [`Problem`].
 pub(super) const PROBLEM_JSON: &str = "application/problem+json";
-
-/// What stands between what is wrong and how to mend it, where both are told.
-const HELP: &str = "\n  help: ";
 
 /// Why something was not done. It has no `type`: the status says which kind it
 /// is.
