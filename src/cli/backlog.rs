@@ -2,6 +2,7 @@
 //! that, be it a terminal that stands still or a pipe that nobody empties.
 
 use std::io::{self, ErrorKind, Write};
+use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,8 +29,8 @@ pub(super) struct Backlog {
 }
 
 enum Entry {
-    /// Octets, and how many of them have been written.
-    Text(Vec<u8>, usize),
+    /// A line, or none where one that has been begun is to be ended.
+    Text(Vec<u8>),
     /// To be dropped, once all before it has been written.
     Flush(SyncSender<()>),
 }
@@ -42,8 +43,9 @@ struct Out {
     /// Lines that found no room or could not be written, and that has not been
     /// said yet.
     dropped: AtomicUsize,
-    /// Held by whoever writes.
-    turn: Mutex<()>,
+    /// Held by whoever writes: what is left of a line that has been begun, and goes
+    /// before all others.
+    rest: Mutex<Vec<u8>>,
 }
 
 impl Backlog {
@@ -72,11 +74,11 @@ impl Backlog {
         let _ = waiting.recv_timeout(limit);
     }
 
-    /// Has the thread write what is behind the octets that have been `written`.
-    fn hand_over(&self, text: &[u8], written: usize) {
+    /// Has the thread write it.
+    fn hand_over(&self, text: &[u8]) {
         let before = self.out.waiting.fetch_add(text.len(), Ordering::Relaxed);
         if before + text.len() <= MOST {
-            let _ = self.entries.send(Entry::Text(text.to_vec(), written));
+            let _ = self.entries.send(Entry::Text(text.to_vec()));
         } else {
             self.out.waiting.fetch_sub(text.len(), Ordering::Relaxed);
             self.out.dropped.fetch_add(1, Ordering::Relaxed);
@@ -107,23 +109,30 @@ impl Out {
     fn write(&self, taken: &Receiver<Entry>) {
         let mut is_torn = false;
         for entry in taken {
-            let (text, written) = match entry {
-                Entry::Text(text, written) => (text, written),
+            let text = match entry {
+                Entry::Text(text) => text,
                 Entry::Flush(flushed) => {
                     drop(flushed);
                     continue;
                 }
             };
-            let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-            if is_torn {
-                is_torn = write_one(b"\n") == 0;
+            let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
+            let lines = [(true, mem::take(&mut *rest)), (false, text)];
+            let mut are_whole = true;
+            for (is_begun, line) in lines.iter().filter(|(_, line)| !line.is_empty()) {
+                if is_torn {
+                    is_torn = write_one(b"\n") == 0;
+                }
+                let written = write_one(line);
+                self.waiting.fetch_sub(line.len(), Ordering::Relaxed);
+                if written < line.len() {
+                    is_torn |= *is_begun || written > 0;
+                    are_whole = false;
+                    self.dropped.fetch_add(1, Ordering::Relaxed);
+                }
             }
-            let written = written + write_one(&text[written..]);
-            drop(turn);
-            self.waiting.fetch_sub(text.len(), Ordering::Relaxed);
-            if written < text.len() {
-                is_torn |= written > 0;
-                self.dropped.fetch_add(1, Ordering::Relaxed);
+            drop(rest);
+            if !are_whole {
                 continue;
             }
             let dropped = self.dropped.swap(0, Ordering::Relaxed);
@@ -158,8 +167,8 @@ fn write_one(text: &[u8]) -> usize {
 impl Write for &Backlog {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         let out = &self.out;
-        let turn = out.turn.try_lock();
-        let waits = turn.is_err() || out.waiting.load(Ordering::Relaxed) > 0;
+        let mut rest = out.rest.try_lock();
+        let waits = rest.is_err() || out.waiting.load(Ordering::Relaxed) > 0;
         // Where lines are lost, the thread is to tell that first.
         let is_next = !waits && out.dropped.load(Ordering::Relaxed) == 0;
         let is_sure = self.at_once && text.len() <= AT_ONCE;
@@ -167,8 +176,14 @@ impl Write for &Backlog {
             true => io::stderr().write(text).unwrap_or(0),
             false => 0,
         };
-        if written < text.len() {
-            self.hand_over(text, written);
+        match &mut rest {
+            Ok(rest) if (1..text.len()).contains(&written) => {
+                **rest = text[written..].to_vec();
+                out.waiting.fetch_add(rest.len(), Ordering::Relaxed);
+                let _ = self.entries.send(Entry::Text(Vec::new()));
+            }
+            _ if written == 0 => self.hand_over(text),
+            _ => {}
         }
         Ok(text.len())
     }
