@@ -57,8 +57,9 @@ pub use totals::{DestinationTotals, Totals, TransactionTotals, WorkerTotals};
 /// What one worker needs to run.
 pub struct Worker {
     sockets: Vec<Socket>,
-    /// Which of them epoll watches.
+    /// Which of them epoll watches, and whether it has ever refused one.
     watched: Vec<bool>,
+    is_refused: bool,
     /// Among the workers.
     number: usize,
     counters: Arc<Counters>,
@@ -209,6 +210,7 @@ impl Worker {
         let worker = Self {
             sockets,
             watched,
+            is_refused: false,
             number,
             counters,
             limiter,
@@ -381,6 +383,11 @@ impl Worker {
                 let watch =
                     registry.register(&mut SourceFd(&fd), Token(listener), Interest::READABLE);
                 *watched = watch.is_ok();
+                if let Err(error) = watch
+                    && !std::mem::replace(&mut self.is_refused, true)
+                {
+                    tracing::warn!("epoll: {error}; mend: sysctl fs.epoll.max_user_watches");
+                }
             }
         }
     }
