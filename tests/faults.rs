@@ -61,6 +61,8 @@ fn a_socket_that_cannot_be_watched_is_looked_at_all_the_same() {
             .any(|line| line.contains("EPOLL_CTL_ADD") && line.ends_with("= 0"))
     });
     scene.pass(scene.request("OPTIONS").text());
+    let told = scene.viaduct.output();
+    assert_eq!(told.matches("warning: epoll: ").count(), 1, "{told}");
     scene.viaduct.stop();
 }
 
@@ -90,21 +92,20 @@ fn a_receive_that_fails_is_counted_unless_icmp_may_have_brought_that() {
 
 #[test]
 fn a_worker_that_hangs_ends_the_process() {
-    let mut command = Command::new(support::program());
-    command.args([
-        "run",
-        "--listen",
-        "127.0.0.1:0",
-        "--to",
-        "127.0.0.1:9",
-        "--workers",
-        "1",
-    ]);
-    command.env("VIADUCT_HEALTH", "off");
-    let mut viaduct = Process::start(command, tempfile::tempdir().expect("a folder"));
-    viaduct.wait_for("line `ready:`", LONG, |output| {
-        output.contains("ready:").then_some(())
-    });
+    let start = || {
+        let mut command = Command::new(support::program());
+        command.args(["run", "--listen", "127.0.0.1:0", "--to", "127.0.0.1:9"]);
+        command
+            .args(["--workers", "1"])
+            .env("VIADUCT_HEALTH", "off");
+        let mut viaduct = Process::start(command, tempfile::tempdir().expect("a folder"));
+        viaduct.wait_for("line `ready:`", LONG, |output| {
+            output.contains("ready:").then_some(())
+        });
+        viaduct
+    };
+    let [mut viaduct, idle, stopped] = [(); 3].map(|()| start());
+    stopped.signal(Signal::STOP);
     let fault = "inject=/^epoll_p?wait:delay_enter=100s";
     let tracer = trace(&worker(viaduct.id()), &["trace=/^epoll_p?wait", fault]);
     let why = "error: worker 0 hangs: the process aborts, to be started anew";
@@ -115,13 +116,20 @@ fn a_worker_that_hangs_ends_the_process() {
     drop(tracer);
     let status = viaduct.wait(LONG);
     assert_eq!(status.signal(), Some(Signal::ABORT.as_raw()));
+    // Nor do a worker without work or a process that stands still.
+    stopped.signal(Signal::CONT);
+    for mut other in [idle, stopped] {
+        other.signal(Signal::TERM);
+        assert!(other.wait(LONG).success(), "{}", other.output());
+    }
 }
 
 /// `viaduct run` with a fault of the kernel, once it has said one of `outcomes`.
 fn with_fault(fault: &str, args: &[&str], outcomes: &[&str]) -> String {
     let folder = tempfile::tempdir().expect("a folder");
     let mut command = Command::new("strace");
-    let log = ["-f", "-qq", "-o", "trace", "-e"];
+    // The child is the program, and not who traces it, or it would be left behind.
+    let log = ["-D", "-f", "-qq", "-o", "trace", "-e"];
     command.args(log).arg(format!("inject={fault}"));
     command.arg(support::program()).arg("run").args(args);
     command.args(["--listen", "127.0.0.1:0", "--to", "127.0.0.1:9"]);
@@ -171,7 +179,16 @@ fn a_thread_that_cannot_be_started_is_told_as_such() {
         "--admin",
         &files[1],
     ];
-    let args = [&more[..], &["--mirror", "127.0.0.1:9", "--workers", "2"]].concat();
+    let names = [
+        "--to",
+        "farm.test",
+        "--resolver",
+        "127.0.0.1:9",
+        "--resolve",
+        "on",
+    ];
+    let rest = ["--mirror", "127.0.0.1:9", "--workers", "2"];
+    let args = [&more[..], &names, &rest].concat();
     let outcomes = ["ready:", "error: cannot start a thread: "];
     let failed = (2..).take_while(|number| {
         let fault = format!("/^clone3?$:error=EAGAIN:when={number}");

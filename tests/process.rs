@@ -302,12 +302,9 @@ fn nor_do_two_that_start_at_once() {
     let [address] = free_addresses(V4);
     let listen = ["--listen", &address.to_string(), "--workers", "2"].map(str::to_owned);
     let mut command = Command::new("strace");
-    command.args([
-        "-e",
-        "trace=bind",
-        "-e",
-        "inject=bind:delay_enter=2s:when=2",
-    ]);
+    // The child is the program, and not who traces it, or it would be left behind.
+    command.args(["-D", "-e", "trace=bind", "-e"]);
+    command.arg("inject=bind:delay_enter=2s:when=2");
     command
         .arg(support::program())
         .arg("run")
