@@ -154,7 +154,7 @@ impl fmt::Display for Line {
             Cause::Unavailable => ("answered 503 to", "request"),
             Cause::NotSent(_) => ("could not send", "datagram"),
             Cause::NotReceived => ("failed at", "receive"),
-            Cause::TableFull => ("relayed without a transaction", "request"),
+            Cause::TableFull => ("had no transaction for", "request"),
             Cause::NotHandedOver => ("could not hand over", "datagram"),
             Cause::NotAccounted => ("lost", "line of accounting"),
             Cause::NotMirrored => ("did not mirror", "message"),

@@ -31,6 +31,7 @@ impl fmt::Display for SecretFileError {
                     Some(libc::ENOENT | libc::ENOTDIR | libc::EACCES | libc::EROFS) => {
                         "the folder must exist and be writable for the first start"
                     }
+                    Some(libc::ENOSPC | libc::EDQUOT) => "the folder must have room for it",
                     _ => {
                         "it is written, synced and given its name by a hard link: for the first \
                          start its folder must be on a file system that does these"
