@@ -121,7 +121,7 @@ impl Scheduled {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use super::Gauges;
 
@@ -134,7 +134,10 @@ mod tests {
                 scope.spawn(|| {
                     gauges.run_by_this_thread();
                     let before = gauges.scheduled().busy;
-                    while gauges.scheduled().busy < before + Duration::from_millis(1) {}
+                    let end = Instant::now() + Duration::from_secs(10);
+                    while gauges.scheduled().busy < before + Duration::from_millis(1) {
+                        assert!(Instant::now() < end, "its time is not counted");
+                    }
                     gauges.end();
                 });
             });
