@@ -126,7 +126,7 @@ fn changes() {
         config.sets[0].policy = policy;
         let mut decider = Decider::new(&config);
         decider.decide(&fixture::invite(), caller());
-        config.sets[0].destinations[3].uri.push_str(";other");
+        config.sets[0].destinations[3].uri = "sip:other".to_owned();
         config.sets[0].destinations[3].state = state;
         let region = Region::new(ALLOCATOR);
         decider.proxy = decider.proxy.successor(&config);

@@ -186,7 +186,7 @@ fn of_many_destinations_the_first_ten_are_shown() {
     let (octets, caller) = (request.as_bytes(), &pair.scene.caller);
     let text = pair.explain(octets, caller, &[]).stdout;
     let text = String::from_utf8(text).expect("text");
-    let (ranked, rest) = text.split_once("           ... 2 more\n").expect(&text);
+    let (ranked, rest) = text.split_once("           … 2 more\n").expect(&text);
     assert!(ranked.contains("\n           10. 127"), "{text}");
     assert!(
         !text.contains(" 11. 127") && rest.starts_with("decision "),

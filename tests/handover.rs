@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use mio::{Events, Poll, Token, Waker};
-use support::fixture;
+use support::{LONG, fixture};
 use viaduct::net::Socket;
 use viaduct::proxy::{Datagram, KeptDatagram, Proxy, ReplyLimiter};
 use viaduct::worker::{Handed, Handovers, Samples, Shared, Snapshot, Worker};
@@ -45,8 +45,6 @@ fn is_woken(poll: &mut Poll, patience: Duration) -> bool {
     poll.poll(&mut events, Some(patience)).expect("no error");
     !events.is_empty()
 }
-
-const LONG: Duration = Duration::from_secs(20);
 
 #[test]
 fn each_worker_takes_its_own() {

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::process::Command;
-use std::time::Duration;
 
 use support::dns::NameServer;
 use support::process::{Process, Signal, in_a_network_of_its_own};
@@ -25,7 +24,7 @@ fn where_no_name_server_is_known() {
         .args(["run", "--listen", "127.0.0.1:0", "--to", "farm.test"])
         .env_remove("JOURNAL_STREAM");
     let mut process = Process::start(command, tempfile::tempdir().expect("a folder"));
-    assert_eq!(process.wait(Duration::from_secs(20)).code(), Some(1));
+    assert_eq!(process.wait(support::LONG).code(), Some(1));
     let said = process.output();
     assert!(said.contains(&format!("error: {REFUSED}")), "{said}");
     assert!(said.contains("\n  help: give --resolver"), "{said}");

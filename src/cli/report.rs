@@ -12,8 +12,7 @@ use crate::config::{Diagnostic, Location, Severity};
 /// Widest excerpt of a line, in characters.
 const EXCERPT: usize = 100;
 
-/// Prints diagnostics to stderr, in colour on a terminal unless `NO_COLOR`
-/// is set.
+/// Prints diagnostics to stderr, in colour where that is shown.
 pub(super) fn print(diagnostics: &[Diagnostic]) -> io::Result<()> {
     let mut out = AutoStream::auto(io::stderr().lock());
     let mut all = diagnostics.iter();

@@ -1,4 +1,4 @@
-//! How the policy of a set chose, as people are told.
+//! How the policy of a set chose.
 
 use std::fmt;
 
@@ -125,7 +125,7 @@ impl fmt::Display for Selected<'_> {
             writeln!(f, "{label:<10} {}. {candidate}", rank + 1)?;
         }
         if let more @ 1.. = self.ranked.len().saturating_sub(RANKED) {
-            writeln!(f, "           ... {more} more")?;
+            writeln!(f, "           … {more} more")?;
         }
         if !self.secret_known {
             writeln!(f, "           ({NO_SECRET})")?;
