@@ -29,7 +29,7 @@ impl Pair {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let first = Socket::bind(any, 1 << 20, 1 << 20)?;
         let address = first.address()?;
-        let second = Socket::bind(address, 1 << 20, 1 << 20)?;
+        let second = Socket::bind_beside(address, 1 << 20, 1 << 20)?;
         let sender = UdpSocket::bind(any)?;
         sender.connect(address)?;
         Ok(Self {
