@@ -78,40 +78,30 @@ pub struct Identity {
 impl Transaction<'_> {
     /// What this request, its CANCEL and the ACK to its failure have in common.
     #[inline]
-    pub(super) fn identity(&self, secret: &Secret, uri: &[u8], input: &mut Vec<u8>) -> Identity {
-        let uri = (!self.has_rfc3261_branch()).then(|| uri_hash(secret, uri, input));
-        let key = self.mac(secret, uri, input);
+    pub(super) fn identity(&self, secret: &Secret, uri: &[u8]) -> Identity {
+        let uri = (!self.has_rfc3261_branch()).then(|| uri_hash(secret, uri));
+        let key = self.mac(secret, uri);
         Identity { uri, key }
     }
 
     /// The transaction whose branch came back; `None` where this request was
     /// never given it.
     #[inline]
-    pub(super) fn verified(
-        &self,
-        secret: &Secret,
-        branch: &Branch,
-        input: &mut Vec<u8>,
-    ) -> Option<u64> {
+    pub(super) fn verified(&self, secret: &Secret, branch: &Branch) -> Option<u64> {
         if branch.uri.is_none() != self.has_rfc3261_branch() {
             return None;
         }
-        let key = self.mac(secret, branch.uri, input);
-        if branch.key(secret, input) == key {
+        let key = self.mac(secret, branch.uri);
+        if branch.key(secret) == key {
             return Some(key);
         }
-        self.verified_by_other(secret, branch, input)
+        self.verified_by_other(secret, branch)
     }
 
     #[cold]
     #[inline(never)]
-    fn verified_by_other(
-        &self,
-        secret: &Secret,
-        branch: &Branch,
-        input: &mut Vec<u8>,
-    ) -> Option<u64> {
-        self.verified(&secret.other()?, branch, input)
+    fn verified_by_other(&self, secret: &Secret, branch: &Branch) -> Option<u64> {
+        self.verified(&secret.other()?, branch)
     }
 
     fn has_rfc3261_branch(&self) -> bool {
@@ -127,12 +117,12 @@ impl Transaction<'_> {
     }
 
     #[inline(always)]
-    fn mac(&self, secret: &Secret, uri: Option<u64>, input: &mut Vec<u8>) -> u64 {
+    fn mac(&self, secret: &Secret, uri: Option<u64>) -> u64 {
         let maddr = self.via.maddr;
-        let maddr = maddr.map(|maddr| self.maddr_hash(secret, maddr, input));
+        let maddr = maddr.map(|maddr| self.maddr_hash(secret, maddr));
         let (listener, port) = (self.listener as u8, self.respond_to.port());
         let first = u64::from(self.message.cseq.number) << 24 | u64::from(port) << 8;
-        let mut mac = secret.mac(PURPOSE_BRANCH, first | u64::from(listener), input);
+        let mut mac = secret.mac(PURPOSE_BRANCH, first | u64::from(listener));
         let (v4, v6) = match self.respond_to.ip() {
             IpAddr::V4(ip) => (ip.to_bits(), None),
             IpAddr::V6(ip) => (0, Some(ip.to_bits())),
@@ -166,44 +156,42 @@ impl Transaction<'_> {
 
     /// Never followed, but a changed one shows a forged response.
     #[cold]
-    fn maddr_hash(&self, secret: &Secret, maddr: Param, input: &mut Vec<u8>) -> u64 {
+    fn maddr_hash(&self, secret: &Secret, maddr: Param) -> u64 {
         let maddr = maddr.value.of(self.message.bytes);
-        secret.mac(PURPOSE_MADDR, 0, input).finish([maddr])
+        secret.mac(PURPOSE_MADDR, 0).finish([maddr])
     }
 
     /// Whether `tag` is that of a local reply to the request.
-    pub(super) fn is_reply_tag(&self, tag: &[u8], secret: &Secret, input: &mut Vec<u8>) -> bool {
-        secret.verifies(|secret| self.reply_tag(secret, input) == tag)
+    pub(super) fn is_reply_tag(&self, tag: &[u8], secret: &Secret) -> bool {
+        secret.verifies(|secret| self.reply_tag(secret) == tag)
     }
 
     /// The To tag of a local reply; its ACK brings it back (§17.1.1.3).
-    pub(super) fn reply_tag(&self, secret: &Secret, input: &mut Vec<u8>) -> [u8; 16] {
+    pub(super) fn reply_tag(&self, secret: &Secret) -> [u8; 16] {
         let sent_by_port = u64::from(self.via.port_or_default());
         let numbers = u64::from(self.message.cseq.number) << 16 | sent_by_port;
-        let mac = secret.mac(PURPOSE_TAG, numbers, input);
+        let mac = secret.mac(PURPOSE_TAG, numbers);
         hex64(mac.finish(self.common()))
     }
 }
 
-fn uri_hash(secret: &Secret, uri: &[u8], input: &mut Vec<u8>) -> u64 {
-    secret.mac(PURPOSE_URI, 0, input).finish([uri])
+fn uri_hash(secret: &Secret, uri: &[u8]) -> u64 {
+    secret.mac(PURPOSE_URI, 0).finish([uri])
 }
 
 /// What hides the MAC in the branch of attempt `number`; nothing does in that of
 /// the first.
 #[inline]
-fn mask(secret: &Secret, number: u8, input: &mut Vec<u8>) -> u64 {
+fn mask(secret: &Secret, number: u8) -> u64 {
     match number {
         0 => 0,
-        _ => later_mask(secret, number, input),
+        _ => later_mask(secret, number),
     }
 }
 
 #[cold]
-fn later_mask(secret: &Secret, number: u8, input: &mut Vec<u8>) -> u64 {
-    secret
-        .mac(PURPOSE_ATTEMPT, u64::from(number), input)
-        .finish([])
+fn later_mask(secret: &Secret, number: u8) -> u64 {
+    secret.mac(PURPOSE_ATTEMPT, u64::from(number)).finish([])
 }
 
 /// The tag of From; empty where there is none, or where From cannot be read.
@@ -221,13 +209,7 @@ pub(super) struct BranchText {
 impl BranchText {
     /// The branch of attempt `number` of a request that came in on `listener`.
     #[inline(always)]
-    pub(super) fn new(
-        listener: usize,
-        identity: Identity,
-        number: u8,
-        secret: &Secret,
-        input: &mut Vec<u8>,
-    ) -> Self {
+    pub(super) fn new(listener: usize, identity: Identity, number: u8, secret: &Secret) -> Self {
         let Identity { uri, key } = identity;
         let mut octets = [0; MAX_BRANCH];
         let mode = match (uri, number) {
@@ -243,7 +225,7 @@ impl BranchText {
             octets[3..5].copy_from_slice(&hex8(number));
             length = 5;
         }
-        let mac = key ^ mask(secret, number, input);
+        let mac = key ^ mask(secret, number);
         for part in [uri, Some(mac)].into_iter().flatten() {
             octets[length..length + 16].copy_from_slice(&hex64(part));
             length += 16;
@@ -260,8 +242,8 @@ impl BranchText {
 impl Branch {
     /// The key of the transaction that it claims to be of.
     #[inline]
-    pub(super) fn key(&self, secret: &Secret, input: &mut Vec<u8>) -> u64 {
-        self.mac ^ mask(secret, self.attempt, input)
+    pub(super) fn key(&self, secret: &Secret) -> u64 {
+        self.mac ^ mask(secret, self.attempt)
     }
 
     /// Reads a branch of ours, in either case (a token's does not matter,

@@ -72,7 +72,7 @@ impl CookieText {
 
 impl Cookie {
     /// Writes it, with its MAC.
-    pub(super) fn write(&self, secret: &Secret, call_id: &[u8], input: &mut Vec<u8>) -> CookieText {
+    pub(super) fn write(&self, secret: &Secret, call_id: &[u8]) -> CookieText {
         let mut text = CookieText {
             octets: [0; BARE + FLOW_V6],
             length: 0,
@@ -91,7 +91,7 @@ impl Cookie {
             }
             text.put(&hex64(u64::from(flow.port()))[12..]);
         }
-        let mac = self.mac(secret, call_id, input);
+        let mac = self.mac(secret, call_id);
         text.put(&hex64(mac));
         text
     }
@@ -109,10 +109,9 @@ impl Cookie {
         user: &[u8],
         secret: &Secret,
         call_id: &[u8],
-        input: &mut Vec<u8>,
     ) -> Option<Result<Self, Purpose>> {
         let (cookie, mac) = Self::parse(user)?;
-        let verifies = secret.verifies(|secret| cookie.mac(secret, call_id, input) == mac);
+        let verifies = secret.verifies(|secret| cookie.mac(secret, call_id) == mac);
         Some(verifies.then_some(cookie).ok_or(cookie.purpose))
     }
 
@@ -152,7 +151,7 @@ impl Cookie {
         Some((cookie, take(16)?))
     }
 
-    fn mac(&self, secret: &Secret, call_id: &[u8], input: &mut Vec<u8>) -> u64 {
+    fn mac(&self, secret: &Secret, call_id: &[u8]) -> u64 {
         let (v4, v6) = match self.flow.map(|flow| flow.ip()) {
             None => (None, None),
             Some(IpAddr::V4(ip)) => (Some(ip.to_bits()), None),
@@ -162,7 +161,7 @@ impl Cookie {
         let kind = u64::from(v4.is_some()) << 1 | u64::from(v6.is_some());
         let listeners = u64::from(self.outer as u8) << 8 | u64::from(self.inner as u8);
         let first = u64::from(port) << 32 | kind << 24 | listeners << 8 | self.purpose as u64;
-        let mut mac = secret.mac(PURPOSE_COOKIE, first, input);
+        let mut mac = secret.mac(PURPOSE_COOKIE, first);
         mac.number(self.destination);
         if let Some(ip) = v4 {
             mac.number(u64::from(ip));

@@ -586,6 +586,6 @@ impl Proxy {
     /// people.
     #[must_use]
     pub fn cookie(&self, user: &[u8], call_id: &[u8]) -> Option<Result<Cookie, Purpose>> {
-        Cookie::read(user, &self.secret, call_id, &mut Vec::new())
+        Cookie::read(user, &self.secret, call_id)
     }
 }

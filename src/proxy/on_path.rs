@@ -49,7 +49,7 @@ impl Request<'_> {
             return Ok(());
         };
         let call_id = self.message.call_id.value.of(self.message.bytes);
-        let text = cookie.write(&self.proxy.secret, call_id, &mut scratch.octets);
+        let text = cookie.write(&self.proxy.secret, call_id);
         let (leaves, came) = (locals.uri(hop.listener), locals.uri(ingress));
         let name: &[u8] = match cookie.purpose {
             Purpose::Dialog => b"Record-Route: <sip:",

@@ -112,7 +112,7 @@ impl<'a> Request<'a> {
         out: &mut [u8],
     ) -> Result<Among, Reason> {
         let uri = self.uri.of(self.message.bytes);
-        let identity = transaction.identity(&self.proxy.secret, uri, &mut scratch.octets);
+        let identity = transaction.identity(&self.proxy.secret, uri);
         let role = self.role();
         if let Some(role) = role {
             let call_id = self.message.call_id.value.of(self.message.bytes);
@@ -127,7 +127,7 @@ impl<'a> Request<'a> {
         let to = to.as_ref().ok_or(Reason::HeaderValue)?;
         let in_dialog = !to.tag.is_empty();
         let uri = sip::uri(bytes, self.uri);
-        let uri = self.validate(transaction, to, uri.as_ref(), scratch)?;
+        let uri = self.validate(transaction, to, uri.as_ref())?;
         self.repair(transaction.via, scratch)?;
         let sender = self.proxy.dispatcher().sender(self.datagram.source);
         let mut routes = Routes::new(self.uri, *uri);
@@ -215,25 +215,20 @@ impl<'a> Request<'a> {
 
     /// Answers it with a status of our own, as its transaction does. `None`
     /// where that cannot be written, or must not be sent.
-    pub(super) fn reply(
-        &self,
-        status: Status,
-        scratch: &mut Scratch,
-        out: &mut [u8],
-    ) -> Option<(usize, SocketAddr)> {
+    pub(super) fn reply(&self, status: Status, out: &mut [u8]) -> Option<(usize, SocketAddr)> {
         let mut via = Via::default();
         self.read_top_via(&mut via).ok()?;
         let from = address(self.message.bytes, self.message.from.value)?;
         let transaction = self.transaction(&via, from.tag);
-        let length = self.write_reply(&transaction, status, &mut scratch.octets, out)?;
+        let length = self.write_reply(&transaction, status, out)?;
         Some((length, transaction.respond_to))
     }
 
     /// Writes the 100 that a transaction would answer it with; false where that
     /// cannot be written, or must not be sent.
     fn write_trying(&self, transaction: &Transaction<'_>, scratch: &mut Scratch) -> bool {
-        let Scratch { trying, octets, .. } = scratch;
-        let written = self.write_reply(transaction, Status::Trying, octets, &mut trying.octets);
+        let trying = &mut scratch.trying;
+        let written = self.write_reply(transaction, Status::Trying, &mut trying.octets);
         trying.length = written.unwrap_or(0);
         trying.padding_at = reply::via_value(self.message, Status::Trying);
         written.is_some()
@@ -243,14 +238,13 @@ impl<'a> Request<'a> {
         &self,
         transaction: &Transaction<'_>,
         status: Status,
-        octets: &mut Vec<u8>,
         out: &mut [u8],
     ) -> Option<usize> {
         let to = transaction.respond_to;
         if is_forbidden(to) || self.proxy.locals.is_bound(to) {
             return None;
         }
-        let tag = || transaction.reply_tag(&self.proxy.secret, octets);
+        let tag = || transaction.reply_tag(&self.proxy.secret);
         let repairs = self.repairs(transaction.via);
         reply::write(self.message, status, tag, &repairs, out)
     }
@@ -264,10 +258,9 @@ impl<'a> Request<'a> {
         transaction: &Transaction<'_>,
         to: &Address,
         uri: Option<&'u Uri>,
-        scratch: &mut Scratch,
     ) -> Result<&'u Uri, Reason> {
         let bytes = self.message.bytes;
-        if self.is_ack_of_reply(to, transaction, scratch) {
+        if self.is_ack_of_reply(to, transaction) {
             return Err(Reason::ReplyAck);
         }
         let uri = uri.ok_or(Reason::RequestUri)?;
@@ -290,16 +283,11 @@ impl<'a> Request<'a> {
     }
 
     /// A reply's To tag is a MAC of the request: no memory needed to know it.
-    fn is_ack_of_reply(
-        &self,
-        to: &Address,
-        transaction: &Transaction<'_>,
-        scratch: &mut Scratch,
-    ) -> bool {
+    fn is_ack_of_reply(&self, to: &Address, transaction: &Transaction<'_>) -> bool {
         let tag = to.tag.of(self.message.bytes);
         self.method == b"ACK"
             && tag.len() == 16
-            && transaction.is_reply_tag(tag, &self.proxy.secret, &mut scratch.octets)
+            && transaction.is_reply_tag(tag, &self.proxy.secret)
     }
 
     /// ACK and CANCEL: never answered, and exempt from Proxy-Require
@@ -345,7 +333,6 @@ impl<'a> Request<'a> {
             identity,
             self.attempt.map_or(0, |attempt| attempt.number),
             &self.proxy.secret,
-            &mut scratch.octets,
         );
         let own_via = self.proxy.locals.via(hop.listener);
         let max_forwards: &[u8] = if message.max_forwards.is_some() {
@@ -379,7 +366,7 @@ impl<'a> Request<'a> {
             .status()
             .filter(|_| !self.is_hop_by_hop())
             .ok_or(reason)?;
-        let written = self.write_reply(transaction, status, &mut scratch.octets, out);
+        let written = self.write_reply(transaction, status, out);
         let Some(length) = written else {
             // Nor could its transaction.
             scratch.part = None;

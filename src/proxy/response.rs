@@ -31,12 +31,9 @@ pub(super) fn decide(
     let own = own_via(proxy, bytes, row)?;
     let mut next = Via::default();
     if !read_next_via(&mut next, message, row, own.next)? {
-        let octets = &mut scratch.octets;
-        return to_own_cancel(proxy, message, status, own.branch, find, octets)
-            .ok_or(Reason::NoNextVia);
+        return to_own_cancel(proxy, message, status, own.branch, find).ok_or(Reason::NoNextVia);
     }
-    let to = verified_next_hop(proxy, message, own.branch, &next, &mut scratch.octets)
-        .ok_or(Reason::ForgedResponse)?;
+    let to = verified_next_hop(proxy, message, own.branch, &next).ok_or(Reason::ForgedResponse)?;
     match answer(proxy, message, status, &to, find) {
         Ok(answer) => scratch.part = answer.map(Part::Answers),
         Err(worker) => return Ok(Among::HandOver(worker)),
@@ -123,13 +120,12 @@ fn to_own_cancel(
     status: u16,
     branch: Option<Branch>,
     find: impl Fn(&[u8], u64) -> Found,
-    octets: &mut Vec<u8>,
 ) -> Option<Among> {
     if proxy.stateful.methods.is_empty() || message.cseq.method.of(message.bytes) != b"CANCEL" {
         return None;
     }
     let branch = branch?;
-    let key = branch.key(&proxy.secret, octets);
+    let key = branch.key(&proxy.secret);
     match find(message.call_id.value.of(message.bytes), key) {
         Found::Nowhere => None,
         Found::Elsewhere(worker) => Some(Among::HandOver(worker)),
@@ -214,7 +210,6 @@ fn verified_next_hop(
     message: &Message<'_>,
     branch: Option<Branch>,
     next: &Via,
-    octets: &mut Vec<u8>,
 ) -> Option<NextHop> {
     let branch = branch?;
     if !proxy.locals.has(branch.listener) {
@@ -228,7 +223,7 @@ fn verified_next_hop(
         listener: branch.listener,
         respond_to,
     };
-    let key = transaction.verified(&proxy.secret, &branch, octets)?;
+    let key = transaction.verified(&proxy.secret, &branch)?;
     Some(NextHop {
         respond_to,
         listener: branch.listener,

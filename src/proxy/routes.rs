@@ -96,7 +96,7 @@ impl Request<'_> {
             return self.by_target(routes, scratch);
         }
         let user = routes.target.uri.user;
-        self.undo_strict_sender(routes, scratch)?;
+        self.undo_strict_sender(routes)?;
         // A strict router brings the first in the Request-URI.
         let mut cookie = routes.strict_sender.then(|| user.of(bytes));
         // Of a member's many the last alone is verified.
@@ -135,7 +135,7 @@ impl Request<'_> {
             break;
         }
         if let Some(user) = unread {
-            routes.claim = self.claim(user, scratch);
+            routes.claim = self.claim(user);
         }
         let Some((names, loose)) = stays else {
             return self.by_target(routes, scratch);
@@ -201,10 +201,9 @@ impl Request<'_> {
         }))
     }
 
-    fn claim(&self, user: &[u8], scratch: &mut Scratch) -> Claim {
+    fn claim(&self, user: &[u8]) -> Claim {
         let call_id = self.message.call_id.value.of(self.message.bytes);
-        let input = &mut scratch.octets;
-        match Cookie::read(user, &self.proxy.secret, call_id, input) {
+        match Cookie::read(user, &self.proxy.secret, call_id) {
             None => Claim::None,
             Some(Err(purpose)) => Claim::Forged(purpose),
             Some(Ok(cookie)) => Claim::Verified(cookie),
@@ -213,7 +212,7 @@ impl Request<'_> {
 
     /// §16.4: a strict router put our Record-Route URI into the Request-URI,
     /// and what stood there behind all Route values.
-    fn undo_strict_sender(&self, routes: &mut Routes, scratch: &mut Scratch) -> Result<(), Reason> {
+    fn undo_strict_sender(&self, routes: &mut Routes) -> Result<(), Reason> {
         let bytes = self.message.bytes;
         let uri = routes.target.uri;
         let user = uri.user.of(bytes);
@@ -221,7 +220,7 @@ impl Request<'_> {
         {
             return Ok(());
         }
-        let claim = self.claim(user, scratch);
+        let claim = self.claim(user);
         if let Claim::Verified(_) = claim {
             let values = sip::route_values(self.message);
             let (last, _) = values.last().flatten().ok_or(Reason::Route)?;

@@ -117,13 +117,9 @@ impl Secret {
 
     /// A MAC in the making; `purpose` keeps those of one kind from passing
     /// for another. `first` is the first number that it covers, of 56 bits.
-    /// `gathered` is working memory.
     #[inline]
-    pub(super) fn mac<'a>(&self, purpose: u8, first: u64, gathered: &'a mut Vec<u8>) -> Mac<'a> {
-        let mut mac = Mac {
-            hasher: SipHasher13::new_with_key(&self.mac),
-            gathered,
-        };
+    pub(super) fn mac(&self, purpose: u8, first: u64) -> Mac {
+        let mut mac = Mac(SipHasher13::new_with_key(&self.mac));
         mac.number(first << 8 | u64::from(purpose));
         mac
     }
@@ -144,19 +140,15 @@ fn octets(digits: &str) -> Option<[u8; Secret::OCTETS]> {
 /// A MAC in the making: SipHash-1-3, 64 bits. A forger has to guess it over the
 /// network; more rounds would buy nothing against that.
 ///
-/// Numbers go from registers into the hash, texts are gathered first and hashed
-/// at once: to hand them over one by one takes ten times as long, and what is
-/// written in small pieces is not there yet when it is read in large ones.
-pub(super) struct Mac<'a> {
-    hasher: SipHasher13,
-    gathered: &'a mut Vec<u8>,
-}
+/// All goes into the hash eight octets at a time, from where it stands: texts of
+/// any length, handed over as they are, would take ten times as long.
+pub(super) struct Mac(SipHasher13);
 
-impl Mac<'_> {
+impl Mac {
     /// Takes in a number.
     #[inline]
     pub(super) fn number(&mut self, number: u64) {
-        self.hasher.write_u64(number);
+        self.0.write_u64(number);
     }
 
     /// The MAC of all numbers and of `texts`, none of which is longer than a
@@ -168,10 +160,25 @@ impl Mac<'_> {
             let lengths = four.iter().map(|text| text.len() as u64);
             self.number(lengths.fold(0, |lengths, length| lengths << 16 | length));
         }
-        self.gathered.clear();
         for text in texts {
-            self.gathered.extend_from_slice(text);
+            self.text(text);
         }
-        self.hasher.hash(self.gathered)
+        self.0.finish()
+    }
+
+    /// Takes in a text whose length is known already: the last word may begin
+    /// within the one before, or is filled up with zeros.
+    #[inline(always)]
+    fn text(&mut self, text: &[u8]) {
+        let (words, rest) = text.as_chunks();
+        for word in words {
+            self.number(u64::from_le_bytes(*word));
+        }
+        if !rest.is_empty() {
+            self.number(match text.last_chunk() {
+                Some(last) => u64::from_le_bytes(*last),
+                None => rest.iter().fold(0, |word, &b| word << 8 | u64::from(b)),
+            });
+        }
     }
 }

@@ -222,10 +222,9 @@ impl Proxy {
         &self,
         datagram: &Datagram<'_>,
         status: Status,
-        scratch: &mut Scratch,
         out: &mut [u8],
     ) -> Option<(usize, SocketAddr)> {
-        self.with_request(datagram, |request| request.reply(status, scratch, out))
+        self.with_request(datagram, |request| request.reply(status, out))
             .ok()?
     }
 
@@ -247,14 +246,7 @@ impl Proxy {
     /// Writes an ACK or CANCEL for an attempt. Its headers are those of `from`,
     /// the request as it came or a response to the attempt. `None` where that
     /// cannot be read, or `out` is too small.
-    pub fn own(
-        &self,
-        own: Own,
-        leg: &Leg<'_>,
-        from: &[u8],
-        scratch: &mut Scratch,
-        out: &mut [u8],
-    ) -> Option<usize> {
+    pub fn own(&self, own: Own, leg: &Leg<'_>, from: &[u8], out: &mut [u8]) -> Option<usize> {
         let Leg {
             identity,
             came,
@@ -264,7 +256,7 @@ impl Proxy {
         } = *leg;
         let message = scan(from).ok()?;
         let bytes = message.bytes;
-        let branch = BranchText::new(came, identity, number, &self.secret, &mut scratch.octets);
+        let branch = BranchText::new(came, identity, number, &self.secret);
         let (uri, routes) = split_head(head);
         let method: &[u8] = match own {
             Own::Ack => b"ACK",
@@ -301,9 +293,9 @@ impl Proxy {
     /// The key and the number of the attempt that the first octets of a datagram
     /// say to belong to, which came back undelivered; `None` where they are not
     /// those of a request of ours.
-    pub fn returned(&self, octets: &[u8], scratch: &mut Scratch) -> Option<(u64, u8)> {
+    pub fn returned(&self, octets: &[u8]) -> Option<(u64, u8)> {
         let branch = Branch::parse_behind_magic(self.locals.branch_in(octets)?)?;
-        let key = branch.key(&self.secret, &mut scratch.octets);
+        let key = branch.key(&self.secret);
         (!octets.starts_with(b"SIP/")).then_some((key, branch.attempt))
     }
 

@@ -535,7 +535,7 @@ impl Relay {
             head: &self.head,
         };
         let space = around.out.space();
-        let length = around.proxy.own(own, &leg, from, around.scratch, space);
+        let length = around.proxy.own(own, &leg, from, space);
         if let Some(length) = length {
             around.out.send(&Leaving {
                 length,

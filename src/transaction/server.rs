@@ -185,7 +185,7 @@ impl Relay {
         let Table { records, cells, .. } = &mut self.table;
         cells.free(&mut records[at].reply);
         let space = around.out.space();
-        let Some((length, _)) = around.proxy.reply(&datagram, status, around.scratch, space) else {
+        let Some((length, _)) = around.proxy.reply(&datagram, status, space) else {
             return false;
         };
         around.out.count(Event::Replied(status));
@@ -204,7 +204,7 @@ impl Relay {
         status: Status,
     ) {
         let space = around.out.space();
-        let Some((length, to)) = around.proxy.reply(datagram, status, around.scratch, space) else {
+        let Some((length, to)) = around.proxy.reply(datagram, status, space) else {
             return;
         };
         around.out.count(Event::Replied(status));

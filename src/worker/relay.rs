@@ -181,7 +181,7 @@ impl Worker {
     /// here.
     fn came_back(&mut self, step: &mut Step<'_>, octets: &[u8]) -> bool {
         let proxy = step.snapshot.proxy();
-        let Some((key, number)) = proxy.returned(octets, step.scratch) else {
+        let Some((key, number)) = proxy.returned(octets) else {
             return true;
         };
         let attempt = AttemptId { key, number };

@@ -165,7 +165,7 @@ impl<'a> World<'a> {
                     return;
                 };
                 let octets = &octets[..octets.len() * usize::from(how) / 255];
-                if let Some((key, number)) = self.proxy.returned(octets, &mut self.scratch) {
+                if let Some((key, number)) = self.proxy.returned(octets) {
                     let attempt = AttemptId { key, number };
                     self.with_relay(|relay, around| relay.undeliverable(around, attempt));
                 }
