@@ -83,7 +83,7 @@ fn the_rules_see_the_client_and_the_answer_goes_back_by_the_balancer() {
         ),
         (
             "192.168.0.9;rport;branch=z9hG4bK2",
-            format!("192.168.0.9;branch=z9hG4bK2;received=127.0.0.65;rport={port}"),
+            format!("192.168.0.9;received=127.0.0.65;rport={port};branch=z9hG4bK2"),
         ),
         (
             "127.0.0.65;branch=z9hG4bK3",
@@ -91,7 +91,7 @@ fn the_rules_see_the_client_and_the_answer_goes_back_by_the_balancer() {
         ),
         (
             "a.example;received=203.0.113.7;rport=9;branch=z9hG4bK4;maddr=203.0.113.8",
-            format!("a.example;branch=z9hG4bK4;maddr=203.0.113.8;received=127.0.0.65;rport={port}"),
+            format!("a.example;received=127.0.0.65;rport={port};branch=z9hG4bK4;maddr=203.0.113.8"),
         ),
     ] {
         let request = Request::new("INVITE", at).via(format!("SIP/2.0/UDP {via}"));

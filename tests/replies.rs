@@ -142,7 +142,7 @@ fn a_reply_copies_what_it_must_in_its_order_and_nothing_else() {
          Content-Length: 4\r\n\r\nbody";
     let wanted = format!(
         "SIP/2.0 420 Bad Extension\r\n\
-         v: SIP/2.0/UDP phone.example\r\n ;branch=z9hG4bKr;received=127.0.0.1;rport={port} , SIP/2.0/TCP below.example\r\n\
+         v: SIP/2.0/UDP phone.example;received=127.0.0.1;rport={port}\r\n ;branch=z9hG4bKr , SIP/2.0/TCP below.example\r\n\
          Via: SIP/2.0/WS lower.invalid\r\n\
          VIA: SIP/2.0/TLS lowest.example;x=\",\"\r\n\
          FROM: <sip:a@a.example>\r\n\

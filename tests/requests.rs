@@ -135,16 +135,16 @@ fn received_and_rport_say_where_the_packet_came_from() {
         // `received` has no brackets (§25.1), whoever writes IPv4 as IPv6.
         (
             "[::ffff:127.0.0.1];rport;branch=B".into(),
-            format!("[::ffff:127.0.0.1];branch=B;{both}"),
+            format!("[::ffff:127.0.0.1];{both};branch=B"),
         ),
         // The port is asked for.
         (
             "127.0.0.1;rport;branch=B".into(),
-            format!("127.0.0.1;branch=B;{both}"),
+            format!("127.0.0.1;{both};branch=B"),
         ),
         (
             "phone.example;branch=B;RPORT ;x=y".into(),
-            format!("phone.example;branch=B ;x=y;{both}"),
+            format!("phone.example;branch=B;{both} ;x=y"),
         ),
         // What the sender wrote counts for nothing.
         (
@@ -153,15 +153,15 @@ fn received_and_rport_say_where_the_packet_came_from() {
         ),
         (
             "phone.example;received=203.0.113.9;branch=B".into(),
-            "phone.example;branch=B;received=127.0.0.1".into(),
+            "phone.example;received=127.0.0.1;branch=B".into(),
         ),
         (
             "127.0.0.1;rport=9;branch=B;received=203.0.113.9".into(),
-            format!("127.0.0.1;branch=B;{both}"),
+            format!("127.0.0.1;{both};branch=B"),
         ),
         (
             "phone.example;Received = [::1] ; Rport = 9;branch=B".into(),
-            format!("phone.example;branch=B;{both}"),
+            format!("phone.example;{both};branch=B"),
         ),
         (
             "127.0.0.1;maddr=203.0.113.9;branch=B".into(),
@@ -170,7 +170,7 @@ fn received_and_rport_say_where_the_packet_came_from() {
         // Only the topmost is ours to repair.
         (
             "127.0.0.1;rport;branch=B,SIP/2.0/UDP 192.0.2.1;rport".into(),
-            format!("127.0.0.1;branch=B;{both},SIP/2.0/UDP 192.0.2.1;rport"),
+            format!("127.0.0.1;{both};branch=B,SIP/2.0/UDP 192.0.2.1;rport"),
         ),
         (
             "phone.example ,\r\n SIP/2.0/UDP 192.0.2.1".into(),
@@ -178,7 +178,7 @@ fn received_and_rport_say_where_the_packet_came_from() {
         ),
         (
             "phone.example\r\n ;rport\r\n ;branch=B".into(),
-            format!("phone.example\r\n ;branch=B;{both}"),
+            format!("phone.example;{both}\r\n ;branch=B"),
         ),
     ] {
         let sent = scene.request("OPTIONS").via(format!("SIP/2.0/UDP {sent}"));
@@ -576,10 +576,7 @@ fn a_caller_at_another_loopback_address_is_told_its_own() {
     );
     let (_, got) = scene.at_farm();
     let below = read(got).vias[1].clone();
-    let wanted = format!(";received=127.0.0.9;rport={}", caller.address().port());
-    assert!(
-        below.ends_with(wanted.as_bytes()),
-        "{}",
-        below.escape_ascii()
-    );
+    let below = String::from_utf8_lossy(&below);
+    let wanted = format!(";received=127.0.0.9;rport={};", caller.address().port());
+    assert!(below.contains(&wanted), "{below}");
 }

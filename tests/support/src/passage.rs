@@ -170,20 +170,25 @@ fn padding(output: &[u8], at: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// RFC 3261 §18.2.1, RFC 3581 §4.
+/// RFC 3261 §18.2.1, RFC 3581 §4. What is told stands where the sender's first
+/// word of it stood, or behind all else.
 fn repaired(before: &twin::Via, source: SocketAddr, after: &[u8]) -> Result<(), String> {
     let after = twin::via(after).map_err(|refusal| format!("the second Via: {refusal:?}"))?;
+    let is_old = |(name, _): &(String, _)| name == "received" || name == "rport";
     let mut expected = before.params.clone();
-    expected.retain(|(name, _)| name != "received" && name != "rport");
-    let mut add = |name: &str, value: String| {
-        expected.push((name.to_owned(), Some(value.into_bytes())));
-    };
-    if before.rport.is_some() {
-        add("received", source.ip().to_string());
-        add("rport", source.port().to_string());
-    } else if address(&before.host) != Some(source.ip()) {
-        add("received", source.ip().to_string());
+    let place = expected.iter().position(is_old);
+    expected.retain(|param| !is_old(param));
+    let mut told = Vec::new();
+    if before.rport.is_some() || address(&before.host) != Some(source.ip()) {
+        told.push(("received", source.ip().to_string()));
     }
+    if before.rport.is_some() {
+        told.push(("rport", source.port().to_string()));
+    }
+    let told = told.into_iter();
+    let told = told.map(|(name, value)| (name.to_owned(), Some(value.into_bytes())));
+    let place = place.unwrap_or(expected.len());
+    expected.splice(place..place, told);
     ensure!(after.params == expected, "the sender's Via: {after:?}");
     let same = (&after.transport, &after.host, after.port)
         == (&before.transport, &before.host, before.port);
