@@ -15,7 +15,7 @@ use super::{
 };
 use crate::dispatcher::Sender;
 use crate::sip::{
-    self, Address, Fault, Header, MAX_DATAGRAM, Message, Method, Scheme, Span, TooManyEdits, Uri,
+    self, Address, Fault, Header, Message, Method, Scheme, Span, TooManyEdits, Uri,
     Via, address,
 };
 
@@ -157,9 +157,6 @@ impl<'a> Request<'a> {
             .add(transaction, identity, sender, hop, scratch)
             .map_err(|TooManyEdits| Reason::Route)?;
         let whole = &self.message.bytes[..self.message.end as usize];
-        if scratch.rewrite.length(whole) > MAX_DATAGRAM {
-            return Err(Reason::TooLarge);
-        }
         let length = scratch.rewrite.write(whole, out).ok_or(Reason::TooLarge)?;
         let dispatcher = self.proxy.dispatcher();
         let from = sender.and_then(|sender| dispatcher.with_id(sender.id));

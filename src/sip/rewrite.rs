@@ -1,7 +1,7 @@
 //! Edits to a datagram: what is cut and what is put in its place. All other
 //! octets are kept by construction.
 
-use super::Span;
+use super::{MAX_DATAGRAM, Span};
 
 /// Edits that one message can need: our own Via and Record-Route, three
 /// parameters of the top Via, Max-Forwards, the Request-URI, and the Route values
@@ -111,20 +111,12 @@ impl Rewrite {
             })
     }
 
-    /// Octets that the result has.
-    #[must_use]
-    pub fn length(&self, bytes: &[u8]) -> usize {
-        let cut: usize = self.edits[..self.len]
-            .iter()
-            .map(|edit| edit.cut.len())
-            .sum();
-        bytes.len() - cut + self.new_len
-    }
-
     /// Writes the result into `out` and returns its length; `None` where it
-    /// does not fit.
+    /// does not fit, or is longer than any datagram.
     #[must_use]
     pub fn write(&self, bytes: &[u8], out: &mut [u8]) -> Option<usize> {
+        let room = out.len().min(MAX_DATAGRAM);
+        let out = &mut out[..room];
         let mut at = 0;
         let mut written = 0;
         let mut put = |piece: &[u8]| {
