@@ -5,7 +5,7 @@ use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 
 use super::host::literal;
-use crate::sip::{Param, Rewrite, Row, Span, TooManyEdits, Via, digits};
+use crate::sip::{Param, Rewrite, Row, Span, TooManyEdits, Via, digits, dotted};
 
 /// `;received=`, an IPv6 address, `;rport=`, a port: at most 68 octets.
 const MAX_TEXT: usize = 72;
@@ -17,8 +17,8 @@ pub(super) struct Repairs {
     first: Span,
     /// The other old one, to be left out; it may be none.
     second: Span,
-    text: [u8; MAX_TEXT],
-    length: usize,
+    received: Option<IpAddr>,
+    rport: Option<u16>,
 }
 
 impl Repairs {
@@ -42,26 +42,66 @@ impl Repairs {
             true => (received, rport),
             false => (rport, received),
         };
-        let mut repairs = Self {
+        let ip = source.ip();
+        let is_told = with_port || literal(via.host.of(bytes)) != Some(ip);
+        Self {
             first,
             second,
-            text: [0; MAX_TEXT],
-            length: 0,
-        };
-        if with_port || literal(via.host.of(bytes)) != Some(source.ip()) {
-            repairs.put(b";received=");
-            repairs.put_address(source.ip());
+            received: is_told.then_some(ip),
+            rport: with_port.then_some(source.port()),
         }
-        if with_port {
-            repairs.put(b";rport=");
-            repairs.put_number(source.port());
-        }
-        repairs
     }
 
-    /// Cannot overrun: `MAX_TEXT` holds the longest.
+    /// Writes the new parameters and returns how many octets they have.
+    #[inline]
+    fn write(&self, room: &mut [u8; MAX_TEXT]) -> usize {
+        let mut text = Text { room, length: 0 };
+        if let Some(ip) = self.received {
+            text.put(b";received=");
+            text.put_address(ip);
+        }
+        if let Some(port) = self.rport {
+            text.put(b";rport=");
+            text.put(digits(port.into(), &mut [0; 10]));
+        }
+        text.length
+    }
+
+    /// Adds the repairs to the edits of a message.
+    #[inline]
+    pub(super) fn apply(&self, rewrite: &mut Rewrite) -> Result<(), TooManyEdits> {
+        if self.received.is_some() || !self.first.is_empty() {
+            rewrite.replace_with(self.first, |room| self.write(room))?;
+        }
+        if !self.second.is_empty() {
+            rewrite.cut(self.second)?;
+        }
+        Ok(())
+    }
+
+    /// Hands over the row that holds the value, repaired, as pieces in order.
+    pub(super) fn row<T>(&self, bytes: &[u8], row: Row, put: impl FnOnce([&[u8]; 4]) -> T) -> T {
+        let mut room = [0; MAX_TEXT];
+        let length = self.write(&mut room);
+        let kept = |start, end| Span { start, end }.of(bytes);
+        put([
+            kept(row.line.start, self.first.start),
+            &room[..length],
+            kept(self.first.end, self.second.start),
+            kept(self.second.end, row.line.end),
+        ])
+    }
+}
+
+/// Text in the making. Cannot overrun: `MAX_TEXT` holds the longest.
+struct Text<'a> {
+    room: &'a mut [u8; MAX_TEXT],
+    length: usize,
+}
+
+impl Text<'_> {
     fn put(&mut self, text: &[u8]) {
-        self.text[self.length..self.length + text.len()].copy_from_slice(text);
+        self.room[self.length..self.length + text.len()].copy_from_slice(text);
         self.length += text.len();
     }
 
@@ -71,15 +111,15 @@ impl Repairs {
         match ip {
             IpAddr::V4(ip) => {
                 for octet in ip.octets() {
-                    let digits = &DOTTED[usize::from(octet)];
-                    self.text[self.length..][..digits.len()].copy_from_slice(digits);
-                    self.length += 2 + usize::from(octet > 9) + usize::from(octet > 99);
+                    let (digits, length) = dotted(octet);
+                    self.room[self.length..][..digits.len()].copy_from_slice(digits);
+                    self.length += length + 1;
                 }
                 // The dot behind the last one.
                 self.length -= 1;
             }
             IpAddr::V6(ip) => {
-                let mut rest = &mut self.text[self.length..];
+                let mut rest = &mut self.room[self.length..];
                 let room = rest.len();
                 // Cannot fail, as above.
                 let _ = write!(rest, "{ip}");
@@ -87,63 +127,6 @@ impl Repairs {
             }
         }
     }
-
-    fn put_number(&mut self, number: u16) {
-        self.put(digits(number.into(), &mut [0; 10]));
-    }
-
-    fn text(&self) -> &[u8] {
-        &self.text[..self.length]
-    }
-
-    /// Adds the repairs to the edits of a message.
-    #[inline]
-    pub(super) fn apply(&self, rewrite: &mut Rewrite) -> Result<(), TooManyEdits> {
-        if self.length > 0 || !self.first.is_empty() {
-            rewrite.replace(self.first, &[self.text()])?;
-        }
-        if !self.second.is_empty() {
-            rewrite.cut(self.second)?;
-        }
-        Ok(())
-    }
-
-    /// The row that holds the value, repaired, as pieces in order.
-    pub(super) fn row<'a>(&'a self, bytes: &'a [u8], row: Row) -> [&'a [u8]; 4] {
-        let kept = |start, end| Span { start, end }.of(bytes);
-        [
-            kept(row.line.start, self.first.start),
-            self.text(),
-            kept(self.first.end, self.second.start),
-            kept(self.second.end, row.line.end),
-        ]
-    }
-}
-
-/// Each number that an IPv4 address is made of, with a dot behind it and zeros
-/// behind that.
-static DOTTED: [[u8; 4]; 256] = dotted();
-
-const fn dotted() -> [[u8; 4]; 256] {
-    let mut table = [[0; 4]; 256];
-    let mut number = 0;
-    while number < table.len() {
-        let (hundreds, tens, ones) = (number / 100, number / 10 % 10, number % 10);
-        let digits = [
-            hundreds as u8 + b'0',
-            tens as u8 + b'0',
-            ones as u8 + b'0',
-            b'.',
-        ];
-        let mut from = (number < 100) as usize + (number < 10) as usize;
-        let mut to = 0;
-        while from < digits.len() {
-            table[number][to] = digits[from];
-            (from, to) = (from + 1, to + 1);
-        }
-        number += 1;
-    }
-    table
 }
 
 #[cfg(test)]
@@ -155,10 +138,11 @@ mod tests {
     proptest! {
         #[test]
         fn an_address_is_written_as_the_standard_library_writes_it(ip: IpAddr) {
-            let mut repairs = Repairs::new(b"", &Via::default(), SocketAddr::new(ip, 1), None);
-            repairs.length = 0;
-            repairs.put_address(ip);
-            prop_assert_eq!(repairs.text(), ip.to_string().as_bytes());
+            let mut room = [0; MAX_TEXT];
+            let mut text = Text { room: &mut room, length: 0 };
+            text.put_address(ip);
+            let (length, plain) = (text.length, ip.to_string());
+            prop_assert_eq!(&room[..length], plain.as_bytes());
         }
     }
 }

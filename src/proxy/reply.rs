@@ -26,9 +26,7 @@ pub(super) fn write(
     if !copied.into_iter().all(|header| message.has(header)) {
         return None;
     }
-    for piece in repairs.row(bytes, top) {
-        out.put(&[piece])?;
-    }
+    repairs.row(bytes, top, |pieces| out.put(&pieces))?;
     for row in message.rows_from(message.next_via, b"Via") {
         out.put(&[row.line.of(bytes)])?;
     }

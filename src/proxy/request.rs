@@ -15,8 +15,7 @@ use super::{
 };
 use crate::dispatcher::Sender;
 use crate::sip::{
-    self, Address, Fault, Header, Message, Method, Scheme, Span, TooManyEdits, Uri,
-    Via, address,
+    self, Address, Fault, Header, Message, Method, Scheme, Span, TooManyEdits, Uri, Via, address,
 };
 
 /// One request under decision.
@@ -307,8 +306,8 @@ impl<'a> Request<'a> {
             let Some((span, hops)) = self.message.max_forwards else {
                 return Ok(());
             };
-            let hops = u32::from(hops) - 1;
-            rewrite.replace(span, &[sip::digits(hops, &mut [0; 10])])
+            let (digits, length) = sip::dotted(hops - 1);
+            rewrite.replace(span, &[&digits[..length]])
         };
         edit().map_err(|TooManyEdits| Reason::Route)
     }

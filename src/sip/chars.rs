@@ -138,6 +138,37 @@ pub fn digits(mut number: u32, room: &mut [u8; 10]) -> &[u8] {
     }
 }
 
+/// The digits of `number` with a dot behind them, and how many digits they are:
+/// from a table, in a third of the time.
+#[inline]
+#[must_use]
+pub fn dotted(number: u8) -> (&'static [u8; 4], usize) {
+    let length = 1 + usize::from(number > 9) + usize::from(number > 99);
+    (&DOTTED[usize::from(number)], length)
+}
+
+static DOTTED: [[u8; 4]; 256] = all_dotted();
+
+const fn all_dotted() -> [[u8; 4]; 256] {
+    let mut table = [[0; 4]; 256];
+    let mut number = 0;
+    while number < table.len() {
+        let [hundreds, tens, ones] = [number / 100, number / 10 % 10, number % 10];
+        let digits = [
+            hundreds as u8 + b'0',
+            tens as u8 + b'0',
+            ones as u8 + b'0',
+            b'.',
+        ];
+        let zeros = (number < 100) as usize + (number < 10) as usize;
+        let (_, digits) = digits.split_at(zeros);
+        let (start, _) = table[number].split_at_mut(digits.len());
+        start.copy_from_slice(digits);
+        number += 1;
+    }
+    table
+}
+
 /// Reads a decimal number; `None` where it is no number or above `max`.
 #[inline]
 pub(super) fn decimal(digits: &[u8], max: u64) -> Option<u64> {

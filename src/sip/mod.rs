@@ -18,7 +18,7 @@ mod uri;
 mod via;
 
 pub use address::{Address, address, route_values};
-pub use chars::{digits, hex8, hex64, is_same_name, parse_hex64};
+pub use chars::{digits, dotted, hex8, hex64, is_same_name, parse_hex64};
 pub use method::Method;
 pub use param::Param;
 pub use rewrite::{Rewrite, TooManyEdits};

@@ -68,6 +68,7 @@ impl Rewrite {
     ///
     /// # Errors
     /// [`TooManyEdits`].
+    #[inline]
     pub fn replace(&mut self, span: Span, parts: &[&[u8]]) -> Result<(), TooManyEdits> {
         let start = self.new_len;
         for part in parts {
@@ -78,6 +79,29 @@ impl Rewrite {
                 .copy_from_slice(part);
             self.new_len = end;
         }
+        self.note(span, start)
+    }
+
+    /// Puts as many octets in the place of `span` as `write` says to have
+    /// written: what is made up of small pieces is not copied once more, which
+    /// would have to wait for them.
+    ///
+    /// # Errors
+    /// [`TooManyEdits`].
+    #[inline]
+    pub fn replace_with<const N: usize>(
+        &mut self,
+        span: Span,
+        write: impl FnOnce(&mut [u8; N]) -> usize,
+    ) -> Result<(), TooManyEdits> {
+        let start = self.new_len;
+        let room = self.new[start..].first_chunk_mut().ok_or(TooManyEdits)?;
+        self.new_len += write(room);
+        self.note(span, start)
+    }
+
+    /// Notes that what is new from `start` on stands in the place of `span`.
+    fn note(&mut self, span: Span, start: usize) -> Result<(), TooManyEdits> {
         if self.len == MAX_EDITS {
             return Err(TooManyEdits);
         }
