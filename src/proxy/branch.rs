@@ -207,11 +207,24 @@ pub(super) struct BranchText {
 }
 
 impl BranchText {
-    /// The branch of attempt `number` of a request that came in on `listener`.
+    /// Nothing yet.
+    pub(super) const EMPTY: Self = Self {
+        octets: [0; MAX_BRANCH],
+        length: 0,
+    };
+
+    /// Writes the branch of attempt `number` of a request that came in on
+    /// `listener`. It stays where it is written, for a copy would have to wait.
     #[inline(always)]
-    pub(super) fn new(listener: usize, identity: Identity, number: u8, secret: &Secret) -> Self {
+    pub(super) fn write(
+        &mut self,
+        listener: usize,
+        identity: Identity,
+        number: u8,
+        secret: &Secret,
+    ) {
         let Identity { uri, key } = identity;
-        let mut octets = [0; MAX_BRANCH];
+        let octets = &mut self.octets;
         let mode = match (uri, number) {
             (None, 0) => WITH_BRANCH,
             (Some(_), 0) => WITHOUT_BRANCH,
@@ -230,7 +243,7 @@ impl BranchText {
             octets[length..length + 16].copy_from_slice(&hex64(part));
             length += 16;
         }
-        Self { octets, length }
+        self.length = length;
     }
 
     #[inline]

@@ -121,6 +121,11 @@ impl<'a> Request<'a> {
                 Found::Nowhere => {}
             }
         }
+        let attempt = self.attempt.map_or(0, |attempt| attempt.number);
+        // Long before it is copied, as the repairs.
+        let mut branch = BranchText::EMPTY;
+        let secret = &self.proxy.secret;
+        branch.write(self.datagram.listener, identity, attempt, secret);
         let bytes = self.message.bytes;
         let to = address(bytes, self.message.to.value);
         let to = to.as_ref().ok_or(Reason::HeaderValue)?;
@@ -153,7 +158,7 @@ impl<'a> Request<'a> {
         self.serve_strict_routers(&routes, !hashed, transaction.via, scratch)?;
         // The space is bounded by the length of names we write ourselves.
         let padding_at = self
-            .add(transaction, identity, sender, hop, scratch)
+            .add(transaction, &branch, sender, hop, scratch)
             .map_err(|TooManyEdits| Reason::Route)?;
         let whole = &self.message.bytes[..self.message.end as usize];
         let length = scratch.rewrite.write(whole, out).ok_or(Reason::TooLarge)?;
@@ -161,7 +166,6 @@ impl<'a> Request<'a> {
         let from = sender.and_then(|sender| dispatcher.with_id(sender.id));
         let dialog = in_dialog.then(|| way.destination().or(from)).flatten();
         let (from, dialog) = (from.map(Place::new), dialog.map(Place::new));
-        let attempt = self.attempt.map_or(0, |attempt| attempt.number);
         if let Some(begin) = begin(role, identity, transaction) {
             // What cannot be answered goes on statelessly.
             if !begin.invite || self.write_trying(transaction, scratch) {
@@ -317,19 +321,13 @@ impl<'a> Request<'a> {
     fn add(
         &self,
         transaction: &Transaction<'_>,
-        identity: Identity,
+        branch: &BranchText,
         sender: Option<Sender>,
         hop: &Hop,
         scratch: &mut Scratch,
     ) -> Result<usize, TooManyEdits> {
         let message = self.message;
         let via_start = message.via.map_or(0, |row| row.line.start as usize);
-        let branch = BranchText::new(
-            self.datagram.listener,
-            identity,
-            self.attempt.map_or(0, |attempt| attempt.number),
-            &self.proxy.secret,
-        );
         let own_via = self.proxy.locals.via(hop.listener);
         let max_forwards: &[u8] = if message.max_forwards.is_some() {
             b"\r\n"

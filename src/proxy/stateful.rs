@@ -256,7 +256,8 @@ impl Proxy {
         } = *leg;
         let message = scan(from).ok()?;
         let bytes = message.bytes;
-        let branch = BranchText::new(came, identity, number, &self.secret);
+        let mut branch = BranchText::EMPTY;
+        branch.write(came, identity, number, &self.secret);
         let (uri, routes) = split_head(head);
         let method: &[u8] = match own {
             Own::Ack => b"ACK",
