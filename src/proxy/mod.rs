@@ -471,9 +471,20 @@ impl Proxy {
     ) -> Among {
         scratch.start(&self.current);
         let dropped = |reason| Among::None(Decision::Drop(reason));
-        let (datagram, front) = match self.unwrap(datagram) {
-            Ok(unwrapped) => unwrapped,
-            Err(reason) => return dropped(reason),
+        let unwrapped;
+        // Nearly all are read where they are: a copy would have to wait.
+        let (datagram, front) = if self.is_front(datagram) {
+            match self.unwrap(datagram) {
+                Ok((inner, front)) => {
+                    unwrapped = inner;
+                    (&unwrapped, front)
+                }
+                Err(reason) => return dropped(reason),
+            }
+        } else if self.is_sound(datagram.source) {
+            (datagram, None)
+        } else {
+            return dropped(Reason::BadSource);
         };
         // It stays where the scanner has left it: copying it takes longer than
         // its octets let expect, for they have only just been written.
@@ -485,70 +496,14 @@ impl Proxy {
         };
         let decided = match message.start {
             StartLine::Request { method, uri } => {
-                let request = Request::new(self, &datagram, front, message, method, uri);
+                let request = Request::new(self, datagram, front, message, method, uri);
                 request.decide(find, scratch, out)
             }
             StartLine::Response { status } => {
-                response::decide(self, &datagram, message, status, find, scratch, out)
+                response::decide(self, datagram, message, status, find, scratch, out)
             }
         };
         decided.unwrap_or_else(dropped)
-    }
-
-    /// The datagram as its sender sent it, and the front balancer that it
-    /// came by, if it did: that one's header is taken off, and the source is
-    /// what it says.
-    ///
-    /// # Errors
-    /// Why the datagram is dropped.
-    #[inline(always)]
-    pub fn unwrap<'a>(
-        &self,
-        datagram: &Datagram<'a>,
-    ) -> Result<(Datagram<'a>, Option<SocketAddr>), Reason> {
-        let is_front = (self.locals).is_front(datagram.listener, datagram.source.ip());
-        self.unwrap_if(is_front, datagram)
-    }
-
-    /// The same of one that a transaction has remembered: who was a front
-    /// balancer when it came, its header tells.
-    ///
-    /// # Errors
-    /// As of [`unwrap`](Self::unwrap).
-    pub fn unwrap_remembered<'a>(
-        &self,
-        datagram: &Datagram<'a>,
-    ) -> Result<(Datagram<'a>, Option<SocketAddr>), Reason> {
-        let is_front = proxy_protocol::read(datagram.bytes).is_some();
-        self.unwrap_if(is_front, datagram)
-    }
-
-    #[inline(always)]
-    fn unwrap_if<'a>(
-        &self,
-        is_front: bool,
-        datagram: &Datagram<'a>,
-    ) -> Result<(Datagram<'a>, Option<SocketAddr>), Reason> {
-        let Datagram {
-            source, listener, ..
-        } = *datagram;
-        let sound = |source: SocketAddr| source.port() != 0 && !self.locals.is_bound(source);
-        if !sound(source) {
-            return Err(Reason::BadSource);
-        }
-        if !is_front {
-            return Ok((*datagram, None));
-        }
-        let proxied = proxy_protocol::read(datagram.bytes).ok_or(Reason::ProxyHeader)?;
-        if !proxied.client.is_none_or(sound) {
-            return Err(Reason::BadSource);
-        }
-        let unwrapped = Datagram {
-            bytes: proxied.bytes,
-            source: proxied.client.unwrap_or(source),
-            listener,
-        };
-        Ok((unwrapped, proxied.client.map(|_| source)))
     }
 
     /// The octets that `set` hashes of a request that came as `unwrap` gives

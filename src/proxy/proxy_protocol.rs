@@ -12,23 +12,91 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::{Datagram, Proxy, Reason};
+
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 
 const LOCAL: u8 = 0x20;
 const PROXY: u8 = 0x21;
 
+impl Proxy {
+    /// The datagram as its sender sent it, and the front balancer that it
+    /// came by, if it did: that one's header is taken off, and the source is
+    /// what it says.
+    ///
+    /// # Errors
+    /// Why the datagram is dropped.
+    pub fn unwrap<'a>(
+        &self,
+        datagram: &Datagram<'a>,
+    ) -> Result<(Datagram<'a>, Option<SocketAddr>), Reason> {
+        self.unwrap_if(self.is_front(datagram), datagram)
+    }
+
+    /// The same of one that a transaction has remembered: who was a front
+    /// balancer when it came, its header tells.
+    ///
+    /// # Errors
+    /// As of [`unwrap`](Self::unwrap).
+    pub fn unwrap_remembered<'a>(
+        &self,
+        datagram: &Datagram<'a>,
+    ) -> Result<(Datagram<'a>, Option<SocketAddr>), Reason> {
+        let is_front = read(datagram.bytes).is_some();
+        self.unwrap_if(is_front, datagram)
+    }
+
+    fn unwrap_if<'a>(
+        &self,
+        is_front: bool,
+        datagram: &Datagram<'a>,
+    ) -> Result<(Datagram<'a>, Option<SocketAddr>), Reason> {
+        let Datagram {
+            source, listener, ..
+        } = *datagram;
+        if !self.is_sound(source) {
+            return Err(Reason::BadSource);
+        }
+        if !is_front {
+            return Ok((*datagram, None));
+        }
+        let proxied = read(datagram.bytes).ok_or(Reason::ProxyHeader)?;
+        if !proxied.client.is_none_or(|client| self.is_sound(client)) {
+            return Err(Reason::BadSource);
+        }
+        let unwrapped = Datagram {
+            bytes: proxied.bytes,
+            source: proxied.client.unwrap_or(source),
+            listener,
+        };
+        Ok((unwrapped, proxied.client.map(|_| source)))
+    }
+
+    /// Whether it comes from a front balancer.
+    #[inline]
+    pub(super) fn is_front(&self, datagram: &Datagram<'_>) -> bool {
+        (self.locals).is_front(datagram.listener, datagram.source.ip())
+    }
+
+    /// Whether answers can go to `source`, and it is none of our sockets.
+    #[inline]
+    pub(super) fn is_sound(&self, source: SocketAddr) -> bool {
+        source.port() != 0 && !self.locals.is_bound(source)
+    }
+}
+
 /// A datagram that begins with a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Proxied<'a> {
+struct Proxied<'a> {
     /// Who sent it; `None`: the balancer itself (LOCAL).
-    pub(super) client: Option<SocketAddr>,
+    client: Option<SocketAddr>,
     /// What was sent.
-    pub(super) bytes: &'a [u8],
+    bytes: &'a [u8],
 }
 
 /// Takes the header off a datagram; `None` where it has none, or one that
 /// does not say who sent it.
-pub(super) fn read(datagram: &[u8]) -> Option<Proxied<'_>> {
+fn read(datagram: &[u8]) -> Option<Proxied<'_>> {
     let rest = datagram.strip_prefix(SIGNATURE)?;
     let (&[command, family, high, low], rest) = rest.split_first_chunk()?;
     let length = u16::from_be_bytes([high, low]);
