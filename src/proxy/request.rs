@@ -130,11 +130,12 @@ impl<'a> Request<'a> {
         let to = address(bytes, self.message.to.value);
         let to = to.as_ref().ok_or(Reason::HeaderValue)?;
         let in_dialog = !to.tag.is_empty();
-        let uri = sip::uri(bytes, self.uri);
-        let uri = self.validate(transaction, to, uri.as_ref())?;
+        let mut routes = Routes::new(self.uri);
+        let uri = &mut routes.target.uri;
+        let is_uri = uri.read(bytes, self.uri);
+        self.validate(transaction, to, is_uri.then_some(uri))?;
         self.repair(transaction.via, scratch)?;
         let sender = self.proxy.dispatcher().sender(self.datagram.source);
-        let mut routes = Routes::new(self.uri, *uri);
         self.follow(&mut routes, sender.is_some(), scratch)?;
         let hop = self.next_hop(sender, &routes, scratch);
         let Some(hop) = hop.as_ref().map_err(|reason| {
@@ -250,15 +251,15 @@ impl<'a> Request<'a> {
     }
 
     /// §16.3, in its order, for a message without a fault; what may be
-    /// answered by a reply is an error. Returns the Request-URI, which is `None`
-    /// where it breaks the grammar.
+    /// answered by a reply is an error. The Request-URI is `None` where it
+    /// breaks the grammar.
     #[inline(always)]
-    fn validate<'u>(
+    fn validate(
         &self,
         transaction: &Transaction<'_>,
         to: &Address,
-        uri: Option<&'u Uri>,
-    ) -> Result<&'u Uri, Reason> {
+        uri: Option<&mut Uri>,
+    ) -> Result<(), Reason> {
         let bytes = self.message.bytes;
         if self.is_ack_of_reply(to, transaction) {
             return Err(Reason::ReplyAck);
@@ -279,7 +280,7 @@ impl<'a> Request<'a> {
                 _ => Reason::CSeqMethod,
             });
         }
-        Ok(uri)
+        Ok(())
     }
 
     /// A reply's To tag is a MAC of the request: no memory needed to know it.

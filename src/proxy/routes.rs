@@ -27,9 +27,10 @@ pub(super) struct Routes {
 }
 
 impl Routes {
-    /// Nothing is known yet but the Request-URI.
+    /// Nothing is known yet, not even the Request-URI in `text`.
     #[inline]
-    pub(super) fn new(text: Span, uri: Uri) -> Self {
+    pub(super) fn new(text: Span) -> Self {
+        let uri = Uri::default();
         Self {
             target: Target { text, uri },
             named: Named::Us,

@@ -14,7 +14,7 @@ const LR: u64 = word(b"lr");
 const USER: u64 = word(b"user");
 
 /// The scheme of a URI.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scheme {
     /// `sip`.
     Sip,
@@ -25,11 +25,12 @@ pub enum Scheme {
     /// `urn`, as that of an emergency call (RFC 5031), which names none either.
     Urn,
     /// Any other, which a proxy answers by 416 (§16.3 item 2).
+    #[default]
     Other,
 }
 
 /// A URI, read as far as a proxy needs it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Uri {
     /// Its scheme; `Tel`, `Urn` and `Other` have no host.
     pub scheme: Scheme,
@@ -64,41 +65,8 @@ impl Uri {
 /// table 1) and a Route, so they break it here.
 #[must_use]
 pub fn uri(bytes: &[u8], span: Span) -> Option<Uri> {
-    let end = span.end as usize;
-    let text = Text::new(bytes, end);
-    let (scheme, mut at) = scheme(text, span.start as usize)?;
-    let none = Span::new(end, end);
-    let mut uri = Uri {
-        scheme,
-        user: none,
-        host: none,
-        port: None,
-        maddr: none,
-        transport: none,
-        phone: scheme == Scheme::Tel,
-        loose: false,
-    };
-    if matches!(scheme, Scheme::Tel | Scheme::Urn | Scheme::Other) {
-        uri.user = Span::new(at, text.find(at, |lanes| lanes.is(b';')));
-        return (at < end && text.find(at, Lanes::not_uri) == end).then_some(uri);
-    }
-    // Whatever stands before it is the user's.
-    let sign = text.find(at, |lanes| lanes.is(b'@') | lanes.not_uri());
-    if sign < end {
-        if sign == at || text.get(sign) != Some(b'@') {
-            return None;
-        }
-        uri.user = Span::new(at, sign);
-        at = sign + 1;
-    }
-    (uri.host, at) = host(text, at)?;
-    if text.get(at) == Some(b':') {
-        let (port, behind) = port_at(text, at + 1)?;
-        uri.port = Some(port);
-        at = behind;
-    }
-    uri.params(text, at)?;
-    Some(uri)
+    let mut uri = Uri::default();
+    uri.read(bytes, span).then_some(uri)
 }
 
 /// The scheme of the URI at `start` and the offset behind its colon; `None`
@@ -128,6 +96,50 @@ fn scheme(text: Text<'_>, start: usize) -> Option<(Scheme, usize)> {
 }
 
 impl Uri {
+    /// As [`uri`], into a fresh one; false instead of `None`. As of a
+    /// [`Via`](super::Via), a copy would have to wait.
+    #[must_use]
+    pub fn read(&mut self, bytes: &[u8], span: Span) -> bool {
+        self.parts(Text::new(bytes, span.end as usize), span)
+            .is_some()
+    }
+
+    #[inline(always)]
+    fn parts(&mut self, text: Text<'_>, span: Span) -> Option<()> {
+        let end = text.end();
+        let (scheme, mut at) = scheme(text, span.start as usize)?;
+        let none = Span::new(end, end);
+        *self = Self {
+            scheme,
+            user: none,
+            host: none,
+            maddr: none,
+            transport: none,
+            phone: scheme == Scheme::Tel,
+            ..Self::default()
+        };
+        if matches!(scheme, Scheme::Tel | Scheme::Urn | Scheme::Other) {
+            self.user = Span::new(at, text.find(at, |lanes| lanes.is(b';')));
+            return (at < end && text.find(at, Lanes::not_uri) == end).then_some(());
+        }
+        // Whatever stands before it is the user's.
+        let sign = text.find(at, |lanes| lanes.is(b'@') | lanes.not_uri());
+        if sign < end {
+            if sign == at || text.get(sign) != Some(b'@') {
+                return None;
+            }
+            self.user = Span::new(at, sign);
+            at = sign + 1;
+        }
+        (self.host, at) = host(text, at)?;
+        if text.get(at) == Some(b':') {
+            let (port, behind) = port_at(text, at + 1)?;
+            self.port = Some(port);
+            at = behind;
+        }
+        self.params(text, at)
+    }
+
     /// `*(";" name ["=" value])` up to the end.
     fn params(&mut self, text: Text<'_>, mut at: usize) -> Option<()> {
         while let Some(octet) = text.get(at) {
