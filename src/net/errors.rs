@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 
 use super::Socket;
 use super::name::Name;
+use super::{no_control, no_message};
 
 /// Octets of a datagram that an error brings back at most: a host or router
 /// returns 576 octets at most with its own headers (RFC 1812 §4.3.2.3), over
@@ -23,11 +24,7 @@ struct Control {
 
 impl Control {
     const EMPTY: Self = Self {
-        header: libc::cmsghdr {
-            cmsg_len: 0,
-            cmsg_level: 0,
-            cmsg_type: 0,
-        },
+        header: no_control(),
         error: libc::sock_extended_err {
             ee_errno: 0,
             ee_origin: 0,
@@ -158,15 +155,11 @@ impl Socket {
                 iov_base: buffer.as_mut_ptr().cast(),
                 iov_len: buffer.len(),
             };
-            let mut header = libc::msghdr {
-                msg_name: std::ptr::null_mut(),
-                msg_namelen: 0,
-                msg_iov: &raw mut vector,
-                msg_iovlen: 1,
-                msg_control: (&raw mut control).cast(),
-                msg_controllen: size_of::<Control>(),
-                msg_flags: 0,
-            };
+            let mut header = no_message();
+            header.msg_iov = &raw mut vector;
+            header.msg_iovlen = 1;
+            header.msg_control = (&raw mut control).cast();
+            header.msg_controllen = size_of::<Control>() as _;
             // SAFETY: the header points to no name, and to a whole control
             // message and iovec, which covers `buffer`; all live until the call
             // returns. Any octets are a value of each.

@@ -29,3 +29,16 @@ pub use runs::Limits;
 pub use send::{SendBatch, Sent};
 pub use signals::{block_signals, unblock_signals};
 pub use socket::{Granted, Socket, SocketHandle};
+
+/// A message header of nothing. Some C libraries have padding between its
+/// fields, so that it cannot be written down.
+const fn no_message() -> libc::msghdr {
+    // SAFETY: zeros are a value of it, with null pointers.
+    unsafe { std::mem::zeroed() }
+}
+
+/// The same of a control message.
+const fn no_control() -> libc::cmsghdr {
+    // SAFETY: zeros are a value of it.
+    unsafe { std::mem::zeroed() }
+}

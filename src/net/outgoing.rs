@@ -5,13 +5,13 @@ use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
-use std::ptr::null_mut;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Socket;
 use super::errors::is_lack_of_room;
 use super::name::Name;
+use super::{no_control, no_message};
 
 /// How long a full send buffer is waited for before the rest of a turn is
 /// given up: 5 ms.
@@ -95,12 +95,12 @@ struct Control {
 
 impl Control {
     fn new(segment: usize) -> Self {
+        let mut header = no_control();
+        header.cmsg_len = (std::mem::offset_of!(Self, segment) + size_of::<u16>()) as _;
+        header.cmsg_level = libc::SOL_UDP;
+        header.cmsg_type = libc::UDP_SEGMENT;
         Self {
-            header: libc::cmsghdr {
-                cmsg_len: std::mem::offset_of!(Self, segment) + size_of::<u16>(),
-                cmsg_level: libc::SOL_UDP,
-                cmsg_type: libc::UDP_SEGMENT,
-            },
+            header,
             segment: segment as u16,
         }
     }
@@ -140,7 +140,7 @@ impl Outgoing {
                     socket.as_raw_fd(),
                     rest.as_mut_ptr(),
                     rest.len() as libc::c_uint,
-                    libc::MSG_DONTWAIT,
+                    libc::MSG_DONTWAIT as _,
                 )
             };
             if n > 0 {
@@ -178,16 +178,12 @@ impl Outgoing {
                 iov_len: piece.octets.len(),
             });
             self.controls.push(Control::new(piece.segment));
+            let mut msg_hdr = no_message();
+            msg_hdr.msg_namelen = name_length;
+            msg_hdr.msg_iovlen = 1;
+            msg_hdr.msg_controllen = if is_run { size_of::<Control>() as _ } else { 0 };
             self.headers.push(libc::mmsghdr {
-                msg_hdr: libc::msghdr {
-                    msg_name: null_mut(),
-                    msg_namelen: name_length,
-                    msg_iov: null_mut(),
-                    msg_iovlen: 1,
-                    msg_control: null_mut(),
-                    msg_controllen: if is_run { size_of::<Control>() } else { 0 },
-                    msg_flags: 0,
-                },
+                msg_hdr,
                 msg_len: 0,
             });
         }

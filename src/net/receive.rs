@@ -7,6 +7,7 @@ use std::ptr::null_mut;
 
 use super::Socket;
 use super::name::{NAME_MAX, Name};
+use super::no_message;
 
 /// The longest payload of UDP over IPv6, so that nothing is cut off.
 const SLOT: usize = 65_536;
@@ -42,17 +43,16 @@ impl ReceiveBatch {
         let headers = names
             .iter_mut()
             .zip(&mut vectors)
-            .map(|(name, vector)| libc::mmsghdr {
-                msg_hdr: libc::msghdr {
-                    msg_name: std::ptr::from_mut(name).cast(),
-                    msg_namelen: NAME_MAX,
-                    msg_iov: vector,
-                    msg_iovlen: 1,
-                    msg_control: null_mut(),
-                    msg_controllen: 0,
-                    msg_flags: 0,
-                },
-                msg_len: 0,
+            .map(|(name, vector)| {
+                let mut msg_hdr = no_message();
+                msg_hdr.msg_name = std::ptr::from_mut(name).cast();
+                msg_hdr.msg_namelen = NAME_MAX;
+                msg_hdr.msg_iov = vector;
+                msg_hdr.msg_iovlen = 1;
+                libc::mmsghdr {
+                    msg_hdr,
+                    msg_len: 0,
+                }
             })
             .collect();
         Self {
@@ -82,7 +82,7 @@ impl ReceiveBatch {
                 socket.as_raw_fd(),
                 self.headers.as_mut_ptr(),
                 self.headers.len() as libc::c_uint,
-                libc::MSG_DONTWAIT,
+                libc::MSG_DONTWAIT as _,
                 null_mut(),
             )
         };
