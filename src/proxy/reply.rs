@@ -34,7 +34,11 @@ pub(super) fn write(
     if status == Status::Trying {
         // §8.2.6.1, §8.2.6.2: no tag of ours, and the sender's Timestamp.
         out.put(&[message.to.line.of(bytes)])?;
-        put_timestamp(message, &mut out)?;
+        if message.has(Header::Timestamp)
+            && let Some(row) = message.rows_named(b"Timestamp").next()
+        {
+            out.put(&[row.line.of(bytes)])?;
+        }
     } else {
         put_to(message, &tag(), &mut out)?;
     }
@@ -69,22 +73,6 @@ fn put_to(message: &Message<'_>, tag: &[u8; 16], out: &mut Writer<'_>) -> Option
     let name_and_value = &bytes[row.line.start as usize..value_end];
     let line_end = &bytes[value_end..row.line.end as usize];
     out.put(&[name_and_value, b";tag=", tag, line_end])
-}
-
-fn put_timestamp(message: &Message<'_>, out: &mut Writer<'_>) -> Option<()> {
-    let bytes = message.bytes;
-    let (from, to) = (message.headers_start as usize, message.headers_end as usize);
-    // Few have one: to look at how the rows begin, without a branch so that the
-    // compiler takes many octets at a time, is much less than to read them all.
-    let begins = |row: &[u8]| (row[0] == b'\n') & (row[1] | 32 == b't') & (row[2] | 32 == b'i');
-    let rows = bytes[from - 1..to].windows(3);
-    if !rows.fold(false, |found, row| found | begins(row)) {
-        return Some(());
-    }
-    match message.rows_named(b"Timestamp").next() {
-        Some(row) => out.put(&[row.line.of(bytes)]),
-        None => Some(()),
-    }
 }
 
 /// §8.2.2.3: Unsupported lists what was required; of it all, we do none.

@@ -77,7 +77,7 @@ pub struct CSeq {
     pub method: Span,
 }
 
-/// The headers that routing reads.
+/// The headers that routing and replies read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are the headers'")]
 pub enum Header {
@@ -90,6 +90,7 @@ pub enum Header {
     ContentLength,
     Route,
     ProxyRequire,
+    Timestamp,
 }
 
 /// What keeps a SIP message from being forwarded.
@@ -315,6 +316,7 @@ impl Message<'_> {
                 self.route.get_or_insert(row);
             }
             Header::ProxyRequire => self.seen |= 1 << Header::ProxyRequire as u16,
+            Header::Timestamp => self.seen |= 1 << Header::Timestamp as u16,
             Header::CallId => {
                 let (start, end) = (row.value.start as usize, row.value.end as usize);
                 let foreign = |lanes: Lanes| lanes.is(b' ') | lanes.controls();
@@ -474,14 +476,14 @@ struct Name {
 /// Where a name of `length` octets would stand in [`NAMES`].
 #[inline]
 const fn place(first: u8, length: usize) -> usize {
-    (first as usize ^ length << 2) & 31
+    (first as usize * 4).wrapping_sub(length) & 127
 }
 
 /// The names that routing reads, each at its [`place`].
-static NAMES: [Name; 32] = names();
+static NAMES: [Name; 128] = names();
 
-const fn names() -> [Name; 32] {
-    const ALL: [(&[u8], Header); 14] = [
+const fn names() -> [Name; 128] {
+    const ALL: [(&[u8], Header); 15] = [
         (b"via", Header::Via),
         (b"v", Header::Via),
         (b"call-id", Header::CallId),
@@ -496,6 +498,7 @@ const fn names() -> [Name; 32] {
         (b"l", Header::ContentLength),
         (b"route", Header::Route),
         (b"proxy-require", Header::ProxyRequire),
+        (b"timestamp", Header::Timestamp),
     ];
     // The length of none: what stands before the colon of `: x` has none at all.
     const UNUSED: usize = usize::MAX;
@@ -504,7 +507,7 @@ const fn names() -> [Name; 32] {
         length: UNUSED,
         header: Header::Via,
     };
-    let mut names = [none; 32];
+    let mut names = [none; 128];
     let mut i = 0;
     while i < ALL.len() {
         let (name, header) = ALL[i];
