@@ -32,8 +32,9 @@ pub(super) struct Cells {
     /// so that a message is kept without a look at cells that are in no cache:
     /// to find one behind the other took an eighth of the time of a transaction.
     next: Vec<u32>,
-    /// The first free one of those that were in use before.
-    free: Option<u32>,
+    /// The first free one. Behind those that were in use before comes the first
+    /// that was not.
+    free: u32,
     unused: usize,
 }
 
@@ -43,7 +44,7 @@ impl Cells {
         Ok(Self {
             octets: room(most)?,
             next: room(most)?,
-            free: None,
+            free: 0,
             unused: most,
         })
     }
@@ -51,38 +52,37 @@ impl Cells {
     /// Keeps `message`; `None` where there is no room for it.
     pub(super) fn keep(&mut self, message: &[u8]) -> Option<Chain> {
         let length = u16::try_from(message.len()).ok()?;
-        if message.len().div_ceil(PAYLOAD) > self.unused {
-            return None;
-        }
-        let Some(end) = message.len().checked_sub(1) else {
+        let wanted = message.len().div_ceil(PAYLOAD);
+        self.unused = self.unused.checked_sub(wanted)?;
+        if wanted == 0 {
             return Some(Chain::default());
-        };
-        // From its end, so that each cell knows the one behind it.
-        let tail = end / PAYLOAD * PAYLOAD;
-        let last = self.take(&message[tail..], u32::MAX);
-        let rest = message[..tail].rchunks_exact(PAYLOAD);
-        let first = rest.fold(last, |next, part| self.take(part, next));
+        }
+        let first = self.free;
+        let (mut last, mut free) = (first, first);
+        let (parts, tail) = message.as_chunks::<PAYLOAD>();
+        for part in parts {
+            last = free;
+            free = self.put(last, part);
+        }
+        if !tail.is_empty() {
+            last = free;
+            free = self.put(last, tail);
+        }
+        self.free = free;
         self.next[last as usize] = first;
         Some(Chain { last, length })
     }
 
-    fn take(&mut self, part: &[u8], next: u32) -> u32 {
-        self.unused -= 1;
-        let at = match self.free {
-            Some(at) => {
-                let free = self.next[at as usize];
-                self.free = (free != u32::MAX).then_some(free);
-                at
-            }
-            None => {
-                self.octets.push([0; PAYLOAD]);
-                self.next.push(next);
-                self.next.len() as u32 - 1
-            }
-        };
-        self.next[at as usize] = next;
-        self.octets[at as usize][..part.len()].copy_from_slice(part);
-        at
+    /// Fills the first free cell; returns the one behind it.
+    #[inline]
+    fn put(&mut self, free: u32, part: &[u8]) -> u32 {
+        let at = free as usize;
+        if at == self.next.len() {
+            self.octets.push([0; PAYLOAD]);
+            self.next.push(free + 1);
+        }
+        self.octets[at][..part.len()].copy_from_slice(part);
+        self.next[at]
     }
 
     /// Writes the message in the place of what `out` holds.
@@ -91,12 +91,13 @@ impl Cells {
         if chain.is_empty() {
             return;
         }
-        let mut at = self.next[chain.last as usize];
-        while out.len() < usize::from(chain.length) {
-            let rest = usize::from(chain.length) - out.len();
-            out.extend_from_slice(&self.octets[at as usize][..rest.min(PAYLOAD)]);
-            at = self.next[at as usize];
+        let length = usize::from(chain.length);
+        let mut at = self.next[chain.last as usize] as usize;
+        for _ in 0..length / PAYLOAD {
+            out.extend_from_slice(&self.octets[at]);
+            at = self.next[at] as usize;
         }
+        out.extend_from_slice(&self.octets[at][..length % PAYLOAD]);
     }
 
     /// Gives the cells back, and leaves an empty chain. They stay linked, so that
@@ -104,9 +105,7 @@ impl Cells {
     pub(super) fn free(&mut self, chain: &mut Chain) {
         let Chain { last, length } = std::mem::take(chain);
         if length > 0 {
-            let free = self.free.unwrap_or(u32::MAX);
-            let first = std::mem::replace(&mut self.next[last as usize], free);
-            self.free = Some(first);
+            self.free = std::mem::replace(&mut self.next[last as usize], self.free);
             self.unused += usize::from(length).div_ceil(PAYLOAD);
         }
     }
