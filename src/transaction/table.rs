@@ -482,11 +482,12 @@ impl Table {
     /// The same, to change them on the way: one that is added meanwhile is not
     /// among them.
     pub(super) fn places(&self, at: u32) -> impl Iterator<Item = u32> + use<> {
-        let mut places = [None; MOST_ATTEMPTS];
+        let (mut places, mut count) = ([NONE; MOST_ATTEMPTS], 0);
         for (place, attempt) in places.iter_mut().zip(self.attempts(at)) {
-            *place = Some(attempt);
+            *place = attempt;
+            count += 1;
         }
-        places.into_iter().flatten()
+        places.into_iter().take(count)
     }
 
     /// Adds one behind the others; `None`: there is no room.
