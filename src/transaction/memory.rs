@@ -1,6 +1,7 @@
 //! What is kept of a request, and how it is found again: for retransmissions
 //! and CANCELs the whole, for ACKs to failures the head of each attempt.
 
+use super::slab::NONE;
 use super::table::MOST_ATTEMPTS;
 use super::{Around, Client, Outbox, Relay, Table};
 use crate::proxy::{Datagram, Forward, Proxy};
@@ -96,10 +97,10 @@ impl Relay {
     /// Drops the request; of an INVITE only the heads of attempts that may
     /// still fail are left.
     pub(super) fn drop_request<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) {
-        let mut unkept = [const { None }; MOST_ATTEMPTS];
+        let (mut unkept, mut count) = ([(NONE, 0); MOST_ATTEMPTS], 0);
         self.heads.clear();
         let invite = self.table.records[at].facts.invite;
-        for (place, unkept) in self.table.places(at).zip(&mut unkept) {
+        for place in self.table.places(at) {
             let attempt = &self.table.attempts[place];
             let wanted = invite && attempt.client != Client::Answered && attempt.head.is_empty();
             if wanted
@@ -107,17 +108,19 @@ impl Relay {
                 && self.table.attempts[place].head.is_empty()
                 && self.heads.len() + self.head.len() <= MAX_DATAGRAM
             {
-                let start = self.heads.len();
                 self.heads.extend_from_slice(&self.head);
-                *unkept = Some((place, start..self.heads.len()));
+                unkept[count] = (place, self.heads.len());
+                count += 1;
             }
         }
         let record = &mut self.table.records[at];
         record.reason_length = 0;
         self.table.cells.free(&mut record.request);
         // They have room now.
-        for (place, head) in unkept.into_iter().flatten() {
-            let kept = self.table.cells.keep(&self.heads[head]);
+        let mut start = 0;
+        for &(place, end) in &unkept[..count] {
+            let kept = self.table.cells.keep(&self.heads[start..end]);
+            start = end;
             self.table.attempts[place].head = kept.unwrap_or_default();
         }
     }
