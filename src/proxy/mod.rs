@@ -454,13 +454,17 @@ impl Proxy {
         out: &mut [u8],
     ) -> Decision {
         match self.decide_among(datagram, |_, _| Found::Nowhere, scratch, out) {
-            Among::None(decision) => decision,
-            _ => unreachable!("invariant: nothing was found"),
+            Ok(Among::None(decision)) => decision,
+            Ok(_) => unreachable!("invariant: nothing was found"),
+            Err(reason) => Decision::Drop(reason),
         }
     }
 
     /// The same with transactions, for a relay, which answers `find`: where
     /// the transaction with this Call-ID and key is.
+    ///
+    /// # Errors
+    /// Why the datagram is dropped.
     #[inline]
     pub fn decide_among(
         &self,
@@ -468,33 +472,28 @@ impl Proxy {
         find: impl Fn(&[u8], u64) -> Found,
         scratch: &mut Scratch,
         out: &mut [u8],
-    ) -> Among {
+    ) -> Result<Among, Reason> {
         scratch.start(&self.current);
-        let dropped = |reason| Among::None(Decision::Drop(reason));
         let unwrapped;
         // Nearly all are read where they are: a copy would have to wait.
         let (datagram, front) = if self.is_front(datagram) {
-            match self.unwrap(datagram) {
-                Ok((inner, front)) => {
-                    unwrapped = inner;
-                    (&unwrapped, front)
-                }
-                Err(reason) => return dropped(reason),
-            }
+            let (inner, front) = self.unwrap(datagram)?;
+            unwrapped = inner;
+            (&unwrapped, front)
         } else if self.is_sound(datagram.source) {
             (datagram, None)
         } else {
-            return dropped(Reason::BadSource);
+            return Err(Reason::BadSource);
         };
         // It stays where the scanner has left it: copying it takes longer than
         // its octets let expect, for they have only just been written.
         let scanned = scan(datagram.bytes);
         let message = match &scanned {
             Ok(message) => message,
-            Err(NotSip::KeepAlive) => return dropped(Reason::KeepAlive),
-            Err(NotSip::Garbage) => return dropped(Reason::NotSip),
+            Err(NotSip::KeepAlive) => return Err(Reason::KeepAlive),
+            Err(NotSip::Garbage) => return Err(Reason::NotSip),
         };
-        let decided = match message.start {
+        match message.start {
             StartLine::Request { method, uri } => {
                 let request = Request::new(self, datagram, front, message, method, uri);
                 request.decide(find, scratch, out)
@@ -502,8 +501,7 @@ impl Proxy {
             StartLine::Response { status } => {
                 response::decide(self, datagram, message, status, find, scratch, out)
             }
-        };
-        decided.unwrap_or_else(dropped)
+        }
     }
 
     /// The octets that `set` hashes of a request that came as `unwrap` gives

@@ -237,14 +237,16 @@ impl Relay {
     ) -> Received {
         let find = |call_id: &[u8], key| self.find(call_id, key);
         let space = around.out.space();
-        match around
+        let decided = around
             .proxy
-            .decide_among(datagram, find, around.scratch, space)
-        {
-            Among::HandOver(worker) => Received::HandOver(worker),
-            Among::Known(at, role) => {
+            .decide_among(datagram, find, around.scratch, space);
+        match &decided {
+            Err(reason) => Received::Decision(Decision::Drop(*reason)),
+            Ok(Among::HandOver(worker)) => Received::HandOver(*worker),
+            Ok(Among::Known(at, role)) => {
+                let at = *at;
                 let record = &self.table.records[at];
-                match role {
+                match *role {
                     Role::Request { method, .. } if method == record.facts.method => {
                         self.repeated(around, at, datagram);
                     }
@@ -258,15 +260,15 @@ impl Relay {
                 }
                 Received::Done
             }
-            Among::Cancelled {
+            Ok(Among::Cancelled {
                 at,
                 attempt,
                 status,
-            } => {
-                self.cancel_answered(around, at, attempt, status, datagram);
+            }) => {
+                self.cancel_answered(around, *at, *attempt, *status, datagram);
                 Received::Done
             }
-            Among::None(decision) => match (&decision, around.scratch.part()) {
+            Ok(Among::None(decision)) => match (decision, around.scratch.part()) {
                 (Decision::Forward(forward), Some(Part::Begins(begin))) => {
                     self.begin(around, datagram, forward, &begin)
                 }
@@ -274,9 +276,9 @@ impl Relay {
                     self.respond(around, datagram, forward, &answer)
                 }
                 (_, Some(Part::Unplaced(begin, set))) => {
-                    self.begin_elsewhere(around, datagram, decision, &begin, set)
+                    self.begin_elsewhere(around, datagram, *decision, &begin, set)
                 }
-                _ => Received::Decision(decision),
+                _ => Received::Decision(*decision),
             },
         }
     }
