@@ -40,13 +40,13 @@ impl Relay {
             return self.unknown(around, forward, status);
         };
         around.out.forwarded(forward);
-        let response = &unwrapped(around, datagram);
-        self.answered(around, at, attempt, response);
+        self.answered(around, at, attempt, datagram);
         if status < 200 {
             self.provisional(around, at, attempt, status, forward);
         } else if status < 300 && self.table.records[at].facts.invite {
-            self.accepted(around, at, attempt, status, forward, response);
+            self.accepted(around, at, attempt, status, forward, datagram);
         } else {
+            let response = &unwrapped(around, datagram);
             self.ended(around, at, attempt, status, forward, response);
         }
         self.settle(around, at);
@@ -81,7 +81,7 @@ impl Relay {
         let Some(place) = self.numbered(at, number) else {
             return;
         };
-        self.answered(around, at, place, &unwrapped(around, datagram));
+        self.answered(around, at, place, datagram);
         let attempt = &mut self.table.attempts[place];
         if status >= 200 && attempt.cancel == Cancel::Sent {
             attempt.cancel = Cancel::Answered;
@@ -96,11 +96,13 @@ impl Relay {
         around: &Around<'_, O>,
         at: u32,
         attempt: u32,
-        response: &Datagram<'_>,
+        datagram: &Datagram<'_>,
     ) {
-        let to = self.table.attempts[attempt].to.into();
-        let is_its = || is_from_farm(around, response);
-        self.suspects.answers(to, around.now, is_its);
+        if !self.suspects.is_empty() {
+            let to = self.table.attempts[attempt].to.into();
+            let is_its = || is_from_farm(around, &unwrapped(around, datagram));
+            self.suspects.answers(to, around.now, is_its);
+        }
         if self.table.records[at].queue == Queue::Unanswered {
             self.table.queue(at, Queue::None);
         }
@@ -172,7 +174,7 @@ impl Relay {
         place: u32,
         status: u16,
         forward: &Forward,
-        response: &Datagram<'_>,
+        datagram: &Datagram<'_>,
     ) {
         self.pass(around, forward);
         let timers = around.proxy.stateful().timers;
@@ -189,7 +191,7 @@ impl Relay {
         // §16.7 item 10. The accounting tells of it.
         self.cancel_all(around, at);
         if first {
-            self.accept(around, at, status, response.bytes);
+            self.accept(around, at, status, unwrapped(around, datagram).bytes);
         }
     }
 
