@@ -484,6 +484,7 @@ impl Table {
 
     /// The same, to change them on the way: one that is added meanwhile is not
     /// among them.
+    #[inline]
     pub(super) fn places(&self, at: u32) -> impl Iterator<Item = u32> + use<> {
         let (mut places, mut count) = ([NONE; MOST_ATTEMPTS], 0);
         for (place, attempt) in places.iter_mut().zip(self.attempts(at)) {
