@@ -11,7 +11,7 @@ const SLOTS: usize = 4096;
 
 /// The slots, as lists through the records.
 pub(super) struct Wheel {
-    heads: Box<[u32]>,
+    heads: Box<[u32; SLOTS]>,
     /// The last tick that was seen to.
     seen: u64,
     /// Nothing is due before this tick.
@@ -38,7 +38,7 @@ impl Place {
 impl Wheel {
     pub(super) fn new() -> Self {
         Self {
-            heads: vec![NONE; SLOTS].into_boxed_slice(),
+            heads: Box::new([NONE; SLOTS]),
             seen: 0,
             free_until: 0,
         }
