@@ -70,25 +70,19 @@ impl<'a> Text<'a> {
     /// The offset of the first octet from `at` on that is of a class, or the end.
     #[inline]
     pub(super) fn find(self, mut at: usize, class: impl Fn(Lanes) -> Lanes) -> usize {
-        while at < self.end {
-            let Some(lanes) = Lanes::load(self.bytes, at) else {
-                return self.find_in_last(at, class);
-            };
-            let bits = class(lanes).bits();
+        let mut rest = self.bytes.get(at..).unwrap_or_default();
+        while let Some((octets, behind)) = rest.split_first_chunk() {
+            let bits = class(Lanes::from(*octets)).bits();
             if bits != 0 {
                 return (at + bits.trailing_zeros() as usize).min(self.end);
             }
             at += 16;
+            if at >= self.end {
+                return self.end;
+            }
+            rest = behind;
         }
-        self.end
-    }
-
-    /// The same in the last octets of the message, fewer than sixteen.
-    #[cold]
-    #[inline(never)]
-    fn find_in_last(self, at: usize, class: impl Fn(Lanes) -> Lanes) -> usize {
-        let bits = class(Lanes::load_end(self.bytes, at)).bits();
-        (at + bits.trailing_zeros() as usize).min(self.end)
+        (at + find_in_last(rest, class)).min(self.end)
     }
 
     /// The first offset from `at` that holds no linear white space, or the end.
@@ -156,6 +150,14 @@ impl<'a> Text<'a> {
             }
         }
     }
+}
+
+/// As [`Text::find`] in the last octets of a message, fewer than sixteen.
+#[cold]
+#[inline(never)]
+fn find_in_last(octets: &[u8], class: impl Fn(Lanes) -> Lanes) -> usize {
+    let bits = class(Lanes::load_end(octets, 0)).bits();
+    bits.trailing_zeros() as usize
 }
 
 /// Puts letters into lower case; of what else a token holds, nothing becomes
