@@ -51,7 +51,7 @@ impl Lanes {
     /// Which octets are from `first` to `last`.
     #[inline]
     pub(super) fn within(self, first: u8, last: u8) -> Self {
-        // Moved to where they are the greatest there are: one comparison.
+        // Moved to where they are the greatest: one comparison, 1 % of an INVITE.
         let moved = self.0 + i8x16::splat(127u8.wrapping_sub(last).cast_signed());
         let below = 126 - (last - first).cast_signed();
         Self(moved.simd_gt(i8x16::splat(below)))
@@ -122,68 +122,77 @@ pub(super) const fn padded(word: &[u8]) -> [u8; 16] {
     octets
 }
 
-/// The offsets of all LF, and of what follows a CR, in a message from `at` on,
-/// in order: line ends, and all that could be taken for one. The message comes
-/// along each time, for whoever asks has it at hand.
+/// Finds one line end of a message after the other. The message comes along
+/// each time, for whoever asks has it at hand.
 pub(super) struct LineEnds {
     /// Offset of the 64 octets that are looked at.
     at: usize,
-    /// One bit for each offset among them that is still to come.
+    /// One bit for each CR or LF among them that is still to come.
     bits: u64,
 }
 
 impl LineEnds {
-    /// `at` is neither 0, for what stands before it is looked at too, nor
-    /// behind the end.
+    /// From the start of the message on.
     #[inline]
-    pub(super) fn new(bytes: &[u8], at: usize) -> Self {
-        let bits = line_ends(bytes, at);
-        Self { at, bits }
+    pub(super) fn new(bytes: &[u8]) -> Self {
+        let bits = line_ends(bytes);
+        Self { at: 0, bits }
     }
 
-    /// The offset behind the next CRLF; `None` where there is none, or a CR
-    /// or LF by itself before it.
+    /// The offset behind the first CRLF from `from` on, and the octet there, 0 for
+    /// none; `None` where there is no CRLF, or a CR or LF by itself before it.
+    /// `from` is not before the end that was found last.
     #[inline]
-    pub(super) fn crlf(&mut self, bytes: &[u8]) -> Option<usize> {
-        let lf = self.next(bytes)?;
-        (bytes.get(lf - 1..=lf)? == b"\r\n").then_some(lf + 1)
-    }
-
-    #[inline]
-    fn next(&mut self, bytes: &[u8]) -> Option<usize> {
-        while self.bits == 0 {
-            self.at += 64;
-            if self.at >= bytes.len() {
-                return None;
+    pub(super) fn crlf(&mut self, bytes: &[u8], from: usize) -> Option<(usize, u8)> {
+        loop {
+            while self.bits == 0 {
+                self.at += 64;
+                self.bits = line_ends(bytes.get(self.at..)?);
             }
-            self.bits = line_ends(bytes, self.at);
+            let at = self.at + self.bits.trailing_zeros() as usize;
+            self.bits &= self.bits - 1;
+            let rest = bytes.get(at..)?;
+            let next = if let Some([end @ .., next]) = rest.first_chunk::<3>()
+                && end == b"\r\n"
+            {
+                *next
+            } else if rest == b"\r\n" {
+                0
+            } else if at < from || !matches!(rest[0], b'\r' | b'\n') {
+                continue;
+            } else {
+                return None;
+            };
+            // Its LF; in the next 64 octets it stands before `from`.
+            self.bits &= self.bits.wrapping_sub(1);
+            return Some((at + 2, next));
         }
-        let found = self.at + self.bits.trailing_zeros() as usize;
-        self.bits &= self.bits - 1;
-        Some(found)
     }
 }
 
-/// The bits of the 64 octets at `at`.
+/// One bit for each of the first 64 octets that may be CR or LF.
 #[inline]
-fn line_ends(bytes: &[u8], at: usize) -> u64 {
-    let before = &bytes[at - 1..];
-    if let Some(block) = before.first_chunk() {
+fn line_ends(rest: &[u8]) -> u64 {
+    if let Some(block) = rest.first_chunk() {
         return line_ends_of(block);
     }
-    let mut block = [0; 65];
-    block[..before.len()].copy_from_slice(before);
-    // What follows a CR at the end is no octet of the datagram.
-    line_ends_of(&block) & !(1 << (before.len() - 1))
+    last_line_ends(rest)
 }
 
-/// One bit for each LF, and for what follows a CR, behind the first octet.
+#[cold]
+fn last_line_ends(rest: &[u8]) -> u64 {
+    let mut block = [0; 64];
+    block[..rest.len()].copy_from_slice(rest);
+    line_ends_of(&block)
+}
+
+/// One range is less to compare than two octets, and what a CR precedes need
+/// not be looked at: 3 % of an INVITE. What else is in it, nobody writes.
 #[inline]
-fn line_ends_of(block: &[u8; 65]) -> u64 {
-    let before = block[..64].as_chunks().0.iter();
-    let quarters = before.zip(block[1..].as_chunks().0).rev();
-    quarters.fold(0, |bits, (before, octets)| {
-        let ends = Lanes::from(*before).is(b'\r') | Lanes::from(*octets).is(b'\n');
+fn line_ends_of(block: &[u8; 64]) -> u64 {
+    let quarters = block.as_chunks().0.iter().rev();
+    quarters.fold(0, |bits, octets| {
+        let ends = Lanes::from(*octets).within(b'\n', b'\r');
         bits << 16 | u64::from(ends.bits())
     })
 }
@@ -234,15 +243,20 @@ mod tests {
         }
 
         #[test]
-        fn line_ends_are_all_lf_and_what_follows_a_cr(bytes in octets(), at in 1usize..220) {
-            let at = at.min(bytes.len());
-            prop_assume!(at > 0);
-            let plain: Vec<usize> = (at..bytes.len())
-                .filter(|&i| bytes[i] == b'\n' || bytes[i - 1] == b'\r')
-                .collect();
-            let mut ends = LineEnds::new(&bytes, at);
-            let found: Vec<usize> = std::iter::from_fn(|| ends.next(&bytes)).collect();
-            prop_assert_eq!(found, plain);
+        fn line_ends_are_those_of_a_walk_over_all_octets(bytes in octets(), steps in vec(0usize..5, 200)) {
+            let mut ends = LineEnds::new(&bytes);
+            let mut from = 0;
+            for step in steps {
+                let plain = (from..bytes.len())
+                    .find(|&i| matches!(bytes[i], b'\r' | b'\n'))
+                    .filter(|&i| bytes[i..].starts_with(b"\r\n"))
+                    .map(|i| (i + 2, bytes.get(i + 2).copied().unwrap_or(0)));
+                prop_assert_eq!(ends.crlf(&bytes, from), plain);
+                let Some((end, _)) = plain else { break };
+                // Behind it, and no further than the next one.
+                let next = (end..bytes.len()).find(|&i| matches!(bytes[i], b'\r' | b'\n'));
+                from = (end + step).min(next.unwrap_or(bytes.len()));
+            }
         }
     }
 }

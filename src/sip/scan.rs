@@ -46,6 +46,10 @@ pub struct Message<'a> {
     pub max_forwards: Option<(Span, u8)>,
     /// The first thing wrong with it.
     pub fault: Option<Fault>,
+    /// The offset of the row with it, or of what else has it.
+    fault_at: u32,
+    /// The first row with Content-Length.
+    content_length: Row,
     seen: u16,
 }
 
@@ -139,20 +143,18 @@ pub fn scan(datagram: &[u8]) -> Result<Message<'_>, NotSip> {
     if bytes.iter().all(|b| matches!(b, b'\r' | b'\n' | 0)) {
         return Err(NotSip::KeepAlive);
     }
-    let mut ends = LineEnds::new(bytes, 1);
-    let (headers, start, fault) = match ends.crlf(bytes) {
-        Some(headers) => {
-            let (start, fault) = start_line(bytes, headers - 2)?;
-            (headers, start, fault)
-        }
+    let mut ends = LineEnds::new(bytes);
+    let (line, headers, fault) = match ends.crlf(bytes, 0) {
+        Some((headers, _)) => (headers - 2, headers, None),
         None => {
             let line_end = memchr::memchr(b'\n', bytes).ok_or(NotSip::Garbage)?;
             let line = &bytes[..line_end];
             let line = line.strip_suffix(b"\r").unwrap_or(line);
-            let (start, _) = start_line(bytes, line.len())?;
-            (line_end + 1, start, Some(Fault::LineEnd))
+            (line.len(), line_end + 1, Some(Fault::LineEnd))
         }
     };
+    let (start, line_fault) = start_line(bytes, line)?;
+    let fault = fault.or(line_fault);
     let headers = headers as u32;
     let mut message = Message {
         bytes,
@@ -169,6 +171,8 @@ pub fn scan(datagram: &[u8]) -> Result<Message<'_>, NotSip> {
         cseq: CSeq::default(),
         max_forwards: None,
         fault,
+        fault_at: if fault.is_some() { 0 } else { u32::MAX },
+        content_length: Row::default(),
         seen: 0,
     };
     if message.fault != Some(Fault::LineEnd) {
@@ -258,51 +262,78 @@ impl Message<'_> {
         self.seen & (1 << header as u16) != 0
     }
 
-    /// Walks the rows. Stops at the empty line, or where no row can be read.
-    fn headers(&mut self, mut ends: LineEnds) {
+    /// Reads the rows and the values among them that are read here.
+    fn headers(&mut self, ends: LineEnds) {
+        let body = self.walk(ends);
         let bytes = self.bytes;
-        let mut at = self.headers_start as usize;
-        let mut content_length = None;
-        loop {
-            let start = at;
-            if matches!(bytes.get(start), None | Some(b'\r' | b'\n')) {
-                return self.empty_line(start, content_length);
+        if self.has(Header::CallId) && !is_call_id(bytes, self.call_id.value) {
+            self.fail(self.call_id.line.start, Fault::Value);
+        }
+        if self.has(Header::CSeq) {
+            match cseq(bytes, self.cseq.row) {
+                Some(cseq) => self.cseq = cseq,
+                None => self.fail(self.cseq.row.line.start, Fault::Value),
             }
-            let Some((header, colon)) = row_name(bytes, start) else {
-                return self.fail(Fault::HeaderName);
+        }
+        if let Some((span, _)) = self.max_forwards {
+            let hops = decimal(span.of(bytes), 255);
+            self.max_forwards = hops.map(|n| (span, n as u8));
+            if hops.is_none() {
+                self.fail(span.start, Fault::Value);
+            }
+        }
+        if self.has(Header::ContentLength) {
+            // Longer than any datagram is as wrong as no number at all.
+            let length = decimal(self.content_length.value.of(bytes), u64::from(u32::MAX));
+            match (length, body) {
+                (None, _) => self.fail(self.content_length.line.start, Fault::Value),
+                (Some(length), Some(body)) if length > (bytes.len() - body) as u64 => {
+                    self.fail(self.headers_end, Fault::TooShort);
+                }
+                (Some(length), Some(body)) => self.end = (body + length as usize) as u32,
+                _ => {}
+            }
+        }
+    }
+
+    /// Walks the rows. Stops at the empty line, or where no row can be read;
+    /// returns where the body starts.
+    #[inline]
+    fn walk(&mut self, mut ends: LineEnds) -> Option<usize> {
+        let bytes = self.bytes;
+        let mut start = self.headers_start as usize;
+        let mut next = bytes.get(start).copied().unwrap_or(0);
+        // One comparison tells a row from all else.
+        while next > b' ' {
+            let Some((header, colon)) = row_name(bytes, start, next) else {
+                self.fail(start as u32, Fault::HeaderName);
+                break;
             };
-            let Some(end) = row_end(bytes, &mut ends) else {
-                return self.fail(Fault::LineEnd);
+            let Some((end, behind)) = row_end(bytes, &mut ends, start) else {
+                self.fail(start as u32, Fault::LineEnd);
+                break;
             };
             if let Some(header) = header {
                 let value = value_span(bytes, colon + 1, end);
                 let line = Span::new(start, end);
-                self.note(header, Row { line, value }, &mut content_length);
+                self.note(header, Row { line, value });
             }
-            at = end;
-            self.headers_end = end as u32;
+            (start, next) = (end, behind);
         }
-    }
-
-    /// Behind the last row: checks the line end, and cuts the body.
-    #[inline]
-    fn empty_line(&mut self, at: usize, content_length: Option<u64>) {
-        if !self.bytes[at..].starts_with(b"\r\n") {
-            return self.fail(Fault::LineEnd);
-        }
-        let body = at + 2;
-        if let Some(length) = content_length {
-            if length > (self.bytes.len() - body) as u64 {
-                self.fail(Fault::TooShort);
-            } else {
-                self.end = (body + length as usize) as u32;
-            }
-        }
+        self.headers_end = start as u32;
+        // Where a row failed, what is said of it stands already.
+        let fault = match bytes[start..] {
+            [b'\r', b'\n', ..] => return Some(start + 2),
+            [b'\r' | b'\n', ..] | [] => Fault::LineEnd,
+            _ => Fault::HeaderName,
+        };
+        self.fail(self.headers_end, fault);
+        None
     }
 
     /// Takes in a row with a header that routing reads.
     #[inline]
-    fn note(&mut self, header: Header, row: Row, content_length: &mut Option<u64>) {
+    fn note(&mut self, header: Header, row: Row) {
         match header {
             Header::Via => {
                 if self.via.is_none() {
@@ -317,61 +348,42 @@ impl Message<'_> {
             }
             Header::ProxyRequire => self.seen |= 1 << Header::ProxyRequire as u16,
             Header::Timestamp => self.seen |= 1 << Header::Timestamp as u16,
-            Header::CallId => {
-                let (start, end) = (row.value.start as usize, row.value.end as usize);
-                let foreign = |lanes: Lanes| lanes.is(b' ') | lanes.controls();
-                let sound = start < end && Text::new(self.bytes, end).find(start, foreign) == end;
-                if self.once(Header::CallId, sound) {
-                    self.call_id = row;
-                }
-            }
-            Header::From if self.once(Header::From, true) => self.from = row,
-            Header::To if self.once(Header::To, true) => self.to = row,
-            Header::CSeq => {
-                let cseq = cseq(self.bytes, row);
-                if self.once(Header::CSeq, cseq.is_some()) {
-                    self.cseq = CSeq {
-                        row,
-                        ..cseq.unwrap_or_default()
-                    };
-                }
-            }
+            Header::CallId if self.once(Header::CallId, row) => self.call_id = row,
+            Header::From if self.once(Header::From, row) => self.from = row,
+            Header::To if self.once(Header::To, row) => self.to = row,
+            Header::CSeq if self.once(Header::CSeq, row) => self.cseq.row = row,
             // One that a response echoes says nothing to anybody.
-            Header::MaxForwards if matches!(self.start, StartLine::Request { .. }) => {
-                let hops = decimal(row.value.of(self.bytes), 255);
-                if self.once(Header::MaxForwards, hops.is_some()) {
-                    self.max_forwards = hops.map(|n| (row.value, n as u8));
-                }
+            Header::MaxForwards
+                if matches!(self.start, StartLine::Request { .. })
+                    && self.once(Header::MaxForwards, row) =>
+            {
+                self.max_forwards = Some((row.value, 0));
             }
-            Header::ContentLength => {
-                // Longer than any datagram is as wrong as no number at all.
-                let length = decimal(row.value.of(self.bytes), u64::from(u32::MAX));
-                if self.once(Header::ContentLength, length.is_some()) {
-                    *content_length = length;
-                }
+            Header::ContentLength if self.once(Header::ContentLength, row) => {
+                self.content_length = row;
             }
-            Header::From | Header::To | Header::MaxForwards => {}
+            _ => {}
         }
     }
 
     /// Notes a row with `header`; false where it is not the first. One with
     /// a fault is kept all the same: a reply has to copy it.
     #[inline]
-    fn once(&mut self, header: Header, sound: bool) -> bool {
+    fn once(&mut self, header: Header, row: Row) -> bool {
         if self.has(header) {
-            self.fail(Fault::Duplicate);
+            self.fail(row.line.start, Fault::Duplicate);
             return false;
-        }
-        if !sound {
-            self.fail(Fault::Value);
         }
         self.seen |= 1 << header as u16;
         true
     }
 
+    /// Notes what is wrong at `at`, where nothing before it is.
     #[cold]
-    fn fail(&mut self, fault: Fault) {
-        self.fault.get_or_insert(fault);
+    fn fail(&mut self, at: u32, fault: Fault) {
+        if at < self.fault_at {
+            (self.fault, self.fault_at) = (Some(fault), at);
+        }
     }
 
     /// §8.1.1: what each request and response must have.
@@ -383,7 +395,7 @@ impl Message<'_> {
             | 1 << To as u16
             | 1 << CSeq as u16;
         if self.seen & MANDATORY != MANDATORY {
-            self.fail(Fault::Missing);
+            self.fail(self.headers_end, Fault::Missing);
         }
     }
 }
@@ -391,12 +403,12 @@ impl Message<'_> {
 /// What the row at `start` holds, and the offset of its colon; `None` where
 /// there is no name before a colon.
 #[inline]
-fn row_name(bytes: &[u8], start: usize) -> Option<(Option<Header>, usize)> {
+fn row_name(bytes: &[u8], start: usize, first: u8) -> Option<(Option<Header>, usize)> {
     let Some(lanes) = Lanes::load(bytes, start) else {
         return odd_row_name(bytes, start);
     };
     let colon = lanes.is(b':').bits().trailing_zeros() as usize;
-    if let Some(header) = header_of(lanes, bytes[start], colon) {
+    if let Some(header) = header_of(lanes, first, colon) {
         return Some((Some(header), start + colon));
     }
     let name = (lanes.letters() | lanes.is(b'-')).bits().trailing_ones() as usize;
@@ -423,34 +435,41 @@ fn odd_row_name(bytes: &[u8], start: usize) -> Option<(Option<Header>, usize)> {
     Some((header, colon))
 }
 
-/// The offset behind the line end of a row, folds included, where `ends` go on
-/// behind its colon; `None` where a CR or LF stands by itself.
+/// The offset behind the line end of a row, folds included, and the octet
+/// there, where it starts at `from`; `None` where a CR or LF stands by itself.
 #[inline]
-fn row_end(bytes: &[u8], ends: &mut LineEnds) -> Option<usize> {
+fn row_end(bytes: &[u8], ends: &mut LineEnds, mut from: usize) -> Option<(usize, u8)> {
     loop {
-        let end = ends.crlf(bytes)?;
-        if !matches!(bytes.get(end), Some(b' ' | b'\t')) {
-            return Some(end);
+        let (end, next) = ends.crlf(bytes, from)?;
+        // Nearly all rows: one comparison.
+        if next > b' ' || !matches!(next, b' ' | b'\t') {
+            return Some((end, next));
         }
+        from = end;
     }
+}
+
+/// Whether `span` holds a Call-ID, as far as that of others goes.
+#[inline]
+fn is_call_id(bytes: &[u8], span: Span) -> bool {
+    let (start, end) = (span.start as usize, span.end as usize);
+    let foreign = |lanes: Lanes| lanes.is(b' ') | lanes.controls();
+    start < end && Text::new(bytes, end).find(start, foreign) == end
 }
 
 /// `1*DIGIT LWS Method`.
 fn cseq(bytes: &[u8], row: Row) -> Option<CSeq> {
     let (start, end) = (row.value.start as usize, row.value.end as usize);
     let text = Text::new(bytes, end);
-    let number = text.slice(start, end);
-    let behind = number.iter().position(|b| !b.is_ascii_digit())?;
-    let number = decimal(&number[..behind], u64::from(u32::MAX))? as u32;
-    let digits = start + behind;
+    let (number, digits) = text.number(start, u64::from(u32::MAX))?;
     let method = text.skip_lws(digits);
-    if method == digits || text.skip_token(method) < end {
+    if digits == start || method == digits || text.skip_token(method) < end {
         return None;
     }
     let method = Span::new(method, end);
     Some(CSeq {
         row,
-        number,
+        number: number as u32,
         method,
     })
 }

@@ -70,7 +70,9 @@ impl<'a> Text<'a> {
     /// The offset of the first octet from `at` on that is of a class, or the end.
     #[inline]
     pub(super) fn find(self, mut at: usize, class: impl Fn(Lanes) -> Lanes) -> usize {
-        let mut rest = self.bytes.get(at..).unwrap_or_default();
+        let Some(mut rest) = self.bytes.get(at..) else {
+            return self.end;
+        };
         while let Some((octets, behind)) = rest.split_first_chunk() {
             let bits = class(Lanes::from(*octets)).bits();
             if bits != 0 {
@@ -87,11 +89,34 @@ impl<'a> Text<'a> {
 
     /// The first offset from `at` that holds no linear white space, or the end.
     #[inline]
-    pub(super) fn skip_lws(self, mut at: usize) -> usize {
-        while self.get(at).is_some_and(is_lws) {
+    pub(super) fn skip_lws(self, at: usize) -> usize {
+        self.behind_lws(at).0
+    }
+
+    /// The same, and the octet there.
+    #[inline]
+    pub(super) fn behind_lws(self, mut at: usize) -> (usize, Option<u8>) {
+        loop {
+            match self.get(at) {
+                Some(octet) if is_lws(octet) => at += 1,
+                octet => return (at, octet),
+            }
+        }
+    }
+
+    /// The decimal number at `at`, 0 where there is no digit, and the offset behind
+    /// it; `None` where it is above `max`.
+    #[inline]
+    pub(super) fn number(self, mut at: usize, max: u64) -> Option<(u64, usize)> {
+        let mut number = 0;
+        while let Some(digit @ b'0'..=b'9') = self.get(at) {
+            number = number * 10 + u64::from(digit - b'0');
+            if number > max {
+                return None;
+            }
             at += 1;
         }
-        at
+        Some((number, at))
     }
 
     /// The offset behind the token that starts at `at`, which may be empty.

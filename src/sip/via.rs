@@ -110,8 +110,8 @@ pub(super) fn host(text: Text<'_>, at: usize) -> Option<(Span, usize)> {
 /// `[LWS ":" LWS 1*DIGIT]`; returns the offset behind what there is.
 #[inline]
 fn sent_by_port(text: Text<'_>, at: usize) -> Option<(Option<u16>, usize)> {
-    let colon = text.skip_lws(at);
-    if text.get(colon) != Some(b':') {
+    let (colon, octet) = text.behind_lws(at);
+    if octet != Some(b':') {
         return Some((None, at));
     }
     let (port, at) = port_at(text, text.skip_lws(colon + 1))?;
@@ -129,16 +129,9 @@ pub fn port(text: &[u8]) -> Option<u16> {
 
 /// A port in decimal, 1 to 65,535, and the offset behind its digits.
 #[inline]
-pub(super) fn port_at(text: Text<'_>, mut at: usize) -> Option<(u16, usize)> {
-    let mut port = 0u32;
-    while let Some(digit @ b'0'..=b'9') = text.get(at) {
-        port = port * 10 + u32::from(digit - b'0');
-        if port > 65_535 {
-            return None;
-        }
-        at += 1;
-    }
-    (port > 0).then_some((port as u16, at))
+pub(super) fn port_at(text: Text<'_>, at: usize) -> Option<(u16, usize)> {
+    let (port, behind) = text.number(at, 65_535)?;
+    (port > 0).then_some((port as u16, behind))
 }
 
 impl Via {
