@@ -107,17 +107,20 @@ pub fn route_values<'a>(
 fn open_bracket(text: Text<'_>, start: usize, listed: bool) -> Option<Option<usize>> {
     let mut at = start;
     loop {
-        at = text.find(at, |lanes| {
-            let mark = lanes.is(b'<') | lanes.is(b';') | lanes.is(b'"') | lanes.controls();
-            // A list has its commas there, and no address without brackets.
-            if listed { mark | lanes.is(b',') } else { mark }
-        });
         match text.get(at) {
             Some(b'<') => return Some(Some(at + 1)),
             Some(b'"') => at = text.skip_quoted(at)?,
             Some(b) if is_lws(b) => at += 1,
             None | Some(b';') => return Some(None),
-            Some(_) => return None,
+            // A list has its commas there, and no address without brackets.
+            Some(b',') if listed => return None,
+            Some(b) if b.is_ascii_control() => return None,
+            Some(_) => {
+                at = text.find(at + 1, |lanes| {
+                    let mark = lanes.is(b'<') | lanes.is(b';') | lanes.is(b'"') | lanes.controls();
+                    if listed { mark | lanes.is(b',') } else { mark }
+                });
+            }
         }
     }
 }
@@ -130,6 +133,9 @@ const TAG: &[u8] = b";tag=";
 impl Address {
     #[inline]
     fn params(&mut self, text: Text<'_>, mut at: usize, listed: bool) -> Option<()> {
+        if at == text.end() {
+            return Some(());
+        }
         // Nearly every From ends like this, and To within a dialog.
         if !listed && text.has_at(at, TAG) {
             let tag = at + TAG.len();

@@ -28,8 +28,8 @@ pub(super) enum Next {
 /// at `at`; `text` ends with the row. `None` where it is nothing of these.
 #[inline(always)]
 pub(super) fn next_param(text: Text<'_>, at: usize) -> Option<Next> {
-    let semicolon = text.skip_lws(at);
-    match text.get(semicolon) {
+    let (semicolon, octet) = text.behind_lws(at);
+    match octet {
         None => return Some(Next::End),
         Some(b',') => return Some(Next::Comma(semicolon as u32 + 1)),
         Some(b';') => {}
@@ -55,12 +55,12 @@ pub(super) fn next_param(text: Text<'_>, at: usize) -> Option<Next> {
 /// `at`: the value, or an empty span there, and whether it is a token.
 #[inline]
 fn value(text: Text<'_>, at: usize) -> Option<(Span, bool)> {
-    let equals = text.skip_lws(at);
-    if text.get(equals) != Some(b'=') {
+    let (equals, octet) = text.behind_lws(at);
+    if octet != Some(b'=') {
         return Some((Span::new(at, at), false));
     }
-    let start = text.skip_lws(equals + 1);
-    let (end, token) = if text.get(start) == Some(b'"') {
+    let (start, octet) = text.behind_lws(equals + 1);
+    let (end, token) = if octet == Some(b'"') {
         (text.skip_quoted(start)?, false)
     } else {
         text.skip_param(start)

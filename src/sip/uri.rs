@@ -73,6 +73,10 @@ pub fn uri(bytes: &[u8], span: Span) -> Option<Uri> {
 /// where no scheme can be called so.
 #[inline]
 fn scheme(text: Text<'_>, start: usize) -> Option<(Scheme, usize)> {
+    // Nearly every URI begins like this.
+    if text.has_at(start, b"sip:") {
+        return Some((Scheme::Sip, start + 4));
+    }
     let colon = text.skip_token(start);
     if text.get(colon) != Some(b':') {
         return None;
