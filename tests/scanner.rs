@@ -100,12 +100,21 @@ fn settled_disagreements() {
         ("farm.test SIP", "farm.test;x=a@b SIP", false),
         ("farm.test SIP", "farm.test;maddr=a;maddr=a SIP", false),
         ("sip:desk@farm.test SIP", "tel: SIP", false),
+        // A CR is no hyphen, though a bit makes it one.
+        ("Call-ID", "Call\rID", false),
     ];
     for (old, new, reads) in cases {
         assert!(plain.contains(old), "{old}");
         let octets = plain.replace(old, new).into_bytes();
         all_agree([(new, octets.as_slice())]);
         assert_eq!(ours(&octets).is_some(), reads, "{new:?}");
+    }
+    // A fold is one wherever it stands among the octets that are looked at at once.
+    for length in 0..64 {
+        let fold = format!("X: {}\r\n y\r\nTo:", "x".repeat(length));
+        let folded = plain.replace("To:", &fold);
+        assert!(ours(folded.as_bytes()).is_some(), "{folded}");
+        all_agree([("fold", folded.as_bytes())]);
     }
     // A tag is From's and To's; in Route nobody reads it.
     let tagged = plain.replace(";lr>", ";lr>;tag=[a];tag");
