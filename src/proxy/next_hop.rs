@@ -37,7 +37,7 @@ impl Request<'_> {
     ) -> Result<Option<Hop>, Reason> {
         let hop = match sender {
             Some(sender) => self.outward(sender, routes, scratch),
-            None => self.inward(routes, scratch).map(Some),
+            None => self.inward(routes, scratch),
         };
         match self.attempt {
             Some(&Attempt {
@@ -119,7 +119,7 @@ impl Request<'_> {
         }) = cookie
             && (purpose == Purpose::Path || !routes.goes_on)
         {
-            return self.hop(Way::Flow, flow, outer, used).map(Some);
+            return self.hop(Way::Flow, flow, outer, used, None);
         }
         // Another destination is tried for what a set had chosen before: who is
         // named need not be known any more.
@@ -146,7 +146,6 @@ impl Request<'_> {
             Named::Address(..) | Named::NoAddress => Err(Reason::NextHop),
             Named::Us => self.dispatch(sender, routes, scratch),
         }
-        .map(Some)
     }
 
     /// Where a member says. With a loopback address it means itself, and what
@@ -157,16 +156,16 @@ impl Request<'_> {
         to: SocketAddr,
         listener: Option<usize>,
         used: CookieUse,
-    ) -> Result<Hop, Reason> {
-        let hop = self.hop(Way::Outbound, to, listener, used)?;
+    ) -> Result<Option<Hop>, Reason> {
+        let listener = self.leave_by(to, listener)?;
         let is_within = || {
             let from = self.datagram.source.ip();
-            from.is_loopback() && self.proxy.locals.reaches_loopback(hop.listener)
+            from.is_loopback() && self.proxy.locals.reaches_loopback(listener)
         };
         if to.ip().is_loopback() && !is_within() && self.trusted(to, CookieUse::None).is_none() {
             return Err(Reason::ForbiddenNextHop);
         }
-        Ok(hop)
+        self.hop(Way::Outbound, to, Some(listener), used, None)
     }
 
     /// A member that names us means the farm: a new call of a B2BUA, a call
@@ -177,7 +176,7 @@ impl Request<'_> {
         sender: Sender,
         routes: &Routes,
         scratch: &mut Scratch,
-    ) -> Result<Hop, Reason> {
+    ) -> Result<Option<Hop>, Reason> {
         if self.has_come_round() {
             return Err(Reason::Loop);
         }
@@ -195,12 +194,12 @@ impl Request<'_> {
 
     /// To the member that a cookie names; `None` where there is none, or none
     /// any more.
-    fn in_dialog(&self, cookie: Cookie) -> Option<Result<Hop, Reason>> {
+    fn in_dialog(&self, cookie: Cookie) -> Option<Result<Option<Hop>, Reason>> {
         let dispatcher = self.proxy.dispatcher();
         let (set, destination) = dispatcher.with_id(cookie.destination)?;
         let to = dispatcher.sets()[set].definition().destinations[destination].address;
         let way = Way::Dialog(Place::new((set, destination)));
-        Some(self.hop(way, to, Some(cookie.inner), CookieUse::Followed))
+        Some(self.hop(way, to, Some(cookie.inner), CookieUse::Followed, None))
     }
 
     fn is_us(&self, address: SocketAddr) -> bool {
@@ -209,7 +208,7 @@ impl Request<'_> {
     }
 
     /// From anybody else.
-    fn inward(&self, routes: &Routes, scratch: &mut Scratch) -> Result<Hop, Reason> {
+    fn inward(&self, routes: &Routes, scratch: &mut Scratch) -> Result<Option<Hop>, Reason> {
         let dispatcher = self.proxy.dispatcher();
         let mut inner = None;
         let used = match routes.claim {
@@ -234,29 +233,35 @@ impl Request<'_> {
         if let Named::Address(address, _) = routes.named
             && let Some(way) = self.trusted(address, used)
         {
-            return self.hop(way, address, inner, used);
+            return self.hop(way, address, inner, used, None);
         }
         self.select(&routes.target, used, scratch)
     }
 
-    /// By the listener that a cookie names, or the one for the network.
+    /// Put together once, for a copy would have to wait.
     pub(super) fn hop(
         &self,
         way: Way,
         to: SocketAddr,
         listener: Option<usize>,
         cookie_use: CookieUse,
-    ) -> Result<Hop, Reason> {
+        record_route: Option<bool>,
+    ) -> Result<Option<Hop>, Reason> {
+        Ok(Some(Hop {
+            way,
+            to,
+            listener: self.leave_by(to, listener)?,
+            cookie_use,
+            record_route,
+        }))
+    }
+
+    /// The listener that a cookie names, or the one for the network.
+    fn leave_by(&self, to: SocketAddr, listener: Option<usize>) -> Result<usize, Reason> {
         let locals = &self.proxy.locals;
         let listener = listener.filter(|&listener| locals.reaches(listener, to));
         let listener = listener.or_else(|| locals.egress(self.datagram.listener, to));
-        Ok(Hop {
-            way,
-            to,
-            listener: listener.ok_or(Reason::NextHop)?,
-            cookie_use,
-            record_route: None,
-        })
+        listener.ok_or(Reason::NextHop)
     }
 
     /// Whether anybody may name `address`: members that are not disabled, hosts

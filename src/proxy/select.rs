@@ -50,7 +50,7 @@ impl<'a> Request<'a> {
         target: &Target,
         cookie_use: CookieUse,
         scratch: &mut Scratch,
-    ) -> Result<Hop, Reason> {
+    ) -> Result<Option<Hop>, Reason> {
         let current = &self.proxy.current;
         let Keyed {
             rule,
@@ -81,11 +81,8 @@ impl<'a> Request<'a> {
             hash,
             destination,
         });
-        let hop = self.hop(way, to, None, cookie_use)?;
-        Ok(Hop {
-            record_route: rule.and_then(|rule| rule.record_route),
-            ..hop
-        })
+        let record_route = rule.and_then(|rule| rule.record_route);
+        self.hop(way, to, None, cookie_use, record_route)
     }
 
     /// Whether it belongs to no request before it: neither to a transaction,
@@ -130,12 +127,12 @@ impl<'a> Request<'a> {
         target: &Target,
         cookie_use: CookieUse,
         scratch: &mut Scratch,
-    ) -> Result<Hop, Reason> {
+    ) -> Result<Option<Hop>, Reason> {
         let owner = self
             .is_hop_by_hop()
             .then(|| self.former_owners(target, &mut scratch.octets).next());
         let to = owner.flatten().ok_or(Reason::NoDestination)?;
-        self.hop(Way::Former, to, None, cookie_use)
+        self.hop(Way::Former, to, None, cookie_use, None)
     }
 
     /// What `generation` makes of a request. What another one made of it, which
