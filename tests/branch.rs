@@ -62,6 +62,33 @@ fn each_octet_that_is_covered_counts() {
     }
 }
 
+/// Whoever changes a mark has to change the format of what an upgrade hands over:
+/// what is on its way would be refused by the program that follows.
+#[test]
+fn the_marks_stay_what_they_are() {
+    let mut config = fixture::config();
+    config.listeners[0].record_route = true;
+    let mut decider = Decider::new(&config);
+    let (_, forwarded) = decider.decide(PLAIN.as_bytes(), caller());
+    let forwarded = String::from_utf8_lossy(forwarded).into_owned();
+    let (_, bare) = decider.decide(PLAIN.replace("z9hG4bK", "").as_bytes(), caller());
+    let bare = String::from_utf8_lossy(bare).into_owned();
+    let last = PLAIN.replace("Max-Forwards: 70", "Max-Forwards: 0");
+    let (_, reply) = decider.decide(last.as_bytes(), caller());
+    let reply = String::from_utf8_lossy(reply).into_owned();
+    for (text, mark) in [
+        (&forwarded, "branch=z9hG4bKs00c746af07fdde9657\r"),
+        (
+            &forwarded,
+            "Record-Route: <sip:d00001cb9fdabdd35973aac2fd3c8cc789b5a@",
+        ),
+        (&bare, "branch=z9hG4bKo008d11522eb8c506f4b07f7ba6e9a06dc1\r"),
+        (&reply, "<sip:desk@farm.test>;tag=3b7a4dd5671154e1\r"),
+    ] {
+        assert!(text.contains(mark), "{mark} in\n{text}");
+    }
+}
+
 #[test]
 fn the_way_home_counts() {
     let mut decider = Decider::default();

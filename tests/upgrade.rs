@@ -210,7 +210,7 @@ fn the_program_is_the_one_that_is_there_by_now() {
     put_script(&program, &older);
     no_upgrade(&mut viaduct, REFUSED, "unexpected argument");
     // One that goes away between the check and the start.
-    put_script(&program, "rm \"$0\"; echo 'takes over: format 2'");
+    put_script(&program, "rm \"$0\"; echo 'takes over: format 3'");
     no_upgrade(
         &mut viaduct,
         "upgrade failed, calls go on without the transactions of before",

@@ -118,10 +118,10 @@ fn what_cannot_be_read_is_refused_beforehand() {
         ("", "EOF"),
         ("{", "EOF"),
         (
-            r#"{"format":1}"#,
-            "format 1 was handed over, and 2 can be read",
+            r#"{"format":2}"#,
+            "format 2 was handed over, and 3 can be read",
         ),
-        (r#"{"format":2}"#, "missing field"),
+        (r#"{"format":3}"#, "missing field"),
     ] {
         let (is_good, said) = said(text);
         let why = format!("cannot be read: {why}");

@@ -18,9 +18,10 @@ use super::overlay::Overlay;
 use crate::net::{self, Socket};
 use crate::proxy::{Secret, SecretError};
 
-/// The version of what is handed over; another one for each change that the
-/// program of before would not understand.
-pub(super) const FORMAT: u32 = 2;
+/// The version of what is handed over, and of our marks in branches, tags and
+/// cookies; another one for each change that the program of before would not
+/// understand.
+pub(super) const FORMAT: u32 = 3;
 /// Names the descriptor.
 pub(super) const VARIABLE: &str = "VIADUCT_INHERITED";
 /// Octets that are read at most.
