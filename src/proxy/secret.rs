@@ -182,3 +182,45 @@ impl Mac {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::*;
+
+    fn mac(texts: &[Vec<u8>; 2]) -> u64 {
+        let secret = Secret::from_octets([7; Secret::OCTETS]);
+        let [one, other] = texts;
+        secret
+            .mac(b'x', 1)
+            .finish([one.as_slice(), other.as_slice()])
+    }
+
+    /// Of few octets, so that many have much in common.
+    fn texts() -> impl Strategy<Value = [Vec<u8>; 2]> {
+        let text = || vec(select(&b"\0ab"[..]), 0..26);
+        [text(), text()]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn other_texts_have_another_mac(texts in texts(), others in texts(), at: usize) {
+            prop_assert_eq!(mac(&texts) == mac(&others), texts == others);
+            // The same octets with the border elsewhere.
+            let whole = texts.concat();
+            let (one, other) = whole.split_at(at % (whole.len() + 1));
+            let moved = [one.to_vec(), other.to_vec()];
+            prop_assert_eq!(mac(&texts) == mac(&moved), texts == moved);
+            // One octet less, at either end.
+            let [one, other] = &texts;
+            for cut in [one.get(1..), one.split_last().map(|(_, rest)| rest)].into_iter().flatten() {
+                prop_assert_ne!(mac(&texts), mac(&[cut.to_vec(), other.clone()]));
+            }
+        }
+    }
+}
