@@ -46,8 +46,11 @@ pub struct Message<'a> {
     pub max_forwards: Option<(Span, u8)>,
     /// The first thing wrong with it.
     pub fault: Option<Fault>,
-    /// The offset of the row with it, or of what else has it.
+    /// The offset of the row with it, 0 for the start line; the greatest number
+    /// where there is none.
     fault_at: u32,
+    /// The first row with Max-Forwards, in a request.
+    max_forwards_row: Row,
     /// The first row with Content-Length.
     content_length: Row,
     seen: u16,
@@ -144,7 +147,7 @@ pub fn scan(datagram: &[u8]) -> Result<Message<'_>, NotSip> {
         return Err(NotSip::KeepAlive);
     }
     let mut ends = LineEnds::new(bytes);
-    let (line, headers, fault) = match ends.crlf(bytes, 0) {
+    let (line, headers, fault) = match ends.crlf(bytes) {
         Some((headers, _)) => (headers - 2, headers, None),
         None => {
             let line_end = memchr::memchr(b'\n', bytes).ok_or(NotSip::Garbage)?;
@@ -172,6 +175,7 @@ pub fn scan(datagram: &[u8]) -> Result<Message<'_>, NotSip> {
         max_forwards: None,
         fault,
         fault_at: if fault.is_some() { 0 } else { u32::MAX },
+        max_forwards_row: Row::default(),
         content_length: Row::default(),
         seen: 0,
     };
@@ -275,11 +279,11 @@ impl Message<'_> {
                 None => self.fail(self.cseq.row.line.start, Fault::Value),
             }
         }
-        if let Some((span, _)) = self.max_forwards {
-            let hops = decimal(span.of(bytes), 255);
-            self.max_forwards = hops.map(|n| (span, n as u8));
-            if hops.is_none() {
-                self.fail(span.start, Fault::Value);
+        if self.has(Header::MaxForwards) {
+            let Row { line, value } = self.max_forwards_row;
+            match decimal(value.of(bytes), 255) {
+                Some(hops) => self.max_forwards = Some((value, hops as u8)),
+                None => self.fail(line.start, Fault::Value),
             }
         }
         if self.has(Header::ContentLength) {
@@ -306,10 +310,9 @@ impl Message<'_> {
         // One comparison tells a row from all else.
         while next > b' ' {
             let Some((header, colon)) = row_name(bytes, start, next) else {
-                self.fail(start as u32, Fault::HeaderName);
                 break;
             };
-            let Some((end, behind)) = row_end(bytes, &mut ends, start) else {
+            let Some((end, behind)) = row_end(bytes, &mut ends) else {
                 self.fail(start as u32, Fault::LineEnd);
                 break;
             };
@@ -321,7 +324,7 @@ impl Message<'_> {
             (start, next) = (end, behind);
         }
         self.headers_end = start as u32;
-        // Where a row failed, what is said of it stands already.
+        // What is said of the line end of a row stands already.
         let fault = match bytes[start..] {
             [b'\r', b'\n', ..] => return Some(start + 2),
             [b'\r' | b'\n', ..] | [] => Fault::LineEnd,
@@ -331,7 +334,7 @@ impl Message<'_> {
         None
     }
 
-    /// Takes in a row with a header that routing reads.
+    /// Takes in a row with a header that is read.
     #[inline]
     fn note(&mut self, header: Header, row: Row) {
         match header {
@@ -357,7 +360,7 @@ impl Message<'_> {
                 if matches!(self.start, StartLine::Request { .. })
                     && self.once(Header::MaxForwards, row) =>
             {
-                self.max_forwards = Some((row.value, 0));
+                self.max_forwards_row = row;
             }
             Header::ContentLength if self.once(Header::ContentLength, row) => {
                 self.content_length = row;
@@ -378,7 +381,7 @@ impl Message<'_> {
         true
     }
 
-    /// Notes what is wrong at `at`, where nothing before it is.
+    /// Notes what is wrong at `at`, where nothing there or before it is.
     #[cold]
     fn fail(&mut self, at: u32, fault: Fault) {
         if at < self.fault_at {
@@ -435,17 +438,16 @@ fn odd_row_name(bytes: &[u8], start: usize) -> Option<(Option<Header>, usize)> {
     Some((header, colon))
 }
 
-/// The offset behind the line end of a row, folds included, and the octet
-/// there, where it starts at `from`; `None` where a CR or LF stands by itself.
+/// The offset behind the line end of the next row, folds included, and the
+/// octet there; `None` where a CR or LF stands by itself.
 #[inline]
-fn row_end(bytes: &[u8], ends: &mut LineEnds, mut from: usize) -> Option<(usize, u8)> {
+fn row_end(bytes: &[u8], ends: &mut LineEnds) -> Option<(usize, u8)> {
     loop {
-        let (end, next) = ends.crlf(bytes, from)?;
+        let (end, next) = ends.crlf(bytes)?;
         // Nearly all rows: one comparison.
         if next > b' ' || !matches!(next, b' ' | b'\t') {
             return Some((end, next));
         }
-        from = end;
     }
 }
 
@@ -474,7 +476,7 @@ fn cseq(bytes: &[u8], row: Row) -> Option<CSeq> {
     })
 }
 
-/// Which header that routing reads has a name of `length` octets which are the
+/// Which header that is read has a name of `length` octets which are the
 /// first of `lanes` (§7.3.1, §7.3.3): a look-up by `first` and `length` finds
 /// the only one it could be.
 #[inline]
@@ -498,7 +500,7 @@ const fn place(first: u8, length: usize) -> usize {
     (first as usize * 4).wrapping_sub(length) & 127
 }
 
-/// The names that routing reads, each at its [`place`].
+/// The names that are read, each at its [`place`].
 static NAMES: [Name; 128] = names();
 
 const fn names() -> [Name; 128] {

@@ -21,8 +21,10 @@ pub(super) enum Damage {
 /// Any of it.
 pub(super) fn damage() -> impl Strategy<Value = Damage> {
     const ENDS: [&[u8]; 5] = [b"\n", b"\r", b"\n\r", b"\r\r\n", b""];
-    const ODD: [&[u8]; 17] = [
+    const ODD: [&[u8]; 19] = [
         b"\0",
+        b"\x0b",
+        b"\x0c",
         b"\x01",
         b"\x7f",
         b"\t",
