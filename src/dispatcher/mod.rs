@@ -361,7 +361,7 @@ struct Members {
 type AddressKey = (u128, u16);
 
 #[inline]
-fn key(address: SocketAddr) -> AddressKey {
+fn address_key(address: SocketAddr) -> AddressKey {
     let ip = match address.ip() {
         IpAddr::V4(ip) => ip.to_ipv6_mapped(),
         IpAddr::V6(ip) => ip,
@@ -377,12 +377,14 @@ impl Members {
         });
         let mut members: Vec<_> = members.collect();
         // Of one that is in several sets, the place where it takes work.
-        members.sort_by_key(|(each, ..)| (key(each.address), each.state == State::Disabled));
-        members.dedup_by_key(|(each, ..)| each.address);
+        members
+            .sort_by_key(|(each, ..)| (address_key(each.address), each.state == State::Disabled));
+        members.dedup_by_key(|(each, ..)| address_key(each.address));
         let with_id = |&(each, s, d): &(&Destination, u16, u16)| (identity(each.address), s, d);
         let mut by_id: Vec<_> = members.iter().map(with_id).collect();
         by_id.sort_unstable();
-        let with_address = |(each, s, d): (&Destination, u16, u16)| (key(each.address), s, d);
+        let with_address =
+            |(each, s, d): (&Destination, u16, u16)| (address_key(each.address), s, d);
         let sources = sets.iter().flat_map(|set| &set.member_sources);
         Self {
             by_address: members.into_iter().map(with_address).collect(),
@@ -394,7 +396,7 @@ impl Members {
     /// The identity of the only member at `ip`; that of the host where there is
     /// none, or more than one, of which nobody can tell which it is.
     fn id_at(&self, ip: IpAddr) -> u64 {
-        let from = key(SocketAddr::new(ip, 0));
+        let from = address_key(SocketAddr::new(ip, 0));
         let at = self.by_address.partition_point(|(key, ..)| *key < from);
         let mut found = self.by_address[at..].iter();
         let mut next = || found.next().filter(|((ip, _), ..)| *ip == from.0);
@@ -406,7 +408,7 @@ impl Members {
 
     #[inline]
     fn find(&self, address: SocketAddr) -> Option<(usize, usize)> {
-        let (key, members) = (key(address), &self.by_address);
+        let (key, members) = (address_key(address), &self.by_address);
         let at = members.binary_search_by_key(&key, |(key, ..)| *key).ok()?;
         let (_, set, destination) = members[at];
         Some((set.into(), destination.into()))

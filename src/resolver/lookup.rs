@@ -287,7 +287,7 @@ impl Lookup {
                 Ok(answer) => {
                     let records = answer.answers().iter();
                     let ips = records.filter_map(|each| each.data.ip_addr());
-                    let addresses = ips.map(|ip| SocketAddr::new(ip, host.port));
+                    let addresses = ips.map(|ip| SocketAddr::new(ip.to_canonical(), host.port));
                     found.all.extend(addresses);
                 }
                 Err(trouble) => found.trouble = Some(trouble.or(found.trouble.take())),

@@ -40,7 +40,7 @@ pub(super) struct Address {
 impl From<SocketAddr> for Address {
     fn from(address: SocketAddr) -> Self {
         let ip = match address.ip() {
-            IpAddr::V4(ip) => 0xffff_0000_0000 | u128::from(ip.to_bits()),
+            IpAddr::V4(ip) => ip.to_ipv6_mapped().to_bits(),
             IpAddr::V6(ip) => ip.to_bits(),
         };
         Self {
@@ -486,12 +486,11 @@ impl Table {
     /// among them.
     #[inline]
     pub(super) fn places(&self, at: u32) -> impl Iterator<Item = u32> + use<> {
-        let (mut places, mut count) = ([NONE; MOST_ATTEMPTS], 0);
+        let mut places = [NONE; MOST_ATTEMPTS];
         for (place, attempt) in places.iter_mut().zip(self.attempts(at)) {
             *place = attempt;
-            count += 1;
         }
-        places.into_iter().take(count)
+        places.into_iter().take_while(|place| *place != NONE)
     }
 
     /// Adds one behind the others; `None`: there is no room.
