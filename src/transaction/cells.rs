@@ -59,6 +59,7 @@ impl Cells {
         }
         let first = self.free;
         let (mut last, mut free) = (first, first);
+        // Whole cells apart, for they are copied without a call.
         let (parts, tail) = message.as_chunks::<PAYLOAD>();
         for part in parts {
             last = free;

@@ -98,11 +98,9 @@ impl Relay {
         attempt: u32,
         datagram: &Datagram<'_>,
     ) {
-        if !self.suspects.is_empty() {
-            let to = self.table.attempts[attempt].to.into();
-            let is_its = || is_from_farm(around, &unwrapped(around, datagram));
-            self.suspects.answers(to, around.now, is_its);
-        }
+        let to = self.table.attempts[attempt].to.into();
+        let is_its = || is_from_farm(around, &unwrapped(around, datagram));
+        self.suspects.answers(to, around.now, is_its);
         if self.table.records[at].queue == Queue::Unanswered {
             self.table.queue(at, Queue::None);
         }

@@ -32,11 +32,6 @@ struct Suspect {
 }
 
 impl Suspects {
-    /// Whether nothing has been learnt of anybody.
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     fn known(&self, destination: SocketAddr) -> Option<usize> {
         let mut suspects = self.0.iter();
         suspects.position(|each| each.destination == destination)
