@@ -139,7 +139,7 @@ impl Request<'_> {
                     Err(Reason::NextHop)
                 }
                 Some(_) => self.dispatch(sender, routes, scratch),
-                None => return Ok(None),
+                None => Ok(None),
             },
             // A number has no host of its own: what named us was the Route.
             Named::NoAddress if routes.leads_here_alone() => self.dispatch(sender, routes, scratch),
@@ -238,7 +238,8 @@ impl Request<'_> {
         self.select(&routes.target, used, scratch)
     }
 
-    /// Put together once, for a copy would have to wait.
+    /// Where it goes, as [`next_hop`](Self::next_hop) gives it: put together once,
+    /// for a copy would have to wait.
     pub(super) fn hop(
         &self,
         way: Way,

@@ -7,8 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 use super::host::literal;
 use crate::sip::{Param, Rewrite, Row, Span, TooManyEdits, Via, digits, dotted};
 
-/// `;received=`, an IPv6 address, `;rport=`, a port: at most 68 octets.
-const MAX_TEXT: usize = 72;
+/// `;received=`, an IPv6 address, `;rport=`, a port: at most 61 octets.
+const MAX_TEXT: usize = 64;
 
 /// What to change in a Via value.
 pub(super) struct Repairs {

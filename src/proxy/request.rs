@@ -133,7 +133,7 @@ impl<'a> Request<'a> {
         let mut routes = Routes::new(self.uri);
         let uri = &mut routes.target.uri;
         let is_uri = uri.read(bytes, self.uri);
-        self.validate(transaction, to, is_uri.then_some(uri))?;
+        self.validate(transaction, to, is_uri.then_some(&*uri))?;
         self.repair(transaction.via, scratch)?;
         let sender = self.proxy.dispatcher().sender(self.datagram.source);
         self.follow(&mut routes, sender.is_some(), scratch)?;
@@ -258,7 +258,7 @@ impl<'a> Request<'a> {
         &self,
         transaction: &Transaction<'_>,
         to: &Address,
-        uri: Option<&mut Uri>,
+        uri: Option<&Uri>,
     ) -> Result<(), Reason> {
         let bytes = self.message.bytes;
         if self.is_ack_of_reply(to, transaction) {

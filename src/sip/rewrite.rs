@@ -3,11 +3,11 @@
 
 use super::{MAX_DATAGRAM, Span};
 
-/// Edits that one message can need: our own Via and Record-Route, three
+/// Edits that one message can need: our own Via and Record-Route, two of
 /// parameters of the top Via, Max-Forwards, the Request-URI, and the Route values
 /// we remove or, for a strict router, move: two of ours, its own, 26 more and,
 /// of a strict router before us, the target.
-const MAX_EDITS: usize = 37;
+const MAX_EDITS: usize = 36;
 
 /// Octets that one message can need put in: our Via and two Record-Routes with
 /// the longest host names (255), `received`, `rport`, Max-Forwards; for a strict
@@ -83,8 +83,8 @@ impl Rewrite {
     }
 
     /// Puts as many octets in the place of `span` as `write` says to have
-    /// written: what is made up of small pieces is not copied once more, which
-    /// would have to wait for them.
+    /// written, for which it gets room for `N`: what is made up of small pieces is
+    /// not copied once more, which would have to wait for them.
     ///
     /// # Errors
     /// [`TooManyEdits`].
@@ -96,7 +96,9 @@ impl Rewrite {
     ) -> Result<(), TooManyEdits> {
         let start = self.new_len;
         let room = self.new[start..].first_chunk_mut().ok_or(TooManyEdits)?;
-        self.new_len += write(room);
+        let length = write(room);
+        debug_assert!(length <= N, "more than there is room for");
+        self.new_len += length;
         self.note(span, start)
     }
 

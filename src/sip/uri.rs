@@ -113,15 +113,8 @@ impl Uri {
         let end = text.end();
         let (scheme, mut at) = scheme(text, span.start as usize)?;
         let none = Span::new(end, end);
-        *self = Self {
-            scheme,
-            user: none,
-            host: none,
-            maddr: none,
-            transport: none,
-            phone: scheme == Scheme::Tel,
-            ..Self::default()
-        };
+        (self.scheme, self.phone) = (scheme, scheme == Scheme::Tel);
+        [self.user, self.host, self.maddr, self.transport] = [none; 4];
         if matches!(scheme, Scheme::Tel | Scheme::Urn | Scheme::Other) {
             self.user = Span::new(at, text.find(at, |lanes| lanes.is(b';')));
             return (at < end && text.find(at, Lanes::not_uri) == end).then_some(());
