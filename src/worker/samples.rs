@@ -65,7 +65,8 @@ impl Samples {
     /// How many are wanted still.
     #[must_use]
     pub fn wanted(&self) -> u32 {
-        self.wanted.load(Ordering::Relaxed)
+        // With it goes the reason that was asked for.
+        self.wanted.load(Ordering::Acquire)
     }
 
     /// Those that were taken since somebody asked, in order; no more are until
