@@ -83,11 +83,18 @@ pub(crate) fn fresh(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))
 }
 
-/// A UDP port that is free on every local address.
-pub(crate) fn free_port() -> Result<u16> {
-    let socket =
-        UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).context("there is no free UDP port")?;
-    Ok(socket.local_addr()?.port())
+/// UDP ports that are free on every local address, each another one.
+pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N]> {
+    // All are held until the last one is found.
+    let mut held = Vec::new();
+    let mut ports = [0; N];
+    for port in &mut ports {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0));
+        let socket = socket.context("there is no free UDP port")?;
+        *port = socket.local_addr()?.port();
+        held.push(socket);
+    }
+    Ok(ports)
 }
 
 /// A program under way; ended when dropped.

@@ -26,7 +26,7 @@ use crate::balancer::{Balancer, Program, State};
 use crate::document::{self, Options};
 use crate::farm::{self, Player};
 use crate::process::Usage;
-use crate::running::free_port;
+use crate::running::free_ports;
 use crate::sip::SECOND;
 use call::HELD;
 use play::{Contact, Play};
@@ -136,16 +136,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 /// Plays the calls around one contender while its fate takes its course.
 fn play(contender: &Contender, options: &Options, folder: &Path) -> Result<Row> {
-    let here = || Ok::<_, anyhow::Error>(SocketAddrV4::new(Ipv4Addr::LOCALHOST, free_port()?));
+    let [one, other] = free_ports()?.map(|port| SocketAddrV4::new(Ipv4Addr::LOCALHOST, port));
     let (advertised, listen) = match contender.fate {
-        Fate::Churn => {
-            let listen = here()?;
-            (listen, vec![listen])
-        }
+        Fate::Churn => (one, vec![one]),
         // An address of which only the router knows what it stands for.
         Fate::Killed => {
             let name = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 5060);
-            (name, vec![here()?, here()?])
+            (name, vec![one, other])
         }
     };
     let mut play = Play::new(advertised, listen.clone(), contender.contact)?;

@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::running::free_port;
+use crate::running::free_ports;
 
 /// Names of the namespaces; `scripts/compare` removes them too, should this
 /// program be killed.
@@ -54,10 +54,11 @@ impl Network {
             }
         };
         let [listen, destination, peer] = addresses;
+        let [front, farm, callers] = free_ports()?;
         Ok(Self {
-            listen: SocketAddrV4::new(listen.parse()?, free_port()?),
-            destination: SocketAddrV4::new(destination.parse()?, free_port()?),
-            peer: SocketAddrV4::new(peer.parse()?, free_port()?),
+            listen: SocketAddrV4::new(listen.parse()?, front),
+            destination: SocketAddrV4::new(destination.parse()?, farm),
+            peer: SocketAddrV4::new(peer.parse()?, callers),
             count,
             _inside: inside,
             namespaces,

@@ -17,7 +17,7 @@ use super::ctl::{Ctl, Metrics};
 use crate::balancer::{Balancer, Destination, Program, State};
 use crate::farm::Farm;
 use crate::process::Usage;
-use crate::running::free_port;
+use crate::running::free_ports;
 
 /// Destinations at the start, and with the two that join later.
 const FIRST: usize = 4;
@@ -140,7 +140,8 @@ impl Operator {
         rest: Duration,
         tell: Sender<Told>,
     ) -> Result<Self> {
-        let farm = Farm::start(ALL, free_port()?, folder)?;
+        let [port] = free_ports()?;
+        let farm = Farm::start(ALL, port, folder)?;
         let mut set: Vec<_> = farm.addresses().into_iter().map(Destination::new).collect();
         for one in &mut set[FIRST..] {
             one.state = State::Out;
