@@ -199,6 +199,19 @@ fn replies_among_requests_leave_unpadded() {
     scene.assert_nothing_left();
 }
 
+#[test]
+fn messages_beyond_an_ethernet_frame_leave_in_runs_where_the_path_takes_them() {
+    let scene = Scene::new(1, &["--gso", "pad"]);
+    let requests = requests(&scene, |_| 1500);
+    for (octets, sent) in requests.got[0].iter().zip(&requests.sent) {
+        assert_octets(octets, passed_on(&scene, sent, octets));
+    }
+    wait_until("runs", || {
+        scene.viaduct.counter("sent-in-runs") > MESSAGES as u64 / 2
+    });
+    scene.assert_counter("runs-refused", 0);
+}
+
 /// Datagrams that this network fragments.
 const SMALL_MTU: &str = "900";
 

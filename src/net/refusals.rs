@@ -5,20 +5,10 @@ use std::net::SocketAddr;
 
 use super::runs::{Run, hash};
 
-/// The most octets of IP packet that a segment makes, unless the way has
-/// refused that. Longer datagrams leave alone.
-const MTU: usize = 1500;
-
-/// The longest segment that fits behind the headers of IP and UDP.
-fn usual(to: SocketAddr) -> usize {
-    match to {
-        SocketAddr::V4(_) => MTU - 28,
-        SocketAddr::V6(_) => MTU - 48,
-    }
-}
-
 /// Destinations that refused a run, and the longest segment that each may
 /// still be sent, until the process ends.
+///
+/// A path tells by refusing how long its packets may be.
 ///
 /// The table has a fixed size: where two destinations meet in one place, the
 /// older one is forgotten and may have to refuse again.
@@ -46,16 +36,17 @@ impl Refusals {
         {
             return longest;
         }
-        usual(to)
+        usize::MAX
     }
 
     /// Notes that `run` failed; false where that was not because it is one.
     pub(super) fn note(&mut self, run: &Run, error: &io::Error) -> bool {
         let longest = match error.raw_os_error() {
-            // The path's MTU is smaller: shorter segments may do.
-            Some(libc::EMSGSIZE) => run.segment - 1,
+            // The path's MTU is smaller (EINVAL in Linux before 6.14): shorter
+            // segments may do.
+            Some(libc::EMSGSIZE | libc::EINVAL) => run.segment - 1,
             // No segmentation on this path, for example under IPsec.
-            Some(libc::EINVAL | libc::EIO | libc::ENOPROTOOPT) => 0,
+            Some(libc::EIO | libc::ENOPROTOOPT) => 0,
             _ => return false,
         };
         self.any = true;
