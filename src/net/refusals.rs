@@ -58,3 +58,43 @@ impl Refusals {
 fn place(to: SocketAddr) -> usize {
     (hash(to) >> 32) as usize % PLACES
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::runs::{Leaving, Limits, Runs};
+    use super::*;
+
+    const LENGTH: usize = 700;
+
+    fn run_to(to: SocketAddr) -> Run {
+        let mut runs = Runs::new(2, Limits::EXACT);
+        for call in 0..2 {
+            runs.push(&Leaving {
+                to,
+                socket: 0,
+                length: LENGTH,
+                bound: usize::MAX,
+                call,
+            });
+        }
+        runs.all()[0]
+    }
+
+    /// What `to` may be sent, and whether it was the run, after `error`.
+    fn after(refusals: &mut Refusals, to: SocketAddr, error: i32) -> (usize, bool) {
+        let noted = refusals.note(&run_to(to), &io::Error::from_raw_os_error(error));
+        (refusals.longest_segment(to), noted)
+    }
+
+    #[test]
+    fn each_path_tells_by_refusing_what_it_takes() {
+        let path = |host: u8| SocketAddr::from(([10, 0, 0, host], 5060));
+        let mut refusals = Refusals::new();
+        let mut told = |host, error| after(&mut refusals, path(host), error);
+        assert_eq!(told(1, libc::EMSGSIZE), (LENGTH - 1, true));
+        assert_eq!(told(2, libc::EINVAL), (LENGTH - 1, true));
+        assert_eq!(told(3, libc::EIO), (0, true));
+        assert_eq!(told(4, libc::ENETUNREACH), (usize::MAX, false));
+        assert_eq!(told(1, libc::EIO), (0, true));
+    }
+}
