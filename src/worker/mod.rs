@@ -10,6 +10,7 @@
 
 mod copies;
 mod counters;
+mod epoll;
 mod gauges;
 mod handover;
 mod histogram;
@@ -23,14 +24,12 @@ mod snapshot;
 mod totals;
 
 use std::io;
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Cache};
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::Waker;
 
 use crate::accounting;
 use crate::config::{Config, Gso, HostPort};
@@ -44,6 +43,7 @@ use crate::transaction::{AttemptId, InRun, Received};
 
 use copies::Copies;
 pub use counters::{Counters, Pending};
+use epoll::Epoll;
 pub use handover::{Handed, Handovers};
 pub use histogram::Distribution;
 use outlet::Trouble;
@@ -57,9 +57,7 @@ pub use totals::{DestinationTotals, Totals, TransactionTotals, WorkerTotals};
 /// What one worker needs to run.
 pub struct Worker {
     sockets: Vec<Socket>,
-    /// Which of them epoll watches, and whether it has ever refused one.
-    watched: Vec<bool>,
-    is_refused: bool,
+    epoll: Epoll,
     /// Among the workers.
     number: usize,
     counters: Arc<Counters>,
@@ -77,7 +75,6 @@ pub struct Worker {
     relaying: Option<Relaying>,
     trouble: Trouble,
     shared: Arc<Shared>,
-    poll: Poll,
     batch_size: usize,
     limits: Limits,
     pace: Pace,
@@ -128,14 +125,8 @@ impl Drop for Receiving {
     }
 }
 
-/// The token of the waker; sockets have their listener's number.
-const WAKER: Token = Token(usize::MAX);
-
 /// How often a worker at its end looks whether the others are there too.
 const LAST_LOOK: Duration = Duration::from_micros(50);
-
-/// How long what has come to a socket may wait that epoll does not watch.
-const UNWATCHED: Duration = Duration::from_millis(1);
 
 /// Datagrams in a batch from which on it pays to take the socket from epoll.
 const WORTH_UNWATCHING: usize = 8;
@@ -187,10 +178,9 @@ impl Worker {
         config: &Config,
     ) -> io::Result<(Self, Arc<Waker>)> {
         counters.gauges.begin(&sockets)?;
-        let poll = Poll::new()?;
-        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let epoll = Epoll::new(sockets.len())?;
+        let waker = Arc::new(epoll.waker()?);
         let client = |questions| Client::new(questions, Arc::clone(&waker));
-        let watched = vec![false; sockets.len()];
         let limits = match config.gso {
             _ if !sockets.iter().all(Socket::segments) => Limits::OFF,
             Gso::Pad => Limits::PADDED,
@@ -209,8 +199,7 @@ impl Worker {
         };
         let worker = Self {
             sockets,
-            watched,
-            is_refused: false,
+            epoll,
             number,
             counters,
             limiter,
@@ -221,7 +210,6 @@ impl Worker {
             copies: mirror.map(|mirror| Copies::new(mirror, config)),
             relaying,
             trouble: Trouble::default(),
-            poll,
             batch_size: config.batch,
             limits,
             pace: Pace::new(config.coalesce, config.spin, shared.started),
@@ -250,7 +238,6 @@ impl Worker {
     }
 
     fn serve(&mut self) -> io::Result<()> {
-        let mut events = Events::with_capacity(self.sockets.len() + 1);
         // Nobody wakes it for what it begins with.
         let mut ready = vec![true; self.sockets.len()];
         let mut received = ReceiveBatch::new(self.batch_size);
@@ -266,10 +253,7 @@ impl Worker {
                 // What is there now has come after the sockets were read last.
                 self.empty_at = read_at;
                 match self.pace.next(Instant::now()) {
-                    Next::Await => {
-                        self.wait(&mut events, &mut ready)?;
-                        self.empty_at = Instant::now();
-                    }
+                    Next::Await => self.wait(&mut ready)?,
                     Next::Gather(time) => {
                         std::thread::sleep(time);
                         ready.fill(true);
@@ -346,62 +330,12 @@ impl Worker {
         self.flush(step);
     }
 
-    /// Sleeps until a datagram comes, and notes where.
-    fn wait(&mut self, events: &mut Events, ready: &mut [bool]) -> io::Result<()> {
-        self.watch_all();
+    /// Sleeps until a datagram comes or a timer is due, and notes where to look.
+    fn wait(&mut self, ready: &mut [bool]) -> io::Result<()> {
         let patience = (self.relaying.as_mut())
             .and_then(|relaying| relaying.patience(now(self.shared.started)));
-        let unwatched = self.watched.contains(&false).then_some(UNWATCHED);
-        let patience = patience.into_iter().chain(unwatched).min();
-        match self.poll.poll(events, patience) {
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
-            _ => {}
-        }
-        // The wait was over, or a stop of the process: what has come meanwhile is
-        // read before timers go off.
-        if events.is_empty() {
-            ready.fill(true);
-        }
-        for (ready, watched) in ready.iter_mut().zip(&self.watched) {
-            *ready |= !watched;
-        }
-        for event in events.iter().filter(|event| event.token() != WAKER) {
-            ready[event.token().0] = true;
-            self.trouble.disturbed |= event.is_error();
-        }
-        Ok(())
-    }
-
-    /// Has epoll watch every socket; one that is not empty raises an event. What
-    /// the kernel refuses, as where the user has no watch left
-    /// (`fs.epoll.max_user_watches`), is asked for again the next time.
-    fn watch_all(&mut self) {
-        for (listener, watched) in self.watched.iter_mut().enumerate() {
-            if !*watched {
-                let fd = self.sockets[listener].as_raw_fd();
-                let registry = self.poll.registry();
-                let watch =
-                    registry.register(&mut SourceFd(&fd), Token(listener), Interest::READABLE);
-                *watched = watch.is_ok();
-                if let Err(error) = watch
-                    && !std::mem::replace(&mut self.is_refused, true)
-                {
-                    tracing::warn!("epoll: {error}; mend: sysctl fs.epoll.max_user_watches");
-                }
-            }
-        }
-    }
-
-    /// Takes a socket from epoll while it is busy.
-    ///
-    /// A watched socket has the kernel look for somebody to wake each time a
-    /// datagram that it sent is freed: 0.11 us a message, where this and
-    /// watching it again take 0.5 us in all.
-    fn unwatch(&mut self, listener: usize) -> io::Result<()> {
-        if std::mem::take(&mut self.watched[listener]) {
-            let fd = self.sockets[listener].as_raw_fd();
-            self.poll.registry().deregister(&mut SourceFd(&fd))?;
-        }
+        self.trouble.disturbed |= self.epoll.wait(&self.sockets, patience, ready)?;
+        self.empty_at = Instant::now();
         Ok(())
     }
 
@@ -428,7 +362,7 @@ impl Worker {
             }
         };
         if n >= WORTH_UNWATCHING {
-            self.unwatch(listener)?;
+            self.epoll.unwatch(listener, &self.sockets[listener])?;
         }
         for (bytes, source) in received.datagrams() {
             let datagram = Datagram {
