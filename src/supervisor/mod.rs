@@ -203,7 +203,7 @@ impl Instance {
     ) -> Result<(), StartError> {
         let config = &self.config;
         let questions = config.resolve.then(|| resolver::start(config)).transpose();
-        let questions = questions.map_err(StartError::or_thread(StartError::Resolver))?;
+        let questions = questions.map_err(StartError::resolver)?;
         let limiter_key =
             secret_file::random().map_err(|error| StartError::System("getrandom", error))?;
         self.shared.stop.store(false, Ordering::Relaxed);

@@ -105,8 +105,7 @@ impl Names {
                 // Where nobody receives, it is about to end.
                 let report = move |looked| drop((tell.send(looked), orders.send(Order::Names)));
                 let followed = Followed::start(config, names, report);
-                self.followed =
-                    Some(followed.map_err(StartError::or_thread(StartError::Resolver))?);
+                self.followed = Some(followed.map_err(StartError::resolver)?);
             }
         }
         Ok(())

@@ -99,4 +99,9 @@ impl StartError {
             _ => other(error),
         }
     }
+
+    /// Of what resolves names.
+    pub(super) fn resolver(error: io::Error) -> Self {
+        Self::or_thread(Self::Resolver)(error)
+    }
 }

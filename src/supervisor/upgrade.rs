@@ -85,11 +85,11 @@ pub fn rehearse(config: &Config) -> Result<String, Failure> {
         Socket::bind(tried, config.receive_buffer, config.send_buffer).map_err(failed)?;
     }
     if config.resolve {
-        resolver::start(config).map_err(StartError::or_thread(StartError::Resolver))?;
+        resolver::start(config).map_err(StartError::resolver)?;
     }
     if config.sets.iter().any(|set| !set.named.is_empty()) {
         let followed = Followed::start(config, Vec::new(), drop);
-        followed.map_err(StartError::or_thread(StartError::Resolver))?;
+        followed.map_err(StartError::resolver)?;
     }
     // Nothing of it is written to but the index, four octets a transaction.
     if !config.stateful.methods.is_empty() {
