@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tracing::{Level, info, warn};
 
 use super::StartError;
-use super::overlay::Overlay;
+use super::overlay::{Overlay, named};
 use crate::config::{Config, HostPort};
 use crate::control::{Order, Unresolved, lock};
 use crate::resolver::{Followed, Looked, Target};
@@ -84,7 +84,7 @@ impl Names {
         }
         for name in std::mem::take(&mut self.awaited) {
             for (set, name) in named(config).filter(|(_, each)| **each == name) {
-                warn!("{set}: {name} is not resolved yet: no answer so far; {NOBODY}");
+                warn!("set {set}: {name} is not resolved yet: no answer so far; {NOBODY}");
             }
             self.unresolved().insert(name);
         }
@@ -153,20 +153,20 @@ impl Names {
         for set in sets {
             match &before {
                 _ if !changed => {}
-                None => news.good(format!("{set}: {name} is {now}")),
+                None => news.good(format!("set {set}: {name} is {now}")),
                 Some(before) => {
-                    news.good(format!("{set}: {name} is now {now} (was {before})"));
+                    news.good(format!("set {set}: {name} is now {now} (was {before})"));
                 }
             }
             if !missing.is_empty() {
                 let missing = missing.join(", ");
                 news.bad(format!(
-                    "{set}: {name}: SRV names hosts that have no address: {missing}"
+                    "set {set}: {name}: SRV names hosts that have no address: {missing}"
                 ));
             }
             match &trouble {
                 None if was_troubled && !changed => {
-                    news.good(format!("{set}: {name} is resolved again"));
+                    news.good(format!("set {set}: {name} is resolved again"));
                 }
                 Some(why) if !was_troubled => {
                     // Of one that is ours alone now, nothing is taken over.
@@ -175,7 +175,9 @@ impl Names {
                         None => NOBODY.to_owned(),
                         Some(now) => format!("it stays {now}"),
                     };
-                    news.bad(format!("{set}: {name} cannot be resolved: {why}; {stays}"));
+                    news.bad(format!(
+                        "set {set}: {name} cannot be resolved: {why}; {stays}"
+                    ));
                 }
                 _ => {}
             }
@@ -213,14 +215,6 @@ impl News {
 
 /// What becomes of a name that stands for nothing.
 const NOBODY: &str = "it has no destination until it is";
-
-/// All names, with their sets as the log has them.
-fn named(config: &Config) -> impl Iterator<Item = (String, &HostPort)> {
-    config.sets.iter().flat_map(|set| {
-        let names = set.named.iter().map(|named| &named.name);
-        names.map(move |name| (format!("set {}", set.name), name))
-    })
-}
 
 fn list(targets: &[Target]) -> String {
     let each: Vec<_> = targets.iter().map(ToString::to_string).collect();

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::{Changes, Entry};
 use crate::config::{
-    Config, Destination, Health, HostPort, LogLevel, MAX_DESTINATIONS, Named, Probe, Set,
+    Config, Destination, Health, HostPort, LogLevel, MAX_DESTINATIONS, Probe, Set,
 };
 use crate::control::{Change, Place};
 use crate::health::Report;
@@ -93,8 +93,7 @@ impl Overlay {
 
     /// The names of `config`, with what they stand for as far as that is known.
     pub(super) fn names_of(&self, config: &Config) -> Vec<Resolved> {
-        let named = config.sets.iter().flat_map(|set| &set.named);
-        let names = named.map(|Named { name, .. }| Resolved {
+        let names = named(config).map(|(_, name)| Resolved {
             name: name.clone(),
             targets: self.targets(name).unwrap_or_default().to_vec(),
             whole: self.known(name).is_some_and(|known| known.whole),
@@ -209,9 +208,8 @@ impl Overlay {
             let has_say = entry.changes.added.is_some() || is_found;
             is.is_some() || has_say || may_come && entry.changes != Changes::default()
         });
-        let named = now.sets.iter().flat_map(|set| &set.named);
         self.names
-            .retain(|known| named.clone().any(|named| named.name == known.name));
+            .retain(|known| named(now).any(|(_, name)| *name == known.name));
         self.forget_away(now);
     }
 
@@ -236,11 +234,7 @@ impl Overlay {
         &self,
         config: &'c Config,
     ) -> impl Iterator<Item = (&'c str, &'c HostPort)> {
-        let named = config.sets.iter().flat_map(|set| {
-            let names = set.named.iter().map(|named| &named.name);
-            names.map(|name| (set.name.as_str(), name))
-        });
-        named.filter(|(_, name)| self.targets(name).is_none())
+        named(config).filter(|(_, name)| self.targets(name).is_none())
     }
 
     /// The same without what operators have changed.
@@ -273,6 +267,14 @@ fn probe_of(set: &Set) -> Option<&Arc<Probe>> {
     let all = set.destinations.iter().map(|each| &each.probe);
     let mut all = all.chain(set.named.iter().map(|each| &each.probe));
     all.find_map(Option::as_ref)
+}
+
+/// All names, each with its set.
+pub(super) fn named(config: &Config) -> impl Iterator<Item = (&str, &HostPort)> {
+    config.sets.iter().flat_map(|set| {
+        let names = set.named.iter().map(|named| &named.name);
+        names.map(|name| (set.name.as_str(), name))
+    })
 }
 
 /// All destinations, by the name of the set and the address.
