@@ -113,24 +113,17 @@ fn counted(totals: &Totals) -> impl Iterator<Item = (Cause, u64)> {
     let not_sent = not_sent.map(|(number, count)| (Cause::NotSent(*number), *count));
     let unavailable = totals.replies.get(&Status::ServiceUnavailable.code());
     let overflow = totals.workers.iter().flat_map(|worker| &worker.overflow);
+    let accounting = totals.accounting.unwrap_or_default();
+    let mirror = totals.mirror.unwrap_or_default();
     let others = [
         (Cause::Unavailable, unavailable.copied().unwrap_or(0)),
         (Cause::NotReceived, totals.receive_errors),
         (Cause::Overflow, overflow.sum()),
         (Cause::TableFull, totals.transactions.full),
         (Cause::NotHandedOver, totals.not_handed_over),
-        (
-            Cause::NotAccounted,
-            totals.accounting.map_or(0, |lines| lines.dropped),
-        ),
-        (
-            Cause::NotMirrored,
-            totals.mirror.map_or(0, |copies| copies.dropped),
-        ),
-        (
-            Cause::NotCollected,
-            totals.mirror.map_or(0, |copies| copies.failed),
-        ),
+        (Cause::NotAccounted, accounting.dropped),
+        (Cause::NotMirrored, mirror.dropped),
+        (Cause::NotCollected, mirror.failed),
     ];
     dropped.chain(not_sent).chain(others)
 }

@@ -70,7 +70,7 @@ impl Totals {
             failure_rules_applied,
             attempts_cancelled,
         } = self.transactions;
-        let accounting = self.accounting;
+        let accounting = self.accounting.unwrap_or_default();
         let mirror = self.mirror.unwrap_or_default();
         [
             ("runs-sent", self.runs.count()),
@@ -88,14 +88,8 @@ impl Totals {
             ("handed-over", self.handed_over),
             ("not-handed-over", self.not_handed_over),
             ("came-back", self.came_back),
-            (
-                "accounting-written",
-                accounting.map_or(0, |lines| lines.written),
-            ),
-            (
-                "accounting-dropped",
-                accounting.map_or(0, |lines| lines.dropped),
-            ),
+            ("accounting-written", accounting.written),
+            ("accounting-dropped", accounting.dropped),
             ("mirror-sent", mirror.sent),
             ("mirror-dropped", mirror.dropped),
             ("mirror-failed", mirror.failed),
