@@ -13,12 +13,6 @@ use crate::proxy::{Answer, CookieUse, Datagram, Decision, Forward, Leg, Own};
 use crate::sip::scan;
 
 impl Relay {
-    /// The place of the attempt with this number.
-    pub(super) fn numbered(&self, at: u32, number: u8) -> Option<u32> {
-        let mut attempts = self.table.attempts(at);
-        attempts.find(|attempt| self.table.attempts[*attempt].number == number)
-    }
-
     /// A response; the space holds it as it would pass.
     pub(super) fn respond<O: Outbox>(
         &mut self,
@@ -29,25 +23,25 @@ impl Relay {
     ) -> Received {
         let Answer {
             at,
-            attempt,
+            attempt: number,
             status,
             method,
         } = *answer;
         if method != self.table.records[at].facts.method {
             return Received::Decision(Decision::Forward(*forward));
         }
-        let Some(attempt) = self.numbered(at, attempt) else {
+        let Some(place) = self.table.numbered(at, number) else {
             return self.unknown(around, forward, status);
         };
         around.out.forwarded(forward);
-        self.answered(around, at, attempt, datagram);
+        self.answered(around, at, place, datagram);
         if status < 200 {
-            self.provisional(around, at, attempt, status, forward);
+            self.provisional(around, at, place, status, forward);
         } else if status < 300 && self.table.records[at].facts.invite {
-            self.accepted(around, at, attempt, status, forward, datagram);
+            self.accepted(around, at, place, status, forward, datagram);
         } else {
             let response = &unwrapped(around, datagram);
-            self.ended(around, at, attempt, status, forward, response);
+            self.ended(around, at, place, status, forward, response);
         }
         self.settle(around, at);
         Received::Done
@@ -78,7 +72,7 @@ impl Relay {
         datagram: &Datagram<'_>,
     ) {
         around.out.count(Event::Absorbed);
-        let Some(place) = self.numbered(at, number) else {
+        let Some(place) = self.table.numbered(at, number) else {
             return;
         };
         self.answered(around, at, place, datagram);
@@ -95,10 +89,10 @@ impl Relay {
         &mut self,
         around: &Around<'_, O>,
         at: u32,
-        attempt: u32,
+        place: u32,
         datagram: &Datagram<'_>,
     ) {
-        let to = self.table.attempts[attempt].to.into();
+        let to = self.table.attempts[place].to.into();
         let is_its = || is_from_farm(around, &unwrapped(around, datagram));
         self.suspects.answers(to, around.now, is_its);
         if self.table.records[at].queue == Queue::Unanswered {
@@ -559,9 +553,9 @@ impl Relay {
         let attempt = &self.table.attempts[place];
         let destination = attempt.to.into();
         let sent = self.table.records[at].received + u64::from(attempt.start);
-        if let Some(place) = around.proxy.dispatcher().member(destination) {
+        if let Some(member) = around.proxy.dispatcher().member(destination) {
             self.suspects.learn(destination, lesson, sent, around.now);
-            around.out.learnt(place, lesson);
+            around.out.learnt(member, lesson);
         }
     }
 }

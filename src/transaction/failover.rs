@@ -44,7 +44,7 @@ impl Relay {
             _ => 0,
         };
         self.make_room(around, at)?;
-        let attempt = self.table.add_attempt(
+        let place = self.table.add_attempt(
             at,
             Attempt {
                 next: NONE,
@@ -69,15 +69,15 @@ impl Relay {
         self.table.records[at].last_number = number;
         if rule > 0 {
             // Another configuration may have other rules.
-            self.keep_head(around, attempt, forward);
+            self.keep_head(around, place, forward);
         }
         // Of others nobody tells within this time.
         if moves {
             let patience = 2 * stateful.failover_after.as_millis() as u64;
             self.suspects.try_again(forward.to, around.now, patience);
         }
-        self.send_attempt(around, at, attempt, forward);
-        Some(attempt)
+        self.send_attempt(around, at, place, forward);
+        Some(place)
     }
 
     /// An attempt has failed with `status`, and no other is under way: another
@@ -86,7 +86,7 @@ impl Relay {
         &mut self,
         around: &mut Around<'_, O>,
         at: u32,
-        attempt: u32,
+        place: u32,
         status: u16,
         moves_on: bool,
     ) {
@@ -96,18 +96,18 @@ impl Relay {
         }
         let facts = record.facts;
         if facts.movable && !self.is_closed(at) {
-            let left = self.is_left_for_rule(around, at, attempt, status);
-            if moves_on && !left && self.try_same(around, at, attempt) {
+            let left = self.is_left_for_rule(around, at, place, status);
+            if moves_on && !left && self.try_same(around, at, place) {
                 return;
             }
-            let set = self.table.attempts[attempt].set;
+            let set = self.table.attempts[place].set;
             if facts.invite
                 && (self.apply_rule(around, at, set, status) || self.apply_rule_to_best(around, at))
             {
                 return;
             }
             // The rule's set has nobody.
-            if moves_on && left && self.try_same(around, at, attempt) {
+            if moves_on && left && self.try_same(around, at, place) {
                 return;
             }
         }
@@ -122,14 +122,14 @@ impl Relay {
         &self,
         around: &Around<'_, O>,
         at: u32,
-        attempt: u32,
+        place: u32,
         status: u16,
     ) -> bool {
         let record = &self.table.records[at];
         let (invite, used) = (record.facts.invite, record.rules_used);
-        let set = self.table.attempts[attempt].set;
+        let set = self.table.attempts[place].set;
         invite
-            && self.table.attempts(at).count() + 1 == MOST_ATTEMPTS
+            && self.table.attempts_of(at).count() + 1 == MOST_ATTEMPTS
             && rules(around.proxy, used, set, status).next().is_some()
     }
 
@@ -168,7 +168,7 @@ impl Relay {
     /// an earlier attempt.
     fn apply_rule_to_best<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) -> bool {
         let best = self.table.records[at].failure;
-        let mut attempts = self.table.attempts(at).map(|at| &self.table.attempts[at]);
+        let mut attempts = self.table.attempts_of(at);
         let its = attempts.find(|each| match best {
             // Rung for too long, it has another status of its own.
             408 if each.timed_out || each.client == Client::NoAnswer => true,
@@ -210,7 +210,7 @@ impl Relay {
         rule: i8,
         uri: Option<&[u8]>,
     ) -> bool {
-        if self.table.attempts(at).count() >= MOST_ATTEMPTS {
+        if self.table.attempts_of(at).count() >= MOST_ATTEMPTS {
             return false;
         }
         let number = self.table.records[at].last_number + 1;
@@ -236,8 +236,8 @@ impl Relay {
         careful: bool,
     ) -> Option<Forward> {
         let mut tried = [None; MOST_ATTEMPTS];
-        for (place, attempt) in tried.iter_mut().zip(self.table.attempts(at)) {
-            *place = Some(SocketAddr::from(self.table.attempts[attempt].to));
+        for (tried, attempt) in tried.iter_mut().zip(self.table.attempts_of(at)) {
+            *tried = Some(SocketAddr::from(attempt.to));
         }
         let (suspects, now) = (&self.suspects, around.now);
         let passed = |destination: SocketAddr| {

@@ -108,9 +108,8 @@ impl Relay {
         };
         let mut tried = [nobody; MOST_ATTEMPTS];
         let mut count = 0;
-        for (place, attempt) in tried.iter_mut().zip(self.table.attempts(at)) {
-            let attempt = &self.table.attempts[attempt];
-            *place = Tried {
+        for (tried, attempt) in tried.iter_mut().zip(self.table.attempts_of(at)) {
+            *tried = Tried {
                 destination: attempt.to.into(),
                 outcome: match attempt.client {
                     Client::Answered => Outcome::Answered,

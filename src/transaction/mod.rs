@@ -14,6 +14,9 @@
 //! - `silent`: attempts that were given up for their silence, and speak
 //! - `memory`: what is kept of a request
 //! - `suspects`: destinations that new work avoids
+//!
+//! Throughout, `at` is where a transaction is in the table, `place` where one of
+//! its attempts is.
 
 mod admission;
 mod cells;
@@ -314,8 +317,8 @@ impl Relay {
         let Some(at) = self.table.find(attempt.key) else {
             return false;
         };
-        if let Some(attempt) = self.numbered(at, attempt.number) {
-            self.unreachable(around, at, attempt);
+        if let Some(place) = self.table.numbered(at, attempt.number) {
+            self.unreachable(around, at, place);
             self.settle(around, at);
         }
         true
@@ -372,8 +375,7 @@ impl Relay {
     fn settle<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) {
         let now = self.table.records[at].since(around.now);
         let (mut over, mut gone, mut may_ring, mut due) = (true, true, false, NEVER);
-        for attempt in self.table.attempts(at) {
-            let attempt = &self.table.attempts[attempt];
+        for attempt in self.table.attempts_of(at) {
             let passed = attempt.until <= now;
             over &= attempt.client != Client::Proceeding;
             // One that has said nothing, or seemed to be unreachable, whose

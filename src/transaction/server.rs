@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::table::after;
+use super::table::{Attempt, after};
 use super::{Around, Client, Event, InRun, Leaving, NEVER, Outbox, Relay, Server, Since, Table};
 use crate::proxy::{Datagram, Forward, Status};
 
@@ -304,8 +304,8 @@ impl Relay {
         if record.server != Server::Proceeding {
             // Its caller had a failure before, and has a call now.
             let late = record.server != Server::Accepted && !record.request.is_empty();
-            let is_answered = |at: &u32| self.table.attempts[*at].client == Client::Answered;
-            if late && self.table.attempts(at).filter(is_answered).count() == 1 {
+            let is_answered = |each: &&Attempt| each.client == Client::Answered;
+            if late && self.table.attempts_of(at).filter(is_answered).count() == 1 {
                 self.account(around, at, response, status, false);
             }
             return;

@@ -23,11 +23,11 @@ impl Relay {
             return;
         }
         let goal = attempt.goal();
-        let calls = |at: &u32| {
-            let attempt = &self.table.attempts[*at];
+        let calls = |place: &u32| {
+            let attempt = &self.table.attempts[*place];
             attempt.client == Client::Calling && !attempt.abandoned && attempt.goal() == goal
         };
-        let Some(other) = self.table.attempts(at).find(calls) else {
+        let Some(other) = self.table.places(at).find(calls) else {
             return;
         };
         let other = &mut self.table.attempts[other];
@@ -53,11 +53,11 @@ impl Relay {
         if !matches!(record.failure, 0 | 503) || self.is_closed(at) {
             return false;
         }
-        let is_open = |at: &u32| {
-            let attempt = &self.table.attempts[*at];
+        let is_open = |place: &u32| {
+            let attempt = &self.table.attempts[*place];
             !attempt.client.is_over() && !attempt.cancel.is_sent()
         };
-        let Some(place) = self.table.attempts(at).filter(is_open).last() else {
+        let Some(place) = self.table.places(at).filter(is_open).last() else {
             return false;
         };
         self.table.records[at].ring_until = NEVER;
@@ -96,8 +96,8 @@ impl Relay {
         let stateful = around.proxy.stateful();
         let invite = self.table.records[at].facts.invite;
         let other = &self.table.attempts[place];
-        self.table.attempts(at).find(|at| {
-            let each = &self.table.attempts[*at];
+        self.table.places(at).find(|place| {
+            let each = &self.table.attempts[*place];
             let given_up = each.goal() == other.goal() && each.end > other.start;
             let counts = (invite || each.status != 408) && !leads_on(stateful, each.status);
             given_up && each.client == Client::Failed && counts

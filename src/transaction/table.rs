@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::cells::{CELL, Cells, Chain};
 use super::slab::{NONE, Slab};
-use super::wheel::{Place, Wheel};
+use super::wheel::{Timer, Wheel};
 use crate::proxy::{Begin, Datagram, Identity};
 
 /// Destinations that one transaction tries at most.
@@ -107,7 +107,7 @@ pub(super) struct Record {
     pub(super) respond_to: Address,
     /// The next one with a hash like its own.
     next: u32,
-    pub(super) place: Place,
+    pub(super) timer: Timer,
     order: Links,
     pub(super) first: u32,
     /// The request as it came and, behind it, why it was cancelled.
@@ -333,7 +333,7 @@ impl Table {
             source: source.into(),
             respond_to: begin.respond_to.into(),
             next: self.buckets[bucket],
-            place: Place::NOWHERE,
+            timer: Timer::NOWHERE,
             order: Links {
                 before: NONE,
                 behind: NONE,
@@ -383,11 +383,11 @@ impl Table {
         let record = &mut self.records[at];
         self.cells.free(&mut record.request);
         self.cells.free(&mut record.reply);
-        let mut attempt = record.first;
-        while attempt != NONE {
-            self.cells.free(&mut self.attempts[attempt].head);
-            self.attempts.remove(attempt);
-            attempt = self.attempts[attempt].next;
+        let mut place = record.first;
+        while place != NONE {
+            self.cells.free(&mut self.attempts[place].head);
+            self.attempts.remove(place);
+            place = self.attempts[place].next;
         }
         self.records[at].first = NONE;
         self.records.remove(at);
@@ -475,27 +475,37 @@ impl Table {
         }
     }
 
-    /// The places of a transaction's attempts, from the first to the last.
-    pub(super) fn attempts(&self, at: u32) -> impl Iterator<Item = u32> + '_ {
-        let first = self.records[at].first;
-        let place = |at: u32| (at != NONE).then_some(at);
-        std::iter::successors(place(first), move |at| place(self.attempts[*at].next))
+    /// The attempts of a transaction, from the first to the last.
+    pub(super) fn attempts_of(&self, at: u32) -> impl Iterator<Item = &Attempt> {
+        self.walk(at).map(|place| &self.attempts[place])
     }
 
-    /// The same, to change them on the way: one that is added meanwhile is not
-    /// among them.
+    /// Where they are, to change them on the way: one that is added meanwhile is
+    /// not among them.
     #[inline]
     pub(super) fn places(&self, at: u32) -> impl Iterator<Item = u32> + use<> {
         let mut places = [NONE; MOST_ATTEMPTS];
-        for (place, attempt) in places.iter_mut().zip(self.attempts(at)) {
+        for (place, attempt) in places.iter_mut().zip(self.walk(at)) {
             *place = attempt;
         }
         places.into_iter().take_while(|place| *place != NONE)
     }
 
+    /// Where the one with this number is.
+    pub(super) fn numbered(&self, at: u32, number: u8) -> Option<u32> {
+        let mut places = self.walk(at);
+        places.find(|place| self.attempts[*place].number == number)
+    }
+
+    fn walk(&self, at: u32) -> impl Iterator<Item = u32> {
+        let first = self.records[at].first;
+        let place = |next: u32| (next != NONE).then_some(next);
+        std::iter::successors(place(first), move |last| place(self.attempts[*last].next))
+    }
+
     /// Adds one behind the others; `None`: there is no room.
     pub(super) fn add_attempt(&mut self, at: u32, attempt: Attempt) -> Option<u32> {
-        let last = self.attempts(at).last();
+        let last = self.walk(at).last();
         let new = self.attempts.insert(attempt)?;
         match last {
             None => self.records[at].first = new,

@@ -20,14 +20,14 @@ pub(super) struct Wheel {
 
 /// Where a record is in the wheel.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(super) struct Timer {
     before: u32,
     behind: u32,
     /// The tick that it is due at; 0: it is in no list.
     pub(super) tick: u32,
 }
 
-impl Place {
+impl Timer {
     pub(super) const NOWHERE: Self = Self {
         before: NONE,
         behind: NONE,
@@ -50,39 +50,39 @@ impl Wheel {
         let tick = due.div_ceil(TICK).max(self.seen + 1);
         self.free_until = self.free_until.min(tick);
         let tick = short(tick);
-        let known = records[at].place.tick;
+        let known = records[at].timer.tick;
         if known != 0 && is_by(known, tick) {
             return;
         }
         self.remove(records, at);
         let head = &mut self.heads[tick as usize % SLOTS];
-        records[at].place = Place {
+        records[at].timer = Timer {
             before: NONE,
             behind: *head,
             tick,
         };
         if *head != NONE {
-            records[*head].place.before = at;
+            records[*head].timer.before = at;
         }
         *head = at;
     }
 
     /// Takes record `at` out, where it is in.
     pub(super) fn remove(&mut self, records: &mut Slab<Record>, at: u32) {
-        let Place {
+        let Timer {
             before,
             behind,
             tick,
-        } = std::mem::replace(&mut records[at].place, Place::NOWHERE);
+        } = std::mem::replace(&mut records[at].timer, Timer::NOWHERE);
         if tick == 0 {
             return;
         }
         match before {
             NONE => self.heads[tick as usize % SLOTS] = behind,
-            before => records[before].place.behind = behind,
+            before => records[before].timer.behind = behind,
         }
         if behind != NONE {
-            records[behind].place.before = before;
+            records[behind].timer.before = before;
         }
     }
 
@@ -93,12 +93,12 @@ impl Wheel {
         for tick in last - ticks + 1..=last {
             let mut at = self.heads[tick as usize % SLOTS];
             while at != NONE {
-                let place = records[at].place;
-                if is_by(place.tick, short(last)) {
+                let timer = records[at].timer;
+                if is_by(timer.tick, short(last)) {
                     self.remove(records, at);
                     due.push(at);
                 }
-                at = place.behind;
+                at = timer.behind;
             }
         }
         self.seen = self.seen.max(last);
