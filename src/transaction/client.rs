@@ -479,7 +479,7 @@ impl Relay {
             listener: forward.listener,
             run: (attempt.repeats == 0).then(|| InRun::of(forward)),
             attempt: Some(AttemptId {
-                key: record.identity.0,
+                key: record.key,
                 number: attempt.number,
             }),
         });

@@ -99,8 +99,10 @@ impl Facts {
 
 /// A transaction.
 pub(super) struct Record {
-    pub(super) identity: (u64, u64),
-    pub(super) has_uri: bool,
+    /// The halves of its identity, the second where it `has_uri`.
+    pub(super) key: u64,
+    uri: u64,
+    has_uri: bool,
     pub(super) received: u64,
     pub(super) source: Address,
     /// Where responses go.
@@ -240,10 +242,9 @@ impl Attempt {
 
 impl Record {
     pub(super) fn identity(&self) -> Identity {
-        let (key, uri) = self.identity;
         Identity {
-            key,
-            uri: self.has_uri.then_some(uri),
+            key: self.key,
+            uri: self.has_uri.then_some(self.uri),
         }
     }
 
@@ -303,7 +304,7 @@ impl Table {
 
     pub(super) fn find(&self, key: u64) -> Option<u32> {
         let mut at = self.buckets[self.bucket(key)];
-        while at != NONE && self.records[at].identity.0 != key {
+        while at != NONE && self.records[at].key != key {
             at = self.records[at].next;
         }
         (at != NONE).then_some(at)
@@ -323,12 +324,13 @@ impl Table {
             source,
             listener,
         } = *datagram;
-        let identity = begin.identity;
-        let bucket = self.bucket(identity.key);
+        let Identity { key, uri } = begin.identity;
+        let bucket = self.bucket(key);
         let mut request = self.cells.keep(bytes)?;
         let record = Record {
-            identity: (identity.key, identity.uri.unwrap_or_default()),
-            has_uri: identity.uri.is_some(),
+            key,
+            uri: uri.unwrap_or_default(),
+            has_uri: uri.is_some(),
             received: now,
             source: source.into(),
             respond_to: begin.respond_to.into(),
@@ -369,7 +371,7 @@ impl Table {
     pub(super) fn close(&mut self, at: u32) {
         self.queue(at, Queue::None);
         self.wheel.remove(&mut self.records, at);
-        let bucket = self.bucket(self.records[at].identity.0);
+        let bucket = self.bucket(self.records[at].key);
         let behind = self.records[at].next;
         let mut before = self.buckets[bucket];
         if before == at {
