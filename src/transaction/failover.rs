@@ -322,31 +322,28 @@ impl Relay {
         status: u16,
         octets: usize,
     ) -> bool {
-        let Table { records, cells, .. } = &mut self.table;
-        let record = &mut records[at];
+        let record = &mut self.table.records[at];
         let better = record.failure == 0 || rank(status) < rank(record.failure);
         if !better || record.server != Server::Proceeding {
             return true;
         }
         record.failure = status;
-        let before = std::mem::replace(&mut record.failure_length, octets as u16);
-        if before == 0 && octets == 0 {
+        if record.failure_length == 0 && octets == 0 {
             return true;
         }
-        let failure = &around.out.space()[..octets];
-        cells.load(record.reply, &mut self.message);
-        let provisional = self.message.len() - usize::from(before);
-        self.message.truncate(provisional);
-        if provisional + octets > MAX_DATAGRAM {
+        let record = &self.table.records[at];
+        self.table.load_provisional(record, &mut self.message);
+        if self.message.len() + octets > MAX_DATAGRAM {
             self.message.clear();
         }
+        let failure = &around.out.space()[..octets];
         self.message.extend_from_slice(failure);
+        let Table { records, cells, .. } = &mut self.table;
+        let record = &mut records[at];
         cells.free(&mut record.reply);
         let kept = cells.keep(&self.message).or_else(|| cells.keep(failure));
         record.reply = kept.unwrap_or_default();
-        if kept.is_none() {
-            record.failure_length = 0;
-        }
+        record.failure_length = kept.map_or(0, |_| octets as u16);
         kept.is_some()
     }
 }

@@ -18,13 +18,11 @@ impl Relay {
     ) {
         around.out.count(Event::Absorbed);
         let record = &self.table.records[at];
-        let failure = match record.server {
-            Server::Completed => 0,
-            Server::Proceeding => usize::from(record.failure_length),
+        match record.server {
+            Server::Completed => self.table.cells.load(record.reply, &mut self.message),
+            Server::Proceeding => self.table.load_provisional(record, &mut self.message),
             Server::Accepted | Server::Confirmed => return,
-        };
-        self.table.cells.load(record.reply, &mut self.message);
-        self.message.truncate(self.message.len() - failure);
+        }
         if !self.message.is_empty() {
             // A small copy with a forged address must not fetch what is large,
             // over and over (§26.1.5).
@@ -113,11 +111,11 @@ impl Relay {
         let record = &self.table.records[at];
         let now = record.since(around.now);
         let invite = record.facts.invite;
-        let (held, octets) = (record.failure, usize::from(record.failure_length));
+        let held = record.failure;
         let ours = match held {
             503 if record.facts.cancelled => Some(Status::RequestTerminated),
             503 => Some(Status::ServerInternalError),
-            1.. if octets > 0 => None,
+            1.. if record.failure_length > 0 => None,
             487 => Some(Status::RequestTerminated),
             _ if invite => Some(Status::RequestTimeout),
             // RFC 4320 §4.2: who gets no answer must not be told so.
@@ -135,12 +133,8 @@ impl Relay {
         let said = match ours {
             Some(status) => self.write(around, at, status),
             None => {
-                let Table { records, cells, .. } = &mut self.table;
-                let reply = &mut records[at].reply;
-                cells.load(*reply, &mut self.message);
-                self.message.drain(..self.message.len() - octets);
-                cells.free(reply);
-                *reply = cells.keep(&self.message).unwrap_or_default();
+                self.table.load_failure(record, &mut self.message);
+                self.keep_final(at);
                 true
             }
         };
@@ -182,18 +176,25 @@ impl Relay {
     /// False where there must be none.
     fn write<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32, status: Status) -> bool {
         let datagram = (self.table).stored(&self.table.records[at], &mut self.message);
-        let Table { records, cells, .. } = &mut self.table;
-        cells.free(&mut records[at].reply);
         let space = around.out.space();
         let Some((length, _)) = around.proxy.reply(&datagram, status, space) else {
+            self.table.cells.free(&mut self.table.records[at].reply);
             return false;
         };
         around.out.count(Event::Replied(status));
         self.message.clear();
         self.message
             .extend_from_slice(&around.out.space()[..length]);
-        records[at].reply = cells.keep(&self.message).unwrap_or_default();
+        self.keep_final(at);
         true
+    }
+
+    /// Keeps the working memory, the final response, where there is room.
+    fn keep_final(&mut self, at: u32) {
+        let Table { records, cells, .. } = &mut self.table;
+        let reply = &mut records[at].reply;
+        cells.free(reply);
+        *reply = cells.keep(&self.message).unwrap_or_default();
     }
 
     /// Answers a datagram of the transaction itself, at once.
@@ -273,23 +274,23 @@ impl Relay {
         at: u32,
         forward: &Forward,
     ) {
-        let Table { records, cells, .. } = &mut self.table;
-        let record = &mut records[at];
+        let record = &self.table.records[at];
         let failure = usize::from(record.failure_length);
         let whole = forward.length + failure;
         let space = around.out.space();
         if failure > 0 {
-            cells.load(record.reply, &mut self.message);
-            self.message.drain(..self.message.len() - failure);
+            self.table.load_failure(record, &mut self.message);
             let Some(behind) = space.get_mut(forward.length..whole) else {
                 return;
             };
             behind.copy_from_slice(&self.message);
         }
-        cells.free(&mut record.reply);
+        let Table { records, cells, .. } = &mut self.table;
+        let reply = &mut records[at].reply;
+        cells.free(reply);
         let kept = cells.keep(&space[..whole]);
         let kept = kept.or_else(|| cells.keep(&space[forward.length..whole]));
-        record.reply = kept.unwrap_or_default();
+        *reply = kept.unwrap_or_default();
     }
 
     /// The first 2xx to INVITE of a destination has passed.

@@ -417,6 +417,19 @@ impl Table {
         }
     }
 
+    /// Writes the last provisional response of a transaction in progress in the
+    /// place of what `message` holds.
+    pub(super) fn load_provisional(&self, record: &Record, message: &mut Vec<u8>) {
+        self.cells.load(record.reply, message);
+        message.truncate(message.len() - usize::from(record.failure_length));
+    }
+
+    /// The same for the best failure so far.
+    pub(super) fn load_failure(&self, record: &Record, message: &mut Vec<u8>) {
+        self.cells.load(record.reply, message);
+        message.drain(..message.len() - usize::from(record.failure_length));
+    }
+
     /// The oldest of a queue.
     pub(super) fn oldest(&self, queue: Queue) -> Option<u32> {
         let oldest = self.line(queue)?.oldest;
