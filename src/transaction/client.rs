@@ -174,11 +174,8 @@ impl Relay {
         let attempt = &mut self.table.attempts[place];
         let first = attempt.client != Client::Answered;
         if first {
-            attempt.client = Client::Answered;
+            attempt.finish(Client::Answered, now, after(now, timers.m));
             attempt.status = status;
-            attempt.end = now;
-            attempt.repeat_at = NEVER;
-            attempt.until = after(now, timers.m);
         }
         // §16.7 item 10. The accounting tells of it.
         self.cancel_all(around, at);
@@ -218,15 +215,13 @@ impl Relay {
         if first {
             let timers = stateful.timers;
             let lasts = if invite { timers.d } else { timers.k };
-            attempt.client = match status {
+            let client = match status {
                 200..300 => Client::Answered,
                 _ if ours => Client::Cancelled,
                 _ => Client::Failed,
             };
+            attempt.finish(client, now, after(now, lasts));
             attempt.status = status;
-            attempt.end = now;
-            attempt.repeat_at = NEVER;
-            attempt.until = after(now, lasts);
         } else {
             around.out.count(Event::Absorbed);
         }
@@ -278,15 +273,13 @@ impl Relay {
             return;
         }
         let live = !attempt.abandoned;
-        attempt.client = Client::Unreachable;
-        attempt.end = now;
-        attempt.repeat_at = NEVER;
-        attempt.until = if invite {
+        let until = if invite {
             // An earlier copy may have got there, and ring.
             after(attempt.start, patience)
         } else {
             now
         };
+        attempt.finish(Client::Unreachable, now, until);
         self.learn(around, at, place, Lesson::Unreachable);
         if live {
             self.hold(around, at, 503, 0);
@@ -335,13 +328,8 @@ impl Relay {
                 let moves = facts.movable
                     && facts.repeatable
                     && !self.is_left_for_rule(around, at, place, 408);
-                let moved =
-                    closed || answered.is_some() || (moves && self.try_same(around, at, place));
-                if moved {
-                    let attempt = &mut self.table.attempts[place];
-                    attempt.abandoned = true;
-                    attempt.end = now;
-                    attempt.repeat_at = NEVER;
+                if closed || answered.is_some() || (moves && self.try_same(around, at, place)) {
+                    self.table.attempts[place].abandon(now);
                 }
                 if closed {
                     if facts.cancelled {
@@ -366,13 +354,12 @@ impl Relay {
                 } else {
                     408
                 };
-                attempt.client = if cancelled {
+                let client = if cancelled {
                     Client::Cancelled
                 } else {
                     Client::NoAnswer
                 };
-                attempt.end = attempt.end.min(now);
-                attempt.repeat_at = NEVER;
+                attempt.finish(client, attempt.end.min(now), attempt.until);
                 if silent && !abandoned {
                     self.learn(around, at, place, Lesson::Silent);
                 }

@@ -31,9 +31,7 @@ impl Relay {
             return;
         };
         let other = &mut self.table.attempts[other];
-        other.abandoned = true;
-        other.end = now;
-        other.repeat_at = NEVER;
+        other.abandon(now);
         other.until = after(other.start, patience);
         let attempt = &mut self.table.attempts[place];
         attempt.client = Client::Calling;

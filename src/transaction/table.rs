@@ -238,6 +238,21 @@ impl Attempt {
     pub(super) fn goal(&self) -> (u16, i8) {
         (self.set, self.rule)
     }
+
+    /// It is over at `now`, and remembered for what may come until `until`.
+    pub(super) fn finish(&mut self, client: Client, now: Since, until: Since) {
+        self.client = client;
+        self.end = now;
+        self.repeat_at = NEVER;
+        self.until = until;
+    }
+
+    /// Another one takes its place.
+    pub(super) fn abandon(&mut self, now: Since) {
+        self.abandoned = true;
+        self.end = now;
+        self.repeat_at = NEVER;
+    }
 }
 
 impl Record {
