@@ -9,7 +9,8 @@
 //! - `table`: what is remembered, in a fixed amount of memory
 //! - `admission`: which requests begin one, and what is forgotten for them
 //! - `server`: what the sender of the request gets
-//! - `client`: what the destination of each attempt is sent, and says
+//! - `client`: what the destination of each attempt is sent, and when
+//! - `responses`: what it says, or ICMP in its place
 //! - `failover`: which destination is tried next, and the best of the failures
 //! - `silent`: attempts that were given up for their silence, and speak
 //! - `memory`: what is kept of a request
@@ -25,6 +26,7 @@ mod failover;
 mod finished;
 mod memory;
 pub mod owner;
+mod responses;
 mod server;
 mod silent;
 mod slab;

@@ -1,0 +1,330 @@
+//! What comes of an attempt: responses (RFC 3261 §16.7, RFC 6026 §7.2), or word
+//! that it did not arrive (§16.9).
+
+use super::silent::leads_on;
+use super::table::after;
+use super::{Around, Cancel, Client, Event, Lesson, NEVER, Outbox, Queue, Received, Relay, Server};
+use crate::proxy::{Answer, Datagram, Decision, Forward};
+use crate::sip::scan;
+
+impl Relay {
+    /// A response; the space holds it as it would pass.
+    pub(super) fn respond<O: Outbox>(
+        &mut self,
+        around: &mut Around<'_, O>,
+        datagram: &Datagram<'_>,
+        forward: &Forward,
+        answer: &Answer,
+    ) -> Received {
+        let Answer {
+            at,
+            attempt: number,
+            status,
+            method,
+        } = *answer;
+        if method != self.table.records[at].facts.method {
+            return Received::Decision(Decision::Forward(*forward));
+        }
+        let Some(place) = self.table.numbered(at, number) else {
+            return self.unknown(around, forward, status);
+        };
+        around.out.forwarded(forward);
+        self.answered(around, at, place, datagram);
+        if status < 200 {
+            self.provisional(around, at, place, status, forward);
+        } else if status < 300 && self.table.records[at].facts.invite {
+            self.accepted(around, at, place, status, forward, datagram);
+        } else {
+            let response = &unwrapped(around, datagram);
+            self.ended(around, at, place, status, forward, response);
+        }
+        self.settle(around, at);
+        Received::Done
+    }
+
+    /// Of an attempt that was made before a restart: only a 2xx passes, for
+    /// whoever accepted a call must hear of its ACK.
+    fn unknown<O: Outbox>(
+        &mut self,
+        around: &mut Around<'_, O>,
+        forward: &Forward,
+        status: u16,
+    ) -> Received {
+        if (200..300).contains(&status) {
+            return Received::Decision(Decision::Forward(*forward));
+        }
+        around.out.count(Event::Absorbed);
+        Received::Done
+    }
+
+    /// A response to our CANCEL.
+    pub(super) fn cancel_answered<O: Outbox>(
+        &mut self,
+        around: &mut Around<'_, O>,
+        at: u32,
+        number: u8,
+        status: u16,
+        datagram: &Datagram<'_>,
+    ) {
+        around.out.count(Event::Absorbed);
+        let Some(place) = self.table.numbered(at, number) else {
+            return;
+        };
+        self.answered(around, at, place, datagram);
+        let attempt = &mut self.table.attempts[place];
+        if status >= 200 && attempt.cancel == Cancel::Sent {
+            attempt.cancel = Cancel::Answered;
+            attempt.repeat_at = NEVER;
+        }
+        self.settle(around, at);
+    }
+
+    /// The destination of an attempt is alive.
+    fn answered<O: Outbox>(
+        &mut self,
+        around: &Around<'_, O>,
+        at: u32,
+        place: u32,
+        datagram: &Datagram<'_>,
+    ) {
+        let to = self.table.attempts[place].to.into();
+        let is_its = || is_from_farm(around, &unwrapped(around, datagram));
+        self.suspects.answers(to, around.now, is_its);
+        if self.table.records[at].queue == Queue::Unanswered {
+            self.table.queue(at, Queue::None);
+        }
+    }
+
+    /// 100 is for us; the others pass at once (§16.7 item 5).
+    fn provisional<O: Outbox>(
+        &mut self,
+        around: &mut Around<'_, O>,
+        at: u32,
+        place: u32,
+        status: u16,
+        forward: &Forward,
+    ) {
+        self.speaks(around, at, place);
+        let stateful = around.proxy.stateful();
+        let timers = &stateful.timers;
+        let record = &mut self.table.records[at];
+        let now = record.since(around.now);
+        let invite = record.facts.invite;
+        let attempt = &mut self.table.attempts[place];
+        // Without the request, nothing can be done about it any more.
+        let unheard = attempt.client.is_unheard() && !record.request.is_empty();
+        if attempt.client == Client::Calling || (unheard && invite) {
+            attempt.client = Client::Proceeding;
+            // The transaction has gone on without it.
+            attempt.abandoned |= unheard;
+            if invite {
+                attempt.repeat_at = NEVER;
+                attempt.until = after(now, timers.c);
+            } else {
+                attempt.until = after(attempt.start, timers.f);
+            }
+        }
+        if attempt.client != Client::Proceeding {
+            return around.out.count(Event::Absorbed);
+        }
+        let cancelled = attempt.cancel != Cancel::None;
+        if invite && !cancelled && status > 100 {
+            attempt.until = after(now, timers.c);
+        }
+        let stale = attempt.abandoned || record.server != Server::Proceeding;
+        let told = attempt.cancel.is_sent();
+        let ends = invite && (stale || cancelled) && !told;
+        if stale || status == 100 {
+            around.out.count(Event::Absorbed);
+        } else {
+            if record.rang == NEVER {
+                record.rang = now;
+            }
+            let bounded = invite && !cancelled && !stateful.ring_timeout.is_zero();
+            if bounded && record.ring_until == NEVER {
+                record.ring_until = after(now, stateful.ring_timeout);
+            }
+            self.keep_provisional(around, at, forward);
+            self.pass(around, forward);
+        }
+        if ends {
+            self.cancel(around, at, place);
+        }
+    }
+
+    /// A 2xx to INVITE: each one passes, from whichever attempt (§16.7 item 5,
+    /// RFC 6026 §7.2).
+    fn accepted<O: Outbox>(
+        &mut self,
+        around: &mut Around<'_, O>,
+        at: u32,
+        place: u32,
+        status: u16,
+        forward: &Forward,
+        datagram: &Datagram<'_>,
+    ) {
+        self.pass(around, forward);
+        let timers = around.proxy.stateful().timers;
+        let now = self.table.records[at].since(around.now);
+        let attempt = &mut self.table.attempts[place];
+        let first = attempt.client != Client::Answered;
+        if first {
+            attempt.finish(Client::Answered, now, after(now, timers.m));
+            attempt.status = status;
+        }
+        // §16.7 item 10. The accounting tells of it.
+        self.cancel_all(around, at);
+        if first {
+            self.accept(around, at, status, unwrapped(around, datagram).bytes);
+        }
+    }
+
+    /// Another final response.
+    fn ended<O: Outbox>(
+        &mut self,
+        around: &mut Around<'_, O>,
+        at: u32,
+        place: u32,
+        status: u16,
+        forward: &Forward,
+        response: &Datagram<'_>,
+    ) {
+        let stateful = around.proxy.stateful();
+        let record = &self.table.records[at];
+        let now = record.since(around.now);
+        let (invite, cancelled) = (record.facts.invite, record.facts.cancelled);
+        let attempt = &mut self.table.attempts[place];
+        let first = !attempt.client.is_over() || attempt.client.is_unheard();
+        let live = !attempt.client.is_over() && !attempt.abandoned;
+        // It has taken back the call because we asked it to.
+        let ours = status == 487 && attempt.abandoned && attempt.cancel.is_sent() && !cancelled;
+        // RFC 4320 §4.2: its sender has given up by itself.
+        let unheard = ours || (status == 408 && !invite);
+        let (status_held, octets) = match status {
+            // What was cancelled for ringing too long has not answered.
+            487 if attempt.timed_out && !cancelled => (408, 0),
+            // It is not passed on (§16.7 item 6).
+            503 => (503, 0),
+            _ => (status, forward.length),
+        };
+        if first {
+            let timers = stateful.timers;
+            let lasts = if invite { timers.d } else { timers.k };
+            let client = match status {
+                200..300 => Client::Answered,
+                _ if ours => Client::Cancelled,
+                _ => Client::Failed,
+            };
+            attempt.finish(client, now, after(now, lasts));
+            attempt.status = status;
+        } else {
+            around.out.count(Event::Absorbed);
+        }
+        let kept = !first || unheard || self.hold(around, at, status_held, octets);
+        // A 2xx does from whichever attempt.
+        let counts = live || (first && (200..300).contains(&status));
+        if !kept && counts {
+            // It can be neither repeated nor compared.
+            self.pass(around, forward);
+        }
+        if invite {
+            self.acknowledge(around, at, place, response.bytes);
+        }
+        if first && status == 503 && is_from_farm(around, response) {
+            let cap = stateful.retry_after_cap.as_millis() as u64;
+            let rest = retry_after(response.bytes).min(cap);
+            if rest > 0 {
+                self.learn(around, at, place, Lesson::Busy(rest));
+            }
+        }
+        if !kept && counts {
+            self.account(around, at, response.bytes, status, false);
+            self.complete(around, at);
+        } else if counts {
+            let moves_on = status_held == status && stateful.failover_status.contains(&status);
+            self.go_on(around, at, place, status_held, moves_on);
+        } else if first && !unheard && !leads_on(stateful, status) {
+            if invite && status >= 600 {
+                // §16.7 item 5.
+                self.cancel_all(around, at);
+            }
+            self.hurry(around, at, place);
+        }
+    }
+
+    /// ICMP or the kernel says that the request did not get there.
+    pub(super) fn unreachable<O: Outbox>(
+        &mut self,
+        around: &mut Around<'_, O>,
+        at: u32,
+        place: u32,
+    ) {
+        let patience = around.proxy.stateful().timers.b;
+        let record = &self.table.records[at];
+        let now = record.since(around.now);
+        let invite = record.facts.invite;
+        let attempt = &mut self.table.attempts[place];
+        if attempt.client != Client::Calling {
+            return;
+        }
+        let live = !attempt.abandoned;
+        let until = if invite {
+            // An earlier copy may have got there, and ring.
+            after(attempt.start, patience)
+        } else {
+            now
+        };
+        attempt.finish(Client::Unreachable, now, until);
+        self.learn(around, at, place, Lesson::Unreachable);
+        if live {
+            self.hold(around, at, 503, 0);
+            self.go_on(around, at, place, 503, true);
+        }
+    }
+
+    /// Something has become known of the destination of an attempt. Of phones
+    /// nothing is remembered: nobody chooses among them.
+    pub(super) fn learn<O: Outbox>(
+        &mut self,
+        around: &mut Around<'_, O>,
+        at: u32,
+        place: u32,
+        lesson: Lesson,
+    ) {
+        let attempt = &self.table.attempts[place];
+        let destination = attempt.to.into();
+        let sent = self.table.records[at].received + u64::from(attempt.start);
+        if let Some(member) = around.proxy.dispatcher().member(destination) {
+            self.suspects.learn(destination, lesson, sent, around.now);
+            around.out.learnt(member, lesson);
+        }
+    }
+}
+
+/// Without what a front balancer has put before it.
+fn unwrapped<'a, O>(around: &Around<'_, O>, datagram: &Datagram<'a>) -> Datagram<'a> {
+    let unwrapped = around.proxy.unwrap_remembered(datagram);
+    unwrapped.map_or(*datagram, |(response, _)| response)
+}
+
+/// Whether a response teaches anything of the destination. A proxy shows our
+/// branch to all whom it asks, and each of them could answer in its place.
+fn is_from_farm<O>(around: &Around<'_, O>, response: &Datagram<'_>) -> bool {
+    around.proxy.dispatcher().sender(response.source).is_some()
+}
+
+/// Milliseconds of Retry-After; 0: there is none that can be read.
+fn retry_after(response: &[u8]) -> u64 {
+    let Ok(message) = scan(response) else {
+        return 0;
+    };
+    let Some(row) = message.rows_named(b"Retry-After").next() else {
+        return 0;
+    };
+    let octets = row.value.of(message.bytes).iter();
+    let digits = octets.take_while(|octet| octet.is_ascii_digit());
+    let seconds = digits.fold(0_u64, |seconds, digit| {
+        (seconds * 10 + u64::from(digit - b'0')).min(1 << 32)
+    });
+    seconds * 1000
+}
