@@ -5,6 +5,7 @@ use super::server::interval;
 use super::table::after;
 use super::{
     Around, AttemptId, Cancel, Client, Event, InRun, Leaving, Lesson, NEVER, Outbox, Relay, Server,
+    Since,
 };
 use crate::proxy::{CookieUse, Forward, Leg, Own};
 
@@ -26,84 +27,110 @@ impl Relay {
         }
     }
 
+    /// Of an attempt, the time is over that it had: for its first response, for a
+    /// final one, or for the one to our CANCEL.
     fn patience_ends<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32, place: u32) {
-        let stateful = around.proxy.stateful();
-        let timers = &stateful.timers;
-        let record = &mut self.table.records[at];
+        let timers = &around.proxy.stateful().timers;
+        let record = &self.table.records[at];
+        let invite = record.facts.invite;
+        let attempt = &self.table.attempts[place];
+        let last = after(attempt.start, if invite { timers.b } else { timers.f });
+        match attempt.client {
+            Client::Calling if record.since(around.now) < last => {
+                self.fall_silent(around, at, place, last);
+            }
+            Client::Proceeding if invite && attempt.cancel == Cancel::None => {
+                self.time_out(around, at, place);
+            }
+            _ => self.give_up(around, at, place),
+        }
+    }
+
+    /// An attempt has said nothing for as long as one alone is waited for; until
+    /// `last` it may still.
+    fn fall_silent<O: Outbox>(
+        &mut self,
+        around: &mut Around<'_, O>,
+        at: u32,
+        place: u32,
+        last: Since,
+    ) {
+        let record = &self.table.records[at];
         let now = record.since(around.now);
         let facts = record.facts;
-        let patience = if facts.invite { timers.b } else { timers.f };
         let attempt = &mut self.table.attempts[place];
-        let last = after(attempt.start, patience);
-        match attempt.client {
-            Client::Calling if now < last => {
-                attempt.until = last;
-                // Given up before, where another configuration has longer timers,
-                // or not wanted any more.
-                if record.server != Server::Proceeding || attempt.abandoned {
-                    attempt.repeat_at = NEVER;
-                    return;
-                }
-                self.learn(around, at, place, Lesson::Silent);
-                let closed = self.is_closed(at);
-                let answered = self.answered_for(around, at, place);
-                let moves = facts.movable
-                    && facts.repeatable
-                    && !self.is_left_for_rule(around, at, place, 408);
-                if closed || answered.is_some() || (moves && self.try_same(around, at, place)) {
-                    self.table.attempts[place].abandon(now);
-                }
-                if closed {
-                    if facts.cancelled {
-                        self.hold(around, at, 487, 0);
-                    }
-                    self.go_on(around, at, place, 487, false);
-                } else if let Some(answered) = answered {
-                    let status = self.table.attempts[answered].status;
-                    self.go_on(around, at, answered, status, false);
-                }
-            }
-            Client::Proceeding if facts.invite && attempt.cancel == Cancel::None => {
-                attempt.timed_out = true;
-                self.cancel(around, at, place);
-            }
-            _ => {
-                let abandoned = attempt.abandoned;
-                let silent = attempt.client == Client::Calling;
-                let cancelled = attempt.cancel.is_sent();
-                let status = if facts.cancelled || (cancelled && !attempt.timed_out) {
-                    487
-                } else {
-                    408
-                };
-                let client = if cancelled {
-                    Client::Cancelled
-                } else {
-                    Client::NoAnswer
-                };
-                attempt.finish(client, attempt.end.min(now), attempt.until);
-                if silent && !abandoned {
-                    self.learn(around, at, place, Lesson::Silent);
-                }
-                if !abandoned {
-                    if facts.invite {
-                        self.hold(around, at, status, 0);
-                    }
-                    self.go_on(around, at, place, status, silent && facts.repeatable);
-                }
-            }
+        attempt.until = last;
+        // Given up before, where another configuration has longer timers, or not
+        // wanted any more.
+        if record.server != Server::Proceeding || attempt.abandoned {
+            attempt.repeat_at = NEVER;
+            return;
         }
+        self.learn(around, at, place, Lesson::Silent);
+        let closed = self.is_closed(at);
+        let answered = self.answered_for(around, at, place);
+        let moves =
+            facts.movable && facts.repeatable && !self.is_left_for_rule(around, at, place, 408);
+        if closed || answered.is_some() || (moves && self.try_same(around, at, place)) {
+            self.table.attempts[place].abandon(now);
+        }
+        if closed {
+            if facts.cancelled {
+                self.hold(around, at, 487, 0);
+            }
+            self.go_on(around, at, place, 487, false);
+        } else if let Some(answered) = answered {
+            let status = self.table.attempts[answered].status;
+            self.go_on(around, at, answered, status, false);
+        }
+    }
+
+    /// An attempt has not come to a final response, or not to our CANCEL, within
+    /// all the time there is.
+    fn give_up<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32, place: u32) {
+        let record = &self.table.records[at];
+        let now = record.since(around.now);
+        let facts = record.facts;
+        let attempt = &mut self.table.attempts[place];
+        let abandoned = attempt.abandoned;
+        let silent = attempt.client == Client::Calling;
+        let cancelled = attempt.cancel.is_sent();
+        let status = if facts.cancelled || (cancelled && !attempt.timed_out) {
+            487
+        } else {
+            408
+        };
+        let client = if cancelled {
+            Client::Cancelled
+        } else {
+            Client::NoAnswer
+        };
+        attempt.finish(client, attempt.end.min(now), attempt.until);
+        if abandoned {
+            return;
+        }
+        if silent {
+            self.learn(around, at, place, Lesson::Silent);
+        }
+        if facts.invite {
+            self.hold(around, at, status, 0);
+        }
+        self.go_on(around, at, place, status, silent && facts.repeatable);
     }
 
     /// It has rung for too long: whoever rings is told to stop.
     pub(super) fn rang_out<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) {
         for place in self.table.places(at) {
-            let attempt = &mut self.table.attempts[place];
+            let attempt = &self.table.attempts[place];
             if attempt.client == Client::Proceeding && attempt.cancel == Cancel::None {
-                attempt.timed_out = true;
-                self.cancel(around, at, place);
+                self.time_out(around, at, place);
             }
         }
+    }
+
+    fn time_out<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32, place: u32) {
+        self.table.attempts[place].timed_out = true;
+        self.cancel(around, at, place);
     }
 
     /// Cancels all attempts that are under way, each after its first
