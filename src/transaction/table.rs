@@ -158,6 +158,19 @@ struct Links {
 }
 
 /// How far an attempt is (RFC 3261 §17.1).
+///
+/// ```text
+/// Calling ──1xx──> Proceeding
+///  │   └───────┬───────┘
+///  │           ├─ 2xx ──────────────────────> Answered
+///  │           ├─ another final response ───> Failed
+///  │           ├─ 487, the call goes on ────> Cancelled
+///  │           └─ no final one in time ─────> NoAnswer, or Cancelled where we sent CANCEL
+///  └─ ICMP ─────────────────────────────────> Unreachable
+/// ```
+///
+/// A response still counts of one that [is unheard](Client::is_unheard), and a 2xx
+/// to INVITE of any. One that is `abandoned` may come to each of these ends, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Client {
     /// No response.
