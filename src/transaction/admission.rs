@@ -2,6 +2,7 @@
 
 use super::failover::rules;
 use super::slab::NONE;
+use super::table::LedBy;
 use super::{Around, Event, Outbox, Queue, Received, Relay};
 use crate::proxy::{Begin, Datagram, Decision, Forward, Status, Way};
 
@@ -42,7 +43,8 @@ impl Relay {
                 },
             }
         }
-        if self.launch(around, at, &forward, number, 0).is_none() {
+        let launched = self.launch(around, at, &forward, number, LedBy::NO_RULE);
+        if launched.is_none() {
             self.table.close(at);
             around.out.count(Event::TableFull);
             return Received::Decision(self.stateless(around, datagram));

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use super::cells::Chain;
 use super::slab::NONE;
-use super::table::{Attempt, Facts, MOST_ATTEMPTS, after};
+use super::table::{Attempt, Facts, LedBy, MOST_ATTEMPTS, after};
 use super::{Around, Cancel, Client, Event, NEVER, Outbox, Relay, Server, Table};
 use crate::config::OnFailure;
 use crate::proxy::{self, Datagram, Decision, Forward, Goal, Selection, Way};
@@ -20,7 +20,7 @@ impl Relay {
         at: u32,
         forward: &Forward,
         number: u8,
-        rule: i8,
+        led_by: LedBy,
     ) -> Option<u32> {
         let stateful = around.proxy.stateful();
         let timers = &stateful.timers;
@@ -56,7 +56,7 @@ impl Relay {
                 abandoned: false,
                 timed_out: false,
                 repeats: 0,
-                rule,
+                led_by,
                 status: 0,
                 set,
                 start: now,
@@ -67,7 +67,7 @@ impl Relay {
             },
         )?;
         self.table.records[at].last_number = number;
-        if rule > 0 {
+        if led_by.uri_rule().is_some() {
             // Another configuration may have other rules.
             self.keep_head(around, place, forward);
         }
@@ -153,9 +153,8 @@ impl Relay {
         let used = self.table.records[at].rules_used;
         for (number, rule) in rules(around.proxy, used, set, status) {
             let uri = rule.request_uri.as_deref().map(str::as_bytes);
-            let counted = number as i8 + 1;
-            let led = if uri.is_some() { counted } else { -counted };
-            if self.try_next(around, at, rule.set, led, uri) {
+            let led_by = LedBy::rule(number, uri.is_some());
+            if self.try_next(around, at, rule.set, led_by, uri) {
                 self.table.records[at].rules_used |= 1 << number;
                 around.out.count(Event::RuleApplied);
                 return true;
@@ -188,12 +187,12 @@ impl Relay {
         at: u32,
         place: u32,
     ) -> bool {
-        let Attempt { set, rule, .. } = self.table.attempts[place];
+        let Attempt { set, led_by, .. } = self.table.attempts[place];
         let Some(set) = around.proxy.dispatcher().place_of(set) else {
             return false;
         };
         let tried = self.with_rule_uri(around, place, |relay, around, uri| {
-            relay.try_next(around, at, set, rule, uri)
+            relay.try_next(around, at, set, led_by, uri)
         });
         if tried {
             around.out.count(Event::FailedOver);
@@ -207,7 +206,7 @@ impl Relay {
         around: &mut Around<'_, O>,
         at: u32,
         set: usize,
-        rule: i8,
+        led_by: LedBy,
         uri: Option<&[u8]>,
     ) -> bool {
         if self.table.attempts_of(at).count() >= MOST_ATTEMPTS {
@@ -221,7 +220,7 @@ impl Relay {
             return false;
         };
         self.table.records[at].ring_until = NEVER;
-        self.launch(around, at, &forward, number, rule).is_some()
+        self.launch(around, at, &forward, number, led_by).is_some()
     }
 
     /// Writes the request for a destination that has not been tried, and is
@@ -277,8 +276,9 @@ impl Relay {
         act: impl FnOnce(&mut Self, &mut Around<'_, O>, Option<&[u8]>) -> T,
     ) -> T {
         let attempt = &self.table.attempts[place];
-        if attempt.rule <= 0 || attempt.head.is_empty() {
-            let uri = rule_uri(around.proxy, attempt.rule);
+        let led_by = attempt.led_by;
+        if led_by.uri_rule().is_none() || attempt.head.is_empty() {
+            let uri = rule_uri(around.proxy, led_by);
             return act(self, around, uri);
         }
         let mut head = std::mem::take(&mut self.rule_head);
@@ -378,10 +378,9 @@ pub(super) fn rules(
     })
 }
 
-/// The Request-URI of a failure rule, counted from 1.
-fn rule_uri(proxy: &proxy::Proxy, rule: i8) -> Option<&[u8]> {
-    let rules = &proxy.stateful().on_failure;
-    let rule = rules.get(usize::try_from(rule).ok()?.checked_sub(1)?)?;
+/// The Request-URI that a failure rule gives, as it is now.
+fn rule_uri(proxy: &proxy::Proxy, led_by: LedBy) -> Option<&[u8]> {
+    let rule = proxy.stateful().on_failure.get(led_by.uri_rule()?)?;
     rule.request_uri.as_deref().map(str::as_bytes)
 }
 

@@ -218,6 +218,26 @@ impl Cancel {
     }
 }
 
+/// What has led to an attempt: a failure rule, counted from 1, and negative where
+/// it gave no Request-URI; 0: none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LedBy(i8);
+
+impl LedBy {
+    pub(super) const NO_RULE: Self = Self(0);
+
+    /// The failure rule of this number, from 0 to 15.
+    pub(super) fn rule(number: usize, gives_uri: bool) -> Self {
+        let counted = number as i8 + 1;
+        Self(if gives_uri { counted } else { -counted })
+    }
+
+    /// The number of the rule that gave it a Request-URI.
+    pub(super) fn uri_rule(self) -> Option<usize> {
+        usize::try_from(self.0).ok()?.checked_sub(1)
+    }
+}
+
 /// A request sent to one destination.
 pub(super) struct Attempt {
     pub(super) next: u32,
@@ -231,9 +251,7 @@ pub(super) struct Attempt {
     /// It rang for too long: its end counts as 408.
     pub(super) timed_out: bool,
     pub(super) repeats: u8,
-    /// The failure rule that has led to it, counted from 1, and negative where it
-    /// gave no Request-URI; 0: none has.
-    pub(super) rule: i8,
+    pub(super) led_by: LedBy,
     pub(super) status: u16,
     /// The number of the set that has chosen its destination.
     pub(super) set: u16,
@@ -248,8 +266,8 @@ pub(super) struct Attempt {
 impl Attempt {
     /// What its destination was chosen for: of two that differ in it a rule has
     /// led from one to the other.
-    pub(super) fn goal(&self) -> (u16, i8) {
-        (self.set, self.rule)
+    pub(super) fn goal(&self) -> (u16, LedBy) {
+        (self.set, self.led_by)
     }
 
     /// It is over at `now`, and remembered for what may come until `until`.
