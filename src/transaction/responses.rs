@@ -199,7 +199,7 @@ impl Relay {
         // It has taken back the call because we asked it to.
         let ours = status == 487 && attempt.abandoned && attempt.cancel.is_sent() && !cancelled;
         // RFC 4320 §4.2: its sender has given up by itself.
-        let unheard = ours || (status == 408 && !invite);
+        let says_nothing = ours || (status == 408 && !invite);
         let (status_held, octets) = match status {
             // What was cancelled for ringing too long has not answered.
             487 if attempt.timed_out && !cancelled => (408, 0),
@@ -220,7 +220,7 @@ impl Relay {
         } else {
             around.out.count(Event::Absorbed);
         }
-        let kept = !first || unheard || self.hold(around, at, status_held, octets);
+        let kept = !first || says_nothing || self.hold(around, at, status_held, octets);
         // A 2xx does from whichever attempt.
         let counts = live || (first && (200..300).contains(&status));
         if !kept && counts {
@@ -243,7 +243,7 @@ impl Relay {
         } else if counts {
             let moves_on = status_held == status && stateful.failover_status.contains(&status);
             self.go_on(around, at, place, status_held, moves_on);
-        } else if first && !unheard && !leads_on(stateful, status) {
+        } else if first && !says_nothing && !leads_on(stateful, status) {
             if invite && status >= 600 {
                 // §16.7 item 5.
                 self.cancel_all(around, at);
