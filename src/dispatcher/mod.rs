@@ -362,11 +362,18 @@ type AddressKey = (u128, u16);
 
 #[inline]
 fn address_key(address: SocketAddr) -> AddressKey {
-    let ip = match address.ip() {
+    (ip_number(address.ip()), address.port())
+}
+
+/// An IP address as one number: IPv4 as IPv6 writes it.
+#[inline]
+#[must_use]
+pub fn ip_number(ip: IpAddr) -> u128 {
+    let ip = match ip {
         IpAddr::V4(ip) => ip.to_ipv6_mapped(),
         IpAddr::V6(ip) => ip,
     };
-    (ip.to_bits(), address.port())
+    ip.to_bits()
 }
 
 impl Members {

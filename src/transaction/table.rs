@@ -1,11 +1,12 @@
 //! The transactions of one worker, found by key, in a fixed amount of memory.
 
 use std::collections::TryReserveError;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr};
 
 use super::cells::{CELL, Cells, Chain};
 use super::slab::{NONE, Slab};
 use super::wheel::{Timer, Wheel};
+use crate::dispatcher::ip_number;
 use crate::proxy::{Begin, Datagram, Identity};
 
 /// Destinations that one transaction tries at most.
@@ -32,19 +33,14 @@ pub(super) const NEVER: Since = Since::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, packed(2))]
 pub(super) struct Address {
-    /// Of IPv4 as IPv6 writes it.
     ip: u128,
     port: u16,
 }
 
 impl From<SocketAddr> for Address {
     fn from(address: SocketAddr) -> Self {
-        let ip = match address.ip() {
-            IpAddr::V4(ip) => ip.to_ipv6_mapped().to_bits(),
-            IpAddr::V6(ip) => ip.to_bits(),
-        };
         Self {
-            ip,
+            ip: ip_number(address.ip()),
             port: address.port(),
         }
     }
