@@ -167,15 +167,14 @@ impl Relay {
     /// an earlier attempt.
     fn apply_rule_to_best<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) -> bool {
         let best = self.table.records[at].failure;
-        let mut attempts = self.table.attempts_of(at);
-        let its = attempts.find(|each| match best {
+        let is_its = |each: &&Attempt| match best {
             // Rung for too long, it has another status of its own.
             408 if each.timed_out || each.client == Client::NoAnswer => true,
             503 if each.client == Client::Unreachable => true,
             _ => each.status == best,
-        });
+        };
+        let its = self.table.attempts_of(at).find(is_its);
         let set = its.map(|each| each.set);
-        drop(attempts);
         set.is_some_and(|set| self.apply_rule(around, at, set, best))
     }
 
