@@ -20,23 +20,20 @@ mod pace;
 mod relay;
 mod repeats;
 mod samples;
+mod shared;
 mod snapshot;
 mod totals;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use arc_swap::{ArcSwap, Cache};
+use arc_swap::Cache;
 use mio::Waker;
 
-use crate::accounting;
 use crate::config::{Config, Gso, HostPort};
-use crate::mirror;
-use crate::net::{
-    Limits, ReceiveBatch, SendBatch, Sent, Socket, is_brought_by_icmp, is_of_the_way,
-};
+use crate::net::{Limits, ReceiveBatch, SendBatch, Socket, is_brought_by_icmp};
 use crate::proxy::{Datagram, Decision, KeptDatagram, MOST_COPIES, Reason, ReplyLimiter, Scratch};
 use crate::resolver::{Answer, Client, Questions};
 use crate::transaction::{AttemptId, InRun, Received};
@@ -46,11 +43,13 @@ pub use counters::{Counters, Pending};
 use epoll::Epoll;
 pub use handover::{Handed, Handovers};
 pub use histogram::Distribution;
-use outlet::Trouble;
+use outlet::{Trouble, make_room, send_queued};
 use pace::{Next, Pace};
 use relay::Relaying;
 use repeats::Repeats;
 pub use samples::{MOST_SAMPLES, Sample, Samples};
+use shared::Receiving;
+pub use shared::Shared;
 pub use snapshot::Snapshot;
 pub use totals::{DestinationTotals, Totals, TransactionTotals, WorkerTotals};
 
@@ -85,45 +84,6 @@ pub struct Worker {
 
 /// Datagrams to send; those of attempts say of which.
 type SendQueue = SendBatch<AttemptId>;
-
-/// What all workers, and the supervisor, have in common.
-pub struct Shared {
-    /// What to decide by.
-    pub latest: Arc<ArcSwap<Snapshot>>,
-    /// Whether to end.
-    pub stop: AtomicBool,
-    /// Whether no transaction begins any more; what would have had one goes on
-    /// statelessly.
-    pub finishing: AtomicBool,
-    /// Workers that may still hand something over.
-    pub receiving: AtomicUsize,
-    /// When time began.
-    pub started: Instant,
-    /// From worker to worker.
-    pub handovers: Handovers,
-    /// Where finished transactions are written down.
-    pub accounting: Option<accounting::Handle>,
-    /// Copies of what was dropped, where an operator asks for some.
-    pub samples: Samples,
-    /// Where copies of messages go.
-    pub mirror: Option<mirror::Handle>,
-}
-
-/// Counts a worker in [`Shared::receiving`] until it is dropped.
-struct Receiving(Arc<Shared>);
-
-impl Receiving {
-    fn new(shared: &Arc<Shared>) -> Self {
-        shared.receiving.fetch_add(1, Ordering::AcqRel);
-        Self(Arc::clone(shared))
-    }
-}
-
-impl Drop for Receiving {
-    fn drop(&mut self) {
-        self.0.receiving.fetch_sub(1, Ordering::AcqRel);
-    }
-}
 
 /// How often a worker at its end looks whether the others are there too.
 const LAST_LOOK: Duration = Duration::from_micros(50);
@@ -504,31 +464,4 @@ impl Worker {
 /// Milliseconds, as the workers count them.
 pub fn now(started: Instant) -> u64 {
     CLOCK_START + started.elapsed().as_millis() as u64
-}
-
-/// Has room for a datagram and what it may bring with it.
-#[inline]
-fn make_room(out: &mut SendQueue, sockets: &[Socket], counters: &Counters, trouble: &mut Trouble) {
-    if !out.has_room(1 + MOST_COPIES) {
-        send_queued(out, sockets, counters, trouble);
-    }
-}
-
-fn send_queued(
-    out: &mut SendQueue,
-    sockets: &[Socket],
-    counters: &Counters,
-    trouble: &mut Trouble,
-) {
-    out.flush(sockets, |sent| match sent {
-        Sent::Run(datagrams) => counters.sent_run(datagrams),
-        Sent::Refusal => counters.refused_run(),
-        Sent::Failure(error, attempt) => {
-            counters.send_error(&error);
-            if is_of_the_way(&error) {
-                trouble.failed.extend(attempt);
-            }
-        }
-        Sent::Disturbed => trouble.disturbed = true,
-    });
 }

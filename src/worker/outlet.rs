@@ -1,15 +1,15 @@
-//! Where what a relay sends and tells goes.
+//! Where what leaves goes, and what a relay tells.
 
 use std::net::IpAddr;
 
+use super::SendQueue;
 use super::copies::Copies;
 use super::counters::Counters;
 use super::repeats::Repeats;
 use super::snapshot::Tallies;
-use super::{SendQueue, make_room};
 use crate::accounting::Handle;
-use crate::net::Socket;
-use crate::proxy::{Forward, ReplyLimiter};
+use crate::net::{Sent, Socket, is_of_the_way};
+use crate::proxy::{Forward, MOST_COPIES, ReplyLimiter};
 use crate::transaction::{AttemptId, Event, Finished, Leaving, Lesson, Outbox};
 
 /// The outbox of one worker's relay.
@@ -82,6 +82,39 @@ impl Outbox for Outlet<'_> {
     fn count(&mut self, event: Event) {
         self.counters.transaction(event);
     }
+}
+
+/// Has room for a datagram and what it may bring with it.
+#[inline]
+pub(super) fn make_room(
+    out: &mut SendQueue,
+    sockets: &[Socket],
+    counters: &Counters,
+    trouble: &mut Trouble,
+) {
+    if !out.has_room(1 + MOST_COPIES) {
+        send_queued(out, sockets, counters, trouble);
+    }
+}
+
+/// Sends all that is queued, and notes what the kernel says to it.
+pub(super) fn send_queued(
+    out: &mut SendQueue,
+    sockets: &[Socket],
+    counters: &Counters,
+    trouble: &mut Trouble,
+) {
+    out.flush(sockets, |sent| match sent {
+        Sent::Run(datagrams) => counters.sent_run(datagrams),
+        Sent::Refusal => counters.refused_run(),
+        Sent::Failure(error, attempt) => {
+            counters.send_error(&error);
+            if is_of_the_way(&error) {
+                trouble.failed.extend(attempt);
+            }
+        }
+        Sent::Disturbed => trouble.disturbed = true,
+    });
 }
 
 /// Counts what is forwarded.
