@@ -30,6 +30,28 @@ fn answers_that_came_during_a_stall_are_read_before_timers_go_off() {
     assert_eq!(scene.viaduct.counter("failed-over"), 0);
 }
 
+/// Nor for what found no room here.
+#[test]
+fn answers_that_found_no_room_make_no_failover() {
+    let timers = ["--timer", "T1=300ms", "--failover-after", "1s"];
+    let mut scene = Scene::stateful(2, "INVITE", &timers, &["--receive-buffer", "16KiB"]);
+    let call = scene.request("INVITE");
+    let leg = scene.begin(&call);
+    scene.viaduct.signal(Signal::STOP);
+    (0..100).for_each(|_| scene.send("x".repeat(1000)));
+    scene.says(&leg, "180 Ringing");
+    scene.viaduct.signal(Signal::CONT);
+    // The third of these leaves after 2.1 s.
+    for _ in 0..3 {
+        scene.gets(&leg, "INVITE");
+    }
+    assert_eq!(scene.viaduct.counter("failed-over"), 0);
+    // Nothing is lost any more.
+    wait_until("another destination", || {
+        scene.farm[1 - leg.member].poll().is_some()
+    });
+}
+
 /// Over loopback one error comes for the first of them.
 #[test]
 fn what_left_together_for_a_dead_destination_goes_on_after_one_retransmission() {

@@ -9,8 +9,10 @@ use std::time::Duration;
 use support::fixture;
 use support::transactions::scripted::World;
 use viaduct::config::{Config, OnFailure, Set};
+use viaduct::transaction::Lesson;
 
 const NOTHING: [&str; 0] = [];
+const NO_LESSON: [Lesson; 0] = [];
 
 /// Makes a set of each of these destinations.
 fn divide(config: &mut Config, parts: &[Range<usize>]) {
@@ -96,6 +98,39 @@ fn a_late_408_to_what_is_no_invite_keeps_it_from_no_destination() {
     assert!(![first, second].contains(&third), "{third}");
     world.says_to("REGISTER", third, 200, &[]);
     assert_eq!(world.caller_hears(), ["200"]);
+}
+
+/// What was lost here says nothing of a destination, until it has been asked again
+/// and nothing was lost since.
+#[test]
+fn silence_counts_where_nothing_was_lost_here() {
+    let mut world = World::new(2, |_| {});
+    let first = world.calls("INVITE");
+    world.wait(900);
+    world.balancer.lost(world.now);
+    world.wait(1_550);
+    // The third copy left after 1.5 s.
+    assert_eq!(world.came(first), ["INVITE"; 3]);
+    assert_eq!(world.learnt, NO_LESSON);
+    world.wait(100);
+    let second = world.requests[0].0;
+    assert_ne!(first, second);
+    assert_eq!(world.learnt, [Lesson::Silent]);
+    world.says(second, 200);
+    assert_eq!(world.caller_hears(), ["100", "200"]);
+}
+
+#[test]
+fn what_was_lost_here_keeps_no_cancelled_call_waiting() {
+    let mut world = World::new(2, |_| {});
+    let first = world.calls("INVITE");
+    world.wait(100);
+    world.receive(world.request("CANCEL").as_bytes(), fixture::caller());
+    world.wait(800);
+    world.balancer.lost(world.now);
+    world.wait(200);
+    assert_eq!(world.caller_hears(), ["100", "200", "487"]);
+    assert_eq!(world.came(first), ["INVITE"; 2]);
 }
 
 /// Its rule is for the status that has come, and not for that of another set.

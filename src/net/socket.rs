@@ -164,6 +164,18 @@ impl Socket {
             send: socket.send_buffer_size()? / 2,
         })
     }
+
+    /// Datagrams that the kernel has dropped because the receive buffer was
+    /// full, or their checksum wrong; it wraps at 2^32.
+    ///
+    /// Asked for when somebody wants to know it, and so at no cost for the
+    /// datagrams; `SO_RXQ_OVFL` would bring it with each of them.
+    ///
+    /// # Errors
+    /// As of `getsockopt`: Linux before 4.12 does not tell.
+    pub fn overflow(&self) -> io::Result<u32> {
+        overflow(self.0.as_fd())
+    }
 }
 
 /// What lets another thread ask the kernel about a [`Socket`]. The socket stays
@@ -181,31 +193,31 @@ impl Socket {
 }
 
 impl SocketHandle {
-    /// Datagrams that the kernel has dropped because the receive buffer was
-    /// full, or their checksum wrong; it wraps at 2^32.
-    ///
-    /// Asked for when somebody wants to know it, and so at no cost for the
-    /// datagrams; `SO_RXQ_OVFL` would bring it with each of them.
+    /// See [`Socket::overflow`].
     ///
     /// # Errors
-    /// As of `getsockopt`: Linux before 4.12 does not tell.
+    /// As there.
     pub fn overflow(&self) -> io::Result<u32> {
-        let mut info = [0_u32; MEMINFO];
-        let mut length = size_of_val(&info) as libc::socklen_t;
-        // SAFETY: the kernel writes at most `length` octets, those of `info`.
-        let result = unsafe {
-            libc::getsockopt(
-                self.0.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_MEMINFO,
-                (&raw mut info).cast(),
-                &raw mut length,
-            )
-        };
-        match result {
-            0 => Ok(info[MEMINFO_DROPS]),
-            _ => Err(io::Error::last_os_error()),
-        }
+        overflow(self.0.as_fd())
+    }
+}
+
+fn overflow(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut info = [0_u32; MEMINFO];
+    let mut length = size_of_val(&info) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` octets, those of `info`.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            (&raw mut info).cast(),
+            &raw mut length,
+        )
+    };
+    match result {
+        0 => Ok(info[MEMINFO_DROPS]),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

@@ -23,7 +23,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -157,6 +157,7 @@ impl Instance {
             receiving: AtomicUsize::new(0),
             started,
             handovers: Handovers::new(config.workers),
+            losses: AtomicU64::new(0),
             accounting: ledger.as_ref().map(Ledger::handle),
             samples: Samples::default(),
             mirror: mirror.as_ref().map(Mirror::handle),

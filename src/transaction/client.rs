@@ -66,8 +66,11 @@ impl Relay {
             attempt.repeat_at = NEVER;
             return;
         }
-        self.learn(around, at, place, Lesson::Silent);
         let closed = self.is_closed(at);
+        if !closed && self.may_have_missed(around, at, place) {
+            return;
+        }
+        self.learn(around, at, place, Lesson::Silent);
         let answered = self.answered_for(around, at, place);
         let moves =
             facts.movable && facts.repeatable && !self.is_left_for_rule(around, at, place, 408);

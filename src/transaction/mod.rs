@@ -63,6 +63,8 @@ pub struct Relay {
     due: Vec<u32>,
     /// Whether no transaction begins any more.
     begins_none: bool,
+    /// When datagrams to us were last found to be lost.
+    lost_at: Option<u64>,
 }
 
 /// How many transactions are remembered.
@@ -224,6 +226,7 @@ impl Relay {
             heads: Vec::with_capacity(crate::sip::MAX_DATAGRAM),
             due: Vec::new(),
             begins_none: false,
+            lost_at: None,
         })
     }
 
@@ -231,6 +234,12 @@ impl Relay {
     /// on statelessly then.
     pub fn begin_none(&mut self, none: bool) {
         self.begins_none = none;
+    }
+
+    /// Says that datagrams to us were lost before `now`: the response of whoever
+    /// seems to be silent may have been among them.
+    pub fn lost(&mut self, now: u64) {
+        self.lost_at = Some(now);
     }
 
     /// Decides one datagram. What belongs to a transaction is done; what does

@@ -5,6 +5,27 @@ use super::{Around, Client, NEVER, Outbox, Relay};
 use crate::config::Stateful;
 
 impl Relay {
+    /// Whether the attempt at `place` may seem silent because its response was lost
+    /// here: where there is more to do than can be done, failovers would add to it.
+    /// It has as long once more then, from the next copy of its request on.
+    pub(super) fn may_have_missed<O: Outbox>(
+        &mut self,
+        around: &Around<'_, O>,
+        at: u32,
+        place: u32,
+    ) -> bool {
+        let patience = around.proxy.stateful().failover_after;
+        let now = self.table.records[at].since(around.now);
+        let missed =
+            (self.lost_at).is_some_and(|lost| around.now - lost < patience.as_millis() as u64);
+        if missed {
+            let attempt = &mut self.table.attempts[place];
+            let asked = attempt.repeat_at.max(now);
+            attempt.until = attempt.until.min(after(asked, patience));
+        }
+        missed
+    }
+
     /// An attempt speaks: where it was given up, and the one that took its place
     /// has said nothing so far, they change places. Not where a rule has led
     /// elsewhere meanwhile.

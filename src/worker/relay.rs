@@ -2,12 +2,13 @@
 //! queues to the other workers.
 
 use std::collections::TryReserveError;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::outlet::Outlet;
 use super::{Handed, Step, Worker};
 use crate::config::Stateful;
-use crate::net::RETURNED_MAX;
+use crate::net::{RETURNED_MAX, Socket};
 use crate::proxy::Datagram;
 use crate::transaction::owner::owner_of_cut;
 use crate::transaction::{Around, AttemptId, Relay};
@@ -26,6 +27,10 @@ const ERRORS: usize = 256;
 pub(super) struct Relaying {
     pub(super) relay: Relay,
     look: Look,
+    /// What its sockets had dropped at the last look.
+    overflow: u64,
+    /// [`super::Shared::losses`] at the last look.
+    losses: u64,
 }
 
 /// When the timers are looked at. Milliseconds, by the workers' clock.
@@ -66,6 +71,8 @@ impl Relaying {
         Ok(Self {
             relay: Relay::new(stateful, number, workers)?,
             look: Look::default(),
+            overflow: 0,
+            losses: 0,
         })
     }
 
@@ -113,6 +120,26 @@ impl Worker {
         let handed = Handed::Datagram(datagram.kept());
         let posted = self.shared.handovers.post(worker, handed);
         self.counters.handed_over(posted);
+        if !posted {
+            self.shared.losses.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Tells the transactions where datagrams were lost since the last look, by
+    /// any worker. A kernel that does not say so (before Linux 4.12) has lost none.
+    fn see_losses(&mut self, now: u64) {
+        let Some(relaying) = &mut self.relaying else {
+            return;
+        };
+        let dropped = |socket: &Socket| u64::from(socket.overflow().unwrap_or(0));
+        let overflow = self.sockets.iter().map(dropped).sum();
+        if std::mem::replace(&mut relaying.overflow, overflow) != overflow {
+            self.shared.losses.fetch_add(1, Ordering::Relaxed);
+        }
+        let losses = self.shared.losses.load(Ordering::Relaxed);
+        if std::mem::replace(&mut relaying.losses, losses) != losses {
+            relaying.relay.lost(now);
+        }
     }
 
     /// Does what transactions want beside datagrams: what other workers have
@@ -126,11 +153,13 @@ impl Worker {
         let Some(relaying) = &mut self.relaying else {
             return more_handed;
         };
-        let look = relaying.look.is_due(step.now(self.shared.started), more);
+        let now = step.now(self.shared.started);
+        let look = relaying.look.is_due(now, more);
         if look || self.trouble.disturbed {
             self.take_undelivered(step);
         }
         if look {
+            self.see_losses(now);
             self.with_relay(step, |relay, around| relay.expire(around));
         }
         self.flush(step);

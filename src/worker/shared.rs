@@ -1,7 +1,7 @@
 //! What workers have in common.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -25,6 +25,9 @@ pub struct Shared {
     pub started: Instant,
     /// From worker to worker.
     pub handovers: Handovers,
+    /// How often a worker has found datagrams lost before it could read them, or
+    /// had no room for one with the worker whose it was.
+    pub losses: AtomicU64,
     /// Where finished transactions are written down.
     pub accounting: Option<accounting::Handle>,
     /// Copies of what was dropped, where an operator asks for some.

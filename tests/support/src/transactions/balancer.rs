@@ -143,6 +143,13 @@ impl Balancer {
         })
     }
 
+    /// Datagrams have been lost before it could read them.
+    pub fn lost(&mut self, now: u64) {
+        for worker in &mut self.workers {
+            worker.relay.lost(now);
+        }
+    }
+
     pub fn expire(&mut self, worker: usize, now: u64) -> Output {
         self.call(worker, now, |relay, around| {
             relay.expire(around);

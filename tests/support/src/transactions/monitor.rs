@@ -201,6 +201,8 @@ pub struct Scene<'a> {
     pub time: u64,
     pub worker: usize,
     pub cause: Cause<'a>,
+    /// When the balancer last found datagrams lost that were for it.
+    pub lost_at: Option<u64>,
 }
 
 pub enum Cause<'a> {

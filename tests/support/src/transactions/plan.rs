@@ -26,6 +26,8 @@ pub struct Plan {
     /// One for each destination of all sets.
     pub tempers: Vec<Temper>,
     pub troubles: Vec<Trouble>,
+    /// When the balancer finds datagrams lost that were for it.
+    pub losses: Vec<u64>,
     pub restarts: Vec<u64>,
     /// Percentage of datagrams to those who refuse them that ICMP tells of.
     pub icmp: u64,
@@ -77,6 +79,12 @@ impl Plan {
         } else {
             Vec::new()
         };
+        let losses = if !calm && chance.percent(40) {
+            let count = chance.between(1..=20);
+            (0..count).map(|_| chance.between(0..=60_000)).collect()
+        } else {
+            Vec::new()
+        };
         let count = chance.between(6..=20);
         let errands = (0..count).map(|_| errand(&mut chance)).collect();
         // A clock of 32 bits would go round in some of these, and one that
@@ -90,6 +98,7 @@ impl Plan {
             errands,
             tempers,
             troubles,
+            losses,
             restarts,
             icmp: chance.pick(&[50, 100]),
             chance: chance.fork(),

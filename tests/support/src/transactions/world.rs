@@ -45,6 +45,8 @@ pub struct World {
     wakes: BTreeMap<Who, u64>,
     listen: SocketAddr,
     network: Network,
+    /// When the balancer last found datagrams lost that were for it.
+    lost_at: Option<u64>,
     balancer: Balancer,
     callers: Vec<Caller>,
     destinations: Vec<Destination>,
@@ -73,6 +75,8 @@ enum Step {
         number: u8,
     },
     Trouble(usize),
+    /// The balancer finds datagrams lost.
+    Loses,
     Restart,
 }
 
@@ -127,6 +131,7 @@ impl World {
             wakes: BTreeMap::new(),
             listen,
             network: plan.network,
+            lost_at: None,
             monitor: Monitor::new(&plan.config, plan.epoch),
             balancer: Balancer::new(plan.config),
             callers,
@@ -141,6 +146,9 @@ impl World {
         }
         for (n, trouble) in plan.troubles.iter().enumerate() {
             world.plan(trouble.at, Step::Trouble(n));
+        }
+        for at in plan.losses {
+            world.plan(at, Step::Loses);
         }
         for at in plan.restarts {
             world.plan(at, Step::Restart);
@@ -228,7 +236,16 @@ impl World {
                 self.trouble(troubles[n]);
                 Ok(())
             }
+            Step::Loses => {
+                self.balancer.lost(self.epoch + self.time);
+                self.lost_at = Some(self.time);
+                self.monitor.tally.add("loss here");
+                self.ladder
+                    .note_all(self.time, "the balancer has lost datagrams");
+                Ok(())
+            }
             Step::Restart => {
+                self.lost_at = None;
                 self.balancer.restart();
                 self.monitor.restarted();
                 self.monitor.tally.add("restart");
@@ -373,6 +390,7 @@ impl World {
             time: self.time,
             worker,
             cause,
+            lost_at: self.lost_at,
         };
         let seen = self.monitor.observe(&scene, &output);
         for act in output.acts {
