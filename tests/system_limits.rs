@@ -77,15 +77,26 @@ fn a_plain_machine_has_too_small_buffers_and_is_told_how_to_mend_them() {
         [
             "net.core.rmem_max",
             "net.core.wmem_max",
-            "receive-buffer",
             "net.core.optmem_max"
         ]
     );
     let mends: Vec<_> = findings.iter().map(|finding| &*finding.mend).collect();
     assert!(mends.contains(&"sysctl -w net.core.rmem_max=4194304"));
     assert!(mends.contains(&"sysctl -w net.core.optmem_max=131072"));
+}
+
+/// Not where the kernel's limit is what makes it small.
+#[test]
+fn a_receive_buffer_that_asks_for_too_little_is_told_to_ask_for_more() {
+    let mut config = config();
+    config.receive_buffer = 212_992;
+    let findings = find(&plain(), &config, DEFAULT_RATE);
+    let finding = findings.iter().find(|each| each.what == "receive-buffer");
+    let finding = finding.expect("a finding");
+    assert!(!finding.good);
+    assert_eq!(finding.mend, "--receive-buffer 1447500");
     // 184 messages of 1,000 octets, 25,000 a second of them.
-    assert!(findings[2].why.contains("for 7 ms"), "{}", findings[2].why);
+    assert!(finding.why.contains("for 7 ms"), "{}", finding.why);
 }
 
 /// What is in `config/` is what is asked for.

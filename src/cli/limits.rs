@@ -75,7 +75,6 @@ pub fn find(facts: &Facts, config: &Config, rate: u64) -> Vec<Finding> {
     };
     let (receive, send) = (config.receive_buffer as u64, config.send_buffer as u64);
     let needed = (share * PAUSE_MS).div_ceil(1000) * OCTETS_A_MESSAGE;
-    let granted = facts.rmem_max.map_or(receive, |most| most.min(receive));
     let mut findings = vec![
         sysctl(
             "net.core.rmem_max",
@@ -89,10 +88,10 @@ pub fn find(facts: &Facts, config: &Config, rate: u64) -> Vec<Finding> {
         ),
         finding(
             "receive-buffer",
-            (Some(granted), needed, "octets"),
+            (Some(receive), needed, "octets"),
             format!(
                 "a worker that gets {share} messages a second may be kept from running for {} ms before one is lost, and {PAUSE_MS} ms happen",
-                granted / OCTETS_A_MESSAGE * 1000 / share
+                receive / OCTETS_A_MESSAGE * 1000 / share
             ),
             format!("--receive-buffer {}", receive.max(needed)),
         ),
