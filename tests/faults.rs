@@ -20,14 +20,21 @@ fn worker(process: u32) -> String {
     number.expect("a number").to_owned()
 }
 
+/// Waits until the worker's thread is in one of these states.
+fn wait_for_worker(scene: &Scene, states: &[&str]) {
+    let stat = format!("/proc/{}/stat", worker(scene.viaduct.id()));
+    wait_until("the worker's state", || {
+        let stat = fs::read_to_string(&stat).expect("its state");
+        states
+            .iter()
+            .any(|state| stat.contains(&format!(") {state} ")))
+    });
+}
+
 /// Sends datagrams that are all there when the worker looks.
 fn burst(scene: &Scene) {
     scene.viaduct.signal(Signal::STOP);
-    let state = format!("/proc/{}/stat", worker(scene.viaduct.id()));
-    wait_until("its stop", || {
-        let state = fs::read_to_string(&state).expect("its state");
-        state.contains(") T ") || state.contains(") t ")
-    });
+    wait_for_worker(scene, &["T", "t"]);
     for _ in 0..32 {
         scene.send(scene.request("OPTIONS").text());
     }
@@ -41,6 +48,9 @@ fn burst(scene: &Scene) {
 #[test]
 fn a_socket_that_cannot_be_watched_is_looked_at_all_the_same() {
     let scene = Scene::new(1, &[]);
+    // It has watched the socket for the first time.
+    scene.pass(scene.request("OPTIONS").text());
+    wait_for_worker(&scene, &["S"]);
     let thread = worker(scene.viaduct.id());
     // Of taking a socket from epoll and putting it back again and again, the latter.
     let fault = "inject=epoll_ctl:error=ENOSPC:when=2..20";
