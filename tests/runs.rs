@@ -217,7 +217,7 @@ fn long_messages_leave_in_runs_where_no_router_fragments_them() {
             let (plain, _) = without_padding(octets);
             assert_octets(&plain, passed_on(&scene, sent, &plain));
         }
-        scene.sync();
+        scene.pass(scene.request("OPTIONS").text());
         let left = scene.viaduct.counter("sent-in-runs");
         assert_eq!(
             left > 0,
