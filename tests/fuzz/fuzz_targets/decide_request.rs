@@ -1,7 +1,10 @@
 //! The whole decision on any datagram, from outside, from a member of the set
-//! and over IPv6: what leaves is what came, but for the edits of a proxy.
+//! and over IPv6: what leaves is what came, but for the edits of a proxy, and the
+//! same each time.
 #![no_main]
 
+#[path = "../../support/src/again.rs"]
+mod again;
 #[path = "../../support/src/fixture.rs"]
 mod fixture;
 #[path = "../../support/src/passage.rs"]
@@ -29,10 +32,14 @@ libfuzzer_sys::fuzz_target!(|datagram: &[u8]| {
             passage::check(datagram, source, decision, output)
                 .unwrap_or_else(|what| panic!("{what}"));
         }
+        again::check(decider, datagram, sources[datagram.len() % sources.len()])
+            .unwrap_or_else(|what| panic!("{what}"));
     });
     ON_PATH.with_borrow_mut(|decider| {
         for source in sources {
-            decider.decide(datagram, source);
+            let (decision, output) = decider.decide(datagram, source);
+            passage::check_on_path(datagram, decision, output)
+                .unwrap_or_else(|what| panic!("{what}"));
         }
     });
 });

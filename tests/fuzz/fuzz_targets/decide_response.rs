@@ -3,6 +3,8 @@
 //! or nowhere.
 #![no_main]
 
+#[path = "../../support/src/again.rs"]
+mod again;
 #[path = "../../support/src/fixture.rs"]
 mod fixture;
 #[path = "../../support/src/passage.rs"]
@@ -52,7 +54,9 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
             }
         }
         let (decision, output) = decider.decide(&changed, source);
-        passage::check(&changed, source, decision, output).unwrap_or_else(|what| panic!("{what}"));
+        passage::check(&changed, source, decision, output)
+            .and_then(|()| again::check(decider, &changed, source))
+            .unwrap_or_else(|what| panic!("{what}"));
         if let Decision::Forward(forward) = decision
             && forward.way == Way::Response
         {

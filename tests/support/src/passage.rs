@@ -43,7 +43,7 @@ pub fn check(
         Decision::Forward(forward) => {
             let member = is_member(forward.to);
             match forward.way {
-                Way::Response => response(input, output),
+                Way::Response => response(input, forward.to, output),
                 Way::Selected(_) if member => request(input, source, output, false),
                 Way::Named(_) if member => request(input, source, output, true),
                 Way::Outbound if is_member(source) => request(input, source, output, true),
@@ -127,7 +127,7 @@ fn request(input: &[u8], source: SocketAddr, output: &[u8], followed: bool) -> R
         found == expected,
         "headers: {found:?}\nexpected: {expected:?}"
     );
-    Ok(())
+    untouched(input, output)
 }
 
 /// Whether `after` is `before` as a strict router wants it: the first Route,
@@ -204,7 +204,7 @@ fn address(host: &[u8]) -> Option<IpAddr> {
 
 /// A response that was sent on. The farm's grammar is not judged, so that
 /// the twin may refuse it; our Via is then all the same the only thing gone.
-fn response(input: &[u8], output: &[u8]) -> Result<(), String> {
+fn response(input: &[u8], to: SocketAddr, output: &[u8]) -> Result<(), String> {
     let Ok((before, _)) = twin::read_but_lists(input) else {
         let start = input.iter().position(|octet| !b"\r\n".contains(octet));
         let input = &input[start.unwrap_or(0)..];
@@ -227,7 +227,117 @@ fn response(input: &[u8], output: &[u8]) -> Result<(), String> {
         rows.cloned().collect::<Vec<_>>()
     };
     ensure!(others(&after) == others(&before), "a header has changed");
+    let all = |octets| rows_of(octets, |name| name != "via");
+    ensure!(all(output) == all(input), "the octets of a row");
+    ensure!(home(&after.top_via) == Some(to), "not to {to}");
     Ok(())
+}
+
+/// Checks where something goes that the twin can read: a response where its
+/// topmost Via leads, a request to a member, and under our own Via.
+///
+/// # Errors
+/// What does not hold.
+pub fn check_way(octets: &[u8], to: SocketAddr) -> Result<(), String> {
+    let Ok((plain, _)) = twin::read_but_lists(octets) else {
+        return Ok(());
+    };
+    let top = &plain.top_via;
+    let goes_well = match plain.start {
+        twin::StartLine::Request { .. } => is_member(to) && (&top.host[..], top.port) == OWN,
+        twin::StartLine::Response { .. } => home(top) == Some(to),
+    };
+    ensure!(goes_well, "to {to}: {}", octets.escape_ascii());
+    Ok(())
+}
+
+/// Where the responses to a request with this Via go (RFC 3261 §18.2.2, RFC 3581
+/// §4); `maddr` is not followed.
+fn home(via: &twin::Via) -> Option<SocketAddr> {
+    let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+    let ip = match &via.received {
+        Some(received) => address(received.as_deref()?),
+        None => address(&via.host),
+    };
+    let port = match &via.rport {
+        Some(rport) => text(rport.as_deref()?).parse().ok()?,
+        None => via.port.unwrap_or(5060),
+    };
+    Some(SocketAddr::new(ip?, port))
+}
+
+/// The rows as they stand, folds and all, whose long names are wanted. The twin
+/// has read the message.
+fn rows_of(octets: &[u8], wanted: impl Fn(&str) -> bool) -> Vec<&[u8]> {
+    let start = octets.iter().position(|octet| !b"\r\n".contains(octet));
+    let mut rest = &octets[start.unwrap_or(0)..];
+    let mut rows = Vec::new();
+    while !rest.starts_with(b"\r\n") {
+        let ends = (2..=rest.len()).filter(|end| rest[..*end].ends_with(b"\r\n"));
+        let mut ends = ends.filter(|end| !matches!(rest.get(*end), Some(b' ' | b'\t')));
+        let (row, behind) = rest.split_at(ends.next().unwrap_or(rest.len()));
+        rows.push(row);
+        rest = behind;
+    }
+    rows.remove(0);
+    rows.retain(|row| {
+        let name = row.split(|octet| b" \t:".contains(octet)).next();
+        let name = String::from_utf8_lossy(name.unwrap_or_default()).to_ascii_lowercase();
+        wanted(if name == "v" { "via" } else { &name })
+    });
+    rows
+}
+
+/// Checks that the rows of a request stand in what was sent on as they came, but
+/// for those that a proxy adds or cuts and the topmost Via.
+fn untouched(input: &[u8], output: &[u8]) -> Result<(), String> {
+    const CHANGED: [&str; 5] = ["via", "max-forwards", "route", "record-route", "path"];
+    let all = |octets| rows_of(octets, |name| !CHANGED.contains(&name));
+    ensure!(all(input) == all(output), "the octets of a row");
+    let vias = |octets| rows_of(octets, |name| name == "via");
+    ensure!(
+        vias(input)[1..] == vias(output)[2..],
+        "those of a lower Via"
+    );
+    for name in ["record-route", "path"] {
+        let own = |octets| rows_of(octets, |each| each == name);
+        ensure!(own(output).ends_with(&own(input)), "those of {name}");
+    }
+    let (before, after) = (hops(input), hops(output));
+    ensure!(
+        before.is_empty() || before == after,
+        "those of Max-Forwards"
+    );
+    Ok(())
+}
+
+/// The row of Max-Forwards without its digits.
+fn hops(octets: &[u8]) -> Vec<u8> {
+    let rows = rows_of(octets, |name| name == "max-forwards").concat();
+    rows.into_iter()
+        .filter(|octet| !octet.is_ascii_digit())
+        .collect()
+}
+
+/// Checks that a request sent on by a [`fixture::Decider`] which stays on the
+/// path holds all rows that it came with, as they stood, and can be read.
+///
+/// # Errors
+/// What does not hold.
+pub fn check_on_path(input: &[u8], decision: Decision, output: &[u8]) -> Result<(), String> {
+    let Decision::Forward(forward) = decision else {
+        return Ok(());
+    };
+    if twin::read_but_lists(input).is_err() {
+        return Ok(());
+    }
+    read(output)
+        .and_then(|_| padding(output, forward.padding_at))
+        .and_then(|()| untouched(input, output))
+        .map_err(|what| {
+            let (input, output) = (input.escape_ascii(), output.escape_ascii());
+            format!("{what}\n{decision:?}\nin:  {input}\nout: {output}")
+        })
 }
 
 /// A reply of our own.
@@ -260,6 +370,7 @@ fn replied(input: &[u8], source: SocketAddr, reply: Reply, output: &[u8]) -> Res
         "a lower Via has changed"
     );
     repaired(&before.top_via, source, &after.vias[0])?;
+    ensure!(home(&after.top_via) == Some(reply.to), "to another port");
     ensure!(after.call_id == before.call_id, "the Call-ID");
     ensure!(after.cseq == before.cseq, "CSeq");
     ensure!(after.from == before.from, "From");
