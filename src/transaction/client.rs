@@ -59,7 +59,7 @@ impl Relay {
         let now = record.since(around.now);
         let facts = record.facts;
         let attempt = &mut self.table.attempts[place];
-        attempt.until = last;
+        let until = std::mem::replace(&mut attempt.until, last);
         // Given up before, where another configuration has longer timers, or not
         // wanted any more.
         if record.server != Server::Proceeding || attempt.abandoned {
@@ -67,7 +67,7 @@ impl Relay {
             return;
         }
         let closed = self.is_closed(at);
-        if !closed && self.may_have_missed(around, at, place) {
+        if !closed && self.may_have_missed(around, at, place, until) {
             return;
         }
         self.learn(around, at, place, Lesson::Silent);

@@ -1,27 +1,31 @@
 //! Attempts that were given up for their silence, and speak.
 
 use super::table::after;
-use super::{Around, Client, NEVER, Outbox, Relay};
+use super::{Around, Client, NEVER, Outbox, Relay, Since};
 use crate::config::Stateful;
 
 impl Relay {
-    /// Whether the attempt at `place` may seem silent because its response was lost
-    /// here: where there is more to do than can be done, failovers would add to it.
-    /// It has as long once more then, from the next copy of its request on.
+    /// Whether the attempt at `place`, silent `until` now, may seem so because its
+    /// response was lost here: where there is more to do than can be done, failovers
+    /// would add to it. It has as long once more then, from the next copy of its
+    /// request on.
     pub(super) fn may_have_missed<O: Outbox>(
         &mut self,
         around: &Around<'_, O>,
         at: u32,
         place: u32,
+        until: Since,
     ) -> bool {
         let patience = around.proxy.stateful().failover_after;
-        let now = self.table.records[at].since(around.now);
-        let missed =
-            (self.lost_at).is_some_and(|lost| around.now - lost < patience.as_millis() as u64);
+        let record = &self.table.records[at];
+        let now = record.since(around.now);
+        let asked =
+            (record.received + u64::from(until)).saturating_sub(patience.as_millis() as u64);
+        let missed = self.lost_at.is_some_and(|lost| lost >= asked);
         if missed {
             let attempt = &mut self.table.attempts[place];
-            let asked = attempt.repeat_at.max(now);
-            attempt.until = attempt.until.min(after(asked, patience));
+            let asks = attempt.repeat_at.max(now);
+            attempt.until = attempt.until.min(after(asks, patience));
         }
         missed
     }
