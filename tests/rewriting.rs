@@ -9,7 +9,7 @@ use proptest::sample::Index;
 
 use support::fixture::{self, Decider, answer, caller, destination};
 use support::torture::{self, Expect};
-use support::{generate, passage, twin, worst};
+use support::{again, generate, passage, twin, worst};
 use viaduct::proxy::{Decision, Reason, Way};
 use viaduct::sip::MAX_DATAGRAM;
 
@@ -32,6 +32,13 @@ fn decide(bytes: &[u8], source: SocketAddr) -> (Decision, Vec<u8>) {
         let (decision, output) = decider.decide(bytes, source);
         (decision, output.to_vec())
     })
+}
+
+/// The same decision in other surroundings.
+fn again(bytes: &[u8], source: SocketAddr) -> Result<(), TestCaseError> {
+    DECIDER
+        .with_borrow_mut(|decider| again::check(decider, bytes, source))
+        .map_err(TestCaseError::fail)
 }
 
 /// What the rules of RFC 3261 §16.3 make of a valid request from outside.
@@ -73,6 +80,7 @@ proptest! {
             (Decision::Drop(_), Some(_)) if is_hop_by_hop(&sample.method) => {}
             other => prop_assert!(false, "{:?}\n{}", other, sample.octets.escape_ascii()),
         }
+        again(&sample.octets, caller())?;
         // A retransmission leaves alike, whatever came between.
         decide(&fixture::invite(), destination(0));
         prop_assert_eq!(decide(&sample.octets, caller()), (decision, output));
@@ -87,11 +95,7 @@ proptest! {
             let (decision, output) = decider.decide(&octets, source);
             (decision, output.to_vec())
         });
-        if let Decision::Forward(forward) = decision
-            && twin::read(&octets).is_ok()
-        {
-            prop_assert!(twin::read_but_lists(&output).is_ok(), "{forward:?} {}", output.escape_ascii());
-        }
+        passage::check_on_path(&octets, decision, &output).map_err(TestCaseError::fail)?;
     }
 
     #[test]
@@ -101,6 +105,7 @@ proptest! {
     ) {
         let (decision, output) = decide(&octets, source);
         passage::check(&octets, source, decision, &output).map_err(TestCaseError::fail)?;
+        again(&octets, source)?;
     }
 
     #[test]

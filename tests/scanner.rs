@@ -4,9 +4,14 @@
 
 use proptest::prelude::*;
 
-use support::reading::{agree, ours};
-use support::{generate, smuggling, torture};
+use support::reading::{self, ours};
+use support::{generate, smuggling, torture, walk};
 use viaduct::sip::{Fault, scan};
+
+fn agree(octets: &[u8]) -> Result<(), String> {
+    reading::agree(octets)?;
+    walk::agree(octets)
+}
 
 fn all_agree<'a>(datagrams: impl IntoIterator<Item = (&'a str, &'a [u8])>) {
     for (name, octets) in datagrams {

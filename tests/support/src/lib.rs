@@ -14,6 +14,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod admin;
+pub mod again;
 pub mod bench;
 pub mod browser;
 pub mod capture;
@@ -49,6 +50,7 @@ pub mod transactions;
 pub mod twin;
 pub mod upgrading;
 pub mod viaduct;
+pub mod walk;
 pub mod worst;
 
 use std::env;
