@@ -1,40 +1,17 @@
 //! Faults of the kernel, made by strace: workers go on, or are found out, and a
 //! start says what it was.
 
-use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
 use support::dialog::Scene;
 use support::process::{Process, Signal, trace};
+use support::viaduct::worker_of;
 use support::{LONG, wait_until};
-
-/// The number of the first worker's thread, by that of its process.
-fn worker(process: u32) -> String {
-    let threads = fs::read_dir(format!("/proc/{process}/task")).expect("threads");
-    let mut threads = threads.map(|entry| entry.expect("a thread").path());
-    let name = |path: &std::path::Path| fs::read_to_string(path.join("comm")).unwrap_or_default();
-    let worker = threads.find(|path| name(path).trim_end() == "worker-0");
-    let worker = worker.expect("a worker");
-    let number = worker.file_name().and_then(|name| name.to_str());
-    number.expect("a number").to_owned()
-}
-
-/// Waits until the worker's thread is in one of these states.
-fn wait_for_worker(scene: &Scene, states: &[&str]) {
-    let stat = format!("/proc/{}/stat", worker(scene.viaduct.id()));
-    wait_until("the worker's state", || {
-        let stat = fs::read_to_string(&stat).expect("its state");
-        states
-            .iter()
-            .any(|state| stat.contains(&format!(") {state} ")))
-    });
-}
 
 /// Sends datagrams that are all there when the worker looks.
 fn burst(scene: &Scene) {
-    scene.viaduct.signal(Signal::STOP);
-    wait_for_worker(scene, &["T", "t"]);
+    scene.viaduct.halt();
     for _ in 0..32 {
         scene.send(scene.request("OPTIONS").text());
     }
@@ -50,8 +27,8 @@ fn a_socket_that_cannot_be_watched_is_looked_at_all_the_same() {
     let scene = Scene::new(1, &[]);
     // It has watched the socket for the first time.
     scene.pass(scene.request("OPTIONS").text());
-    wait_for_worker(&scene, &["S"]);
-    let thread = worker(scene.viaduct.id());
+    scene.viaduct.wait_for_worker(&["S"]);
+    let thread = worker_of(scene.viaduct.id());
     // Of taking a socket from epoll and putting it back again and again, the latter.
     let fault = "inject=epoll_ctl:error=ENOSPC:when=2..20";
     let tracer = trace(&thread, &["trace=epoll_ctl", fault]);
@@ -86,7 +63,7 @@ fn a_receive_that_fails_is_counted_unless_icmp_may_have_brought_that() {
     ];
     for (args, error, count) in cases {
         let mut scene = Scene::new(1, args);
-        let thread = worker(scene.viaduct.id());
+        let thread = worker_of(scene.viaduct.id());
         let fault = format!("inject=recvmmsg:error={error}:when=1");
         let tracer = trace(&thread, &["trace=recvmmsg", &fault]);
         scene.pass(scene.request("OPTIONS").text());
@@ -117,7 +94,7 @@ fn a_worker_that_hangs_ends_the_process() {
     let [mut viaduct, idle, stopped] = [(); 3].map(|()| start());
     stopped.signal(Signal::STOP);
     let fault = "inject=/^epoll_p?wait:delay_enter=100s";
-    let tracer = trace(&worker(viaduct.id()), &["trace=/^epoll_p?wait", fault]);
+    let tracer = trace(&worker_of(viaduct.id()), &["trace=/^epoll_p?wait", fault]);
     let why = "error: worker 0 hangs: the process aborts, to be started anew";
     viaduct.wait_for("an alarm", LONG, |output| {
         output.contains(why).then_some(())

@@ -37,8 +37,9 @@ fn answers_that_found_no_room_make_no_failover() {
     let mut scene = Scene::stateful(2, "INVITE", &timers, &["--receive-buffer", "16KiB"]);
     let call = scene.request("INVITE");
     let leg = scene.begin(&call);
-    scene.viaduct.signal(Signal::STOP);
-    (0..100).for_each(|_| scene.send("x".repeat(1000)));
+    scene.viaduct.halt();
+    // Until there is no room for the smallest.
+    (0..200).for_each(|_| scene.send("x"));
     scene.says(&leg, "180 Ringing");
     scene.viaduct.signal(Signal::CONT);
     // The third of these leaves after 2.1 s.

@@ -1,6 +1,7 @@
 //! The `viaduct` program under test.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,7 +9,18 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use super::process::{Process, Signal};
-use super::{LONG, program};
+use super::{LONG, program, wait_until};
+
+/// The number of the first worker's thread, by that of its process.
+pub fn worker_of(process: u32) -> String {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).expect("threads");
+    let mut threads = threads.map(|entry| entry.expect("a thread").path());
+    let name = |path: &Path| fs::read_to_string(path.join("comm")).unwrap_or_default();
+    let worker = threads.find(|path| name(path).trim_end() == "worker-0");
+    let worker = worker.expect("a worker");
+    let number = worker.file_name().and_then(|name| name.to_str());
+    number.expect("a number").to_owned()
+}
 
 /// A running `viaduct run`; ended by SIGTERM when dropped.
 pub struct Viaduct {
@@ -151,6 +163,24 @@ impl Viaduct {
 
     pub fn signal(&self, signal: Signal) {
         self.process.signal(signal);
+    }
+
+    /// Stops it until it gets `SIGCONT`, and waits until its first worker stands.
+    pub fn halt(&self) {
+        self.signal(Signal::STOP);
+        self.wait_for_worker(&["T", "t"]);
+    }
+
+    /// Waits until that worker's thread is in one of these states
+    /// (proc_pid_stat(5)).
+    pub fn wait_for_worker(&self, states: &[&str]) {
+        let stat = format!("/proc/{}/stat", worker_of(self.id()));
+        wait_until("the worker's state", || {
+            let stat = fs::read_to_string(&stat).expect("its state");
+            states
+                .iter()
+                .any(|state| stat.contains(&format!(") {state} ")))
+        });
     }
 
     /// Waits until `find` finds what it wants in the output.
