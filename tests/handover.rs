@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -178,6 +178,7 @@ fn what_is_handed_over_keeps_no_worker_from_its_socket() {
         receiving: AtomicUsize::new(0),
         started: Instant::now(),
         handovers: Handovers::new(config.workers),
+        losses: AtomicU64::new(0),
         accounting: None,
         samples: Samples::default(),
         mirror: None,

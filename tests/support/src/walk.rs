@@ -86,7 +86,7 @@ pub fn agree(datagram: &[u8]) -> Result<(), String> {
     let mandatory = ["via", "call-id", "from", "to", "cseq"];
     let missing = mandatory.iter().any(|name| nth(name, 0).is_none());
     let fault = faults.into_iter().chain(stop).chain(too_short).next();
-    let mut fault = fault.or(missing.then_some(Fault::Missing));
+    let mut fault = fault.or_else(|| missing.then_some(Fault::Missing));
     // A name that a CR by itself ends has both faults: either may be told.
     if fault == Some(Fault::HeaderName)
         && message.fault == Some(Fault::LineEnd)
