@@ -63,6 +63,8 @@ impl Refusals {
             Some(libc::EIO | libc::ENOPROTOOPT) => 0,
             _ => return false,
         };
+        // Another run of the same flush may have told more.
+        let longest = longest.min(self.longest_segment(run.to));
         self.any = true;
         self.places[place(run.to)] = Some((run.to, longest));
         true
@@ -110,5 +112,6 @@ mod tests {
         assert_eq!(told(3, libc::EIO), (0, true));
         assert_eq!(told(4, libc::ENETUNREACH), (usual(path(4)), false));
         assert_eq!(told(1, libc::EIO), (0, true));
+        assert_eq!(told(1, libc::EMSGSIZE), (0, true));
     }
 }
