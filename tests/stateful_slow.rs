@@ -121,6 +121,20 @@ fn silence_counts_where_nothing_was_lost_here() {
 }
 
 #[test]
+fn losses_without_end_keep_no_call_at_a_dead_destination() {
+    let mut world = World::new(2, |_| {});
+    let first = world.calls("INVITE");
+    for _ in 0..44 {
+        world.wait(100);
+        world.balancer.lost(world.now);
+    }
+    assert_eq!(world.came(first), ["INVITE"; 4]);
+    assert_eq!(world.learnt, NO_LESSON);
+    world.wait(150);
+    assert_ne!(world.requests[0].0, first);
+}
+
+#[test]
 fn what_was_lost_here_keeps_no_cancelled_call_waiting() {
     let mut world = World::new(2, |_| {});
     let first = world.calls("INVITE");

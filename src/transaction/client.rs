@@ -67,11 +67,11 @@ impl Relay {
             return;
         }
         let closed = self.is_closed(at);
-        if !closed && self.may_have_missed(around, at, place, until) {
+        let answered = self.answered_for(around, at, place);
+        if !closed && answered.is_none() && self.may_have_missed(around, at, place, until) {
             return;
         }
         self.learn(around, at, place, Lesson::Silent);
-        let answered = self.answered_for(around, at, place);
         let moves =
             facts.movable && facts.repeatable && !self.is_left_for_rule(around, at, place, 408);
         if closed || answered.is_some() || (moves && self.try_same(around, at, place)) {

@@ -4,11 +4,16 @@ use super::table::after;
 use super::{Around, Client, NEVER, Outbox, Relay, Since};
 use crate::config::Stateful;
 
+/// Who has had the request as often again and whose responses were all lost here is
+/// rare, however much is lost.
+const MOST_REPEATS: u8 = 3;
+
 impl Relay {
     /// Whether the attempt at `place`, silent `until` now, may seem so because its
     /// response was lost here: where there is more to do than can be done, failovers
     /// would add to it. It has as long once more then, from the next copy of its
-    /// request on.
+    /// request on. Not for ever: whoever can have a datagram dropped, by a wrong
+    /// checksum, must not keep calls at a dead destination.
     pub(super) fn may_have_missed<O: Outbox>(
         &mut self,
         around: &Around<'_, O>,
@@ -21,9 +26,10 @@ impl Relay {
         let now = record.since(around.now);
         let asked =
             (record.received + u64::from(until)).saturating_sub(patience.as_millis() as u64);
-        let missed = self.lost_at.is_some_and(|lost| lost >= asked);
+        let attempt = &mut self.table.attempts[place];
+        let missed =
+            attempt.repeats < MOST_REPEATS && self.lost_at.is_some_and(|lost| lost >= asked);
         if missed {
-            let attempt = &mut self.table.attempts[place];
             let asks = attempt.repeat_at.max(now);
             attempt.until = attempt.until.min(after(asks, patience));
         }

@@ -181,7 +181,11 @@ fn check_new_attempt(
     let after = promises.failover_after;
     ensure!(age >= after, call, "given up after {age} ms");
     let missed = scene.lost_at.is_some_and(|lost| scene.time < lost + after);
-    ensure!(!missed, call, "given up though it may have answered");
+    ensure!(
+        !missed || latest.sends.len() > 3,
+        call,
+        "given up though it may have answered"
+    );
     ensure!(method != "MESSAGE", call, "MESSAGE tried again in silence");
     ensure!(method != "BYE", call, "BYE tried again in silence");
     Ok("failover: silence")
