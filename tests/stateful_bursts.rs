@@ -12,15 +12,16 @@ use support::wait_until;
 /// The destinations are not to blame for a stall of Viaduct itself.
 #[test]
 fn answers_that_came_during_a_stall_are_read_before_timers_go_off() {
-    /// Many batches, and fewer than a small receive buffer holds.
-    const CALLS: usize = 200;
+    /// Two batches: timers have been put off as soon as the first is read, and are
+    /// looked at behind the second at the earliest, however slow the machine is.
+    const BATCH: usize = 8;
     const SILENCE: Duration = Duration::from_secs(10);
-    let timers = ["--timer", "T1=60s", "--failover-after", "10s"];
+    let timers = ["--timer", "T1=60s", "--failover-after", "9s"];
     let mut scene = Scene::stateful(2, "INVITE", &timers, &["--batch", "8"]);
-    let calls: Vec<_> = (0..CALLS).map(|_| scene.request("INVITE")).collect();
+    let calls: Vec<_> = (0..2 * BATCH).map(|_| scene.request("INVITE")).collect();
     let legs: Vec<Leg> = calls.iter().map(|call| scene.begin(call)).collect();
     let begun = Instant::now();
-    scene.viaduct.signal(Signal::STOP);
+    scene.viaduct.halt();
     for leg in &legs {
         scene.says(leg, "180 Ringing");
     }
@@ -33,8 +34,8 @@ fn answers_that_came_during_a_stall_are_read_before_timers_go_off() {
 /// Nor for what found no room here.
 #[test]
 fn answers_that_found_no_room_make_no_failover() {
-    let timers = ["--timer", "T1=300ms", "--failover-after", "1s"];
-    let mut scene = Scene::stateful(2, "INVITE", &timers, &["--receive-buffer", "16KiB"]);
+    let timers = ["--timer", "T1=5s", "--failover-after", "3s"];
+    let scene = Scene::stateful(2, "INVITE", &timers, &["--receive-buffer", "16KiB"]);
     let call = scene.request("INVITE");
     let leg = scene.begin(&call);
     scene.viaduct.halt();
@@ -42,15 +43,13 @@ fn answers_that_found_no_room_make_no_failover() {
     (0..200).for_each(|_| scene.send("x"));
     scene.says(&leg, "180 Ringing");
     scene.viaduct.signal(Signal::CONT);
-    // The third of these leaves after 2.1 s.
-    for _ in 0..3 {
-        scene.gets(&leg, "INVITE");
-    }
-    assert_eq!(scene.viaduct.counter("failed-over"), 0);
     // Nothing is lost any more.
     wait_until("another destination", || {
         scene.farm[1 - leg.member].poll().is_some()
     });
+    scene.sync();
+    // It had as long once more from the next copy on, of which there is none before.
+    assert!(scene.farm[leg.member].poll().is_some());
 }
 
 /// Over loopback one error comes for the first of them.
@@ -61,7 +60,7 @@ fn what_left_together_for_a_dead_destination_goes_on_after_one_retransmission() 
     let mut scene = Scene::stateful(2, "INVITE", &timers, &["--gso", "pad"]);
     scene.close(0);
     let calls: Vec<Request> = (0..CALLS).map(|_| scene.request("INVITE")).collect();
-    scene.viaduct.signal(Signal::STOP);
+    scene.viaduct.halt();
     calls.iter().for_each(|call| scene.send(call.text()));
     scene.viaduct.signal(Signal::CONT);
     let mut answered = BTreeSet::new();
