@@ -9,17 +9,19 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use super::process::{Process, Signal};
-use super::{LONG, program, wait_until};
+use super::{LONG, program, wait_for, wait_until};
 
-/// The number of the first worker's thread, by that of its process.
+/// The number of the first worker's thread, by that of its process, once the
+/// thread has named itself.
+#[track_caller]
 pub fn worker_of(process: u32) -> String {
-    let threads = fs::read_dir(format!("/proc/{process}/task")).expect("threads");
-    let mut threads = threads.map(|entry| entry.expect("a thread").path());
-    let name = |path: &Path| fs::read_to_string(path.join("comm")).unwrap_or_default();
-    let worker = threads.find(|path| name(path).trim_end() == "worker-0");
-    let worker = worker.expect("a worker");
-    let number = worker.file_name().and_then(|name| name.to_str());
-    number.expect("a number").to_owned()
+    wait_for("a worker", || {
+        let threads = fs::read_dir(format!("/proc/{process}/task")).expect("threads");
+        let mut threads = threads.map(|entry| entry.expect("a thread").path());
+        let name = |path: &Path| fs::read_to_string(path.join("comm")).unwrap_or_default();
+        let worker = threads.find(|path| name(path).trim_end() == "worker-0")?;
+        worker.file_name()?.to_str().map(str::to_owned)
+    })
 }
 
 /// A running `viaduct run`; ended by SIGTERM when dropped.
@@ -167,20 +169,15 @@ impl Viaduct {
 
     /// Stops it until it gets `SIGCONT`, and waits until its first worker stands.
     pub fn halt(&self) {
+        let worker = worker_of(self.id());
         self.signal(Signal::STOP);
-        self.wait_for_worker(&["T", "t"]);
+        wait_for_state(&worker, &["T", "t"]);
     }
 
     /// Waits until that worker's thread is in one of these states
     /// (proc_pid_stat(5)).
     pub fn wait_for_worker(&self, states: &[&str]) {
-        let stat = format!("/proc/{}/stat", worker_of(self.id()));
-        wait_until("the worker's state", || {
-            let stat = fs::read_to_string(&stat).expect("its state");
-            states
-                .iter()
-                .any(|state| stat.contains(&format!(") {state} ")))
-        });
+        wait_for_state(&worker_of(self.id()), states);
     }
 
     /// Waits until `find` finds what it wants in the output.
@@ -219,6 +216,16 @@ impl Viaduct {
         assert!(status.success(), "viaduct ended with {status}");
         counters(&self.process.output()[before..])
     }
+}
+
+/// Waits until a thread is in one of these states.
+fn wait_for_state(thread: &str, states: &[&str]) {
+    let stat = format!("/proc/{thread}/stat");
+    wait_until("the thread's state", || {
+        let stat = fs::read_to_string(&stat).expect("its state");
+        let is_in = |state: &&str| stat.contains(&format!(") {state} "));
+        states.iter().any(is_in)
+    });
 }
 
 /// The last line may be half written yet.
