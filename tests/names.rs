@@ -13,6 +13,7 @@ use support::dialog::{Peer, Request, Scene, branch, read, response, status};
 use support::dns::NameServer;
 use support::fixture;
 use support::net::{V4, V6};
+use support::process::Signal;
 use support::{LONG, wait_until};
 
 /// How often one query is sent at most, where its answer is late.
@@ -61,10 +62,13 @@ fn a_host_with_a_port_is_looked_up_and_its_call_comes_and_goes() {
         format!("sip:ann@alias.test:{port}"),
     ];
     let route = format!("Route: <sip:{own};lr>, <sip:pbx.test:{port};lr>");
+    // All of them before the first answer.
+    scene.viaduct.halt();
     let mut requests: Vec<_> = named.iter().map(|uri| outbound(&scene, uri)).collect();
     let request = Request::new("INVITE", scene.farm[0].address()).row(route);
     scene.farm[0].send(own, request.text());
     requests.push(request);
+    scene.viaduct.signal(Signal::CONT);
     let mut calls: BTreeSet<_> = requests.iter().map(|it| it.call_id.clone()).collect();
     for _ in &requests {
         let (got, source) = phone.receive_from();
