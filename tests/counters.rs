@@ -215,7 +215,7 @@ fn what_the_kernel_drops_is_shown_for_its_worker() {
     let mut scene = Scene::new(1, &["--receive-buffer", "16KiB"]);
     scene.fence();
     assert_eq!(counted(&mut scene, &["overflow-"]), map(&[]));
-    scene.viaduct.signal(Signal::STOP);
+    scene.viaduct.halt();
     for _ in 0..SENT {
         scene.send(scene.request("MESSAGE").text());
     }

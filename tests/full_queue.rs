@@ -62,7 +62,7 @@ fn all_are_answered_where_they_were_sent(args: &[&str], lack: rustix::io::Errno)
             std::thread::sleep(Duration::from_millis(2));
         }
     };
-    scene.viaduct.signal(Signal::STOP);
+    scene.viaduct.halt();
     send_all(&unanswered);
     scene.viaduct.signal(Signal::CONT);
     let mut places = BTreeSet::new();

@@ -34,7 +34,7 @@ struct Passage {
 
 /// Stops Viaduct while `send` runs, so that what it sends waits together.
 fn together(scene: &Scene, send: impl FnOnce()) {
-    scene.viaduct.signal(Signal::STOP);
+    scene.viaduct.halt();
     send();
     scene.viaduct.signal(Signal::CONT);
 }
