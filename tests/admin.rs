@@ -158,7 +158,12 @@ fn the_status_tells_what_passed() {
     let (farm, admin) =
         Farm::with_admin(&["", ";weight=3;state=draining"], "", &["--workers", "2"]);
     farm.shares(20);
-    let status = admin.get("/api/v1/status").assert_done();
+    // A worker counts what it has received behind what it has sent.
+    let status = admin.wait_for("/api/v1/status", |status| {
+        let workers = status["workers"].as_array()?.iter();
+        let received = workers.map(|worker| worker["received"].as_u64());
+        (received.sum::<Option<u64>>()? >= 20).then(|| status.clone())
+    });
     assert_eq!(status["ready"], true);
     assert_eq!(status["generation"], 1);
     assert_eq!(status["table_id"].as_str().map(str::len), Some(16));
