@@ -362,7 +362,7 @@ fn a_flag_has_a_process_copy_what_passes() {
         (scene.front(), scene.farm[0].address(), came),
     ];
     assert_eq!(copies.each_ref().map(passed), wanted);
-    assert_eq!(scene.viaduct.counter("mirror-sent"), 2);
+    scene.assert_counter("mirror-sent", 2);
 }
 
 /// The thread of the mirror that runs, once it has its name.
