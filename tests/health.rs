@@ -17,7 +17,7 @@ use support::process::in_a_network_of_its_own;
 use support::servers::Server;
 use support::upgrading::File;
 use support::viaduct::Viaduct;
-use support::wait_until;
+use support::{LONG, wait_until};
 
 struct Stage {
     servers: Vec<Server>,
@@ -64,7 +64,7 @@ impl Stage {
 
     /// Makes `count` new calls, answered or not; how many came to each.
     fn shares(&self, count: usize) -> Vec<usize> {
-        let end = Instant::now() + Duration::from_secs(10);
+        let end = Instant::now() + LONG;
         let mut shares = vec![0; self.servers.len()];
         for sent in 1..=count {
             let text = self.request("MESSAGE").text();
@@ -87,7 +87,7 @@ impl Stage {
     /// Waits until each server has been probed for the first time, which is
     /// within a second, and has answered.
     fn probed(self) -> Self {
-        let end = Instant::now() + Duration::from_secs(10);
+        let end = Instant::now() + LONG;
         while self.servers.iter().any(|server| server.probes() == 0) {
             assert!(Instant::now() < end, "nobody probes");
             std::thread::sleep(Duration::from_millis(5));
@@ -267,7 +267,7 @@ fn traffic_without_an_answer_has_a_destination_probed_at_once() {
     let mut stage = Stage::new(2, &["--health-interval", "1m"]).probed();
     stage.servers[0].silence();
     let down = format!("{} is down", stage.address(0));
-    let end = Instant::now() + Duration::from_secs(15);
+    let end = Instant::now() + LONG;
     while !stage.viaduct.output().contains(&down) {
         assert!(Instant::now() < end, "{}", stage.viaduct.output());
         stage.shares(20);

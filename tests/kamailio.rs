@@ -6,10 +6,10 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use support::kamailio::{CANCEL_AND_ACK, Kamailio};
-use support::light_load;
 use support::net::{V4, free_addresses};
 use support::sipp::{self, Load, Scenario, Sipp};
 use support::viaduct::Viaduct;
+use support::{LONG, light_load};
 
 /// Takes a farm's requests and says which destination each came to.
 struct Farm(Vec<UdpSocket>);
@@ -59,7 +59,7 @@ impl Farm {
 
     /// Notes where `expected` requests arrive.
     fn collect(&self, caller: &UdpSocket, expected: usize, choices: &mut [Option<Option<usize>>]) {
-        let end = Instant::now() + Duration::from_secs(10);
+        let end = Instant::now() + LONG;
         let mut datagram = [0; 4096];
         let mut arrived = 0;
         while arrived < expected {

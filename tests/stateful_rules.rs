@@ -3,11 +3,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use support::dialog::{Peer, Request, Scene, branch, response};
 use support::net::V4;
 use support::stateful::{Leg, method, only, request_uri};
+use support::wait_until;
 
 /// The members of the sets of [`House`], by their number in the farm.
 const PHONES: [usize; 2] = [0, 1];
@@ -552,23 +552,15 @@ fn a_file_that_was_moved_away_is_made_anew() {
     let scene = &house.scene;
     let moved = house.folder.path().join("calls.1");
     let mut made = 0;
-    let end = Instant::now() + Duration::from_secs(10);
     // A line in the first file, then one in the second.
     for path in [&moved, &house.calls()] {
-        let lines = || {
-            fs::read_to_string(house.calls())
-                .unwrap_or_default()
-                .lines()
-                .count()
-        };
-        while lines() == 0 {
-            assert!(Instant::now() < end, "no line was written");
+        wait_until("a line", || {
             let call = scene.request("INVITE");
             let leg = scene.begin(&call);
             scene.answered_at(&call, &leg);
             made += 1;
-            std::thread::sleep(Duration::from_millis(20));
-        }
+            fs::read_to_string(house.calls()).is_ok_and(|text| text.contains('\n'))
+        });
         if *path == moved {
             fs::rename(house.calls(), &moved).expect("a file moved away");
         }

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 
+use super::LONG;
 use super::process::{Process, Signal};
 
 /// A running capture.
@@ -25,7 +25,7 @@ impl Capture {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut process = Process::start(command, folder);
         // dumpcap names the file once the capture is open.
-        process.wait_for("open capture", Duration::from_secs(15), |output| {
+        process.wait_for("open capture", LONG, |output| {
             output.contains("File:").then_some(())
         });
         Self {
@@ -37,7 +37,7 @@ impl Capture {
     /// Ends the capture; demands that no packet was lost on the way into it.
     pub fn stop(mut self) -> Recording {
         self.process.signal(Signal::INT);
-        let status = self.process.wait(Duration::from_secs(15));
+        let status = self.process.wait(LONG);
         let output = self.process.output();
         assert!(status.success(), "dumpcap ended with {status}:\n{output}");
         let summary = output

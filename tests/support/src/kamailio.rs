@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 use std::process::Command;
-use std::time::Duration;
 
+use super::LONG;
 use super::net::wait_until_bound;
 use super::process::Process;
 use super::sipp::PATIENCE;
@@ -65,7 +65,7 @@ impl Kamailio {
             "64",
         ]);
         let process = Process::start(command, folder);
-        let up = wait_until_bound(address, Duration::from_secs(15));
+        let up = wait_until_bound(address, LONG);
         assert!(
             up,
             "Kamailio does not listen on {address}:\n{}",

@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use super::net::wait_until_bound;
 use super::process::{Process, Signal};
-use super::repository;
+use super::{LONG, repository};
 
-const START: Duration = Duration::from_secs(10);
 /// For all calls of a caller: many times what they take, for a busy machine.
 const CALLS: Duration = Duration::from_secs(300);
 const END: Duration = Duration::from_secs(30);
@@ -182,7 +181,7 @@ impl Sipp {
 
     fn wait_until_up(&mut self, address: SocketAddr) {
         assert!(
-            wait_until_bound(address, START),
+            wait_until_bound(address, LONG),
             "sipp does not listen on {address}"
         );
     }
