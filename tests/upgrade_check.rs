@@ -245,7 +245,7 @@ fn while_a_check_takes_its_time_the_dead_are_found() {
     let [front] = free_addresses(V4);
     let file = File::new(&config(&[front], 1, &to));
     let (mut viaduct, program) = start_copy(&file, &["--health", "on"]);
-    put_script(&program, "touch \"$0.begun\"; sleep 8; exit 1");
+    put_script(&program, "touch \"$0.begun\"; sleep 60; exit 1");
     viaduct.signal(Signal::USR2);
     let begun = file.folder().join("viaduct.begun");
     viaduct.wait_for("a check", |_| begun.exists().then_some(()));
