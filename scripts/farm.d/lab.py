@@ -16,6 +16,7 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
 CLONE_NEWPID, CLONE_NEWNET = 0x20000000, 0x40000000
 PR_SET_PDEATHSIG = 1
+PATIENCE = 20  # seconds for what has to come: many times what it takes, for a busy machine
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -68,23 +69,23 @@ def run(*command):
     """Runs a short command to its end; its output."""
     words = " ".join(map(str, command))
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     except subprocess.TimeoutExpired:
-        raise Failed(f"{words}: takes longer than 10 s") from None
+        raise Failed(f"{words}: takes longer than {PATIENCE} s") from None
     if done.returncode != 0:
         raise Failed(f"{words}: {(done.stderr or done.stdout).strip()}")
     return done.stdout
 
 
-def until(what, condition, seconds=5):
+def until(what, condition):
     """Waits until `condition` gives something true, and gives it on."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + PATIENCE
     while True:
         found = condition()
         if found:
             return found
         if time.monotonic() > end:
-            raise Failed(f"not within {seconds} s: {what}")
+            raise Failed(f"not within {PATIENCE} s: {what}")
         time.sleep(0.05)
 
 
@@ -140,17 +141,17 @@ class Program:
     def said(self):
         return self.log.read_text(errors="replace")
 
-    def until_said(self, text, seconds=10):
+    def until_said(self, text):
         def found():
             if self.process.poll() is not None:
                 raise Failed(f"{self.name} ended:\n{self.said()}")
             return text in self.said()
-        until(f"{self.name} says “{text}”", found, seconds)
+        until(f"{self.name} says “{text}”", found)
 
     def signal(self, number):
         self.process.send_signal(number)
 
-    def finish(self, seconds):
+    def finish(self, seconds=PATIENCE):
         """Waits for its end; fails unless that is a good one."""
         try:
             code = self.process.wait(seconds)
@@ -178,6 +179,7 @@ class Sipp(Program):
     def __init__(self, namespace, name, scenario, address, *options):
         self.statistics = Path("logs", f"{name}.csv")
         ip, port = address.split(":")
+        self.namespace, self.address = namespace, address
         super().__init__(
             namespace, name, "sipp", "-sf", Path(__file__).with_name(f"{scenario}.xml"),
             "-i", ip, "-p", port, "-nostdin", "-cid_str", f"%u-%p-{name}",
@@ -186,7 +188,11 @@ class Sipp(Program):
             "-trace_stat", "-stf", self.statistics, "-fd", "1", *options,
         )
 
-    def finish(self, seconds):
+    def until_it_listens(self):
+        sockets = ("ip", "netns", "exec", self.namespace, "ss", "-Hnul", "src", self.address)
+        until(f"{self.name} listens", lambda: run(*sockets))
+
+    def finish(self, seconds=PATIENCE):
         try:
             super().finish(seconds)
         except Failed as failed:
@@ -239,15 +245,15 @@ class Phone:
             raise Failed(f"{self}: /{command}: {answer['data'].strip()}")
         return answer["data"]
 
-    def expect(self, kind, parameter="", seconds=5):
+    def expect(self, kind, parameter=""):
         """Waits for an event; those before it are done with."""
         return self.next(
             lambda e: e.get("type") == kind and parameter in e.get("param", ""),
-            f"{kind} {parameter}".strip(), seconds, forget=True,
+            f"{kind} {parameter}".strip(), forget=True,
         )
 
-    def next(self, fits, what, seconds=5, forget=False):
-        end = time.monotonic() + seconds
+    def next(self, fits, what, forget=False):
+        end = time.monotonic() + PATIENCE
         seen = 0
         while True:
             for index in range(seen, len(self.events)):
@@ -261,7 +267,7 @@ class Phone:
             if left <= 0:
                 last = ", ".join(f"{e['type']} {e.get('param', '')}".strip()
                                  for e in self.events if e.get("class") == "call")
-                raise Failed(f"{self}: no {what} within {seconds} s"
+                raise Failed(f"{self}: no {what} within {PATIENCE} s"
                              + (f" (but {last})" if last else ""))
             self.read(left)
 
@@ -296,6 +302,6 @@ def connect(namespace, address):
         if LIBC.setns(there.fileno(), CLONE_NEWNET) != 0:
             raise OSError(ctypes.get_errno(), "setns")
         try:
-            return socket.create_connection(address, timeout=5)
+            return socket.create_connection(address, timeout=PATIENCE)
         finally:
             LIBC.setns(home.fileno(), CLONE_NEWNET)
