@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
+use support::LONG;
 use support::fixture::{self, Decider, caller, destination};
 use support::relaying::{self, Relaying};
 use viaduct::config::{Config, Health, Policy, State, Timers};
@@ -181,7 +182,7 @@ fn transactions() {
 
 fn socket() -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a loopback socket");
-    let limit = Some(Duration::from_secs(10));
+    let limit = Some(LONG);
     socket.set_read_timeout(limit).expect("a limit");
     socket
 }

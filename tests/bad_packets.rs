@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use support::LONG;
 use support::admin;
 use support::dialog::Scene;
 
@@ -57,7 +58,7 @@ impl House {
     /// Sends each of these again and again, until `asking` has what it wants;
     /// what it prints.
     fn send_until_done(&self, mut asking: Asking, packets: &[&[u8]]) -> String {
-        let end = Instant::now() + Duration::from_secs(25);
+        let end = Instant::now() + LONG;
         while asking.child.try_wait().expect("its state").is_none() {
             assert!(Instant::now() < end, "it asks still");
             packets.iter().for_each(|octets| self.scene.send(octets));

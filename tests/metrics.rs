@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use support::exposition::Exposition;
 use support::fixture;
 use support::monitoring::{dashboard, probed, queries};
-use support::{repository, wait_until};
+use support::{LONG, repository, wait_until};
 use viaduct::config::{Config, Health, HostPort, Named, State};
 use viaduct::control::metrics::{self, Input};
 use viaduct::control::{self, Facts};
@@ -263,7 +263,7 @@ fn a_destination_shows_its_state_its_health_and_its_weight_for_new_work() {
 #[test]
 fn the_figures_of_a_load_add_up() {
     const CALLS: usize = 200;
-    let limit = Some(Duration::from_secs(10));
+    let limit = Some(LONG);
     let socket = || {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a loopback socket");
         socket.set_read_timeout(limit).expect("a limit");

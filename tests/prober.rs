@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use viaduct::config::{Accept, Health, Probe};
 use viaduct::health::{Probed, Prober, Report, RoundTrips, Target};
 
+use support::LONG;
 use support::kamailio::Kamailio;
 use support::neighbour::{Manner, Neighbour, value};
 use support::net::{V4, V6, free_addresses};
 use support::process::in_a_network_of_its_own;
 
-const PATIENCE: Duration = Duration::from_secs(20);
 const OK: Manner = Manner::Answers("200 OK");
 
 /// Probes in quick succession, with more time to answer than a busy machine
@@ -70,7 +70,7 @@ impl Watch {
     /// The next report, which must be the only one of its time.
     #[track_caller]
     fn report(&self) -> Report {
-        let mut reports = self.reports.recv_timeout(PATIENCE).expect("a report");
+        let mut reports = self.reports.recv_timeout(LONG).expect("a report");
         assert_eq!(reports.len(), 1, "{reports:?}");
         reports.remove(0)
     }
@@ -85,7 +85,7 @@ impl Watch {
     /// Waits until the only destination is as `is` has it.
     #[track_caller]
     fn wait(&self, what: &str, is: impl Fn(&Probed) -> bool) -> Probed {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + LONG;
         loop {
             let state = self.prober.states().remove(0);
             if is(&state) {
@@ -176,7 +176,7 @@ fn the_destination_is_asked_by_the_name_it_was_given() {
         ..target(&index.to_string(), neighbour.address, quick())
     };
     let watch = Watch::start(cases.iter().enumerate().map(target).collect());
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + LONG;
     let all_answered = || {
         watch
             .prober
@@ -279,7 +279,7 @@ fn a_flood_of_forgeries_hides_no_silence() {
     let prober = source(&neighbour.probes()[0]);
     neighbour.behave(Manner::Silent);
     let forger = UdpSocket::bind((V4, 0)).expect("a socket");
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + LONG;
     let report = loop {
         assert!(Instant::now() < end, "the flood keeps it up");
         for _ in 0..100 {
@@ -508,7 +508,7 @@ fn an_address_in_many_sets_is_probed_for_each() {
     };
     let target = |set: usize| target(&set.to_string(), neighbour.address, probe.clone());
     let watch = Watch::start((0..SETS).map(target).collect());
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + LONG;
     while !watch
         .prober
         .states()
@@ -547,7 +547,7 @@ fn a_socket_that_nothing_needs_any_more_is_closed() {
     let own = source(&neighbour.probes()[0]);
     assert!(UdpSocket::bind(own).is_err());
     watch.prober.watch(Vec::new());
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + LONG;
     while UdpSocket::bind(own).is_err() {
         assert!(Instant::now() < end, "{own} is still bound");
         std::thread::sleep(Duration::from_millis(1));

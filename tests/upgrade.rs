@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -22,10 +21,9 @@ use support::upgrading::{
     upgrade,
 };
 use support::viaduct::Viaduct;
-use support::wait_until;
+use support::{LONG, wait_until};
 use viaduct::transaction::owner::owner;
 
-const PATIENCE: Duration = Duration::from_secs(15);
 /// What an upgrade says that does not take place.
 const REFUSED: &str = "upgrade refused, all stays as it is";
 
@@ -329,13 +327,13 @@ fn a_response_finds_its_way_without_a_secret_file() {
         .env_remove("STATE_DIRECTORY");
     let mut process = Process::start(command, folder);
     let ready = |times| move |output: &str| (lines(output, "ready:").len() == times).then_some(());
-    process.wait_for("line `ready:`", PATIENCE, ready(1));
+    process.wait_for("line `ready:`", LONG, ready(1));
     let caller = Peer::new(V4);
     caller.send(front, Request::new("OPTIONS", caller.address()).text());
     let request = peer.receive();
     for number in 2..4 {
         process.signal(Signal::USR2);
-        process.wait_for("line `ready:`", PATIENCE, ready(number));
+        process.wait_for("line `ready:`", LONG, ready(number));
     }
     peer.send(front, response(&request, "200 OK", "t"));
     assert_eq!(status(caller.receive()), 200);
@@ -356,7 +354,7 @@ fn the_secret_stays_the_same() {
     command.env_remove("STATE_DIRECTORY");
     let mut process = Process::start(command, tempfile::tempdir().expect("a folder"));
     let ready = |times| move |output: &str| (lines(output, "ready:").len() == times).then_some(());
-    process.wait_for("line `ready:`", PATIENCE, ready(1));
+    process.wait_for("line `ready:`", LONG, ready(1));
     caller.send(front, Request::new("OPTIONS", caller.address()).text());
     let request = peer.receive();
     let path = |name: &str| file.folder().join(name);
@@ -382,7 +380,7 @@ fn the_secret_stays_the_same() {
             fs::remove_file(path("secret")).expect("the secret");
         }
         process.signal(Signal::USR2);
-        process.wait_for("line `ready:`", PATIENCE, ready(number + 2));
+        process.wait_for("line `ready:`", LONG, ready(number + 2));
         let output = process.output();
         assert_eq!(lines(&output, "secret: ").last(), Some(wanted), "{number}");
         peer.send(front, response(&request, "200 OK", "t"));
@@ -394,7 +392,7 @@ fn the_secret_stays_the_same() {
     fs::write(path("secret"), both).expect("a file");
     file.write(&with("secret"));
     process.signal(Signal::USR2);
-    process.wait_for("line `ready:`", PATIENCE, ready(6));
+    process.wait_for("line `ready:`", LONG, ready(6));
     let output = process.output();
     let wanted = format!("{found}; the marks of the other one in it are good, too");
     assert_eq!(lines(&output, "secret: ").last(), Some(&&*wanted));
@@ -412,9 +410,7 @@ fn the_secret_stays_the_same() {
     ] {
         file.write(&text);
         process.signal(Signal::USR2);
-        process.wait_for(wanted, PATIENCE, |output| {
-            output.contains(wanted).then_some(())
-        });
+        process.wait_for(wanted, LONG, |output| output.contains(wanted).then_some(()));
     }
     assert!(!path("new").exists(), "made by a check");
     peer.send(front, response(&request, "200 OK", "t"));
@@ -496,7 +492,7 @@ fn a_variable_that_lies_is_warned_of() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut process = Process::start(command, folder);
         let warning = format!("warning: VIADUCT_INHERITED={value}: ");
-        process.wait_for("line `ready:`", PATIENCE, |output| {
+        process.wait_for("line `ready:`", LONG, |output| {
             (lines(output, "ready:").len() == 1).then_some(())
         });
         let output = process.output();

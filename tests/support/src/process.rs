@@ -16,7 +16,7 @@ pub use rustix::process::Signal;
 const POLL: Duration = Duration::from_millis(5);
 const LAST_CHANCE: Duration = Duration::from_secs(5);
 /// How long a test in a network of its own may take.
-const IN_A_NETWORK: Duration = Duration::from_secs(120);
+const IN_A_NETWORK: Duration = Duration::from_secs(300);
 
 /// A running (or ended) program with a folder of its own.
 pub struct Process {
