@@ -326,12 +326,14 @@ fn the_last_request_of_a_dialog_is_shown_for_each_destination() {
 }
 
 #[test]
-fn a_hundred_reloads_at_once_are_neither_lost_nor_torn() {
+fn many_reloads_at_once_are_neither_lost_nor_torn() {
+    /// Fewer than are served at a time: none loses its place to another.
+    const MANY: usize = 60;
     let (mut farm, admin) = Farm::with_admin(&["", ""], "", &[]);
     let texts = [";weight=2", ";weight=7"].map(|both| text(&farm.scene.farm, &[both, both], ""));
     let draft = farm.path().with_extension("draft");
-    let reloads: Vec<_> = (0..100)
-        .map(|n: usize| {
+    let reloads: Vec<_> = (0..MANY)
+        .map(|n| {
             let admin = admin.clone();
             (
                 n,
@@ -357,15 +359,18 @@ fn a_hundred_reloads_at_once_are_neither_lost_nor_torn() {
         assert_eq!(weight(0), weight(1), "torn: {sets}");
         answers.push(reload.join().expect("an answer"));
     }
-    let told = farm.scene.viaduct.wait_for("a hundred reloads", |output| {
+    let told = farm.scene.viaduct.wait_for("all reloads", |output| {
         let told = output.matches("\nreloaded: ").count();
-        (told >= 100).then_some(told)
+        (told >= MANY).then_some(told)
     });
-    assert_eq!(told, 100);
+    assert_eq!(told, MANY);
     for answer in &answers {
         let generation = answer["generation"].as_u64().expect("a number");
         let differs = answer["differences"].as_array().expect("a list").len();
-        assert!(generation <= 101 && [0, 2].contains(&differs), "{answer}");
+        assert!(
+            generation <= 1 + MANY as u64 && [0, 2].contains(&differs),
+            "{answer}"
+        );
     }
     let done = farm.change(&[";weight=5", ";weight=5"]);
     assert!(done.contains("2 changed"), "{done}");
