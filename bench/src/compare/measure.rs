@@ -203,6 +203,11 @@ impl Bench<'_> {
                 Load::Sustained { .. } => once(),
                 _ => least_disturbed(once),
             }?;
+            ensure!(
+                sample.rate > 0.0,
+                "nothing came through in the {seconds} s that were measured; give it longer \
+                 (--seconds), or a machine with nothing else to do"
+            );
             match load {
                 Load::Saturated => peak = sample.rate,
                 // Most of the time it stood still.
@@ -246,16 +251,17 @@ impl Account {
     }
 }
 
-/// A sample that the host left alone, or of some the one from which it stole
-/// least.
+/// A sample that the host left alone, or of some in which anything came the one from
+/// which it stole least.
 fn least_disturbed(mut take: impl FnMut() -> Result<Sample>) -> Result<Sample> {
     let mut best = take()?;
     for _ in 0..REPETITIONS {
-        if !best.is_stolen_from() {
+        if best.rate > 0.0 && !best.is_stolen_from() {
             break;
         }
         let next = take()?;
-        if next.steal_percent < best.steal_percent {
+        let is_less = next.rate > 0.0 && next.steal_percent < best.steal_percent;
+        if is_less || best.rate == 0.0 {
             best = next;
         }
     }
@@ -356,15 +362,35 @@ mod tests {
 
     /// What is kept of measurements with this steal, and how many were taken.
     fn kept(steal: &[f64]) -> (f64, usize) {
+        let with_rate: Vec<_> = steal.iter().map(|&steal| (steal, 1.0)).collect();
+        let (sample, taken) = kept_of(&with_rate);
+        (sample.steal_percent, taken)
+    }
+
+    /// The same of such with this steal and rate.
+    fn kept_of(samples: &[(f64, f64)]) -> (Sample, usize) {
         let mut taken = 0;
         let sample = least_disturbed(|| {
+            let (steal_percent, rate) = samples[taken];
             taken += 1;
             Ok(Sample {
-                steal_percent: steal[taken - 1],
+                steal_percent,
+                rate,
                 ..Sample::default()
             })
         });
-        (sample.expect("a sample").steal_percent, taken)
+        (sample.expect("a sample"), taken)
+    }
+
+    #[test]
+    fn a_measurement_in_which_nothing_came_is_repeated() {
+        let rate = |samples: &[_]| {
+            let (sample, taken) = kept_of(samples);
+            (sample.rate, taken)
+        };
+        assert_eq!(rate(&[(0.0, 0.0), (0.0, 7.0)]), (7.0, 2));
+        assert_eq!(rate(&[(0.0, 0.0), (9.0, 7.0), (0.0, 0.0)]), (7.0, 3));
+        assert_eq!(rate(&[(0.0, 0.0), (0.0, 0.0), (0.0, 0.0)]), (0.0, 3));
     }
 
     #[test]

@@ -69,11 +69,9 @@ fn bars(area: &Area<'_>, results: &Results, load: &str, metric: &Metric) -> Resu
         .cells
         .iter()
         .filter(|cell| cell.load == load && cell.spread(metric).max > 0.0)
+        .filter(|cell| is_drawn(cell, metric))
         .collect();
-    let highest = cells
-        .iter()
-        .map(|cell| cell.spread(metric).max)
-        .fold(1e-9, f64::max);
+    let highest = highest(&cells, metric);
     let mut chart = ChartBuilder::on(area)
         .caption(format!("{load}: {}", metric.label), ("sans-serif", 18))
         .margin(12)
@@ -124,13 +122,11 @@ fn line(area: &Area<'_>, results: &Results, load: &str, metric: &Metric) -> Resu
         let cell = |(index, setup): (usize, &&str)| {
             Some((index as f64, results.cell(contender, setup, load)?))
         };
-        setups.iter().enumerate().filter_map(cell).collect()
+        let cells = setups.iter().enumerate().filter_map(cell);
+        cells.filter(|(_, cell)| is_drawn(cell, metric)).collect()
     };
-    let highest = results
-        .cells
-        .iter()
-        .map(|cell| cell.spread(metric).max)
-        .fold(1e-9, f64::max);
+    let cells = results.cells.iter().filter(|cell| is_drawn(cell, metric));
+    let highest = highest(&cells.collect::<Vec<_>>(), metric);
     let mut chart = ChartBuilder::on(area)
         .caption(
             format!("{}: {}", results.title, metric.label),
@@ -236,6 +232,17 @@ fn curve(area: &Area<'_>, results: &Results, _: &str, metric: &Metric) -> Result
     legend(&mut chart)
 }
 
+/// Where nothing came, there is no cost of it; a scale up to that would have no end.
+fn is_drawn(cell: &Cell, metric: &Metric) -> bool {
+    cell.spread(metric).max.is_finite()
+}
+
+/// The greatest of these figures.
+fn highest(cells: &[&Cell], metric: &Metric) -> f64 {
+    let figures = cells.iter().map(|cell| cell.spread(metric).max);
+    figures.fold(1e-9, f64::max)
+}
+
 /// The piece of line that stands for a contender in the legend.
 fn key(color: RGBAColor) -> impl Fn((i32, i32)) -> PathElement<(i32, i32)> {
     move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2))
@@ -288,6 +295,8 @@ mod tests {
         more.iter_mut()
             .for_each(|cell| cell.setup = "256".to_owned());
         results.cells.extend(more);
+        // Of one of them nothing came.
+        results.cells[0].rounds[0].cpu_us = f64::INFINITY;
         let svg = svg(&results).expect("svg");
         for text in ["kamailio", "viaduct-pad", "\n4\n", "\n256\n"] {
             assert!(svg.contains(text), "{text:?} is missing");
