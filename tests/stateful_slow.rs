@@ -261,3 +261,30 @@ fn a_call_that_was_silent_to_the_end_has_tried_its_destination_once() {
         assert_eq!(world.calls("INVITE"), second);
     }
 }
+
+/// A branch names one client transaction (RFC 3261 §17.1.3).
+#[test]
+fn what_begins_anew_has_no_branch_of_before_with_another_request_uri() {
+    const MAILBOX: &str = "sip:box@voicemail.example";
+    let mut world = World::new(2, |config| {
+        divide(config, &[0..2, 0..1]);
+        config.stateful.on_failure = vec![OnFailure {
+            request_uri: Some(MAILBOX.to_owned()),
+            ..rule(486, 1, &[])
+        }];
+    });
+    let (first, second) = world.abandoned();
+    world.balancer.restart();
+    world.receive(world.request("INVITE").as_bytes(), fixture::caller());
+    world.says(first, 486);
+    let by_rule = world.requests.iter().filter(|(to, _)| *to == second);
+    let by_rule: Vec<_> = by_rule
+        .map(|(_, each)| (each.request_uri(), each.branch(0)))
+        .collect();
+    let [(uri, branch), (before, branch_before)] = by_rule[..] else {
+        panic!("{by_rule:?}");
+    };
+    assert_eq!(uri, MAILBOX);
+    assert_ne!(uri, before);
+    assert_ne!(branch, branch_before);
+}

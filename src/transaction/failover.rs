@@ -66,7 +66,6 @@ impl Relay {
                 head: Chain::default(),
             },
         )?;
-        self.table.records[at].last_number = number;
         if led_by.uri_rule().is_some() {
             // Another configuration may have other rules.
             self.keep_head(around, place, forward);
@@ -211,7 +210,12 @@ impl Relay {
         if self.table.attempts_of(at).count() >= MOST_ATTEMPTS {
             return false;
         }
-        let number = self.table.records[at].last_number + 1;
+        // Each rule has numbers of its own: a transaction that is forgotten and begins
+        // anew has the same branch again, and must not have it with another Request-URI.
+        let its = self.table.attempts_of(at);
+        let its = its.filter(|each| each.led_by == led_by);
+        let last = its.map(|each| each.number).max();
+        let number = last.unwrap_or_else(|| led_by.numbers_after()) + 1;
         let decided = self
             .decide_next(around, at, Some(set), uri, number, true)
             .or_else(|| self.decide_next(around, at, Some(set), uri, number, false));

@@ -123,8 +123,6 @@ pub(super) struct Record {
     pub(super) server: Server,
     pub(super) queue: Queue,
     pub(super) listener: u8,
-    /// The number of the last attempt.
-    pub(super) last_number: u8,
     pub(super) repeats: u8,
     pub(super) rules_used: u16,
     /// When it first rang.
@@ -226,6 +224,11 @@ impl LedBy {
     pub(super) fn rule(number: usize, gives_uri: bool) -> Self {
         let counted = number as i8 + 1;
         Self(if gives_uri { counted } else { -counted })
+    }
+
+    /// What the numbers of its attempts follow, apart from those of any other.
+    pub(super) fn numbers_after(self) -> u8 {
+        self.0.unsigned_abs() * MOST_ATTEMPTS as u8
     }
 
     /// The number of the rule that gave it a Request-URI.
@@ -392,7 +395,6 @@ impl Table {
             server: Server::Proceeding,
             queue: Queue::None,
             listener: listener as u8,
-            last_number: 0,
             repeats: 0,
             rules_used: 0,
             rang: NEVER,
