@@ -147,6 +147,24 @@ fn what_was_lost_here_keeps_no_cancelled_call_waiting() {
     assert_eq!(world.came(first), ["INVITE"; 2]);
 }
 
+/// Else a destination that is dead has the calls again for what is lost here.
+#[test]
+fn a_suspect_is_avoided_until_it_is_known_what_became_of_its_trial() {
+    let mut world = World::new(2, |_| {});
+    let (dead, other) = world.abandoned();
+    world.says(other, 200);
+    world.wait(1_100);
+    let begun = world.now;
+    assert_eq!(world.calls("INVITE"), dead);
+    while world.learnt.len() < 2 {
+        world.wait(100);
+        world.balancer.lost(world.now);
+        assert_eq!(world.calls("INVITE"), other);
+        world.says(other, 200);
+        assert!(world.now < begun + 5_000);
+    }
+}
+
 /// Its rule is for the status that has come, and not for that of another set.
 #[test]
 fn a_late_failure_leads_to_its_own_rule_behind_one_of_another_set() {

@@ -12,8 +12,9 @@ impl Relay {
     /// Whether the attempt at `place`, silent `until` now, may seem so because its
     /// response was lost here: where there is more to do than can be done, failovers
     /// would add to it. It has as long once more then, from the next copy of its
-    /// request on. Not for ever: whoever can have a datagram dropped, by a wrong
-    /// checksum, must not keep calls at a dead destination.
+    /// request on, and is avoided for as long where that one tries it again. Not for
+    /// ever: whoever can have a datagram dropped, by a wrong checksum, must not keep
+    /// calls at a dead destination.
     pub(super) fn may_have_missed<O: Outbox>(
         &mut self,
         around: &Around<'_, O>,
@@ -32,6 +33,8 @@ impl Relay {
         if missed {
             let asks = attempt.repeat_at.max(now);
             attempt.until = attempt.until.min(after(asks, patience));
+            let tried_until = record.received + u64::from(after(attempt.until, patience));
+            self.suspects.wait(attempt.to.into(), tried_until);
         }
         missed
     }

@@ -120,6 +120,17 @@ impl Suspects {
             suspect.tried = true;
         }
     }
+
+    /// What becomes of the request that tries it again is known later, but before
+    /// `until`: till then nobody's silence about it means that it was answered.
+    pub(super) fn wait(&mut self, destination: SocketAddr, until: u64) {
+        if let Some(at) = self.known(destination) {
+            let suspect = &mut self.0[at];
+            if suspect.tried {
+                suspect.until = suspect.until.max(until);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
