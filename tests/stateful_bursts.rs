@@ -1,7 +1,7 @@
 //! Many transactions at once: what waits together is read before timers go
 //! off, and what leaves together for a dead destination goes on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use support::dialog::{Request, Scene, read, response};
@@ -50,6 +50,44 @@ fn answers_that_found_no_room_make_no_failover() {
     scene.sync();
     // It had as long once more from the next copy on, of which there is none before.
     assert!(scene.farm[leg.member].poll().is_some());
+}
+
+/// A worker that slept through a loss of another one is told of it late.
+#[test]
+fn what_was_lost_before_a_call_keeps_it_nowhere() {
+    const CALLS: usize = 6;
+    let timers = ["--timer", "T1=300ms", "--failover-after", "1s"];
+    let args = ["--workers", "2", "--receive-buffer", "16KiB"];
+    let mut scene = Scene::stateful(2, "INVITE", &timers, &args);
+    scene.viaduct.halt();
+    (0..200).for_each(|_| scene.send("x"));
+    scene.viaduct.signal(Signal::CONT);
+    wait_until("what found room", || {
+        scene.viaduct.counter("drop-not-sip") > 0
+    });
+    // What was lost just before may count.
+    std::thread::sleep(Duration::from_millis(100));
+    let calls: Vec<Request> = (0..CALLS).map(|_| scene.request("INVITE")).collect();
+    calls.iter().for_each(|call| scene.send(call.text()));
+    let mut came = BTreeMap::new();
+    let mut moved = BTreeSet::new();
+    wait_until("another destination for each", || {
+        for (number, member) in scene.farm.iter().enumerate() {
+            while let Some((octets, _)) = member.poll() {
+                let call = read(&octets).call_id;
+                let (first, copies) = came.entry(call.clone()).or_insert((number, 0));
+                if *first == number {
+                    *copies += 1;
+                } else {
+                    moved.insert(call);
+                }
+            }
+        }
+        moved.len() == CALLS
+    });
+    // The fourth leaves after 2.1 s.
+    let most = came.values().map(|(_, copies)| *copies).max();
+    assert!(most < Some(4), "{came:?}");
 }
 
 /// Over loopback one error comes for the first of them.

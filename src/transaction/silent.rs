@@ -29,7 +29,7 @@ impl Relay {
             (record.received + u64::from(until)).saturating_sub(patience.as_millis() as u64);
         let attempt = &mut self.table.attempts[place];
         let missed =
-            attempt.repeats < MOST_REPEATS && self.lost_at.is_some_and(|lost| lost >= asked);
+            attempt.repeats < MOST_REPEATS && self.lost_at.is_some_and(|lost| lost > asked);
         if missed {
             let asks = attempt.repeat_at.max(now);
             attempt.until = attempt.until.min(after(asks, patience));

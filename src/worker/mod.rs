@@ -207,6 +207,7 @@ impl Worker {
         let mut latest = Cache::new(Arc::clone(&self.shared.latest));
         let mut scratch = latest.load().proxy().scratch();
         let mut read_at = Instant::now();
+        self.see_earlier_losses();
         while !self.shared.stop.load(Ordering::Relaxed) {
             self.counters.turn();
             if !ready.contains(&true) {
@@ -296,6 +297,7 @@ impl Worker {
             .and_then(|relaying| relaying.patience(now(self.shared.started)));
         self.trouble.disturbed |= self.epoll.wait(&self.sockets, patience, ready)?;
         self.empty_at = Instant::now();
+        self.see_earlier_losses();
         Ok(())
     }
 

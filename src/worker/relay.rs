@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::outlet::Outlet;
-use super::{Handed, Step, Worker};
+use super::{Handed, Step, Worker, now};
 use crate::config::Stateful;
 use crate::net::{RETURNED_MAX, Socket};
 use crate::proxy::Datagram;
@@ -139,6 +139,17 @@ impl Worker {
         let losses = self.shared.losses.load(Ordering::Relaxed);
         if std::mem::replace(&mut relaying.losses, losses) != losses {
             relaying.relay.lost(now);
+        }
+    }
+
+    /// The same before anything is read, at first and behind a sleep: what was lost
+    /// long before says nothing of a transaction that begins then. Not in each turn of
+    /// many, for it asks the kernel.
+    pub(super) fn see_earlier_losses(&mut self) {
+        let now = now(self.shared.started);
+        let relaying = self.relaying.as_ref();
+        if relaying.is_some_and(|relaying| relaying.look.at <= now) {
+            self.see_losses(now);
         }
     }
 
