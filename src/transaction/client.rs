@@ -68,7 +68,9 @@ impl Relay {
         }
         let closed = self.is_closed(at);
         let answered = self.answered_for(around, at, place);
-        if !closed && answered.is_none() && self.may_have_missed(around, at, place, until) {
+        let patience = around.proxy.stateful().failover_after.as_millis() as Since;
+        let asked = until.saturating_sub(patience);
+        if !closed && answered.is_none() && self.may_have_missed(around, at, place, asked) {
             return;
         }
         self.learn(around, at, place, Lesson::Silent);
@@ -96,6 +98,7 @@ impl Relay {
         let facts = record.facts;
         let attempt = &mut self.table.attempts[place];
         let abandoned = attempt.abandoned;
+        let start = attempt.start;
         let silent = attempt.client == Client::Calling;
         let cancelled = attempt.cancel.is_sent();
         let status = if facts.cancelled || (cancelled && !attempt.timed_out) {
@@ -112,7 +115,7 @@ impl Relay {
         if abandoned {
             return;
         }
-        if silent {
+        if silent && !self.may_have_missed(around, at, place, start) {
             self.learn(around, at, place, Lesson::Silent);
         }
         if facts.invite {
