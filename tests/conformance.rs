@@ -76,6 +76,7 @@ fn each_test_of_the_data_path_is_in_the_table() {
         "stateful_failover",
         "stateful_late",
         "stateful_others",
+        "stateful_overload",
         "stateful_rules",
         "stateful_bounds",
         "stateful_reload",

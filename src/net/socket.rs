@@ -9,9 +9,11 @@ use socket2::{Domain, Protocol, SockAddr, Type};
 
 use super::steer::Instruction;
 
-/// Numbers that `SO_MEMINFO` tells of a socket, and which is that of drops
-/// (linux/sock_diag.h).
+/// Numbers that `SO_MEMINFO` tells of a socket, and which are those of its receive
+/// buffer: what it holds, its size, and what was dropped (linux/sock_diag.h).
 const MEMINFO: usize = 9;
+const MEMINFO_HELD: usize = 0;
+const MEMINFO_SIZE: usize = 1;
 const MEMINFO_DROPS: usize = 8;
 
 /// A bound, non-blocking UDP socket.
@@ -176,6 +178,15 @@ impl Socket {
     pub fn overflow(&self) -> io::Result<u32> {
         overflow(self.0.as_fd())
     }
+
+    /// Whether three quarters of the receive buffer are taken.
+    ///
+    /// # Errors
+    /// As of [`Socket::overflow`].
+    pub fn is_nearly_full(&self) -> io::Result<bool> {
+        let info = memory(self.0.as_fd())?;
+        Ok(info[MEMINFO_HELD] >= info[MEMINFO_SIZE] / 4 * 3)
+    }
 }
 
 /// What lets another thread ask the kernel about a [`Socket`]. The socket stays
@@ -203,6 +214,10 @@ impl SocketHandle {
 }
 
 fn overflow(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    Ok(memory(socket)?[MEMINFO_DROPS])
+}
+
+fn memory(socket: BorrowedFd<'_>) -> io::Result<[u32; MEMINFO]> {
     let mut info = [0_u32; MEMINFO];
     let mut length = size_of_val(&info) as libc::socklen_t;
     // SAFETY: the kernel writes at most `length` octets, those of `info`.
@@ -216,7 +231,7 @@ fn overflow(socket: BorrowedFd<'_>) -> io::Result<u32> {
         )
     };
     match result {
-        0 => Ok(info[MEMINFO_DROPS]),
+        0 => Ok(info),
         _ => Err(io::Error::last_os_error()),
     }
 }

@@ -36,6 +36,7 @@ pub enum Reason {
     TooLarge,
     ReplyAck,
     ReplyLimit,
+    Overload,
     NotOurVia,
     ForgedResponse,
     NoNextVia,
@@ -66,7 +67,7 @@ pub enum Status {
 
 impl Reason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::KeepAlive,
         Self::NotSip,
         Self::BadSource,
@@ -97,6 +98,7 @@ impl Reason {
         Self::TooLarge,
         Self::ReplyAck,
         Self::ReplyLimit,
+        Self::Overload,
         Self::NotOurVia,
         Self::ForgedResponse,
         Self::NoNextVia,
@@ -137,6 +139,7 @@ impl Reason {
             Self::TooLarge => "too-large",
             Self::ReplyAck => "reply-ack",
             Self::ReplyLimit => "reply-limit",
+            Self::Overload => "overload",
             Self::NotOurVia => "not-our-via",
             Self::ForgedResponse => "forged-response",
             Self::NoNextVia => "no-next-via",
@@ -194,6 +197,9 @@ impl Reason {
             Self::TooLarge => "With our Via it would not fit a datagram (§21.5.7)",
             Self::ReplyAck => "The ACK for a reply of our own: absorbed (§17.1.1.3)",
             Self::ReplyLimit => "A local reply that its source prefix had no allowance left for",
+            Self::Overload => {
+                "New work of a method that is stateful, while more comes than can be done: its sender sends it again"
+            }
             Self::NotOurVia => "A response whose top Via is not ours (§16.11, §18.1.2)",
             Self::ForgedResponse => {
                 "A response to no request that we sent: its branch does not verify"
@@ -249,6 +255,7 @@ impl Reason {
             | Self::ForbiddenNextHop
             | Self::ReplyAck
             | Self::ReplyLimit
+            | Self::Overload
             | Self::NotOurVia
             | Self::ForgedResponse
             | Self::NoNextVia

@@ -4,7 +4,7 @@ use super::failover::rules;
 use super::slab::NONE;
 use super::table::LedBy;
 use super::{Around, Event, Outbox, Queue, Received, Relay};
-use crate::proxy::{Begin, Datagram, Decision, Forward, Status, Way};
+use crate::proxy::{Begin, Datagram, Decision, Forward, Reason, Status, Way};
 
 /// Transactions that give up their room for one that is new: as many as hold
 /// the octets of the longest request, where all are of usual size.
@@ -24,6 +24,9 @@ impl Relay {
         }
         let chosen = matches!(forward.way, Way::Selected(_));
         let movable = chosen && forward.dialog.is_none();
+        if movable && self.drops_new_work() {
+            return Received::Decision(Decision::Drop(Reason::Overload));
+        }
         let Some(at) = self.open(around, datagram, begin, movable) else {
             around.out.count(Event::TableFull);
             return Received::Decision(Decision::Forward(*forward));
@@ -72,6 +75,9 @@ impl Relay {
         let any = rules(around.proxy, 0, set, 503).next().is_some();
         if !any || self.begins_none {
             return Received::Decision(refused);
+        }
+        if self.drops_new_work() {
+            return Received::Decision(Decision::Drop(Reason::Overload));
         }
         let Some(at) = self.open(around, datagram, begin, true) else {
             around.out.count(Event::TableFull);

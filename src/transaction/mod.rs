@@ -63,6 +63,10 @@ pub struct Relay {
     due: Vec<u32>,
     /// Whether no transaction begins any more.
     begins_none: bool,
+    /// Whether new work is dropped.
+    overloaded: bool,
+    /// Requests that were new work, since somebody asked.
+    new_work: usize,
     /// When datagrams to us were last found to be lost.
     lost_at: Option<u64>,
 }
@@ -226,6 +230,8 @@ impl Relay {
             heads: Vec::with_capacity(crate::sip::MAX_DATAGRAM),
             due: Vec::new(),
             begins_none: false,
+            overloaded: false,
+            new_work: 0,
             lost_at: None,
         })
     }
@@ -234,6 +240,25 @@ impl Relay {
     /// on statelessly then.
     pub fn begin_none(&mut self, none: bool) {
         self.begins_none = none;
+    }
+
+    /// Says whether more comes than can be done. New work is dropped then, for its
+    /// sender sends it again, and what has begun is brought to its end: else all of it
+    /// would lose some of its messages, and what is sent again for their sake would
+    /// leave room for still less.
+    pub fn overload(&mut self, overloaded: bool) {
+        self.overloaded = overloaded;
+    }
+
+    /// Requests that were new work since this was last asked, begun or dropped.
+    pub fn take_new_work(&mut self) -> usize {
+        std::mem::take(&mut self.new_work)
+    }
+
+    /// Whether a request that is new work is dropped.
+    pub(super) fn drops_new_work(&mut self) -> bool {
+        self.new_work += 1;
+        self.overloaded
     }
 
     /// Says that datagrams to us were lost before `now`: the response of whoever

@@ -8,6 +8,7 @@
 //! those queues: a copy of each datagram that belongs to another worker's call,
 //! of each line of accounting and of each message for the mirror.
 
+mod backlog;
 mod copies;
 mod counters;
 mod epoll;
@@ -100,6 +101,8 @@ struct Step<'a> {
     snapshot: &'a Snapshot,
     out: &'a mut SendQueue,
     scratch: &'a mut Scratch,
+    /// Datagrams taken from the sockets.
+    taken: usize,
     /// The time, once somebody has asked for it.
     noted: Option<u64>,
 }
@@ -112,6 +115,7 @@ impl<'a> Step<'a> {
             snapshot,
             out,
             scratch,
+            taken: 0,
             noted: None,
         }
     }
@@ -339,6 +343,7 @@ impl Worker {
             self.counters.received(n, self.empty_at.elapsed());
         }
         self.pace.took(n);
+        step.taken += n;
         Ok(n == received.size())
     }
 

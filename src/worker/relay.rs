@@ -5,6 +5,7 @@ use std::collections::TryReserveError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::backlog::Backlog;
 use super::outlet::Outlet;
 use super::{Handed, Step, Worker, now};
 use crate::config::Stateful;
@@ -27,6 +28,7 @@ const ERRORS: usize = 256;
 pub(super) struct Relaying {
     pub(super) relay: Relay,
     look: Look,
+    backlog: Backlog,
     /// What its sockets had dropped at the last look.
     overflow: u64,
     /// [`super::Shared::losses`] at the last look.
@@ -71,9 +73,17 @@ impl Relaying {
         Ok(Self {
             relay: Relay::new(stateful, number, workers)?,
             look: Look::default(),
+            backlog: Backlog::default(),
             overflow: 0,
             losses: 0,
         })
+    }
+
+    /// Drops new work or not, by what a turn at `now` has taken from these sockets.
+    fn see_backlog(&mut self, sockets: &[Socket], taken: usize, now: u64) {
+        let new_work = self.relay.take_new_work();
+        let overloaded = self.backlog.is_too_much(sockets, taken, new_work, now);
+        self.relay.overload(overloaded);
     }
 
     /// How long may be slept.
@@ -165,6 +175,7 @@ impl Worker {
             return more_handed;
         };
         let now = step.now(self.shared.started);
+        relaying.see_backlog(&self.sockets, step.taken, now);
         let look = relaying.look.is_due(now, more);
         if look || self.trouble.disturbed {
             self.take_undelivered(step);

@@ -150,6 +150,13 @@ impl Balancer {
         }
     }
 
+    /// More comes than it can do; or no longer.
+    pub fn overload(&mut self, overloaded: bool) {
+        for worker in &mut self.workers {
+            worker.relay.overload(overloaded);
+        }
+    }
+
     pub fn expire(&mut self, worker: usize, now: u64) -> Output {
         self.call(worker, now, |relay, around| {
             relay.expire(around);
