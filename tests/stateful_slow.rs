@@ -165,25 +165,6 @@ fn a_suspect_is_avoided_until_it_is_known_what_became_of_its_trial() {
     }
 }
 
-/// At the fourth copy it does, and where nothing was lost since the first.
-#[test]
-fn silence_to_the_end_teaches_nothing_where_something_was_lost_here() {
-    for (end, lost, learnt) in [(2, true, 0), (2, false, 1), (4, true, 1)] {
-        let mut world = World::new(1, |config| {
-            config.stateful.timers.f = Duration::from_secs(end);
-        });
-        world.balancer.lost(world.now);
-        world.calls("MESSAGE");
-        world.wait(100);
-        if lost {
-            world.balancer.lost(world.now);
-        }
-        world.wait(end * 1_000);
-        assert_eq!(world.learnt, vec![Lesson::Silent; learnt]);
-        assert_eq!(world.told.len(), 1);
-    }
-}
-
 /// Its rule is for the status that has come, and not for that of another set.
 #[test]
 fn a_late_failure_leads_to_its_own_rule_behind_one_of_another_set() {

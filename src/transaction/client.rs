@@ -68,9 +68,7 @@ impl Relay {
         }
         let closed = self.is_closed(at);
         let answered = self.answered_for(around, at, place);
-        let patience = around.proxy.stateful().failover_after.as_millis() as Since;
-        let asked = until.saturating_sub(patience);
-        if !closed && answered.is_none() && self.may_have_missed(around, at, place, asked) {
+        if !closed && answered.is_none() && self.may_have_missed(around, at, place, until) {
             return;
         }
         self.learn(around, at, place, Lesson::Silent);
@@ -98,7 +96,6 @@ impl Relay {
         let facts = record.facts;
         let attempt = &mut self.table.attempts[place];
         let abandoned = attempt.abandoned;
-        let start = attempt.start;
         let silent = attempt.client == Client::Calling;
         let cancelled = attempt.cancel.is_sent();
         let status = if facts.cancelled || (cancelled && !attempt.timed_out) {
@@ -115,7 +112,7 @@ impl Relay {
         if abandoned {
             return;
         }
-        if silent && !self.may_have_missed(around, at, place, start) {
+        if silent {
             self.learn(around, at, place, Lesson::Silent);
         }
         if facts.invite {

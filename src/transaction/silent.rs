@@ -9,7 +9,7 @@ use crate::config::Stateful;
 const MOST_REPEATS: u8 = 3;
 
 impl Relay {
-    /// Whether the attempt at `place` may seem silent since it was `asked` because its
+    /// Whether the attempt at `place`, silent `until` now, may seem so because its
     /// response was lost here: where there is more to do than can be done, failovers
     /// would add to it. It has as long once more then, from the next copy of its
     /// request on, and is avoided for as long where that one tries it again. Not for
@@ -20,15 +20,16 @@ impl Relay {
         around: &Around<'_, O>,
         at: u32,
         place: u32,
-        asked: Since,
+        until: Since,
     ) -> bool {
         let patience = around.proxy.stateful().failover_after;
         let record = &self.table.records[at];
         let now = record.since(around.now);
-        let since = record.received + u64::from(asked);
+        let asked =
+            (record.received + u64::from(until)).saturating_sub(patience.as_millis() as u64);
         let attempt = &mut self.table.attempts[place];
         let missed =
-            attempt.repeats < MOST_REPEATS && self.lost_at.is_some_and(|lost| lost > since);
+            attempt.repeats < MOST_REPEATS && self.lost_at.is_some_and(|lost| lost > asked);
         if missed {
             let asks = attempt.repeat_at.max(now);
             attempt.until = attempt.until.min(after(asks, patience));
