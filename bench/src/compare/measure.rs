@@ -200,7 +200,7 @@ impl Bench<'_> {
             let mut once = || take(running.as_mut(), &options);
             let mut sample = match load {
                 // What it remembers of one would count in the next.
-                Load::Sustained { .. } => once(),
+                Load::Sustained { .. } if !self.quick => once(),
                 _ => least_disturbed(once),
             }?;
             ensure!(

@@ -185,7 +185,7 @@ fn curve(area: &Area<'_>, results: &Results, _: &str, metric: &Metric) -> Result
         let own = results
             .cells
             .iter()
-            .filter(|cell| cell.contender == contender);
+            .filter(|cell| cell.contender == contender && is_drawn(cell, metric));
         own.map(|cell| (offered(cell), cell.spread(metric).median))
             .filter(|&(offered, figure)| offered > 0.0 && figure > 0.0)
             .collect()
