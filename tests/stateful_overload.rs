@@ -1,5 +1,5 @@
 //! Where more comes than can be done, what has begun is brought to its end, and
-//! new work is dropped: its sender sends it again (RFC 3261 §17.1.1.2).
+//! what would begin is dropped: its sender sends it again (RFC 3261 §17.1.1.2).
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,19 +14,31 @@ use viaduct::config::OnFailure;
 
 const NOTHING: [&str; 0] = [];
 
+/// A new call; what its caller hears.
+fn calls(world: &mut World, number: usize) -> Vec<String> {
+    let branch = format!("nashds9.{number}.");
+    let invite = world.request("INVITE").replace("nashds8.", &branch);
+    world.receive(invite.as_bytes(), fixture::caller());
+    world.caller_hears()
+}
+
 #[test]
-fn new_work_is_dropped_and_what_has_begun_goes_on() {
+fn what_would_begin_is_dropped_and_what_has_begun_goes_on() {
     let mut world = World::new(2, |_| {});
     let first = world.calls("INVITE");
     let known = world.request("INVITE");
-    let new = known.replace("nashds8.1", "nashds9.1");
     assert_eq!(world.came(first), ["INVITE"]);
     assert_eq!(world.caller_hears(), ["100"]);
-    world.balancer.overload(true);
 
-    world.receive(new.as_bytes(), fixture::caller());
-    assert_eq!(world.came(first), NOTHING);
-    assert_eq!(world.caller_hears(), NOTHING);
+    world.balancer.overload(true);
+    // Somebody is let in.
+    assert_eq!(calls(&mut world, 1), ["100"]);
+    world.requests.remove(0);
+    world.sent.clear();
+    for number in 2..5 {
+        assert_eq!(calls(&mut world, number), NOTHING);
+    }
+    assert_eq!(world.sent.len(), 0, "{:?}", world.sent);
     // The first goes to another destination, is asked for again, and is answered.
     world.says(first, 503);
     let second = world.requests[0].0;
@@ -37,24 +49,28 @@ fn new_work_is_dropped_and_what_has_begun_goes_on() {
     assert_eq!(world.caller_hears(), ["180", "180", "200"]);
 
     world.balancer.overload(false);
-    world.receive(new.as_bytes(), fixture::caller());
-    assert_eq!(world.caller_hears(), ["100"]);
+    assert_eq!(calls(&mut world, 2), ["100"]);
+    assert_eq!(calls(&mut world, 3), ["100"]);
 }
 
 #[test]
-fn what_is_within_a_dialog_is_no_new_work() {
-    let mut world = World::new(2, |_| {});
-    world.balancer.overload(true);
-    let within = world.request("INVITE").replace(
-        "To: <sip:desk@farm.example>",
-        "To: <sip:desk@farm.example>;tag=t",
-    );
-    world.receive(within.as_bytes(), fixture::caller());
-    assert_eq!(world.caller_hears(), ["100"]);
+fn what_is_too_much_besides_has_nothing_dropped() {
+    for (besides, heard) in [(61, &[][..]), (65, &["100"])] {
+        let mut world = World::new(2, |_| {});
+        let options = world.request("OPTIONS");
+        for _ in 0..besides {
+            world.receive(options.as_bytes(), fixture::caller());
+        }
+        calls(&mut world, 1);
+        calls(&mut world, 2);
+        world.balancer.overload(true);
+        calls(&mut world, 3);
+        assert_eq!(calls(&mut world, 4), heard, "{besides}");
+    }
 }
 
 #[test]
-fn new_work_that_a_failure_rule_alone_has_a_destination_for_is_dropped_too() {
+fn what_a_failure_rule_alone_has_a_destination_for_is_dropped_too() {
     let mut world = World::new(2, |config| {
         let mut empty = config.sets[0].clone();
         empty.name = "empty".to_owned();
@@ -67,12 +83,10 @@ fn new_work_that_a_failure_rule_alone_has_a_destination_for_is_dropped_too() {
             from_sets: vec![0],
         }];
     });
-    let new = world.request("INVITE");
-    for (overloaded, heard) in [(true, &[][..]), (false, &["100"])] {
-        world.balancer.overload(overloaded);
-        world.receive(new.as_bytes(), fixture::caller());
-        assert_eq!(world.caller_hears(), heard);
-    }
+    assert_eq!(calls(&mut world, 1), ["100"]);
+    world.balancer.overload(true);
+    assert_eq!(calls(&mut world, 2), ["100"]);
+    assert_eq!(calls(&mut world, 3), NOTHING);
 }
 
 /// Sends new calls as fast as it can.
@@ -100,7 +114,7 @@ fn hears(scene: &Scene, expected: u16) -> bool {
 #[test]
 fn under_a_flood_of_new_calls_one_that_rings_is_answered() {
     let _load = load_lock();
-    let bounds = ["--transactions", "1000", "--receive-buffer", "64KiB"];
+    let bounds = ["--transactions", "100000", "--receive-buffer", "64KiB"];
     let mut scene = Scene::stateful(1, "INVITE", &STILL, &bounds);
     let leg = scene.begin(&scene.request("INVITE"));
     scene.says(&leg, "180 Ringing");

@@ -179,7 +179,8 @@ impl Socket {
         overflow(self.0.as_fd())
     }
 
-    /// Whether three quarters of the receive buffer are taken.
+    /// Whether three quarters of the receive buffer are taken. The kernel counts some
+    /// of what was read as long as there is more: half of it may be free.
     ///
     /// # Errors
     /// As of [`Socket::overflow`].

@@ -198,7 +198,7 @@ impl Reason {
             Self::ReplyAck => "The ACK for a reply of our own: absorbed (§17.1.1.3)",
             Self::ReplyLimit => "A local reply that its source prefix had no allowance left for",
             Self::Overload => {
-                "New work of a method that is stateful, while more comes than can be done: its sender sends it again"
+                "What would begin a transaction, while more comes than can be done: its sender sends it again"
             }
             Self::NotOurVia => "A response whose top Via is not ours (§16.11, §18.1.2)",
             Self::ForgedResponse => {

@@ -132,8 +132,11 @@ impl Cause {
     /// What others send us is their matter; what we fail at is the operator's.
     fn level(self) -> Level {
         match self {
-            Self::Dropped(number) if Reason::ALL[number].is_usual() => Level::DEBUG,
-            Self::Dropped(_) => Level::INFO,
+            Self::Dropped(number) => match Reason::ALL[number] {
+                Reason::Overload => Level::WARN,
+                reason if reason.is_usual() => Level::DEBUG,
+                _ => Level::INFO,
+            },
             _ => Level::WARN,
         }
     }
@@ -166,7 +169,11 @@ impl fmt::Display for Line {
         match cause {
             Cause::Dropped(number) => {
                 let reason = Reason::ALL[number];
-                write!(f, ": {} ({})", reason.name(), reason.explanation())
+                write!(f, ": {} ({})", reason.name(), reason.explanation())?;
+                if reason == Reason::Overload {
+                    write!(f, "; mend: more workers, or fewer stateful methods")?;
+                }
+                Ok(())
             }
             Cause::Unavailable => write!(
                 f,

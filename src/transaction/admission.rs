@@ -22,11 +22,11 @@ impl Relay {
         if self.begins_none {
             return Received::Decision(Decision::Forward(*forward));
         }
-        let chosen = matches!(forward.way, Way::Selected(_));
-        let movable = chosen && forward.dialog.is_none();
-        if movable && self.drops_new_work() {
+        if self.is_dropped() {
             return Received::Decision(Decision::Drop(Reason::Overload));
         }
+        let chosen = matches!(forward.way, Way::Selected(_));
+        let movable = chosen && forward.dialog.is_none();
         let Some(at) = self.open(around, datagram, begin, movable) else {
             around.out.count(Event::TableFull);
             return Received::Decision(Decision::Forward(*forward));
@@ -76,7 +76,7 @@ impl Relay {
         if !any || self.begins_none {
             return Received::Decision(refused);
         }
-        if self.drops_new_work() {
+        if self.is_dropped() {
             return Received::Decision(Decision::Drop(Reason::Overload));
         }
         let Some(at) = self.open(around, datagram, begin, true) else {

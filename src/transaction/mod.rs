@@ -44,6 +44,10 @@ pub use finished::{Finished, Outcome, Tried};
 use suspects::Suspects;
 use table::{Cancel, Client, NEVER, Queue, Server, Since, Table};
 
+/// One in so many datagrams would begin a transaction at least where that is what is
+/// too much: with 100, 180, ACK, BYE and their like it is one in six to sixteen.
+const BEGINNINGS: usize = 32;
+
 /// The transactions of one worker.
 pub struct Relay {
     table: Table,
@@ -63,10 +67,11 @@ pub struct Relay {
     due: Vec<u32>,
     /// Whether no transaction begins any more.
     begins_none: bool,
-    /// Whether new work is dropped.
+    /// Whether what would begin a transaction is dropped.
     overloaded: bool,
-    /// Requests that were new work, since somebody asked.
-    new_work: usize,
+    /// Datagrams decided since that was last said, and those which would begin one.
+    decided: usize,
+    beginnings: usize,
     /// When datagrams to us were last found to be lost.
     lost_at: Option<u64>,
 }
@@ -231,7 +236,8 @@ impl Relay {
             due: Vec::new(),
             begins_none: false,
             overloaded: false,
-            new_work: 0,
+            decided: 0,
+            beginnings: 0,
             lost_at: None,
         })
     }
@@ -242,23 +248,22 @@ impl Relay {
         self.begins_none = none;
     }
 
-    /// Says whether more comes than can be done. New work is dropped then, for its
-    /// sender sends it again, and what has begun is brought to its end: else all of it
-    /// would lose some of its messages, and what is sent again for their sake would
-    /// leave room for still less.
-    pub fn overload(&mut self, overloaded: bool) {
-        self.overloaded = overloaded;
+    /// Says whether more comes than can be done. What would begin a transaction is
+    /// dropped then, for its sender sends it again, and what has begun is brought to
+    /// its end: else all of it would lose some of its messages, and what is sent again
+    /// for their sake would leave room for still less. Not where it is little of what
+    /// has come since this was last said: it is not that which is too much then.
+    pub fn overload(&mut self, too_much: bool) {
+        let decided = std::mem::take(&mut self.decided);
+        let beginnings = std::mem::take(&mut self.beginnings);
+        self.overloaded = too_much && beginnings * BEGINNINGS >= decided;
     }
 
-    /// Requests that were new work since this was last asked, begun or dropped.
-    pub fn take_new_work(&mut self) -> usize {
-        std::mem::take(&mut self.new_work)
-    }
-
-    /// Whether a request that is new work is dropped.
-    pub(super) fn drops_new_work(&mut self) -> bool {
-        self.new_work += 1;
-        self.overloaded
+    /// Whether a request that would begin a transaction is dropped. Not the first
+    /// one: where more comes than can be dropped, somebody is let in all the same.
+    fn is_dropped(&mut self) -> bool {
+        self.beginnings += 1;
+        self.overloaded && self.beginnings > 1
     }
 
     /// Says that datagrams to us were lost before `now`: the response of whoever
@@ -279,6 +284,7 @@ impl Relay {
         let decided = around
             .proxy
             .decide_among(datagram, find, around.scratch, space);
+        self.decided += usize::from(!matches!(decided, Ok(Among::HandOver(_))));
         match &decided {
             Err(reason) => Received::Decision(Decision::Drop(*reason)),
             Ok(Among::HandOver(worker)) => Received::HandOver(*worker),

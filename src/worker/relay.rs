@@ -21,6 +21,10 @@ const LATE: u64 = 8;
 /// what a receive buffer holds takes.
 const LATEST: u64 = 100;
 
+/// Datagrams taken in a turn from which on a receive buffer may be nearly full, and the
+/// kernel is worth asking.
+const MANY: usize = 32;
+
 /// ICMP errors taken from a socket at a time.
 const ERRORS: usize = 256;
 
@@ -79,11 +83,14 @@ impl Relaying {
         })
     }
 
-    /// Drops new work or not, by what a turn at `now` has taken from these sockets.
-    fn see_backlog(&mut self, sockets: &[Socket], taken: usize, now: u64) {
-        let new_work = self.relay.take_new_work();
-        let overloaded = self.backlog.is_too_much(sockets, taken, new_work, now);
-        self.relay.overload(overloaded);
+    /// Says whether more comes than can be done, by what a turn at `now` has taken from
+    /// these sockets, and whether there may be `more`.
+    fn see_backlog(&mut self, sockets: &[Socket], taken: usize, more: bool, now: u64) {
+        // A kernel that does not say so (before Linux 4.12) has never too much.
+        let nearly_full = |socket: &Socket| socket.is_nearly_full().unwrap_or(false);
+        let nearly_full = (more || taken >= MANY) && sockets.iter().any(nearly_full);
+        let too_much = self.backlog.is_too_much(nearly_full, now);
+        self.relay.overload(too_much);
     }
 
     /// How long may be slept.
@@ -175,7 +182,7 @@ impl Worker {
             return more_handed;
         };
         let now = step.now(self.shared.started);
-        relaying.see_backlog(&self.sockets, step.taken, now);
+        relaying.see_backlog(&self.sockets, step.taken, more, now);
         let look = relaying.look.is_due(now, more);
         if look || self.trouble.disturbed {
             self.take_undelivered(step);

@@ -151,9 +151,9 @@ impl Balancer {
     }
 
     /// More comes than it can do; or no longer.
-    pub fn overload(&mut self, overloaded: bool) {
+    pub fn overload(&mut self, too_much: bool) {
         for worker in &mut self.workers {
-            worker.relay.overload(overloaded);
+            worker.relay.overload(too_much);
         }
     }
 
