@@ -424,24 +424,26 @@ fn news_of_what_is_removed_is_none_of_what_is_added_in_its_place() {
     let mut pipe = fs::OpenOptions::new();
     let mut pipe = pipe.write(true).open(&path).expect("who reads");
     let admin = Admin::of(&viaduct);
-    let change = |what: &str, body: &Value| {
+    let order = |what: &str, body: &Value| {
         let path = format!("/api/v1/destinations/{what}");
-        admin.post(&path, body).assert_done();
+        admin.send_post(&path, body)
     };
-    std::thread::scope(|scope| {
-        scope.spawn(|| change("remove", &json!({"destination": address})));
-        // What is asked first is answered first.
-        admin.get("/api/v1/status");
-        scope.spawn(|| change("add", &json!({"set": "farm", "destination": address})));
-        admin.wait_for("/api/v1/status", |status| {
-            let cause = status["sets"][0]["destinations"][0]["cause"].as_str()?;
-            cause.starts_with("the last 3 probes failed").then_some(())
-        });
-        server.revive();
-        pipe.write_all(text.as_bytes()).expect("who reads");
-        drop(pipe);
+    let removed = order("remove", &json!({"destination": address}));
+    // What is asked first is answered first.
+    admin.get("/api/v1/status");
+    let added = order("add", &json!({"set": "farm", "destination": address}));
+    admin.wait_for("/api/v1/status", |status| {
+        let cause = status["sets"][0]["destinations"][0]["cause"].as_str()?;
+        cause.starts_with("the last 3 probes failed").then_some(())
     });
+    server.revive();
+    pipe.write_all(text.as_bytes()).expect("who reads");
+    drop(pipe);
+    for order in [removed, added] {
+        order.answer().assert_done();
+    }
     // Behind whatever waited meanwhile.
-    change("state", &json!({"destination": address, "state": "active"}));
+    let state = json!({"destination": address, "state": "active"});
+    order("state", &state).answer().assert_done();
     assert_gets_a_call(&viaduct, &server);
 }

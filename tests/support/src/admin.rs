@@ -106,12 +106,21 @@ impl Admin {
     }
 
     pub fn post(&self, path: &str, body: &Value) -> Answer {
-        let headers = [("Content-Type", "application/json")];
-        self.ask("POST", path, &headers, body.to_string().as_bytes())
+        self.send_post(path, body).answer()
     }
 
     /// With `Host: localhost` unless `headers` say otherwise.
     pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        self.send(method, path, headers, body).answer()
+    }
+
+    /// What is to be answered later.
+    pub fn send_post(&self, path: &str, body: &Value) -> Asked {
+        let headers = [("Content-Type", "application/json")];
+        self.send("POST", path, &headers, body.to_string().as_bytes())
+    }
+
+    fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Asked {
         let mut head = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
         if !headers.iter().any(|(name, _)| *name == "Host") {
             head.push_str("Host: localhost\r\n");
@@ -125,12 +134,12 @@ impl Admin {
             Self::Socket(path) => {
                 let stream = UnixStream::connect(path).expect("a connection to the socket");
                 stream.set_read_timeout(Some(LONG)).expect("a timeout");
-                exchange(stream, &sent)
+                Asked::new(stream, &sent)
             }
             Self::Tcp(address) => {
                 let stream = TcpStream::connect(address).expect("a connection");
                 stream.set_read_timeout(Some(LONG)).expect("a timeout");
-                exchange(stream, &sent)
+                Asked::new(stream, &sent)
             }
         }
     }
@@ -150,24 +159,33 @@ impl Admin {
     }
 }
 
-fn exchange(mut stream: impl Read + Write, sent: &[u8]) -> Answer {
-    // Who is refused early may not be read to the end.
-    let _ = stream.write_all(sent);
-    let mut octets = Vec::new();
-    let _ = stream.read_to_end(&mut octets);
-    let text = String::from_utf8_lossy(&octets);
-    let (head, body) = text
-        .split_once("\r\n\r\n")
-        .unwrap_or_else(|| panic!("no answer: {text}"));
-    let mut lines = head.lines();
-    let status = lines.next().and_then(|line| line.split(' ').nth(1));
-    let headers = lines.filter_map(|line| line.split_once(": "));
-    Answer {
-        status: status.and_then(|text| text.parse().ok()).expect("a status"),
-        headers: headers
-            .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
-            .collect(),
-        body: body.to_owned(),
+/// What has been sent.
+pub struct Asked(Box<dyn Read>);
+
+impl Asked {
+    fn new(mut stream: impl Read + Write + 'static, octets: &[u8]) -> Self {
+        // Who is refused early may not be read to the end.
+        let _ = stream.write_all(octets);
+        Self(Box::new(stream))
+    }
+
+    pub fn answer(mut self) -> Answer {
+        let mut octets = Vec::new();
+        let _ = self.0.read_to_end(&mut octets);
+        let text = String::from_utf8_lossy(&octets);
+        let (head, body) = text
+            .split_once("\r\n\r\n")
+            .unwrap_or_else(|| panic!("no answer: {text}"));
+        let mut lines = head.lines();
+        let status = lines.next().and_then(|line| line.split(' ').nth(1));
+        let headers = lines.filter_map(|line| line.split_once(": "));
+        Answer {
+            status: status.and_then(|text| text.parse().ok()).expect("a status"),
+            headers: headers
+                .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+                .collect(),
+            body: body.to_owned(),
+        }
     }
 }
 
