@@ -258,6 +258,10 @@ fn where_the_mtu_is_small() {
         }
     };
     all_came(&scene, 700);
+    // A worker counts behind what it has sent, and last what it has received.
+    wait_until("the count", || {
+        scene.viaduct.counter("received") == MESSAGES as u64
+    });
     let refused = scene.viaduct.counter("runs-refused");
     assert!(refused > 0);
     scene.assert_counter("runs-sent", 0);
@@ -265,7 +269,6 @@ fn where_the_mtu_is_small() {
     all_came(&scene, 700);
     all_came(&scene, 0);
     scene.assert_counter("runs-refused", refused);
-    // A worker counts behind what it has sent.
     wait_until("a run", || scene.viaduct.counter("runs-sent") > 0);
 }
 
