@@ -117,7 +117,7 @@ pub(super) struct Tunables {
     #[arg(long, value_name = "ADDR[:PORT]", env = "VIADUCT_RESOLVER", value_delimiter = ',', value_parser = trimmed(text::resolver))]
     resolver: Vec<SocketAddr>,
 
-    /// How long after a reload a CANCEL or ACK also goes where the sets and routes of before send it, in seconds from 0 to 3600 [default: 180]
+    /// How long after a change of the farm, be it by the file, ctl, health or names, a CANCEL or ACK also goes where it went before, in seconds from 0 to 3600 [default: 180]
     #[arg(long, value_name = "SECONDS", env = "VIADUCT_SECOND_CHANCE_S", value_parser = seconds())]
     second_chance_s: Option<Duration>,
 

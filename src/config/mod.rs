@@ -96,8 +96,8 @@ pub struct Config {
     /// The name servers to ask; where there are none, those of
     /// `/etc/resolv.conf`.
     pub resolvers: Vec<SocketAddr>,
-    /// How long after a reload a CANCEL or ACK also goes where the sets and
-    /// routes of before send it; 0: not at all.
+    /// How long after a change of sets, destinations or routes a CANCEL or ACK also
+    /// goes where it went before; 0: not at all.
     pub second_chance: Duration,
     /// What is relayed with a transaction, and how.
     pub stateful: Stateful,
