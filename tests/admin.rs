@@ -223,6 +223,11 @@ fn a_change_is_answered_with_what_moved_and_logged_with_who_asked() {
     );
     let said = farm.scene.viaduct.output();
     assert!(said.contains(&wanted), "{wanted}? {said}");
+    // By turns nobody can tell it.
+    let (farm, admin) = Farm::with_admin(&["", ""], "", &["--policy", "round-robin"]);
+    let body = json!({"destination": farm.member(0), "state": "draining"});
+    let done = admin.post("/api/v1/destinations/state", &body);
+    assert_eq!(done.assert_done()["moved"], json!([]));
 }
 
 #[test]

@@ -90,7 +90,8 @@ pub struct Done {
     /// them.
     pub settings: Vec<String>,
     /// Share of new calls that go to another destination than before, by set
-    /// (0 to 1); of a set with another policy or hash key nobody can tell it.
+    /// (0 to 1); of a set with policy `round-robin`, or with another policy or
+    /// hash key than before, nobody can tell it.
     pub moved: Vec<Moved>,
     /// What there is to say of the configuration beside errors.
     pub warnings: Vec<Diagnostic>,

@@ -424,7 +424,8 @@ fn moved(before: &Dispatcher, now: &Dispatcher) -> Vec<Moved> {
         let mut former = before.sets().iter();
         let former = former.find(|each| each.definition().name == *name)?;
         let kind = |of: &Set| (of.policy, of.hash_key.clone());
-        if kind(former.definition()) != kind(set.definition()) {
+        let by_turns = set.definition().policy == Policy::RoundRobin;
+        if by_turns || kind(former.definition()) != kind(set.definition()) {
             return None;
         }
         let owner = |of: &Set, chosen: Option<usize>| chosen.map(|i| of.destinations[i].address);
