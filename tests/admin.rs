@@ -301,7 +301,7 @@ fn what_was_said_of_a_destination_goes_with_it() {
     let other = json!({"destination": farm.member(1), "state": "draining"});
     let said = change("state", other);
     assert!(
-        said.contains("set farm: no destination takes new work now"),
+        said.contains("set farm: no destination is active; calls are answered 503"),
         "{said}"
     );
     let uri = format!("sip:{member};weight=2");

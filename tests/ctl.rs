@@ -286,8 +286,8 @@ fn a_reload_that_leaves_a_set_idle_says_so() {
         // It has no excerpt here.
         assert!(!said.contains('|') && !said.contains('^'), "{said}");
         let told = String::from_utf8_lossy(&output.stdout);
-        let idle = "set farm: no destination takes new work now, it is answered 503 unless a \
-                    failure rule takes it\n";
+        let idle = "set farm: no destination is active; calls are answered 503 unless a failure \
+                    rule takes them\n";
         assert!(told.contains(idle), "{told}");
         assert!(!told.contains("elsewhere"), "{told}");
         // What is only told does not happen, and is not in the log.

@@ -564,9 +564,7 @@ fn a_dry_run_says_which_names_it_does_not_count() {
     file.write(&config("['gone.test']"));
     let done = admin.post("/api/v1/reload", &json!({})).assert_done();
     let said = done["said"].as_str().expect("a text");
-    assert!(
-        said.ends_with("takes new work now, it is answered 503 unless a failure rule takes it")
-    );
+    assert!(said.ends_with("calls are answered 503 unless a failure rule takes them"));
     let warning = &done["warnings"][0]["message"];
     assert_eq!(warning, "set farm: gone.test is not resolved");
 }

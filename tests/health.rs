@@ -211,7 +211,7 @@ fn where_all_are_down_calls_go_on_and_an_alarm_is_raised() {
     let shares = stage.shares(60);
     assert!(shares.iter().all(|share| *share > 10), "{shares:?}");
     stage.servers[0].answer_probes(200);
-    stage.until(0, &["a destination is up again"]);
+    stage.until(0, &["a destination is active and up again"]);
     assert_eq!(stage.shares(30), [30, 0]);
 }
 
@@ -246,7 +246,7 @@ fn the_alarm_is_raised_too_where_an_operator_takes_the_last_one_out() {
     let said = change("active");
     assert!(!said.contains("down"), "{said}");
     stage.until(0, &["every active destination is down", "forward"]);
-    stage.until(0, &["a destination is up again"]);
+    stage.until(0, &["a destination is active and up again"]);
 }
 
 #[test]
@@ -397,7 +397,7 @@ fn a_reload_that_waits_for_a_name_holds_up_no_death() {
     });
     let (before, _) = output.split_once("reloaded").expect("it says so");
     assert!(before.contains(&format!("{gone} is down")), "{output}");
-    let alarms = output.matches("every active destination is down");
+    let alarms = output.matches("error: set farm: every active destination is down");
     assert_eq!(alarms.count(), 1, "{output}");
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 
 use super::Instance;
+use super::health::idle_sets;
 use super::overlay::{Overlay, destinations, sets_with};
 use crate::config::text;
 use crate::config::{
@@ -94,9 +95,8 @@ impl Instance {
         if !settings.is_empty() {
             said.push(format!("also changed: {}", settings.join(", ")));
         }
-        let dispatcher = next.proxy.dispatcher();
-        let sets = next.config.sets.iter().map(|set| set.name.as_str());
-        said.extend(sets.filter_map(|set| takes_nothing(dispatcher, set)));
+        let idle = idle_sets(&next.config).into_iter();
+        said.extend(idle.map(|(set, idle)| format!("set {set}: {idle}")));
         let done = Done {
             said: said.join("; "),
             settings,
@@ -142,18 +142,9 @@ impl Instance {
                 "set {name}: the weight has no effect with policy `kamailio`"
             ));
         }
-        let idle = self.idle_sets();
-        said.extend(sets.iter().filter_map(|set| {
-            if let Some(nothing) = takes_nothing(self.proxy().dispatcher(), set) {
-                return Some(nothing);
-            }
-            let open = idle.iter().any(|(name, _)| name == set);
-            open.then(|| {
-                format!(
-                    "set {set}: every active destination is down, and gets new work all the same"
-                )
-            })
-        }));
+        let idle = idle_sets(&self.config).into_iter();
+        let idle = idle.filter(|(set, _)| sets.contains(set));
+        said.extend(idle.map(|(set, idle)| format!("set {set}: {idle}")));
         Ok(Done {
             said: said.join("; "),
             ..done
@@ -328,20 +319,6 @@ fn full_sets(config: &Config) -> impl Iterator<Item = &str> {
     let full = |set: &&Set| set.destinations.len() >= MAX_DESTINATIONS;
     let sets = config.sets.iter().filter(full);
     sets.map(|set| set.name.as_str())
-}
-
-/// What becomes of new work for the set where no destination takes it.
-fn takes_nothing(dispatcher: &Dispatcher, name: &str) -> Option<String> {
-    let mut sets = dispatcher.sets().iter();
-    let set = sets.find(|set| set.definition().name == name)?;
-    let mut all = 0..set.definition().destinations.len();
-    all.all(|destination| set.share(destination) == 0.0)
-        .then(|| {
-            format!(
-                "set {name}: no destination takes new work now, it is answered 503 unless a \
-                 failure rule takes it"
-            )
-        })
 }
 
 /// A name of a set that stands for nothing yet.

@@ -2,6 +2,7 @@
 //! in the traffic have one probed at once.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::time::Instant;
 use tracing::{error, warn};
 
 use super::Instance;
-use crate::config::{Destination, Health, Set, State, WhenAllDown};
+use crate::config::{Config, Health, Set, State, WhenAllDown};
 use crate::health::{Judge, Prober, Report, Sample, Target};
 use crate::worker::DestinationTotals;
 
@@ -22,6 +23,39 @@ pub(super) enum Idle {
     Down(WhenAllDown),
     /// None is active.
     Inactive,
+}
+
+impl fmt::Display for Idle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Inactive => {
+                "no destination is active; calls are answered 503 unless a failure rule takes them"
+            }
+            Self::Down(WhenAllDown::Forward) => {
+                "every active destination is down; calls go to them all the same (when-all-down = \
+                 forward)"
+            }
+            Self::Down(WhenAllDown::Reply) => {
+                "every active destination is down; calls are answered 503 unless a failure rule \
+                 takes them (when-all-down = reply)"
+            }
+        })
+    }
+}
+
+/// The sets of which no destination is active and up, and what is so instead.
+pub(super) fn idle_sets(config: &Config) -> Vec<(String, Idle)> {
+    let idle = |set: &Set| {
+        let all = set.destinations.iter();
+        let mut active = all.filter(|each| each.state == State::Active).peekable();
+        let idle = match active.peek() {
+            Some(_) => Idle::Down(set.when_all_down),
+            None => Idle::Inactive,
+        };
+        let is_idle = active.all(|each| each.health == Health::Down);
+        is_idle.then(|| (set.name.clone(), idle))
+    };
+    config.sets.iter().filter_map(idle).collect()
 }
 
 /// The prober, and who judges the traffic of each destination.
@@ -114,54 +148,20 @@ impl Watch {
 }
 
 impl Instance {
-    /// The sets of which no destination is active and up, and what is so
-    /// instead.
-    pub(super) fn idle_sets(&self) -> Vec<(String, Idle)> {
-        let idle = |set: &Set| {
-            let all = set.destinations.iter();
-            let mut active = all.filter(|each| each.state == State::Active).peekable();
-            let idle = match active.peek() {
-                Some(_) => Idle::Down(set.when_all_down),
-                None => Idle::Inactive,
-            };
-            let is_idle = active.all(|each| each.health == Health::Down);
-            is_idle.then(|| (set.name.clone(), idle))
-        };
-        self.config.sets.iter().filter_map(idle).collect()
-    }
-
     /// The alarm where a set is idle and was not `before`, and its end; those
     /// that are now.
     pub(super) fn tell_idle_sets(&self, before: &[(String, Idle)]) -> Vec<(String, Idle)> {
-        let now = self.idle_sets();
+        let now = idle_sets(&self.config);
         for (set, idle) in now.iter().filter(|each| !before.contains(each)) {
-            let what = match idle {
-                Idle::Inactive => {
-                    warn!(
-                        "set {set}: no destination is active; calls are answered 503 unless a \
-                         failure rule takes them"
-                    );
-                    continue;
-                }
-                Idle::Down(WhenAllDown::Forward) => {
-                    "calls go to them all the same (when-all-down = forward)"
-                }
-                Idle::Down(WhenAllDown::Reply) => {
-                    "calls are answered 503 unless a failure rule takes them (when-all-down = reply)"
-                }
-            };
-            error!("set {set}: every active destination is down; {what}");
+            match idle {
+                Idle::Inactive => warn!("set {set}: {idle}"),
+                Idle::Down(_) => error!("set {set}: {idle}"),
+            }
         }
-        for (set, was) in before.iter().filter(|each| !now.contains(each)) {
-            let mut sets = self.config.sets.iter().filter(|each| each.name == *set);
-            let fit =
-                |each: &Destination| each.state == State::Active && each.health != Health::Down;
-            if sets.any(|set| set.destinations.iter().any(fit)) {
-                let what = match was {
-                    Idle::Inactive => "takes calls again",
-                    Idle::Down(_) => "is up again",
-                };
-                warn!("set {set}: a destination {what}");
+        for (set, _) in before {
+            let is_idle = now.iter().any(|(name, _)| name == set);
+            if !is_idle && self.config.sets.iter().any(|each| each.name == *set) {
+                warn!("set {set}: a destination is active and up again");
             }
         }
         now

@@ -11,7 +11,7 @@ use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
 use tracing::{error, info, warn};
 
 use super::ending::Ending;
-use super::health::{Idle, Watch};
+use super::health::{Idle, Watch, idle_sets};
 use super::inheritance::Inheritance;
 use super::losses::Losses;
 use super::names::Names;
@@ -107,7 +107,7 @@ pub fn run(
     }
     let losses = Losses::after(&instance.totals());
     let mut supervisor = Supervisor {
-        idle: instance.idle_sets(),
+        idle: idle_sets(&instance.config),
         view,
         instance,
         received,
