@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tracing::warn;
 
@@ -288,22 +288,22 @@ impl Instance {
         }
     }
 
-    /// When the oldest former generation has had its time; `None`: never.
-    pub(super) fn next_to_forget(&self) -> Option<Duration> {
-        let (_, since) = self.retired.front()?;
-        Some(self.config.second_chance.saturating_sub(since.elapsed()))
+    /// Whether the oldest former generation has had its time.
+    fn has_due_former(&self) -> bool {
+        let oldest = self.retired.front();
+        oldest.is_some_and(|(_, since)| since.elapsed() >= self.config.second_chance)
     }
 
     /// Forgets former generations that have had their time.
     pub(super) fn forget_former(&mut self) {
-        if self.next_to_forget() == Some(Duration::ZERO) {
+        if self.has_due_former() {
             self.publish(self.proxy().clone());
         }
     }
 
     /// Has the workers decide by `proxy`, without what has had its time.
     fn publish(&mut self, mut proxy: Proxy) {
-        while self.next_to_forget() == Some(Duration::ZERO)
+        while self.has_due_former()
             && let Some((successor, _)) = self.retired.pop_front()
         {
             proxy = proxy.without_formers_before(successor);
