@@ -55,15 +55,28 @@ pub(super) struct Inheritance {
     pub(super) sockets: Vec<Inherited>,
 }
 
-/// A socket that was handed over.
-pub(super) struct Inherited {
+/// A socket that is handed over; written down, `S` is its descriptor.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Inherited<S = Socket> {
     /// The address that was asked for; its port may be 0.
     pub(super) asked: SocketAddr,
     /// The address that it is bound to.
     pub(super) bound: SocketAddr,
     /// The number of the worker that had it.
     pub(super) worker: usize,
-    pub(super) socket: Socket,
+    #[serde(rename = "fd")]
+    pub(super) socket: S,
+}
+
+impl<S> Inherited<S> {
+    fn with<T>(&self, socket: T) -> Inherited<T> {
+        Inherited {
+            asked: self.asked,
+            bound: self.bound,
+            worker: self.worker,
+            socket,
+        }
+    }
 }
 
 /// What is read of any format.
@@ -77,15 +90,7 @@ struct Format {
 struct Will<I> {
     format: u32,
     inheritance: I,
-    sockets: Vec<Bequest>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Bequest {
-    asked: SocketAddr,
-    bound: SocketAddr,
-    worker: usize,
-    fd: RawFd,
+    sockets: Vec<Inherited<RawFd>>,
 }
 
 impl Inheritance {
@@ -120,21 +125,10 @@ impl Inheritance {
         }
         let will: Will<Self> = serde_json::from_str(&text)?;
         let mut inheritance = will.inheritance;
-        for Bequest {
-            asked,
-            bound,
-            worker,
-            fd,
-        } in will.sockets
-        {
-            match net::inherited_socket(fd, bound) {
-                Ok(socket) => inheritance.sockets.push(Inherited {
-                    asked,
-                    bound,
-                    worker,
-                    socket,
-                }),
-                Err(error) => warn!("{VARIABLE}: the socket of udp:{bound}: {error}"),
+        for each in will.sockets {
+            match net::inherited_socket(each.socket, each.bound) {
+                Ok(socket) => inheritance.sockets.push(each.with(socket)),
+                Err(error) => warn!("{VARIABLE}: the socket of udp:{}: {error}", each.bound),
             }
         }
         Ok(inheritance)
@@ -152,12 +146,7 @@ impl Inheritance {
             format: FORMAT,
             inheritance: self,
             sockets: sockets
-                .map(|each| Bequest {
-                    asked: each.asked,
-                    bound: each.bound,
-                    worker: each.worker,
-                    fd: each.socket.as_raw_fd(),
-                })
+                .map(|each| each.with(each.socket.as_raw_fd()))
                 .collect(),
         };
         net::memory_to_hand_over(&serde_json::to_vec(&will)?)
