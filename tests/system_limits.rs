@@ -97,6 +97,12 @@ fn a_receive_buffer_that_asks_for_too_little_is_told_to_ask_for_more() {
     assert_eq!(finding.mend, "--receive-buffer 1447500");
     // 184 messages of 1,000 octets, 25,000 a second of them.
     assert!(finding.why.contains("for 7 ms"), "{}", finding.why);
+    // Of a larger one the kernel grants no more.
+    config.receive_buffer = 1 << 20;
+    let findings = find(&plain(), &config, DEFAULT_RATE);
+    let finding = findings.iter().find(|each| each.what == "receive-buffer");
+    let why = &finding.expect("a finding").why;
+    assert!(why.contains("for 7 ms"), "{why}");
 }
 
 /// What is in `config/` is what is asked for.

@@ -74,6 +74,7 @@ pub fn find(facts: &Facts, config: &Config, rate: u64) -> Vec<Finding> {
         Steer::Source => rate,
     };
     let (receive, send) = (config.receive_buffer as u64, config.send_buffer as u64);
+    let granted = facts.rmem_max.map_or(receive, |most| receive.min(most));
     let needed = (share * PAUSE_MS).div_ceil(1000) * OCTETS_A_MESSAGE;
     let mut findings = vec![
         sysctl(
@@ -91,7 +92,7 @@ pub fn find(facts: &Facts, config: &Config, rate: u64) -> Vec<Finding> {
             (Some(receive), needed, "octets"),
             format!(
                 "a worker that gets {share} messages a second may be kept from running for {} ms before one is lost, and {PAUSE_MS} ms happen",
-                receive / OCTETS_A_MESSAGE * 1000 / share
+                granted / OCTETS_A_MESSAGE * 1000 / share
             ),
             format!("--receive-buffer {}", receive.max(needed)),
         ),
