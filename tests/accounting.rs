@@ -56,6 +56,14 @@ fn a_line_that_was_cut_off_costs_no_other() {
     let text = fs::read_to_string(&path).expect("a file");
     let (first, others) = text.split_once('\n').expect("lines");
     assert_eq!((first, numbers(others)), (cut, vec![0, 1]));
+    // Whoever empties the file takes it away.
+    fs::write(&path, cut).expect("a file");
+    let ledger = ledger(AccountingTarget::File(path.clone()), &[]);
+    File::create(&path).expect("emptied");
+    assert!(record(&ledger, 0));
+    assert_eq!(end(ledger).written, 1);
+    let text = fs::read_to_string(&path).expect("a file");
+    assert!(text.starts_with('{'), "{text:?}");
 }
 
 #[test]

@@ -151,10 +151,10 @@ impl Sink {
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
         match self {
             Self::File { file, torn, .. } => {
-                if *torn {
+                if *torn && !is_empty(file) {
                     file.write_all(b"\n")?;
-                    *torn = false;
                 }
+                *torn = false;
                 file.write(at_once(lines))
             }
             Self::Stream(socket) => socket.write(lines),
@@ -163,12 +163,13 @@ impl Sink {
     }
 
     fn is_empty_file(&self) -> bool {
-        let Self::File { file, .. } = self else {
-            return false;
-        };
-        file.metadata()
-            .is_ok_and(|found| found.is_file() && found.len() == 0)
+        matches!(self, Self::File { file, .. } if is_empty(file))
     }
+}
+
+fn is_empty(file: &File) -> bool {
+    file.metadata()
+        .is_ok_and(|found| found.is_file() && found.len() == 0)
 }
 
 /// Lines that a pipe takes whole or not at all, or one that is longer: a full one
