@@ -90,7 +90,8 @@ pub(super) struct Outgoing {
 #[repr(C)]
 struct Control {
     header: libc::cmsghdr,
-    segment: u16,
+    /// Where to cut, and zeros: the kernel copies what would be padding, too.
+    segment: [u16; 4],
 }
 
 impl Control {
@@ -101,7 +102,7 @@ impl Control {
         header.cmsg_type = libc::UDP_SEGMENT;
         Self {
             header,
-            segment: segment as u16,
+            segment: [segment as u16, 0, 0, 0],
         }
     }
 }
