@@ -168,25 +168,23 @@ impl Socket {
     }
 
     /// Datagrams that the kernel has dropped because the receive buffer was
-    /// full, or their checksum wrong; it wraps at 2^32.
+    /// full, or their checksum wrong; it wraps at 2^32. 0 where the kernel does
+    /// not tell (Linux before 4.12).
     ///
     /// Asked for when somebody wants to know it, and so at no cost for the
     /// datagrams; `SO_RXQ_OVFL` would bring it with each of them.
-    ///
-    /// # Errors
-    /// As of `getsockopt`: Linux before 4.12 does not tell.
-    pub fn overflow(&self) -> io::Result<u32> {
+    #[must_use]
+    pub fn overflow(&self) -> u64 {
         overflow(self.0.as_fd())
     }
 
     /// Whether three quarters of the receive buffer are taken. The kernel counts some
-    /// of what was read as long as there is more: half of it may be free.
-    ///
-    /// # Errors
-    /// As of [`Socket::overflow`].
-    pub fn is_nearly_full(&self) -> io::Result<bool> {
-        let info = memory(self.0.as_fd())?;
-        Ok(info[MEMINFO_HELD] >= info[MEMINFO_SIZE] / 4 * 3)
+    /// of what was read as long as there is more: half of it may be free. Never where
+    /// the kernel does not tell.
+    #[must_use]
+    pub fn is_nearly_full(&self) -> bool {
+        let is_so = |info: [u32; MEMINFO]| info[MEMINFO_HELD] >= info[MEMINFO_SIZE] / 4 * 3;
+        memory(self.0.as_fd()).is_some_and(is_so)
     }
 }
 
@@ -206,19 +204,17 @@ impl Socket {
 
 impl SocketHandle {
     /// See [`Socket::overflow`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn overflow(&self) -> io::Result<u32> {
+    #[must_use]
+    pub fn overflow(&self) -> u64 {
         overflow(self.0.as_fd())
     }
 }
 
-fn overflow(socket: BorrowedFd<'_>) -> io::Result<u32> {
-    Ok(memory(socket)?[MEMINFO_DROPS])
+fn overflow(socket: BorrowedFd<'_>) -> u64 {
+    memory(socket).map_or(0, |info| info[MEMINFO_DROPS].into())
 }
 
-fn memory(socket: BorrowedFd<'_>) -> io::Result<[u32; MEMINFO]> {
+fn memory(socket: BorrowedFd<'_>) -> Option<[u32; MEMINFO]> {
     let mut info = [0_u32; MEMINFO];
     let mut length = size_of_val(&info) as libc::socklen_t;
     // SAFETY: the kernel writes at most `length` octets, those of `info`.
@@ -231,10 +227,7 @@ fn memory(socket: BorrowedFd<'_>) -> io::Result<[u32; MEMINFO]> {
             &raw mut length,
         )
     };
-    match result {
-        0 => Ok(info),
-        _ => Err(io::Error::last_os_error()),
-    }
+    (result == 0).then_some(info)
 }
 
 impl From<OwnedFd> for Socket {

@@ -82,10 +82,7 @@ impl Gauges {
     /// Datagrams for which each listener's socket had no room.
     pub(super) fn overflow(&self) -> Vec<u64> {
         match &**self.0.load() {
-            Worker::Running { sockets, .. } => {
-                let overflow = |socket: &SocketHandle| socket.overflow().unwrap_or(0).into();
-                sockets.iter().map(overflow).collect()
-            }
+            Worker::Running { sockets, .. } => sockets.iter().map(SocketHandle::overflow).collect(),
             Worker::Ended { overflow, .. } => overflow.clone(),
         }
     }

@@ -86,9 +86,8 @@ impl Relaying {
     /// Says whether more comes than can be done, by what a turn at `now` has taken from
     /// these sockets, and whether there may be `more`.
     fn see_backlog(&mut self, sockets: &[Socket], taken: usize, more: bool, now: u64) {
-        // A kernel that does not say so (before Linux 4.12) has never too much.
-        let nearly_full = |socket: &Socket| socket.is_nearly_full().unwrap_or(false);
-        let nearly_full = (more || taken >= MANY) && sockets.iter().any(nearly_full);
+        let may_be = more || taken >= MANY;
+        let nearly_full = may_be && sockets.iter().any(Socket::is_nearly_full);
         let too_much = self.backlog.is_too_much(nearly_full, now);
         self.relay.overload(too_much);
     }
@@ -143,13 +142,12 @@ impl Worker {
     }
 
     /// Tells the transactions where datagrams were lost since the last look, by
-    /// any worker. A kernel that does not say so (before Linux 4.12) has lost none.
+    /// any worker.
     fn see_losses(&mut self, now: u64) {
         let Some(relaying) = &mut self.relaying else {
             return;
         };
-        let dropped = |socket: &Socket| u64::from(socket.overflow().unwrap_or(0));
-        let overflow = self.sockets.iter().map(dropped).sum();
+        let overflow = self.sockets.iter().map(Socket::overflow).sum();
         if std::mem::replace(&mut relaying.overflow, overflow) != overflow {
             self.shared.losses.fetch_add(1, Ordering::Relaxed);
         }
