@@ -235,8 +235,13 @@ fn a_failed_look_up_keeps_what_was_there_and_says_so_once() {
     let zone = "farm.test 1 A 127.0.0.71\nfarm.test 1 A 127.0.0.72";
     let server = NameServer::start(zone);
     let name = format!("farm.test:{port}");
+    // One that never knows, beside it.
+    let other = NameServer::start("");
+    other.fail(true);
+    let second = other.address().to_string();
     let args = ["--listen", "127.0.0.1:0", "--to", &name];
-    let with_admin = [&args[..], &["--admin-listen", "127.0.0.1:0"]].concat();
+    let more = ["--admin-listen", "127.0.0.1:0", "--resolver", &second];
+    let with_admin = [&args[..], &more].concat();
     let mut scene = scene(farm, &server, &with_admin);
     let admin = Admin::of(&scene.viaduct);
     let resolved = |expected: bool| {
@@ -252,6 +257,11 @@ fn a_failed_look_up_keeps_what_was_there_and_says_so_once() {
     let said = line(&mut scene, from, "cannot be resolved");
     let start = format!("warning: set default: farm.test:{port} cannot be resolved: ");
     assert!(said.starts_with(&start) && said.ends_with(&stays), "{said}");
+    // What each of them says.
+    for server in [&server, &other] {
+        let says = format!(" {}: ", server.address());
+        assert!(said[start.len() - 1..].contains(&says), "{said}");
+    }
     resolved(false);
     asked_again(&server, 2);
     assert_eq!(reached(&scene).len(), 2);

@@ -23,7 +23,7 @@ use super::{HostPort, WAITS};
 use crate::sip::DEFAULT_PORT;
 
 /// The port of DNS (RFC 1035 §4.2).
-const DNS_PORT: u16 = 53;
+pub(crate) const DNS_PORT: u16 = 53;
 /// Bounds of a destination's weight.
 pub(super) const WEIGHTS: RangeInclusive<u32> = 1..=1_000_000;
 /// What to give for a weight. Disabled, a destination would lose its calls.

@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::{QUESTIONS, SYSTEM_SERVERS};
+use crate::config::text::DNS_PORT;
 use crate::config::{Config, HostPort};
 use crate::proxy::MAX_NAMES;
 use crate::sip::DEFAULT_PORT;
@@ -29,8 +30,8 @@ const MAX_ALIASES: usize = 8;
 
 /// Asks name servers, and keeps what they say.
 pub(super) struct Lookup {
-    /// One for each name server.
-    resolvers: Vec<TokioResolver>,
+    /// One for each name server, behind its address.
+    resolvers: Vec<(SocketAddr, TokioResolver)>,
     /// For the questions that are open.
     permits: Semaphore,
     /// The families of the listeners.
@@ -123,15 +124,15 @@ impl Lookup {
             [] => {
                 let named = |error| io::Error::other(format!("/etc/resolv.conf: {error}"));
                 let (system, _) = system_conf::read_system_conf().map_err(named)?;
-                let servers = system.name_servers.into_iter();
-                servers.take(SYSTEM_SERVERS).collect()
+                let servers = system.name_servers.into_iter().take(SYSTEM_SERVERS);
+                servers.map(|server| (server.ip, DNS_PORT).into()).collect()
             }
-            given => given.iter().copied().map(name_server).collect::<Vec<_>>(),
+            given => given.to_vec(),
         };
         let hosts = Arc::new(hosts());
         let resolver = |server| {
             // Neither a domain nor a search list: what SIP names is whole.
-            let servers = ResolverConfig::from_name_servers(vec![server]);
+            let servers = ResolverConfig::from_name_servers(vec![name_server(server)]);
             let provider = TokioRuntimeProvider::default();
             let mut builder = TokioResolver::builder_with_config(servers, provider);
             let options = builder.options_mut();
@@ -147,7 +148,7 @@ impl Lookup {
             options.negative_max_ttl = Some(Duration::ZERO);
             let mut resolver = builder.build().map_err(io::Error::other)?;
             resolver.set_hosts(Arc::clone(&hosts));
-            Ok::<_, io::Error>(resolver)
+            Ok::<_, io::Error>((server, resolver))
         };
         let ours = |kind: &RecordType| {
             let mut listeners = config.listeners.iter();
@@ -328,19 +329,21 @@ impl Lookup {
             // They are never closed.
             let _permit = self.permits.acquire().await;
             let mut answers = JoinSet::new();
-            for resolver in &self.resolvers {
-                let (resolver, name) = (resolver.clone(), name.clone());
-                answers.spawn(async move { resolver.lookup(name, kind).await });
+            for (server, resolver) in &self.resolvers {
+                let (server, resolver, name) = (*server, resolver.clone(), name.clone());
+                answers.spawn(async move { (server, resolver.lookup(name, kind).await) });
             }
-            let mut trouble = NetError::NoConnections;
+            let mut troubles = Vec::new();
             while let Some(answer) = answers.join_next().await {
                 match answer {
-                    Ok(Err(error)) if !error.is_no_records_found() => trouble = error,
-                    Ok(answer) => return answer,
+                    Ok((server, Err(error))) if !error.is_no_records_found() => {
+                        troubles.push(format!("{server}: {error}"));
+                    }
+                    Ok((_, answer)) => return answer,
                     Err(_) => {}
                 }
             }
-            Err(trouble)
+            Err(troubles.join(", ").into())
         };
         let answer = tokio::time::timeout_at(end.into(), answer).await;
         let now = Instant::now();
