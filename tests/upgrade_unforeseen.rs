@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::sync::mpsc;
 
@@ -12,7 +13,7 @@ use support::admin;
 use support::dialog::{Peer, Request};
 use support::net::{V4, free_addresses};
 use support::process::in_a_network_of_its_own;
-use support::upgrading::{File, config, put_script, start_copy, upgrade};
+use support::upgrading::{File, config, no_upgrade, put_script, start_copy, upgrade};
 use support::viaduct::Viaduct;
 
 /// An instance that keeps something in a folder, which goes away between the
@@ -76,6 +77,32 @@ fn a_secret_that_cannot_be_kept_goes_on_all_the_same() {
 fn an_admin_socket_that_cannot_be_made_ends_no_call() {
     let says = "error: there is no admin API until the next upgrade (SIGUSR2): admin socket ";
     Bereft::new("--admin").upgrade(says);
+}
+
+#[test]
+fn an_admin_address_that_was_not_to_be_had_is_tried_by_the_next_check() {
+    let [front] = free_addresses(V4);
+    let file = File::new(&config(&[front], 1, &[Peer::new(V4).address()]));
+    let (mut viaduct, program) = start_copy(&file, &[]);
+    let other = TcpListener::bind((V4, 0)).expect("a socket");
+    let taken = other.local_addr().expect("an address");
+    let real = support::program().display().to_string();
+    put_script(
+        &program,
+        &format!(
+            "[ \"$1\" = check ] && exec {real} \"$@\"\nexec {real} \"$@\" --admin-listen {taken}"
+        ),
+    );
+    upgrade(&mut viaduct);
+    let why = format!("cannot listen on http://{taken}: ");
+    let says = format!("error: there is no admin API until the next upgrade (SIGUSR2): {why}");
+    assert!(viaduct.output().contains(&says), "{}", viaduct.output());
+    no_upgrade(&mut viaduct, "upgrade refused, all stays as it is", &why);
+    drop(other);
+    upgrade(&mut viaduct);
+    let has_it = format!("admin: http://{taken}");
+    assert!(viaduct.output().contains(&has_it), "{}", viaduct.output());
+    viaduct.stop();
 }
 
 /// Whoever asks for an upgrade hears what became of it.

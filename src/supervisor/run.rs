@@ -107,6 +107,7 @@ pub fn run(
     }
     let losses = Losses::after(&instance.totals());
     let mut supervisor = Supervisor {
+        has_admin: control.is_some(),
         idle: idle_sets(&instance.config),
         view,
         instance,
@@ -138,6 +139,8 @@ pub(super) struct Supervisor<'a> {
     view: Arc<View>,
     watch: Watch,
     losses: Losses,
+    /// Whether it has an admin API.
+    pub(super) has_admin: bool,
     /// The sets that are known to be idle.
     idle: Vec<(String, Idle)>,
     load_again: &'a dyn Fn() -> Loaded,
