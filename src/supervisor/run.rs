@@ -1,5 +1,6 @@
 //! The supervisor's own loop: one order after another, until the end.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -112,6 +113,7 @@ pub fn run(
         view,
         instance,
         received,
+        waiting: VecDeque::new(),
         names,
         watch,
         losses,
@@ -135,6 +137,8 @@ pub fn run(
 pub(super) struct Supervisor<'a> {
     pub(super) instance: Instance,
     pub(super) received: Receiver<Order>,
+    /// What has been received and not been obeyed.
+    pub(super) waiting: VecDeque<Order>,
     names: Names,
     view: Arc<View>,
     watch: Watch,
@@ -159,7 +163,7 @@ impl Supervisor<'_> {
         let started = Instant::now();
         let mut looked = started;
         loop {
-            let order = self.received.recv_timeout(TICK);
+            let order = self.next_order();
             let is_at_work = order.is_ok();
             if is_at_work {
                 bear_silence(SILENCE);
@@ -206,6 +210,14 @@ impl Supervisor<'_> {
                 std::process::abort();
             }
             notify(&[NotifyState::Watchdog]);
+        }
+    }
+
+    /// The next one, if there is one soon.
+    fn next_order(&mut self) -> Result<Order, RecvTimeoutError> {
+        match self.waiting.pop_front() {
+            Some(order) => Ok(order),
+            None => self.received.recv_timeout(TICK),
         }
     }
 

@@ -279,21 +279,14 @@ impl Supervisor<'_> {
         if !self.has_admin {
             inheritance.held_admin.clear();
         }
-        let mut waiting = Vec::new();
-        let checked = successor.check(&inheritance, || {
+        successor.check(&inheritance, || {
             // Nobody else does, and a check may take its time.
             self.note_health();
             self.note_names();
-            waiting.extend(self.received.try_iter());
+            self.waiting.extend(self.received.try_iter());
             let is_end = |order: &Order| matches!(order, Order::Signal(SIGTERM | SIGINT));
-            !waiting.iter().any(is_end)
-        });
-        waiting.extend(self.received.try_iter());
-        for order in waiting {
-            // It is received by this very thread.
-            let _ = self.orders.send(order);
-        }
-        checked?;
+            !self.waiting.iter().any(is_end)
+        })?;
         Ok(successor)
     }
 
@@ -303,8 +296,8 @@ impl Supervisor<'_> {
         if let Some(ear) = self.ear.take() {
             ear.close();
         }
-        let orders: Vec<_> = self.received.try_iter().collect();
-        for order in orders {
+        self.waiting.extend(self.received.try_iter());
+        while let Some(order) = self.waiting.pop_front() {
             match order {
                 Order::Signal(signal) => {
                     let signal = Signal::from_named_raw(signal);
