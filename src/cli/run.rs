@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::tunables::Tunables;
 use super::{log, report};
-use crate::supervisor;
+use crate::supervisor::{self, StartError};
 
 /// How long the end, or another program, waits for whoever reads the log.
 const LOG: Duration = Duration::from_secs(1);
@@ -27,7 +27,8 @@ pub(super) fn run(args: &RunArgs) -> io::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     };
     supervisor::hold_signals()?;
-    let (set_level, log) = log::start(config.log)?;
+    let (set_level, log) =
+        log::start(config.log).map_err(|error| io::Error::other(StartError::Thread(error)))?;
     let flush_log = || log.flush(LOG);
     let ended = supervisor::run(
         config,
