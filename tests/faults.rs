@@ -139,6 +139,16 @@ fn a_worker_that_cannot_be_pinned_says_so() {
     );
 }
 
+/// As on a machine of more than 1,024.
+#[test]
+fn where_the_cores_are_not_to_be_found_out_it_says_so() {
+    with_fault(
+        "sched_getaffinity:error=EINVAL",
+        &["--workers", "1"],
+        &["\nwarning: workers are not pinned: "],
+    );
+}
+
 #[test]
 fn a_folder_that_is_writable_is_not_said_not_to_be() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -60,6 +60,13 @@ impl Instance {
             "workers: {}, {pinned}, batches of {}",
             config.workers, config.batch
         ));
+        if config.pin && cores.is_empty() {
+            facts.push(
+                "warning: workers are not pinned: which cores they may use is not to be found \
+                 out, as on a machine that may have more than 1,024; mend: --pin off, to accept it"
+                    .to_owned(),
+            );
+        }
         facts.extend(steering(&self.steering));
         let by_name = config.sets.iter().any(|set| !set.named.is_empty());
         let whom = match (config.resolve, by_name) {
