@@ -150,6 +150,15 @@ fn where_the_cores_are_not_to_be_found_out_it_says_so() {
 }
 
 #[test]
+fn where_the_kernel_cuts_no_send_it_says_so() {
+    // Of the first, what the buffers are is asked.
+    let fault = "getsockopt:error=ENOPROTOOPT:when=3+";
+    with_fault(fault, &["--workers", "1"], &["\nwarning: gso: "]);
+    let said = with_fault(fault, &["--workers", "1", "--gso", "off"], &["ready:"]);
+    assert!(!said.contains("warning: gso"), "{said}");
+}
+
+#[test]
 fn a_folder_that_is_writable_is_not_said_not_to_be() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("secret").display().to_string();

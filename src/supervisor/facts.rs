@@ -2,7 +2,7 @@
 
 use super::Instance;
 use super::sockets::{Origins, Steering};
-use crate::config::text;
+use crate::config::{Gso, text};
 use crate::net::steer;
 
 impl Instance {
@@ -64,6 +64,14 @@ impl Instance {
             facts.push(
                 "warning: workers are not pinned: which cores they may use is not to be found \
                  out, as on a machine that may have more than 1,024; mend: --pin off, to accept it"
+                    .to_owned(),
+            );
+        }
+        if config.gso != Gso::Off && !self.segments {
+            facts.push(
+                "warning: gso: the kernel cuts no send into datagrams (UDP_SEGMENT), and each \
+                 leaves by a send of its own, for more CPU time; mend: Linux 4.18 or newer, or \
+                 --gso off to do without"
                     .to_owned(),
             );
         }

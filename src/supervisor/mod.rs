@@ -85,6 +85,8 @@ pub struct Instance {
     /// the time of second chances, and since when.
     retired: VecDeque<(u64, Instant)>,
     granted: Vec<Granted>,
+    /// Whether the kernel cuts one send into datagrams.
+    segments: bool,
     origins: Origins,
     /// Times that this process has executed a new program.
     upgrades: u64,
@@ -139,8 +141,8 @@ impl Instance {
         let mut config = overlay.over(&asked);
         let bound = sockets::bind(&mut config, sockets)?;
         let config = Arc::new(config);
-        let of_last = bound.sockets.iter().last().into_iter().flatten();
-        let granted: Result<_, _> = of_last.map(Socket::granted).collect();
+        let mut of_last = bound.sockets.iter().last().into_iter().flatten();
+        let granted: Result<_, _> = of_last.clone().map(Socket::granted).collect();
         let granted = granted.map_err(|error| StartError::System("getsockopt", error))?;
         let steering = sockets::steering(&config, &bound);
         let snapshot = Snapshot::new(Proxy::new(&config, secret), config.workers);
@@ -168,6 +170,7 @@ impl Instance {
             snapshot,
             retired: VecDeque::new(),
             granted,
+            segments: of_last.all(Socket::segments),
             origins: bound.origins,
             upgrades,
             waited: Duration::ZERO,
