@@ -2,12 +2,13 @@
 //! with them, whatever tool wrote the capture, and tells what it leaves out.
 
 use std::fs;
+use std::io::Write as _;
 use std::net::SocketAddr;
 
 use serde_json::Value;
 
 use support::dialog::{Peer, Request, Scene, response};
-use support::folder::Folder;
+use support::folder::{Folder, said, stdout};
 use support::net::V4;
 use support::packets::{FORMATS, Format, LINKS, Link, Sent, Writer};
 
@@ -154,6 +155,23 @@ fn every_format_and_link_type_is_read_alike() {
     assert_eq!(times, [0, 1500, 3000, 2_000_001, 2_000_002].map(Some));
     assert_eq!(told["summary"]["decisions"]["drop, keep-alive"], 1);
     assert_eq!(told["summary"]["messages"], 5);
+}
+
+#[test]
+fn a_capture_may_come_from_a_pipe() {
+    let bench = bench();
+    write_config(&bench, "a.toml", "listen = ['192.0.2.10']", &FARM);
+    write_capture(&bench, &calls(3));
+    let (reader, mut writer) = std::io::pipe().expect("a pipe");
+    let capture = fs::read(bench.path("calls.pcap")).expect("a capture");
+    writer.write_all(&capture).expect("room in a pipe");
+    drop(writer);
+    let mut replay = Folder::with(&["replay", "-"], &[]).command();
+    replay.current_dir(bench.path(""));
+    let output = replay.args(["--config", "a.toml"]).stdin(reader).output();
+    let output = output.expect("an end");
+    said(&output, 0, &[]);
+    assert_eq!(stdout(&output), bench.text(&["--config", "a.toml"]));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use etherparse::defrag::IpDefragPool;
@@ -59,7 +60,8 @@ pub(super) struct Leavings {
     pub(super) damaged: Option<String>,
 }
 
-/// Calls `each` with every UDP datagram of the capture at `path`.
+/// Calls `each` with every UDP datagram of the capture at `path`, or of standard
+/// input where that is `-`.
 ///
 /// # Errors
 /// A file that is no capture, and those of `each`.
@@ -68,7 +70,11 @@ pub(super) fn read(
     each: &mut dyn FnMut(Captured<'_>) -> io::Result<()>,
 ) -> io::Result<Leavings> {
     let failed = |error| io::Error::other(format!("{}: {error}", path.display()));
-    let file = File::open(path).map_err(failed)?;
+    let file = match path == Path::new("-") {
+        true => io::stdin().as_fd().try_clone_to_owned().map(File::from),
+        false => File::open(path),
+    };
+    let file = file.map_err(failed)?;
     let length = file.metadata()?.len();
     let mut reader = create_reader(BUFFER, file).map_err(|error| refused(path, &error))?;
     // On a terminal that shows nothing else.

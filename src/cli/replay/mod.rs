@@ -32,7 +32,7 @@ const BEGIN: &str = "{\"messages\": [";
 /// Show what would be done with the messages of a capture.
 #[derive(Clone, Debug, Args)]
 pub(super) struct ReplayArgs {
-    /// A capture of UDP, pcap or pcapng, as tcpdump, dumpcap and tshark write it
+    /// A capture of UDP, pcap or pcapng, as tcpdump, dumpcap and tshark write it; `-` for stdin
     #[arg(value_name = "CAPTURE")]
     capture: PathBuf,
     #[command(flatten)]
@@ -71,7 +71,8 @@ pub(super) fn replay(args: &ReplayArgs) -> io::Result<ExitCode> {
         tally: Tally::default(),
         json: args.json,
     };
-    let mut out = io::BufWriter::new(io::stdout().lock());
+    // Line by line: a capture may come in while it is made.
+    let mut out = io::stdout().lock();
     let leavings = capture::read(&args.capture, &mut |captured| {
         replay.message(&mut out, &captured)
     })?;
