@@ -7,7 +7,7 @@ mod moves;
 mod report;
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -22,8 +22,6 @@ use changes::Changes;
 use classes::Worlds;
 use report::{Report, SetReport, have_addresses};
 
-/// Calls unless said otherwise.
-const CALLS: u64 = 100_000;
 /// Calls at most: a quarter of an hour or so.
 const MOST_CALLS: u64 = 100_000_000;
 
@@ -37,9 +35,9 @@ pub(super) struct SimulateArgs {
     before: Option<PathBuf>,
     #[command(flatten)]
     changes: Changes,
-    /// How many calls to make up, or a file with the Call-ID (or whatever else is hashed) of one call a line [default: 100000]
-    #[arg(long, value_name = "NUMBER|FILE", value_parser = calls)]
-    calls: Option<String>,
+    /// How many calls to make up, or a file with the Call-ID (or whatever else is hashed) of one call a line
+    #[arg(long, value_name = "NUMBER|FILE", default_value = "100000", value_parser = asked)]
+    calls: Asked,
     /// Print JSON instead of text
     #[arg(long)]
     json: bool,
@@ -56,7 +54,7 @@ pub(super) fn simulate(args: &SimulateArgs) -> io::Result<ExitCode> {
     let (Some(before), Some(after)) = (before, args.changes.apply(&config)?) else {
         return Ok(ExitCode::FAILURE);
     };
-    let calls = Calls::read(args.calls.as_deref())?;
+    let calls = Calls::read(&args.calls)?;
     let (secret, secret_known) = offline::secret(&before)?;
     let first = Proxy::new(&before, secret.clone());
     let needs_restart = differing_keys(&before, &after).at_start;
@@ -139,11 +137,19 @@ fn sets(
     Ok(sets)
 }
 
+/// What `--calls` says.
+#[derive(Clone, Debug)]
+enum Asked {
+    Number(u64),
+    File(PathBuf),
+}
+
 /// A number within its bounds, or whatever may be the name of a file.
-fn calls(text: &str) -> Result<String, String> {
+fn asked(text: &str) -> Result<Asked, String> {
     match text.parse() {
         Ok(number) if !(1..=MOST_CALLS).contains(&number) => Err(format!("give 1 to {MOST_CALLS}")),
-        _ => Ok(text.to_owned()),
+        Ok(number) => Ok(Asked::Number(number)),
+        Err(_) => Ok(Asked::File(text.into())),
     }
 }
 
@@ -154,17 +160,15 @@ enum Calls {
 }
 
 impl Calls {
-    fn read(asked: Option<&str>) -> io::Result<Self> {
-        let Some(asked) = asked else {
-            return Ok(Self::Number(CALLS));
+    fn read(asked: &Asked) -> io::Result<Self> {
+        let path = match asked {
+            Asked::Number(number) => return Ok(Self::Number(*number)),
+            Asked::File(path) => path,
         };
-        if let Ok(number) = asked.parse() {
-            return Ok(Self::Number(number));
-        }
-        let path = Path::new(asked);
+        let name = path.display();
         let text = std::fs::read_to_string(path).map_err(|error| {
             io::Error::other(format!(
-                "{asked}: {error}\n  help: --calls takes a number, or a text file with a Call-ID a \
+                "{name}: {error}\n  help: --calls takes a number, or a text file with a Call-ID a \
                  line"
             ))
         })?;
@@ -172,10 +176,10 @@ impl Calls {
         let lines = text.trim_start_matches('\u{feff}').trim_end().lines();
         let keys: Vec<_> = lines.map(|line| line.trim().to_owned()).collect();
         if keys.is_empty() {
-            let what = format!("{asked}: the file is empty\n  help: write one Call-ID a line");
+            let what = format!("{name}: the file is empty\n  help: write one Call-ID a line");
             return Err(io::Error::other(what));
         }
-        Ok(Self::Keys(path.to_owned(), keys))
+        Ok(Self::Keys(path.clone(), keys))
     }
 
     fn keys(&self) -> Box<dyn Iterator<Item = Option<&str>> + '_> {
