@@ -389,6 +389,32 @@ fn names_are_told_of_and_nothing_is_said_of_a_set_of_names_alone() {
 }
 
 #[test]
+fn of_a_set_without_keys_no_share_is_told() {
+    let bench = bench();
+    write_config(&bench, "a.toml", FARM);
+    let added = "[[set]]\nname = 'new'\npolicy = 'round-robin'\ndestinations = ['10.0.1.1']\n";
+    let a = fs::read_to_string(bench.path("a.toml")).expect("a file");
+    bench.write("b.toml", format!("{a}{added}"));
+    let change = ["-c", "b.toml", "--before", "a.toml", "--calls", "5"];
+    let told = bench.json(&change);
+    let sets = told["sets"].as_array().expect("sets");
+    let set = sets
+        .iter()
+        .find(|set| set["set"] == "new")
+        .expect("the set");
+    let after = &set["destinations"][0]["after"];
+    assert!(after["share"].is_null(), "{set}");
+    assert_eq!(after["ideal"], 1.0);
+    let text = bench.text(&change);
+    let row = text.lines().find(|line| line.contains("10.0.1.1"));
+    let cells: Vec<_> = row.expect("its row").split_whitespace().collect();
+    assert_eq!(
+        cells,
+        ["10.0.1.1:5060", "-", "-", "-", "100.0", "%", "added"]
+    );
+}
+
+#[test]
 fn what_a_reload_would_refuse_is_said() {
     let bench = bench();
     write_config(&bench, "a.toml", FARM);

@@ -27,7 +27,8 @@ pub(super) struct Load {
 /// A part of the whole load, 1.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Share {
-    pub(super) share: f64,
+    /// `None` where no keys were looked at.
+    pub(super) share: Option<f64>,
     /// What its policy means it to have.
     pub(super) ideal: f64,
     pub(super) state: State,
@@ -111,7 +112,7 @@ impl Moves {
         let due = set.share(at);
         let of_all: f64 = (0..destinations.len()).map(|each| set.share(each)).sum();
         Some(Share {
-            share: own as f64 / self.all().max(1) as f64,
+            share: (self.all() > 0).then(|| own as f64 / self.all() as f64),
             ideal: if due > 0.0 { due / of_all } else { 0.0 },
             state: destinations[at].state,
         })

@@ -230,13 +230,10 @@ fn write_loads(out: &mut dyn Write, loads: &[Load]) -> io::Result<()> {
         &"",
     ]);
     for load in loads {
-        let cells = |share: Option<Share>| match share {
-            Some(share) => (percent(share.share), percent(share.ideal)),
-            None => ("-".to_owned(), "-".to_owned()),
-        };
-        let ((before, ideal_before), (after, ideal_after)) =
-            (cells(load.before), cells(load.after));
-        let bar = load.after.map_or(0.0, |share| share.share) * BAR;
+        let cell = |share: Option<f64>| share.map_or_else(|| "-".to_owned(), percent);
+        let has = |load: Option<Share>| load.and_then(|load| load.share);
+        let due = |load: Option<Share>| cell(load.map(|load| load.ideal));
+        let bar = has(load.after).unwrap_or(0.0) * BAR;
         let bar = "█".repeat(bar.round() as usize);
         let note = match (load.before, load.after) {
             (None, _) => "added",
@@ -246,10 +243,10 @@ fn write_loads(out: &mut dyn Write, loads: &[Load]) -> io::Result<()> {
         };
         table.row([
             &load.destination,
-            &before,
-            &ideal_before,
-            &after,
-            &ideal_after,
+            &cell(has(load.before)),
+            &due(load.before),
+            &cell(has(load.after)),
+            &due(load.after),
             &format!("{bar} {note}").trim(),
         ]);
     }
