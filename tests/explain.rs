@@ -259,6 +259,15 @@ fn the_second_chance_is_shown_from_the_configuration_of_before() {
         assert!(text.contains("\nalso       to 10.0.0.1:5060: "), "{text}");
     }
     assert_eq!(also("INVITE", &before), serde_json::json!([]));
+    // Nor does a program send one that is told not to, or has been started anew.
+    let now = to("10.0.0.2");
+    for other in [
+        format!("second-chance-s = 0\n{now}"),
+        now.replace("192.0.2.10", "192.0.2.11"),
+    ] {
+        folder.write("now.toml", other);
+        assert_eq!(also("CANCEL", &before), serde_json::json!([]));
+    }
 }
 
 #[test]

@@ -45,7 +45,8 @@ pub(super) fn explain(args: &ExplainArgs) -> io::Result<ExitCode> {
             let Some(before) = args.tunables.load_from("--before", path)? else {
                 return Ok(ExitCode::FAILURE);
             };
-            Proxy::new(&before, secret).successor(&config)
+            let former = Proxy::new(&before, secret.clone());
+            offline::successor(&former, &before, &config, &secret)?.0
         }
     };
     let mut decider = Decider::new(proxy);

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use crate::config::{Config, Set};
+use crate::config::{Config, Set, differing_keys};
 use crate::control::explain;
-use crate::proxy::Secret;
+use crate::proxy::{Proxy, Secret};
 use crate::supervisor::{self, SecretFileError};
 
 /// The secret of a configuration's file, and whether there is one; none is
@@ -29,6 +29,25 @@ pub(super) fn secret(config: &Config) -> io::Result<(Secret, bool)> {
 pub(super) fn own_secret(config: &Config, other: &Secret) -> io::Result<Secret> {
     let (own, is_there) = secret(config)?;
     Ok(if is_there { own } else { other.clone() })
+}
+
+/// What decides by `after` once it has come into force, as `run` has it: by a
+/// reload, where `former`, of `before`, goes on; else by a start, for these keys.
+pub(super) fn successor(
+    former: &Proxy,
+    before: &Config,
+    after: &Config,
+    secret: &Secret,
+) -> io::Result<(Proxy, Vec<&'static str>)> {
+    let needs_restart = differing_keys(before, after).at_start;
+    let next = match needs_restart.is_empty() {
+        false => Proxy::new(after, own_secret(after, secret)?),
+        true if after.second_chance.is_zero() => {
+            former.successor(after).without_formers_before(u64::MAX)
+        }
+        true => former.successor(after),
+    };
+    Ok((next, needs_restart))
 }
 
 /// The names of destinations, whose addresses nobody is asked for.

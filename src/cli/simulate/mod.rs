@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::offline;
 use super::tunables::Tunables;
-use crate::config::{Config, HashKey, differing_keys};
+use crate::config::{Config, HashKey};
 use crate::proxy::Proxy;
 
 use changes::Changes;
@@ -57,16 +57,7 @@ pub(super) fn simulate(args: &SimulateArgs) -> io::Result<ExitCode> {
     let calls = Calls::read(&args.calls)?;
     let (secret, secret_known) = offline::secret(&before)?;
     let first = Proxy::new(&before, secret.clone());
-    let needs_restart = differing_keys(&before, &after).at_start;
-    let next = if needs_restart.is_empty() {
-        let next = first.successor(&after);
-        match after.second_chance.is_zero() {
-            true => next.without_formers_before(u64::MAX),
-            false => next,
-        }
-    } else {
-        Proxy::new(&after, offline::own_secret(&after, &secret)?)
-    };
+    let (next, needs_restart) = offline::successor(&first, &before, &after, &secret)?;
     let worlds = Worlds {
         config: &before,
         before: first,
