@@ -139,14 +139,18 @@ impl Source {
             text.char_indices().filter(|(at, _)| *at < before).count()
         };
         let column = characters_to(span.start);
-        let is_private = self.private.contains(&start);
         Location {
             file: self.name.clone(),
             line,
             column: column + 1,
             length: characters_to(span.end).saturating_sub(column).max(1),
-            text: if is_private { "" } else { text }.to_owned(),
+            text: if self.hides(span.start) { "" } else { text }.to_owned(),
         }
+    }
+
+    /// Whether the line that this octet is in is not to be shown.
+    fn hides(&self, at: usize) -> bool {
+        self.private.contains(&self.line_starts[self.line(at) - 1])
     }
 }
 
@@ -176,6 +180,13 @@ pub(super) enum Origin {
     /// Nowhere: something that is missing altogether.
     #[default]
     Nowhere,
+}
+
+impl Origin {
+    /// Whether the value is not to be shown.
+    pub(super) fn is_private(&self) -> bool {
+        matches!(self, Self::File(source, span) if source.hides(span.start))
+    }
 }
 
 /// A place in a file, as people count: from 1, in characters.

@@ -258,6 +258,7 @@ impl<'i> Item<'i> {
                 let in_seconds = format!("{number}s");
                 let help = match parser(number).is_err() && parser(&in_seconds).is_ok() {
                     true => format!("write it with its unit and in quotes: \"{in_seconds}\""),
+                    false if self.origin.is_private() => "write it in quotes".to_owned(),
                     false => format!("write it in quotes: \"{number}\""),
                 };
                 self.wrong_kind("a string", &help, report)
