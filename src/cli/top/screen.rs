@@ -112,7 +112,7 @@ impl Screen {
         match key {
             KeyCode::Char('q') => return true,
             KeyCode::Esc if !helped => return true,
-            KeyCode::Char('?' | 'h') => self.help = !helped,
+            KeyCode::Char('?') => self.help = !helped,
             KeyCode::Char('p') => self.paused = !self.paused,
             KeyCode::Char('s') => self.sort = self.sort.next(),
             KeyCode::Up => self.scroll = self.scroll.saturating_sub(1),
