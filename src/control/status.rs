@@ -21,6 +21,8 @@ pub struct Status {
     pub version: String,
     /// The number of its process.
     pub pid: u32,
+    /// When it was started, in Unix seconds: the same for as long as it runs.
+    pub started: f64,
     /// Seconds since it was started, whatever the clock is set to meanwhile:
     /// two of them give a rate.
     pub uptime_seconds: f64,
@@ -180,6 +182,7 @@ impl Status {
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
+            started: unix(view.started),
             uptime_seconds: view.shared.started.elapsed().as_secs_f64(),
             time: unix(SystemTime::now()),
             ready: view.is_ready(),

@@ -145,8 +145,8 @@ struct Interval<'a> {
 
 impl<'a> Interval<'a> {
     fn new(before: Option<&'a Status>, now: &'a Status) -> Self {
-        // An upgrade keeps the process number, and in a container each has one.
-        let before = before.filter(|before| before.uptime_seconds < now.uptime_seconds);
+        // An upgrade keeps the process number, and in a container each has the same.
+        let before = before.filter(|before| before.started == now.started);
         Self {
             before,
             now,
@@ -305,10 +305,15 @@ mod tests {
     #[test]
     fn a_program_that_has_been_replaced_is_not_compared_with_the_old_one() {
         let (before, mut now) = later();
-        now.uptime_seconds = 1.0;
+        now.started += 1.0;
         now.totals.received = 30;
-        let rates = Rates::between(Some(&before), &now);
-        assert_eq!((rates.since_start, rates.messages_per_second), (true, 30.0));
+        // However long each of them has run.
+        for uptime in [1.0, 2.0 * before.uptime_seconds] {
+            now.uptime_seconds = uptime;
+            let rates = Rates::between(Some(&before), &now);
+            let rate = rates.messages_per_second;
+            assert_eq!((rates.since_start, rate), (true, 30.0 / uptime));
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub(super) fn status() -> Status {
     let value = json!({
         "version": "1.2.3",
         "pid": 100,
+        "started": 1_799_909_939.0,
         "uptime_seconds": 90_061.0,
         "time": 1_800_000_000.0,
         "ready": true,
