@@ -6,10 +6,10 @@ use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use support::LONG;
-use support::admin;
+use support::admin::{self, Admin};
 use support::dialog::Scene;
 
 /// A farm of one, with an admin socket in a folder that ends with it.
@@ -108,6 +108,26 @@ fn as_many_as_were_asked_for_are_printed_safely() {
                 \\x1b[2Jx: \\\"\\\\\\xff\\x00\\r\\n\n  \\r\\n\n";
     assert_eq!(said.matches(rows).count(), 3, "{said}");
     assert!(!said.contains(|letter: char| letter != '\n' && letter.is_control()));
+}
+
+#[test]
+fn no_more_are_copied_where_nobody_reads_on() {
+    let house = House::new();
+    let mut command = house.ctl(&["bad-packets", "--wait", "30s", "--count", "40"]);
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut child = command.stdout(writer).spawn().expect("viaduct ctl");
+    let end = Instant::now() + LONG;
+    while child.try_wait().expect("its state").is_none() {
+        assert!(Instant::now() < end, "it asks still");
+        house.scene.send(BROKEN);
+        thread::sleep(Duration::from_millis(5));
+    }
+    house.scene.send(BROKEN);
+    house.scene.fence();
+    let admin = Admin::Socket(house.folder.path().join("admin.sock"));
+    let left = admin.post("/api/v1/bad-packets", &json!({"count": 0}));
+    assert_eq!(left.assert_done(), json!({"packets": []}));
 }
 
 #[test]

@@ -25,9 +25,10 @@ impl Ctl {
         let end = Instant::now() + time;
         let mut left = count;
         let mut all = Vec::new();
+        let mut told = Ok(());
         // What others have left there is not of now.
         self.ask_for(left, reason)?;
-        while left > 0 && Instant::now() < end {
+        while left > 0 && told.is_ok() && Instant::now() < end {
             thread::sleep(LOOK.min(time));
             let mut packets = self.ask_for(left, reason)?;
             packets.truncate(left as usize);
@@ -36,10 +37,12 @@ impl Ctl {
                 all.extend(packets);
             } else {
                 let mut out = io::stdout().lock();
-                packets.iter().try_for_each(|each| write(&mut out, each))?;
+                told = packets.iter().try_for_each(|each| write(&mut out, each));
             }
         }
+        // Also where nobody reads on.
         self.ask_for(0, None)?;
+        told?;
         if self.json {
             writeln!(io::stdout(), "{:#}", json!({ "packets": all }))?;
         } else if left == count {
