@@ -2,9 +2,10 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 use support::farm::Farm;
 
@@ -41,6 +42,33 @@ fn who_has_rested_longest_makes_room_for_others() {
     };
     let open: Vec<_> = silent.iter().map(is_open).collect();
     assert!(!open[0] && open[8..].iter().all(|open| *open), "{open:?}");
+}
+
+#[test]
+fn who_has_asked_while_the_program_stood_still_is_answered() {
+    let (farm, admin) = Farm::with_admin(&[""], "", &[]);
+    let request = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let connect = || UnixStream::connect(admin.path()).expect("a connection");
+    let ask = |stream: &mut UnixStream| stream.write_all(request).expect("a request");
+    let answered = |stream: &mut UnixStream| {
+        let mut answer = [0; 12];
+        let read = stream.read_exact(&mut answer);
+        read.is_ok() && &answer == b"HTTP/1.1 200"
+    };
+    // As many as are served at a time, and all are.
+    let mut served: Vec<_> = (0..64).map(|_| connect()).collect();
+    let last = served.last_mut().expect("a connection");
+    ask(last);
+    assert!(answered(last));
+    farm.scene.viaduct.halt();
+    // As long as one has to rest before it makes room.
+    thread::sleep(Duration::from_millis(300));
+    let mut another = connect();
+    ask(&mut another);
+    served[..63].iter_mut().for_each(ask);
+    farm.scene.viaduct.signal(Signal::CONT);
+    assert!(served[..63].iter_mut().all(answered));
+    assert!(answered(&mut another));
 }
 
 #[test]

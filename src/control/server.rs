@@ -211,6 +211,9 @@ impl Listener {
                     if std::mem::take(&mut failing) {
                         tracing::info!("admin: {place} accepts connections again");
                     }
+                    // Those that have asked meanwhile are read first: this thread
+                    // may have stood still for longer than they have rested.
+                    tokio::task::yield_now().await;
                     while !make_room(&mut served) {
                         tokio::time::sleep(LOOK).await;
                     }
