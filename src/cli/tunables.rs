@@ -77,8 +77,8 @@ pub(super) struct Tunables {
     #[arg(long, value_name = "HOW", env = "VIADUCT_GSO", value_parser = choice::<Gso>())]
     gso: Option<Gso>,
 
-    /// How long datagrams may gather while 10,000 a second or more arrive at a worker, in microseconds from 0 to 10000; auto is 600 [default: auto]
-    #[arg(long, value_name = "MICROSECONDS|auto", env = "VIADUCT_COALESCE_US", value_parser = text::coalesce)]
+    /// How long datagrams may gather while 10,000 a second or more arrive at a worker, in microseconds from 0 to 10000 [default: 600]
+    #[arg(long, value_name = "MICROSECONDS", env = "VIADUCT_COALESCE_US", value_parser = microseconds())]
     coalesce_us: Option<Duration>,
 
     /// How long to ask the sockets again and again before sleeping, in microseconds from 0 to 10000; takes the core for a shorter latency [default: 0]

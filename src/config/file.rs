@@ -185,9 +185,7 @@ impl Settings {
                 .parse_number_or_string(text::octets, report)?;
             Some(size.value)
         };
-        let coalesce = top
-            .take("coalesce-us")
-            .and_then(|item| item.parse_number_or_string(text::coalesce, report));
+        let coalesce = integer(top, "coalesce-us", WAITS, report);
         let spin = integer(top, "spin-us", WAITS, report);
         let second_chance = integer(top, "second-chance-s", SECOND_CHANCES, report);
         let secret_file = top.take("secret-file").and_then(|item| item.path(report));
@@ -199,7 +197,7 @@ impl Settings {
             pin: self.pin.or(boolean(top, "pin", report)),
             batch: self.batch.or(integer(top, "batch", BATCHES, report)),
             gso: self.gso.or(value(top, "gso", text::choice, report)),
-            coalesce: self.coalesce.or(coalesce.map(|wait| wait.value)),
+            coalesce: self.coalesce.or(coalesce.map(Duration::from_micros)),
             spin: self.spin.or(spin.map(Duration::from_micros)),
             receive_buffer: self
                 .receive_buffer

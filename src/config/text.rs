@@ -6,20 +6,18 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 
+use super::HostPort;
 use super::diagnostic::Fault;
 pub use super::member::{destination, member};
-use super::merge::DEFAULT_COALESCE;
 pub use super::methods::{method, stateful_method};
 pub use super::names::{Choice, choice, hash_key, hash_key_name, name, names};
 pub use super::operation::text::{
     ADMIN_PORT, admin_listen, collector, interval, sample, sample_name, timeout,
 };
 pub use super::stateful::text::{accounting_target, failure, time, time_name, time_or_none, timer};
-use super::{HostPort, WAITS};
 use crate::sip::DEFAULT_PORT;
 
 /// The port of DNS (RFC 1035 §4.2).
@@ -241,18 +239,6 @@ pub(super) fn priority(text: &str) -> Result<i32, Fault> {
 pub(super) fn is_token(text: &str) -> bool {
     let octet = |b: u8| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b);
     !text.is_empty() && text.bytes().all(octet)
-}
-
-/// Reads how long datagrams may gather: microseconds, or `auto`.
-pub fn coalesce(text: &str) -> Result<Duration, Fault> {
-    if text == "auto" {
-        return Ok(DEFAULT_COALESCE);
-    }
-    let wait = text.parse().ok().filter(|wait| WAITS.contains(wait));
-    let fault = || Fault::new(format!("`{text}` is not a time to wait"));
-    let help = "give microseconds from 0 to 10000, or auto";
-    wait.map(Duration::from_micros)
-        .ok_or_else(|| fault().help(help))
 }
 
 /// Reads a size in octets: a number alone, or with KiB, MiB or GiB.
