@@ -129,10 +129,10 @@ fn promtool_has_nothing_to_say_against_the_metrics() {
 fn what_can_be_counted_is_there_from_the_start() {
     let found = Exposition::read(&fresh());
     let zero = |sample: String| assert_eq!(found.value(&sample), 0.0, "{sample}");
-    for reason in Reason::ALL.map(Reason::name) {
+    for reason in Reason::ALL.iter().map(|reason| reason.name()) {
         zero(format!("viaduct_dropped_total{{reason=\"{reason}\"}}"));
     }
-    for method in Method::ALL.map(Method::name) {
+    for method in Method::ALL.iter().map(|method| method.name()) {
         zero(format!("viaduct_requests_total{{method=\"{method}\"}}"));
     }
     for status in Status::ALL.iter().map(|status| status.code()) {

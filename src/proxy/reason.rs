@@ -1,8 +1,10 @@
 //! Why a datagram is not forwarded: one list for counters, replies and docs.
 
+use strum::VariantArray;
+
 /// Why a datagram was dropped or answered by ourselves.
 /// [`Reason::explanation`] says what each means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, VariantArray)]
 #[repr(u8)]
 #[allow(missing_docs, reason = "the explanations are the documentation")]
 pub enum Reason {
@@ -44,7 +46,7 @@ pub enum Reason {
 }
 
 /// What a local reply says (§21).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray)]
 #[repr(u16)]
 #[allow(missing_docs, reason = "the names are the reason phrases")]
 pub enum Status {
@@ -67,43 +69,7 @@ pub enum Status {
 
 impl Reason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 35] = [
-        Self::KeepAlive,
-        Self::NotSip,
-        Self::BadSource,
-        Self::ProxyHeader,
-        Self::StartLine,
-        Self::Version,
-        Self::LineEnd,
-        Self::HeaderName,
-        Self::MissingHeader,
-        Self::DuplicateHeader,
-        Self::HeaderValue,
-        Self::TooShort,
-        Self::TopVia,
-        Self::RequestUri,
-        Self::UriScheme,
-        Self::TooManyHops,
-        Self::ProxyRequire,
-        Self::CSeqMethod,
-        Self::UnknownMethod,
-        Self::Route,
-        Self::NoDestination,
-        Self::NextHop,
-        Self::Unresolved,
-        Self::TooManyNames,
-        Self::ForbiddenNextHop,
-        Self::ForgedFlow,
-        Self::Loop,
-        Self::TooLarge,
-        Self::ReplyAck,
-        Self::ReplyLimit,
-        Self::Overload,
-        Self::NotOurVia,
-        Self::ForgedResponse,
-        Self::NoNextVia,
-        Self::StrangersAnswer,
-    ];
+    pub const ALL: &[Self] = Self::VARIANTS;
 
     /// The name in counters and in `explain`.
     #[must_use]
@@ -266,23 +232,7 @@ impl Reason {
 
 impl Status {
     /// All of them, by number.
-    pub const ALL: [Self; 15] = [
-        Self::Trying,
-        Self::Ok,
-        Self::BadRequest,
-        Self::Forbidden,
-        Self::RequestTimeout,
-        Self::UnsupportedUriScheme,
-        Self::BadExtension,
-        Self::LoopDetected,
-        Self::TooManyHops,
-        Self::RequestTerminated,
-        Self::ServerInternalError,
-        Self::NotImplemented,
-        Self::ServiceUnavailable,
-        Self::VersionNotSupported,
-        Self::MessageTooLarge,
-    ];
+    pub const ALL: &[Self] = Self::VARIANTS;
 
     /// The number.
     #[must_use]

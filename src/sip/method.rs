@@ -1,7 +1,9 @@
 //! Methods by name (RFC 3261 §7.1).
 
+use strum::VariantArray;
+
 /// A method that an RFC defines, or another one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray)]
 #[repr(u8)]
 #[allow(missing_docs, reason = "the names are those of the wire")]
 pub enum Method {
@@ -25,23 +27,7 @@ pub enum Method {
 
 impl Method {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 15] = [
-        Self::Invite,
-        Self::Ack,
-        Self::Bye,
-        Self::Cancel,
-        Self::Register,
-        Self::Options,
-        Self::Prack,
-        Self::Subscribe,
-        Self::Notify,
-        Self::Publish,
-        Self::Info,
-        Self::Refer,
-        Self::Message,
-        Self::Update,
-        Self::Other,
-    ];
+    pub const ALL: &[Self] = Self::VARIANTS;
 
     /// The method with these octets. Case matters.
     #[inline]
@@ -95,7 +81,7 @@ mod tests {
 
     #[test]
     fn each_method_is_known_by_its_name_and_its_place() {
-        for (number, method) in Method::ALL.into_iter().enumerate() {
+        for (number, &method) in Method::ALL.iter().enumerate() {
             assert_eq!(Method::of(method.name().as_bytes()), method);
             assert_eq!(method as usize, number);
         }

@@ -119,7 +119,7 @@ impl Totals {
         for (status, n) in &self.replies {
             lines.push((format!("reply-{status}"), *n));
         }
-        for reason in Reason::ALL.map(Reason::name) {
+        for reason in Reason::ALL.iter().map(|reason| reason.name()) {
             let n = self.dropped.get(reason).copied().unwrap_or(0);
             lines.push((format!("drop-{reason}"), n));
         }

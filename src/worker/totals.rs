@@ -167,9 +167,9 @@ impl Totals {
         let sum = |field: fn(&Counters) -> &AtomicU64| {
             all().map(|each| field(each).load(Ordering::Relaxed)).sum()
         };
-        let methods = Method::ALL.map(Method::name);
+        let methods = Method::ALL.iter().map(|method| method.name());
         let statuses = Status::ALL.iter().map(|status| status.code());
-        let reasons = Reason::ALL.map(Reason::name);
+        let reasons = Reason::ALL.iter().map(|reason| reason.name());
         let snapshot = shared.latest.load();
         let accounting = shared.accounting.as_ref();
         Self {

@@ -108,7 +108,7 @@ enum Command {
         #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         count: u32,
         /// Only those of this reason [default: any but those that are there where all is well]
-        #[arg(long, value_name = "REASON", value_parser = PossibleValuesParser::new(Reason::ALL.map(Reason::name)), hide_possible_values = true)]
+        #[arg(long, value_name = "REASON", value_parser = PossibleValuesParser::new(Reason::ALL.iter().map(|reason| reason.name())), hide_possible_values = true)]
         reason: Option<String>,
         /// How long to wait for them at most
         #[arg(long, value_name = "TIME", default_value = "10s", value_parser = text::time)]

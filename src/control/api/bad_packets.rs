@@ -81,9 +81,10 @@ pub(super) async fn bad_packets(
 }
 
 fn reason(name: &str) -> Result<Reason, Problem> {
-    let found = Reason::ALL.into_iter().find(|reason| reason.name() == name);
-    found.ok_or_else(|| {
-        let known = Reason::ALL.map(Reason::name).join(", ");
+    let found = Reason::ALL.iter().find(|reason| reason.name() == name);
+    found.copied().ok_or_else(|| {
+        let known: Vec<_> = Reason::ALL.iter().map(|reason| reason.name()).collect();
+        let known = known.join(", ");
         Problem::bad_request(&format!("unknown reason `{name}`"))
             .help(&format!("known are: {known}"))
     })
