@@ -8,6 +8,7 @@ mod sample;
 mod screen;
 
 use std::io::{self, IsTerminal, Write};
+use std::panic;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
@@ -15,8 +16,9 @@ use std::time::Duration;
 
 use clap::Args;
 use ratatui::DefaultTerminal;
+use ratatui::crossterm::cursor::Show;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
-use ratatui::crossterm::terminal;
+use ratatui::crossterm::{execute, terminal};
 
 use super::client::{Admin, Client, ClientError, SOCKET};
 use crate::config::text;
@@ -118,6 +120,12 @@ fn live(client: Client, args: &TopArgs) -> io::Result<()> {
             thread::sleep(interval);
         }
     });
+    // A panic ends the program at once: nothing is dropped, which would show it.
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(move |what| {
+        let _ = execute!(io::stdout(), Show);
+        hook(what);
+    }));
     let mut terminal = ratatui::try_init()?;
     let outcome = watch(&mut terminal, &mut screen, &answers);
     ratatui::restore();
