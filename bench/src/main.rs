@@ -19,6 +19,8 @@ mod message;
 mod offer;
 mod outbox;
 mod players;
+#[path = "../../tests/support/src/ports.rs"]
+mod ports;
 mod process;
 mod report;
 mod running;

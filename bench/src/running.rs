@@ -4,7 +4,6 @@
 use std::env;
 use std::fs::{self, File};
 use std::io::Write;
-use std::net::{Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -81,20 +80,6 @@ pub(crate) fn fresh(folder: &Path) -> Result<()> {
         fs::remove_dir_all(folder)?;
     }
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))
-}
-
-/// UDP ports that are free on every local address, each another one.
-pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N]> {
-    // All are held until the last one is found.
-    let mut held = Vec::new();
-    let mut ports = [0; N];
-    for port in &mut ports {
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0));
-        let socket = socket.context("there is no free UDP port")?;
-        *port = socket.local_addr()?.port();
-        held.push(socket);
-    }
-    Ok(ports)
 }
 
 /// A program under way; ended when dropped.

@@ -1,11 +1,14 @@
 //! The generator, the forwarders and the comparison as a user runs them.
 
 use std::io::{BufRead, BufReader};
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
+
+#[path = "../../tests/support/src/ports.rs"]
+mod ports;
 
 fn bench() -> Command {
     Command::new(env!("CARGO_BIN_EXE_viaduct-bench"))
@@ -52,10 +55,10 @@ impl Drop for Forwarder {
     }
 }
 
-/// A UDP port that is free.
+/// A port that is free on every local address.
 fn free_port() -> u16 {
-    let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
-    socket.local_addr().expect("an address").port()
+    let [port] = ports::free_ports(Ipv4Addr::UNSPECIFIED.into());
+    port
 }
 
 /// A load of one second through a forwarder.

@@ -25,8 +25,8 @@ use anyhow::Result;
 use crate::balancer::{Balancer, Program, State};
 use crate::document::{self, Options};
 use crate::farm::{self, Player};
+use crate::ports::free_ports;
 use crate::process::Usage;
-use crate::running::free_ports;
 use crate::sip::SECOND;
 use call::HELD;
 use play::{Contact, Play};
@@ -136,7 +136,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 /// Plays the calls around one contender while its fate takes its course.
 fn play(contender: &Contender, options: &Options, folder: &Path) -> Result<Row> {
-    let [one, other] = free_ports()?.map(|port| SocketAddrV4::new(Ipv4Addr::LOCALHOST, port));
+    let [one, other] = free_ports(Ipv4Addr::UNSPECIFIED.into())
+        .map(|port| SocketAddrV4::new(Ipv4Addr::LOCALHOST, port));
     let (advertised, listen) = match contender.fate {
         Fate::Churn => (one, vec![one]),
         // An address of which only the router knows what it stands for.

@@ -2,14 +2,14 @@
 //! generator in network namespaces of their own with a veth pair between.
 
 use std::fs::File;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::AsFd;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::running::free_ports;
+use crate::ports::free_ports;
 
 /// Names of the namespaces; `scripts/compare` removes them too, should this
 /// program be killed.
@@ -54,7 +54,7 @@ impl Network {
             }
         };
         let [listen, destination, peer] = addresses;
-        let [front, farm, callers] = free_ports()?;
+        let [front, farm, callers] = free_ports(Ipv4Addr::UNSPECIFIED.into());
         Ok(Self {
             listen: SocketAddrV4::new(listen.parse()?, front),
             destination: SocketAddrV4::new(destination.parse()?, farm),

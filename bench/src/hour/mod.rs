@@ -21,7 +21,8 @@ use crate::balancer::{Program, machine};
 use crate::document::{aligned, write};
 use crate::farm::caller::Callers;
 use crate::farm::{Player, play};
-use crate::running::{free_ports, fresh};
+use crate::ports::free_ports;
+use crate::running::fresh;
 use crate::sip::SECOND;
 use findings::{Document, Found};
 use operator::{Operator, Told};
@@ -78,7 +79,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 /// Plays calls in this thread, and the operator in another one.
 fn hour(options: &Options, rate: u32, rest: Duration) -> Result<Found> {
-    let [port] = free_ports()?;
+    let [port] = free_ports(Ipv4Addr::UNSPECIFIED.into());
     let listen = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
     let mut callers = Callers::new(listen, |branch| branch.starts_with("z9hG4bKs"))?;
     let (tell, told) = mpsc::channel();

@@ -1,7 +1,7 @@
 //! The operator, who does in a row all that is done to a farm that carries
 //! calls. What it comes to is told by times, which the calls are held against.
 
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::mpsc::Sender;
@@ -16,8 +16,8 @@ use super::bad;
 use super::ctl::{Ctl, Metrics};
 use crate::balancer::{Balancer, Destination, Program, State};
 use crate::farm::Farm;
+use crate::ports::free_ports;
 use crate::process::Usage;
-use crate::running::free_ports;
 
 /// Destinations at the start, and with the two that join later.
 const FIRST: usize = 4;
@@ -140,7 +140,7 @@ impl Operator {
         rest: Duration,
         tell: Sender<Told>,
     ) -> Result<Self> {
-        let [port] = free_ports()?;
+        let [port] = free_ports(Ipv4Addr::UNSPECIFIED.into());
         let farm = Farm::start(ALL, port, folder)?;
         let mut set: Vec<_> = farm.addresses().into_iter().map(Destination::new).collect();
         for one in &mut set[FIRST..] {

@@ -17,7 +17,7 @@ use crate::document::{self, Options};
 use crate::farm::caller::Callers;
 use crate::farm::destination::{BUSY, NORMAL};
 use crate::farm::{self, Farm, Player};
-use crate::running::free_ports;
+use crate::ports::free_ports;
 use crate::sip::SECOND;
 use table::Row;
 
@@ -123,7 +123,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 /// Plays the calls around one contender while its farm takes its blows.
 fn play(contender: &Contender, options: &Options, folder: &Path) -> Result<Row> {
-    let [port, farm] = free_ports()?;
+    let [port, farm] = free_ports(Ipv4Addr::UNSPECIFIED.into());
     let listen = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
     let mut farm = Farm::start(FARM, farm, folder)?;
     let destinations = farm.addresses();

@@ -1,7 +1,7 @@
 //! What the tests share: Viaduct and its peers as child processes, each bounded
 //! in time and ended by its process id; messages, and plain readers of them.
-//! The fuzz targets and `bench/instructions` take single files of it as modules,
-//! to be built without all that the others depend on.
+//! The fuzz targets and the benchmarks take single files of it as modules, to be
+//! built without all that the others depend on.
 //!
 //! A test that loads the machine takes [`load_lock`] first, one that does so a
 //! little [`light_load`]. No test is skipped: a program that is not installed, or
@@ -36,6 +36,7 @@ pub mod neighbour;
 pub mod net;
 pub mod packets;
 pub mod passage;
+mod ports;
 pub mod process;
 pub mod reading;
 pub mod relaying;

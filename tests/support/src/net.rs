@@ -1,33 +1,17 @@
-//! Free loopback ports, and whether a port is taken.
+//! Free loopback addresses, and whether a port is taken.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::ops::Range;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
+
+use super::ports::free_ports;
 
 pub const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 pub const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
-/// Ports that the kernel gives to nobody who lets it choose.
-const PORTS: Range<u32> = 10_000..32_000;
-
-/// `COUNT` different UDP addresses of `ip` that were free a moment ago, and
-/// that no other test gets.
+/// `COUNT` different addresses of `ip` that are free for UDP and TCP, and that
+/// nobody else gets while this test program runs.
 pub fn free_addresses<const COUNT: usize>(ip: IpAddr) -> [SocketAddr; COUNT] {
-    static TAKEN: AtomicU32 = AtomicU32::new(0);
-    // Test programs that run side by side begin apart from each other.
-    let first = std::process::id().wrapping_mul(64);
-    std::array::from_fn(|_| {
-        for _ in PORTS {
-            let next = first.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
-            let port = PORTS.start + next % PORTS.len() as u32;
-            let address = SocketAddr::new(ip, port as u16);
-            if UdpSocket::bind(address).is_ok() {
-                return address;
-            }
-        }
-        panic!("no port of {PORTS:?} is free");
-    })
+    free_ports(ip).map(|port| SocketAddr::new(ip, port))
 }
 
 /// Waits until some process has a UDP socket on this port; false after `limit`.
