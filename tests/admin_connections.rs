@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
+use support::LONG;
 use support::farm::Farm;
 
 #[test]
@@ -114,8 +115,7 @@ fn who_never_reads_keeps_nobody_out_for_long() {
     stream
         .write_all(request("/livez").as_bytes())
         .expect("a request");
-    let patience = Some(Duration::from_secs(60));
-    stream.set_read_timeout(patience).expect("a timeout");
+    stream.set_read_timeout(Some(LONG)).expect("a timeout");
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).expect("an answer");
     assert_eq!(&answer, b"HTTP/1.1 200");
@@ -138,7 +138,7 @@ fn who_asks_again_and_again_keeps_nobody_out_for_long() {
     stream.write_all(request).expect("a request");
     let a_while = Some(Duration::from_secs(3));
     stream.set_read_timeout(a_while).expect("a timeout");
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + LONG;
     let mut answer = [0; 12];
     while stream.read_exact(&mut answer).is_err() {
         assert!(Instant::now() < end, "nobody else is answered");

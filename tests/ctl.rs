@@ -16,7 +16,7 @@ use support::admin::{self, Admin};
 use support::farm::{Farm, text};
 use support::process::Signal;
 use support::viaduct::Viaduct;
-use support::wait_until;
+use support::{LONG, wait_until};
 
 /// `viaduct ctl ARGS…` for the instance at `admin`.
 fn ctl(admin: &str, args: &[&str]) -> Output {
@@ -376,7 +376,7 @@ fn a_drain_waits_until_nothing_of_a_dialog_was_seen_for_so_long() {
             "it did not wait"
         );
     }
-    let ended = end.recv_timeout(Duration::from_secs(30)).expect("an end");
+    let ended = end.recv_timeout(LONG).expect("an end");
     // Ages are told in whole seconds.
     assert!(ended - last >= quiet - Duration::from_secs(1));
     let output = drain.join().expect("the drain");

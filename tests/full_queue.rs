@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 
 use support::dialog::{Peer, Request, Scene, read, response, status};
 use support::process::{Signal, in_a_network_of_its_own};
-use support::wait_until;
+use support::{LONG, wait_until};
 
 /// More than either holds, and fewer than the receive buffers of the test do.
 const MESSAGES: usize = 60;
-const PATIENCE: Duration = Duration::from_secs(60);
 /// How soon the caller sends again what is unanswered.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -66,7 +65,7 @@ fn all_are_answered_where_they_were_sent(args: &[&str], lack: rustix::io::Errno)
     send_all(&unanswered);
     scene.viaduct.signal(Signal::CONT);
     let mut places = BTreeSet::new();
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + LONG;
     let mut again = Instant::now() + AGAIN;
     while !unanswered.is_empty() {
         assert!(Instant::now() < end, "{} unanswered", unanswered.len());

@@ -5,7 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -13,10 +13,10 @@ use tempfile::TempDir;
 use support::admin::Admin;
 use support::browser::Browser;
 use support::dialog::{Scene, response};
-use support::light_load;
 use support::net::{V4, free_addresses};
 use support::sipp::{Load, Scenario, Sipp};
 use support::viaduct::Viaduct;
+use support::{LONG, light_load};
 
 const DESKTOP: (u32, u32) = (1280, 1000);
 const PHONE: (u32, u32) = (390, 844);
@@ -178,7 +178,7 @@ fn numbers_change_without_a_reload() {
         .browser
         .wait("age", |page| page.text(&seen) != "never");
     // A call every now and then until one is in the figure.
-    let end = Instant::now() + Duration::from_secs(30);
+    let end = Instant::now() + LONG;
     while ["0", "-"].contains(&watch.browser.text("#calls").as_str()) {
         assert!(
             Instant::now() < end,

@@ -4,14 +4,11 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
+use support::LONG;
 use support::admin::Admin;
 use support::process::Process;
 use support::viaduct::Viaduct;
-
-/// It takes seven seconds where nothing else runs.
-const PATIENCE: Duration = Duration::from_secs(180);
 
 /// What is checked; addresses cannot be told by a schema, so that what fits it
 /// is no more than that.
@@ -64,7 +61,7 @@ fn whatever_is_sent_the_answer_is_one_that_is_described() {
         .args(["--max-examples", "30", "--seed", "1"])
         .args(["--no-shrink", "--continue-on-failure", "--warnings", "off"]);
     let mut process = Process::start(command, folder);
-    let status = process.wait(PATIENCE);
+    let status = process.wait(LONG);
     let said = process.output();
     assert!(status.success(), "{status}");
     let cases = said

@@ -10,6 +10,8 @@ use mio::{Events, Interest, Poll, Token};
 use viaduct::net::{Limits, RETURNED_MAX, ReceiveBatch, SendBatch, Sent, Socket};
 use viaduct::transaction::InRun;
 
+use support::LONG;
+
 const LOOPBACKS: [&str; 2] = ["127.0.0.1", "::1"];
 
 /// An address on `ip`, of any port.
@@ -27,7 +29,7 @@ fn hearing(ip: &str) -> Socket {
 /// A destination that listens.
 fn open(ip: &str) -> (UdpSocket, SocketAddr) {
     let socket = UdpSocket::bind(any(ip)).expect("a socket");
-    let timeout = Some(Duration::from_secs(10));
+    let timeout = Some(LONG);
     socket.set_read_timeout(timeout).expect("a time limit");
     let address = socket.local_addr().expect("its address");
     (socket, address)
@@ -184,7 +186,7 @@ fn an_error_raises_an_event_that_is_an_error() {
         poll.poll(&mut events, Some(patience)).expect("no error");
         events.iter().any(|event| event.is_error())
     };
-    let (soon, never) = (Duration::from_secs(10), Duration::ZERO);
+    let (soon, never) = (LONG, Duration::ZERO);
     // One that was there before the socket was watched.
     push(&mut out, dead, "early", 1);
     flush(&mut out, &sockets);

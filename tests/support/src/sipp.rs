@@ -12,7 +12,6 @@ use super::{LONG, repository};
 
 /// For all calls of a caller: many times what they take, for a busy machine.
 const CALLS: Duration = Duration::from_secs(300);
-const END: Duration = Duration::from_secs(30);
 
 /// T1, in milliseconds, of sipps and of those that send again on their behalf.
 /// A message that is lost still shows, and a machine that stands still for a
@@ -195,7 +194,7 @@ impl Sipp {
     /// Lets a server end the calls that it has, and ends it.
     pub fn stop(mut self) -> Stats {
         self.0.signal(Signal::USR1);
-        self.0.wait(END);
+        self.0.wait(LONG);
         self.stats()
     }
 
