@@ -13,9 +13,9 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use url::{ParseError, Url};
 
-use super::process::Process;
+use super::LONG;
+use super::process::{Process, Signal};
 
-const PATIENCE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(50);
 
 /// What a machine without a desktop, and without the world around it, needs.
@@ -34,7 +34,7 @@ const FLAGS: [&str; 8] = [
 pub struct Browser {
     runtime: Runtime,
     client: Client,
-    _driver: Process,
+    driver: Process,
     _profile: TempDir,
 }
 
@@ -56,10 +56,13 @@ impl Browser {
     /// One whose page has so many pixels (of CSS) in width and height.
     pub fn start((width, height): (u32, u32)) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut command = Command::new("chromedriver");
-        command.arg("--port=0");
+        // What it starts ends with it, and it with the test, however that ends.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "unshare", "--map-root-user"]);
+        command.args(["--pid", "--fork", "--kill-child"]);
+        command.args(["chromedriver", "--port=0"]);
         let mut driver = Process::start(command, folder);
-        let port = driver.wait_for("its port", PATIENCE, |output| {
+        let port = driver.wait_for("its port", LONG, |output| {
             let (_, rest) = output.split_once("successfully on port ")?;
             rest.split_once('.').map(|(port, _)| port.to_owned())
         });
@@ -87,7 +90,7 @@ impl Browser {
         Self {
             runtime,
             client: client.expect("a session of chromium"),
-            _driver: driver,
+            driver,
             _profile: profile,
         }
     }
@@ -133,7 +136,7 @@ impl Browser {
     /// Waits until `holds`.
     #[track_caller]
     pub fn wait(&self, what: &str, holds: impl Fn(&Self) -> bool) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + LONG;
         while !holds(self) {
             assert!(Instant::now() < end, "no {what}:\n{}", self.text("body"));
             std::thread::sleep(POLL);
@@ -158,7 +161,8 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Ends the browser; its driver ends with its process.
+        // Ends the browser, which puts its profile in order first.
         let _ = self.runtime.block_on(self.client.clone().close());
+        self.driver.signal(Signal::KILL);
     }
 }
