@@ -16,9 +16,9 @@ const AT_ONCE: usize = 5;
 const PACE: Duration = Duration::from_millis(2);
 /// How soon a thread hears of the end.
 const LOOK: Duration = Duration::from_millis(50);
-/// Requests that are on their way at most. Any buffer holds more, so that none
-/// is lost where the machine has no time for us.
-const ON_THE_WAY: usize = 4_000;
+/// Requests that are on their way at most. Any buffer holds more, and so does a
+/// worker's inbox, so that none is lost where the machine has no time for us.
+const ON_THE_WAY: usize = 1_000;
 /// Octets of a buffer that loses nothing by itself.
 const BUFFER: usize = 4 << 20;
 
