@@ -1,6 +1,6 @@
 //! A capture of the loopback interface by dumpcap, read back by tshark.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::LONG;
@@ -68,28 +68,41 @@ impl Recording {
         self.process.file("capture.pcapng")
     }
 
-    /// Has tshark decode the recording, its ports as SIP: for each packet
-    /// that `filter` lets through, the values of `fields` (a field that
-    /// occurs more than once in a packet has its values joined by `|`).
+    /// What [`read`] finds in it.
+    #[track_caller]
     pub fn read(&self, filter: &str, fields: &[&str]) -> Vec<Vec<String>> {
-        let mut command = Command::new("tshark");
-        command
-            .arg("-r")
-            .arg(self.file())
-            .args(["-n", "-Y", filter]);
-        for port in &self.ports {
-            command.args(["-d", &format!("udp.port=={port},sip")]);
-        }
-        command.args(["-T", "fields", "-E", "separator=/t", "-E", "aggregator=|"]);
-        for field in fields {
-            command.args(["-e", field]);
-        }
-        let output = command.output().expect("tshark runs");
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "tshark: {errors}");
-        let text = String::from_utf8_lossy(&output.stdout);
-        text.lines()
-            .map(|line| line.split('\t').map(str::to_owned).collect())
-            .collect()
+        read(&self.file(), &self.ports, filter, fields).expect("a whole capture")
     }
+}
+
+/// Has tshark decode a capture, these ports as SIP: for each packet that `filter`
+/// lets through, the values of `fields` (a field that occurs more than once in a
+/// packet has its values joined by `|`).
+///
+/// # Errors
+/// What tshark says of a file that is no whole capture.
+pub fn read(
+    file: &Path,
+    ports: &[u16],
+    filter: &str,
+    fields: &[&str],
+) -> Result<Vec<Vec<String>>, String> {
+    let mut command = Command::new("tshark");
+    command.arg("-r").arg(file).args(["-n", "-Y", filter]);
+    for port in ports {
+        command.args(["-d", &format!("udp.port=={port},sip")]);
+    }
+    command.args(["-T", "fields", "-E", "separator=/t", "-E", "aggregator=|"]);
+    for field in fields {
+        command.args(["-e", field]);
+    }
+    let output = command.output().expect("tshark runs");
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let rows = text.lines();
+    Ok(rows
+        .map(|line| line.split('\t').map(str::to_owned).collect())
+        .collect())
 }
