@@ -4,13 +4,12 @@
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use support::LONG;
 use support::admin::{self, Admin};
 use support::dialog::Scene;
+use support::wait_until;
 
 /// A farm of one, with an admin socket in a folder that ends with it.
 struct House {
@@ -58,12 +57,10 @@ impl House {
     /// Sends each of these again and again, until `asking` has what it wants;
     /// what it prints.
     fn send_until_done(&self, mut asking: Asking, packets: &[&[u8]]) -> String {
-        let end = Instant::now() + LONG;
-        while asking.child.try_wait().expect("its state").is_none() {
-            assert!(Instant::now() < end, "it asks still");
+        wait_until("the end of what asks", || {
             packets.iter().for_each(|octets| self.scene.send(octets));
-            thread::sleep(Duration::from_millis(5));
-        }
+            asking.child.try_wait().expect("its state").is_some()
+        });
         asking.printed()
     }
 }
@@ -117,12 +114,10 @@ fn no_more_are_copied_where_nobody_reads_on() {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
     let mut child = command.stdout(writer).spawn().expect("viaduct ctl");
-    let end = Instant::now() + LONG;
-    while child.try_wait().expect("its state").is_none() {
-        assert!(Instant::now() < end, "it asks still");
+    wait_until("the end of what asks", || {
         house.scene.send(BROKEN);
-        thread::sleep(Duration::from_millis(5));
-    }
+        child.try_wait().expect("its state").is_some()
+    });
     house.scene.send(BROKEN);
     house.scene.fence();
     let admin = Admin::Socket(house.folder.path().join("admin.sock"));

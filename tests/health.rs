@@ -87,11 +87,9 @@ impl Stage {
     /// Waits until each server has been probed for the first time, which is
     /// within a second, and has answered.
     fn probed(self) -> Self {
-        let end = Instant::now() + LONG;
-        while self.servers.iter().any(|server| server.probes() == 0) {
-            assert!(Instant::now() < end, "nobody probes");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        wait_until("a probe for each", || {
+            self.servers.iter().all(|server| server.probes() > 0)
+        });
         // What comes to a server is answered one after the other.
         self.shares(40);
         self

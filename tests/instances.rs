@@ -3,17 +3,15 @@
 //! in both directions. The test is caller, farm, and the router that deals.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
 
 use support::dialog::{Peer, Request, read, response, status, values};
 use support::net::V4;
 use support::process::Signal;
 use support::viaduct::Viaduct;
-use support::{LONG, wait_until};
+use support::wait_until;
 
 const NAME: &str = "edge.example:5060";
 const ONE_NAME: [&str; 2] = ["--advertise", NAME];
-const POLL: Duration = Duration::from_micros(100);
 
 struct Pair {
     instances: [Viaduct; 2],
@@ -84,16 +82,8 @@ impl Pair {
     /// The next datagram that comes to the farm, and to whom.
     #[track_caller]
     fn at_farm(&self) -> (usize, Vec<u8>) {
-        let end = Instant::now() + LONG;
-        loop {
-            let mut members = self.farm.iter().enumerate();
-            let found = members.find_map(|(number, one)| Some((number, one.poll()?.0)));
-            if let Some(found) = found {
-                return found;
-            }
-            assert!(Instant::now() < end, "nothing came to the farm");
-            std::thread::sleep(POLL);
-        }
+        let (number, octets, _) = Peer::first_of(&self.farm);
+        (number, octets)
     }
 
     /// From a member; what comes to the caller.

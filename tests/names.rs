@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
 
 use viaduct::config::HostPort;
 use viaduct::proxy::{Datagram, Decision, MAX_HELD, MAX_NAMES, Proxy, Scratch, Server};
@@ -14,7 +13,7 @@ use support::dns::NameServer;
 use support::fixture;
 use support::net::{V4, V6};
 use support::process::Signal;
-use support::{LONG, wait_for, wait_until};
+use support::{wait_for, wait_until};
 
 /// How often one query is sent at most, where its answer is late.
 const TRIES: usize = 4;
@@ -36,16 +35,8 @@ fn outbound(scene: &Scene, uri: impl Into<String>) -> Request {
 /// The first of `peers` that something has come to, and what it is.
 #[track_caller]
 fn at(peers: &[Peer]) -> (&Peer, Vec<u8>) {
-    let end = Instant::now() + LONG;
-    loop {
-        for peer in peers {
-            if let Some((octets, _)) = peer.poll() {
-                return (peer, octets);
-            }
-        }
-        assert!(Instant::now() < end, "nothing came");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    let (number, octets, _) = Peer::first_of(peers);
+    (&peers[number], octets)
 }
 
 /// Sends requests to `uri` until one comes to one of `peers`: what a stalled machine

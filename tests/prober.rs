@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 use viaduct::config::{Accept, Health, Probe};
 use viaduct::health::{Probed, Prober, Report, RoundTrips, Target};
 
-use support::LONG;
 use support::kamailio::Kamailio;
 use support::neighbour::{Manner, Neighbour, value};
 use support::net::{V4, V6, free_addresses};
 use support::process::in_a_network_of_its_own;
+use support::{LONG, wait_until};
 
 const OK: Manner = Manner::Answers("200 OK");
 
@@ -176,18 +176,10 @@ fn the_destination_is_asked_by_the_name_it_was_given() {
         ..target(&index.to_string(), neighbour.address, quick())
     };
     let watch = Watch::start(cases.iter().enumerate().map(target).collect());
-    let end = Instant::now() + LONG;
-    let all_answered = || {
-        watch
-            .prober
-            .states()
-            .iter()
-            .all(|it| it.counts.answered > 0)
-    };
-    while !all_answered() {
-        assert!(Instant::now() < end);
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    wait_until("an answer of each", || {
+        let states = watch.prober.states();
+        states.iter().all(|it| it.counts.answered > 0)
+    });
     let probes = neighbour.probes();
     for (uri, host) in cases {
         let line = format!("OPTIONS sip:{host}:{port} SIP/2.0\r\n");
@@ -508,16 +500,10 @@ fn an_address_in_many_sets_is_probed_for_each() {
     };
     let target = |set: usize| target(&set.to_string(), neighbour.address, probe.clone());
     let watch = Watch::start((0..SETS).map(target).collect());
-    let end = Instant::now() + LONG;
-    while !watch
-        .prober
-        .states()
-        .iter()
-        .all(|it| it.counts.answered > 2)
-    {
-        assert!(Instant::now() < end);
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    wait_until("three answers for each", || {
+        let states = watch.prober.states();
+        states.iter().all(|it| it.counts.answered > 2)
+    });
     assert!(watch.reports.try_recv().is_err());
     let states = watch.prober.states();
     assert_eq!(states.len(), SETS);
@@ -547,11 +533,7 @@ fn a_socket_that_nothing_needs_any_more_is_closed() {
     let own = source(&neighbour.probes()[0]);
     assert!(UdpSocket::bind(own).is_err());
     watch.prober.watch(Vec::new());
-    let end = Instant::now() + LONG;
-    while UdpSocket::bind(own).is_err() {
-        assert!(Instant::now() < end, "{own} is still bound");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    wait_until("its end", || UdpSocket::bind(own).is_ok());
 }
 
 #[test]

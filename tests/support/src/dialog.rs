@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::net::V4;
 use super::twin::{self, StartLine, Twin};
 use super::viaduct::Viaduct;
-use super::{LONG, program};
+use super::{LONG, program, wait_pausing, wait_until};
 
 const POLL: Duration = Duration::from_micros(100);
 
@@ -75,18 +75,20 @@ impl Peer {
     /// The next datagram and where it came from.
     #[track_caller]
     pub fn receive_from(&self) -> (Vec<u8>, SocketAddr) {
-        let end = Instant::now() + LONG;
-        loop {
-            if let Some(found) = self.poll() {
-                return found;
-            }
-            assert!(
-                Instant::now() < end,
-                "nothing came to {} in {LONG:?}",
-                self.address
-            );
-            std::thread::sleep(POLL);
-        }
+        let what = format!("a datagram for {}", self.address);
+        wait_pausing(POLL, &what, || self.poll())
+    }
+
+    /// The next datagram that comes to one of `peers`: to which, and where it came from.
+    #[track_caller]
+    pub fn first_of(peers: &[Self]) -> (usize, Vec<u8>, SocketAddr) {
+        wait_pausing(POLL, "a datagram for any of them", || {
+            let mut peers = peers.iter().enumerate();
+            peers.find_map(|(number, peer)| {
+                let (octets, source) = peer.poll()?;
+                Some((number, octets, source))
+            })
+        })
     }
 
     /// The datagram that waits already, if one does.
@@ -223,17 +225,9 @@ impl Scene {
     /// The same where it leaves by another listener.
     #[track_caller]
     pub fn at_farm_from(&self, listener: SocketAddr) -> (usize, Vec<u8>) {
-        let end = Instant::now() + LONG;
-        loop {
-            for (number, member) in self.farm.iter().enumerate() {
-                if let Some((octets, source)) = member.poll() {
-                    assert!(source == listener, "from {source}");
-                    return (number, octets);
-                }
-            }
-            assert!(Instant::now() < end, "nothing came to the farm");
-            std::thread::sleep(POLL);
-        }
+        let (number, octets, source) = Peer::first_of(&self.farm);
+        assert!(source == listener, "from {source}");
+        (number, octets)
     }
 
     /// Sends from the caller; what Viaduct itself answers to it.
@@ -273,17 +267,11 @@ impl Scene {
     /// Waits until a counter has this value.
     #[track_caller]
     pub fn assert_counter(&mut self, name: &str, value: u64) {
-        let end = Instant::now() + LONG;
-        loop {
+        wait_until(&format!("{value} {name}"), || {
             let found = self.viaduct.counter(name);
-            if found == value {
-                return;
-            }
-            assert!(
-                found < value && Instant::now() < end,
-                "{name} is {found}, not {value}"
-            );
-        }
+            assert!(found <= value, "{name} is {found}, not {value}");
+            found == value
+        });
     }
 }
 

@@ -70,7 +70,13 @@ pub const LONG: Duration = Duration::from_secs(180);
 /// # Panics
 /// It is not found in time.
 #[track_caller]
-pub fn wait_for<T>(what: &str, mut find: impl FnMut() -> Option<T>) -> T {
+pub fn wait_for<T>(what: &str, find: impl FnMut() -> Option<T>) -> T {
+    wait_pausing(Duration::from_millis(5), what, find)
+}
+
+/// The same, with such a pause before the next look.
+#[track_caller]
+fn wait_pausing<T>(pause: Duration, what: &str, mut find: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + LONG;
     loop {
         let last = Instant::now() > end;
@@ -78,7 +84,7 @@ pub fn wait_for<T>(what: &str, mut find: impl FnMut() -> Option<T>) -> T {
             return found;
         }
         assert!(!last, "{what} does not come");
-        thread::sleep(Duration::from_millis(5));
+        thread::sleep(pause);
     }
 }
 

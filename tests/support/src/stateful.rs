@@ -1,12 +1,12 @@
 //! What the tests of stateful relay say again and again: an INVITE under way,
 //! what a member says to it, and what comes of that.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::LONG;
 use super::dialog::{Peer, Request, Scene, read, response, status, values};
 use super::net::V4;
 use super::twin::StartLine;
+use super::wait_for;
 
 /// Timers so long that nothing is sent again and nothing ends by itself.
 pub const STILL: [&str; 4] = ["--timer", "T1=30s,T2=30s", "--failover-after", "60s"];
@@ -126,14 +126,10 @@ impl Scene {
     /// The next such response at the caller; others before are passed over.
     #[track_caller]
     pub fn hears_in_the_end(&self, status: u16) -> Vec<u8> {
-        let end = Instant::now() + LONG;
-        loop {
+        wait_for(&format!("a {status}"), || {
             let octets = self.caller.receive();
-            if self::status(&octets) == status {
-                return octets;
-            }
-            assert!(Instant::now() < end, "no {status} came");
-        }
+            (self::status(&octets) == status).then_some(octets)
+        })
     }
 
     /// Waits until Viaduct has done with all that was sent before, by two
