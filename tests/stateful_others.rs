@@ -103,7 +103,7 @@ fn a_503_of_the_only_destination_becomes_500() {
 
 #[test]
 fn a_request_of_a_dialog_goes_to_its_destination_alone() {
-    let mut scene = still(2);
+    let scene = still(2);
     let request = scene.request("BYE");
     let member = format!("sip:desk@{}", scene.farm[1].address());
     let to = format!("{};tag=t", request.to);

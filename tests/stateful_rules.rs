@@ -313,7 +313,7 @@ fn the_last_destination_is_a_phone_where_no_rule_can_go() {
 #[test]
 fn a_call_that_all_phones_refuse_goes_to_the_overflow() {
     let rules = "[[on-failure]]\nstatus = [503]\nset = \"overflow\"\n";
-    let mut house = House::new(rules);
+    let house = House::new(rules);
     PHONES.iter().for_each(|&phone| house.scene.close(phone));
     let scene = &house.scene;
     let call = scene.request("INVITE");

@@ -77,7 +77,7 @@ fn where_nothing_is_unfinished_it_ends_at_once() {
 #[test]
 fn what_was_answered_is_not_waited_for_although_a_destination_was_out_of_reach() {
     for method in ["INVITE", "REGISTER"] {
-        let mut scene = Scene::stateful(2, method, &STILL, &["--stop-timeout", "1h"]);
+        let scene = Scene::stateful(2, method, &STILL, &["--stop-timeout", "1h"]);
         scene.answered_by_another(method);
         scene.viaduct.stop();
     }

@@ -11,6 +11,7 @@ use viaduct::net::{Limits, RETURNED_MAX, ReceiveBatch, SendBatch, Sent, Socket};
 use viaduct::transaction::InRun;
 
 use support::LONG;
+use support::net::free_addresses;
 
 const LOOPBACKS: [&str; 2] = ["127.0.0.1", "::1"];
 
@@ -35,9 +36,10 @@ fn open(ip: &str) -> (UdpSocket, SocketAddr) {
     (socket, address)
 }
 
-/// A destination that did.
+/// A destination that nobody is at.
 fn closed(ip: &str) -> SocketAddr {
-    open(ip).1
+    let [address] = free_addresses(any(ip).ip());
+    address
 }
 
 /// Queues `octets` with its number as the tag.

@@ -119,6 +119,13 @@ impl Peer {
         self.receive()
     }
 
+    /// Hears nothing any more: what is sent here is refused, as where nobody is; but
+    /// nobody else gets the port.
+    pub fn close(&self) {
+        self.socket.connect(self.address).expect("a way to itself");
+        while self.poll().is_some() {}
+    }
+
     /// Demands that nothing waits. Make sure first that whatever could come
     /// has come: see [`Scene::fence`].
     #[track_caller]

@@ -174,8 +174,8 @@ impl Scene {
     }
 
     /// Has a member no longer be there: what is sent to it is refused.
-    pub fn close(&mut self, member: usize) {
-        self.farm[member] = Peer::new(V4);
+    pub fn close(&self, member: usize) {
+        self.farm[member].close();
     }
 
     /// The caller's ACK to a failure that it has heard.
@@ -211,7 +211,7 @@ impl Scene {
     /// Has a request answered by another member than the one that it is for,
     /// which is out of reach.
     #[track_caller]
-    pub fn answered_by_another(&mut self, method: &str) {
+    pub fn answered_by_another(&self, method: &str) {
         let request = self.request(method);
         let owner = self.owner(&request);
         self.close(owner);
