@@ -81,11 +81,10 @@ fn an_admin_socket_that_cannot_be_made_ends_no_call() {
 
 #[test]
 fn an_admin_address_that_was_not_to_be_had_is_tried_by_the_next_check() {
-    let [front] = free_addresses(V4);
+    let [front, taken] = free_addresses(V4);
     let file = File::new(&config(&[front], 1, &[Peer::new(V4).address()]));
     let (mut viaduct, program) = start_copy(&file, &[]);
-    let other = TcpListener::bind((V4, 0)).expect("a socket");
-    let taken = other.local_addr().expect("an address");
+    let other = TcpListener::bind(taken).expect("a socket");
     let real = support::program().display().to_string();
     put_script(
         &program,
