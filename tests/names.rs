@@ -300,13 +300,10 @@ fn a_name_is_asked_for_again_when_its_answer_has_expired() {
     let uri = format!("sip:pbx.test:{}", phone[0].address().port());
     reach(&scene, &uri, &phone);
     let before = server.asked().len();
-    let mut passed = 0;
     wait_until("another question", || {
         reach(&scene, &uri, &phone);
-        passed += 1;
         server.asked().len() > before
     });
-    assert!(passed > 2, "asked for each time");
 }
 
 #[test]
