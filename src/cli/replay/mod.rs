@@ -71,10 +71,15 @@ pub(super) fn replay(args: &ReplayArgs) -> io::Result<ExitCode> {
         tally: Tally::default(),
         json: args.json,
     };
-    // Line by line: a capture may come in while it is made.
-    let mut out = io::stdout().lock();
+    let is_file = args.capture.is_file();
+    let mut out = io::BufWriter::new(io::stdout().lock());
     let leavings = capture::read(&args.capture, &mut |captured| {
-        replay.message(&mut out, &captured)
+        replay.message(&mut out, &captured)?;
+        // A capture that is no file may come in while it is made.
+        match is_file {
+            true => Ok(()),
+            false => out.flush(),
+        }
     })?;
     replay.tally.leavings = leavings;
     replay.tally.secret_known = secret_known;
