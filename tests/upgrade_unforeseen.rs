@@ -104,6 +104,26 @@ fn an_admin_address_that_was_not_to_be_had_is_tried_by_the_next_check() {
     viaduct.stop();
 }
 
+#[test]
+fn a_mirror_that_cannot_be_started_is_seen_beforehand() {
+    let [front] = free_addresses(V4);
+    let text = config(&[front], 1, &[Peer::new(V4).address()]);
+    let file = File::new(&text);
+    let (mut viaduct, program) = start_copy(&file, &[]);
+    file.write(&format!("{text}[mirror]\nto = '127.0.0.1:9'\n"));
+    let real = support::program().display().to_string();
+    let fault = "strace -f --seccomp-bpf -o /dev/null -e inject=bind:error=EADDRINUSE";
+    put_script(
+        &program,
+        &format!("[ \"$1\" = check ] && exec {fault} {real} \"$@\"\nexec {real} \"$@\""),
+    );
+    let why = "cannot start the mirror: Address already in use";
+    no_upgrade(&mut viaduct, "upgrade refused, all stays as it is", why);
+    put_script(&program, &format!("exec {real} \"$@\""));
+    upgrade(&mut viaduct);
+    viaduct.stop();
+}
+
 /// Whoever asks for an upgrade hears what became of it.
 #[test]
 fn ctl_waits_for_the_next_program() {

@@ -114,6 +114,13 @@ fn start_ledger(config: &Config, started: Instant) -> Result<Option<Ledger>, Sta
     ledger.transpose()
 }
 
+/// The same for the sender of copies.
+fn start_mirror(config: &Config) -> Result<Option<Mirror>, StartError> {
+    let mirror = config.mirror.as_ref().map(Mirror::start).transpose();
+    let failed = |error| StartError::System("cannot start the mirror", error);
+    mirror.map_err(StartError::or_thread(failed))
+}
+
 impl Instance {
     /// Binds all sockets and starts the workers.
     ///
@@ -149,9 +156,7 @@ impl Instance {
         let snapshot = Arc::new(snapshot);
         let started = Instant::now();
         let ledger = start_ledger(&config, started)?;
-        let mirror = config.mirror.as_ref().map(Mirror::start).transpose();
-        let failed = |error| StartError::System("cannot start the mirror", error);
-        let mirror = mirror.map_err(StartError::or_thread(failed))?;
+        let mirror = start_mirror(&config)?;
         let shared = Shared {
             latest: Arc::new(ArcSwap::new(Arc::clone(&snapshot))),
             stop: AtomicBool::new(false),

@@ -98,6 +98,7 @@ pub fn rehearse(config: &Config) -> Result<String, Failure> {
         relays.map_err(|_| StartError::Transactions(config.stateful.transactions))?;
     }
     super::start_ledger(config, Instant::now())?;
+    super::start_mirror(config)?;
     control::rehearse(&config.admin, &announced.held_admin)?;
     Ok(consent())
 }
