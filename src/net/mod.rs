@@ -28,7 +28,7 @@ pub use receive::ReceiveBatch;
 pub use runs::Limits;
 pub use send::{SendBatch, Sent};
 pub use signals::{block_signals, unblock_signals};
-pub use socket::{Granted, Socket, SocketHandle};
+pub use socket::{Granted, Socket};
 
 /// A message header of nothing. Some C libraries have padding between its
 /// fields, so that it cannot be written down.

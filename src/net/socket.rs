@@ -175,7 +175,7 @@ impl Socket {
     /// datagrams; `SO_RXQ_OVFL` would bring it with each of them.
     #[must_use]
     pub fn overflow(&self) -> u64 {
-        overflow(self.0.as_fd())
+        self.memory().map_or(0, |info| info[MEMINFO_DROPS].into())
     }
 
     /// Whether three quarters of the receive buffer are taken. The kernel counts some
@@ -184,50 +184,33 @@ impl Socket {
     #[must_use]
     pub fn is_nearly_full(&self) -> bool {
         let is_so = |info: [u32; MEMINFO]| info[MEMINFO_HELD] >= info[MEMINFO_SIZE] / 4 * 3;
-        memory(self.0.as_fd()).is_some_and(is_so)
+        self.memory().is_some_and(is_so)
     }
-}
 
-/// What lets another thread ask the kernel about a [`Socket`]. The socket stays
-/// open while it lives.
-pub struct SocketHandle(OwnedFd);
+    fn memory(&self) -> Option<[u32; MEMINFO]> {
+        let mut info = [0_u32; MEMINFO];
+        let mut length = size_of_val(&info) as libc::socklen_t;
+        // SAFETY: the kernel writes at most `length` octets, those of `info`.
+        let result = unsafe {
+            libc::getsockopt(
+                self.0.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_MEMINFO,
+                (&raw mut info).cast(),
+                &raw mut length,
+            )
+        };
+        (result == 0).then_some(info)
+    }
 
-impl Socket {
-    /// A handle to it.
+    /// The same socket once more, for another thread to ask the kernel about it. It
+    /// stays open while either lives.
     ///
     /// # Errors
     /// As of `fcntl`: there are too many open files.
-    pub fn handle(&self) -> io::Result<SocketHandle> {
-        Ok(SocketHandle(self.0.as_fd().try_clone_to_owned()?))
+    pub fn twin(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
     }
-}
-
-impl SocketHandle {
-    /// See [`Socket::overflow`].
-    #[must_use]
-    pub fn overflow(&self) -> u64 {
-        overflow(self.0.as_fd())
-    }
-}
-
-fn overflow(socket: BorrowedFd<'_>) -> u64 {
-    memory(socket).map_or(0, |info| info[MEMINFO_DROPS].into())
-}
-
-fn memory(socket: BorrowedFd<'_>) -> Option<[u32; MEMINFO]> {
-    let mut info = [0_u32; MEMINFO];
-    let mut length = size_of_val(&info) as libc::socklen_t;
-    // SAFETY: the kernel writes at most `length` octets, those of `info`.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_MEMINFO,
-            (&raw mut info).cast(),
-            &raw mut length,
-        )
-    };
-    (result == 0).then_some(info)
 }
 
 impl From<OwnedFd> for Socket {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::net::{Socket, SocketHandle};
+use crate::net::Socket;
 
 /// Of one worker.
 pub(super) struct Gauges(ArcSwap<Worker>);
@@ -15,7 +15,7 @@ pub(super) struct Gauges(ArcSwap<Worker>);
 enum Worker {
     Running {
         /// By listener.
-        sockets: Vec<SocketHandle>,
+        sockets: Vec<Socket>,
         /// The thread, as the kernel numbers it.
         thread: OnceLock<i32>,
         /// Of the threads that it had before, until upgrades that failed.
@@ -52,7 +52,7 @@ impl Gauges {
     /// # Errors
     /// As of `fcntl`.
     pub(super) fn begin(&self, sockets: &[Socket]) -> io::Result<()> {
-        let sockets = sockets.iter().map(Socket::handle);
+        let sockets = sockets.iter().map(Socket::twin);
         let running = Worker::Running {
             sockets: sockets.collect::<Result<_, _>>()?,
             thread: OnceLock::new(),
@@ -82,7 +82,7 @@ impl Gauges {
     /// Datagrams for which each listener's socket had no room.
     pub(super) fn overflow(&self) -> Vec<u64> {
         match &**self.0.load() {
-            Worker::Running { sockets, .. } => sockets.iter().map(SocketHandle::overflow).collect(),
+            Worker::Running { sockets, .. } => sockets.iter().map(Socket::overflow).collect(),
             Worker::Ended { overflow, .. } => overflow.clone(),
         }
     }
