@@ -203,27 +203,9 @@ impl Share {
 
 /// All counters but those of forwarding must be zero; a zero is not listed.
 pub(super) fn check_counters(totals: &Totals) -> Check {
-    let forwarding = [
-        "received",
-        "requests-forwarded",
-        "responses-forwarded",
-        "runs-sent",
-        "sent-in-runs",
-    ];
-    let usual = [
-        "to-",
-        "from-",
-        "retransmitted-",
-        "last-in-dialog-",
-        "last-seen-",
-        "method-",
-        "class-",
-        "worker-",
-    ];
     let others = totals.lines().into_iter();
     let others: Vec<_> = others
-        .filter(|(name, _)| !forwarding.contains(&name.as_str()))
-        .filter(|(name, _)| !usual.iter().any(|start| name.starts_with(start)))
+        .filter(|(name, _)| !Totals::counts_forwarding(name))
         .map(|(name, value)| format!("{name} {value}"))
         .collect();
     let forwarded = format!(

@@ -10,6 +10,30 @@ fn of(name: &str, destination: &DestinationTotals) -> String {
 }
 
 impl Totals {
+    /// Whether the counter of this name, as [`lines`](Self::lines) has it, counts what is there
+    /// where all is well and each datagram is forwarded.
+    #[must_use]
+    pub fn counts_forwarding(name: &str) -> bool {
+        const WHOLE: [&str; 5] = [
+            "received",
+            "requests-forwarded",
+            "responses-forwarded",
+            "runs-sent",
+            "sent-in-runs",
+        ];
+        const BEGINNINGS: [&str; 8] = [
+            "to-",
+            "from-",
+            "retransmitted-",
+            "last-in-dialog-",
+            "last-seen-",
+            "method-",
+            "class-",
+            "worker-",
+        ];
+        WHOLE.contains(&name) || BEGINNINGS.iter().any(|start| name.starts_with(start))
+    }
+
     /// Names and values, in a fixed order; those of runs, names, reasons,
     /// statuses, error numbers and the like only where they are not zero.
     /// `last-in-dialog-` and `last-seen-` are ages in seconds.

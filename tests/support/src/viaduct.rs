@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
+use viaduct::worker::Totals;
 
 use super::process::{Process, Signal};
 use super::{LONG, program, wait_for, wait_until};
@@ -62,29 +63,12 @@ impl Counters {
             "{:?}",
             self.0
         );
-        let usual = |name: &str| {
-            [
-                "received",
-                "requests-forwarded",
-                "responses-forwarded",
-                "runs-sent",
-                "sent-in-runs",
-            ]
-            .contains(&name)
-                || [
-                    "to-",
-                    "from-",
-                    "retransmitted-",
-                    "last-in-dialog-",
-                    "last-seen-",
-                    "method-",
-                    "class-",
-                    "worker-",
-                ]
-                .iter()
-                .any(|start| name.starts_with(start))
-        };
-        assert!(self.0.keys().all(|name| usual(name)), "{:?}", self.0);
+        let mut names = self.0.keys();
+        assert!(
+            names.all(|name| Totals::counts_forwarding(name)),
+            "{:?}",
+            self.0
+        );
     }
 }
 
