@@ -11,19 +11,9 @@ use super::counters::{Each, add};
 /// Buckets for sizes: 1, 2, 4 … 1024 at most, and above.
 const SIZES: usize = 12;
 
-/// Their upper bounds.
-const SIZE_BOUNDS: [f64; SIZES - 1] = [
-    1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0,
-];
-
 /// Upper bounds of the buckets for times, in microseconds.
 const MICROSECONDS: [u64; 11] = [
     25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 100_000,
-];
-
-/// The same in seconds.
-const TIME_BOUNDS: [f64; MICROSECONDS.len()] = [
-    0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1,
 ];
 
 /// How often there were how many of something.
@@ -80,7 +70,7 @@ impl Distribution {
     pub(super) fn of_sizes<'a>(all: impl Iterator<Item = &'a Sizes> + Clone) -> Self {
         let sum: u64 = all.clone().map(Sizes::sum).sum();
         Self {
-            bounds: SIZE_BOUNDS.to_vec(),
+            bounds: (0..SIZES - 1).map(|each| (1 << each) as f64).collect(),
             counts: Each::sums(all.map(|each| &each.buckets)).into(),
             sum: sum as f64,
         }
@@ -92,7 +82,7 @@ impl Distribution {
             .clone()
             .map(|each| each.nanoseconds.load(Ordering::Relaxed));
         Self {
-            bounds: TIME_BOUNDS.to_vec(),
+            bounds: MICROSECONDS.map(|each| each as f64 / 1e6).into(),
             counts: Each::sums(all.map(|each| &each.buckets)).into(),
             sum: Duration::from_nanos(nanoseconds.sum()).as_secs_f64(),
         }
@@ -119,19 +109,20 @@ mod tests {
         assert_eq!(found.counts, [1, 1, 2, 1, 0, 0, 0, 0, 0, 0, 1, 2]);
         assert_eq!((found.count(), found.sum), (8, 7064.0));
         assert_eq!(found.bounds.len() + 1, found.counts.len());
+        assert_eq!(found.bounds[..3], [1.0, 2.0, 4.0]);
     }
 
     #[test]
     fn a_time_falls_into_the_bucket_that_bounds_it() {
         let times = Times::default();
-        for (bound, seconds) in MICROSECONDS.into_iter().zip(TIME_BOUNDS) {
-            assert_eq!(Duration::from_micros(bound).as_secs_f64(), seconds);
+        for bound in MICROSECONDS {
             times.add(Duration::from_micros(bound));
         }
         times.add(Duration::from_nanos(25_001));
         times.add(Duration::from_secs(1));
         let found = Distribution::of_times([&times, &Times::default()].into_iter());
         assert_eq!(found.counts, [1, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]);
+        assert_eq!(found.bounds[..3], [0.000_025, 0.000_05, 0.000_1]);
         assert!((found.sum - 1.144_45).abs() < 1e-4, "{}", found.sum);
     }
 }
