@@ -80,7 +80,12 @@ impl Network {
         placed
             .args(["netns", "exec", CONTENDER])
             .arg(command.get_program())
-            .args(command.get_args());
+            .args(command.get_args())
+            .envs(
+                command
+                    .get_envs()
+                    .filter_map(|(name, value)| Some((name, value?))),
+            );
         placed
     }
 }
