@@ -19,9 +19,9 @@ use serde::Serialize;
 const BUFFER: usize = 1 << 20;
 /// The longest block that is believed. A packet has 256 KiB at most.
 const LONGEST_BLOCK: usize = 16 << 20;
-/// A datagram whose fragments lie further apart than this many others is
-/// given up, so that no capture makes us keep more than 64 MiB of them.
-const FRAGMENTS_KEPT: u64 = 1024;
+/// A datagram whose fragments lie further apart than this many others, or twice as
+/// many, is given up, so that no capture makes us keep more than 64 MiB of them.
+const FRAGMENTS_KEPT: u64 = 512;
 
 /// An UDP datagram of a capture.
 pub(super) struct Captured<'a> {
