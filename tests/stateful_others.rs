@@ -1,9 +1,11 @@
 //! Requests other than INVITE that are relayed with a transaction (RFC 3261
 //! §17.1.2, §17.2.2, RFC 4320).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use support::dialog::{Request, Scene, assert_octets, response, status};
+use support::dialog::{Peer, Request, Scene, assert_octets, response, status};
+use support::net::V4;
 use support::stateful::{Leg, STILL, method, only, with_row};
 
 fn still(members: usize) -> Scene {
@@ -166,6 +168,32 @@ fn a_2xx_passes_although_a_destination_that_was_given_up_has_declined() {
     scene.caller.assert_silent();
     scene.says(&second, "200 OK");
     scene.hears(200);
+}
+
+/// A mailbox is where it is looked for.
+#[test]
+fn the_set_of_a_failure_rule_goes_by_its_own_key() {
+    let farm: Vec<_> = (0..3).map(|_| Peer::new(V4)).collect();
+    let [phone, one, other] = [0, 1, 2].map(|member: usize| farm[member].address());
+    let text = format!(
+        "listen = ['127.0.0.1:0']\nstateful = ['INVITE']\nfailover-after = '60s'\n\
+         [timers]\nT1 = '30s'\nT2 = '30s'\n\
+         [[set]]\nname = 'phones'\ndestinations = ['{phone}']\n\
+         [[set]]\nname = 'voicemail'\nhash-key = 'to-user'\ndestinations = ['{one}', '{other}']\n\
+         [[on-failure]]\nstatus = [486]\nset = 'voicemail'\n"
+    );
+    let scene = Scene::with_file(farm, &text, &[]);
+    let taken = (0..12).map(|_| {
+        let call = scene.request("INVITE");
+        let leg = scene.begin(&call);
+        scene.says(&leg, "486 Busy Here");
+        scene.gets(&leg, "ACK");
+        let mail = scene.next_leg();
+        scene.answered_at(&call, &mail);
+        mail.member
+    });
+    let taken: BTreeSet<_> = taken.collect();
+    assert_eq!(taken.len(), 1, "{taken:?}");
 }
 
 /// Nobody chooses among phones: however many are gone, that a destination rests is

@@ -59,18 +59,13 @@ impl<'a> Request<'a> {
             call_id,
             ..
         } = self.hashed(current, target, None, &mut scratch.octets);
-        let (set, passed) = match self.attempt {
+        let chosen = &current.dispatcher.sets()[set];
+        let destination = match self.attempt {
             Some(Attempt {
-                goal: Goal::Next(other, passed),
+                goal: Goal::Next(_, passed),
                 ..
-            }) => (other.unwrap_or(set), Some(passed)),
-            _ => (set, None),
-        };
-        let sets = current.dispatcher.sets();
-        let chosen = sets.get(set).ok_or(Reason::NoDestination)?;
-        let destination = match passed {
-            Some(passed) => chosen.next(hash, call_id, |each| passed(each.address)),
-            None => chosen.choose(set, hash, call_id, &mut scratch.turns, || self.begins()),
+            }) => chosen.next(hash, call_id, |each| passed(each.address)),
+            _ => chosen.choose(set, hash, call_id, &mut scratch.turns, || self.begins()),
         };
         let Some(destination) = destination else {
             return self.select_former(target, cookie_use, scratch);
@@ -135,7 +130,8 @@ impl<'a> Request<'a> {
         self.hop(Way::Former, to, None, cookie_use, None)
     }
 
-    /// What `generation` makes of a request. What another one made of it, which
+    /// What `generation` makes of a request; where a failure rule names its set, what
+    /// that one does. What another one made of it, which
     /// is `known`, is the same where the rules are, and where the same is hashed: to
     /// try rules and to look for headers takes as long as there are any.
     #[inline]
@@ -151,7 +147,13 @@ impl<'a> Request<'a> {
             Some(known) if Arc::ptr_eq(known.rules, rules) => known.rule,
             _ => self.rule_in(generation, target),
         };
-        let set = rule.map_or(0, |rule| rule.set);
+        let set = match self.attempt {
+            Some(&Attempt {
+                goal: Goal::Next(Some(set), _),
+                ..
+            }) => set,
+            _ => rule.map_or(0, |rule| rule.set),
+        };
         let definition = generation.dispatcher.sets()[set].definition();
         let made_of = MadeOf {
             follow_replaces: rule.is_some_and(|rule| rule.follow_replaces),
