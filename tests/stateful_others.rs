@@ -170,6 +170,29 @@ fn a_2xx_passes_although_a_destination_that_was_given_up_has_declined() {
     scene.hears(200);
 }
 
+/// RFC 3261 §12.2.1.2: the dialog would end with a 408.
+#[test]
+fn ring_timeout_ends_no_request_of_a_dialog() {
+    let scene = Scene::still(1, &["--ring-timeout", "300ms"]);
+    let again = scene.request("INVITE");
+    let to = format!("{};tag=x", again.to);
+    let again = again.to(to);
+    let asked = scene.begin(&again);
+    scene.says(&asked, "180 Ringing");
+    scene.hears(180);
+    // One that began later is not waited for any more.
+    let call = scene.request("INVITE");
+    let leg = scene.begin(&call);
+    scene.says(&leg, "180 Ringing");
+    scene.hears(180);
+    let cancel = scene.gets(&leg, "CANCEL");
+    scene.says(&cancel, "200 OK");
+    scene.fails_at(&call, &leg, "487 Request Terminated", 408);
+    scene.says(&asked, "200 OK");
+    scene.hears(200);
+    scene.assert_quiet();
+}
+
 /// A mailbox is where it is looked for.
 #[test]
 fn the_set_of_a_failure_rule_goes_by_its_own_key() {

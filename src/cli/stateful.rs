@@ -38,7 +38,7 @@ pub(super) struct StatefulFlags {
     #[arg(long, value_name = "TIME", env = "VIADUCT_RETRY_AFTER_CAP", value_parser = text::time_or_none)]
     retry_after_cap: Option<Duration>,
 
-    /// How long a called party may ring before it is cancelled, 1ms to 1h; 0s is for as long as timer C lets it [default: 0s]
+    /// How long the called party of a new call may ring before it is cancelled, 1ms to 1h; 0s is for as long as it says so every three minutes (timer C) [default: 0s]
     #[arg(long, value_name = "TIME", env = "VIADUCT_RING_TIMEOUT", value_parser = text::time_or_none)]
     ring_timeout: Option<Duration>,
 

@@ -140,7 +140,7 @@ impl<'a> Request<'a> {
         let hop = self.next_hop(sender, &routes, scratch);
         let Some(hop) = hop.as_ref().map_err(|reason| {
             if !in_dialog {
-                let begin = begin(role, identity, transaction);
+                let begin = begin(role, identity, in_dialog, transaction);
                 self.note_unplaced(*reason, begin, &routes.target, scratch);
             }
             *reason
@@ -167,7 +167,7 @@ impl<'a> Request<'a> {
         let from = sender.and_then(|sender| dispatcher.with_id(sender.id));
         let dialog = in_dialog.then(|| way.destination().or(from)).flatten();
         let (from, dialog) = (from.map(Place::new), dialog.map(Place::new));
-        if let Some(begin) = begin(role, identity, transaction) {
+        if let Some(begin) = begin(role, identity, in_dialog, transaction) {
             // What cannot be answered goes on statelessly.
             if !begin.invite || self.write_trying(transaction, scratch) {
                 scratch.part = Some(Part::Begins(begin));
@@ -383,7 +383,12 @@ impl<'a> Request<'a> {
 
 /// What begins with a request that is this to a transaction of ours.
 #[inline(always)]
-fn begin(role: Option<Role>, identity: Identity, transaction: &Transaction<'_>) -> Option<Begin> {
+fn begin(
+    role: Option<Role>,
+    identity: Identity,
+    in_dialog: bool,
+    transaction: &Transaction<'_>,
+) -> Option<Begin> {
     let Some(Role::Request {
         method,
         invite,
@@ -397,6 +402,7 @@ fn begin(role: Option<Role>, identity: Identity, transaction: &Transaction<'_>) 
         method,
         invite,
         repeatable,
+        in_dialog,
         respond_to: transaction.respond_to,
     })
 }

@@ -65,6 +65,8 @@ pub struct Begin {
     pub invite: bool,
     /// See [`Role::Request`].
     pub repeatable: bool,
+    /// Whether it belongs to a dialog: its To has a tag.
+    pub in_dialog: bool,
     /// Where responses go.
     pub respond_to: SocketAddr,
 }

@@ -26,7 +26,7 @@ impl Relay {
             return Received::Decision(Decision::Drop(Reason::Overload));
         }
         let chosen = matches!(forward.way, Way::Selected(_));
-        let movable = chosen && forward.dialog.is_none();
+        let movable = chosen && !begin.in_dialog;
         let Some(at) = self.open(around, datagram, begin, movable) else {
             around.out.count(Event::TableFull);
             return Received::Decision(Decision::Forward(*forward));

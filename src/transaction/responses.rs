@@ -140,7 +140,9 @@ impl Relay {
             if record.rang == NEVER {
                 record.rang = now;
             }
-            let bounded = invite && !cancelled && !stateful.ring_timeout.is_zero();
+            // A dialog would end with a 408 to a request of its own (§12.2.1.2).
+            let bounded = invite && !record.facts.in_dialog && !cancelled;
+            let bounded = bounded && !stateful.ring_timeout.is_zero();
             if bounded && record.ring_until == NEVER {
                 record.ring_until = after(now, stateful.ring_timeout);
             }

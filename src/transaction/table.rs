@@ -73,6 +73,7 @@ pub(super) struct Facts {
     pub(super) invite: bool,
     /// It does no harm twice.
     pub(super) repeatable: bool,
+    pub(super) in_dialog: bool,
     /// Another destination may be tried: a set's policy chose, and it is not
     /// within a dialog.
     pub(super) movable: bool,
@@ -87,6 +88,7 @@ impl Facts {
             method: begin.method,
             invite: begin.invite,
             repeatable: begin.repeatable,
+            in_dialog: begin.in_dialog,
             movable,
             cancelled: false,
         }

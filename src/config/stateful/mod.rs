@@ -34,7 +34,7 @@ pub struct Stateful {
     pub failover_status: Vec<u16>,
     /// The longest time that Retry-After keeps new work from a destination.
     pub retry_after_cap: Duration,
-    /// How long a called party may ring; 0: as long as Timer C lets it.
+    /// How long the called party of a new call may ring; 0: as long as timer C lets it.
     pub ring_timeout: Duration,
     /// Where a call goes on that has failed; the first rule that matches.
     pub on_failure: Vec<OnFailure>,
