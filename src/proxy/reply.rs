@@ -82,14 +82,15 @@ fn put_unsupported(message: &Message<'_>, out: &mut Writer<'_>) -> Option<()> {
         .try_for_each(|row| out.put(&[b"Unsupported: ", row.value.of(message.bytes), b"\r\n"]))
 }
 
-struct Writer<'a> {
-    out: &'a mut [u8],
-    length: usize,
+/// What is appended to a buffer.
+pub(super) struct Writer<'a> {
+    pub(super) out: &'a mut [u8],
+    pub(super) length: usize,
 }
 
 impl Writer<'_> {
-    /// Appends.
-    fn put(&mut self, parts: &[&[u8]]) -> Option<()> {
+    /// Appends; `None` where there is no room.
+    pub(super) fn put(&mut self, parts: &[&[u8]]) -> Option<()> {
         for part in parts {
             let end = self.length + part.len();
             self.out.get_mut(self.length..end)?.copy_from_slice(part);

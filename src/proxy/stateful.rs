@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use super::branch::{Branch, BranchText, Identity};
 use super::reason::{Reason, Status};
+use super::reply::Writer;
 use super::request::Request;
 use super::{Datagram, Decision, Proxy, Scratch};
 use crate::config::Stateful;
@@ -284,13 +285,9 @@ impl Proxy {
             method,
             b"\r\nContent-Length: 0\r\n\r\n",
         ];
-        let mut length = 0;
-        for part in parts {
-            out.get_mut(length..length + part.len())?
-                .copy_from_slice(part);
-            length += part.len();
-        }
-        Some(length)
+        let mut out = Writer { out, length: 0 };
+        out.put(&parts)?;
+        Some(out.length)
     }
 
     /// The key and the number of the attempt that the first octets of a datagram
