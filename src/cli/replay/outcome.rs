@@ -20,6 +20,9 @@ pub(super) struct Outcome {
     pub(super) set: Option<String>,
     /// The listener that a datagram leaves by, where there is more than one.
     listener: Option<String>,
+    /// Its address: another configuration may name it otherwise, or not at all.
+    #[serde(skip)]
+    leaves: Option<SocketAddr>,
     /// The status of a reply.
     status: Option<u16>,
     /// The way that was found, or the reason of a reply or a drop.
@@ -41,8 +44,9 @@ impl Outcome {
                 outcome.to = Some(to);
                 let set = way.destination().map(|(set, _)| &config.sets[set].name);
                 outcome.set = set.cloned();
-                let name = (config.listeners.len() > 1).then(|| &config.listeners[listener].name);
-                outcome.listener = name.cloned();
+                let leaves = &config.listeners[listener];
+                outcome.leaves = Some(leaves.address);
+                outcome.listener = (config.listeners.len() > 1).then(|| leaves.name.clone());
                 outcome.why = way_name(way, config);
                 outcome.why.push_str(match cookie {
                     CookieUse::None | CookieUse::Followed => "",
@@ -75,6 +79,7 @@ impl Outcome {
             to: None,
             set: None,
             listener: None,
+            leaves: None,
             status: None,
             why: "no listener has its destination".to_owned(),
         }
@@ -90,18 +95,10 @@ impl Outcome {
 
     /// Whether the same becomes of the message, however it was found.
     pub(super) fn is_same_as(&self, other: &Self) -> bool {
-        let shown = |outcome: &Self| {
-            let forward = outcome.action == "forward";
-            let why = (!forward).then(|| outcome.why.clone());
-            (
-                outcome.action,
-                outcome.to,
-                outcome.listener.clone(),
-                outcome.status,
-                why,
-            )
-        };
+        let shown = |outcome: &Self| (outcome.action, outcome.to, outcome.status);
         shown(self) == shown(other)
+            && (self.listener == other.listener || self.leaves == other.leaves)
+            && (self.action == "forward" || self.why == other.why)
     }
 }
 
