@@ -203,13 +203,6 @@ fn timers_are_checked() {
             "why: T2 (700ms) is the longest interval",
         ],
     );
-    warned(
-        &file("stateful = ['INVITE']\nring-timeout = '181s'", ""),
-        &[
-            "v.toml:2:16: warning: `ring-timeout` has no effect",
-            "why: timer C (181s) ends a call that rings before it (181s)",
-        ],
-    );
     let check = |timer| checked(&good_and(""), &["--timer", timer]);
     said(&check("t1=1s"), 2, &["there is no timer `t1`"]);
     said(&check("T1"), 2, &["names no timer and its time"]);

@@ -60,7 +60,6 @@ impl StatefulDraft {
             None => default.failover_after,
         };
         self.check_failover(failover_after, &timers, report);
-        self.check_ringing(&timers, report);
         self.check_effects(&on_failure, report);
         if let Some(excess) = on_failure.get(MOST_RULES) {
             let fault = Fault::new(format!("there are {} failure rules", on_failure.len()));
@@ -124,21 +123,6 @@ impl StatefulDraft {
             report.warning(&given.origin, fault);
         }
         timers
-    }
-
-    /// Checks that calls that ring are ended before timer C does it.
-    fn check_ringing(&self, timers: &Timers, report: &mut Report) {
-        let rings = self.ring_timeout.as_ref();
-        if let Some(time) = rings.filter(|time| time.value >= timers.c) {
-            let fault = Fault::new("`ring-timeout` has no effect")
-                .why(format!(
-                    "timer C ({}) ends a call that rings before it ({})",
-                    text::time_name(timers.c),
-                    text::time_name(time.value)
-                ))
-                .help("give a shorter one, or a longer timer C");
-            report.warning(&time.origin, fault);
-        }
     }
 
     /// Checks that a lost datagram is sent again before the next destination is
@@ -234,8 +218,8 @@ fn rule(draft: OnFailureDraft, sets: &[Placed<Set>], report: &mut Report) -> OnF
         ))
         .why("the set that has failed is asked the same again")
         .help(
-            "name another set, or give a `request-uri`; for another destination of the same \
-                 set there is `failover-status`",
+            "name another set; for another destination of this one there is `failover-status`, \
+                 or give the rule a `request-uri`",
         );
         report.warning(&draft.set.origin, fault);
     }
