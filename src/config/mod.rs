@@ -243,13 +243,13 @@ pub enum Policy {
 pub enum HashKey {
     /// Call-ID, the whole `local@host`.
     CallId,
-    /// user@host of the From URI.
+    /// user@host:port of the From URI.
     FromUri,
-    /// user@host of the To URI.
+    /// user@host:port of the To URI.
     ToUri,
-    /// user@host of the Request-URI.
+    /// user@host:port of the Request-URI.
     RequestUri,
-    /// The user of the From URI; user@host where it names none, as in those
+    /// The user of the From URI; user@host:port where it names none, as in those
     /// that follow.
     FromUser,
     /// The user of the To URI.
