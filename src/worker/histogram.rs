@@ -109,7 +109,10 @@ mod tests {
         assert_eq!(found.counts, [1, 1, 2, 1, 0, 0, 0, 0, 0, 0, 1, 2]);
         assert_eq!((found.count(), found.sum), (8, 7064.0));
         assert_eq!(found.bounds.len() + 1, found.counts.len());
-        assert_eq!(found.bounds[..3], [1.0, 2.0, 4.0]);
+        let bounds = [
+            1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0,
+        ];
+        assert_eq!(found.bounds, bounds);
     }
 
     #[test]
@@ -122,7 +125,11 @@ mod tests {
         times.add(Duration::from_secs(1));
         let found = Distribution::of_times([&times, &Times::default()].into_iter());
         assert_eq!(found.counts, [1, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]);
-        assert_eq!(found.bounds[..3], [0.000_025, 0.000_05, 0.000_1]);
+        let bounds = [
+            0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025,
+            0.1,
+        ];
+        assert_eq!(found.bounds, bounds);
         assert!((found.sum - 1.144_45).abs() < 1e-4, "{}", found.sum);
     }
 }
