@@ -13,7 +13,7 @@ use support::admin;
 use support::dialog::{Peer, Request};
 use support::net::{V4, free_addresses};
 use support::process::in_a_network_of_its_own;
-use support::upgrading::{File, config, no_upgrade, put_script, start_copy, upgrade};
+use support::upgrading::{File, config, no_upgrade, put_ours, put_script, start_copy, upgrade};
 use support::viaduct::Viaduct;
 
 /// An instance that keeps something in a folder, which goes away between the
@@ -119,7 +119,7 @@ fn a_mirror_that_cannot_be_started_is_seen_beforehand() {
     );
     let why = "cannot start the mirror: Address already in use";
     no_upgrade(&mut viaduct, "upgrade refused, all stays as it is", why);
-    put_script(&program, &format!("exec {real} \"$@\""));
+    put_ours(&program);
     upgrade(&mut viaduct);
     viaduct.stop();
 }
