@@ -130,10 +130,10 @@ impl<'a> Request<'a> {
         self.hop(Way::Former, to, None, cookie_use, None)
     }
 
-    /// What `generation` makes of a request; where a failure rule names its set, what
-    /// that one does. What another one made of it, which
-    /// is `known`, is the same where the rules are, and where the same is hashed: to
-    /// try rules and to look for headers takes as long as there are any.
+    /// What `generation` makes of a request, for the set that a failure rule names
+    /// where one does. What another one made of it, which is `known`, is the same
+    /// where the rules are, and where the same is hashed: to try rules and to look
+    /// for headers takes as long as there are any.
     #[inline]
     pub(super) fn hashed<'g>(
         &self,
