@@ -103,7 +103,7 @@ pub(super) fn response(request: &Message<'_>, status: &str, server: SocketAddr) 
     }
     out.extend_from_slice(b"To: ");
     out.extend_from_slice(request.to.value.of(bytes));
-    if address(bytes, request.to.value).is_some_and(|to| to.tag.is_empty()) {
+    if !request.has_to_tag() {
         out.extend_from_slice(format!(";tag=server-{}", server.port()).as_bytes());
     }
     let answers = status.starts_with('2') && is_method(request, b"INVITE");

@@ -83,8 +83,7 @@ impl<'a> Request<'a> {
     /// Whether it belongs to no request before it: neither to a transaction,
     /// as ACK and CANCEL, nor to a dialog.
     fn begins(&self) -> bool {
-        let to = address(self.message.bytes, self.message.to.value);
-        !self.is_hop_by_hop() && to.is_none_or(|to| to.tag.is_empty())
+        !self.is_hop_by_hop() && !self.message.has_to_tag()
     }
 
     /// The Call-ID of the dialog that a new request is about, where `rule`
@@ -92,12 +91,7 @@ impl<'a> Request<'a> {
     /// dialog belongs to that one.
     #[inline]
     pub(super) fn followed(&self, rule: &Route) -> Option<(&'static str, &'a [u8])> {
-        if !rule.follow_replaces {
-            return None;
-        }
-        let bytes = self.message.bytes;
-        let to = address(bytes, self.message.to.value)?;
-        if !to.tag.is_empty() {
+        if !rule.follow_replaces || self.message.has_to_tag() {
             return None;
         }
         let mut found = [None; FOLLOWED.len()];
@@ -110,6 +104,7 @@ impl<'a> Request<'a> {
         let mut found = FOLLOWED.into_iter().zip(found);
         let (name, row) = found.find_map(|(name, row)| Some((name, row?)))?;
         // No Call-ID has a semicolon in it (RFC 3261 §25.1).
+        let bytes = self.message.bytes;
         let call_id = row.value.of(bytes).split(|&b| b == b';').next()?;
         Some((name, call_id.trim_ascii()))
     }

@@ -30,6 +30,15 @@ pub fn address(bytes: &[u8], span: Span) -> Option<Address> {
     read(bytes, span, false)
 }
 
+impl Message<'_> {
+    /// Whether To has a tag, as in a request within a dialog (RFC 3261 §12.2);
+    /// not where its value breaks the grammar.
+    #[must_use]
+    pub fn has_to_tag(&self) -> bool {
+        address(self.bytes, self.to.value).is_some_and(|to| !to.tag.is_empty())
+    }
+}
+
 /// Reads one address; where it is `listed`, as in Route, others may follow
 /// behind commas, and each stands in angle brackets.
 #[inline]

@@ -175,16 +175,12 @@ impl<'a> Message<'a> {
             message.is_longer = (scanned.end as usize) < bytes.len();
             message.class = match scanned.start {
                 StartLine::Response { .. } => "response",
-                StartLine::Request { method, .. } => {
-                    let to = sip::address(bytes, scanned.to.value);
-                    let in_dialog = to.is_some_and(|to| !to.tag.is_empty());
-                    match method.of(bytes) {
-                        b"CANCEL" => "CANCEL",
-                        b"ACK" => "ACK",
-                        _ if in_dialog => "request in a dialog",
-                        _ => "request outside a dialog",
-                    }
-                }
+                StartLine::Request { method, .. } => match method.of(bytes) {
+                    b"CANCEL" => "CANCEL",
+                    b"ACK" => "ACK",
+                    _ if scanned.has_to_tag() => "request in a dialog",
+                    _ => "request outside a dialog",
+                },
             };
         } else {
             message.start_line = format!("{} octets, no SIP", bytes.len());

@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 use crate::config::{Config, Destination, OnFailure};
 use crate::proxy::{Datagram, Decision, Forward, Part, Proxy, Role, Selection, Way};
-use crate::sip::{self, Message, StartLine};
+use crate::sip::{self, StartLine};
 
 /// Other destinations that are told at most; no transaction tries more.
 const TOLD: usize = 7;
@@ -98,7 +98,7 @@ impl<'a> Relayed<'a> {
             }) if forward.is_none() || part.is_some() => {
                 relayed.relay = How::Stateful;
                 match forward {
-                    _ if in_dialog(&message) => relayed.alone = Some("its dialog is there"),
+                    _ if message.has_to_tag() => relayed.alone = Some("its dialog is there"),
                     Some(Forward {
                         way: Way::Selected(selection),
                         ..
@@ -155,11 +155,6 @@ fn others<'a>(
         others.push(&*destinations[next].uri);
     }
     others
-}
-
-fn in_dialog(message: &Message<'_>) -> bool {
-    let to = sip::address(message.bytes, message.to.value);
-    to.is_some_and(|to| !to.tag.is_empty())
 }
 
 fn applies(rule: &OnFailure, set: usize) -> bool {
