@@ -193,7 +193,8 @@ fn ring_timeout_ends_no_request_of_a_dialog() {
     scene.assert_quiet();
 }
 
-/// A mailbox is where it is looked for.
+/// A mailbox is where it is looked for, by a call about another dialog, too: that
+/// one was at the phone.
 #[test]
 fn the_set_of_a_failure_rule_goes_by_its_own_key() {
     let farm: Vec<_> = (0..3).map(|_| Peer::new(V4)).collect();
@@ -203,11 +204,15 @@ fn the_set_of_a_failure_rule_goes_by_its_own_key() {
          [timers]\nT1 = '30s'\nT2 = '30s'\n\
          [[set]]\nname = 'phones'\ndestinations = ['{phone}']\n\
          [[set]]\nname = 'voicemail'\nhash-key = 'to-user'\ndestinations = ['{one}', '{other}']\n\
+         [[route]]\nset = 'phones'\nfollow = 'replaces'\n\
          [[on-failure]]\nstatus = [486]\nset = 'voicemail'\n"
     );
     let scene = Scene::with_file(farm, &text, &[]);
-    let taken = (0..12).map(|_| {
-        let call = scene.request("INVITE");
+    let taken = (0..12).map(|number| {
+        let mut call = scene.request("INVITE");
+        if number % 2 == 1 {
+            call = call.row(format!("Replaces: replaced-{number};to-tag=t;from-tag=f"));
+        }
         let leg = scene.begin(&call);
         scene.says(&leg, "486 Busy Here");
         scene.gets(&leg, "ACK");

@@ -142,16 +142,17 @@ impl<'a> Request<'a> {
             Some(known) if Arc::ptr_eq(known.rules, rules) => known.rule,
             _ => self.rule_in(generation, target),
         };
-        let set = match self.attempt {
+        let (set, following) = match self.attempt {
+            // The dialog that it is about is not there.
             Some(&Attempt {
                 goal: Goal::Next(Some(set), _),
                 ..
-            }) => set,
-            _ => rule.map_or(0, |rule| rule.set),
+            }) => (set, None),
+            _ => (rule.map_or(0, |rule| rule.set), rule),
         };
         let definition = generation.dispatcher.sets()[set].definition();
         let made_of = MadeOf {
-            follow_replaces: rule.is_some_and(|rule| rule.follow_replaces),
+            follow_replaces: following.is_some_and(|rule| rule.follow_replaces),
             hash_key: &definition.hash_key,
             policy: definition.policy,
         };
@@ -164,7 +165,7 @@ impl<'a> Request<'a> {
             };
         }
         let own = self.message.call_id.value.of(self.message.bytes);
-        let followed = rule.and_then(|rule| self.followed(rule));
+        let followed = following.and_then(|rule| self.followed(rule));
         let followed = followed.map(|(_, call_id)| call_id);
         key.clear();
         match followed {
