@@ -62,6 +62,27 @@ fn what_would_not_start_is_refused_beforehand() {
 }
 
 #[test]
+fn the_admin_address_may_become_narrower_or_wider() {
+    let [front, admin] = free_addresses(V4);
+    let good = config(&[front], 1, &[Peer::new(V4).address()]);
+    let port = admin.port();
+    let at = |ip: &str| format!("{good}[admin]\nlisten = ['{ip}:{port}']\n");
+    let file = File::new(&at("0.0.0.0"));
+    let mut viaduct = Viaduct::start(&file.args());
+    file.write(&at("192.0.2.1"));
+    let why = format!("cannot listen on http://192.0.2.1:{port}: ");
+    no_upgrade(&mut viaduct, REFUSED, &why);
+    for ip in ["127.0.0.1", "0.0.0.0", "[::]", "127.0.0.1"] {
+        file.write(&at(ip));
+        upgrade(&mut viaduct);
+        let output = viaduct.output();
+        let line = format!("admin: http://{ip}:{port}");
+        assert_eq!(lines(&output, "admin: ").pop(), Some(&*line), "{output}");
+    }
+    viaduct.stop();
+}
+
+#[test]
 fn a_configuration_with_errors_is_refused_with_its_places() {
     let [front] = free_addresses(V4);
     let good = config(&[front], 1, &[Peer::new(V4).address()]);

@@ -128,8 +128,23 @@ pub fn rehearse(admin: &Admin, held: &[SocketAddr]) -> io::Result<()> {
             false => drop(socket::listen(path)?),
         }
     }
-    let mut new = admin.listen.iter().filter(|each| !held.contains(each));
-    new.try_for_each(|address| bind(*address).map(drop))
+    for address in &admin.listen {
+        let mut tried = *address;
+        if held.iter().any(|held| overlap(*held, tried)) {
+            // What that instance holds ends with it; what has to be so still is
+            // that an interface has the address.
+            tried.set_port(0);
+        }
+        std::net::TcpListener::bind(tried).map_err(|error| failed(*address, error))?;
+    }
+    Ok(())
+}
+
+/// Whether one of these keeps the other from being listened on, as far as that
+/// can be told: the wildcard of IPv6 takes in IPv4.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let wildcard = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port() && (wildcard || one.ip() == other.ip())
 }
 
 /// Which files [`start`] could not read or make, with what can be done about
@@ -156,18 +171,17 @@ fn check_token(admin: &Admin) -> io::Result<()> {
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = bind(address)?;
+    let listener = std::net::TcpListener::bind(address);
+    let listener = listener.map_err(|error| failed(address, error))?;
     listener.set_nonblocking(true)?;
     TcpListener::from_std(listener)
 }
 
-fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    std::net::TcpListener::bind(address).map_err(|error| {
-        io::Error::other(format!(
-            "cannot listen on http://{address}: {error}\n  help: give another address \
-             (--admin-listen); `ss -ltnp` shows who has this one"
-        ))
-    })
+fn failed(address: SocketAddr, error: io::Error) -> io::Error {
+    io::Error::other(format!(
+        "cannot listen on http://{address}: {error}\n  help: give another address \
+         (--admin-listen); `ss -ltnp` shows who has this one"
+    ))
 }
 
 /// Where it is to be found.
