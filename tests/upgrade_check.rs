@@ -112,9 +112,16 @@ fn a_configuration_with_errors_is_refused_with_its_places() {
     assert!(key.contains("wokers"), "{key}");
     assert!(value.contains("v.toml:2:9"), "{value}");
     assert!(refusal.contains("upgrade refused"), "{refusal}");
-    file.write(&format!("{good}[admin]\nlisten = ['192.0.2.1:1']\n"));
+    // A warning has a help too, and is no part of the error's.
+    let open = "allow-next-hop = ['0.0.0.0/0']\n";
+    file.write(&format!("{open}{good}[admin]\nlisten = ['192.0.2.1:1']\n"));
     let answer = admin.post("/api/v1/upgrade", &json!({}));
     answer.assert_problem(409, "cannot listen on http://");
+    let told = answer.json();
+    let detail = told["detail"].as_str().expect("what is wrong");
+    assert!(detail.contains("help: give the networks"), "{detail}");
+    let help = told["help"].as_str().expect("how to mend it");
+    assert!(help.starts_with("give another address"), "{help}");
 }
 
 #[test]

@@ -31,7 +31,9 @@ pub struct Problem {
 impl Problem {
     /// One that says what is wrong, and perhaps behind it how to mend it.
     pub(super) fn new(status: StatusCode, said: &str) -> Self {
-        let (detail, help) = match said.split_once(HELP) {
+        // Warnings before it may have a help of their own.
+        let last = said.rsplit_once(HELP);
+        let (detail, help) = match last.filter(|(_, help)| !help.contains('\n')) {
             Some((detail, help)) => (detail, Some(help.to_owned())),
             None => (said, None),
         };
