@@ -527,6 +527,28 @@ fn round_trips_are_counted() {
 }
 
 #[test]
+fn a_round_trip_is_that_of_the_latest_probe() {
+    let hasty = Probe {
+        timeout: Duration::from_secs(1),
+        ..quick()
+    };
+    let (neighbour, watch) = scene(OK, hasty);
+    let has_one = |it: &Probed| it.round_trip.is_some();
+    let has_none = |it: &Probed| it.round_trip.is_none();
+    watch.wait("answered", has_one);
+    neighbour.behave(Manner::Silent);
+    watch.wait("without one, for it is silent", has_none);
+    neighbour.behave(OK);
+    watch.wait("answered again", has_one);
+    let unsent = Target {
+        from: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+        ..target("farm", neighbour.address, quick())
+    };
+    watch.prober.watch(vec![unsent]);
+    watch.wait("without one, for no probe can be sent", has_none);
+}
+
+#[test]
 fn a_socket_that_nothing_needs_any_more_is_closed() {
     let (neighbour, watch) = scene(OK, quick());
     watch.stays_up(1);

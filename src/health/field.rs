@@ -32,6 +32,7 @@ struct Destination {
     token: Option<u64>,
     /// What kept the latest probe from being sent.
     obstacle: Option<String>,
+    /// How long its latest probe took, where that was answered.
     round_trip: Option<Duration>,
     round_trips: RoundTrips,
 }
@@ -185,7 +186,12 @@ impl Destination {
         chance: f64,
         send: impl FnOnce(&Target, u64) -> io::Result<()>,
     ) {
-        if !self.machine.poll(now, chance) {
+        let failed = self.machine.counts().failed;
+        let is_due = self.machine.poll(now, chance);
+        if self.machine.counts().failed > failed {
+            self.round_trip = None;
+        }
+        if !is_due {
             return;
         }
         match send(&self.target, token) {
@@ -196,6 +202,7 @@ impl Destination {
             }
             Err(error) => {
                 self.machine.unsent(now);
+                self.round_trip = None;
                 self.obstacle = Some(format!("no probe can be sent: {error}"));
             }
         }
