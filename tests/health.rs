@@ -199,6 +199,20 @@ fn one_that_comes_back_takes_its_share_in_steps() {
 }
 
 #[test]
+fn with_kamailios_policy_it_takes_all_of_it_at_once() {
+    let args = ["--policy", "kamailio", "--slow-start", "1h"];
+    let mut stage = Stage::new(2, &[&args[..], &["--health-interval", "200ms"]].concat());
+    stage.servers[0].silence();
+    let address = stage.address(0).to_string();
+    stage.until(0, &[&address, "is down"]);
+    let before = stage.said();
+    stage.servers[0].revive();
+    stage.until(before, &[&address, "is up"]);
+    let output = stage.viaduct.output();
+    assert!(!output[before..].contains("comes back"), "{output}");
+}
+
+#[test]
 fn where_all_are_down_calls_go_on_and_an_alarm_is_raised() {
     let mut stage = Stage::new(2, &["--health-interval", "200ms"]);
     stage

@@ -19,14 +19,13 @@ impl Shares {
         let mut actives = set.destinations.iter().filter(active).peekable();
         let all_down = actives.peek().is_some() && actives.all(down);
         let open = all_down && set.when_all_down == WhenAllDown::Forward;
-        // Kamailio's algorithm 0 gives all the same, also one that comes back.
+        // Kamailio's algorithm 0 gives all the same.
         let alike = set.policy == Policy::Kamailio;
         let weights = set.destinations.iter().map(|each| {
             let weight = if alike { 1.0 } else { f64::from(each.weight) };
             let percent = match (each.state, each.health) {
                 (State::Draining | State::Disabled, _) => 0,
                 (State::Active, Health::Down) if open => 100,
-                (State::Active, Health::Warming(_)) if alike => 100,
                 (State::Active, health) => health.percent(),
             };
             weight * f64::from(percent) / 100.0

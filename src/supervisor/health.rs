@@ -7,12 +7,12 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracing::{error, warn};
 
 use super::Instance;
-use crate::config::{Config, Health, Set, State, WhenAllDown};
+use crate::config::{Config, Health, Policy, Set, State, WhenAllDown};
 use crate::health::{Judge, Prober, Report, Sample, Target};
 use crate::worker::DestinationTotals;
 
@@ -110,11 +110,16 @@ impl Watch {
                 let Some(probe) = &each.probe else {
                     continue;
                 };
+                let mut probe = Arc::clone(probe);
+                if set.policy == Policy::Kamailio {
+                    // It knows no parts of a share.
+                    Arc::make_mut(&mut probe).slow_start = Duration::ZERO;
+                }
                 targets.push(Target {
                     set: set.name.clone(),
                     address: each.address,
                     uri: each.uri.clone(),
-                    probe: Arc::clone(probe),
+                    probe,
                     from: instance.leaves_from(each.address),
                     health: each.health,
                 });
