@@ -25,8 +25,9 @@ pub(super) async fn servers(lookup: &Arc<Lookup>, name: &HostPort) -> (Vec<Serve
             if let Some(new) = found.trouble {
                 trouble = Some(new.or(trouble.take()));
             }
+            // That one has no address holds no longer than its name server says.
+            until = until.min(found.until);
             if !found.all.is_empty() {
-                until = until.min(found.until);
                 servers.push(Server {
                     weight: host.weight,
                     addresses: found.all,
