@@ -422,6 +422,30 @@ fn run_tries_destinations_in_the_order_that_explain_tells() {
 }
 
 #[test]
+fn of_kamailios_policy_it_is_told_who_was_passed_over() {
+    let folder = Folder::with(&["explain", "--listen", "127.0.0.1:5060"], &[]);
+    let rule = "why        the hash modulo the number of destinations";
+    // The key of the example leads to one of the two.
+    let [first, second] = ["10.0.0.1", "10.0.0.2"].map(|idle| {
+        let states = ["10.0.0.1", "10.0.0.2"].map(|ip| match ip == idle {
+            true => format!("sip:{ip};state=draining"),
+            false => format!("sip:{ip}"),
+        });
+        let said = folder.text(&[
+            "--policy", "kamailio", "--to", &states[0], "--to", &states[1],
+        ]);
+        let passed =
+            format!("{rule} gives sip:{idle}, which takes no new work: it is the next that does\n");
+        assert!(
+            said.contains(&passed) || said.contains(&format!("{rule}\n")),
+            "{said}"
+        );
+        said.contains(&passed)
+    });
+    assert_ne!(first, second);
+}
+
+#[test]
 fn rows_that_end_in_lf_alone_are_told_of() {
     let pair = Pair::start(1, &[]);
     let sound = pair.scene.request("OPTIONS").text();

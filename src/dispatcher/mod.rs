@@ -256,6 +256,16 @@ impl Set {
         }
     }
 
+    /// The destination that [`Policy::Kamailio`] begins at, whether that takes new
+    /// work or not; `None` for the others.
+    #[must_use]
+    pub fn first(&self, call_id: &[u8]) -> Option<usize> {
+        match &self.table {
+            Table::Kamailio(order) => kamailio::choose(order, call_id, |_| true),
+            Table::Slots(_) | Table::Turns => None,
+        }
+    }
+
     /// The destination that takes a request where others are `passed` over:
     /// the first that is not, in the order in which it would fall to them.
     #[must_use]

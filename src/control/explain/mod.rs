@@ -15,7 +15,7 @@ use similar::ChangeTag;
 use similar::algorithms::{Capture, Replace, myers};
 
 use crate::config::{self, Config, HostPort, Policy, text};
-use crate::proxy::{Datagram, Decision, Forward, Part, Way};
+use crate::proxy::{Datagram, Decision, Forward, Part, Selection, Way};
 
 pub use decider::Decider;
 use relayed::Relayed;
@@ -328,7 +328,7 @@ impl<'a> Explanation<'a> {
                 let set = &self.config.sets[selection.set];
                 match set.policy {
                     Policy::Hash => "the slot of the key belongs to it".to_owned(),
-                    Policy::Kamailio => "the hash modulo the number of destinations".to_owned(),
+                    Policy::Kamailio => self.by_kamailio(selection),
                     Policy::RoundRobin => "its turn, in a worker that has just started".to_owned(),
                     Policy::Random => "the slot of key and CSeq number belongs to it".to_owned(),
                 }
@@ -358,6 +358,20 @@ impl<'a> Explanation<'a> {
             Way::Response => "our Via vouches for it: the branch verifies (RFC 3261 §18.2.2, \
                               RFC 3581 §4)"
                 .to_owned(),
+        }
+    }
+
+    fn by_kamailio(&self, selection: Selection) -> String {
+        let proxy = &self.decider.proxy;
+        let set = &proxy.dispatcher().sets()[selection.set];
+        let (call_id, _) = (proxy.key(&self.datagram, selection.set)).unwrap_or_default();
+        let rule = "the hash modulo the number of destinations";
+        match set.first(&call_id) {
+            Some(first) if first != selection.destination => format!(
+                "{rule} gives {}, which takes no new work: it is the next that does",
+                set.definition().destinations[first].uri
+            ),
+            _ => rule.to_owned(),
         }
     }
 }
