@@ -263,6 +263,8 @@ fn a_failed_look_up_keeps_what_was_there_and_says_so_once() {
         assert!(said[start.len() - 1..].contains(&says), "{said}");
     }
     resolved(false);
+    let sets = admin.get("/api/v1/sets").json();
+    assert_eq!(sets[0]["unresolved"], json!([name]), "{sets}");
     asked_again(&server, 2);
     assert_eq!(reached(&scene).len(), 2);
     server.fail(false);

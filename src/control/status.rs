@@ -1,15 +1,16 @@
 //! What is so at one moment: for the API, `viaduct ctl`, the terminal view and
 //! the status page alike.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::lock;
 use super::view::{Facts, View};
-use crate::config::{Destination, Health, State, text};
+use crate::config::{Destination, Health, HostPort, Named, State, text};
 use crate::dispatcher::Set;
 use crate::health::Probed;
 use crate::worker::{DestinationTotals, Totals};
@@ -99,7 +100,8 @@ pub struct SetStatus {
     pub open: bool,
     /// Its destinations, in the order of the configuration.
     pub destinations: Vec<DestinationStatus>,
-    /// The names of destinations that stand for no address yet.
+    /// The names of destinations that cannot be resolved now: they stand for no
+    /// address yet, or for those of before.
     pub unresolved: Vec<String>,
 }
 
@@ -175,6 +177,7 @@ impl Status {
         let totals = view.totals();
         let probed = view.prober.states();
         let facts = view.facts.load();
+        let unresolved = lock(&view.unresolved).clone();
         let listeners = facts.config.listeners.iter().map(|each| ListenerStatus {
             name: each.name.clone(),
             address: each.address,
@@ -195,7 +198,7 @@ impl Status {
             }),
             workers: workers(view, &totals),
             listeners: listeners.collect(),
-            sets: sets(&facts, &totals, &probed),
+            sets: sets(&facts, &totals, &probed, &unresolved),
             totals,
         }
     }
@@ -206,14 +209,19 @@ impl Status {
 /// waiting for an answer.
 type ByPlace<'a, T> = HashMap<(&'a str, SocketAddr), &'a T>;
 
-fn sets(facts: &Facts, totals: &Totals, probed: &[Probed]) -> Vec<SetStatus> {
+fn sets(
+    facts: &Facts,
+    totals: &Totals,
+    probed: &[Probed],
+    unresolved: &BTreeSet<HostPort>,
+) -> Vec<SetStatus> {
     let counted = totals.destinations.iter();
     let counted = counted.map(|of| ((of.set.as_str(), of.address), of));
     let counted = counted.collect();
     let probed = probed.iter().map(|of| ((of.set.as_str(), of.address), of));
     let probed = probed.collect();
     let sets = facts.proxy.dispatcher().sets().iter();
-    sets.map(|set| SetStatus::of(set, &counted, &probed))
+    sets.map(|set| SetStatus::of(set, &counted, &probed, unresolved))
         .collect()
 }
 
@@ -234,6 +242,7 @@ impl SetStatus {
         set: &Set,
         counted: &ByPlace<'_, DestinationTotals>,
         probed: &ByPlace<'_, Probed>,
+        unresolved: &BTreeSet<HostPort>,
     ) -> Self {
         let definition = set.definition();
         let name = &definition.name;
@@ -244,6 +253,8 @@ impl SetStatus {
             let probed = probed.get(&place).copied();
             DestinationStatus::of(each, set.share(index), counted, probed)
         });
+        let is_unresolved = |named: &&Named| !named.resolved || unresolved.contains(&named.name);
+        let unresolved = definition.named.iter().filter(is_unresolved);
         Self {
             name: name.clone(),
             policy: text::name(&definition.policy).to_owned(),
@@ -251,7 +262,7 @@ impl SetStatus {
             when_all_down: text::name(&definition.when_all_down).to_owned(),
             open: set.is_open(),
             destinations: destinations.collect(),
-            unresolved: definition.unresolved().map(ToString::to_string).collect(),
+            unresolved: unresolved.map(|named| named.name.to_string()).collect(),
         }
     }
 
@@ -268,7 +279,7 @@ impl SetStatus {
         Some(format!("{said}: new work gets 503 unless a rule takes it"))
     }
 
-    /// The names of destinations that stand for no address yet, in words.
+    /// The names of destinations that cannot be resolved now, in words.
     #[must_use]
     pub fn unresolved_names(&self) -> Option<String> {
         let names = self.unresolved.join(", ");
