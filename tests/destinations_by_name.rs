@@ -400,6 +400,22 @@ fn the_families_of_the_listeners_are_asked_for() {
     assert!(scene_of_both.viaduct.output().contains(&said));
 }
 
+#[test]
+fn an_address_of_ipv4_in_the_form_of_ipv6_counts_where_a_listener_has_ipv4() {
+    let server = NameServer::start("farm.test 60 AAAA ::ffff:127.0.0.1");
+    for (listen, says) in [
+        ("[::1]:0", "cannot be resolved: it has no address; "),
+        ("127.0.0.1:0 --listen [::1]:0", "is 127.0.0.1:9\n"),
+    ] {
+        let args = format!("--to farm.test:9 --listen {listen}");
+        let args: Vec<_> = args.split_whitespace().collect();
+        let scene = scene(Vec::new(), &server, &args);
+        let said = format!("set default: farm.test:9 {says}");
+        let output = scene.viaduct.output();
+        assert!(output.contains(&said), "{said}? {output}");
+    }
+}
+
 /// Viaduct, whose farm.test is in `zone`, by the port that it and its member
 /// both have; its own address, and that name.
 fn by_our_port(zone: &str) -> (Scene, String, String) {

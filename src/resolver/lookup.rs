@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,8 @@ use crate::sip::DEFAULT_PORT;
 pub(super) const TTL_MAX: Duration = Duration::from_secs(3600);
 /// How long it holds that there is nothing, where no SOA says (RFC 2308).
 const TTL_OF_NOTHING: Duration = Duration::from_secs(60);
+/// Why a name that is there stands for nothing.
+const NO_ADDRESS: &str = "it has no address";
 /// How many aliases of a service are followed, one behind the other.
 const MAX_ALIASES: usize = 8;
 
@@ -73,7 +75,7 @@ impl From<NetError> for Trouble {
         if error.is_nx_domain() {
             Self::Nothing("there is no such name")
         } else if error.is_no_records_found() {
-            Self::Nothing("it has no address")
+            Self::Nothing(NO_ADDRESS)
         } else {
             Self::NoAnswer(error.to_string())
         }
@@ -152,7 +154,7 @@ impl Lookup {
         };
         let ours = |kind: &RecordType| {
             let mut listeners = config.listeners.iter();
-            listeners.any(|own| own.address.is_ipv4() == (*kind == RecordType::A))
+            listeners.any(|own| kind_of(own.address.ip()) == *kind)
         };
         let kinds = [RecordType::A, RecordType::AAAA].into_iter().filter(ours);
         Ok(Self {
@@ -288,13 +290,19 @@ impl Lookup {
                 Ok(answer) => {
                     let records = answer.answers().iter();
                     let ips = records.filter_map(|each| each.data.ip_addr());
-                    let addresses = ips.map(|ip| SocketAddr::new(ip.to_canonical(), host.port));
-                    found.all.extend(addresses);
+                    // An IPv6 address may stand for one of IPv4.
+                    let ips = ips.map(|ip| ip.to_canonical());
+                    let ips = ips.filter(|ip| self.kinds.contains(&kind_of(*ip)));
+                    found
+                        .all
+                        .extend(ips.map(|ip| SocketAddr::new(ip, host.port)));
                 }
                 Err(trouble) => found.trouble = Some(trouble.or(found.trouble.take())),
             }
         }
-        if !found.all.is_empty() {
+        if found.all.is_empty() {
+            found.trouble = found.trouble.or(Some(Trouble::Nothing(NO_ADDRESS)));
+        } else {
             // A host need not have addresses of both families.
             found.trouble = found.trouble.filter(Trouble::may_pass);
         }
@@ -358,6 +366,14 @@ impl Lookup {
             }
             Err(_) => (Err(Trouble::NotAsked), now + self.ttl_min),
         }
+    }
+}
+
+/// The records that hold addresses of this family.
+fn kind_of(ip: IpAddr) -> RecordType {
+    match ip {
+        IpAddr::V4(_) => RecordType::A,
+        IpAddr::V6(_) => RecordType::AAAA,
     }
 }
 
