@@ -55,7 +55,7 @@ impl Judge {
     pub fn look(&mut self, sample: Sample, now: Duration) -> Option<&'static str> {
         let known = std::mem::replace(&mut self.suspected, sample.suspected);
         if sample.suspected > known {
-            return Some("a request did not reach it");
+            return Some("a request failed there (silence, ICMP or 503)");
         }
         if now.saturating_sub(self.began) < WINDOW {
             return None;
