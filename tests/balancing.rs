@@ -219,6 +219,18 @@ fn random_gives_each_member_its_weight() {
     assert_shares(&scene.shares(2_000), &[1, 3]);
 }
 
+/// The top level says what the sets hash that do so.
+#[test]
+fn a_hash_key_has_no_effect_where_nothing_is_hashed_by_it() {
+    for policy in ["random", "round-robin"] {
+        let scene = farm(
+            &["", "", "", ""],
+            &["--policy", policy, "--hash-key", "source"],
+        );
+        assert_shares(&scene.shares(400), &[1, 1, 1, 1]);
+    }
+}
+
 #[test]
 fn only_the_highest_priority_that_can_take_work_does() {
     for policy in ["hash", "random", "round-robin"] {

@@ -226,10 +226,11 @@ fn a_reload_names_what_else_moves_calls() {
     let plain = text(&operator.farm.scene.farm, &["", ""], "");
     let routed = format!("{plain}[[route]]\nset = 'farm'\nmethod = ['BYE']\n");
     let keyed = routed.replace("farm'\nd", "farm'\nhash-key = 'from-uri'\nd");
-    let turned = keyed.replace("farm'\nh", "farm'\npolicy = 'round-robin'\nh");
+    let turned = routed.replace("farm'\nd", "farm'\npolicy = 'round-robin'\nd");
     for (text, names) in [
         (&routed, "the routes differ from number 1 on"),
         (&keyed, "set farm: hash key from-uri (was call-id)"),
+        (&routed, "set farm: hash key call-id (was from-uri)"),
         (&turned, "set farm: policy round-robin (was hash)"),
     ] {
         fs::write(&file, text).expect("the file");
@@ -248,8 +249,8 @@ fn a_reload_names_what_else_moves_calls() {
     }
     fs::write(&file, plain).expect("the file");
     let told = operator.json(&["reload", "--dry-run"]);
-    assert_eq!(told["rules"].as_array().map(Vec::len), Some(3), "{told}");
-    // By tables of different keys nobody can tell it.
+    assert_eq!(told["rules"].as_array().map(Vec::len), Some(2), "{told}");
+    // By tables of different policies nobody can tell it.
     assert_eq!(told["moved"], serde_json::json!([]));
 }
 

@@ -188,7 +188,7 @@ fn set() -> impl Strategy<Value = Set> {
         Just((Policy::Hash, HashKey::CallId)),
         Just((Policy::Hash, HashKey::ToUser)),
         Just((Policy::Kamailio, HashKey::CallId)),
-        Just((Policy::RoundRobin, HashKey::Source)),
+        Just((Policy::RoundRobin, HashKey::CallId)),
         Just((Policy::Random, HashKey::CallId)),
     ];
     let when_all_down = prop::sample::select(vec![WhenAllDown::Forward, WhenAllDown::Reply]);

@@ -10,8 +10,8 @@ use toml::Value;
 use super::stateful::TIMERS;
 use super::text;
 use super::{
-    Accounting, Admin, Config, Destination, HashKey, Listener, Log, Mirror, Named, OnFailure,
-    Policy, Probe, Route, Set, State, Stateful, Timers,
+    Accounting, Admin, Config, Destination, Listener, Log, Mirror, Named, OnFailure, Policy, Probe,
+    Route, Set, State, Stateful, Timers,
 };
 
 /// Writes every setting, whether it was given or is a default.
@@ -182,9 +182,9 @@ fn write_set(out: &mut String, set: &Set) -> fmt::Result {
         named,
         when_all_down,
     } = set;
-    // The other policies would warn of a key that has no effect.
-    let has_effect = *policy == Policy::Hash || *hash_key != HashKey::CallId;
-    let hash_key = has_effect.then(|| string(&text::hash_key_name(hash_key)));
+    // The other policies have no choice.
+    let chosen = *policy == Policy::Hash;
+    let hash_key = chosen.then(|| string(&text::hash_key_name(hash_key)));
     let common = common_probe(set);
     writeln!(out, "\n[[set]]")?;
     let keys = vec![

@@ -238,12 +238,17 @@ pub(super) fn set(
     let hash_key = draft.hash_key.or_else(|| general.hash_key.clone());
     let hash_key = hash_key.unwrap_or_else(default);
     validate::choice(&draft.name.value, policy, &hash_key, own_key, report);
+    let hash_key = match policy {
+        Policy::Hash | Policy::Kamailio => hash_key.value,
+        // What is remembered of a call, or drawn for it, goes by its Call-ID.
+        Policy::RoundRobin | Policy::Random => HashKey::CallId,
+    };
     validate::members(&draft.name, policy, &members, listeners, report);
     let networks = draft.member_sources;
     let mut set = Set {
         name: draft.name.value,
         policy,
-        hash_key: hash_key.value,
+        hash_key,
         destinations: Vec::new(),
         named: Vec::new(),
         member_sources: validate::relayed(networks, "takes everybody for a member", report),
