@@ -399,15 +399,19 @@ fn destinations_are_checked() {
 
 #[test]
 fn our_own_address_is_recognised_in_every_guise() {
-    let wildcard = "listen = '0.0.0.0:5070'\nadvertise = '192.0.2.1'\n[[set]]\nname = 'a'\n";
-    for own in ["127.0.0.9:5070", "192.0.2.1:5070"] {
-        let what = format!("v.toml:5:17: error: `{own}` is our own listener");
+    let wildcard = "[[listener]]\naddress = '0.0.0.0:5070'\nadvertise = '192.0.2.1'\n\
+                    also-known-as = ['192.0.2.2', '192.0.2.3:5080']\n[[set]]\nname = 'a'\n";
+    for own in [
+        "127.0.0.9:5070",
+        "192.0.2.1:5070",
+        "192.0.2.2:5070",
+        "192.0.2.3:5080",
+    ] {
+        let what = format!("v.toml:7:17: error: `{own}` is our own listener");
         refused(&format!("{wildcard}destinations = ['{own}']\n"), &[&what]);
     }
-    warned(
-        &format!("{wildcard}destinations = ['192.0.2.1:5060', '127.0.0.9:5060']\n"),
-        &[],
-    );
+    let others = "'192.0.2.1:5060', '127.0.0.9:5060', '192.0.2.2:5060', '192.0.2.3:5070'";
+    warned(&format!("{wildcard}destinations = [{others}]\n"), &[]);
 }
 
 #[test]

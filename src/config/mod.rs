@@ -167,12 +167,13 @@ impl Listener {
     pub fn receives(&self, address: SocketAddr) -> bool {
         let bound = self.address;
         let everywhere = bound.ip().is_unspecified() && bound.is_ipv4() == address.is_ipv4();
-        let advertised = self.advertise.as_ref().is_some_and(|advertise| {
-            advertise.host == text::uri_host(address.ip())
-                && advertise.port.unwrap_or_else(|| bound.port()) == address.port()
+        let mut names = self.advertise.iter().chain(&self.also_known_as);
+        let named = names.any(|name| {
+            name.host == text::uri_host(address.ip())
+                && name.port.unwrap_or_else(|| bound.port()) == address.port()
         });
         bound == address
-            || advertised
+            || named
             || (everywhere && address.ip().is_loopback() && bound.port() == address.port())
     }
 }
