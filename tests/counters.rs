@@ -66,6 +66,24 @@ fn requests_count_by_method_and_responses_by_class() {
     assert_eq!(counters.get("responses-forwarded"), 7);
 }
 
+/// As one server of the farm calls another, or sends a REFER on.
+#[test]
+fn a_request_between_two_members_counts_for_both() {
+    let mut scene = Scene::new(2, &[]);
+    let [first, second] = [0, 1].map(|number: usize| scene.farm[number].address());
+    let bye = Request::new("BYE", first)
+        .uri(format!("sip:desk@{second}"))
+        .to("<sip:desk@farm.example>;tag=t");
+    scene.farm[0].send(scene.front(), bye.text());
+    assert_eq!(scene.at_farm().0, 1);
+    scene.assert_counter(&format!("to-default-{second}"), 1);
+    let counters = scene.viaduct.counters();
+    for member in [first, second] {
+        let name = format!("last-in-dialog-default-{member}");
+        assert!(counters.has(&name), "{name}");
+    }
+}
+
 #[test]
 fn responses_count_for_the_destination_that_they_come_from() {
     let mut scene = Scene::new(2, &[]);

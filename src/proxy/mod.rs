@@ -132,9 +132,8 @@ pub struct Forward {
     pub branch: u64,
     /// The destination that it comes from.
     pub from: Option<Place>,
-    /// The destination that a request within a dialog (one whose To has a tag)
-    /// goes to or comes from.
-    pub dialog: Option<Place>,
+    /// Whether it is a request within a dialog: one whose To has a tag.
+    pub in_dialog: bool,
     /// What came of the cookie in its Route.
     pub cookie: CookieUse,
 }
@@ -194,8 +193,9 @@ pub enum Way {
     Former,
     /// Route or Request-URI names this member.
     Named(Place),
-    /// A member sent it; it goes where Route or Request-URI says.
-    Outbound,
+    /// A member sent it; it goes where Route or Request-URI says, which may be
+    /// another member.
+    Outbound(Option<Place>),
     /// A member sent it; it goes to the phone whose address its Route vouches
     /// for, by the listener the phone came in on (RFC 5626 §5.3).
     Flow,
@@ -214,10 +214,12 @@ impl Way {
     pub fn destination(self) -> Option<(usize, usize)> {
         match self {
             Self::Selected(selection) => Some((selection.set, selection.destination)),
-            Self::Dialog(place) | Self::Named(place) => {
+            Self::Dialog(place) | Self::Named(place) | Self::Outbound(Some(place)) => {
                 Some((place.set.into(), place.destination.into()))
             }
-            Self::Former | Self::Outbound | Self::Flow | Self::Allowed | Self::Response => None,
+            Self::Former | Self::Outbound(None) | Self::Flow | Self::Allowed | Self::Response => {
+                None
+            }
         }
     }
 }

@@ -72,8 +72,9 @@ impl Request<'_> {
                 }),
                 None => Way::Former,
             },
+            Some(Way::Outbound(_)) => self.way_out(to),
             Some(way) => way,
-            None if sender.is_some() => Way::Outbound,
+            None if sender.is_some() => self.way_out(to),
             None => Way::Former,
         };
         Hop {
@@ -165,7 +166,11 @@ impl Request<'_> {
         if to.ip().is_loopback() && !is_within() && self.trusted(to, CookieUse::None).is_none() {
             return Err(Reason::ForbiddenNextHop);
         }
-        self.hop(Way::Outbound, to, Some(listener), used, None)
+        self.hop(self.way_out(to), to, Some(listener), used, None)
+    }
+
+    fn way_out(&self, to: SocketAddr) -> Way {
+        Way::Outbound(self.proxy.dispatcher().member(to).map(Place::new))
     }
 
     /// A member that names us means the farm: a new call of a B2BUA, a call

@@ -26,7 +26,7 @@ impl Request<'_> {
     ) -> Result<(), TooManyEdits> {
         let ingress = self.datagram.listener;
         let locals = &self.proxy.locals;
-        let outward = matches!(hop.way, Way::Outbound | Way::Flow);
+        let outward = matches!(hop.way, Way::Outbound(_) | Way::Flow);
         let from_phone = sender.is_none() && locals.adds_path(ingress);
         let cookie = if self.method == b"REGISTER" {
             // The registrar's requests come to the listener that it sees. They
@@ -38,7 +38,7 @@ impl Request<'_> {
         } else if self.records_route(hop) {
             let (destination, flow) = match (hop.way, sender) {
                 (Way::Flow, Some(sender)) => (sender.id, Some(hop.to)),
-                (Way::Outbound, Some(sender)) => (sender.id, None),
+                (Way::Outbound(_), Some(sender)) => (sender.id, None),
                 _ => (identity(hop.to), self.flow(transaction, from_phone)),
             };
             Some(self.cookie(Purpose::Dialog, destination, flow, outward, hop))

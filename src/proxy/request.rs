@@ -165,8 +165,6 @@ impl<'a> Request<'a> {
         let length = scratch.rewrite.write(whole, out).ok_or(Reason::TooLarge)?;
         let dispatcher = self.proxy.dispatcher();
         let from = sender.and_then(|sender| dispatcher.with_id(sender.id));
-        let dialog = in_dialog.then(|| way.destination().or(from)).flatten();
-        let (from, dialog) = (from.map(Place::new), dialog.map(Place::new));
         if let Some(begin) = begin(role, identity, in_dialog, transaction) {
             // What cannot be answered goes on statelessly.
             if !begin.invite || self.write_trying(transaction, scratch) {
@@ -182,8 +180,8 @@ impl<'a> Request<'a> {
             way,
             kind: Kind::Request(Method::of(self.method)),
             branch: identity.key ^ u64::from(attempt),
-            from,
-            dialog,
+            from: from.map(Place::new),
+            in_dialog,
             cookie: hop.cookie_use,
         })))
     }

@@ -77,7 +77,7 @@ pub(super) fn decide(
         kind: Kind::Response(status),
         branch: to.key,
         from: proxy.dispatcher().member(datagram.source).map(Place::new),
-        dialog: None,
+        in_dialog: false,
         cookie: CookieUse::None,
     })))
 }

@@ -164,23 +164,25 @@ impl Tallies {
     /// Counts what is sent on.
     #[inline]
     pub(super) fn forwarded(&self, forward: &Forward, now: impl FnOnce() -> u64) {
-        if let Some(place) = forward.way.destination() {
-            add(&self.at(place).requests, 1);
+        let to = forward.way.destination().map(|place| self.at(place));
+        let from = forward.from.map(|place| self.of(place));
+        if let Some(tally) = to {
+            add(&tally.requests, 1);
         }
-        if forward.from.is_none() && forward.dialog.is_none() {
+        if from.is_none() && !forward.in_dialog {
             return;
         }
         let now = now();
-        if let Some(place) = forward.from {
-            let tally = self.of(place);
+        if let Some(tally) = from {
             tally.last_seen.store(now, Ordering::Relaxed);
             if let Kind::Response(status) = forward.kind {
                 tally.responses.add(class(status));
             }
         }
-        if let Some(place) = forward.dialog {
-            let last = &self.of(place).last_in_dialog;
-            last.store(now, Ordering::Relaxed);
+        if forward.in_dialog {
+            for tally in [from, to].into_iter().flatten() {
+                tally.last_in_dialog.store(now, Ordering::Relaxed);
+            }
         }
     }
 }

@@ -62,7 +62,7 @@ impl Outcome {
             }
             Decision::Resolve => {
                 outcome.action = "resolve";
-                outcome.why = way_name(Way::Outbound, config);
+                outcome.why = way_name(Way::Outbound(None), config);
             }
             Decision::Drop(reason) => {
                 outcome.action = "drop";
@@ -128,7 +128,7 @@ fn way_name(way: Way, config: &Config) -> String {
         Way::Dialog(place) => format!("dialog of set {}", set(place)),
         Way::Former => "former owner".to_owned(),
         Way::Named(place) => format!("named member of set {}", set(place)),
-        Way::Outbound => "outbound".to_owned(),
+        Way::Outbound(_) => "outbound".to_owned(),
         Way::Flow => "flow of a phone".to_owned(),
         Way::Allowed => "allowed next hop".to_owned(),
         Way::Response => "response".to_owned(),

@@ -312,7 +312,7 @@ impl<'a> Explanation<'a> {
                 };
                 (
                     format!("would resolve {host} ({asked}) and forward to what it stands for"),
-                    self.way(Way::Outbound),
+                    self.way(Way::Outbound(None)),
                 )
             }
             Decision::Drop(reason) => (
@@ -345,7 +345,7 @@ impl<'a> Explanation<'a> {
                 "Route or Request-URI names this member of set {} (RFC 3261 §16.4, §16.5)",
                 self.config.sets[usize::from(place.set)].name
             ),
-            Way::Outbound => "it comes from a member: it goes where Route or Request-URI says \
+            Way::Outbound(_) => "it comes from a member: it goes where Route or Request-URI says \
                               (RFC 3261 §16.5)"
                 .to_owned(),
             Way::Flow => "it comes from a member: it goes to the phone whose address our URI in \

@@ -46,7 +46,7 @@ pub fn check(
                 Way::Response => response(input, forward.to, output),
                 Way::Selected(_) if member => request(input, source, output, false),
                 Way::Named(_) if member => request(input, source, output, true),
-                Way::Outbound if is_member(source) => request(input, source, output, true),
+                Way::Outbound(_) if is_member(source) => request(input, source, output, true),
                 way => Err(format!("{way:?} to {}", forward.to)),
             }
             .and_then(|()| padding(output, forward.padding_at))
