@@ -8,7 +8,7 @@ use std::time::Instant;
 use support::dialog::{Peer, Request, Scene, assert_octets, read, status};
 use support::fixture;
 use viaduct::config::State;
-use viaduct::proxy::{Datagram, Part, Proxy};
+use viaduct::proxy::{Datagram, Part, Proxy, ReplyLimiter};
 use viaduct::sip::MAX_DATAGRAM;
 
 /// Octets that a reply may have above its request: the status line for a
@@ -386,6 +386,26 @@ fn replies_are_limited_for_each_source_prefix() {
     bad(&stranger);
     assert_eq!(status(stranger.receive()), 483);
     scene.assert_counter("drop-reply-limit", 120 - all as u64);
+}
+
+#[test]
+fn whoever_asks_for_hardly_more_than_the_reply_rate_gets_that_rate() {
+    let source = [192, 0, 2, 1].into();
+    for rate in [30_u32, 100, 1500] {
+        let mut limiter = ReplyLimiter::new(rate, [7; 16]);
+        let offered = u64::from(rate) * 11 / 10;
+        // What the bucket holds at first is gone half-way.
+        let (seconds, mut answered) = (20, 0);
+        for n in 0..offered * seconds {
+            let now = 10_000 + n * 1000 / offered;
+            answered += u64::from(limiter.allow(source, 100, now));
+        }
+        let most = u64::from(rate) * (seconds + 1);
+        assert!(
+            (most - 2..=most).contains(&answered),
+            "{answered} at {rate}"
+        );
+    }
 }
 
 #[test]

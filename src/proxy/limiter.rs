@@ -19,8 +19,8 @@ pub struct ReplyLimiter {
     rate: u32,
     /// Keyed, so that nobody can pick a prefix to share a bucket with.
     key: [u8; 16],
-    /// Replies left, and when they were counted, in milliseconds.
-    buckets: Vec<(u32, u64)>,
+    /// Thousandths of replies left, and when they were counted, in milliseconds.
+    buckets: Vec<(u64, u64)>,
 }
 
 impl ReplyLimiter {
@@ -46,19 +46,12 @@ impl ReplyLimiter {
         let bucket = &mut self.buckets[hasher.finish() as usize % BUCKETS];
         let (left, since) = *bucket;
         let elapsed = now.saturating_sub(since).min(1000);
-        let gained = elapsed * u64::from(self.rate) / 1000;
-        // What is not a whole reply yet keeps gathering.
-        let (left, since) = match gained {
-            0 => (left, since),
-            _ => (
-                (u64::from(left) + gained).min(u64::from(self.rate)) as u32,
-                now,
-            ),
-        };
+        let rate = u64::from(self.rate);
+        let left = (left + elapsed * rate).min(1000 * rate);
         // The largest passes, too, where nothing else does.
-        let wanted = (octets.div_ceil(UNIT) as u32).min(self.rate).max(1);
-        let rest = left.checked_sub(wanted);
-        *bucket = (rest.unwrap_or(left), since);
+        let wanted = (octets.div_ceil(UNIT) as u64).min(rate).max(1);
+        let rest = left.checked_sub(1000 * wanted);
+        *bucket = (rest.unwrap_or(left), now);
         rest.is_some()
     }
 }
