@@ -104,6 +104,36 @@ fn the_registrar_reaches_a_phone_by_the_way_it_registered() {
     }
 }
 
+/// The port in its Via is one behind its NAT: only its answers go there, where
+/// it does not ask for `rport`.
+#[test]
+fn a_phone_that_does_not_ask_for_rport_is_reached_where_its_packets_come_from() {
+    let edge = Edge::new();
+    let (ann, behind) = (Peer::new(V4), Peer::new(V4));
+    let via = |request: Request| {
+        let port = behind.address().port();
+        request.via(format!("SIP/2.0/UDP 192.168.1.7:{port};branch=z9hG4bKn"))
+    };
+    let register = via(Request::new("REGISTER", ann.address()));
+    ann.send(edge.outside(), register.text());
+    let path = values(&edge.at_farm().1, "path").remove(0);
+    edge.send_from_farm(&edge.call("INVITE", &path));
+    assert_eq!(ann.receive_from().1, edge.outside());
+    let invite = via(Request::new("INVITE", ann.address()));
+    ann.send(edge.outside(), invite.text());
+    let (member, octets) = edge.at_farm();
+    let routes = values(&octets, "record-route").join(", ");
+    let bye = Request::new("BYE", edge.scene.farm[member].address())
+        .call_id(&invite.call_id)
+        .uri(PRIVATE)
+        .row(format!("Route: {routes}"));
+    edge.scene.farm[member].send(edge.inside(), bye.text());
+    assert_eq!(ann.receive_from().1, edge.outside());
+    edge.scene.farm[member].send(edge.inside(), response(&octets, "200 OK", "t"));
+    assert_eq!(status(behind.receive()), 200);
+    behind.assert_silent();
+}
+
 #[test]
 fn only_registrations_from_outside_get_a_path_and_only_where_asked() {
     let edge = Edge::new();

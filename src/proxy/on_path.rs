@@ -33,7 +33,7 @@ impl Request<'_> {
             // must come from a member to be believed.
             let is_member = || self.proxy.dispatcher().sender(hop.to).is_some();
             let believed = from_phone && (hop.way != Way::Allowed || is_member());
-            let flow = believed.then_some(transaction.respond_to);
+            let flow = believed.then(|| self.comes_from());
             flow.map(|flow| self.cookie(Purpose::Path, 0, Some(flow), outward, hop))
         } else if self.records_route(hop) {
             let (destination, flow) = match (hop.way, sender) {
@@ -70,11 +70,17 @@ impl Request<'_> {
         wanted && hop.way != Way::Allowed && DIALOGS.contains(&self.method)
     }
 
-    /// Where a phone is reached that nobody stands before: where its packets
-    /// come from, whatever Contact says. Another proxy has a Record-Route.
+    /// Where a phone is reached that nobody stands before. Another proxy has a
+    /// Record-Route.
     fn flow(&self, transaction: &Transaction<'_>, from_phone: bool) -> Option<SocketAddr> {
         let alone = self.message.next_via.is_none() && transaction.via.next.is_none();
-        (from_phone && alone).then_some(transaction.respond_to)
+        (from_phone && alone).then(|| self.comes_from())
+    }
+
+    /// Where its packets come from, whatever Contact and Via say: the one way
+    /// through a NAT. By a front balancer that one, who knows whose port it is.
+    fn comes_from(&self) -> SocketAddr {
+        self.front.unwrap_or(self.datagram.source)
     }
 
     fn cookie(
