@@ -261,6 +261,24 @@ fn a_request_that_lacks_what_a_reply_copies_is_dropped() {
     scene.assert_counter("drop-missing-header", rows.len() as u64 + 1);
 }
 
+/// Nothing below it is read, so nobody is known to answer.
+#[test]
+fn a_fault_above_the_first_via_is_told_as_what_it_is() {
+    let mut scene = Scene::new(1, &[]);
+    let plain = scene.request("INVITE").text();
+    let faults = [
+        ("Subject lunch\r\n", "header-name"),
+        ("Subject: lunch\n", "line-end"),
+    ];
+    for (rows, _) in faults {
+        scene.send(plain.replacen("Via: ", &format!("{rows}Via: "), 1));
+    }
+    scene.assert_nothing_left();
+    for (_, reason) in faults {
+        scene.assert_counter(&format!("drop-{reason}"), 1);
+    }
+}
+
 #[test]
 fn responses_are_never_answered() {
     let scene = Scene::new(1, &[]);

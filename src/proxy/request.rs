@@ -81,7 +81,8 @@ impl<'a> Request<'a> {
 
     #[inline(always)]
     fn read_top_via(&self, via: &mut Via) -> Result<(), Reason> {
-        let row = self.message.via.ok_or(Reason::MissingHeader)?;
+        let missing = || (self.message.fault).map_or(Reason::MissingHeader, fault_reason);
+        let row = self.message.via.ok_or_else(missing)?;
         // It left us, and nobody was in between: a socket bound to a wildcard
         // cannot tell its own addresses otherwise.
         let value = row.value.of(self.message.bytes);
