@@ -145,7 +145,7 @@ pub struct Listener {
     /// bound address; the port is the bound one where none is given.
     pub advertise: Option<HostPort>,
     /// Other names and addresses that stand for us in a Route or a Request-URI;
-    /// the port is the bound one where none is given.
+    /// the port is the bound one where none is given, for a name also 5060.
     pub also_known_as: Vec<HostPort>,
     /// Front balancers, whose datagrams begin with a header of the PROXY
     /// protocol, version 2, that says who sent them.

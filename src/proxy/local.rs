@@ -8,7 +8,7 @@ use super::branch::MAGIC;
 use super::host::literal;
 use crate::config::text::uri_host;
 use crate::config::{HostPort, Listener};
-use crate::sip::is_same_name;
+use crate::sip::{DEFAULT_PORT, is_same_name};
 
 /// What stands before the value in a Via row of ours.
 const NAME: &str = "Via: ";
@@ -55,7 +55,7 @@ impl Locals {
         egress.sort_by_key(|(network, _)| std::cmp::Reverse(network.prefix_len()));
         let also = listeners.iter().flat_map(|listener| {
             let names = listener.also_known_as.iter();
-            names.map(|name| Name::new(name.clone(), listener.address.port()))
+            names.flat_map(|name| Name::also(name, listener.address.port()))
         });
         Self {
             all: listeners.iter().map(Local::new).collect(),
@@ -192,6 +192,15 @@ impl Name {
             host,
             port: name.port.unwrap_or(port),
         }
+    }
+
+    /// What stands for a listener at `port`. Who writes a host name without a
+    /// port may have found that port by SRV (RFC 3263 §4.2).
+    fn also(name: &HostPort, port: u16) -> impl Iterator<Item = Self> {
+        let own = Self::new(name.clone(), port);
+        let is_open = own.ip.is_none() && name.port.is_none() && port != DEFAULT_PORT;
+        let by_srv = is_open.then(|| Self::new(name.clone(), DEFAULT_PORT));
+        std::iter::once(own).chain(by_srv)
     }
 
     /// Whether `host`, which is the address `ip` or a name, and `port` are this.
