@@ -237,6 +237,13 @@ fn values_of_the_wrong_kind_or_out_of_range_are_refused() {
 fn listeners_are_checked() {
     refused(SET, &["error: there is no listener", "help: add `listen"]);
     refused("listen = []\n", &["v.toml:1:10: error: the list is empty"]);
+    refused(
+        &format!("listener = []\n{SET}"),
+        &[
+            "v.toml:1:12: error: the list is empty",
+            "help: leave the key out, and write `[[listener]]` above each",
+        ],
+    );
     for wildcard in ["0.0.0.0:5060", "[::]:5060", "0.0.0.0:0"] {
         let toml = format!("listen = ['{wildcard}']\n");
         let what = format!(
@@ -301,6 +308,13 @@ fn listeners_are_checked() {
 
 #[test]
 fn destinations_are_checked() {
+    refused(
+        &format!("{LISTEN}set = []\n"),
+        &[
+            "v.toml:2:7: error: the list is empty",
+            "help: leave the key out, and write `[[set]]` above each",
+        ],
+    );
     refused(
         LISTEN,
         &["error: there is no destination", "help: add a [[set]]"],

@@ -160,6 +160,7 @@ fn a_broken_file_leaves_what_was() {
             ":4:17: error: ",
         ),
         (format!("{LISTEN}\n"), "there is no destination"),
+        (format!("{LISTEN}\nset = []\n"), ":3:7: error: "),
     ] {
         let said = farm.reload(&broken);
         let file = farm.path().display().to_string();

@@ -173,6 +173,10 @@ impl<'i> Section<'i> {
             }
             !item.is_table()
         });
+        if let Some(item) = &item {
+            let help = format!("leave the key out, and write `{kind}` above each of its tables");
+            item.refuse_empty(help, report);
+        }
         let items = item.map(|item| item.list(report));
         let sections = items.into_iter().flatten();
         sections
@@ -381,11 +385,14 @@ impl<'i> Item<'i> {
 
     /// The same; an empty array is an error.
     pub(super) fn one_or_many(self, report: &mut Report) -> Vec<Self> {
-        if self.value.as_array().is_some_and(|array| array.is_empty()) {
-            let fault = Fault::new("the list is empty").help("leave the key out, or give a value");
-            report.error(&self.origin, fault);
-        }
+        self.refuse_empty("leave the key out, or give a value", report);
         self.any_number(report)
+    }
+
+    fn refuse_empty(&self, help: impl Into<String>, report: &mut Report) {
+        if self.value.as_array().is_some_and(|array| array.is_empty()) {
+            report.error(&self.origin, Fault::new("the list is empty").help(help));
+        }
     }
 
     /// Each element of a list, or the one string, read by `parser`.
