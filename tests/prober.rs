@@ -384,6 +384,19 @@ fn a_suspicion_brings_the_next_probe_and_no_more() {
 }
 
 #[test]
+fn what_the_system_refuses_to_send_takes_it_down_and_is_told_as_the_cause() {
+    // From a loopback address nothing leaves for another machine.
+    let target = Target {
+        from: V4,
+        ..target("farm", SocketAddr::from(([198, 51, 100, 1], 5060)), quick())
+    };
+    let cause = Watch::start(vec![target]).reports(Health::Down);
+    let refused = "the last 3 probes failed: nothing can be sent to it: ";
+    assert!(cause.starts_with(refused), "{cause}");
+    assert!(cause.contains("(os error"), "{cause}");
+}
+
+#[test]
 fn from_an_address_that_is_not_ours_nothing_is_judged() {
     let neighbour = Neighbour::start(V4, OK);
     let target = Target {

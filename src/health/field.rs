@@ -23,6 +23,20 @@ pub(super) struct Field {
     reports: Vec<Report>,
 }
 
+/// Why a probe was not sent.
+pub(super) enum Unsent {
+    /// The obstacle is ours.
+    Ours(io::Error),
+    /// The system refuses to send to this destination.
+    Refused(io::Error),
+}
+
+impl From<io::Error> for Unsent {
+    fn from(error: io::Error) -> Self {
+        Self::Ours(error)
+    }
+}
+
 struct Destination {
     target: Target,
     machine: Machine,
@@ -90,13 +104,12 @@ impl Field {
         self.agenda.first().map(|(next, _)| *next)
     }
 
-    /// Does what is due of one destination, and sends the probe with `send`,
-    /// which fails where the obstacle is ours. Returns whether there was
-    /// anything due.
+    /// Does what is due of one destination, and sends the probe with `send`.
+    /// Returns whether there was anything due.
     pub(super) fn poll(
         &mut self,
         now: Duration,
-        send: impl FnOnce(&Target, u64) -> io::Result<()>,
+        send: impl FnOnce(&Target, u64) -> Result<(), Unsent>,
     ) -> bool {
         let Some(&(_, place)) = self.agenda.first().filter(|(next, _)| *next <= now) else {
             return false;
@@ -184,7 +197,7 @@ impl Destination {
         token: u64,
         now: Duration,
         chance: f64,
-        send: impl FnOnce(&Target, u64) -> io::Result<()>,
+        send: impl FnOnce(&Target, u64) -> Result<(), Unsent>,
     ) {
         let failed = self.machine.counts().failed;
         let is_due = self.machine.poll(now, chance);
@@ -200,7 +213,11 @@ impl Destination {
                 self.token = Some(token);
                 self.obstacle = None;
             }
-            Err(error) => {
+            Err(Unsent::Refused(error)) => {
+                self.machine.refused(error.to_string(), now, chance);
+                self.obstacle = None;
+            }
+            Err(Unsent::Ours(error)) => {
                 self.machine.unsent(now);
                 self.round_trip = None;
                 self.obstacle = Some(format!("no probe can be sent: {error}"));

@@ -54,15 +54,18 @@ pub struct Machine {
 pub struct Counts {
     /// Probes that an accepted final response came to in time.
     pub answered: u64,
-    /// Those that had none in time, or one that is not accepted.
+    /// Those that had none in time, or one that is not accepted, or that the
+    /// system refused to send.
     pub failed: u64,
 }
 
 /// How a probe failed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Failure {
     /// No final response came in this time.
     Silent(Duration),
+    /// The system refused to send to it, in its own words.
+    Refused(String),
     /// A final response came that is not accepted.
     Status(u16),
 }
@@ -122,7 +125,7 @@ impl Machine {
     }
 
     /// Does what is due. Returns whether a probe is to be sent: then
-    /// [`Self::sent`] or [`Self::unsent`] comes next.
+    /// [`Self::sent`], [`Self::refused`] or [`Self::unsent`] comes next.
     pub fn poll(&mut self, now: Duration, chance: f64) -> bool {
         let timeout = self.probe.timeout;
         if self.waiting && now >= self.sent.saturating_add(timeout) {
@@ -137,6 +140,13 @@ impl Machine {
     pub fn sent(&mut self, now: Duration) {
         self.sent = now;
         self.waiting = true;
+    }
+
+    /// The system refused to send a probe to it, and its work would not be sent
+    /// either.
+    pub fn refused(&mut self, error: String, now: Duration, chance: f64) {
+        self.sent = now;
+        self.fail(Failure::Refused(error), chance);
     }
 
     /// A probe could not be sent, for a reason that is ours: that shows
@@ -267,6 +277,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Silent(timeout) => write!(f, "no answer in {timeout:?}"),
+            Self::Refused(error) => write!(f, "nothing can be sent to it: {error}"),
             Self::Status(status) => write!(f, "answered {status}"),
         }
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
-use super::field::{Chance, Field};
+use super::field::{Chance, Field, Unsent};
 use super::{Probed, Report, Target, probe};
 use crate::sip::MAX_DATAGRAM;
 
@@ -203,13 +203,13 @@ impl Sockets {
         is_all
     }
 
-    /// Sends a probe. What the network refuses is met with silence, as the
-    /// work of the destination is.
+    /// Sends a probe.
     ///
     /// # Errors
-    /// The address to send from is not on this machine (as on a stand-by
-    /// without the virtual address), or no descriptor or room is left.
-    fn send(&mut self, target: &Target, token: u64) -> io::Result<()> {
+    /// Ours: the address to send from is not on this machine (as on a stand-by
+    /// without the virtual address), or no descriptor or room is left. Any other
+    /// is the destination's, whose work meets the same.
+    fn send(&mut self, target: &Target, token: u64) -> Result<(), Unsent> {
         let from = target.from;
         let local = match self.local(target) {
             Ok(local) => local,
@@ -220,7 +220,7 @@ impl Sockets {
                          they did"
                     );
                 }
-                return Err(error);
+                return Err(Unsent::Ours(error));
             }
         };
         if self.closed.remove(&from) {
@@ -228,8 +228,9 @@ impl Sockets {
         }
         let request = probe::request(target, local, token);
         match self.socket(from)?.send_to(&request, target.address) {
-            Err(error) if is_lack_of_room(&error) => Err(error),
-            _ => Ok(()),
+            Ok(_) => Ok(()),
+            Err(error) if is_lack_of_room(&error) => Err(Unsent::Ours(error)),
+            Err(error) => Err(Unsent::Refused(error)),
         }
     }
 
