@@ -90,7 +90,7 @@ fn a_good_file_is_summed_up() {
     assert_eq!(stderr(&output), "");
     let said = stdout(&output);
     for line in [
-        "listener 127.0.0.1:5060: udp:127.0.0.1:5060",
+        "listener 192.0.2.10:5060: udp:192.0.2.10:5060",
         "set a: hash of call-id, 1 destination",
     ] {
         assert!(said.lines().any(|each| each == line), "{said}");
@@ -390,8 +390,8 @@ fn destinations_are_checked() {
         &["help: remove one; by policy `kamailio` all have the same share"],
     );
     refused(
-        &set_of("['127.0.0.1']"),
-        &["v.toml:4:17: error: `127.0.0.1:5060` is our own listener"],
+        &set_of("['192.0.2.10']"),
+        &["v.toml:4:17: error: `192.0.2.10:5060` is our own listener"],
     );
     refused(
         &set_of("['[2001:db8::1]']"),
@@ -489,10 +489,10 @@ fn sets_and_routes_are_checked() {
         &["v.toml:6:7: error: there is no set `aa`"],
     );
     refused(
-        &good_and("[[route]]\nset = 'a'\nlistener = '127.0.0.1:506'\n"),
+        &good_and("[[route]]\nset = 'a'\nlistener = '192.0.2.10:506'\n"),
         &[
-            "v.toml:7:12: error: there is no listener `127.0.0.1:506`",
-            "did you mean `127.0.0.1:5060`?",
+            "v.toml:7:12: error: there is no listener `192.0.2.10:506`",
+            "did you mean `192.0.2.10:5060`?",
         ],
     );
     refused(
@@ -542,18 +542,18 @@ fn front_balancers_are_checked() {
              proxy-protocol = {networks}\n{SET}"
         )
     };
-    let output = checked(&with("127.0.0.1", "['10.9.0.0/24', '10.8.0.1']"), &[]);
+    let output = checked(&with("192.0.2.1", "['10.9.0.0/24', '10.8.0.1']"), &[]);
     said(&output, 0, &[]);
     assert_eq!(stderr(&output), "");
     let listener =
-        "listener front: udp:127.0.0.1:5060, PROXY protocol from 10.9.0.0/24, 10.8.0.1/32\n";
+        "listener front: udp:192.0.2.1:5060, PROXY protocol from 10.9.0.0/24, 10.8.0.1/32\n";
     assert!(stdout(&output).starts_with(listener), "{}", stdout(&output));
     refused(
-        &with("127.0.0.1", "['10.9.0.0/24', 'balancer']"),
+        &with("192.0.2.1", "['10.9.0.0/24', 'balancer']"),
         &["v.toml:4:34: error: `balancer` is neither a network nor an address"],
     );
     refused(
-        &with("127.0.0.1", "[]"),
+        &with("192.0.2.1", "[]"),
         &["v.toml:4:18: error: the list is empty"],
     );
     refused(
@@ -561,15 +561,15 @@ fn front_balancers_are_checked() {
         &["v.toml:1:1: error: unknown key `proxy-protocol` in the top level"],
     );
     warned(
-        &with("127.0.0.1", "'2001:db8::/32'"),
-        &["v.toml:4:18: warning: nothing comes from `2001:db8::/32` to `127.0.0.1:5060`"],
+        &with("192.0.2.1", "'2001:db8::/32'"),
+        &["v.toml:4:18: warning: nothing comes from `2001:db8::/32` to `192.0.2.1:5060`"],
     );
     warned(
-        &with("127.0.0.1", "'0.0.0.0/0'"),
+        &with("192.0.2.1", "'0.0.0.0/0'"),
         &["v.toml:4:18: warning: `0.0.0.0/0` takes everybody for a front balancer"],
     );
     warned(
-        &with("127.0.0.1", "'10.0.0.0/8'"),
+        &with("192.0.2.1", "'10.0.0.0/8'"),
         &[
             "v.toml:7:17: warning: `10.0.0.1:5060` lies within `proxy-protocol` of listener `front`",
             "name the front balancers alone",

@@ -141,8 +141,8 @@ fn what_a_terminal_would_take_for_a_command_is_no_name() {
 fn a_route_that_one_before_it_hides_is_warned_of() {
     let with = |wide: &str, narrow: &str| {
         let routes = [wide, narrow].map(|rule| format!("[[route]]\nset = 'a'\n{rule}\n"));
-        let listeners = "[[listener]]\nname = 'in'\naddress = '127.0.0.1'\n\
-                         [[listener]]\nname = 'out'\naddress = '127.0.0.2'\n";
+        let listeners = "[[listener]]\nname = 'in'\naddress = '192.0.2.1'\n\
+                         [[listener]]\nname = 'out'\naddress = '192.0.2.2'\n";
         format!("{listeners}{SET}{}", routes.concat())
     };
     let hidden = [
@@ -276,4 +276,21 @@ fn of_many_names_the_first_few_are_told_and_of_many_faults_the_number() {
     let named = "help: there are: s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, …\n";
     assert_eq!(told.matches(named).count(), 2, "{told}");
     assert!(told.ends_with("\n2 errors, 11 warnings\n"), "{told}");
+}
+
+#[test]
+fn that_nothing_leaves_a_loopback_address_for_another_machine_is_told() {
+    let set = "[[set]]\nname = 'a'\ndestinations = ['127.0.0.2', '10.0.0.1']\n";
+    warned(
+        &format!("listen = ['127.0.0.1:5060', '[2001:db8::10]']\n{set}"),
+        &[
+            "v.toml:4:30: warning: no listener can send to `10.0.0.1:5060` on another machine",
+            "every IPv4 listener has a loopback address",
+            "help: listen on an address that this destination is reached from",
+        ],
+    );
+    warned(
+        &format!("listen = ['127.0.0.1:5060', '192.0.2.10']\n{set}"),
+        &[],
+    );
 }

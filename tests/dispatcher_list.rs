@@ -309,7 +309,7 @@ fn of_the_lines_of_other_sets_only_the_set_id_is_read() {
     assert_eq!(destinations(list, &["--set", "1"]), ["\"sip:10.0.0.1\""]);
     assert_eq!(destinations(list, &[]), ["\"sip:10.0.0.1\""]);
     let alone = ["--dispatcher-list", "d.list", "--set", "1"];
-    for args in [&alone[..], &[&alone[..], &["-l", "127.0.0.1"]].concat()] {
+    for args in [&alone[..], &[&alone[..], &["-l", "192.0.2.10"]].concat()] {
         let output = check(list, args);
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         assert_eq!(output.stderr, b"", "{output:?}");
@@ -328,7 +328,7 @@ fn of_the_lines_of_other_sets_only_the_set_id_is_read() {
     // Whose set a line is must be known.
     let output = check(
         &format!("{list}x sip:10.0.0.4\n"),
-        &[&alone[..], &["-l", "127.0.0.1"]].concat(),
+        &[&alone[..], &["-l", "192.0.2.10"]].concat(),
     );
     let said = stderr(&output);
     assert!(

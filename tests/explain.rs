@@ -385,6 +385,17 @@ fn explain_takes_the_listener_that_is_named() {
     let wanted = ["no listener `inner`", "outside, inside"];
     folder.refused(&["inner"], 1, &wanted);
 
+    // From a loopback address nothing leaves for another machine.
+    let local = text
+        .replace("192.0.2.10", "127.0.0.1")
+        .replace("egress", "proxy-protocol");
+    let folder = Folder::with(command, &[("v.toml", &local)]);
+    let octets = folder.json(&["outside"])["after"].to_string();
+    assert!(
+        octets.contains("Via: SIP/2.0/UDP 10.0.0.99:5060;"),
+        "{octets}"
+    );
+
     // It gets no datagram of the other family, and none is made up for it.
     let with_six = text.replace(
         "name = 'inside'\naddress = '10.0.0.99'",

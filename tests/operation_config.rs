@@ -183,8 +183,8 @@ fn the_mirror_is_checked() {
         refused(&mirror(&format!("to = '{nobody}'")), &[&what]);
     }
     refused(
-        &mirror("to = '127.0.0.1:5060'"),
-        &["v.toml:7:6: error: `127.0.0.1:5060` is our own listener"],
+        &mirror("to = '192.0.2.10:5060'"),
+        &["v.toml:7:6: error: `192.0.2.10:5060` is our own listener"],
     );
     for sample in ["0%", "100.1%", "50", "1.25%"] {
         refused(
@@ -407,22 +407,28 @@ fn what_is_almost_right_is_named() {
 
 #[test]
 fn networks_to_leave_by_are_checked() {
-    let listeners = |second: &str| {
+    let with = |second_address: &str, second: &str| {
         format!(
-            "[[listener]]\nname = 'in'\naddress = '127.0.0.1'\negress = ['10.0.0.0/8']\n\
-             [[listener]]\nname = 'out'\naddress = '127.0.0.2'\negress = ['{second}']\n\
+            "[[listener]]\nname = 'in'\naddress = '192.0.2.1'\negress = ['10.0.0.0/8']\n\
+             [[listener]]\nname = 'out'\naddress = '{second_address}'\negress = ['{second}']\n\
              [[set]]\nname = 'a'\ndestinations = ['10.0.0.1']\n"
         )
     };
+    let listeners = |second: &str| with("192.0.2.2", second);
     warned(
         &listeners("10.0.0.0/8"),
         &["v.toml:8:11: warning: `10.0.0.0/8` leaves by listener `in` already"],
     );
     warned(
         &listeners("2001:db8::/32"),
-        &["v.toml:8:11: warning: nothing leaves by `127.0.0.2:5060` to `2001:db8::/32`"],
+        &["v.toml:8:11: warning: nothing leaves by `192.0.2.2:5060` to `2001:db8::/32`"],
     );
     warned(&listeners("10.0.0.0/9"), &[]);
+    warned(
+        &with("127.0.0.2", "10.0.0.0/9"),
+        &["v.toml:8:11: warning: nothing leaves by `127.0.0.2:5060` to `10.0.0.0/9`"],
+    );
+    warned(&with("127.0.0.2", "127.0.0.0/8"), &[]);
 }
 
 /// The log keeps what is said of a reload.

@@ -283,7 +283,7 @@ fn flags_and_variables_replace_listeners() {
         effective(&mut command, "address")
     };
     let env = [("VIADUCT_LISTEN", "127.0.0.2,127.0.0.3:5061")];
-    assert_eq!(address(&[], &[]), "\"127.0.0.1:5060\"");
+    assert_eq!(address(&[], &[]), "\"192.0.2.10:5060\"");
     assert_eq!(address(&env, &[]), "\"127.0.0.2:5060\"");
     assert_eq!(address(&env, &["-l", "127.0.0.4"]), "\"127.0.0.4:5060\"");
     let mut command = folder.command();

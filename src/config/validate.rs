@@ -121,6 +121,12 @@ fn egress(draft: &ListenerDraft, before: &[Listener], report: &mut Report) {
         if network.addr().is_ipv4() != bound.is_ipv4() {
             let fault = Fault::new(format!("nothing leaves by `{bound}` to `{network}`"));
             report.warning(origin, fault.why("it is of the other address family"));
+        } else if bound.ip().is_loopback() && !network.addr().is_loopback() {
+            let fault = Fault::new(format!("nothing leaves by `{bound}` to `{network}`"));
+            report.warning(
+                origin,
+                fault.why("from a loopback address this machine alone is reached"),
+            );
         } else if let Some(other) = before.find(|other| other.egress.contains(network)) {
             let what = format!("`{network}` leaves by listener `{}` already", other.name);
             let fault = Fault::new(what).why("of the same network the first one counts");
@@ -258,13 +264,24 @@ fn reachable(address: SocketAddr, origin: &Origin, listeners: &[Listener], repor
             .help("name a SIP server behind us");
         report.error(origin, fault);
     }
-    let same_family = |listener: &Listener| listener.address.is_ipv4() == address.is_ipv4();
-    if !listeners.is_empty() && !listeners.iter().any(same_family) {
-        let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+    let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+    let same_family = |listener: &&Listener| listener.address.is_ipv4() == address.is_ipv4();
+    let mut able = listeners.iter().filter(same_family).peekable();
+    if listeners.is_empty() {
+        return;
+    }
+    if able.peek().is_none() {
         let fault = Fault::new(format!("no listener can send to `{address}`"))
             .why(format!("none has an {family} address"))
             .help(format!("add an {family} listener"));
         report.error(origin, fault);
+    } else if !address.ip().is_loopback() && able.all(|each| each.address.ip().is_loopback()) {
+        let fault = Fault::new(format!(
+            "no listener can send to `{address}` on another machine"
+        ))
+        .why(format!("every {family} listener has a loopback address"))
+        .help("listen on an address that this destination is reached from");
+        report.warning(origin, fault);
     }
 }
 

@@ -69,8 +69,9 @@ impl Locals {
     pub(super) fn outline(&self) -> String {
         let each = |local: &Local| {
             let family = local.address.is_ipv4();
+            let is_loopback = local.address.ip().is_loopback();
             format!(
-                "{family} {:?} {} {}",
+                "{family} {is_loopback} {:?} {} {}",
                 local.fronts, local.record_route, local.path
             )
         };
@@ -99,10 +100,13 @@ impl Locals {
         self.all[listener].path
     }
 
-    /// Whether a datagram to `to` can leave by `listener`.
+    /// Whether a datagram to `to` can leave by `listener`, wherever that is: from
+    /// a loopback address nothing leaves for another machine.
     pub(super) fn reaches(&self, listener: usize, to: SocketAddr) -> bool {
         let local = self.all.get(listener);
-        local.is_some_and(|local| local.address.is_ipv4() == to.is_ipv4())
+        local.is_some_and(|local| {
+            local.is_of_family(to) && (to.ip().is_loopback() || !local.address.ip().is_loopback())
+        })
     }
 
     /// Whether `listener` is bound to a loopback address, be it among all.
@@ -168,19 +172,20 @@ impl Locals {
     }
 
     /// The listener to leave by for `to`: the one for its network, else the one
-    /// the message came in on, else the first of the right address family.
+    /// the message came in on, else the first that reaches it. Where there are
+    /// loopback addresses alone, one of the right address family does: `to` may be
+    /// another address of this machine.
     #[inline]
     pub(super) fn egress(&self, ingress: usize, to: SocketAddr) -> Option<usize> {
         let mut networks = self.egress.iter();
         let network = networks
-            .find(|(network, listener)| network.contains(&to.ip()) && self.reaches(*listener, to));
+            .find(|(network, at)| network.contains(&to.ip()) && self.all[*at].is_of_family(to));
         if let Some((_, listener)) = network {
             return Some(*listener);
         }
-        let others = 0..self.all.len();
-        std::iter::once(ingress)
-            .chain(others)
-            .find(|&listener| self.reaches(listener, to))
+        let mut all = std::iter::once(ingress).chain(0..self.all.len());
+        let reaching = all.clone().find(|&listener| self.reaches(listener, to));
+        reaching.or_else(|| all.find(|&listener| self.all[listener].is_of_family(to)))
     }
 }
 
@@ -215,6 +220,10 @@ impl Name {
 }
 
 impl Local {
+    fn is_of_family(&self, to: SocketAddr) -> bool {
+        self.address.is_ipv4() == to.is_ipv4()
+    }
+
     fn new(listener: &Listener) -> Self {
         let own_host = uri_host(listener.address.ip());
         let own_port = listener.address.port();

@@ -7,7 +7,7 @@ use viaduct::config::{Config, Overrides, load_with};
 
 use crate::folder::{Folder, said, stderr, stdout};
 
-pub const LISTEN: &str = "listen = ['127.0.0.1:5060']\n";
+pub const LISTEN: &str = "listen = ['192.0.2.10:5060']\n";
 pub const SET: &str = "[[set]]\nname = 'a'\ndestinations = ['10.0.0.1']\n";
 
 /// A good file followed by `more`.
