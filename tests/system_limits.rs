@@ -299,6 +299,23 @@ fn this_machine_is_read() {
 }
 
 /// The configuration says what is wanted, in a file or by flags.
+/// No limit depends on which address it is.
+#[test]
+fn what_is_not_given_goes_with_what_is() {
+    for given in [
+        &["--listen", "[::1]:5060"][..],
+        &["--listen", "127.0.0.1:5062"],
+        &["--listen", "192.0.2.10,127.0.0.1:5061"],
+        &["--to", "127.0.0.1"],
+        &["--to", "10.0.0.1,[2001:db8::1]"],
+    ] {
+        let output = check(&[&["--system", "--json"], given].concat());
+        let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert!(told["limits"].is_array(), "{given:?}: {told}");
+        assert_eq!(told["diagnostics"], serde_json::json!([]), "{given:?}");
+    }
+}
+
 #[test]
 fn what_is_too_small_is_said_with_its_mend() {
     let folder = tempfile::tempdir().expect("a folder");

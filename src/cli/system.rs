@@ -1,7 +1,7 @@
 //! `viaduct check --system`.
 
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZero;
 use std::process::ExitCode;
 
@@ -16,6 +16,16 @@ use super::{check, environment, report};
 use crate::config::{Config, Loaded, text};
 use crate::net::Socket;
 use crate::supervisor;
+
+/// Where to listen if nothing says: on any free port, which no destination has,
+/// and on no loopback address, from which nothing reaches another machine.
+const STAND_INS: [SocketAddr; 2] = [
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 0),
+    SocketAddr::new(
+        IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+        0,
+    ),
+];
 
 /// What is asked of the machine.
 #[derive(Debug, Args)]
@@ -85,21 +95,39 @@ fn write_all(
 }
 
 /// The configuration; with stand-ins for a listener and a destination that are
-/// not given, for no limit depends on which they are.
+/// not given, for no limit depends on which they are. They collide with nothing
+/// that is given, and reach it.
 fn load(tunables: &Tunables) -> Loaded {
     let mut overrides = tunables.overrides();
     let file = tunables.config.as_deref();
     if file.is_none() {
-        if overrides.listen.is_empty() {
-            overrides.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 5060))];
+        let has_destinations = !overrides.to.is_empty() || overrides.dispatcher_list.is_some();
+        if !has_destinations {
+            overrides
+                .to
+                .extend(text::member(&beside(&overrides.listen)));
         }
-        if overrides.to.is_empty() && overrides.dispatcher_list.is_none() {
-            overrides.to.extend(text::member("127.0.0.1:5062"));
+        if overrides.listen.is_empty() {
+            // Destinations may be of either family; that of ours is IPv4.
+            let families = if has_destinations { 2 } else { 1 };
+            overrides.listen.extend(&STAND_INS[..families]);
         }
     }
     let mut loaded = environment::load(file, &overrides);
     loaded.diagnostics.extend(environment::slips());
     loaded
+}
+
+/// A destination that whoever listens at `listen` reaches, and that is none of
+/// them.
+fn beside(listen: &[SocketAddr]) -> String {
+    let ip: IpAddr = match listen.first() {
+        Some(SocketAddr::V6(_)) => Ipv6Addr::LOCALHOST.into(),
+        _ => Ipv4Addr::LOCALHOST.into(),
+    };
+    let is_free = |port: &u16| listen.iter().all(|own| own.port() != *port);
+    let port = (5060..=u16::MAX).find(is_free).unwrap_or(5060);
+    SocketAddr::new(ip, port).to_string()
 }
 
 fn facts(config: &Config) -> Facts {
