@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Output;
 
 use support::checking::{LISTEN, folder};
-use support::folder::{stderr, stdout};
+use support::folder::{Folder, stderr, stdout};
 use viaduct::config::{Overrides, load_with};
 
 fn check(list: &str, args: &[&str]) -> Output {
@@ -53,6 +53,21 @@ fn its_sets_are_told() {
         said,
         "set 1: 1 destination\nset 2: 1 destination, disabled\n"
     );
+}
+
+#[test]
+fn alone_it_is_checked_with_what_flags_and_variables_say() {
+    let folder = Folder::with(&["check"], &[("d.list", "1 sip:10.0.0.1 0 0 weight=3\n")]);
+    let mut command = folder.command();
+    command.args(["--dispatcher-list", "d.list", "--policy", "kamailio"]);
+    let output = command.env("VIADUCT_POLCY", "hash").output();
+    let said = stderr(&output.expect("an end"));
+    for text in [
+        "d.list:1:3: warning: the weight has no effect with policy `kamailio`",
+        "VIADUCT_POLCY: warning: there is no such variable",
+    ] {
+        assert!(said.contains(text), "{said}");
+    }
 }
 
 #[test]

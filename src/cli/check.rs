@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::system::{self, SystemArgs};
 use super::tunables::Tunables;
-use super::{Cli, report};
+use super::{Cli, environment, report};
 use crate::config::{self, Config, Diagnostic, Policy, Set, State, text};
 use crate::supervisor;
 
@@ -71,7 +71,8 @@ fn check_list(args: &CheckArgs, list: &Path) -> io::Result<ExitCode> {
             .error(ErrorKind::MissingRequiredArgument, message)
             .exit();
     }
-    let loaded = config::load_list(list, args.tunables.set);
+    let mut loaded = config::load_list(list, &args.tunables.overrides());
+    loaded.diagnostics.extend(environment::slips());
     let good = |out: &mut dyn Write, sets: &Vec<Set>| {
         sets.iter()
             .try_for_each(|set| writeln!(out, "set {}: {}", set.name, destinations(set)))

@@ -97,17 +97,19 @@ fn draft(
     file::read(&source, flags, report)
 }
 
-/// Reads a `dispatcher.list` by itself, to check it: one set, or all.
-pub fn load_list(file: &Path, set: Option<u32>) -> LoadedList {
+/// Reads a `dispatcher.list` by itself, to check it with what flags say of its
+/// sets: one of them, or all.
+pub fn load_list(file: &Path, overrides: &Overrides) -> LoadedList {
     let mut report = Report::default();
+    let general = overrides.draft(&mut report);
+    general.operation.check_health(&mut report);
     let origin = Origin::Flag("--dispatcher-list");
     let reader = |path: &Path| std::fs::read(path);
     let mut lists = Lists::new(&reader);
-    let ids = match set {
+    let ids = match overrides.set {
         Some(id) => vec![id],
         None => lists.ids(file, &origin, &mut report),
     };
-    let general = Draft::default();
     let mut sets = Vec::new();
     for id in ids {
         let members = lists.members(file, &origin, Some(id), &mut report);
