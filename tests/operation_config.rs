@@ -150,6 +150,22 @@ fn the_admin_api_is_checked() {
     good(&admin("listen = []"));
 }
 
+/// `run` makes it absolute.
+#[test]
+fn the_path_of_a_socket_is_measured_from_the_root() {
+    let folder = support::checking::folder(&[]);
+    let path = "s".repeat(107);
+    let accounted = format!("unix:{path}");
+    for (more, what) in [
+        (["--admin", &path], "the admin socket"),
+        (["--accounting", &accounted], "the accounting socket"),
+    ] {
+        let given = ["-l", "192.0.2.10", "-t", "10.0.0.1", "--stateful", "INVITE"];
+        let what = format!("{}: error: the path of {what} has ", more[0]);
+        folder.refused(&[&given[..], &more].concat(), 1, &[&what, "107 at most"]);
+    }
+}
+
 #[test]
 fn the_mirror_is_checked() {
     let mirror = |text: &str| file("", &format!("[mirror]\n{text}\n"));

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::path::Path;
 
 use ipnet::IpNet;
 
@@ -11,7 +12,7 @@ use super::member::{Host, Member};
 use super::merge::Settings;
 use super::table::Placed;
 use super::text;
-use super::{HashKey, HostPort, Listener, OnFailure, Policy, Route, Set, State};
+use super::{HashKey, HostPort, Listener, OnFailure, Policy, Route, SOCKET_PATH_MAX, Set, State};
 
 /// The most destinations of a set: a slot table names one by 16 bits, and one
 /// value is left over.
@@ -166,6 +167,18 @@ pub(super) fn relayed(networks: Vec<Placed<IpNet>>, what: &str, report: &mut Rep
         report.warning(&everybody.origin, fault);
     }
     networks.into_iter().map(|network| network.value).collect()
+}
+
+/// Checks that a Unix socket can have this path, which `run` makes absolute.
+pub(super) fn socket_path(path: &Path, what: &str, origin: &Origin, report: &mut Report) {
+    let absolute = std::path::absolute(path);
+    let octets = absolute.as_deref().unwrap_or(path).as_os_str().len();
+    if octets > SOCKET_PATH_MAX {
+        let fault = Fault::new(format!("the path of {what} has {octets} octets"))
+            .why(format!("a Unix socket's has {SOCKET_PATH_MAX} at most"))
+            .help("give a shorter one");
+        report.error(origin, fault);
+    }
 }
 
 /// Checks that policy and hash key go together.

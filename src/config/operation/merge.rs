@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Accept, Admin, Log, LogFormat, LogLevel, Mirror, Probe, SOCKET_PATH_MAX, WhenAllDown};
+use super::{Accept, Admin, Log, LogFormat, LogLevel, Mirror, Probe, WhenAllDown};
 use crate::config::Listener;
 use crate::config::diagnostic::{Fault, Report};
 use crate::config::member::Member;
 use crate::config::table::Placed;
 use crate::config::text::time_name;
+use crate::config::validate::socket_path;
 
 /// As long as a transaction may take that nobody answers: Timer B (RFC 3261
 /// §17.1.1.2).
@@ -288,12 +289,6 @@ fn socket(given: &Placed<PathBuf>, base: &Path, report: &mut Report) -> PathBuf 
         report.error(&path.origin, fault);
     }
     let path = path.within(base);
-    let octets = path.as_os_str().len();
-    if octets > SOCKET_PATH_MAX {
-        let fault = Fault::new(format!("the path of the admin socket has {octets} octets"))
-            .why(format!("a Unix socket's has {SOCKET_PATH_MAX} at most"))
-            .help("give a shorter one");
-        report.error(&given.origin, fault);
-    }
+    socket_path(&path, "the admin socket", &given.origin, report);
     path
 }

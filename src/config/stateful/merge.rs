@@ -12,7 +12,7 @@ use crate::config::diagnostic::{Fault, Origin, Report};
 use crate::config::file::values;
 use crate::config::methods::notice_case;
 use crate::config::table::Placed;
-use crate::config::validate::position;
+use crate::config::validate::{position, socket_path};
 
 /// What flags and file say; what neither does is `None`.
 #[derive(Clone, Debug, Default)]
@@ -72,7 +72,7 @@ impl StatefulDraft {
         let on_failure = on_failure.map(|draft| rule(draft, sets, report)).collect();
         let accounting_methods = values(self.accounting_methods.unwrap_or_default());
         let accounting = self.accounting.map(|target| Accounting {
-            target: rebase(target, base),
+            target: rebase(target, base, report),
             methods: accounting_methods,
         });
         Stateful {
@@ -231,12 +231,16 @@ fn rule(draft: OnFailureDraft, sets: &[Placed<Set>], report: &mut Report) -> OnF
     }
 }
 
-fn rebase(target: Placed<AccountingTarget>, base: &Path) -> AccountingTarget {
-    match (target.origin, target.value) {
-        (Origin::File(..), AccountingTarget::File(path)) => AccountingTarget::File(base.join(path)),
-        (Origin::File(..), AccountingTarget::Socket(path)) => {
-            AccountingTarget::Socket(base.join(path))
+fn rebase(target: Placed<AccountingTarget>, base: &Path, report: &mut Report) -> AccountingTarget {
+    let Placed { value, origin } = target;
+    let within = |path| Placed::new(path, origin.clone()).within(base);
+    match value {
+        AccountingTarget::File(path) => AccountingTarget::File(within(path)),
+        AccountingTarget::Socket(path) => {
+            let path = within(path);
+            socket_path(&path, "the accounting socket", &origin, report);
+            AccountingTarget::Socket(path)
         }
-        (_, target) => target,
+        AccountingTarget::Stdout => AccountingTarget::Stdout,
     }
 }
