@@ -381,4 +381,14 @@ fn where_destinations_come_from_a_flag_says_before_any_variable() {
     );
     let to = effective(("VIADUCT_DISPATCHER_LIST", "d.list"), ["--to", "10.9.9.9"]);
     assert!(to.contains("10.9.9.9") && !to.contains("10.7.7.7"), "{to}");
+    // Of two variables neither does, and they are called by their names.
+    let mut command = folder.command();
+    command.args(["--config", "v.toml"]);
+    command.envs([
+        ("VIADUCT_TO", "10.9.9.9"),
+        ("VIADUCT_DISPATCHER_LIST", "d.list"),
+    ]);
+    let output = command.output().expect("an end");
+    let both = "'VIADUCT_TO' cannot be used with 'VIADUCT_DISPATCHER_LIST'";
+    said(&output, 2, &[both]);
 }

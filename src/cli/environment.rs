@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use clap::builder::Resettable;
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgMatches, Command, CommandFactory, Error, FromArgMatches};
 
 use super::Cli;
@@ -104,23 +104,26 @@ fn without(command: Command, unset: impl Fn(&OsStr) -> bool) -> Command {
 }
 
 /// Where a variable is wrong, and not the flag that it stands for, the error
-/// names the variable.
+/// names the variable; where two exclude each other, both.
 fn named(command: Command, mut error: Error) -> Error {
-    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else {
-        return error;
-    };
     let mut built = command.clone();
     built.build();
-    let arguments = built.get_subcommands().flat_map(Command::get_arguments);
-    let mut variables = arguments.filter(|arg| arg.to_string() == *flag);
-    let variable = variables.find_map(|arg| Some(arg.get_env()?.display().to_string()));
+    let flags_alone = without(command, |_| true).try_get_matches().err();
     let wrong = |error: &Error| error.get(ContextKind::InvalidValue).cloned();
-    let flags_alone = without(command, |_| true).try_get_matches();
-    match variable {
-        Some(variable) if flags_alone.err().as_ref().and_then(wrong) != wrong(&error) => {
-            error.insert(ContextKind::InvalidArg, ContextValue::String(variable));
-            error
+    let by_flags = match error.kind() {
+        ErrorKind::ArgumentConflict => flags_alone.is_some(),
+        _ => flags_alone.as_ref().and_then(wrong) == wrong(&error),
+    };
+    for kind in [ContextKind::InvalidArg, ContextKind::PriorArg] {
+        let Some(ContextValue::String(flag)) = error.get(kind) else {
+            continue;
+        };
+        let arguments = built.get_subcommands().flat_map(Command::get_arguments);
+        let mut variables = arguments.filter(|arg| arg.to_string() == *flag);
+        let variable = variables.find_map(|arg| Some(arg.get_env()?.display().to_string()));
+        if let Some(variable) = variable.filter(|_| !by_flags) {
+            error.insert(kind, ContextValue::String(variable));
         }
-        _ => error,
     }
+    error
 }
