@@ -294,3 +294,27 @@ fn that_nothing_leaves_a_loopback_address_for_another_machine_is_told() {
         &[],
     );
 }
+
+/// What names it may be right.
+#[test]
+fn a_table_with_a_fault_brings_no_fault_of_what_names_it() {
+    let listener = "[[listener]]\nname = 'carriers'\naddress = '10.0.0.1:99999'\n";
+    let rules = "[[route]]\nset = '7'\nlistener = 'carriers'\n\
+                 [[on-failure]]\nstatus = 503\nset = '7'\n";
+    let six = "[[set]]\nname = 'six'\ndestinations = ['[2001:db8::1]']\n";
+    for toml in [
+        format!(
+            "stateful = 'INVITE'\n{listener}{}{six}{rules}",
+            SET.replace("'a'", "7")
+        ),
+        format!(
+            "stateful = 'INVITE'\nlisten = ['10.0.0.1', '[2001:db8::1']\n{}{six}{}",
+            SET.replace("'a'", "7"),
+            rules.replace("listener = 'carriers'\n", "")
+        ),
+    ] {
+        let output = checked(&toml, &[]);
+        said(&output, 1, &["found integer", "2 errors\n"]);
+        assert!(!stderr(&output).contains("there is no"), "{output:?}");
+    }
+}

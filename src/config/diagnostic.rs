@@ -269,6 +269,8 @@ pub(super) struct Report {
     diagnostics: Vec<Diagnostic>,
     /// Those of tables, until all keys of the document are known.
     pub(super) unknown: Vec<UnknownKey>,
+    /// Kinds of table of which one was too faulty to be read on.
+    pub(super) lacking: Vec<&'static str>,
 }
 
 impl Report {
@@ -285,6 +287,33 @@ impl Report {
     /// Passes a good value on, notes a fault.
     pub(super) fn check<T>(&mut self, origin: &Origin, result: Result<T, Fault>) -> Option<T> {
         result.map_err(|fault| self.error(origin, fault)).ok()
+    }
+
+    /// Passes a table of this `kind` on, notes that there was one more.
+    pub(super) fn or_lacking<T>(&mut self, kind: &'static str, table: Option<T>) -> Option<T> {
+        if table.is_none() {
+            self.lacking.push(kind);
+        }
+        table
+    }
+
+    /// Whether a table of this kind is missing among those that were read, so
+    /// that what is not among them may yet be there.
+    pub(super) fn lacks(&self, kind: &str) -> bool {
+        self.lacking.contains(&kind)
+    }
+
+    /// As [`Self::check`], of a name that a table of this `kind` should have.
+    pub(super) fn check_name<T>(
+        &mut self,
+        kind: &str,
+        origin: &Origin,
+        found: Result<T, Fault>,
+    ) -> Option<T> {
+        match self.lacks(kind) {
+            true => found.ok(),
+            false => self.check(origin, found),
+        }
     }
 
     /// How many errors have been noted.

@@ -129,11 +129,16 @@ pub(super) fn read(source: &Rc<Source>, flags: Draft, report: &mut Report) -> Op
     let listened = top.has("listen") || top.has("listener");
     let has_sets = top.has("set");
     let mut listeners = Vec::new();
+    let before = report.errors();
     for address in parse_all(&mut top, "listen", text::listen_address, report) {
         listeners.push(ListenerDraft::at(address));
     }
+    if report.errors() > before {
+        report.lacking.push("listener");
+    }
     for section in top.sections("listener", "[[listener]]", report) {
-        listeners.extend(listener(section, report));
+        let listener = listener(section, report);
+        listeners.extend(report.or_lacking("listener", listener));
     }
     let advertise = parse(&mut top, "advertise", text::advertise, report);
     let policy = value(&mut top, "policy", text::choice, report);
@@ -145,7 +150,10 @@ pub(super) fn read(source: &Rc<Source>, flags: Draft, report: &mut Report) -> Op
     let sets = top.sections("set", "[[set]]", report);
     let sets = sets
         .into_iter()
-        .filter_map(|section| set(section, report))
+        .filter_map(|section| {
+            let set = set(section, report);
+            report.or_lacking("set", set)
+        })
         .collect();
     let routes = top.sections("route", "[[route]]", report);
     let routes = routes

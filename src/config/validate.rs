@@ -280,7 +280,7 @@ fn reachable(address: SocketAddr, origin: &Origin, listeners: &[Listener], repor
     let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
     let same_family = |listener: &&Listener| listener.address.is_ipv4() == address.is_ipv4();
     let mut able = listeners.iter().filter(same_family).peekable();
-    if listeners.is_empty() {
+    if listeners.is_empty() || report.lacks("listener") {
         return;
     }
     if able.peek().is_none() {
@@ -334,14 +334,13 @@ pub(super) fn routes(
     let listener_names: Vec<&str> = listeners.iter().map(|each| each.name.as_str()).collect();
     let mut routes: Vec<Route> = Vec::with_capacity(drafts.len());
     for draft in drafts {
-        let set = report.check(
-            &draft.set.origin,
-            position("set", &draft.set.value, &set_names, set_origin),
-        );
+        let set = position("set", &draft.set.value, &set_names, set_origin);
+        let set = report.check_name("set", &draft.set.origin, set);
         let found = draft.listeners.iter().map(|name| {
             let found = position("listener", &name.value, &listener_names, listened);
             // None of that number: no condition would be another rule.
-            report.check(&name.origin, found).unwrap_or(usize::MAX)
+            let found = report.check_name("listener", &name.origin, found);
+            found.unwrap_or(usize::MAX)
         });
         let route = Route {
             listeners: found.collect(),

@@ -205,7 +205,7 @@ fn rule(draft: OnFailureDraft, sets: &[Placed<Set>], report: &mut Report) -> OnF
     let origin = sets.first().map(|set| &set.origin);
     let mut find = |name: &Placed<String>| {
         let found = position("set", &name.value, &names, origin);
-        report.check(&name.origin, found)
+        report.check_name("set", &name.origin, found)
     };
     let set = find(&draft.set);
     let from_sets: Vec<_> = draft.from_sets.iter().filter_map(find).collect();
