@@ -318,3 +318,17 @@ fn a_table_with_a_fault_brings_no_fault_of_what_names_it() {
         assert!(!stderr(&output).contains("there is no"), "{output:?}");
     }
 }
+
+#[test]
+fn what_should_stand_for_all_methods_is_told_to_stand_for_none() {
+    for all in ["*", "all", "ANY"] {
+        let what = format!("warning: no request has the method `{all}`\n");
+        warned(
+            &good_and(&format!("[[route]]\nset = 'a'\nmethod = '{all}'\n")),
+            &[&what, "help: leave `method` out"],
+        );
+        let stateful = ["--stateful", all];
+        let output = checked(&good_and(""), &stateful);
+        said(&output, 0, &[&what, "help: name each"]);
+    }
+}

@@ -379,7 +379,8 @@ fn route(mut section: Section<'_>, report: &mut Report) -> Option<RouteDraft> {
         .require("set", report)
         .and_then(|item| item.text(report));
     let methods = parse_all(&mut section, "method", text::method, report);
-    methods::notice_case(&methods, report);
+    let all = "leave `method` out, and the route claims all of them";
+    methods::notice_slips(&methods, all, report);
     let hosts = parse_all(&mut section, "host", host, report);
     let user_prefixes = parse_all(&mut section, "user-prefix", user_prefix, report);
     for prefix in &user_prefixes {

@@ -26,11 +26,16 @@ pub fn stateful_method(text: &str) -> Result<String, Fault> {
     method(text)
 }
 
-/// Warns of methods that an RFC defines and that are written in the wrong case.
-pub(super) fn notice_case(methods: &[Placed<String>], report: &mut Report) {
+/// Warns of methods that an RFC defines and that are written in the wrong case,
+/// and of what should stand for all: `all` says how they are had.
+pub(super) fn notice_slips(methods: &[Placed<String>], all: &str, report: &mut Report) {
     for written in methods {
         let upper = written.value.to_ascii_uppercase();
-        if upper != written.value && Method::of(upper.as_bytes()) != Method::Other {
+        if ["*", "ALL", "ANY"].contains(&&*upper) {
+            let fault = Fault::new(format!("no request has the method `{}`", written.value))
+                .why("it does not stand for all methods");
+            report.warning(&written.origin, fault.help(all));
+        } else if upper != written.value && Method::of(upper.as_bytes()) != Method::Other {
             let fault = Fault::new(format!("no request has the method `{}`", written.value))
                 .why("methods are case-sensitive (RFC 3261 §7.1)")
                 .help(format!("write `{upper}`"));

@@ -10,7 +10,7 @@ use super::{Accounting, AccountingTarget, MOST_RULES, OnFailure, Stateful, TIMER
 use crate::config::Set;
 use crate::config::diagnostic::{Fault, Origin, Report};
 use crate::config::file::values;
-use crate::config::methods::notice_case;
+use crate::config::methods::notice_slips;
 use crate::config::table::Placed;
 use crate::config::validate::{position, socket_path};
 
@@ -157,7 +157,7 @@ impl StatefulDraft {
     /// Warns of what has no effect with these methods.
     fn check_effects(&self, on_failure: &[OnFailureDraft], report: &mut Report) {
         let methods = self.methods.as_deref().unwrap_or_default();
-        notice_case(methods, report);
+        notice_slips(methods, "name each, as INVITE and REGISTER", report);
         let is_stateful = |name: &str| methods.iter().any(|method| method.value == name);
         let add = "add `stateful = [\"INVITE\"]`, or --stateful INVITE";
         if !is_stateful("INVITE") {
@@ -181,7 +181,8 @@ impl StatefulDraft {
                 report.warning(&target.origin, fault);
             }
             Some(_) => {
-                notice_case(accounted, report);
+                let all = "leave it out, and all that `stateful` names are accounted";
+                notice_slips(accounted, all, report);
                 for method in accounted.iter().filter(|each| !is_stateful(&each.value)) {
                     let fault = Fault::new(format!("`{}` is not accounted", method.value))
                         .why("it is not relayed statefully")
