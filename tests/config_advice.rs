@@ -60,10 +60,19 @@ fn slips_of_values_are_mended_by_what_is_good() {
             "stop-timeout = 32",
             "write it with its unit and in quotes: \"32s\"",
         ),
-        ("advertise = 32", "write it in quotes: \"32\""),
+        ("hash-key = 5", "or `header:NAME`"),
     ] {
         refused(&file(top, ""), &[&format!("help: {help}\n")]);
     }
+    // What would be refused in quotes too.
+    refused(&file("advertise = 32", ""), &["error: `32` is neither"]);
+    let nobody = good_and("[[route]]\nset = 'a'\nhost = '0.0.0.0'\n");
+    refused(
+        &nobody,
+        &["v.toml:7:8: error: `0.0.0.0` is no host of a Request-URI"],
+    );
+    let name = format!("{LISTEN}{}", SET.replace("'a'", "32"));
+    refused(&name, &["help: write it in quotes: \"32\"\n"]);
     for (host, help) in [
         ("a_b.example", "the name of a host has no underscore"),
         ("münchen.de", "as `xn--mnchen-3ya.de` for `münchen.de`"),
@@ -295,6 +304,34 @@ fn that_nothing_leaves_a_loopback_address_for_another_machine_is_told() {
     );
 }
 
+/// Moved to the top level it would be for all sets.
+#[test]
+fn a_key_of_another_table_is_sent_where_it_belongs() {
+    for line in [
+        "policy = 'hash'",
+        "hash-key = 'to-uri'",
+        "health = 'off'",
+        "when-all-down = 'reply'",
+    ] {
+        let key = line.split(' ').next().expect("a key");
+        let help = format!("help: move `{key}` into that [[set]]\n");
+        let route = format!("[[route]]\nset = 'a'\n{line}\n");
+        refused(&good_and(&route), &["v.toml:7:1: error: ", &help]);
+    }
+    let listener = "[[listener]]\nlisten = '10.0.0.9'\n";
+    refused(
+        &format!("{SET}{listener}"),
+        &[
+            "v.toml:5:1: error: unknown key `listen`",
+            "help: did you mean `address`?\n",
+        ],
+    );
+    refused(
+        &format!("{LISTEN}{SET}[[route]]\nset = 'a'\nbatch = 7\n"),
+        &["help: move `batch` above the first table\n"],
+    );
+}
+
 /// What names it may be right.
 #[test]
 fn a_table_with_a_fault_brings_no_fault_of_what_names_it() {
@@ -331,4 +368,14 @@ fn what_should_stand_for_all_methods_is_told_to_stand_for_none() {
         let output = checked(&good_and(""), &stateful);
         said(&output, 0, &[&what, "help: name each"]);
     }
+}
+
+#[test]
+fn listeners_of_flags_are_not_sent_to_tables_alone() {
+    let twice = ["-l", "127.0.0.1:0", "-l", "127.0.0.1:0", "-t", "127.0.0.1"];
+    let wanted = [
+        "--listen: error: two listeners are named `127.0.0.1:0`",
+        "help: give each a port of its own, or",
+    ];
+    folder(&[]).refused(&twice, 1, &wanted);
 }

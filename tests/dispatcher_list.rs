@@ -71,6 +71,17 @@ fn alone_it_is_checked_with_what_flags_and_variables_say() {
 }
 
 #[test]
+fn beside_another_configuration_it_is_to_be_named_in_one() {
+    let list = [("d.list", "1 sip:10.0.0.1\n")];
+    let folder = Folder::with(&["explain", "--before", "d.list"], &list);
+    let wanted = [
+        "--before: error: `d.list` is a dispatcher.list",
+        "help: name it in a file of TOML: `dispatcher-list = \"d.list\"`",
+    ];
+    folder.refused(&["-l", "192.0.2.10", "-t", "10.0.0.1"], 1, &wanted);
+}
+
+#[test]
 fn as_configuration_it_is_recognised_by_its_content_and_refused() {
     let list = "# farm\n\n 1 sip:10.0.0.1\n2 SIP:10.0.0.2 4\n";
     let output = check(list, &["--config", "d.list"]);

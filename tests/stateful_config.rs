@@ -182,6 +182,13 @@ fn timers_are_checked() {
     );
     good(&timers("C = '180001ms'\nD = '32s'"));
     warned(
+        &timers("B = '900ms'"),
+        &[
+            "v.toml:7:5: warning: `failover-after` has no effect",
+            "help: give timer B 64 times T1",
+        ],
+    );
+    warned(
         &timers("T1 = '10ms'"),
         &[
             "v.toml:7:6: warning: `failover-after` has no effect",

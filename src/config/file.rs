@@ -414,7 +414,16 @@ fn follow(text: &str) -> Result<(), Fault> {
 
 /// A host in lower case; an IPv6 address stands in brackets.
 fn host(text: &str) -> Result<String, Fault> {
-    let advertise = text::advertise(text)?;
+    let advertise = text::advertise(text).map_err(|fault| {
+        match text::host_port(text).map(|(host, _)| text::ip_literal(host)) {
+            Ok(Ok(ip)) if !text::is_one_host(ip) => {
+                Fault::new(format!("`{text}` is no host of a Request-URI"))
+                    .why("no request can be sent to it")
+                    .help("give a host that requests name, or leave `host` out")
+            }
+            _ => fault,
+        }
+    })?;
     match advertise.port {
         None => Ok(advertise.host.to_ascii_lowercase()),
         Some(_) => {

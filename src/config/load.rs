@@ -67,10 +67,7 @@ pub fn load_with(
     let base = file.and_then(Path::parent).unwrap_or_else(|| Path::new(""));
     let flags = overrides.draft(&mut report);
     let draft = match file {
-        Some(file) => {
-            let origin = Origin::Flag(overrides.file_flag.unwrap_or("--config"));
-            draft(file, &origin, flags, reader, &mut report)
-        }
+        Some(file) => draft(file, overrides, flags, reader, &mut report),
         None => Some(flags),
     };
     let config = draft.and_then(|draft| merge::finish(draft, base, cores, reader, &mut report));
@@ -82,16 +79,23 @@ pub fn load_with(
 
 fn draft(
     file: &Path,
-    origin: &Origin,
+    overrides: &Overrides,
     flags: Draft,
     reader: Reader<'_>,
     report: &mut Report,
 ) -> Option<Draft> {
-    let source = merge::text(file, origin, reader, report)?;
+    let origin = Origin::Flag(overrides.file_flag.unwrap_or("--config"));
+    let source = merge::text(file, &origin, reader, report)?;
     if dispatcher_list::looks_like(source.text()) {
         let fault = Fault::new(format!("`{}` is a dispatcher.list", file.display()));
-        let help = format!("give --dispatcher-list {} and --listen", file.display());
-        report.error(origin, fault.help(help));
+        let help = match overrides.file_flag {
+            None => format!("give --dispatcher-list {} and --listen", file.display()),
+            Some(_) => format!(
+                "name it in a file of TOML: `dispatcher-list = \"{}\"` in its [[set]]",
+                file.display()
+            ),
+        };
+        report.error(&origin, fault.help(help));
         return None;
     }
     file::read(&source, flags, report)

@@ -190,12 +190,19 @@ impl<'i> Section<'i> {
             let origin = Origin::File(self.source.clone(), key.span());
             let key = key.into_inner();
             let fault = Fault::new(format!("unknown key `{key}` in {}", self.kind));
-            report.unknown.push(UnknownKey {
-                origin,
-                misplaced: fault
-                    .clone()
+            let misplaced = fault.clone();
+            let misplaced = match (self.kind, &*key) {
+                ("[[route]]", "policy" | "hash-key" | "health" | "when-all-down") => misplaced
+                    .why("a route names a set, which has it")
+                    .help(format!("move `{key}` into that [[set]]")),
+                ("[[listener]]", "listen") => misplaced.help("did you mean `address`?"),
+                _ => misplaced
                     .why(format!("in TOML, what follows {} belongs to it", self.kind))
                     .help(format!("move `{key}` above the first table")),
+            };
+            report.unknown.push(UnknownKey {
+                origin,
+                misplaced,
                 misspelt: fault
                     .suggest(&key, &self.taken)
                     .or_help(|| format!("known keys are {}", self.taken.join(", "))),
@@ -260,10 +267,17 @@ impl<'i> Item<'i> {
             DeValue::Integer(number) => {
                 let number = number.as_str();
                 let in_seconds = format!("{number}s");
-                let help = match parser(number).is_err() && parser(&in_seconds).is_ok() {
-                    true => format!("write it with its unit and in quotes: \"{in_seconds}\""),
-                    false if self.origin.is_private() => "write it in quotes".to_owned(),
-                    false => format!("write it in quotes: \"{number}\""),
+                let help = match parser(number) {
+                    _ if self.origin.is_private() => "write it in quotes".to_owned(),
+                    Ok(_) => format!("write it in quotes: \"{number}\""),
+                    Err(_) if parser(&in_seconds).is_ok() => {
+                        format!("write it with its unit and in quotes: \"{in_seconds}\"")
+                    }
+                    // In quotes it would be refused too.
+                    Err(fault) => {
+                        report.error(&self.origin, fault);
+                        return None;
+                    }
                 };
                 self.wrong_kind("a string", &help, report)
             }

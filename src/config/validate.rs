@@ -59,10 +59,13 @@ pub(super) fn listeners(
                 report.error(&draft.address.origin, fault.help("remove one"));
             } else if other.name == listener.name {
                 let fault = Fault::new(format!("two listeners are named `{}`", listener.name));
-                report.error(
-                    name_origin,
-                    fault.help("give each [[listener]] a `name` of its own"),
-                );
+                let help = match name_origin {
+                    Origin::Flag(_) => {
+                        "give each a port of its own, or a `name`, as a [[listener]] of the file"
+                    }
+                    _ => "give each [[listener]] a `name` of its own",
+                };
+                report.error(name_origin, fault.help(help));
             }
         }
         listeners.push(listener);

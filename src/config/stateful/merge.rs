@@ -129,25 +129,29 @@ impl StatefulDraft {
     /// tried, and that one is tried before the transaction ends.
     fn check_failover(&self, after: Duration, timers: &Timers, report: &mut Report) {
         let name = text::time_name;
-        let (fault, timers): (_, &[_]) = if after >= timers.b {
+        let (fault, timers, help): (_, &[_], _) = if after >= timers.b {
             let why = format!(
                 "timer B ({}) ends before it ({})",
                 name(timers.b),
                 name(after)
             );
             let fault = Fault::new("`failover-after` has no effect").why(why);
-            (fault, &["B", "T1"])
+            let help = match timers.b > 3 * timers.t1 {
+                true => "give it two or three times T1",
+                false => "give timer B 64 times T1, as it has by itself",
+            };
+            (fault, &["B", "T1"], help)
         } else if after <= timers.t1 {
             let why = format!(
                 "what is lost is sent again after T1 ({}): one lost datagram moves a call",
                 name(timers.t1)
             );
             let fault = Fault::new("`failover-after` is not longer than T1").why(why);
-            (fault, &["T1"])
+            (fault, &["T1"], "give it two or three times T1")
         } else {
             return;
         };
-        let fault = fault.help("give it two or three times T1");
+        let fault = fault.help(help);
         let given = self.failover_after.as_ref();
         let given = given.or_else(|| timers.iter().find_map(|name| self.timers.get(*name)));
         let origin = given.map_or(Origin::Nowhere, |time| time.origin.clone());
