@@ -14,6 +14,7 @@
 use std::mem;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::process;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
@@ -25,6 +26,7 @@ use crate::ledger::Ledger;
 use crate::message::{Kind, Pass, VARIANTS, read};
 use crate::offer::{Mix, Options};
 use crate::players::{Callers, Farm, request_index, response_index};
+use crate::process::stands_still;
 use crate::report::{Latencies, LoadReport, Messages};
 use crate::schedule::Schedule;
 use crate::sip::Message;
@@ -39,8 +41,8 @@ const BATCH: usize = 128;
 /// How long after the last patience ends that is noticed, in ns.
 const SWEEP: u64 = 100_000_000;
 
-/// How long a process that was held may take for what it found, in ns.
-const HELD_PATIENCE: u64 = 400_000_000;
+/// How long a process may take to stand still once it is told to.
+const HALT: Duration = Duration::from_secs(1);
 
 /// Pieces in which callers and farm send by turns while a process is held.
 const TURNS: usize = 64;
@@ -161,7 +163,8 @@ impl<'a> Load<'a> {
             if now < self.until {
                 match &mut schedule {
                     Some(schedule) => self.start_due(schedule, now),
-                    None => self.start_room(now),
+                    None if self.options.hold.is_empty() => self.start_room(now),
+                    None => self.start_share(now),
                 }
             }
             if self.options.hold.is_empty() {
@@ -212,9 +215,9 @@ impl<'a> Load<'a> {
         self.callers.outbox.clear();
         self.farm.outbox.clear();
         drop(hold);
-        let begin = clock();
+        let end = clock() + (self.options.patience * 1e9) as u64;
         let mut taken = 0;
-        while taken < due && clock() < begin + HELD_PATIENCE {
+        while taken < due && clock() < end {
             taken += self.take_requests(receiver, &clock)?;
             taken += self.take_responses(receiver, &clock)?;
         }
@@ -248,21 +251,15 @@ impl<'a> Load<'a> {
     }
 
     /// What leaves before what: passage by passage and peer by peer, for long
-    /// runs; shuffled while a process is held, but for 180 and 200 of a call.
+    /// runs; shuffled while a process is held, but a 200 behind the 180 of its call.
     fn rank(&self, number: u64, pass: Pass, peer: u64) -> u32 {
         if self.options.hold.is_empty() {
             return (pass as u32) << 16 | peer as u32;
         }
-        // Multiplication by the golden ratio spreads neighbours.
-        let place = |pass| {
-            (number as u32)
-                .wrapping_mul(8)
-                .wrapping_add(pass as u32)
-                .wrapping_mul(0x9e37_79b9)
-        };
+        let place = |pass| scattered((number as u32).wrapping_mul(8) | pass as u32);
         match pass {
-            Pass::Ringing => place(pass).min(place(Pass::Answer)),
-            Pass::Answer => place(pass).max(place(Pass::Ringing)),
+            // Not far behind, or else a turn would begin with 180s and end with 200s.
+            Pass::Answer => place(Pass::Ringing).saturating_add(place(pass) / 16),
             _ => place(pass),
         }
     }
@@ -281,6 +278,13 @@ impl<'a> Load<'a> {
         while self.ledger.in_flight() + run <= window {
             (0..run).for_each(|_| self.start_call(now));
         }
+    }
+
+    /// Starts the calls of one held turn. Each goes a step further in a turn, so that
+    /// some turns later there are calls at every step, and a window of messages in all.
+    fn start_share(&mut self, now: u64) {
+        let share = self.options.window as f64 / self.options.mix.messages_a_call();
+        (0..(share as u64).max(1)).for_each(|_| self.start_call(now));
     }
 
     fn start_call(&mut self, at: u64) {
@@ -527,6 +531,13 @@ impl Hold {
             kill_process(pid, Signal::STOP).with_context(unheld)?;
             hold.0.push(pid);
         }
+        let begin = Instant::now();
+        for &id in processes {
+            while !stands_still(id)? {
+                ensure!(begin.elapsed() < HALT, "process {id} does not stand still");
+                thread::yield_now();
+            }
+        }
         Ok(hold)
     }
 }
@@ -538,6 +549,13 @@ impl Drop for Hold {
             let _ = kill_process(pid, Signal::CONT);
         }
     }
+}
+
+/// Each number at another place, and neighbours far apart (the finalizer of MurmurHash3).
+fn scattered(mut number: u32) -> u32 {
+    number = (number ^ number >> 16).wrapping_mul(0x85eb_ca6b);
+    number = (number ^ number >> 13).wrapping_mul(0xc2b2_ae35);
+    number ^ number >> 16
 }
 
 /// The order in which the farm answers a batch: not as it came, for

@@ -40,7 +40,7 @@ pub(crate) struct Options {
     /// Open loop: messages a second to offer, responses counted
     #[arg(long, value_name = "MESSAGES/S", conflicts_with = "window")]
     pub(crate) rate: Option<f64>,
-    /// Closed loop: messages in flight
+    /// Closed loop: messages in flight, or about as many in the queue of a process that is held
     #[arg(long, default_value_t = 512, value_name = "MESSAGES")]
     pub(crate) window: u64,
     /// Time measured

@@ -134,6 +134,22 @@ pub(crate) fn tree(process: u32) -> Result<Vec<u32>> {
     Ok(found)
 }
 
+/// Whether no thread of `process` runs, or could run, until it is told to go on.
+///
+/// # Errors
+/// The process is gone, or the kernel does not tell.
+pub(crate) fn stands_still(process: u32) -> Result<bool> {
+    for task in own_tasks(process)? {
+        let stat = told(&task, "stat")?.unwrap_or_default();
+        // Behind the name, which may be any, and stands in brackets.
+        let state = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+        if state.starts_with(['R', 'S', 'D']) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// The folder of every thread of `process` and its descendants.
 fn tasks(process: u32) -> Result<Vec<String>> {
     let tasks: Result<Vec<_>> = tree(process)?.into_iter().map(own_tasks).collect();

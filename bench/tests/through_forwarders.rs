@@ -3,8 +3,10 @@
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, UdpSocket};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, WaitOptions, waitpid};
 use serde_json::Value;
 
 #[path = "../../tests/support/src/ports.rs"]
@@ -129,7 +131,7 @@ fn messages_of_one_length_and_of_many_pass_a_segmenting_forwarder_without_loss()
 }
 
 #[test]
-fn a_forwarder_that_was_held_finds_a_full_queue_and_loses_nothing_of_it() {
+fn a_forwarder_that_is_held_again_and_again_loses_nothing() {
     for engine in ["single", "mmsg", "gso"] {
         let port = free_port();
         let destinations = [1, 2].map(|host| format!("127.1.0.{host}:{port}"));
@@ -144,6 +146,116 @@ fn a_forwarder_that_was_held_finds_a_full_queue_and_loses_nothing_of_it() {
             .expect("a load");
         let report = serde_json::from_slice(&output.stdout).expect("JSON");
         assert_nothing_amiss(&report);
+    }
+}
+
+/// What a process finds that was held: the test takes its place at the socket.
+#[test]
+fn a_process_that_was_held_finds_a_full_queue_of_all_kinds() {
+    // As many as a default buffer holds.
+    const WINDOW: usize = 64;
+    let turns = held_turns("transactions", WINDOW);
+    // The first has nothing but INVITEs, the second their responses as well.
+    let quarter = WINDOW / 4;
+    for (number, turn) in turns.iter().enumerate() {
+        for (kind, since) in [("INVITE", 0), ("180", 1), ("200", 1), ("ACK", 2)] {
+            let wanted = if number < since { 0 } else { quarter };
+            assert_eq!(
+                count(turn, kind),
+                wanted,
+                "{kind}s of turn {number}: {turn:?}"
+            );
+        }
+    }
+    // One kind behind the other would favour whoever segments.
+    let is_response = |kind: &&String| kind.starts_with(|first: char| first.is_ascii_digit());
+    let (responses, requests): (Vec<_>, Vec<_>) = turns[3].iter().partition(is_response);
+    for way in [requests, responses] {
+        let changes = way.windows(2).filter(|pair| pair[0] != pair[1]).count();
+        assert!(changes > way.len() / 3, "{way:?}");
+    }
+    let turns = held_turns("calls", WINDOW);
+    for turn in &turns[3..] {
+        for kind in ["INVITE", "ACK", "BYE", "100", "180", "200"] {
+            assert!(count(turn, kind) > 0, "no {kind}: {turn:?}");
+        }
+        let share = WINDOW * 3 / 4..=WINDOW * 5 / 4;
+        assert!(share.contains(&turn.len()), "{}: {turn:?}", turn.len());
+    }
+}
+
+fn count(turn: &[String], kind: &str) -> usize {
+    turn.iter().filter(|one| *one == kind).count()
+}
+
+/// Methods and status codes in the order in which they lay in the queue, turn by turn.
+fn held_turns(mix: &str, window: usize) -> Vec<Vec<String>> {
+    let held = Command::new("sleep").arg("60").spawn();
+    let held = Ended(held.expect("a process to be held"));
+    let queue = socket();
+    let farm = format!("127.1.0.1:{}", free_port());
+    let mut load = bench();
+    load.args([
+        "load",
+        "--balancer",
+        &address(&queue),
+        "--bare",
+        "--mix",
+        mix,
+    ])
+    .args(PATIENT)
+    .args(["--destination-address", &farm, "--destinations", "1"])
+    .args(["--window", &window.to_string(), "--gso-run", "1"])
+    .args(["--hold", &held.0.id().to_string(), "--seconds", "30"]);
+    let _load = Ended(load.stdout(Stdio::null()).spawn().expect("a load"));
+    let mut caller = None;
+    let mut turn = || {
+        let mut buffer = [0; 4096];
+        let mut found = Vec::new();
+        let mut next = queue.recv_from(&mut buffer);
+        goes_on(&held.0);
+        queue.set_nonblocking(true).expect("an option");
+        while let Ok((length, source)) = next {
+            found.push((buffer[..length].to_vec(), source));
+            next = queue.recv_from(&mut buffer);
+        }
+        queue.set_nonblocking(false).expect("an option");
+        let kinds = found.iter().map(|(message, source)| {
+            let text = String::from_utf8_lossy(message);
+            let mut words = text.split(' ');
+            let word = words.next().expect("a word");
+            if word == "SIP/2.0" {
+                let caller = caller.expect("a request before its response");
+                queue.send_to(message, caller).expect("a send");
+                return words.next().expect("a status").to_owned();
+            }
+            caller = Some(*source);
+            queue.send_to(message, &farm).expect("a send");
+            word.to_owned()
+        });
+        kinds.collect()
+    };
+    (0..8).map(|_| turn()).collect()
+}
+
+/// Waits until a process that stood still has been told to go on.
+fn goes_on(held: &Child) {
+    let begin = Instant::now();
+    let pid = Some(Pid::from_child(held));
+    let look = WaitOptions::CONTINUED | WaitOptions::NOHANG;
+    while waitpid(pid, look).expect("a child").is_none() {
+        assert!(begin.elapsed() < Duration::from_secs(20), "nothing held it");
+        sleep(Duration::from_millis(1));
+    }
+}
+
+/// A process that is ended when dropped.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
