@@ -254,8 +254,7 @@ impl Contender {
                     (KAMAILIO_STATELESS, "64")
                 };
                 command = kamailio::command(network.listen, script, &folder)?;
-                // Its default allocator, made for debugging, costs it 2 us a message.
-                command.args(["-m", memory, "-M", "8", "-x", "tlsf", "-X", "tlsf"]);
+                command.args(["-m", memory, "-M", "8"]);
             }
             Program::Viaduct {
                 binary,
