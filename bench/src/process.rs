@@ -7,10 +7,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use crate::sys::cpu_time;
+
 /// Accounting of a process tree.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Usage {
-    /// Time on a CPU, in ns.
+    /// Time on a CPU, in ns, with that of threads that have ended.
     pub(crate) cpu: u64,
     /// Of that, the time of the threads that carry datagrams, known by their
     /// name; 0 for a program whose threads have no such names.
@@ -33,23 +35,26 @@ impl AddAssign for Usage {
 /// The process is gone, or the kernel keeps no such accounting.
 pub(crate) fn usage(process: u32) -> Result<Usage> {
     let mut usage = Usage::default();
-    for task in tasks(process)? {
-        let (Some(line), Some(name)) = (told(&task, "schedstat")?, told(&task, "comm")?) else {
-            continue;
-        };
-        let mut numbers = line.split_whitespace().map(str::parse::<u64>);
-        let mut next = || {
-            numbers
-                .next()
-                .and_then(Result::ok)
-                .context("an odd schedstat")
-        };
-        let cpu = next()?;
-        usage.cpu += cpu;
-        if name.starts_with("worker-") {
-            usage.workers += cpu;
+    for process in tree(process)? {
+        let gone = || format!("process {process} is gone");
+        usage.cpu += cpu_time(process).with_context(gone)?;
+        for task in own_tasks(process)? {
+            let (Some(line), Some(name)) = (told(&task, "schedstat")?, told(&task, "comm")?) else {
+                continue;
+            };
+            let mut numbers = line.split_whitespace().map(str::parse::<u64>);
+            let mut next = || {
+                numbers
+                    .next()
+                    .and_then(Result::ok)
+                    .context("an odd schedstat")
+            };
+            let cpu = next()?;
+            if name.starts_with("worker-") {
+                usage.workers += cpu;
+            }
+            usage.waited += next()?;
         }
-        usage.waited += next()?;
     }
     Ok(usage)
 }
@@ -150,12 +155,6 @@ pub(crate) fn stands_still(process: u32) -> Result<bool> {
     Ok(true)
 }
 
-/// The folder of every thread of `process` and its descendants.
-fn tasks(process: u32) -> Result<Vec<String>> {
-    let tasks: Result<Vec<_>> = tree(process)?.into_iter().map(own_tasks).collect();
-    Ok(tasks?.concat())
-}
-
 /// What the kernel tells of the thread with this folder; `None` where it has ended
 /// since it was listed.
 ///
@@ -169,6 +168,7 @@ fn told(task: &str, file: &str) -> Result<Option<String>> {
     }
 }
 
+/// The folder of every thread of `process`.
 fn own_tasks(process: u32) -> Result<Vec<String>> {
     fs::read_dir(format!("/proc/{process}/task"))
         .with_context(|| format!("process {process} is gone"))?
@@ -232,6 +232,21 @@ mod tests {
         assert_eq!(other.workers, 0);
         let worker = thread("worker-0").expect("a thread");
         assert!(worker.workers > 0);
+    }
+
+    #[test]
+    fn the_work_of_a_thread_that_has_ended_still_counts() {
+        let own = || {
+            let text = fs::read_to_string("/proc/thread-self/schedstat").expect("accounting");
+            let cpu = text.split(' ').next().expect("a time");
+            cpu.parse::<u64>().expect("a number")
+        };
+        // Alone, so that no children of other tests come and go meanwhile.
+        let all = || cpu_time(std::process::id()).expect("a clock");
+        let before = all();
+        let work = move || while own() < 20_000_000 {};
+        std::thread::spawn(work).join().expect("an end");
+        assert!(all() - before >= 20_000_000);
     }
 
     #[test]

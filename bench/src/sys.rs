@@ -1,5 +1,5 @@
 //! Batched datagram calls: `recvmmsg`, and `sendmmsg` with UDP segmentation
-//! and a source address for each send.
+//! and a source address for each send; and the clock of another process's time.
 //!
 //! The only `unsafe` of the package. Offered as two buffers, a [`Receiver`]
 //! and a [`Sender`], that any IPv4 socket may be used with. It neither retries
@@ -179,6 +179,28 @@ pub(crate) fn tell_destinations(socket: &UdpSocket) -> io::Result<()> {
     };
     match set {
         0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Time that the threads of `process` had on a CPU, in ns, with those that have ended.
+///
+/// # Errors
+/// The process is gone.
+pub(crate) fn cpu_time(process: u32) -> io::Result<u64> {
+    let mut clock = 0;
+    // SAFETY: the library writes one `clockid_t`, which lives through the call.
+    let unknown = unsafe { libc::clock_getcpuclockid(process as libc::pid_t, &raw mut clock) };
+    if unknown != 0 {
+        return Err(io::Error::from_raw_os_error(unknown));
+    }
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the kernel writes one `timespec`, which lives through the call.
+    match unsafe { libc::clock_gettime(clock, &raw mut time) } {
+        0 => Ok(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64),
         _ => Err(io::Error::last_os_error()),
     }
 }
