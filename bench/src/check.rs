@@ -8,8 +8,9 @@ use serde::Serialize;
 
 use crate::message::{MAX_FORWARDS, headers};
 
-/// One call in so many is checked.
-pub(crate) const SAMPLE: u64 = 64;
+/// One call in so many is checked: a prime, so that no kind of call, which come by
+/// turns, is left out.
+pub(crate) const SAMPLE: u64 = 61;
 
 /// What the checks of a load found.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -104,6 +105,22 @@ pub(crate) fn response(message: &[u8], written: &[u8]) -> Result<(), String> {
         length == Some(body(message).len()),
         "Content-Length is not that of the body",
     )
+}
+
+/// Checks that a response at the caller is `left`, which the farm would have sent
+/// to the caller itself, but for its Vias. A body that is `filling` is as much
+/// shorter as they were longer at the farm.
+pub(crate) fn unchanged(message: &[u8], left: &[u8], filling: bool) -> Result<(), String> {
+    let apart = |line: &&[u8]| !line.starts_with(b"Via:") && !line.starts_with(b"Content-Length:");
+    let rows = |message| headers(message).filter(apart);
+    expect(
+        start_line(message) == start_line(left),
+        "the start line changed",
+    )?;
+    expect(rows(message).eq(rows(left)), "a header changed")?;
+    let (came, left) = (body(message), body(left));
+    let same = came == left || filling && left.starts_with(came);
+    expect(same, "the body changed")
 }
 
 /// Whether a sent-by names `address`; 5060 may go without saying.
@@ -275,5 +292,38 @@ mod tests {
         );
         assert_eq!(padded(&out), Ok(()));
         assert!(answer(&proxied()).is_err());
+    }
+
+    #[test]
+    fn each_change_of_a_response_is_found() {
+        let farm = "127.0.0.1:5071".parse().expect("an address");
+        let answer = |request: &str, form| {
+            let mut out = Vec::new();
+            let tail = Tail::new(Kind::Call, Pass::Answer, 0, form, farm);
+            tail.write(request.as_bytes(), 1, &mut out);
+            String::from_utf8(out).expect("text")
+        };
+        let is_same = |came: &str, left: &str, filling| {
+            unchanged(came.as_bytes(), left.as_bytes(), filling).is_ok()
+        };
+        let left = answer(&written(), Form::Usual);
+        let good = answer(&proxied(), Form::Usual);
+        assert!(is_same(&good, &left, false));
+        for (from, to) in [
+            ("200 OK", "200 Ok"),
+            ("+4930", "+4931"),
+            ("Contact: <sip:farm@farm.example>\r\n", ""),
+            ("Allow:", "Allow: PRACK,"),
+            ("a=sendrecv", "a=sendonly"),
+        ] {
+            let bad = good.replacen(from, to, 1);
+            assert_ne!(bad, good, "{from} is not in the message");
+            assert!(
+                !is_same(&bad, &left, false),
+                "{from} -> {to} went unnoticed"
+            );
+        }
+        let filled = |request: &str| answer(request, Form::Filled(900));
+        assert!(is_same(&filled(&proxied()), &filled(&written()), true));
     }
 }

@@ -485,7 +485,16 @@ impl<'a> Load<'a> {
         self.rewrite(number, answered);
         let peer = nth(*self.options.peer_address.ip(), self.traits(number).peer);
         let right = self.options.bare || receiver.destination(datagram) == Some(peer);
+        let own = self.options.trying && pass == Pass::Trying;
+        let mut left = Vec::new();
+        let tail = &self.farm.tails[self.traits(number).index][response_index(pass)];
+        tail.write(&self.scratch, number, &mut left);
+        let filling = self.options.mix == Mix::Equal;
         let result = check::response(message, &self.scratch)
+            .and_then(|()| match own {
+                true => Ok(()),
+                false => check::unchanged(message, &left, filling),
+            })
             .and_then(|()| check::expect(right, "the response went to another caller"));
         self.checks.note(result, message);
     }

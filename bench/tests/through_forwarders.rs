@@ -260,6 +260,55 @@ impl Drop for Ended {
 }
 
 #[test]
+fn a_response_that_was_changed_is_found_of_every_kind_of_call() {
+    for method in ["INVITE", "REGISTER", "OPTIONS"] {
+        let report = load_through_a_liar(method);
+        let found = &report["checks"]["first_failure"];
+        let found = found.as_str().expect("a failure");
+        assert!(found.contains("a header changed"), "{found}");
+        assert!(found.contains(&format!("CSeq: 1 {method}")), "{found}");
+    }
+}
+
+/// A load through this test, which writes another Contact into each 200 to `method`.
+fn load_through_a_liar(method: &str) -> Value {
+    let liar = socket();
+    let farm = format!("127.1.0.1:{}", free_port());
+    let mut load = bench();
+    load.args(["load", "--balancer", &address(&liar), "--bare", "--json"])
+        .args(PATIENT)
+        .args(["--destination-address", &farm, "--destinations", "1"])
+        .args(["--window", "32", "--gso-run", "1", "--seconds", "1"]);
+    let mut load = Ended(load.stdout(Stdio::piped()).spawn().expect("a load"));
+    let patience = Some(Duration::from_millis(20));
+    liar.set_read_timeout(patience).expect("an option");
+    let mut caller = None;
+    let mut buffer = [0; 4096];
+    while load.0.try_wait().expect("a child").is_none() {
+        let Ok((length, source)) = liar.recv_from(&mut buffer) else {
+            continue;
+        };
+        let text = String::from_utf8_lossy(&buffer[..length]);
+        if !text.starts_with("SIP/2.0 ") {
+            caller = Some(source);
+            liar.send_to(text.as_bytes(), &farm).expect("a send");
+            continue;
+        }
+        let lie = text.starts_with("SIP/2.0 200 ") && text.contains(&format!("CSeq: 1 {method}"));
+        let contact = if lie {
+            "Contact: <sip:no"
+        } else {
+            "Contact: <sip:"
+        };
+        let text = text.replacen("Contact: <sip:", contact, 1);
+        let caller = caller.expect("a request before its response");
+        liar.send_to(text.as_bytes(), caller).expect("a send");
+    }
+    let report = load.0.stdout.take().expect("its output");
+    serde_json::from_reader(report).expect("JSON")
+}
+
+#[test]
 fn callers_and_farm_can_do_without_anything_between() {
     let port = free_port();
     let output = bench()
