@@ -85,6 +85,8 @@ struct Call {
     orphaned: bool,
     /// That one was not the first that was chosen.
     moved: bool,
+    /// To tags of those that answered it later.
+    others: Vec<String>,
 }
 
 /// When a call began, and who took it.
@@ -223,30 +225,37 @@ impl Callers {
         call.moved = !(self.is_first)(answer.row(BRANCH));
         self.figures.moved += u64::from(call.moved);
         self.timers.set(now + HELD, (number, Event::HangUp));
-        self.acknowledge(number, "a")
+        self.acknowledge(number)
     }
 
     /// A 2xx that came again is acknowledged again; one of another
     /// destination is a dialog that nobody wants (§13.2.2.4).
     fn answered_again(&mut self, number: usize, answer: &Message<'_>) -> Result<()> {
         let call = &mut self.calls[number];
-        if parameter(&call.dialog.to, "tag") == parameter(answer.row("To"), "tag") {
-            return self.acknowledge(number, "a");
+        let tag = parameter(answer.row("To"), "tag").unwrap_or_default();
+        if parameter(&call.dialog.to, "tag") == Some(tag) {
+            return self.acknowledge(number);
         }
-        let first = call.dialog.clone();
-        call.dialog = first.confirmed(answer);
-        self.figures.answered_twice += 1;
-        self.acknowledge(number, "y")?;
-        let dialog = &self.calls[number].dialog;
-        let bye = dialog.request("BYE", 2, &branch(self.run, number, "z"));
-        let hop = dialog.next_hop().to_owned();
-        self.calls[number].dialog = first;
-        self.send(&bye, &hop)
+        let is_new = !call.others.iter().any(|one| one == tag);
+        if is_new {
+            self.figures.answered_twice += u64::from(call.others.is_empty());
+            call.others.push(tag.to_owned());
+        }
+        let dialog = call.dialog.confirmed(answer);
+        let request = |method, cseq, which| {
+            let text = dialog.request(method, cseq, &branch(self.run, number, which));
+            self.send(&text, dialog.next_hop())
+        };
+        request("ACK", 1, "y")?;
+        if is_new {
+            request("BYE", 2, "z")?;
+        }
+        Ok(())
     }
 
-    fn acknowledge(&self, number: usize, which: &str) -> Result<()> {
+    fn acknowledge(&self, number: usize) -> Result<()> {
         let dialog = &self.calls[number].dialog;
-        let ack = dialog.request("ACK", 1, &branch(self.run, number, which));
+        let ack = dialog.request("ACK", 1, &branch(self.run, number, "a"));
         self.send(&ack, dialog.next_hop())
     }
 
@@ -324,6 +333,7 @@ impl Player for Callers {
             home: None,
             orphaned: false,
             moved: false,
+            others: Vec::new(),
         });
         self.figures.calls += 1;
         self.going_on += 1;
@@ -368,6 +378,7 @@ impl Player for Callers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::ErrorKind;
 
     /// A caller, and a socket that the test answers it from.
     fn scene() -> (Callers, UdpSocket) {
@@ -440,10 +451,14 @@ mod tests {
         for _ in 0..2 {
             callers.start(0).expect("an INVITE");
         }
-        answer(&mut callers, &server, &[("200 OK", "a"), ("200 OK", "b")]);
-        let requests = [(); 3].map(|()| answer(&mut callers, &server, &[]));
-        assert_eq!(requests, ["INVITE", "ACK", "ACK"]);
-        assert_eq!(answer(&mut callers, &server, &[]), "BYE");
+        let answers = [("200 OK", "a"), ("200 OK", "b"), ("200 OK", "b")];
+        answer(&mut callers, &server, &answers);
+        let requests = [(); 5].map(|()| answer(&mut callers, &server, &[]));
+        // The second INVITE; one that comes again is acknowledged, and ended once.
+        assert_eq!(requests, ["INVITE", "ACK", "ACK", "BYE", "ACK"]);
+        server.set_nonblocking(true).expect("an option");
+        let more = server.recv(&mut [0; 4096]).map_err(|error| error.kind());
+        assert_eq!(more, Err(ErrorKind::WouldBlock));
         callers.killed(callers.balancer);
         callers.timers(HELD).expect("what is due");
         for half in 0..200 {
