@@ -140,7 +140,7 @@ fn play(contender: &Contender, options: &Options, folder: &Path) -> Result<Row> 
         .map(|(at, blow)| (until / 60 * at, blow))
         .peekable();
     let before = balancer.usage()?;
-    let mut after = before;
+    let (mut after, mut read) = (before, 0);
     let mut second = 0;
     farm::play(
         &mut callers,
@@ -157,7 +157,7 @@ fn play(contender: &Contender, options: &Options, folder: &Path) -> Result<Row> 
             }
             if now >= second * SECOND {
                 if now < until {
-                    after = balancer.usage()?;
+                    (after, read) = (balancer.usage()?, now);
                 }
                 farm.check()?;
                 progress(contender, second, callers);
@@ -167,7 +167,7 @@ fn play(contender: &Contender, options: &Options, folder: &Path) -> Result<Row> 
         },
     )?;
     balancer.check()?;
-    let percent = |ns: u64| 100.0 * ns as f64 / until as f64;
+    let percent = |ns: u64| 100.0 * ns as f64 / read as f64;
     Ok(Row {
         name: contender.name,
         must_hold: contender.must_hold,
