@@ -11,7 +11,7 @@ use super::contender::{DIRECT, GSO_EQUAL, KAMAILIO, MMSG, OFF, STATELESS, TWO_WO
 use super::part::{FIXED, HALF, Load};
 use super::plot;
 use super::summary::{
-    CPU, Cell, Disturbed, HELD, LIMITED, LOSS, Metric, P50, P99, P999, RATE, Results, Spread,
+    CARRIED, CPU, Cell, Disturbed, HELD, LIMITED, Metric, P50, P99, P999, RATE, Results, Spread,
 };
 use super::target::{self, Target};
 use crate::document::{Machine, markdown, write};
@@ -255,18 +255,21 @@ fn worse(part: &Results, own: &Cell, other: &Cell) -> Vec<String> {
         return lost;
     }
     [P50, P99, P999].iter().for_each(&mut more);
-    // Elsewhere the rate is what is offered, or follows from the cost.
-    if own.load == Load::Saturated.to_string() && !own.limited() {
+    // With a full queue the rate follows from the cost, and where all comes through
+    // it is what was offered.
+    let fell_short = own.spread(&CARRIED).median < 0.995;
+    if own.load != Load::Full.to_string() && fell_short && !own.limited() {
         let ratio = own.ratio(other, &RATE).filter(|ratio| ratio.median < 1.0);
         lost.extend(ratio.map(|ratio| times(&RATE, ratio)));
     }
-    let loss = own.beyond(other, &LOSS);
-    if let Some(loss) = loss.filter(|loss| loss.median >= 0.005) {
-        lost.push(format!(
-            "loss {} % beyond {}",
-            loss.text(2),
-            other.contender
-        ));
+    let amiss = part.columns.others.iter().filter(|metric| metric.from_zero);
+    for metric in amiss {
+        let least = 0.5 / 10f64.powi(metric.decimals as i32);
+        let beyond = own.beyond(other, metric);
+        if let Some(beyond) = beyond.filter(|beyond| beyond.median >= least) {
+            let (label, figures) = (metric.label, beyond.text(metric.decimals));
+            lost.push(format!("{label} {figures} beyond {}", other.contender));
+        }
     }
     lost
 }
@@ -274,7 +277,7 @@ fn worse(part: &Results, own: &Cell, other: &Cell) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::summary::example;
+    use crate::compare::summary::{SUSTAINED, example};
 
     fn machine() -> Machine {
         Machine {
@@ -339,16 +342,35 @@ mod tests {
         };
         let text = lost(&parts);
         let off = "- 4, saturated, viaduct-off: messages/s 0.50 (0.50..0.50) times kamailio; \
-                   loss 2.00 (2.00..2.00) % beyond kamailio\n";
+                   loss % 2.00 (2.00..2.00) beyond kamailio\n";
         assert!(text.contains(off), "{text}");
         assert!(!text.contains("viaduct-pad-2w:"), "{text}");
         assert!(
             text.contains("\n- viaduct-pad-2w 8.0; kamailio 6.0\n"),
             "{text}"
         );
+        // Offered: all that came through, and twice as much.
+        for (offered, is_told) in [(2.0, false), (4.0, true)] {
+            for cell in &mut parts[0].cells {
+                cell.load = "100 % load".to_owned();
+                cell.rounds[0].offered = Some(offered);
+            }
+            let text = lost(&parts);
+            assert_eq!(text.contains("messages/s 0.50"), is_told, "{text}");
+        }
         parts[0].cells[1].rounds[0].generator_busy_percent = 99.0;
         let text = lost(&parts);
         assert!(!text.contains("messages/s"), "{text}");
+        for (cell, again) in parts[0].cells.iter_mut().zip([0, 3, 0]) {
+            cell.rounds[0].unexpected = again;
+            cell.rounds[0].growth_mib = again as f64;
+        }
+        assert!(!lost(&parts).contains("sent again"));
+        parts[0].columns = SUSTAINED;
+        let more =
+            "sent again 3 (3..3) beyond kamailio; growth MiB 3.0 (3.0..3.0) beyond kamailio\n";
+        let text = lost(&parts);
+        assert!(text.contains(more), "{text}");
     }
 
     #[test]

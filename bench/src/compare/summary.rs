@@ -14,10 +14,10 @@ use crate::report::Percentiles;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Metric {
     pub(crate) label: &'static str,
-    decimals: usize,
+    pub(crate) decimals: usize,
     pub(crate) of: fn(&Sample) -> f64,
-    /// Whether 0 is a figure and not the lack of one.
-    from_zero: bool,
+    /// Whether 0 is a figure and not the lack of one: what should not be.
+    pub(crate) from_zero: bool,
 }
 
 const fn metric(label: &'static str, decimals: usize, of: fn(&Sample) -> f64) -> Metric {
@@ -42,6 +42,10 @@ fn latency(sample: &Sample, of: fn(&Percentiles) -> f64) -> f64 {
 
 pub(crate) const CPU: Metric = metric("CPU us a message", 2, |s| s.cpu_us);
 pub(crate) const RATE: Metric = metric("messages/s", 0, |s| s.rate);
+/// What came through of what was offered; 0 in a closed loop.
+pub(crate) const CARRIED: Metric = metric("carried", 2, |s| {
+    s.offered.map_or(0.0, |offered| s.rate / offered)
+});
 pub(crate) const P50: Metric = metric("p50 us", 0, |s| latency(s, |l| l.p50));
 pub(crate) const P99: Metric = metric("p99 us", 0, |s| latency(s, |l| l.p99));
 pub(crate) const P999: Metric = metric("p99.9 us", 0, |s| latency(s, |l| l.p999));
@@ -49,7 +53,7 @@ pub(crate) const RESIDENT: Metric = metric("resident MiB", 1, |s| s.resident_mib
 const BUSY: Metric = metric("core busy %", 0, |s| s.busy_percent);
 pub(crate) const BESIDE: Metric = metric("beside workers %", 2, |s| s.beside_percent);
 const GENERATOR: Metric = metric("generator busy %", 0, |s| s.generator_busy_percent);
-pub(crate) const LOSS: Metric = amiss("loss %", 2, |s| s.loss_percent);
+const LOSS: Metric = amiss("loss %", 2, |s| s.loss_percent);
 pub(crate) const HELD: Metric = metric("memory MiB", 1, |s| s.memory_mib);
 pub(crate) const TRANSACTION: Metric = metric("CPU us a transaction", 2, |s| s.transaction_us);
 pub(crate) const WIRE: Metric = metric("CPU us a message in or out", 2, |s| s.wire_us);
