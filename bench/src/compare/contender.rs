@@ -165,10 +165,13 @@ impl Contender {
         }
     }
 
-    /// Whether threads of its own, or the generator, take turns on a core.
+    /// Whether processes or threads of its own, or the generator, take turns on a core.
     pub(crate) fn waits_for_its_own(&self) -> bool {
-        let two_workers = matches!(self.program, Program::Viaduct { workers: 2.., .. });
-        two_workers || self.observed() != Observed::No
+        let several = matches!(
+            self.program,
+            Program::Kamailio { .. } | Program::Viaduct { workers: 2.., .. }
+        );
+        several || self.observed() != Observed::No
     }
 
     /// How closely it is looked at.
