@@ -146,7 +146,9 @@ fn page(document: &Document<'_>) -> String {
         "\n**Disturbance**: {}.",
         Disturbed::new(document.parts)
     );
-    text += "Ratios carry over to other machines better than times do.\n\n## Targets\n\n";
+    text += "Ratios carry over to other machines better than times do. Loss, and what is sent again, count\n\
+             with the warm-up before the measured time, 35 s of the sustained minute; all else counts in\n\
+             that time.\n\n## Targets\n\n";
     text += &markdown(&target::table(document.targets));
     text += "\n## Where Viaduct loses\n\n";
     text += &losses(document);
