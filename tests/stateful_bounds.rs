@@ -10,6 +10,7 @@ use support::net::V4;
 use support::stateful::{Leg, STILL, ack, method, only};
 use support::viaduct::Viaduct;
 use support::wait_for;
+use viaduct::transaction::owner::owner;
 
 /// Viaduct that can be started again with the same address, farm and secret.
 struct Lasting {
@@ -466,14 +467,21 @@ fn with_several_workers_each_call_is_whole_whoever_gets_its_messages() {
 #[test]
 fn with_several_workers_each_hears_what_came_back_of_its_calls() {
     let mut scene = Scene::still(2, &["--workers", "3"]);
+    // One for each worker, which would be member 0's.
+    let calls = [0, 1, 2].map(|worker| {
+        wait_for("such a call", || {
+            let call = scene.request("INVITE");
+            let is_its = owner(call.call_id.as_bytes(), 3) == worker;
+            (is_its && scene.owner(&call) == 0).then_some(call)
+        })
+    });
     scene.close(0);
-    for _ in 0..30 {
-        let call = scene.request("INVITE");
+    for call in calls {
         let leg = scene.begin(&call);
         scene.answered_at(&call, &leg);
     }
     let counters = scene.viaduct.counters();
-    assert!(counters.get("came-back") >= 3, "{counters:?}");
+    assert_eq!(counters.get("came-back"), 3, "{counters:?}");
     assert_eq!(counters.get("not-handed-over"), 0);
 }
 
