@@ -575,3 +575,25 @@ fn a_copy_is_a_new_request_only_when_timers_j_k_l_and_m_have_fired() {
         assert_eq!(world.came(leg), [method]);
     }
 }
+
+/// RFC 3261 §17.1.1.2.
+#[test]
+fn a_failure_that_comes_again_is_acknowledged_until_timer_d_fires() {
+    let mut world = World::new(1, |config| {
+        config.stateful.timers.d = Duration::from_secs(40);
+    });
+    let leg = world.calls("INVITE");
+    world.says(leg, 486);
+    world.receive(world.request("ACK").as_bytes(), fixture::caller());
+    assert_eq!(world.came(leg), ["INVITE", "ACK"]);
+    assert_eq!(world.caller_hears(), ["100", "486"]);
+    world.wait(39_900);
+    world.says(leg, 486);
+    assert_eq!(world.came(leg), ["ACK"]);
+    assert_eq!(world.caller_hears(), NOTHING);
+    // Then it is forgotten.
+    world.wait(200);
+    world.says(leg, 486);
+    assert_eq!(world.came(leg), NOTHING);
+    assert_eq!(world.caller_hears(), ["486"]);
+}
