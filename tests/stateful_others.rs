@@ -224,6 +224,27 @@ fn the_set_of_a_failure_rule_goes_by_its_own_key() {
     assert_eq!(taken.len(), 1, "{taken:?}");
 }
 
+#[test]
+fn a_failure_rule_goes_once_for_a_call_though_its_set_has_more_destinations() {
+    let farm: Vec<_> = (0..3).map(|_| Peer::new(V4)).collect();
+    let [phone, one, other] = [0, 1, 2].map(|member: usize| farm[member].address());
+    let text = format!(
+        "listen = ['127.0.0.1:0']\nstateful = ['INVITE']\nfailover-after = '60s'\n\
+         [timers]\nT1 = '30s'\nT2 = '30s'\n\
+         [[set]]\nname = 'phones'\ndestinations = ['{phone}']\n\
+         [[set]]\nname = 'voicemail'\ndestinations = ['{one}', '{other}']\n\
+         [[on-failure]]\nstatus = [486]\nset = 'voicemail'\n"
+    );
+    let scene = Scene::with_file(farm, &text, &[]);
+    let call = scene.request("INVITE");
+    let leg = scene.begin(&call);
+    scene.says(&leg, "486 Busy Here");
+    scene.gets(&leg, "ACK");
+    let mail = scene.next_leg();
+    scene.fails_at(&call, &mail, "486 Busy Here", 486);
+    scene.assert_quiet();
+}
+
 /// Nobody chooses among phones: however many are gone, that a destination rests is
 /// remembered.
 #[test]
