@@ -131,6 +131,9 @@ fn the_best_of_the_failures_reaches_the_caller() {
         (["500 Server Error", "404 Not Found"], 404),
         (["404 Not Found", "500 Server Error"], 404),
         (["404 Not Found", "603 Decline"], 603),
+        (["404 Not Found", "302 Moved"], 302),
+        (["404 Not Found", "401 Unauthorized"], 401),
+        (["404 Not Found", "484 Incomplete"], 484),
     ] {
         let scene = Scene::still(2, &args);
         let call = scene.request("INVITE");

@@ -242,6 +242,23 @@ fn a_destination_that_is_waited_for_rings_as_long_as_any() {
     assert_eq!(world.caller_hears(), ["100", "180", "180"]);
 }
 
+/// RFC 3261 §16.7 item 6: that it rang too long says less.
+#[test]
+fn behind_a_call_that_rang_too_long_another_failure_is_what_its_caller_gets() {
+    let mut world = World::new(2, |config| {
+        divide(config, &[0..1, 1..2]);
+        config.stateful.ring_timeout = Duration::from_secs(6);
+        config.stateful.on_failure = vec![rule(408, 1, &[])];
+    });
+    let phone = world.calls("INVITE");
+    world.says(phone, 180);
+    world.wait(6_100);
+    world.says_to("CANCEL", phone, 200, &[]);
+    world.says(phone, 487);
+    world.says(fixture::destination(1), 404);
+    assert_eq!(world.caller_hears(), ["100", "180", "404"]);
+}
+
 /// A MESSAGE has nobody else where its destination says nothing.
 #[test]
 fn what_goes_to_no_other_destination_leaves_a_silent_one_avoided() {
