@@ -151,4 +151,18 @@ mod tests {
         suspects.try_again(silent, 6_000, 2_000);
         assert!(!suspects.has(silent, 6_001));
     }
+
+    #[test]
+    fn each_time_in_vain_it_is_avoided_for_twice_as_long_up_to_half_a_minute() {
+        let silent = SocketAddr::from(([127, 0, 0, 1], 5071));
+        let mut suspects = Suspects::default();
+        let mut now = 0;
+        for seconds in [1, 2, 4, 8, 16, 30, 30] {
+            suspects.try_again(silent, now, 2_000);
+            suspects.learn(silent, Lesson::Silent, now, now);
+            now += seconds * 1_000;
+            assert!(suspects.has(silent, now - 1), "{seconds}");
+            assert!(!suspects.has(silent, now), "{seconds}");
+        }
+    }
 }
