@@ -498,6 +498,9 @@ fn a_call_that_is_answered_behind_its_failure_has_a_line_for_either() {
         .collect();
     let wanted = [(487, "no-answer"), (200, "answered")];
     assert_eq!(told, wanted.map(|(n, text)| (Some(n), text.to_owned())));
+    // The 487 is our own.
+    assert_eq!(lines[0]["local"], true);
+    assert_eq!(lines[1]["local"], false);
     for name in ["call_id", "from_tag", "from", "request_uri", "cseq"] {
         assert_eq!(lines[0][name], lines[1][name], "{name}");
     }
