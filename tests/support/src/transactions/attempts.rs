@@ -13,6 +13,9 @@ use super::plan::VOICEMAIL_URI;
 /// Attempts of one transaction at most.
 const MOST_ATTEMPTS: usize = 8;
 
+/// Why an attempt is made that a failure rule has led to.
+const BY_RULE: &str = "attempt by a rule";
+
 impl Monitor {
     /// A new attempt, or one that is sent again.
     pub(super) fn request_sent(
@@ -56,6 +59,11 @@ impl Monitor {
                 check_new_attempt(scene, promises, upstream, &earlier, sent, output)?
             };
             self.tally.add(reason);
+            if reason == BY_RULE {
+                upstream.rules += 1;
+                let (rules, most) = (upstream.rules, promises.on_failure.len());
+                ensure!(rules <= most, call, "{rules} attempts by {most} rules");
+            }
             let is_first = upstream.attempts.is_empty();
             if is_first && branch.starts_with("z9hG4bKa") {
                 self.tally.add("suspect avoided");
@@ -64,9 +72,6 @@ impl Monitor {
             let asked = upstream.request.request_uri();
             let fits = uri == asked || to_rule_set && uri == VOICEMAIL_URI;
             ensure!(fits, call, "Request-URI {uri} for {asked}");
-            if to_rule_set && upstream.rules == 0 {
-                upstream.rules += 1;
-            }
             let known = promises.sets.iter().any(|set| set.contains(&sent.to));
             ensure!(known || !selected, call, "to {}, in no set", sent.to);
             let begun = upstream.begun == Some(scene.time);
@@ -147,10 +152,7 @@ fn check_new_attempt(
     let twice = earlier.iter().any(|each| each.to == sent.to);
     ensure!(!twice, call, "{} tried twice", sent.to);
     let age = scene.time - latest.sends[0];
-    let by_rule = output
-        .acts
-        .iter()
-        .any(|act| matches!(act, Act::Count(Event::RuleApplied)));
+    let by_rule = is_by_rule(output, sent);
     let to_rule_set = promises.sets[1].contains(&sent.to);
     let was_there = promises.sets[1].contains(&latest.to);
     ensure!(
@@ -159,14 +161,22 @@ fn check_new_attempt(
         "in a rule's set without its rule"
     );
     if to_rule_set && by_rule {
-        let statuses = promises.on_failure.iter().flat_map(|rule| &rule.statuses);
+        let mut statuses = promises.on_failure.iter().flat_map(|rule| &rule.statuses);
         let heard = &upstream.failures_heard;
-        let fits = statuses.copied().any(|status| match status {
-            408 | 500 | 503 => true,
-            _ => heard.contains(&status),
+        let silent = |each: &&Attempt| {
+            each.provisional.is_none() && scene.time - each.sends[0] >= promises.b
+        };
+        let nobody_came = earlier
+            .iter()
+            .any(|each| silent(each) || !each.cancels.is_empty());
+        let nobody_there = earlier.iter().any(|each| each.undeliverable);
+        let fits = statuses.any(|status| {
+            heard.contains(status)
+                || *status == 408 && nobody_came
+                || *status == 503 && nobody_there
         });
         ensure!(fits, call, "a rule for what was not heard: {heard:?}");
-        return Ok("attempt by a rule");
+        return Ok(BY_RULE);
     }
     if latest.undeliverable {
         return Ok("failover: unreachable");
@@ -191,6 +201,18 @@ fn check_new_attempt(
     Ok("failover: silence")
 }
 
+/// Whether it is a failure rule that has led to what was sent: what is counted
+/// next tells why.
+fn is_by_rule(output: &Output, sent: &Sent) -> bool {
+    let is_it = |act: &Act| matches!(act, Act::Send(each) if std::ptr::eq(each, sent));
+    let behind = output.acts.iter().skip_while(|act| !is_it(act));
+    let mut reasons = behind.filter_map(|act| match act {
+        Act::Count(event @ (Event::RuleApplied | Event::FailedOver)) => Some(*event),
+        _ => None,
+    });
+    reasons.next() == Some(Event::RuleApplied)
+}
+
 impl Attempt {
     pub(super) fn new(scene: &Scene<'_>, sent: &Sent, message: &Message) -> Self {
         Self {
@@ -205,6 +227,7 @@ impl Attempt {
             ringing: None,
             last_ringing: None,
             failure: None,
+            failed: None,
             answered: false,
             finals_heard: 0,
             acks: 0,

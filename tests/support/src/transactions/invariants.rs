@@ -75,15 +75,21 @@ impl Monitor {
     }
 
     /// Whether the response that came is the first one to an INVITE whose
-    /// Timer B has not run out: it may ring, and somebody must know.
+    /// Timer B has not run out: it may ring, and somebody must know. Or behind
+    /// its failure before Timer D: it may be the same once more.
     fn is_awaited(&self, scene: &Scene<'_>) -> bool {
         let Cause::Datagram { message, .. } = scene.cause else {
             return false;
         };
+        let promises = &self.promises;
         let attempt = self.attempts.get(message.branch(0));
         attempt.is_some_and(|each| {
-            let is_first = message.method() == "INVITE" && each.finals_heard == 0;
-            is_first && scene.time - each.sends[0] < self.promises.b
+            let until = match each.failed {
+                Some(failed) => failed + promises.d,
+                None if each.finals_heard == 0 => each.sends[0] + promises.b,
+                None => 0,
+            };
+            message.method() == "INVITE" && scene.time < until
         })
     }
 

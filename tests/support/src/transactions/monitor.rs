@@ -40,6 +40,8 @@ pub struct Promises {
     pub t2: u64,
     pub b: u64,
     pub c: u64,
+    /// How long a failure of INVITE that comes again is acknowledged.
+    pub d: u64,
     pub f: u64,
     /// How long an acknowledged failure is remembered.
     pub i: u64,
@@ -70,6 +72,7 @@ impl Promises {
             t2: ms(timers.t2),
             b: ms(timers.b),
             c: ms(timers.c),
+            d: ms(timers.d),
             f: ms(timers.f),
             i: ms(timers.i),
             linger: lingering.map(ms).into_iter().max().unwrap_or(0),
@@ -161,7 +164,8 @@ pub struct Upstream {
     pub answered: u64,
     /// Told of as one that nobody has answered.
     pub given_up: u64,
-    pub rules: u64,
+    /// Attempts that a failure rule has led to.
+    pub rules: usize,
 }
 
 /// A request as it left for one destination.
@@ -178,6 +182,8 @@ pub struct Attempt {
     pub ringing: Option<u64>,
     pub last_ringing: Option<u64>,
     pub failure: Option<u16>,
+    /// When that was first heard.
+    pub failed: Option<u64>,
     pub answered: bool,
     pub finals_heard: u64,
     pub acks: u64,
@@ -329,6 +335,7 @@ impl Monitor {
             }
             _ => {
                 attempt.failure.get_or_insert(status);
+                attempt.failed.get_or_insert(time);
                 attempt.finals_heard += 1;
                 upstream.failures_heard.push(status);
             }

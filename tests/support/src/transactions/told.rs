@@ -25,7 +25,7 @@ impl Monitor {
         let status = told.status;
         if message.is_request() {
             let unheard = upstream.failures_heard.is_empty() || upstream.weak.is_some();
-            let silent = !upstream.is_invite() && unheard;
+            let silent = !upstream.is_invite() && unheard && told.local;
             ensure!(
                 silent && status == 408,
                 call,
@@ -67,6 +67,10 @@ impl Monitor {
             call,
             "finished: {status} is not our own"
         );
+        let accepted = (200..300).contains(&status);
+        let heard =
+            upstream.failures_heard.contains(&status) || accepted && upstream.answers_heard > 0;
+        ensure!(told.local || heard, call, "finished: {status} is our own");
         let tried: Vec<_> = told.tried.iter().map(|each| each.destination).collect();
         let to = |branch: &String| self.attempts[branch].to;
         let sent: Vec<_> = upstream.attempts.iter().map(to).collect();
@@ -76,7 +80,6 @@ impl Monitor {
             "finished: tried {tried:?}, not {sent:?}"
         );
         let answered = told.tried.iter().any(|t| t.outcome == Outcome::Answered);
-        let accepted = (200..300).contains(&status);
         ensure!(
             answered == accepted,
             call,
