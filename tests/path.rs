@@ -263,6 +263,35 @@ fn a_dialog_with_a_phone_behind_nat_stays_on_its_binding() {
     assert_eq!(bob.receive_from().1, edge.outside());
 }
 
+/// Its packets come from where somebody else stands, who may have gone when the
+/// farm calls back.
+#[test]
+fn a_dialog_with_a_phone_behind_another_proxy_takes_its_contact() {
+    let edge = Edge::new();
+    let outsiders = [Peer::new(V4), Peer::new(V4)];
+    let [ann, proxy] = &outsiders;
+    let contact = format!("sip:ann@{}", ann.address());
+    let [own, hers] = [proxy, ann].map(|each| {
+        let address = each.address();
+        format!("SIP/2.0/UDP {address};branch=z9hG4bK{}", address.port())
+    });
+    let invite = || Request::new("INVITE", proxy.address()).row(format!("Contact: <{contact}>"));
+    for invite in [
+        invite().via(&own).row(format!("Via: {hers}")),
+        invite().via(format!("{own}, {hers}")),
+    ] {
+        proxy.send(edge.outside(), invite.text());
+        let (member, octets) = edge.at_farm();
+        let routes = values(&octets, "record-route").join(", ");
+        let bye = Request::new("BYE", edge.scene.farm[member].address())
+            .call_id(&invite.call_id)
+            .uri(&contact)
+            .row(format!("Route: {routes}"));
+        edge.scene.farm[member].send(edge.inside(), bye.text());
+        assert_eq!(Peer::first_of(&outsiders).0, 0);
+    }
+}
+
 #[test]
 fn a_call_that_comes_round_by_a_member_still_finds_the_binding_of_its_phone() {
     let edge = Edge::new();
