@@ -71,6 +71,7 @@ fn each_test_of_the_data_path_is_in_the_table() {
         "routing",
         "second_chance",
         "names",
+        "known_names",
         "branch",
         "stateful",
         "stateful_failover",

@@ -4,13 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use viaduct::config::HostPort;
-use viaduct::proxy::{Datagram, Decision, MAX_HELD, MAX_NAMES, Proxy, Scratch, Server};
-use viaduct::sip::MAX_DATAGRAM;
+use viaduct::proxy::MAX_HELD;
 
 use support::dialog::{Peer, Request, Scene, branch, read, response, status};
 use support::dns::NameServer;
-use support::fixture;
 use support::net::{V4, V6};
 use support::process::Signal;
 use support::{wait_for, wait_until};
@@ -538,61 +535,4 @@ fn a_name_that_leads_to_us_is_dispatched_once_as_our_address_is() {
     assert_eq!(status(member.receive()), 503);
     scene.assert_nothing_left();
     scene.assert_counter("drop-forbidden-next-hop", 0);
-}
-
-/// What the proxy of the fixture decides on a request of a member that names
-/// `host`.
-fn decide(proxy: &Proxy, scratch: &mut Scratch, host: &str) -> Decision {
-    let source = fixture::destination(0);
-    let text = Request::new("BYE", source)
-        .uri(format!("sip:{host}:5070"))
-        .text();
-    let datagram = Datagram {
-        bytes: text.as_bytes(),
-        source,
-        listener: 0,
-    };
-    proxy.decide(&datagram, scratch, &mut vec![0; MAX_DATAGRAM])
-}
-
-fn host(number: usize) -> HostPort {
-    HostPort {
-        host: format!("n{number}.test"),
-        port: Some(5070),
-    }
-}
-
-fn somewhere() -> Vec<Server> {
-    vec![Server {
-        weight: 0,
-        addresses: vec![SocketAddr::from(([192, 0, 2, 77], 5070))],
-    }]
-}
-
-#[test]
-fn what_is_known_of_names_is_bounded_and_expires() {
-    let proxy = Proxy::new(&fixture::config(), fixture::secret());
-    let mut scratch = proxy.scratch();
-    let known = |scratch: &mut Scratch, number| {
-        let decision = decide(&proxy, scratch, &host(number).host);
-        let asks = matches!(decision, Decision::Resolve);
-        assert!(
-            asks || matches!(decision, Decision::Forward(_)),
-            "{decision:?}"
-        );
-        !asks
-    };
-    // The first ones expire last.
-    for number in 0..MAX_NAMES + 100 {
-        let until = 10_000 - number as u64;
-        scratch.names_mut().learn(host(number), somewhere(), until);
-    }
-    let kept = |scratch: &mut Scratch| (0..MAX_NAMES + 100).filter(|&n| known(scratch, n)).count();
-    assert_eq!(kept(&mut scratch), MAX_NAMES);
-    assert!(known(&mut scratch, 0) && known(&mut scratch, MAX_NAMES + 99));
-    assert!(!known(&mut scratch, MAX_NAMES));
-    scratch.names_mut().forget(9_500);
-    assert!(known(&mut scratch, 499) && !known(&mut scratch, 500));
-    scratch.names_mut().forget(10_000);
-    assert_eq!(kept(&mut scratch), 0);
 }
