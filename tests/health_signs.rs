@@ -32,6 +32,21 @@ fn a_second_of_requests_without_responses_makes_suspect() {
 }
 
 #[test]
+fn five_requests_say_something_and_one_response_to_ten_is_as_good_as_none() {
+    for (requests, responses, is_suspect) in [
+        (4, 0, false),
+        (5, 0, true),
+        (9, 1, false),
+        (10, 1, true),
+        (20, 2, true),
+        (20, 3, false),
+    ] {
+        let judged = judged((1..=4).map(|_| (requests, responses, 0)));
+        assert_eq!(judged[3].is_some(), is_suspect, "{requests}, {responses}");
+    }
+}
+
+#[test]
 fn what_answers_or_is_hardly_asked_is_not_suspect() {
     let answers = (1..=40).map(|quarter| (quarter * 10, quarter * 3, 0));
     assert!(judged(answers).iter().all(Option::is_none));
