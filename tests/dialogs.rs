@@ -3,15 +3,7 @@
 
 use support::dialog::{Peer, Request, Scene, response, status, values};
 use support::net::{V4, V6};
-
-/// The one Record-Route of a request that came to the farm.
-#[track_caller]
-fn record_route(octets: &[u8]) -> String {
-    match &values(octets, "record-route")[..] {
-        [one] => one.clone(),
-        other => panic!("Record-Route: {other:?}"),
-    }
-}
+use support::stateful::only;
 
 fn scene(members: usize) -> Scene {
     Scene::new(members, &["--record-route"])
@@ -84,7 +76,7 @@ fn what_goes_and_what_comes_may_meet_at_one_place() {
         let text = scene.request("INVITE").text();
         let (start, rest) = text.split_once("\r\n").expect("a start line");
         let (_, octets) = scene.pass(format!("{start}\r\n{route}{rest}"));
-        record_route(&octets);
+        only(&octets, "record-route");
     }
 }
 
@@ -102,7 +94,7 @@ fn requests_of_a_dialog_go_where_it_began_whatever_its_key_hashes_to() {
     for _ in 0..20 {
         let invite = scene.request("INVITE");
         let (member, octets) = scene.pass(invite.text());
-        let route = record_route(&octets);
+        let route = only(&octets, "record-route");
         for (method, cseq) in [("ACK", 1), ("INVITE", 2), ("UPDATE", 3), ("BYE", 4)] {
             let request = Request {
                 cseq,
@@ -122,7 +114,7 @@ fn the_farm_reaches_the_phone_through_the_same_record_route() {
     let scene = scene(2);
     let invite = scene.request("INVITE");
     let (member, octets) = scene.pass(invite.text());
-    let route = record_route(&octets);
+    let route = only(&octets, "record-route");
     let phone = Peer::new(V4);
     let bye = Request::new("BYE", scene.farm[member].address())
         .call_id(&invite.call_id)
@@ -145,7 +137,7 @@ fn a_call_of_the_farm_is_answered_at_the_member_that_made_it() {
             Request::new("INVITE", member.address()).uri(format!("sip:ann@{}", phone.address()));
         member.send(scene.front(), invite.text());
         let (octets, front) = phone.receive_from();
-        let route = record_route(&octets);
+        let route = only(&octets, "record-route");
         for _ in 0..5 {
             // Its Contact names nobody that anybody could reach.
             let bye = Request::new("BYE", phone.address())
@@ -165,7 +157,7 @@ fn a_cookie_is_good_for_its_own_call_only() {
         .map(|_| {
             let invite = scene.request("INVITE");
             let (member, octets) = scene.pass(invite.text());
-            (invite, member, record_route(&octets))
+            (invite, member, only(&octets, "record-route"))
         })
         .collect();
     for (number, (invite, member, _)) in plain.iter().enumerate() {
@@ -182,7 +174,7 @@ fn a_forged_cookie_falls_back_to_the_hash_and_is_counted() {
     let mut scene = scene(4);
     let invite = scene.request("INVITE");
     let (member, octets) = scene.pass(invite.text());
-    let route = record_route(&octets);
+    let route = only(&octets, "record-route");
     let at = "<sip:".len();
     let cookie = route.find('@').expect("a user part") - at;
     let mut forged = 0;
@@ -209,7 +201,7 @@ fn a_cookie_is_read_in_either_case() {
     let scene = Scene::new(4, &["--record-route", "--policy", "random"]);
     let invite = scene.request("INVITE");
     let (member, octets) = scene.pass(invite.text());
-    let route = record_route(&octets);
+    let route = only(&octets, "record-route");
     let (cookie, rest) = route.split_once('@').expect("a user part");
     let upper = format!(
         "{}@{rest}",
@@ -358,7 +350,7 @@ fn a_member_source_is_a_member_by_network() {
         let octets = phone.receive();
         // What comes back goes to the member of that host.
         let bye = Request::new("BYE", phone.address()).call_id(&invite.call_id);
-        let bye = bye.row(format!("Route: {}", record_route(&octets)));
+        let bye = bye.row(format!("Route: {}", only(&octets, "record-route")));
         phone.send(scene.front(), bye.text());
         assert_eq!(Peer::first_of(&scene.farm).0, 0);
     }
@@ -387,7 +379,7 @@ fn nobody_outside_names_a_member_source_but_in_its_dialog() {
     scene.farm[0].receive();
     let call = Request::new("INVITE", leg.address()).uri(format!("sip:a@{}", phone.address()));
     leg.send(scene.front(), call.text());
-    let route = format!("Route: {}", record_route(&phone.receive()));
+    let route = format!("Route: {}", only(&phone.receive(), "record-route"));
     let bye = to_leg("BYE").call_id(&call.call_id).row(&route);
     phone.send(scene.front(), bye.text());
     leg.receive();
@@ -446,7 +438,7 @@ fn who_could_be_one_of_two_members_is_none() {
     let scene = Scene::with_file(members, &text, &[]);
     let call = Request::new("INVITE", leg.address()).uri(format!("sip:a@{}", phone.address()));
     leg.send(scene.front(), call.text());
-    let route = format!("Route: {}", record_route(&phone.receive()));
+    let route = format!("Route: {}", only(&phone.receive(), "record-route"));
     for (number, contact) in scene.farm.iter().enumerate() {
         let bye = Request::new("BYE", phone.address()).call_id(&call.call_id);
         let bye = bye.uri(format!("sip:leg@{}", contact.address()));
@@ -462,7 +454,7 @@ fn a_strict_router_in_front_of_us_is_understood() {
     for rest in ["", "<sip:in@198.51.100.9;lr>"] {
         let invite = scene.request("INVITE");
         let (member, octets) = scene.pass(invite.text());
-        let own = record_route(&octets);
+        let own = only(&octets, "record-route");
         let target = "<sip:desk@contact.example:5070>";
         for rows in [
             vec![rest.to_owned(), target.to_owned()],
@@ -566,7 +558,7 @@ fn a_member_that_names_us_reaches_the_one_of_its_dialog() {
         if member > 0 {
             let bye = invite
                 .method("BYE")
-                .row(format!("Route: {}", record_route(&octets)));
+                .row(format!("Route: {}", only(&octets, "record-route")));
             caller.send(front, Request { cseq: 2, ..bye }.text());
             assert_eq!(scene.at_farm().0, member);
         }

@@ -4,9 +4,10 @@
 
 use std::net::SocketAddr;
 
-use support::dialog::{Peer, Request, read, response, status, values};
+use support::dialog::{Peer, Request, response, status, values};
 use support::net::V4;
 use support::process::Signal;
+use support::stateful::only;
 use support::viaduct::Viaduct;
 use support::wait_until;
 
@@ -100,11 +101,8 @@ impl Pair {
         let (member, there) = self.inward(invite.text());
         let ringing = self.outward(member, response(&there, "180 Ringing", "t"));
         assert_eq!(status(ringing), 180);
-        let headers = read(&there).headers;
-        let mut routes = headers.iter().filter(|(name, _)| name == "record-route");
-        let route = &routes.next().expect("a Record-Route").1;
         Call {
-            route: String::from_utf8_lossy(route).into_owned(),
+            route: only(&there, "record-route"),
             invite,
             member,
             there,

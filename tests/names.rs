@@ -10,6 +10,7 @@ use support::dialog::{Peer, Request, Scene, branch, read, response, status};
 use support::dns::NameServer;
 use support::net::{V4, V6};
 use support::process::Signal;
+use support::stateful::only;
 use support::{wait_for, wait_until};
 
 /// How often one query is sent at most, where its answer is late.
@@ -472,9 +473,7 @@ fn a_phone_is_reached_by_its_path_whatever_its_contact_names() {
     let scene = scene(server.address(), &["--path"]);
     let register = scene.request("REGISTER");
     let (member, got) = scene.pass(register.text());
-    let headers = read(got).headers;
-    let path = headers.into_iter().find(|(name, _)| name == "path");
-    let path = String::from_utf8(path.expect("a Path").1).expect("text");
+    let path = only(&got, "path");
     let member = &scene.farm[member];
     let invite = Request::new("INVITE", member.address())
         .uri("sip:ann@contact.test")

@@ -10,7 +10,7 @@ use support::dialog::{Peer, Request, Scene, assert_octets, branch, read, respons
 use support::farm::Farm;
 use support::folder::Folder;
 use support::net::V4;
-use support::stateful::STILL;
+use support::stateful::{STILL, only};
 use support::wait_until;
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -396,9 +396,7 @@ fn the_farm_reaches_the_client_of_a_dialog_by_the_balancer() {
         by_balancer(&client.address().to_string(), invite.text()),
     );
     let (_, got) = scene.at_farm();
-    let headers = read(&got).headers;
-    let route = headers.into_iter().find(|(name, _)| name == "record-route");
-    let route = String::from_utf8(route.expect("a Record-Route").1).expect("text");
+    let route = only(&got, "record-route");
     let bye = Request::new("BYE", scene.farm[0].address())
         .call_id(&invite.call_id)
         .uri(format!("sip:ann@{}", client.address()))

@@ -7,8 +7,9 @@ use std::net::SocketAddr;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
-use support::dialog::{Peer, Request, Scene, branch, read, response, status};
+use support::dialog::{Peer, Request, Scene, branch, response, status};
 use support::net::{V4, V6};
+use support::stateful::only;
 
 /// Hosts that nobody may have a datagram sent to, and Viaduct with one member.
 struct Ambush {
@@ -360,13 +361,6 @@ fn whatever_via_says_all_that_comes_of_a_request_comes_to_the_host_it_is_from() 
     }
 }
 
-/// The value of the first row of this name.
-fn value(octets: &[u8], name: &str) -> String {
-    let headers = read(octets).headers;
-    let row = headers.into_iter().find(|(each, _)| each == name);
-    String::from_utf8(row.unwrap_or_else(|| panic!("no {name}")).1).expect("text")
-}
-
 #[test]
 fn no_cookie_from_outside_reaches_anybody_but_members() {
     let mut ambush = Ambush::new(&["--record-route", "on", "--path", "on"]);
@@ -375,10 +369,10 @@ fn no_cookie_from_outside_reaches_anybody_but_members() {
     // True ones, as they come to the farm when a phone registers and calls.
     let register = Request::new("REGISTER", phone.address());
     phone.send(own, register.text());
-    let path = value(&ambush.settle()[0], "path");
+    let path = only(&ambush.settle()[0], "path");
     let invite = Request::new("INVITE", phone.address());
     phone.send(own, invite.text());
-    let dialog = value(&ambush.settle()[0], "record-route");
+    let dialog = only(&ambush.settle()[0], "record-route");
     let user = |row: &str| {
         let user = row.split('@').next().expect("a user part");
         user.trim_start_matches("<sip:").to_owned()

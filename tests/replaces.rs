@@ -2,9 +2,10 @@
 //! meet it at its destination, where a rule has them follow it (RFC 3891,
 //! RFC 3911, RFC 4538).
 
-use support::dialog::{Peer, Request, Scene, read};
+use support::dialog::{Peer, Request, Scene};
 use support::folder::Folder;
 use support::net::V4;
+use support::stateful::only;
 
 const MEMBERS: usize = 5;
 const CALLS: usize = 30;
@@ -114,9 +115,7 @@ fn the_dialog_that_replaces_another_stays_with_it_by_record_route() {
             .request("INVITE")
             .row(format!("Replaces: {};to-tag=t;from-tag=f", first.call_id));
         let (_, got) = scene.pass(second.text());
-        let headers = read(&got).headers;
-        let route = headers.into_iter().find(|(name, _)| name == "record-route");
-        let route = String::from_utf8(route.expect("a Record-Route").1).expect("text");
+        let route = only(&got, "record-route");
         let bye = second
             .method("BYE")
             .to("<sip:desk@farm.example>;tag=t")
