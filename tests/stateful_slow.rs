@@ -100,6 +100,28 @@ fn a_late_408_to_what_is_no_invite_keeps_it_from_no_destination() {
     assert_eq!(world.caller_hears(), ["200"]);
 }
 
+/// Its sender, who is told nothing, repeats it until its own timer F (RFC 3261
+/// §17.1.2.2).
+#[test]
+fn what_is_no_invite_and_has_failed_by_408_is_not_begun_again_by_its_copies() {
+    for (says_408, came) in [(true, &["MESSAGE"][..]), (false, &["MESSAGE"; 3])] {
+        let mut world = World::new(1, |config| {
+            config.stateful.timers.f = Duration::from_secs(2);
+        });
+        let leg = world.calls("MESSAGE");
+        if says_408 {
+            world.says_to("MESSAGE", leg, 408, &[]);
+        }
+        for seconds in [0.5, 1., 2., 4., 4., 4., 4., 4., 4., 4.] {
+            world.wait((seconds * 1_000.) as u64);
+            world.receive(world.request("MESSAGE").as_bytes(), fixture::caller());
+        }
+        assert_eq!(world.came(leg), came);
+        assert_eq!(world.caller_hears(), NOTHING);
+        assert_eq!((world.told.len(), world.told[0].status), (1, 408));
+    }
+}
+
 /// What was lost here says nothing of a destination, until it has been asked again
 /// and nothing was lost since.
 #[test]

@@ -124,8 +124,8 @@ impl Relay {
                 self.account_message(around, at, Status::RequestTimeout.code(), true);
                 let record = &mut self.table.records[at];
                 record.server = Server::Confirmed;
-                // A retransmission on its way must not begin another one.
-                record.until = after(now, around.proxy.stateful().timers.k);
+                // Its sender repeats it meanwhile, which must not begin another one.
+                record.until = after(now, around.proxy.stateful().timers.j);
                 self.table.cells.free(&mut record.reply);
                 return;
             }
