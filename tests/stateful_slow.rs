@@ -281,6 +281,35 @@ fn behind_a_call_that_rang_too_long_another_failure_is_what_its_caller_gets() {
     assert_eq!(world.caller_hears(), ["100", "180", "404"]);
 }
 
+/// Whether nobody answered before, it rang too long there or had a 408 from there.
+#[test]
+fn a_call_that_is_cancelled_where_a_408_has_led_ends_by_487() {
+    for before in ["silent", "rings", "says 408"] {
+        let mut world = World::new(2, |config| {
+            divide(config, &[0..1, 1..2]);
+            config.stateful.ring_timeout = Duration::from_secs(6);
+            config.stateful.on_failure = vec![rule(408, 1, &[])];
+        });
+        let phone = world.calls("INVITE");
+        match before {
+            "silent" => world.wait(33_000),
+            "rings" => {
+                world.says(phone, 180);
+                world.wait(6_100);
+                world.says(phone, 487);
+            }
+            _ => world.says(phone, 408),
+        }
+        let mail = fixture::destination(1);
+        world.says(mail, 180);
+        world.receive(world.request("CANCEL").as_bytes(), fixture::caller());
+        world.says(mail, 487);
+        let heard = world.caller_hears();
+        assert_eq!(heard[heard.len() - 2..], ["200", "487"], "{before}");
+        assert_eq!(world.told[0].status, 487, "{before}");
+    }
+}
+
 /// A MESSAGE has nobody else where its destination says nothing.
 #[test]
 fn what_goes_to_no_other_destination_leaves_a_silent_one_avoided() {
