@@ -167,6 +167,7 @@ fn what_was_lost_here_keeps_no_cancelled_call_waiting() {
     world.wait(200);
     assert_eq!(world.caller_hears(), ["100", "200", "487"]);
     assert_eq!(world.came(first), ["INVITE"; 2]);
+    assert_eq!(world.learnt, NO_LESSON);
 }
 
 /// Else a destination that is dead has the calls again for what is lost here.

@@ -68,10 +68,11 @@ impl Relay {
         }
         let closed = self.is_closed(at);
         let answered = self.answered_for(around, at, place);
-        if !closed && answered.is_none() && self.may_have_missed(around, at, place, until) {
-            return;
+        if !self.may_have_missed(around, at, place, until) {
+            self.learn(around, at, place, Lesson::Silent);
+        } else if !closed && answered.is_none() {
+            return self.wait_longer(around, at, place);
         }
-        self.learn(around, at, place, Lesson::Silent);
         let moves =
             facts.movable && facts.repeatable && !self.is_left_for_rule(around, at, place, 408);
         if closed || answered.is_some() || (moves && self.try_same(around, at, place)) {

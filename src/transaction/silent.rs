@@ -10,33 +10,34 @@ const MOST_REPEATS: u8 = 3;
 
 impl Relay {
     /// Whether the attempt at `place`, silent `until` now, may seem so because its
-    /// response was lost here: where there is more to do than can be done, failovers
-    /// would add to it. It has as long once more then, from the next copy of its
-    /// request on, and is avoided for as long where that one tries it again. Not for
-    /// ever: whoever can have a datagram dropped, by a wrong checksum, must not keep
-    /// calls at a dead destination.
+    /// response was lost here. Not for ever: whoever can have a datagram dropped, by a
+    /// wrong checksum, must not keep calls at a dead destination.
     pub(super) fn may_have_missed<O: Outbox>(
-        &mut self,
+        &self,
         around: &Around<'_, O>,
         at: u32,
         place: u32,
         until: Since,
     ) -> bool {
         let patience = around.proxy.stateful().failover_after;
+        let received = self.table.records[at].received;
+        let asked = (received + u64::from(until)).saturating_sub(patience.as_millis() as u64);
+        let repeats = self.table.attempts[place].repeats;
+        repeats < MOST_REPEATS && self.lost_at.is_some_and(|lost| lost > asked)
+    }
+
+    /// The attempt at `place` has as long once more, from the next copy of its
+    /// request on, and is avoided for as long where that one tries it again: where
+    /// there is more to do than can be done, failovers would add to it.
+    pub(super) fn wait_longer<O: Outbox>(&mut self, around: &Around<'_, O>, at: u32, place: u32) {
+        let patience = around.proxy.stateful().failover_after;
         let record = &self.table.records[at];
         let now = record.since(around.now);
-        let asked =
-            (record.received + u64::from(until)).saturating_sub(patience.as_millis() as u64);
         let attempt = &mut self.table.attempts[place];
-        let missed =
-            attempt.repeats < MOST_REPEATS && self.lost_at.is_some_and(|lost| lost > asked);
-        if missed {
-            let asks = attempt.repeat_at.max(now);
-            attempt.until = attempt.until.min(after(asks, patience));
-            let tried_until = record.received + u64::from(after(attempt.until, patience));
-            self.suspects.wait(attempt.to.into(), tried_until);
-        }
-        missed
+        let asks = attempt.repeat_at.max(now);
+        attempt.until = attempt.until.min(after(asks, patience));
+        let tried_until = record.received + u64::from(after(attempt.until, patience));
+        self.suspects.wait(attempt.to.into(), tried_until);
     }
 
     /// An attempt speaks: where it was given up, and the one that took its place
