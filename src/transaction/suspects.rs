@@ -74,11 +74,9 @@ impl Suspects {
                 }
             }
             (lesson, None) => {
-                // Those whose time is over, and that nobody has tried again,
+                // Those whose time is long over, and that nobody has tried again,
                 // may be no destinations any more.
-                if self.0.len() == MOST {
-                    self.0.retain(|each| each.until > now);
-                }
+                self.0.retain(|each| each.until + LONGEST > now);
                 if self.0.len() == MOST {
                     return;
                 }
@@ -164,5 +162,17 @@ mod tests {
             assert!(suspects.has(silent, now - 1), "{seconds}");
             assert!(!suspects.has(silent, now), "{seconds}");
         }
+    }
+
+    #[test]
+    fn who_is_a_destination_no_more_is_forgotten() {
+        let [gone, other, next] = [5071, 5072, 5073].map(|port| ([127, 0, 0, 1], port).into());
+        let mut suspects = Suspects::default();
+        suspects.learn(gone, Lesson::Silent, 0, 0);
+        suspects.learn(other, Lesson::Silent, SHORTEST, SHORTEST + LONGEST - 1);
+        assert!(suspects.known(gone).is_some(), "it may be tried again");
+        suspects.learn(next, Lesson::Silent, SHORTEST, SHORTEST + LONGEST);
+        assert!(suspects.known(gone).is_none());
+        assert_eq!(suspects.0.len(), 2);
     }
 }
