@@ -182,6 +182,21 @@ fn a_stream_socket_may_come_late_and_go_and_come() {
 }
 
 #[test]
+fn at_the_end_a_socket_may_come_late_too() {
+    let is_written = || {
+        let (_folder, path) = folder();
+        let ledger = ledger(AccountingTarget::Socket(path.clone()), &[]);
+        assert!(record(&ledger, 0));
+        let ending = std::thread::spawn(|| end(ledger));
+        std::thread::sleep(Duration::from_millis(300));
+        let _listener = UnixListener::bind(&path).expect("a socket");
+        ending.join().expect("an end").written == 1
+    };
+    // Where the machine stands still for three seconds, it is late.
+    assert!((0..5).any(|_| is_written()));
+}
+
+#[test]
 fn a_reader_that_pauses_gets_each_line_once_and_whole() {
     const LINES: usize = 3_000;
     let (_folder, path) = folder();

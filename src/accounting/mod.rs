@@ -28,8 +28,9 @@ use target::Target;
 /// How often the thread looks for records. To wake it would cost a worker a
 /// system call for each.
 const LOOK: Duration = Duration::from_millis(50);
-/// How soon a target that failed is tried again.
+/// How soon a target that failed is tried again, and how soon at the end.
 const RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_millis(100);
 /// Octets of lines that are made at once, but for the last line.
 const CHUNK: usize = 64 << 10;
 /// How long the end waits for the last lines to be taken.
@@ -131,9 +132,9 @@ impl Drop for Ledger {
             return;
         };
         self.shared.stop.store(true, Ordering::Release);
-        if !queue::end(thread, FAREWELL) {
-            self.shared.lose(self.shared.waiting());
-        }
+        // Ended or hanging, it writes no more.
+        let _ = queue::end(thread, FAREWELL);
+        self.shared.lose(self.shared.waiting());
     }
 }
 
@@ -199,6 +200,7 @@ struct Writer<Now> {
 
 impl<Now: Fn() -> u64> Writer<Now> {
     fn run(mut self) {
+        let mut stopped = None;
         loop {
             // Read first, for what was recorded before a stop is written.
             let is_last = self.shared.stop.load(Ordering::Acquire);
@@ -209,10 +211,16 @@ impl<Now: Fn() -> u64> Writer<Now> {
                 self.shared.flush.store(false, Ordering::Release);
             }
             if is_last {
-                self.shared.lose(self.shared.waiting());
-                return;
+                let stopped = stopped.get_or_insert_with(Instant::now);
+                if !self.failing || stopped.elapsed() >= FAREWELL {
+                    return;
+                }
             }
-            std::thread::park_timeout(if self.failing { RETRY } else { LOOK });
+            std::thread::park_timeout(match self.failing {
+                true if is_last => LAST_RETRY,
+                true => RETRY,
+                false => LOOK,
+            });
         }
     }
 
