@@ -428,6 +428,49 @@ fn what_a_reload_would_refuse_is_said() {
 }
 
 #[test]
+fn a_listener_goes_on_under_its_name_or_else_its_address() {
+    let bench = bench();
+    let outside = ["name = 'outside'\naddress = '192.0.2.10'"];
+    let unnamed = ["address = '192.0.2.10'"];
+    let inside = ["name = 'inside'\naddress = '192.0.2.20'\negress = ['10.0.0.0/8']"];
+    let write = |name: &str, listeners: &[&str]| {
+        let listeners = listeners.iter();
+        let listeners: String = listeners
+            .map(|each| format!("[[listener]]\n{each}\n"))
+            .collect();
+        let set = format!("[[set]]\nname = 'farm'\n{FARM}\n");
+        bench.write(name, format!("record-route = true\n{listeners}{set}"));
+    };
+    write("one.toml", &outside);
+    write("both.toml", &[outside, inside].concat());
+    write("turned.toml", &[inside, unnamed].concat());
+    let other = "name = 'other'\naddress = '192.0.2.30'";
+    write(
+        "v6.toml",
+        &["name = 'outside'\naddress = '[2001:db8::10]'", other],
+    );
+    let classes = ["new", "cookie", "named", "hashed", "cancel", "outward"];
+    for (before, after, gone) in [
+        ("one.toml", "both.toml", &[][..]),
+        ("both.toml", "turned.toml", &[]),
+        ("turned.toml", "both.toml", &[]),
+        // Servers hang up by the listener on their side.
+        ("both.toml", "one.toml", &["outward"]),
+        ("one.toml", "v6.toml", &classes),
+    ] {
+        let set = only_set(&bench, &["--before", before, "--config", after]);
+        for class in classes {
+            let wanted = match gone.contains(&class) {
+                true => [0.0, 0.0, 0.0, 1.0],
+                false => [1.0, 0.0, 0.0, 0.0],
+            };
+            let change = format!("{class} from {before} to {after}");
+            assert_eq!(meets(&set, class), wanted, "{change}");
+        }
+    }
+}
+
+#[test]
 fn bad_input_is_refused_with_a_way_to_mend() {
     let bench = bench();
     write_config(&bench, "v.toml", FARM);

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::net::SocketAddr;
 
-use crate::config::{Config, Set, differing_keys};
+use crate::config::{Config, Listener, Set, differing_keys};
 use crate::control::explain;
 use crate::proxy::{Proxy, Secret};
 use crate::supervisor::{self, SecretFileError};
@@ -55,6 +56,22 @@ pub(super) fn unresolved<'a>(sets: impl IntoIterator<Item = &'a Set>) -> Vec<Str
     let names = sets.into_iter().flat_map(Set::unresolved);
     let names: BTreeSet<_> = names.map(ToString::to_string).collect();
     names.into_iter().collect()
+}
+
+/// The listener that a datagram to `address` comes in on.
+pub(super) fn listener_at(config: &Config, address: SocketAddr) -> Option<usize> {
+    let mut listeners = config.listeners.iter();
+    listeners.position(|listener| listener.receives(address))
+}
+
+/// The listener of `after` that takes the place of `before`: of the same name,
+/// or else the same address.
+pub(super) fn listener_instead(after: &Config, before: &Listener) -> Option<usize> {
+    let named = explain::listener_named(after, &before.name).ok();
+    let is_v4 = before.address.is_ipv4();
+    named
+        .filter(|index| after.listeners[*index].address.is_ipv4() == is_v4)
+        .or_else(|| listener_at(after, before.address))
 }
 
 /// The listener that `--listener` names.

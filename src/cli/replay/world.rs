@@ -42,18 +42,14 @@ impl World {
 
     /// What a datagram is to us.
     pub(super) fn place(&self, source: SocketAddr, destination: SocketAddr) -> Place {
-        if self.listener(source).is_some() {
+        let listener = |address| offline::listener_at(&self.config, address);
+        if listener(source).is_some() {
             return Place::Sent;
         }
-        match self.forced.or_else(|| self.listener(destination)) {
+        match self.forced.or_else(|| listener(destination)) {
             Some(listener) => Place::In(listener),
             None => Place::Elsewhere,
         }
-    }
-
-    fn listener(&self, address: SocketAddr) -> Option<usize> {
-        let mut listeners = self.config.listeners.iter();
-        listeners.position(|listener| listener.receives(address))
     }
 
     /// The payload as its sender sent it: without what a front balancer put

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::messages::{Call, Line};
 use super::moves::Moves;
+use crate::cli::offline;
 use crate::config::Config;
 use crate::control::explain::Decider;
 use crate::proxy::{Datagram, Decision, Forward, Proxy, Way};
@@ -43,7 +44,7 @@ pub(super) struct Meets {
     pub(super) second_chance: u64,
     /// Another one.
     pub(super) other: u64,
-    /// A local reply, or nothing.
+    /// A local reply, or nothing, be it that its listener is there no more.
     pub(super) refused: u64,
 }
 
@@ -65,6 +66,8 @@ pub(super) struct Survey {
 pub(super) struct Worlds<'a> {
     pub(super) config: &'a Config,
     pub(super) before: Proxy,
+    /// The configuration after it.
+    pub(super) changed: &'a Config,
     pub(super) after: Proxy,
 }
 
@@ -87,15 +90,17 @@ impl Meets {
     }
 
     /// `also` is where else the message goes.
-    fn count(&mut self, decision: Decision, also: &[SocketAddr], right: SocketAddr) {
+    fn count(&mut self, decision: Option<Decision>, also: &[SocketAddr], right: SocketAddr) {
         *match decision {
-            Decision::Forward(forward) if forward.to == right => match forward.way {
+            Some(Decision::Forward(forward)) if forward.to == right => match forward.way {
                 Way::Former => &mut self.second_chance,
                 _ => &mut self.right,
             },
-            Decision::Forward(_) if also.contains(&right) => &mut self.second_chance,
-            Decision::Forward(_) => &mut self.other,
-            Decision::Reply(_) | Decision::Resolve | Decision::Drop(_) => &mut self.refused,
+            Some(Decision::Forward(_)) if also.contains(&right) => &mut self.second_chance,
+            Some(Decision::Forward(_)) => &mut self.other,
+            Some(Decision::Reply(_) | Decision::Resolve | Decision::Drop(_)) | None => {
+                &mut self.refused
+            }
         } += 1;
     }
 }
@@ -111,7 +116,13 @@ struct Begun<'a> {
 }
 
 impl Survey {
-    fn count(&mut self, class: Class, decision: Decision, also: &[SocketAddr], right: SocketAddr) {
+    fn count(
+        &mut self,
+        class: Class,
+        decision: Option<Decision>,
+        also: &[SocketAddr],
+        right: SocketAddr,
+    ) {
         let meets = self.classes.entry(class).or_default();
         meets.count(decision, also, right);
     }
@@ -128,7 +139,7 @@ impl Worlds<'_> {
         let mut decider = Decider::new(self.before.clone());
         lines.find(|line| {
             let call = line.call(0, None);
-            selected(call.decide(&mut decider, &call.first()), set).is_some()
+            selected(decider.decide(&call.datagram(&call.first())), set).is_some()
         })
     }
 
@@ -157,7 +168,7 @@ impl Worlds<'_> {
             let mut begun = Vec::new();
             for (number, key) in batch {
                 let call = line.call(number, key);
-                let decision = call.decide(&mut worker, &call.first());
+                let decision = worker.decide(&call.datagram(&call.first()));
                 match (selected(decision, set), decision) {
                     (Some(forward), _) => begun.push(Begun {
                         call,
@@ -196,12 +207,12 @@ impl Worlds<'_> {
             record_route,
         } = begun;
         let first = call.first();
-        let new = call.decide(worker, &first);
+        let new = self.decide_after(worker, call.datagram(&first));
         survey.count(Class::New, new, &[], *server);
         survey.calls += 1;
         survey.in_progress.count(Some(*server), owner(new));
-        let of_nobody_yet = owner(call.decide(fresh, &first));
-        survey.new.count(Some(*server), of_nobody_yet);
+        let of_nobody_yet = self.decide_after(fresh, call.datagram(&first));
+        survey.new.count(Some(*server), owner(of_nobody_yet));
         if !line.has_dialogs() {
             return;
         }
@@ -217,17 +228,29 @@ impl Worlds<'_> {
             let reverse = routes(record_route.iter().rev());
             messages.push((Class::Cookie, call.bye(&contact, &reverse)));
             let bye = call.bye_of_server(*server, &routes(record_route.iter()));
-            let decision = worker.decide(&Datagram {
+            let bye = Datagram {
                 bytes: bye.as_bytes(),
                 source: *server,
                 listener: *inner,
-            });
+            };
+            let decision = self.decide_after(worker, bye);
             survey.count(Class::Outward, decision, &[], call.source);
         }
         for (class, message) in messages {
-            let decision = call.decide(worker, &message);
+            let decision = self.decide_after(worker, call.datagram(&message));
             survey.count(class, decision, worker.also(), *server);
         }
+    }
+
+    /// Decides behind the change what came in on a listener of before; `None`
+    /// where that is there no more.
+    fn decide_after(&self, decider: &mut Decider, datagram: Datagram<'_>) -> Option<Decision> {
+        let before = &self.config.listeners[datagram.listener];
+        let listener = offline::listener_instead(self.changed, before)?;
+        Some(decider.decide(&Datagram {
+            listener,
+            ..datagram
+        }))
     }
 
     /// How a server that keeps its own address back names us in Contact.
@@ -256,18 +279,18 @@ impl Worlds<'_> {
 }
 
 impl Call<'_> {
-    fn decide(&self, decider: &mut Decider, message: &str) -> Decision {
-        decider.decide(&Datagram {
+    fn datagram<'m>(&self, message: &'m str) -> Datagram<'m> {
+        Datagram {
             bytes: message.as_bytes(),
             source: self.source,
             listener: self.line.listener,
-        })
+        }
     }
 }
 
-fn owner(decision: Decision) -> Option<SocketAddr> {
+fn owner(decision: Option<Decision>) -> Option<SocketAddr> {
     match decision {
-        Decision::Forward(Forward { to, .. }) => Some(to),
+        Some(Decision::Forward(Forward { to, .. })) => Some(to),
         _ => None,
     }
 }

@@ -61,13 +61,14 @@ pub(super) fn simulate(args: &SimulateArgs) -> io::Result<ExitCode> {
     let worlds = Worlds {
         config: &before,
         before: first,
+        changed: &after,
         after: next,
     };
     let unchanged = unchanged(&before, &after);
     let report = Report {
         secret_known,
         needs_restart,
-        sets: sets(&worlds, &after, &unchanged, &calls)?,
+        sets: sets(&worlds, &unchanged, &calls)?,
         unchanged,
     };
     let mut out = io::BufWriter::new(io::stdout().lock());
@@ -97,18 +98,13 @@ fn unchanged(before: &Config, after: &Config) -> Vec<String> {
 }
 
 /// Every set of either configuration, but those that are `unchanged`.
-fn sets(
-    worlds: &Worlds<'_>,
-    after: &Config,
-    unchanged: &[String],
-    calls: &Calls,
-) -> io::Result<Vec<SetReport>> {
+fn sets(worlds: &Worlds<'_>, unchanged: &[String], calls: &Calls) -> io::Result<Vec<SetReport>> {
     let mut sets = Vec::new();
     for (index, set) in worlds.config.sets.iter().enumerate() {
         if unchanged.contains(&set.name) {
             continue;
         }
-        let mut after = after.sets.iter();
+        let mut after = worlds.changed.sets.iter();
         let after = after.find(|each| each.name == set.name);
         let survey = match worlds.line_for(index) {
             Some(line) if have_addresses(Some(set), after) => {
@@ -120,7 +116,7 @@ fn sets(
         };
         sets.push(SetReport::new(worlds, Some(set), after, survey));
     }
-    for set in &after.sets {
+    for set in &worlds.changed.sets {
         if !worlds.config.sets.iter().any(|each| each.name == set.name) {
             sets.push(SetReport::new(worlds, None, Some(set), None));
         }
