@@ -506,6 +506,29 @@ fn what_cannot_be_read_is_counted_or_refused_with_a_way_to_mend() {
 }
 
 #[test]
+fn what_a_failure_rule_has_tried_elsewhere_is_no_reply() {
+    let bench = bench();
+    let set = "[[set]]\nname = 'farm'\ndestinations = ['sip:10.0.0.1;state=draining']\n";
+    let spare = "[[set]]\nname = 'spare'\ndestinations = ['10.0.0.9']\n";
+    let rule = "[[on-failure]]\nstatus = 503\nset = 'spare'\n";
+    let lines = format!("secret-file = 'secret'\nlisten = ['{FRONT}']\nstateful = ['INVITE']\n");
+    bench.write("v.toml", format!("{lines}{set}{spare}"));
+    bench.write("rule.toml", format!("{lines}{set}{spare}{rule}"));
+    write_capture(&bench, &calls(2));
+    let told = bench.json(&["--config", "v.toml", "--against", "rule.toml"]);
+    let message = &told["messages"][0];
+    assert_eq!(message["decision"]["action"], "reply", "{told}");
+    assert_eq!(message["against"]["action"], "on-failure", "{told}");
+    assert_eq!(message["against"]["to"], Value::Null, "{told}");
+    let decision = "on-failure, no-destination, tried in set spare";
+    let counts = &told["summary"]["decisions"][decision];
+    assert_eq!(
+        (&counts["config"], &counts["against"]),
+        (&0.into(), &2.into())
+    );
+}
+
+#[test]
 fn an_address_in_two_sets_is_told_of_by_set() {
     let bench = bench();
     let set = |name: &str| format!("[[set]]\nname = '{name}'\ndestinations = ['10.0.0.1']\n");

@@ -471,6 +471,31 @@ fn a_listener_goes_on_under_its_name_or_else_its_address() {
 }
 
 #[test]
+fn what_a_failure_rule_has_tried_elsewhere_is_not_refused() {
+    let bench = bench();
+    let spare = "[[set]]\nname = 'spare'\ndestinations = ['10.0.0.9']\n";
+    let rule = "[[on-failure]]\nstatus = 503\nset = 'spare'\n";
+    let route = "[[route]]\nset = 'mail'\nuser-prefix = ['mail']\n";
+    let mail = "[[set]]\nname = 'mail'\ndestinations = ['sip:10.0.0.8;state=draining']\n";
+    bench.write(
+        "v.toml",
+        format!(
+            "listen = ['192.0.2.10']\nstateful = ['INVITE']\n[[set]]\nname = 'farm'\n\
+             hash-key = 'request-uri'\n{FARM}\n{mail}{spare}{route}{rule}"
+        ),
+    );
+    bench.write("keys", "sip:ann@farm.example\nsip:mail@farm.example\n");
+    let all = [
+        "--drain", "10.0.0.1", "--drain", "10.0.0.2", "--drain", "10.0.0.3",
+    ];
+    let told = bench.json(&[&["-c", "v.toml", "--calls", "keys"][..], &all].concat());
+    let farm = &told["sets"][0];
+    assert_eq!(meets(farm, "new"), [0.0, 0.0, 1.0, 0.0], "{told}");
+    let others = &farm["survey"]["not_of_this_set"];
+    assert_eq!(others["tried in set spare"], 1, "{told}");
+}
+
+#[test]
 fn bad_input_is_refused_with_a_way_to_mend() {
     let bench = bench();
     write_config(&bench, "v.toml", FARM);

@@ -11,7 +11,7 @@ use crate::proxy::{CookieUse, Decision, Forward, Place, Way};
 /// What a configuration does with a message.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Outcome {
-    /// `forward`, `reply`, `resolve`, `drop` or `not ours`.
+    /// `forward`, `reply`, `on-failure`, `resolve`, `drop` or `not ours`.
     pub(super) action: &'static str,
     /// Where something is sent.
     pub(super) to: Option<SocketAddr>,
@@ -70,6 +70,15 @@ impl Outcome {
             }
         }
         outcome
+    }
+
+    /// No reply yet: a failure rule has it tried in another set.
+    pub(super) fn on_failure(set: &str) -> Self {
+        Self {
+            action: "on-failure",
+            why: format!("no-destination, tried in set {set}"),
+            ..Self::not_ours()
+        }
     }
 
     /// A datagram for no listener.

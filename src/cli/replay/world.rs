@@ -7,7 +7,7 @@ use super::outcome::Outcome;
 use crate::cli::capture::Captured;
 use crate::cli::offline;
 use crate::config::Config;
-use crate::control::explain::Decider;
+use crate::control::explain::{self, Decider};
 use crate::proxy::{Datagram, Proxy, Secret};
 
 /// What a datagram is to a configuration.
@@ -76,7 +76,13 @@ impl World {
             source: captured.source,
             listener,
         });
-        let outcome = Outcome::new(decision, &self.config);
-        (outcome, self.decider.octets())
+        let next = explain::unplaced(&self.config, &self.decider).map(|(_, next)| next);
+        match next {
+            Some(next) => (Outcome::on_failure(&self.config.sets[next].name), &[]),
+            None => {
+                let outcome = Outcome::new(decision, &self.config);
+                (outcome, self.decider.octets())
+            }
+        }
     }
 }

@@ -9,7 +9,7 @@ use super::messages::{Call, Line};
 use super::moves::Moves;
 use crate::cli::offline;
 use crate::config::Config;
-use crate::control::explain::Decider;
+use crate::control::explain::{self, Decider};
 use crate::proxy::{Datagram, Decision, Forward, Proxy, Way};
 
 /// Calls whose first requests are all decided before what follows them: the
@@ -32,6 +32,16 @@ pub(super) enum Class {
     Cancel,
     /// In a dialog, from the server, with the cookie.
     Outward,
+}
+
+/// What becomes of a message.
+#[derive(Clone, Copy)]
+enum Fate {
+    Decided(Decision),
+    /// A failure rule has it tried in another set, instead of a reply.
+    OnFailure,
+    /// The listener that it came in on is there no more.
+    Gone,
 }
 
 /// What messages of a class meet.
@@ -90,17 +100,16 @@ impl Meets {
     }
 
     /// `also` is where else the message goes.
-    fn count(&mut self, decision: Option<Decision>, also: &[SocketAddr], right: SocketAddr) {
-        *match decision {
-            Some(Decision::Forward(forward)) if forward.to == right => match forward.way {
+    fn count(&mut self, fate: Fate, also: &[SocketAddr], right: SocketAddr) {
+        *match fate {
+            Fate::Decided(Decision::Forward(forward)) if forward.to == right => match forward.way {
                 Way::Former => &mut self.second_chance,
                 _ => &mut self.right,
             },
-            Some(Decision::Forward(_)) if also.contains(&right) => &mut self.second_chance,
-            Some(Decision::Forward(_)) => &mut self.other,
-            Some(Decision::Reply(_) | Decision::Resolve | Decision::Drop(_)) | None => {
-                &mut self.refused
-            }
+            Fate::Decided(Decision::Forward(_)) if also.contains(&right) => &mut self.second_chance,
+            Fate::Decided(Decision::Forward(_)) | Fate::OnFailure => &mut self.other,
+            Fate::Decided(Decision::Reply(_) | Decision::Resolve | Decision::Drop(_))
+            | Fate::Gone => &mut self.refused,
         } += 1;
     }
 }
@@ -116,15 +125,9 @@ struct Begun<'a> {
 }
 
 impl Survey {
-    fn count(
-        &mut self,
-        class: Class,
-        decision: Option<Decision>,
-        also: &[SocketAddr],
-        right: SocketAddr,
-    ) {
+    fn count(&mut self, class: Class, fate: Fate, also: &[SocketAddr], right: SocketAddr) {
         let meets = self.classes.entry(class).or_default();
-        meets.count(decision, also, right);
+        meets.count(fate, also, right);
     }
 }
 
@@ -181,7 +184,16 @@ impl Worlds<'_> {
                     {
                         return Err((number, reply.reason.name().to_owned()));
                     }
-                    _ => *survey.others.entry(self.name(decision)).or_default() += 1,
+                    _ => {
+                        let next = explain::unplaced(self.config, &worker);
+                        let name = match next {
+                            Some((_, next)) => {
+                                format!("tried in set {}", self.config.sets[next].name)
+                            }
+                            None => self.name(decision),
+                        };
+                        *survey.others.entry(name).or_default() += 1;
+                    }
                 }
             }
             worker.proxy = self.after.clone();
@@ -233,24 +245,29 @@ impl Worlds<'_> {
                 source: *server,
                 listener: *inner,
             };
-            let decision = self.decide_after(worker, bye);
-            survey.count(Class::Outward, decision, &[], call.source);
+            let fate = self.decide_after(worker, bye);
+            survey.count(Class::Outward, fate, &[], call.source);
         }
         for (class, message) in messages {
-            let decision = self.decide_after(worker, call.datagram(&message));
-            survey.count(class, decision, worker.also(), *server);
+            let fate = self.decide_after(worker, call.datagram(&message));
+            survey.count(class, fate, worker.also(), *server);
         }
     }
 
-    /// Decides behind the change what came in on a listener of before; `None`
-    /// where that is there no more.
-    fn decide_after(&self, decider: &mut Decider, datagram: Datagram<'_>) -> Option<Decision> {
+    /// Decides behind the change what came in on a listener of before.
+    fn decide_after(&self, decider: &mut Decider, datagram: Datagram<'_>) -> Fate {
         let before = &self.config.listeners[datagram.listener];
-        let listener = offline::listener_instead(self.changed, before)?;
-        Some(decider.decide(&Datagram {
+        let Some(listener) = offline::listener_instead(self.changed, before) else {
+            return Fate::Gone;
+        };
+        let decision = decider.decide(&Datagram {
             listener,
             ..datagram
-        }))
+        });
+        match explain::unplaced(self.changed, decider) {
+            Some(_) => Fate::OnFailure,
+            None => Fate::Decided(decision),
+        }
     }
 
     /// How a server that keeps its own address back names us in Contact.
@@ -288,9 +305,9 @@ impl Call<'_> {
     }
 }
 
-fn owner(decision: Option<Decision>) -> Option<SocketAddr> {
-    match decision {
-        Some(Decision::Forward(Forward { to, .. })) => Some(to),
+fn owner(fate: Fate) -> Option<SocketAddr> {
+    match fate {
+        Fate::Decided(Decision::Forward(Forward { to, .. })) => Some(to),
         _ => None,
     }
 }

@@ -15,10 +15,11 @@ use similar::ChangeTag;
 use similar::algorithms::{Capture, Replace, myers};
 
 use crate::config::{self, Config, HostPort, Policy, text};
-use crate::proxy::{Datagram, Decision, Forward, Part, Selection, Way};
+use crate::proxy::{Datagram, Decision, Forward, Selection, Way};
 
 pub use decider::Decider;
 use relayed::Relayed;
+pub use relayed::unplaced;
 use selected::Selected;
 
 /// What an operator should know of decisions without the secret.
@@ -103,8 +104,7 @@ pub struct Explanation<'a> {
     /// The front balancer that it came by.
     front: Option<SocketAddr>,
     decision: Decision,
-    /// The set that has no destination for it, and the one that a failure rule
-    /// has it tried in then, instead of the reply.
+    /// See [`unplaced`].
     unplaced: Option<(usize, usize)>,
 }
 
@@ -116,17 +116,13 @@ impl<'a> Explanation<'a> {
         // What was dropped for the header that it has or lacks, as it came.
         let unwrapped = decider.proxy.unwrap(&datagram);
         let (datagram, front) = unwrapped.unwrap_or((datagram, None));
-        let unplaced = match decider.part() {
-            Some(Part::Unplaced(_, set)) => relayed::leads_to(config, set).map(|next| (set, next)),
-            _ => None,
-        };
         Self {
             config,
             decider,
             datagram,
             front,
             decision,
-            unplaced,
+            unplaced: unplaced(config, decider),
         }
     }
 

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
+use super::Decider;
 use crate::config::{Config, Destination, OnFailure};
 use crate::proxy::{Datagram, Decision, Forward, Part, Proxy, Role, Selection, Way};
 use crate::sip::{self, StartLine};
@@ -163,10 +164,20 @@ fn applies(rule: &OnFailure, set: usize) -> bool {
 
 /// The set that a rule has try what `set` has no destination for: that is as
 /// good as a 503.
-pub(super) fn leads_to(config: &Config, set: usize) -> Option<usize> {
+fn leads_to(config: &Config, set: usize) -> Option<usize> {
     let mut rules = config.stateful.on_failure.iter();
     let rule = rules.find(|rule| applies(rule, set) && rule.statuses.contains(&503));
     rule.map(|rule| rule.set)
+}
+
+/// The set that has no destination for the request that was decided last, and the
+/// one that a failure rule has it tried in then, instead of the reply.
+#[must_use]
+pub fn unplaced(config: &Config, decider: &Decider) -> Option<(usize, usize)> {
+    match decider.part() {
+        Some(Part::Unplaced(_, set)) => leads_to(config, set).map(|next| (set, next)),
+        _ => None,
+    }
 }
 
 /// The rules for failures of `set`, and for those of the sets that they lead
