@@ -470,9 +470,25 @@ fn what_cannot_be_read_is_counted_or_refused_with_a_way_to_mend() {
     damaged.extend([
         0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255,
     ]);
+    let damage = ["damaged at octet 24", "longer than any packet", "editcap"];
+    with(&damaged);
+    bench.refused(&config, 1, &damage);
     damaged.resize(18 << 20, 0);
     with(&damaged);
-    bench.refused(&config, 1, &["damaged at octet 24", "editcap"]);
+    bench.refused(&config, 1, &damage);
+    let mut next = Writer::new(Format::Next, Link::Ethernet);
+    next.packet(0, &call.packet());
+    next.save(&bench.path("calls.pcap"));
+    let next = fs::read(bench.path("calls.pcap")).expect("a capture");
+    with(&[&next[..], &[6, 0, 0, 0, 255, 255, 255, 127]].concat());
+    let damage = format!("damaged at octet {}: what is there is longer", next.len());
+    bench.refused(&config, 1, &[&damage]);
+    // One behind the other: pcapng may be so, pcap may not.
+    with(&[&next[..], &next].concat());
+    assert_eq!(bench.json(&config)["summary"]["messages"], 2);
+    with(&[&whole[..], &whole].concat());
+    let damage = format!("damaged at octet {}: another capture", whole.len());
+    bench.refused(&config, 1, &[&damage, "mergecap"]);
     // What stands before the damage is told all the same.
     with(&[&whole[..], &damaged[24..]].concat());
     bench.refused(&config, 1, &["damaged at octet", "editcap"]);

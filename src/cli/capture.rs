@@ -17,8 +17,11 @@ use serde::Serialize;
 
 /// Octets of a capture that are read at once.
 const BUFFER: usize = 1 << 20;
-/// The longest block that is believed. A packet has 256 KiB at most.
+/// The longest packet of pcap and the longest block of pcapng that are believed.
+const LONGEST_PACKET: usize = 256 << 10;
 const LONGEST_BLOCK: usize = 16 << 20;
+/// How a section of pcapng begins, whatever its byte order.
+const SECTION: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 /// A datagram whose fragments lie further apart than this many others, or twice as
 /// many, is given up, so that no capture makes us keep more than 64 MiB of them.
 const FRAGMENTS_KEPT: u64 = 512;
@@ -80,7 +83,12 @@ pub(super) fn read(
     // On a terminal that shows nothing else.
     let watched = length > 0 && io::stderr().is_terminal() && !io::stdout().is_terminal();
     let mut packets = Packets::default();
+    let start: Vec<u8> = reader.data().iter().take(8).copied().collect();
     loop {
+        if let Some(what) = packets.nonsense(reader.data(), &start) {
+            packets.leavings.damaged = Some(damage(path, &*reader, what));
+            break;
+        }
         let used = match reader.next() {
             Ok((used, block)) => {
                 packets.block(block, each)?;
@@ -124,11 +132,13 @@ fn fill(reader: &mut dyn PcapReaderIterator) -> Result<(), &'static str> {
         // It is full, and nothing but its size keeps it from taking more.
         let larger = 2 * before;
         if larger > LONGEST_BLOCK || !reader.grow(larger) {
-            return Err("the block there is longer than any packet");
+            return Err(TOO_LONG);
         }
     }
     Ok(())
 }
+
+const TOO_LONG: &str = "what is there is longer than any packet";
 
 fn refused(path: &Path, error: &PcapError<&[u8]>) -> io::Error {
     let path = path.display();
@@ -163,6 +173,14 @@ struct Packet<'a> {
     length: u32,
 }
 
+/// Where a packet or block of a capture says how long it is.
+struct Lengths {
+    at: usize,
+    /// The longest that is believed.
+    most: usize,
+    big_endian: bool,
+}
+
 /// One interface of a capture.
 struct Interface {
     link: Linktype,
@@ -174,6 +192,7 @@ struct Interface {
 
 #[derive(Default)]
 struct Packets {
+    lengths: Option<Lengths>,
     interfaces: Vec<Interface>,
     /// When the first packet came.
     start: Option<i64>,
@@ -183,22 +202,55 @@ struct Packets {
 }
 
 impl Packets {
+    /// Why `data`, where the next packet or block is, cannot be one: else a file with
+    /// a damaged length would seem to end early. `start` is the start of the file.
+    fn nonsense(&self, data: &[u8], start: &[u8]) -> Option<&'static str> {
+        let lengths = self.lengths.as_ref()?;
+        // Sections of pcapng may follow each other, in another byte order, too.
+        if data.starts_with(&SECTION) {
+            return None;
+        }
+        if data.starts_with(start) {
+            return Some("another capture begins there (`mergecap` of Wireshark joins captures)");
+        }
+        let length = *data.get(lengths.at..)?.first_chunk()?;
+        let length = match lengths.big_endian {
+            true => u32::from_be_bytes(length),
+            false => u32::from_le_bytes(length),
+        };
+        (length as usize > lengths.most).then_some(TOO_LONG)
+    }
+
     fn block(
         &mut self,
         block: PcapBlockOwned<'_>,
         each: &mut dyn FnMut(Captured<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
         match block {
-            PcapBlockOwned::LegacyHeader(header) => self.interfaces.push(Interface {
-                // The bits above say how long the frame check sequence is.
-                link: Linktype(header.network.0 & 0xffff),
-                resolution: match header.is_nanosecond_precision() {
-                    true => 1_000_000_000,
-                    false => 1_000_000,
-                },
-                offset: 0,
-            }),
-            PcapBlockOwned::NG(Block::SectionHeader(_)) => self.interfaces.clear(),
+            PcapBlockOwned::LegacyHeader(header) => {
+                self.lengths = Some(Lengths {
+                    at: 8,
+                    most: LONGEST_PACKET,
+                    big_endian: header.is_bigendian(),
+                });
+                self.interfaces.push(Interface {
+                    // The bits above say how long the frame check sequence is.
+                    link: Linktype(header.network.0 & 0xffff),
+                    resolution: match header.is_nanosecond_precision() {
+                        true => 1_000_000_000,
+                        false => 1_000_000,
+                    },
+                    offset: 0,
+                });
+            }
+            PcapBlockOwned::NG(Block::SectionHeader(header)) => {
+                self.lengths = Some(Lengths {
+                    at: 4,
+                    most: LONGEST_BLOCK,
+                    big_endian: header.big_endian(),
+                });
+                self.interfaces.clear();
+            }
             PcapBlockOwned::NG(Block::InterfaceDescription(each)) => {
                 self.interfaces.push(Interface {
                     link: each.linktype,
