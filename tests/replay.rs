@@ -311,7 +311,12 @@ fn the_listener_is_found_by_the_address_a_datagram_was_sent_to() {
     write_capture(&bench, &[sent(0, PHONE, "203.0.113.1:5060", call())]);
     let text = bench.text(&["--config", "a.toml"]);
     assert!(text.contains("nothing was sent to a listener"), "{text}");
-    assert!(text.contains("--listener NAME takes all"), "{text}");
+    for hint in [
+        "--listen ADDR --advertise HOST",
+        "--listener NAME takes all",
+    ] {
+        assert!(text.contains(hint), "{text}");
+    }
 
     // What comes to a wildcard over loopback surely comes there.
     let lines = "listen = ['0.0.0.0']\nadvertise = '192.0.2.10'";
@@ -329,6 +334,36 @@ fn the_listener_is_found_by_the_address_a_datagram_was_sent_to() {
     let capture = &told["summary"]["capture"];
     assert_eq!(capture["sent_by_listeners"], 1);
     assert_eq!(capture["to_others"], 1);
+
+    // Else with the address that it had, and what it advertises.
+    let came = sent(0, PHONE, "203.0.113.1:5060", call());
+    let left = sent(1, "203.0.113.1:5060", "10.0.0.1:5060", call());
+    write_capture(&bench, &[came, left]);
+    let flags = ["--listen", "203.0.113.1", "--advertise", "192.0.2.10"];
+    let told = bench.json(&[&["--config", "b.toml"], &flags[..]].concat());
+    assert_eq!(told["summary"]["messages"], 1, "{told}");
+    assert_eq!(told["summary"]["capture"]["sent_by_listeners"], 1, "{told}");
+}
+
+#[test]
+fn where_no_message_could_be_read_the_hint_says_why() {
+    let bench = bench();
+    write_config(&bench, "a.toml", "listen = ['192.0.2.10']", &FARM);
+    let mut writer = Writer::new(Format::Micros, Link::Ethernet);
+    let mut frame = vec![2; 12];
+    frame.extend([8, 0]);
+    frame.extend(calls(1)[0].packet());
+    for at in 0..2 {
+        writer.frame(at, &frame[..96], frame.len());
+    }
+    writer.frame(2, &[0x4f; 14], 14);
+    writer.save(&bench.path("calls.pcap"));
+    let text = bench.text(&["--config", "a.toml"]);
+    let why = "2 packets are cut short by the capture (its snap length)\n  help: capture again";
+    assert!(text.contains(why) && !text.contains("--listen"), "{text}");
+    write_capture(&bench, &[]);
+    let text = bench.text(&["--config", "a.toml"]);
+    assert!(text.contains("the capture holds no packet"), "{text}");
 }
 
 #[test]

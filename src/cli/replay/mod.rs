@@ -40,7 +40,7 @@ pub(super) struct ReplayArgs {
     /// Show only what another configuration would decide otherwise; flags and variables go before this file too
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
-    /// Take every datagram that we did not send as if it came in on this listener [default: the one whose address, or advertised address, it was sent to]
+    /// Take every datagram as if it came in on this listener, but for those that an address of a listener sent; one that listens on all addresses has none there, so give it that of the capture with --listen and --advertise [default: the one whose address, or advertised address, it was sent to]
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
     /// Print JSON instead of text

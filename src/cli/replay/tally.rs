@@ -137,14 +137,7 @@ impl Tally {
         }
         self.write_capture(out)?;
         if self.messages == 0 {
-            let listeners: Vec<_> = config.listeners.iter().map(|each| &*each.name).collect();
-            let listeners = listeners.join(", ");
-            writeln!(
-                out,
-                "nothing was sent to a listener ({listeners})\n  help: --listener NAME takes all \
-                 that the capture holds, --listen gives a listener the address that it had there"
-            )?;
-            return Ok(());
+            return self.write_nothing(out, config);
         }
         if !self.secret_known {
             writeln!(
@@ -167,27 +160,81 @@ impl Tally {
         }
     }
 
-    fn write_capture(&self, out: &mut dyn Write) -> io::Result<()> {
+    /// Where there was no message: why, and what would change that.
+    fn write_nothing(&self, out: &mut dyn Write, config: &Config) -> io::Result<()> {
+        if self.elsewhere > 0 {
+            let listeners: Vec<_> = config.listeners.iter().map(|each| &*each.name).collect();
+            let listeners = listeners.join(", ");
+            let advertises = config.listeners.iter().any(|each| each.advertise.is_some());
+            // The flag for the address leaves nothing of a listener of the file.
+            let flags = match advertises {
+                true => "--listen ADDR --advertise HOST",
+                false => "--listen ADDR",
+            };
+            return writeln!(
+                out,
+                "nothing was sent to a listener ({listeners})\n  help: {flags} gives a listener the \
+                 address that it had there, --listener NAME takes all that the capture holds"
+            );
+        }
+        let rest = self.rest().into_iter();
+        match rest.max_by_key(|(number, ..)| *number) {
+            Some((number, what, help)) if number > 0 => {
+                write!(out, "no message could be read: {number} packets are {what}")?;
+                match help {
+                    "" => writeln!(out),
+                    help => writeln!(out, "\n  help: {help}"),
+                }
+            }
+            _ => writeln!(out, "the capture holds no packet"),
+        }
+    }
+
+    /// The packets that are no messages for a listener: how many, what they are,
+    /// and what mends that, if something does.
+    fn rest(&self) -> Vec<(u64, String, &'static str)> {
         let left = &self.leavings;
-        let numbers = [
-            (self.sent, "sent by a listener"),
-            (self.elsewhere, "between others"),
-            (left.not_udp, "not UDP"),
-            (left.cut_short, "cut short by the capture (its snap length)"),
-            (left.malformed, "malformed"),
+        let mut rest = vec![
+            (
+                self.sent,
+                "sent by a listener",
+                "capture what comes in, too",
+            ),
+            (self.elsewhere, "between others", ""),
+            (left.not_udp, "not UDP", ""),
+            (
+                left.cut_short,
+                "cut short by the capture (its snap length)",
+                "capture again with -s 0",
+            ),
+            (left.malformed, "malformed", ""),
             (
                 left.obsolete_blocks,
                 "in obsolete Packet Blocks, which are not read",
+                "`editcap OLD NEW` of Wireshark writes them anew",
             ),
-            (left.fragments_missing, "without some of their fragments"),
-        ];
+            (
+                left.fragments_missing,
+                "without some of their fragments",
+                "capture again without ports in the filter: only first fragments have them",
+            ),
+        ]
+        .into_iter()
+        .map(|(number, what, help)| (number, what.to_owned(), help))
+        .collect::<Vec<_>>();
+        rest.extend(left.other_link_types.iter().map(|(link, number)| {
+            let what = format!("of link type {link}, which is not read");
+            (*number, what, "capture again with `-i any`")
+        }));
+        rest
+    }
+
+    fn write_capture(&self, out: &mut dyn Write) -> io::Result<()> {
+        let left = &self.leavings;
         write!(out, "{} packets: ", left.packets)?;
         write!(out, "{} messages for a listener", self.messages)?;
-        for (number, what) in numbers.iter().filter(|(number, _)| *number > 0) {
+        for (number, what, _) in self.rest().iter().filter(|(number, ..)| *number > 0) {
             write!(out, ", {number} {what}")?;
-        }
-        for (link, number) in &left.other_link_types {
-            write!(out, ", {number} of link type {link}, which is not read")?;
         }
         if left.fragments > 0 {
             let (fragments, whole) = (left.fragments, left.rejoined);
