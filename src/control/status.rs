@@ -266,9 +266,16 @@ impl SetStatus {
         }
     }
 
-    /// What an operator should know where no destination takes new work.
-    #[must_use]
-    pub fn emptiness(&self) -> Option<String> {
+    /// What an operator should see at once.
+    pub fn alarms(&self) -> impl Iterator<Item = String> {
+        let open = "all are down: new work goes to them all the same (when-all-down = forward)";
+        let open = self.open.then(|| open.to_owned());
+        let alarms = [open, self.emptiness(), self.unresolved_names()];
+        alarms.into_iter().flatten()
+    }
+
+    /// Where no destination takes new work.
+    fn emptiness(&self) -> Option<String> {
         if self.destinations.iter().any(|each| each.share > 0.0) {
             return None;
         }
@@ -280,8 +287,7 @@ impl SetStatus {
     }
 
     /// The names of destinations that cannot be resolved now, in words.
-    #[must_use]
-    pub fn unresolved_names(&self) -> Option<String> {
+    fn unresolved_names(&self) -> Option<String> {
         let names = self.unresolved.join(", ");
         (!names.is_empty()).then(|| format!("not resolved: {names}"))
     }

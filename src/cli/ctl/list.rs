@@ -41,15 +41,8 @@ fn write_set(out: &mut dyn Write, set: &SetStatus) -> io::Result<()> {
     } = set;
     writeln!(out, "set {name}: policy {policy}, hash key {hash_key}")?;
     let alarm = AnsiColor::Red.on_default().bold();
-    if set.open {
-        writeln!(
-            out,
-            "  {alarm}all are down: new work goes to them all the same (when-all-down = forward)\
-             {alarm:#}"
-        )?;
-    }
-    for trouble in [set.emptiness(), set.unresolved_names()].iter().flatten() {
-        writeln!(out, "  {alarm}{trouble}{alarm:#}")?;
+    for said in set.alarms() {
+        writeln!(out, "  {alarm}{said}{alarm:#}")?;
     }
     if set.destinations.is_empty() {
         return Ok(());

@@ -390,8 +390,10 @@ mod tests {
 
     #[test]
     fn a_set_whose_destinations_are_all_down_stands_out() {
-        let text = shown(&mut screen(|status| status.sets[0].open = true), 160, 24);
-        assert_shows(&text, &["ALL DOWN, and new work goes to them all the same"]);
+        let text = shown(&mut screen(|status| status.sets[0].open = true), 80, 24);
+        let alarm =
+            "\n  all are down: new work goes to them all the same (when-all-down = forward)";
+        assert_shows(&text, &[alarm]);
     }
 
     #[test]

@@ -127,14 +127,12 @@ fn push_set(
         "  {} by {}, when all down: {}",
         set.policy, set.hash_key, set.when_all_down
     );
-    let mut heading = Line::from(vec![format!("set {}", set.name).bold(), what.dim()]);
-    if set.open {
-        let text = "  ALL DOWN, and new work goes to them all the same";
-        heading.push_span(text.fg(Color::Red).bold());
-    }
-    lines.push(heading);
-    for trouble in [set.emptiness(), set.unresolved_names()].iter().flatten() {
-        let text = format!("  {trouble}");
+    lines.push(Line::from(vec![
+        format!("set {}", set.name).bold(),
+        what.dim(),
+    ]));
+    for alarm in set.alarms() {
+        let text = format!("  {alarm}");
         lines.push(Line::from(text.fg(Color::Red).bold()));
     }
     if set.destinations.is_empty() {
