@@ -1,7 +1,8 @@
 //! Copies of what was dropped or answered by ourselves: only where somebody
 //! asks, no more than asked for, and safe for a terminal.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixListener;
 use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
 
@@ -143,6 +144,41 @@ fn a_reason_has_only_its_own_copied_and_json_tells_all_of_them() {
     let asking = house.ask(&["--count", "1", "--reason", "keep-alive"]);
     let said = house.send_until_done(asking, &[b"\r\n\r\n"]);
     assert!(said.contains(", 4 octets: keep-alive ("), "{said}");
+}
+
+#[test]
+fn what_was_told_is_printed_where_the_instance_goes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("admin.sock");
+    let listener = UnixListener::bind(&socket).expect("a socket");
+    let ctl = admin::ctl(&socket, &["bad-packets", "--wait", "30s", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let packet = json!({
+        "at": "2026-01-01T00:00:00Z", "reason": "not-sip", "explanation": "", "source": "10.0.0.1:9",
+        "listener": "a", "length": 1, "octets": "x",
+    });
+    let told = json!({ "packets": [packet] });
+    for answer in [&json!({ "packets": [] }), &told] {
+        let (mut stream, _) = listener.accept().expect("a question");
+        let mut head = BufReader::new(&stream).lines().map_while(Result::ok);
+        head.find(String::is_empty);
+        let answer = answer.to_string();
+        let length = answer.len();
+        write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{answer}"
+        )
+        .expect("an answer");
+    }
+    drop(listener);
+    let output = ctl.expect("viaduct ctl").wait_with_output();
+    let output = output.expect("its end");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(!output.stderr.is_empty(), "{output:?}");
+    let said: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(said, told);
 }
 
 #[test]

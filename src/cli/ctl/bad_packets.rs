@@ -30,25 +30,27 @@ impl Ctl {
         self.ask_for(left, reason)?;
         while left > 0 && told.is_ok() && Instant::now() < end {
             thread::sleep(LOOK.min(time));
-            let mut packets = self.ask_for(left, reason)?;
-            packets.truncate(left as usize);
-            left -= packets.len() as u32;
-            if self.json {
-                all.extend(packets);
-            } else {
+            told = self.ask_for(left, reason).and_then(|mut packets| {
+                packets.truncate(left as usize);
+                left -= packets.len() as u32;
+                if self.json {
+                    all.extend(packets);
+                    return Ok(());
+                }
                 let mut out = io::stdout().lock();
-                told = packets.iter().try_for_each(|each| write(&mut out, each));
-            }
+                packets.iter().try_for_each(|each| write(&mut out, each))
+            });
         }
         // Also where nobody reads on.
-        self.ask_for(0, None)?;
-        told?;
+        let stopped = self.ask_for(0, None);
+        let told = told.and(stopped);
+        // Also where an instance has gone that had told of some.
         if self.json {
             writeln!(io::stdout(), "{:#}", json!({ "packets": all }))?;
-        } else if left == count {
+        } else if left == count && told.is_ok() {
             writeln!(io::stdout(), "no such packet came")?;
         }
-        Ok(())
+        told.map(drop)
     }
 
     fn ask_for(&self, count: u32, reason: Option<&str>) -> io::Result<Vec<BadPacket>> {
