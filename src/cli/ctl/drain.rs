@@ -26,6 +26,28 @@ impl Ctl {
         let address = text::destination(&place.destination);
         let address = address.map_err(io::Error::other)?.address;
         let began = Instant::now();
+        let waited = self.wait(place, address, quiet, began);
+        if is_watched() {
+            write!(io::stderr(), "\r\x1b[K")?;
+        }
+        waited?;
+        if !self.json {
+            let quiet = given(quiet);
+            writeln!(
+                io::stdout(),
+                "{address}: no request within a dialog for {quiet}; a call may go on without one"
+            )?;
+        }
+        Ok(())
+    }
+
+    fn wait(
+        &self,
+        place: &PlaceArgs,
+        address: SocketAddr,
+        quiet: Duration,
+        began: Instant,
+    ) -> io::Result<()> {
         let mut heard = began;
         let mut err = io::stderr().lock();
         loop {
@@ -50,34 +72,29 @@ impl Ctl {
                 .elapsed()
                 .min(Duration::from_secs_f64(status.uptime_seconds));
             let last = last_in_dialog(&status, place.set.as_deref(), address)?;
-            if last.map_or(known, Duration::from_secs).min(known) >= quiet {
-                break;
+            let silent = last.map_or(known, Duration::from_secs).min(known);
+            if silent >= quiet {
+                return Ok(());
             }
             if is_watched() {
-                let last = match last {
-                    Some(_) => format!("{} ago", age(last)),
-                    None => "never".to_owned(),
-                };
-                let quiet = text::time_name(quiet);
+                // With the longest address it fills 80 columns.
+                let (silent, quiet) = (age(Some(silent.as_secs())), given(quiet));
                 write!(
                     err,
-                    "\r{address}: last request within a dialog: {last}; until {quiet} ago  "
+                    "\r{address}: dialogs silent for {silent} of {quiet}\x1b[K"
                 )?;
                 err.flush()?;
             }
             thread::sleep(LOOK.min(quiet));
         }
-        if is_watched() {
-            writeln!(err)?;
-        }
-        if !self.json {
-            let quiet = text::time_name(quiet);
-            writeln!(
-                io::stdout(),
-                "{address}: no request within a dialog for {quiet}; a call may go on without one"
-            )?;
-        }
-        Ok(())
+    }
+}
+
+/// A time as it is given: in minutes where it has no seconds beside.
+fn given(time: Duration) -> String {
+    match (time.as_secs(), time.subsec_millis()) {
+        (seconds @ 60.., 0) if seconds.is_multiple_of(60) => format!("{}m", seconds / 60),
+        _ => text::time_name(time),
     }
 }
 
