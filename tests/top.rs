@@ -214,3 +214,21 @@ fn on_a_terminal_that_is_dumb_it_is_plain_text() {
     let terminal = Terminal::run(&format!("sh -c '{top}; echo It is over; sleep 60'"));
     terminal.wait_for("It is over");
 }
+
+#[test]
+fn whoever_ends_it_finds_the_terminal_as_it_was() {
+    let (scene, admin, _folder) = scene();
+    let program = support::program();
+    let program = program.display();
+    let top = format!("{program} top --admin {admin} --interval 100ms");
+    let modes = "stty -a | grep -e -icanon || echo It is over";
+    let terminal = Terminal::run(&format!("sh -c '{top}; {modes}; sleep 60'"));
+    terminal.wait_for(&scene.farm[0].address().to_string());
+    let shell = terminal.tmux(&["display-message", "-p", "-t", "top", "#{pane_pid}"]);
+    let shell = String::from_utf8(shell.stdout).expect("text");
+    let shell = shell.trim();
+    let kill = format!("kill -TERM $(cat /proc/{shell}/task/{shell}/children)");
+    let killed = Command::new("sh").args(["-c", &kill]).status();
+    assert!(killed.expect("a shell").success());
+    terminal.wait_for("It is over");
+}

@@ -10,6 +10,8 @@ mod screen;
 use std::io::{self, IsTerminal, Write};
 use std::panic;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
@@ -19,6 +21,7 @@ use ratatui::DefaultTerminal;
 use ratatui::crossterm::cursor::Show;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use ratatui::crossterm::{execute, terminal};
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::client::{Admin, Client, ClientError, SOCKET};
 use crate::config::text;
@@ -126,8 +129,12 @@ fn live(client: Client, args: &TopArgs) -> io::Result<()> {
         let _ = execute!(io::stdout(), Show);
         hook(what);
     }));
+    let ended = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&ended))?;
+    }
     let mut terminal = ratatui::try_init()?;
-    let outcome = watch(&mut terminal, &mut screen, &answers);
+    let outcome = watch(&mut terminal, &mut screen, &answers, &ended);
     ratatui::restore();
     outcome
 }
@@ -136,8 +143,9 @@ fn watch(
     terminal: &mut DefaultTerminal,
     screen: &mut Screen,
     answers: &Receiver<Result<Status, ClientError>>,
+    ended: &AtomicBool,
 ) -> io::Result<()> {
-    loop {
+    while !ended.load(Ordering::Relaxed) {
         for answer in answers.try_iter() {
             screen.take(answer.map_err(|error| error.to_string()));
         }
@@ -151,7 +159,8 @@ fn watch(
         let interrupt =
             key.modifiers.contains(KeyModifiers::CONTROL) && key.code == KeyCode::Char('c');
         if interrupt || (key.kind == KeyEventKind::Press && screen.press(key.code)) {
-            return Ok(());
+            break;
         }
     }
+    Ok(())
 }
