@@ -1,5 +1,5 @@
 //! `viaduct top` before a running instance: as text, as JSON, and live on a
-//! terminal.
+//! terminal; and the progress of `viaduct ctl drain` there.
 
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -138,15 +138,19 @@ impl Terminal {
         assert!(self.tmux(&["send-keys", "-t", "top", key]).status.success());
     }
 
-    /// Waits until the screen has this.
+    fn screen(&self) -> String {
+        let screen = self.tmux(&["capture-pane", "-p", "-t", "top"]);
+        String::from_utf8_lossy(&screen.stdout).into_owned()
+    }
+
+    /// Waits until the screen has this; what it has then.
     #[track_caller]
-    fn wait_for(&self, text: &str) {
+    fn wait_for(&self, text: &str) -> String {
         let end = Instant::now() + LONG;
         loop {
-            let screen = self.tmux(&["capture-pane", "-p", "-t", "top"]);
-            let screen = String::from_utf8_lossy(&screen.stdout).into_owned();
+            let screen = self.screen();
             if screen.contains(text) {
-                return;
+                return screen;
             }
             assert!(Instant::now() < end, "no {text} on\n{screen}");
             std::thread::sleep(Duration::from_millis(20));
@@ -231,4 +235,28 @@ fn whoever_ends_it_finds_the_terminal_as_it_was() {
     let killed = Command::new("sh").args(["-c", &kill]).status();
     assert!(killed.expect("a shell").success());
     terminal.wait_for("It is over");
+}
+
+#[test]
+fn the_progress_of_a_drain_stays_on_a_line() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let admin = folder.path().join("admin.sock").display().to_string();
+    // The longest address that there is.
+    let to = "[2001:db8:1111:2222:3333:4444:5555:6666]:50600";
+    let viaduct = Viaduct::start(&["--listen", "[::1]:0", "--to", to, "--admin", &admin]);
+    let program = support::program();
+    let program = program.display();
+    let drain = format!("{program} ctl --admin {admin} drain {to} --wait");
+    let twice = format!("{drain} 4s; echo It is over; {drain}");
+    let terminal = Terminal::run(&format!("sh -c '{twice}; echo It failed; sleep 60'"));
+    terminal.wait_for(" of 4s");
+    let screen = terminal.wait_for("It is over");
+    assert!(!screen.contains(" of 4s"), "{screen}");
+    let first = terminal.wait_for(" of 15m");
+    wait_until("another look", || terminal.screen() != first);
+    let screen = terminal.screen();
+    assert_eq!(screen.matches("dialogs silent").count(), 1, "{screen}");
+    viaduct.stop();
+    let screen = terminal.wait_for("It failed");
+    assert!(!screen.contains(" of 15m"), "{screen}");
 }
