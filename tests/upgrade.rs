@@ -297,6 +297,23 @@ fn what_an_operator_has_changed_stays() {
 }
 
 #[test]
+fn a_set_that_takes_no_calls_is_told_of_again() {
+    let [front] = free_addresses(V4);
+    let peer = Peer::new(V4).address();
+    let file = File::new(&config(&[front], 1, &[peer]));
+    let admin = file.folder().join("admin.sock").display().to_string();
+    let [flag, path] = file.args();
+    let mut viaduct = Viaduct::start(&[flag.as_str(), &path, "--admin", &admin]);
+    let warnings =
+        |output: &str| lines(output, "warning: set farm: no destination is active").len();
+    ctl(&admin, &["drain", &peer.to_string()]);
+    assert_eq!(warnings(&viaduct.output()), 1);
+    upgrade(&mut viaduct);
+    assert_eq!(warnings(&viaduct.output()), 2);
+    viaduct.stop();
+}
+
+#[test]
 fn what_an_operator_has_added_and_removed_is_there_once_the_file_has_it() {
     let farm = [Peer::new(V4), Peer::new(V4)];
     let [front] = free_addresses(V4);

@@ -12,7 +12,7 @@ use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
 use tracing::{error, info, warn};
 
 use super::ending::Ending;
-use super::health::{Idle, Watch, idle_sets};
+use super::health::{Idle, Watch};
 use super::inheritance::Inheritance;
 use super::losses::Losses;
 use super::names::Names;
@@ -109,7 +109,7 @@ pub fn run(
     let losses = Losses::after(&instance.totals());
     let mut supervisor = Supervisor {
         has_admin: control.is_some(),
-        idle: idle_sets(&instance.config),
+        idle: Vec::new(),
         view,
         instance,
         received,
@@ -125,6 +125,7 @@ pub fn run(
         ear: Some(ear),
         ending: None,
     };
+    supervisor.tell_idle_sets();
     supervisor.view.ready.store(true, Ordering::Relaxed);
     info!("ready: SIGTERM ends, SIGHUP reloads, SIGUSR1 prints counters, SIGUSR2 upgrades");
     notify(&[NotifyState::Ready]);
