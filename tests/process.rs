@@ -184,6 +184,15 @@ fn systemd_says_where_the_secret_is_kept() {
 fn a_secret_file_with_something_else_in_it_is_an_error() {
     let folder = folder();
     let path = folder.path().join("secret");
+    let refused = |line, octets: &[u8]| {
+        fs::write(&path, octets).expect("a file");
+        let said = refusal(&with_secret(&path));
+        let file = path.display();
+        let what = format!("{file}:{line}:1: a secret is 64 hexadecimal digits");
+        assert_says(&said, &[&what, "help: "]);
+        let kept = fs::read(&path).expect("the file");
+        assert_eq!(kept, octets, "never overwritten");
+    };
     let sound = "0".repeat(64);
     for (line, text) in [
         (1, ""),
@@ -198,24 +207,9 @@ fn a_secret_file_with_something_else_in_it_is_an_error() {
         (2, &format!("{sound}\n\n{sound}")),
         (3, &[&sound[..]; 3].join("\n")),
     ] {
-        fs::write(&path, text).expect("a file");
-        let said = refusal(&with_secret(&path));
-        assert_says(
-            &said,
-            &[
-                &format!(
-                    "{}:{line}:1: a secret is 64 hexadecimal digits",
-                    path.display()
-                ),
-                "help: ",
-            ],
-        );
-        assert_eq!(
-            fs::read_to_string(&path).expect("the file"),
-            text,
-            "never overwritten"
-        );
+        refused(line, text.as_bytes());
     }
+    refused(1, &[0xe9; 32]);
 }
 
 #[test]

@@ -177,9 +177,9 @@ fn exists(path: &Path) -> bool {
 /// [`SecretFileError::Unreadable`], also where there is none, and
 /// [`SecretFileError::Content`].
 pub fn read(path: &Path) -> Result<(Secret, bool), SecretFileError> {
-    let text = fs::read_to_string(path);
-    let text = text.map_err(|error| SecretFileError::Unreadable(path.to_owned(), error))?;
-    let secret = Secret::from_text(&text);
+    let octets = fs::read(path);
+    let octets = octets.map_err(|error| SecretFileError::Unreadable(path.to_owned(), error))?;
+    let secret = Secret::from_text(&String::from_utf8_lossy(&octets));
     let secret = secret.map_err(|error| SecretFileError::Content(path.to_owned(), error))?;
     Ok((secret, is_open(path)))
 }
