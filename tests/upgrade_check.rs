@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 
@@ -57,6 +57,27 @@ fn what_would_not_start_is_refused_beforehand() {
         peer.receive();
     }
     file.write(&good);
+    upgrade(&mut viaduct);
+    viaduct.stop();
+}
+
+#[test]
+fn a_listener_may_become_wider_where_nobody_else_has_its_port() {
+    let [front] = free_addresses(V4);
+    let peer = Peer::new(V4).address();
+    let at = |ip: &str| {
+        let listener = format!(
+            "[[listener]]\naddress = '{ip}:{}'\nadvertise = '127.0.0.1'\n",
+            front.port()
+        );
+        config(&[], 1, &[peer]).replace("listen = []\n", "") + &listener
+    };
+    let file = File::new(&at("127.0.0.1"));
+    let mut viaduct = Viaduct::start(&file.args());
+    let other = UdpSocket::bind(("127.0.0.2", front.port())).expect("a free port");
+    file.write(&at("0.0.0.0"));
+    no_upgrade(&mut viaduct, REFUSED, "another program holds it");
+    drop(other);
     upgrade(&mut viaduct);
     viaduct.stop();
 }

@@ -78,11 +78,17 @@ pub fn rehearse(config: &Config) -> Result<String, Failure> {
             continue;
         }
         let mut tried = address;
+        let mut bind: fn(_, _, _) -> _ = Socket::bind;
         if (announced.held.iter()).any(|held| sockets::overlap(*held, address)) {
-            // Beside a live socket another one would take datagrams from it.
-            tried.set_port(0);
+            // Beside a live socket another one would take datagrams from it, but
+            // not a wildcard from a socket with one of its addresses.
+            if address.ip().is_unspecified() && !announced.held.contains(&address) {
+                bind = Socket::bind_beside;
+            } else {
+                tried.set_port(0);
+            }
         }
-        Socket::bind(tried, config.receive_buffer, config.send_buffer).map_err(failed)?;
+        bind(tried, config.receive_buffer, config.send_buffer).map_err(failed)?;
     }
     if config.resolve {
         resolver::start(config).map_err(StartError::resolver)?;
