@@ -124,6 +124,26 @@ fn a_mirror_that_cannot_be_started_is_seen_beforehand() {
     viaduct.stop();
 }
 
+#[test]
+fn threads_of_more_workers_that_are_not_to_be_had_are_seen_beforehand() {
+    let [front] = free_addresses(V4);
+    let text = |workers| config(&[front], workers, &[Peer::new(V4).address()]);
+    let file = File::new(&text(1));
+    let (mut viaduct, program) = start_copy(&file, &[]);
+    let real = support::program().display().to_string();
+    let fault = "strace -f --seccomp-bpf -o /dev/null -e inject=clone,clone3:error=EAGAIN";
+    put_script(
+        &program,
+        &format!("[ \"$1\" = check ] && exec {fault} {real} \"$@\"\nexec {real} \"$@\""),
+    );
+    file.write(&text(2));
+    let why = "cannot start a thread: Resource temporarily unavailable";
+    no_upgrade(&mut viaduct, "upgrade refused, all stays as it is", why);
+    put_ours(&program);
+    upgrade(&mut viaduct);
+    viaduct.stop();
+}
+
 /// Whoever asks for an upgrade hears what became of it.
 #[test]
 fn ctl_waits_for_the_next_program() {

@@ -106,6 +106,12 @@ pub fn rehearse(config: &Config) -> Result<String, Failure> {
     super::start_ledger(config, Instant::now())?;
     super::start_mirror(config)?;
     control::rehearse(&config.admin, &announced.held_admin)?;
+    // The workers of before still have theirs. What there are to be more than those
+    // last until this process ends.
+    for _ in announced.workers..config.workers {
+        let thread = std::thread::Builder::new().spawn(std::thread::park);
+        thread.map_err(StartError::Thread)?;
+    }
     Ok(consent())
 }
 
