@@ -12,9 +12,12 @@ use serde_json::json;
 use support::admin;
 use support::dialog::{Peer, Request};
 use support::net::{V4, free_addresses};
-use support::process::in_a_network_of_its_own;
-use support::upgrading::{File, config, no_upgrade, put_ours, put_script, start_copy, upgrade};
+use support::process::{Signal, in_a_network_of_its_own};
+use support::upgrading::{
+    File, config, next_line, no_upgrade, put_ours, put_script, start_copy, upgrade,
+};
 use support::viaduct::Viaduct;
+use support::wait_until;
 
 /// An instance that keeps something in a folder, which goes away between the
 /// check and the start of the next program.
@@ -141,6 +144,32 @@ fn threads_of_more_workers_that_are_not_to_be_had_are_seen_beforehand() {
     no_upgrade(&mut viaduct, "upgrade refused, all stays as it is", why);
     put_ours(&program);
     upgrade(&mut viaduct);
+    viaduct.stop();
+}
+
+/// Its file is written in two steps, say.
+#[test]
+fn a_file_that_is_being_edited_ends_no_call() {
+    let [front] = free_addresses(V4);
+    let (peer, caller) = (Peer::new(V4), Peer::new(V4));
+    let good = config(&[front], 1, &[peer.address()]);
+    let file = File::new(&good);
+    let (mut viaduct, program) = start_copy(&file, &[]);
+    put_script(
+        &program,
+        &format!(
+            "[ \"$1\" = check ] || echo \"wokers = 'many'\" > {}\nexec {} \"$@\"",
+            file.path().display(),
+            support::program().display()
+        ),
+    );
+    next_line(&mut viaduct, "ready:", |viaduct| {
+        viaduct.signal(Signal::USR2);
+        wait_until("what is wrong", || viaduct.output().contains("wokers"));
+        caller.send(front, Request::new("OPTIONS", caller.address()).text());
+        file.write(&good);
+    });
+    peer.receive();
     viaduct.stop();
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
@@ -12,6 +12,10 @@ use crate::supervisor::{self, StartError};
 
 /// How long the end, or another program, waits for whoever reads the log.
 const LOG: Duration = Duration::from_secs(1);
+/// How long calls wait, after an upgrade, for a configuration that can be used.
+const EDITED: Duration = Duration::from_secs(5);
+/// How often it is loaded meanwhile.
+const POLL: Duration = Duration::from_millis(50);
 
 /// Run the load balancer until SIGTERM or SIGINT; SIGHUP reloads its configuration.
 #[derive(Clone, Debug, Args)]
@@ -21,9 +25,17 @@ pub(super) struct RunArgs {
 }
 
 pub(super) fn run(args: &RunArgs) -> io::Result<ExitCode> {
-    let loaded = args.tunables.load_all();
-    let Some(config) = loaded.config else {
+    let mut loaded = args.tunables.load_all();
+    if loaded.config.is_none() {
         report::print(&loaded.diagnostics)?;
+    }
+    // The check before an upgrade found it good, so somebody is editing it.
+    let end = Instant::now() + EDITED;
+    while loaded.config.is_none() && supervisor::is_heir() && Instant::now() < end {
+        std::thread::sleep(POLL);
+        loaded = args.tunables.load_all();
+    }
+    let Some(config) = loaded.config else {
         return Ok(ExitCode::FAILURE);
     };
     supervisor::hold_signals()?;

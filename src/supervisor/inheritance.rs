@@ -93,6 +93,11 @@ struct Will<I> {
     sockets: Vec<Inherited<RawFd>>,
 }
 
+/// Whether calls may wait in sockets that were handed over to this program.
+pub fn is_heir() -> bool {
+    std::env::var_os(VARIABLE).is_some()
+}
+
 impl Inheritance {
     /// What the program of before has handed over to this one. Nothing, where
     /// there was none, or where the variable lies, which is warned of.

@@ -47,6 +47,7 @@ use overlay::Overlay;
 use sockets::{Origins, Steering};
 
 pub use health::Watch;
+pub use inheritance::is_heir;
 pub use missing::missing;
 pub use run::{Failure, run};
 pub use secret_file::{SecretFileError, load, read as read_secret};
