@@ -16,7 +16,7 @@ use support::kamailio::Kamailio;
 use support::neighbour::{Manner, Neighbour, value};
 use support::net::{V4, V6, free_addresses};
 use support::process::in_a_network_of_its_own;
-use support::{LONG, wait_until};
+use support::{LONG, wait_for, wait_until};
 
 const OK: Manner = Manner::Answers("200 OK");
 
@@ -85,15 +85,7 @@ impl Watch {
     /// Waits until the only destination is as `is` has it.
     #[track_caller]
     fn wait(&self, what: &str, is: impl Fn(&Probed) -> bool) -> Probed {
-        let end = Instant::now() + LONG;
-        loop {
-            let state = self.prober.states().remove(0);
-            if is(&state) {
-                return state;
-            }
-            assert!(Instant::now() < end, "never {what}: {state:?}");
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        wait_for(what, || Some(self.prober.states().remove(0)).filter(&is))
     }
 
     /// Demands that it stays up while `probes` more are answered.
@@ -547,10 +539,9 @@ fn a_round_trip_is_that_of_the_latest_probe() {
     };
     let (neighbour, watch) = scene(OK, hasty);
     let has_one = |it: &Probed| it.round_trip.is_some();
-    let has_none = |it: &Probed| it.round_trip.is_none();
     watch.wait("answered", has_one);
     neighbour.behave(Manner::Silent);
-    watch.wait("without one, for it is silent", has_none);
+    watch.wait("without one, for it is silent", |it| !has_one(it));
     neighbour.behave(OK);
     watch.wait("answered again", has_one);
     let unsent = Target {
@@ -558,7 +549,7 @@ fn a_round_trip_is_that_of_the_latest_probe() {
         ..target("farm", neighbour.address, quick())
     };
     watch.prober.watch(vec![unsent]);
-    watch.wait("without one, for no probe can be sent", has_none);
+    watch.wait("without one, for no probe can be sent", |it| !has_one(it));
 }
 
 #[test]
