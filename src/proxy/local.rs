@@ -179,7 +179,7 @@ impl Locals {
     pub(super) fn egress(&self, ingress: usize, to: SocketAddr) -> Option<usize> {
         let mut networks = self.egress.iter();
         let network = networks
-            .find(|(network, at)| network.contains(&to.ip()) && self.all[*at].is_of_family(to));
+            .find(|(network, listener)| network.contains(&to.ip()) && self.reaches(*listener, to));
         if let Some((_, listener)) = network {
             return Some(*listener);
         }
