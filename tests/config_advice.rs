@@ -295,7 +295,7 @@ fn that_nothing_leaves_a_loopback_address_for_another_machine_is_told() {
         &[
             "v.toml:4:30: warning: no listener can send to `10.0.0.1:5060` on another machine",
             "every IPv4 listener has a loopback address",
-            "help: listen on an address that this destination is reached from",
+            "help: listen on an address that the destinations are reached from",
         ],
     );
     warned(

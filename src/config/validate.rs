@@ -247,6 +247,7 @@ pub(super) fn members(
             no_front_balancer(address, &placed.origin, listeners, report);
         }
     }
+    not_from_loopback(members, listeners, report);
     let active = |placed: &Placed<Member>| {
         let state = placed.value.state;
         state.is_none_or(|state| state == State::Active)
@@ -272,6 +273,40 @@ pub(super) fn members(
     }
 }
 
+fn family(address: SocketAddr) -> &'static str {
+    if address.is_ipv4() { "IPv4" } else { "IPv6" }
+}
+
+fn of_family(address: SocketAddr, listeners: &[Listener]) -> impl Iterator<Item = &Listener> {
+    let is_same = move |own: &&Listener| own.address.is_ipv4() == address.is_ipv4();
+    listeners.iter().filter(is_same)
+}
+
+/// Warns of the first destination that only loopback addresses could send to: it
+/// is reached where it is another address of this machine.
+fn not_from_loopback(members: &[Placed<Member>], listeners: &[Listener], report: &mut Report) {
+    let elsewhere = |placed: &Placed<Member>| match placed.value.host {
+        Host::Address(address) if !address.ip().is_loopback() => {
+            let mut able = of_family(address, listeners).peekable();
+            let is_cut_off =
+                able.peek().is_some() && able.all(|own| own.address.ip().is_loopback());
+            is_cut_off.then(|| (address, placed.origin.clone()))
+        }
+        _ => None,
+    };
+    if !report.lacks("listener")
+        && let Some((address, origin)) = members.iter().find_map(elsewhere)
+    {
+        let why = format!("every {} listener has a loopback address", family(address));
+        let fault = Fault::new(format!(
+            "no listener can send to `{address}` on another machine"
+        ))
+        .why(why)
+        .help("listen on an address that the destinations are reached from");
+        report.warning(&origin, fault);
+    }
+}
+
 /// Checks that a destination is not ourselves and that we can send to it.
 fn reachable(address: SocketAddr, origin: &Origin, listeners: &[Listener], report: &mut Report) {
     if let Some(own) = listeners.iter().find(|own| own.receives(address)) {
@@ -280,24 +315,13 @@ fn reachable(address: SocketAddr, origin: &Origin, listeners: &[Listener], repor
             .help("name a SIP server behind us");
         report.error(origin, fault);
     }
-    let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
-    let same_family = |listener: &&Listener| listener.address.is_ipv4() == address.is_ipv4();
-    let mut able = listeners.iter().filter(same_family).peekable();
-    if listeners.is_empty() || report.lacks("listener") {
-        return;
-    }
-    if able.peek().is_none() {
+    let is_told = listeners.is_empty() || report.lacks("listener");
+    if !is_told && of_family(address, listeners).next().is_none() {
+        let family = family(address);
         let fault = Fault::new(format!("no listener can send to `{address}`"))
             .why(format!("none has an {family} address"))
             .help(format!("add an {family} listener"));
         report.error(origin, fault);
-    } else if !address.ip().is_loopback() && able.all(|each| each.address.ip().is_loopback()) {
-        let fault = Fault::new(format!(
-            "no listener can send to `{address}` on another machine"
-        ))
-        .why(format!("every {family} listener has a loopback address"))
-        .help("listen on an address that this destination is reached from");
-        report.warning(origin, fault);
     }
 }
 
