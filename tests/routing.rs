@@ -407,6 +407,7 @@ fn what_a_listener_is_also_known_as_names_us() {
     }
     let others = [
         "lb.example.com:1",
+        "lb.example.com:5060",
         "sip.example.com",
         "b.example.com:5080",
         "[2001:db8::99]",

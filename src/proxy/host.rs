@@ -25,7 +25,7 @@ pub(super) enum Named {
 pub(super) fn named(locals: &Locals, bytes: &[u8], uri: &Uri) -> Named {
     let host = uri_host(uri).of(bytes);
     let (ip, port) = (literal(host), uri.port_or_default());
-    if locals.names(host, ip, port) {
+    if locals.names(host, ip, port) || (uri.port.is_none() && locals.names_at_any_port(host)) {
         return Named::Us;
     }
     match ip {

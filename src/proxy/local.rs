@@ -8,7 +8,7 @@ use super::branch::MAGIC;
 use super::host::literal;
 use crate::config::text::uri_host;
 use crate::config::{HostPort, Listener};
-use crate::sip::{DEFAULT_PORT, is_same_name};
+use crate::sip::is_same_name;
 
 /// What stands before the value in a Via row of ours.
 const NAME: &str = "Via: ";
@@ -43,6 +43,8 @@ struct Name {
     /// The same, where it is an address.
     ip: Option<IpAddr>,
     port: u16,
+    /// Whether it is a name that was given without a port.
+    is_open: bool,
 }
 
 impl Locals {
@@ -55,7 +57,7 @@ impl Locals {
         egress.sort_by_key(|(network, _)| std::cmp::Reverse(network.prefix_len()));
         let also = listeners.iter().flat_map(|listener| {
             let names = listener.also_known_as.iter();
-            names.flat_map(|name| Name::also(name, listener.address.port()))
+            names.map(|name| Name::new(name.clone(), listener.address.port()))
         });
         Self {
             all: listeners.iter().map(Local::new).collect(),
@@ -138,6 +140,14 @@ impl Locals {
         }) || self.also.iter().any(|name| name.is(host, ip, port))
     }
 
+    /// Whether a URI with the name `host` and without a port leads to us: its
+    /// sender may have found the port by SRV (RFC 3263 §4.2).
+    #[inline]
+    pub(super) fn names_at_any_port(&self, host: &[u8]) -> bool {
+        let mut also = self.also.iter();
+        also.any(|name| name.is_open && is_same_name(&name.host, host))
+    }
+
     /// What stands behind the magic of our branch in `value`, a Via value that
     /// begins as one that we wrote.
     #[inline]
@@ -192,20 +202,13 @@ impl Locals {
 impl Name {
     fn new(name: HostPort, port: u16) -> Self {
         let host = name.host.into_bytes();
+        let ip = literal(&host);
         Self {
-            ip: literal(&host),
+            is_open: ip.is_none() && name.port.is_none(),
+            ip,
             host,
             port: name.port.unwrap_or(port),
         }
-    }
-
-    /// What stands for a listener at `port`. Who writes a host name without a
-    /// port may have found that port by SRV (RFC 3263 §4.2).
-    fn also(name: &HostPort, port: u16) -> impl Iterator<Item = Self> {
-        let own = Self::new(name.clone(), port);
-        let is_open = own.ip.is_none() && name.port.is_none() && port != DEFAULT_PORT;
-        let by_srv = is_open.then(|| Self::new(name.clone(), DEFAULT_PORT));
-        std::iter::once(own).chain(by_srv)
     }
 
     /// Whether `host`, which is the address `ip` or a name, and `port` are this.
