@@ -72,6 +72,8 @@ impl Relay {
             self.learn(around, at, place, Lesson::Silent);
         } else if !closed && answered.is_none() {
             return self.wait_longer(around, at, place);
+        } else {
+            self.suspects.untold(self.table.attempts[place].to.into());
         }
         let moves =
             facts.movable && facts.repeatable && !self.is_left_for_rule(around, at, place, 408);

@@ -119,6 +119,14 @@ impl Suspects {
         }
     }
 
+    /// Nobody will know what becomes of the request that tries it again: another
+    /// one tries.
+    pub(super) fn untold(&mut self, destination: SocketAddr) {
+        if let Some(at) = self.known(destination) {
+            self.0[at].tried = false;
+        }
+    }
+
     /// What becomes of the request that tries it again is known later, but before
     /// `until`: till then nobody's silence about it means that it was answered.
     pub(super) fn wait(&mut self, destination: SocketAddr, until: u64) {
@@ -162,6 +170,18 @@ mod tests {
             assert!(suspects.has(silent, now - 1), "{seconds}");
             assert!(!suspects.has(silent, now), "{seconds}");
         }
+    }
+
+    #[test]
+    fn what_nobody_will_know_of_is_tried_once_more() {
+        let silent = ([127, 0, 0, 1], 5071).into();
+        let mut suspects = Suspects::default();
+        suspects.learn(silent, Lesson::Silent, 0, 0);
+        suspects.try_again(silent, SHORTEST, 10);
+        suspects.untold(silent);
+        assert!(suspects.has(silent, SHORTEST + 9));
+        suspects.try_again(silent, SHORTEST + 10, 10);
+        assert!(suspects.has(silent, SHORTEST + 19), "it was answered");
     }
 
     #[test]
