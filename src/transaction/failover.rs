@@ -326,7 +326,9 @@ impl Relay {
         octets: usize,
     ) -> bool {
         let record = &mut self.table.records[at];
-        let better = record.failure == 0 || rank(status) < rank(record.failure);
+        // Nothing comes any more, for the caller wants nothing.
+        let ends = record.facts.cancelled && (status, record.failure) == (487, 408);
+        let better = record.failure == 0 || ends || rank(status) < rank(record.failure);
         if !better || record.server != Server::Proceeding {
             return true;
         }
