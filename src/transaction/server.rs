@@ -125,7 +125,8 @@ impl Relay {
                 let record = &mut self.table.records[at];
                 record.server = Server::Confirmed;
                 // Its sender repeats it meanwhile, which must not begin another one.
-                record.until = after(now, around.proxy.stateful().timers.j);
+                let timers = &around.proxy.stateful().timers;
+                record.until = after(0, timers.j).max(after(now, timers.k));
                 self.table.cells.free(&mut record.reply);
                 return;
             }
