@@ -132,7 +132,7 @@ impl Drop for Ledger {
             return;
         };
         self.shared.stop.store(true, Ordering::Release);
-        // Ended or hanging, it writes no more.
+        // One that hangs ends with the process.
         let _ = queue::end(thread, FAREWELL);
         self.shared.lose(self.shared.waiting());
     }
@@ -212,7 +212,8 @@ impl<Now: Fn() -> u64> Writer<Now> {
             }
             if is_last {
                 let stopped = stopped.get_or_insert_with(Instant::now);
-                if !self.failing || stopped.elapsed() >= FAREWELL {
+                // It ends before its end is waited for no longer.
+                if !self.failing || stopped.elapsed() + 3 * LAST_RETRY > FAREWELL {
                     return;
                 }
             }
