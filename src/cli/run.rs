@@ -36,6 +36,10 @@ pub(super) fn run(args: &RunArgs) -> io::Result<ExitCode> {
         loaded = args.tunables.load_all();
     }
     let Some(config) = loaded.config else {
+        if supervisor::is_heir() {
+            // By now they may be others.
+            report::print(&loaded.diagnostics)?;
+        }
         return Ok(ExitCode::FAILURE);
     };
     supervisor::hold_signals()?;
