@@ -143,8 +143,11 @@ pub fn rehearse(admin: &Admin, held: &[SocketAddr]) -> io::Result<()> {
 /// Whether one of these keeps the other from being listened on, as far as that
 /// can be told: the wildcard of IPv6 takes in IPv4.
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
-    let wildcard = one.ip().is_unspecified() || other.ip().is_unspecified();
-    one.port() == other.port() && (wildcard || one.ip() == other.ip())
+    let takes_in = |wildcard: SocketAddr, other: SocketAddr| {
+        wildcard.ip().is_unspecified() && (wildcard.is_ipv6() || other.is_ipv4())
+    };
+    one.port() == other.port()
+        && (one.ip() == other.ip() || takes_in(one, other) || takes_in(other, one))
 }
 
 /// Which files [`start`] could not read or make, with what can be done about
