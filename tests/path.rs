@@ -135,6 +135,18 @@ fn a_phone_that_does_not_ask_for_rport_is_reached_where_its_packets_come_from() 
 }
 
 #[test]
+fn a_phone_behind_no_nat_is_reached_at_the_port_in_its_via() {
+    let edge = Edge::new();
+    let (sends, listens) = (Peer::new(V4), Peer::new(V4));
+    let via = format!("SIP/2.0/UDP {};branch=z9hG4bKn", listens.address());
+    let register = Request::new("REGISTER", sends.address()).via(via);
+    sends.send(edge.outside(), register.text());
+    let path = values(&edge.at_farm().1, "path").remove(0);
+    edge.send_from_farm(&edge.call("INVITE", &path));
+    assert_eq!(listens.receive_from().1, edge.outside());
+}
+
+#[test]
 fn only_registrations_from_outside_get_a_path_and_only_where_asked() {
     let edge = Edge::new();
     let phone = Peer::new(V4);

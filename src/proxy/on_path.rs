@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use super::branch::Transaction;
 use super::cookie::{Cookie, Purpose};
+use super::host::literal;
 use super::next_hop::Hop;
 use super::request::Request;
 use super::{Scratch, Way};
@@ -33,7 +34,7 @@ impl Request<'_> {
             // must come from a member to be believed.
             let is_member = || self.proxy.dispatcher().sender(hop.to).is_some();
             let believed = from_phone && (hop.way != Way::Allowed || is_member());
-            let flow = believed.then(|| self.comes_from());
+            let flow = believed.then(|| self.reached_at(transaction));
             flow.map(|flow| self.cookie(Purpose::Path, 0, Some(flow), outward, hop))
         } else if self.records_route(hop) {
             let (destination, flow) = match (hop.way, sender) {
@@ -74,13 +75,20 @@ impl Request<'_> {
     /// Record-Route.
     fn flow(&self, transaction: &Transaction<'_>, from_phone: bool) -> Option<SocketAddr> {
         let alone = self.message.next_via.is_none() && transaction.via.next.is_none();
-        (from_phone && alone).then(|| self.comes_from())
+        (from_phone && alone).then(|| self.reached_at(transaction))
     }
 
-    /// Where its packets come from, whatever Contact and Via say: the one way
-    /// through a NAT. By a front balancer that one, who knows whose port it is.
-    fn comes_from(&self) -> SocketAddr {
-        self.front.unwrap_or(self.datagram.source)
+    /// Where the phone is reached: where its packets come from, which is the one
+    /// way through a NAT. One whose Via has its own address is behind none, and
+    /// listens where it says. By a front balancer that one, who knows whose port
+    /// it is.
+    fn reached_at(&self, transaction: &Transaction<'_>) -> SocketAddr {
+        let source = self.datagram.source;
+        let named = literal(transaction.via.host.of(self.message.bytes));
+        match self.front {
+            None if named != Some(source.ip()) => source,
+            _ => transaction.respond_to,
+        }
     }
 
     fn cookie(
