@@ -90,24 +90,22 @@ pub fn rehearse(config: &Config) -> Result<String, Failure> {
         }
         bind(tried, config.receive_buffer, config.send_buffer).map_err(failed)?;
     }
-    if config.resolve {
-        resolver::start(config).map_err(StartError::resolver)?;
-    }
-    if config.sets.iter().any(|set| !set.named.is_empty()) {
-        let followed = Followed::start(config, Vec::new(), drop);
-        followed.map_err(StartError::resolver)?;
-    }
+    // All threads there would be last until this process ends.
+    let start = || resolver::start(config).map_err(StartError::resolver);
+    let _resolver = config.resolve.then(start).transpose()?;
+    let start = || Followed::start(config, Vec::new(), drop).map_err(StartError::resolver);
+    let follows = config.sets.iter().any(|set| !set.named.is_empty());
+    let _followed = follows.then(start).transpose()?;
     // Nothing of it is written to but the index, four octets a transaction.
     if !config.stateful.methods.is_empty() {
         let relay = |number| Relay::new(&config.stateful, number, config.workers);
         let relays: Result<Vec<_>, _> = (0..config.workers).map(relay).collect();
         relays.map_err(|_| StartError::Transactions(config.stateful.transactions))?;
     }
-    super::start_ledger(config, Instant::now())?;
-    super::start_mirror(config)?;
+    let _ledger = super::start_ledger(config, Instant::now())?;
+    let _mirror = super::start_mirror(config)?;
     control::rehearse(&config.admin, &announced.held_admin)?;
-    // The workers of before still have theirs. What there are to be more than those
-    // last until this process ends.
+    // The workers of before still have theirs.
     for _ in announced.workers..config.workers {
         let thread = std::thread::Builder::new().spawn(std::thread::park);
         thread.map_err(StartError::Thread)?;
