@@ -193,10 +193,9 @@ fn ring_timeout_ends_no_request_of_a_dialog() {
     scene.assert_quiet();
 }
 
-/// A mailbox is where it is looked for, by a call about another dialog, too: that
-/// one was at the phone.
-#[test]
-fn the_set_of_a_failure_rule_goes_by_its_own_key() {
+/// A phone, and the two servers of a set for mailboxes that a rule leads to where it
+/// is busy; with `routes`.
+fn with_two_mailboxes(routes: &str) -> Scene {
     let farm: Vec<_> = (0..3).map(|_| Peer::new(V4)).collect();
     let [phone, one, other] = [0, 1, 2].map(|member: usize| farm[member].address());
     let text = format!(
@@ -204,10 +203,16 @@ fn the_set_of_a_failure_rule_goes_by_its_own_key() {
          [timers]\nT1 = '30s'\nT2 = '30s'\n\
          [[set]]\nname = 'phones'\ndestinations = ['{phone}']\n\
          [[set]]\nname = 'voicemail'\nhash-key = 'to-user'\ndestinations = ['{one}', '{other}']\n\
-         [[route]]\nset = 'phones'\nfollow = 'replaces'\n\
-         [[on-failure]]\nstatus = [486]\nset = 'voicemail'\n"
+         {routes}[[on-failure]]\nstatus = [486]\nset = 'voicemail'\n"
     );
-    let scene = Scene::with_file(farm, &text, &[]);
+    Scene::with_file(farm, &text, &[])
+}
+
+/// A mailbox is where it is looked for, by a call about another dialog, too: that
+/// one was at the phone.
+#[test]
+fn the_set_of_a_failure_rule_goes_by_its_own_key() {
+    let scene = with_two_mailboxes("[[route]]\nset = 'phones'\nfollow = 'replaces'\n");
     let taken = (0..12).map(|number| {
         let mut call = scene.request("INVITE");
         if number % 2 == 1 {
@@ -226,16 +231,7 @@ fn the_set_of_a_failure_rule_goes_by_its_own_key() {
 
 #[test]
 fn a_failure_rule_goes_once_for_a_call_though_its_set_has_more_destinations() {
-    let farm: Vec<_> = (0..3).map(|_| Peer::new(V4)).collect();
-    let [phone, one, other] = [0, 1, 2].map(|member: usize| farm[member].address());
-    let text = format!(
-        "listen = ['127.0.0.1:0']\nstateful = ['INVITE']\nfailover-after = '60s'\n\
-         [timers]\nT1 = '30s'\nT2 = '30s'\n\
-         [[set]]\nname = 'phones'\ndestinations = ['{phone}']\n\
-         [[set]]\nname = 'voicemail'\ndestinations = ['{one}', '{other}']\n\
-         [[on-failure]]\nstatus = [486]\nset = 'voicemail'\n"
-    );
-    let scene = Scene::with_file(farm, &text, &[]);
+    let scene = with_two_mailboxes("");
     let call = scene.request("INVITE");
     let leg = scene.begin(&call);
     scene.says(&leg, "486 Busy Here");
