@@ -107,20 +107,18 @@ fn an_admin_address_that_was_not_to_be_had_is_tried_by_the_next_check() {
     viaduct.stop();
 }
 
-#[test]
-fn a_mirror_that_cannot_be_started_is_seen_beforehand() {
-    let [front] = free_addresses(V4);
-    let text = config(&[front], 1, &[Peer::new(V4).address()]);
-    let file = File::new(&text);
+/// An upgrade to `next` is refused for `why` where its check, and nothing else,
+/// meets what strace puts in; then it goes through.
+fn seen_beforehand(text: &str, next: &str, inject: &str, why: &str) {
+    let file = File::new(text);
     let (mut viaduct, program) = start_copy(&file, &[]);
-    file.write(&format!("{text}[mirror]\nto = '127.0.0.1:9'\n"));
+    file.write(next);
     let real = support::program().display().to_string();
-    let fault = "strace -f --seccomp-bpf -o /dev/null -e inject=bind:error=EADDRINUSE";
+    let fault = format!("strace -f --seccomp-bpf -o /dev/null -e inject={inject}");
     put_script(
         &program,
         &format!("[ \"$1\" = check ] && exec {fault} {real} \"$@\"\nexec {real} \"$@\""),
     );
-    let why = "cannot start the mirror: Address already in use";
     no_upgrade(&mut viaduct, "upgrade refused, all stays as it is", why);
     put_ours(&program);
     upgrade(&mut viaduct);
@@ -128,23 +126,20 @@ fn a_mirror_that_cannot_be_started_is_seen_beforehand() {
 }
 
 #[test]
+fn a_mirror_that_cannot_be_started_is_seen_beforehand() {
+    let [front] = free_addresses(V4);
+    let text = config(&[front], 1, &[Peer::new(V4).address()]);
+    let next = format!("{text}[mirror]\nto = '127.0.0.1:9'\n");
+    let why = "cannot start the mirror: Address already in use";
+    seen_beforehand(&text, &next, "bind:error=EADDRINUSE", why);
+}
+
+#[test]
 fn threads_of_more_workers_that_are_not_to_be_had_are_seen_beforehand() {
     let [front] = free_addresses(V4);
     let text = |workers| config(&[front], workers, &[Peer::new(V4).address()]);
-    let file = File::new(&text(1));
-    let (mut viaduct, program) = start_copy(&file, &[]);
-    let real = support::program().display().to_string();
-    let fault = "strace -f --seccomp-bpf -o /dev/null -e inject=clone,clone3:error=EAGAIN";
-    put_script(
-        &program,
-        &format!("[ \"$1\" = check ] && exec {fault} {real} \"$@\"\nexec {real} \"$@\""),
-    );
-    file.write(&text(2));
     let why = "cannot start a thread: Resource temporarily unavailable";
-    no_upgrade(&mut viaduct, "upgrade refused, all stays as it is", why);
-    put_ours(&program);
-    upgrade(&mut viaduct);
-    viaduct.stop();
+    seen_beforehand(&text(1), &text(2), "clone,clone3:error=EAGAIN", why);
 }
 
 /// Its file is written in two steps, say.
