@@ -213,14 +213,18 @@ impl Destination {
                 self.token = Some(token);
                 self.obstacle = None;
             }
-            Err(Unsent::Refused(error)) => {
-                self.machine.refused(error.to_string(), now, chance);
-                self.obstacle = None;
-            }
-            Err(Unsent::Ours(error)) => {
-                self.machine.unsent(now);
+            Err(unsent) => {
                 self.round_trip = None;
-                self.obstacle = Some(format!("no probe can be sent: {error}"));
+                self.obstacle = match unsent {
+                    Unsent::Refused(error) => {
+                        self.machine.refused(error.to_string(), now, chance);
+                        None
+                    }
+                    Unsent::Ours(error) => {
+                        self.machine.unsent(now);
+                        Some(format!("no probe can be sent: {error}"))
+                    }
+                };
             }
         }
     }
