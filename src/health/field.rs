@@ -287,3 +287,50 @@ impl Chance {
         f64::from(self.token() as u32) / 2_f64.powi(32)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::probe;
+    use super::*;
+    use crate::config::{Health, Probe};
+
+    #[test]
+    fn a_probe_that_the_system_refuses_to_send_has_no_round_trip() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 5071));
+        let mut field = Field::new(Chance::new(&[0; 16]));
+        let target = Target {
+            set: "farm".to_owned(),
+            address,
+            uri: format!("sip:{address}"),
+            probe: Arc::new(Probe::default()),
+            from: address.ip(),
+            health: Health::Up,
+        };
+        field.watch(vec![target], Duration::ZERO);
+        let mut sent = Vec::new();
+        while sent.is_empty() {
+            let now = field.next().expect("a probe");
+            field.poll(now, |target, token| {
+                sent = probe::request(target, address, token);
+                Ok(())
+            });
+        }
+        let text = String::from_utf8_lossy(&sent);
+        let (_, rows) = text.split_once("\r\n").expect("rows");
+        let answer = format!("SIP/2.0 200 OK\r\n{rows}");
+        let now = field.next().expect("its timeout");
+        field.receive(answer.as_bytes(), address, now);
+        assert!(field.states()[0].round_trip.is_some());
+        let mut refused = false;
+        while !refused {
+            let now = field.next().expect("a probe");
+            field.poll(now, |_, _| {
+                refused = true;
+                Err(Unsent::Refused(io::Error::from_raw_os_error(22)))
+            });
+        }
+        assert_eq!(field.states()[0].round_trip, None);
+    }
+}
