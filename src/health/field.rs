@@ -292,9 +292,9 @@ impl Chance {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::probe;
     use super::*;
     use crate::config::{Health, Probe};
+    use crate::health::probe;
 
     #[test]
     fn a_probe_that_the_system_refuses_to_send_has_no_round_trip() {
