@@ -67,6 +67,7 @@ fn each_test_of_the_data_path_is_in_the_table() {
         "replaces",
         "proxy_protocol",
         "dialogs",
+        "dialog_sides",
         "path",
         "routing",
         "second_chance",

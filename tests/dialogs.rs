@@ -1,7 +1,7 @@
 //! Dialogs keep their destination by the cookie in our Record-Route, whatever
 //! the hash says, in both directions (RFC 3261 §16.4, §16.6 item 4, RFC 5658).
 
-use support::dialog::{Peer, Request, Scene, response, status, values};
+use support::dialog::{Peer, Request, Scene, response, status, two_listeners, values};
 use support::net::{V4, V6};
 use support::stateful::only;
 
@@ -258,19 +258,6 @@ fn a_call_that_left_by_another_listener_has_two_record_routes() {
     assert_eq!((source, values(&octets, "route").len()), (outside, 0));
     v4.send(source, response(octets, "200 OK", ""));
     assert_eq!(status(scene.farm[0].receive()), 200);
-}
-
-/// A file with two listeners, `outside` and `inside`, and what else it says.
-fn two_listeners(members: &[&Peer], outside: &str, inside: &str, rest: &str) -> String {
-    let members: Vec<_> = members
-        .iter()
-        .map(|each| each.address().to_string())
-        .collect();
-    format!(
-        "[[listener]]\nname = 'outside'\naddress = '127.0.0.1:0'\n{outside}\n\
-         [[listener]]\nname = 'inside'\naddress = '127.0.0.1:0'\n{inside}\n\
-         [[set]]\nname = 'farm'\ndestinations = {members:?}\n{rest}\n"
-    )
 }
 
 #[test]

@@ -109,18 +109,24 @@ impl Request<'_> {
             Claim::Verified(cookie) => Some(cookie),
             _ => None,
         };
-        let outer = cookie.map(|cookie| cookie.outer);
+        // Whoever comes by the callers' side and is not the destination called it,
+        // and means the other side.
+        let back = cookie.filter(|cookie| {
+            cookie.destination == sender.id || cookie.outer != self.datagram.listener
+        });
+        let back = back.map(|cookie| cookie.outer);
         let used = routes.claim.cookie_use();
         // What a phone's own Path says is followed, whatever its Contact. The
         // flow of a dialog ends at the next hop, which a Route would name.
         if let Some(Cookie {
             flow: Some(flow),
             purpose,
+            outer,
             ..
         }) = cookie
             && (purpose == Purpose::Path || !routes.goes_on)
         {
-            return self.hop(Way::Flow, flow, outer, used, None);
+            return self.hop(Way::Flow, flow, Some(outer), used, None);
         }
         // Another destination is tried for what a set had chosen before: who is
         // named need not be known any more.
@@ -132,9 +138,9 @@ impl Request<'_> {
             _ => routes.named,
         };
         match named {
-            Named::Address(address, false) => self.outbound(address, outer, used),
+            Named::Address(address, false) => self.outbound(address, back, used),
             Named::Name(host, port) => match self.resolve(host, port, &mut scratch.names)? {
-                Some(address) if !self.is_us(address) => self.outbound(address, outer, used),
+                Some(address) if !self.is_us(address) => self.outbound(address, back, used),
                 // A Route or `maddr` that stays would lead the farm back to us.
                 Some(_) if routes.goes_on || !routes.target.uri.maddr.is_empty() => {
                     Err(Reason::NextHop)

@@ -282,6 +282,19 @@ impl Scene {
     }
 }
 
+/// A file with two listeners, `outside` and `inside`, and what else it says.
+pub fn two_listeners(members: &[&Peer], outside: &str, inside: &str, rest: &str) -> String {
+    let members: Vec<_> = members
+        .iter()
+        .map(|each| each.address().to_string())
+        .collect();
+    format!(
+        "[[listener]]\nname = 'outside'\naddress = '127.0.0.1:0'\n{outside}\n\
+         [[listener]]\nname = 'inside'\naddress = '127.0.0.1:0'\n{inside}\n\
+         [[set]]\nname = 'farm'\ndestinations = {members:?}\n{rest}\n"
+    )
+}
+
 /// A request in the making; [`Request::text`] writes it.
 #[derive(Clone, Debug)]
 pub struct Request {
