@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 
 use support::dialog::{Peer, Request, Scene, response, two_listeners, values};
+use support::stateful::only;
 
 /// The members by their places in the farm.
 const PBX: usize = 0;
@@ -89,4 +90,20 @@ fn a_call_from_a_destination_outside() {
     let sides = Sides::new();
     let uri = format!("sip:desk@{}", sides.front_of(CARRIER));
     sides.call(CARRIER, PBX, uri);
+}
+
+/// Its own dialog leads a member that names us nowhere: the hash does.
+#[test]
+fn a_cookie_that_leads_back_to_its_sender_is_not_followed() {
+    let mut scene = Scene::new(1, &["--record-route"]);
+    let invite = scene.request("INVITE");
+    let (_, octets) = scene.pass(invite.text());
+    let (front, member) = (scene.front(), &scene.farm[0]);
+    let bye = Request::new("BYE", member.address())
+        .call_id(&invite.call_id)
+        .uri(format!("sip:phone@{front}"))
+        .row(format!("Route: {}", only(&octets, "record-route")));
+    member.send(front, bye.text());
+    scene.at_farm();
+    scene.assert_counter("cookies-followed", 0);
 }

@@ -206,7 +206,7 @@ fn another_instance_with_the_secret_and_one_after_a_restart_honour_the_path() {
 
 #[test]
 fn a_forged_path_is_refused() {
-    let edge = Edge::new();
+    let mut edge = Edge::new();
     let (phone, victim) = (Peer::new(V4), Peer::new(V4));
     let path = edge.register(&phone);
     let port = |peer: &Peer| format!("{:04x}", peer.address().port());
@@ -225,6 +225,8 @@ fn a_forged_path_is_refused() {
     edge.at_farm();
     phone.assert_silent();
     victim.assert_silent();
+    // A good one is none that somebody forged.
+    edge.scene.assert_counter("cookies-forged", 0);
 }
 
 #[test]

@@ -198,6 +198,8 @@ impl Request<'_> {
                 }
                 CookieUse::Gone
             }
+            // Its own dialog leads to itself.
+            Claim::Verified(_) => CookieUse::None,
             claim => claim.cookie_use(),
         };
         self.select(&routes.target, used, scratch)
@@ -239,7 +241,8 @@ impl Request<'_> {
                 }
             }
             // A Path is for members alone.
-            Claim::Forged(_) | Claim::Verified(_) => CookieUse::Forged,
+            Claim::Verified(_) => CookieUse::None,
+            Claim::Forged(_) => CookieUse::Forged,
         };
         if let Named::Address(address, _) = routes.named
             && let Some(way) = self.trusted(address, used)
