@@ -14,6 +14,10 @@ use crate::config::State;
 use crate::dispatcher::Sender;
 use crate::sip::{self, Via};
 
+/// A member may name us in a request that has passed us less often. A call for
+/// another proxy of the farm and from there for a phone passes three times.
+const MOST_PASSES: usize = 4;
+
 /// Where a request goes.
 pub(super) struct Hop {
     pub(super) way: Way,
@@ -294,10 +298,9 @@ impl Request<'_> {
         (allowed || used == CookieUse::Followed).then_some(Way::Allowed)
     }
 
-    /// Whether our own Via stands in it twice: it was hashed, came back naming
-    /// us, was hashed again, and comes back still.
+    /// Whether it has passed us too often to be anything but a loop.
     fn has_come_round(&self) -> bool {
-        self.own_vias().take(2).count() == 2
+        self.own_vias().take(MOST_PASSES).count() == MOST_PASSES
     }
 
     /// Our own Vias in it: one for each time that it has passed us.

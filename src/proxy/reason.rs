@@ -158,7 +158,7 @@ impl Reason {
                 "A member's Route has a Path of ours that does not verify (RFC 5626 §5.3)"
             }
             Self::Loop => {
-                "A member sends back to us, for the second time, what names nobody but us (RFC 5393)"
+                "What a member sends has passed us four times, and names nobody but us (RFC 5393)"
             }
             Self::TooLarge => "With our Via it would not fit a datagram (§21.5.7)",
             Self::ReplyAck => "The ACK for a reply of our own: absorbed (§17.1.1.3)",
