@@ -211,7 +211,7 @@ fn values_of_the_wrong_kind_or_out_of_range_are_refused() {
     );
     refused(
         "hash-key = 'header:a b'\n",
-        &["v.toml:1:12: error: `a b` is not the name of a header"],
+        &["v.toml:1:12: error: `header:a b` names no header"],
     );
     refused(
         "allow-next-hop = ['10.0.0.1/8']\n",

@@ -58,11 +58,25 @@ fn slips_of_values_are_mended_by_what_is_good() {
     for (top, help) in [
         (
             "stop-timeout = 32",
-            "write it with its unit and in quotes: \"32s\"",
+            "write it with its unit and in quotes: \"32ms\" or \"32s\"",
         ),
-        ("hash-key = 5", "or `header:NAME`"),
+        // Whichever of the two is allowed.
+        (
+            "ring-timeout = 4000",
+            "write it with its unit and in quotes: \"4000ms\"",
+        ),
+        (
+            "hash-key = 'header:'",
+            "write its name behind `header:`, as `header:X-Account`",
+        ),
     ] {
         refused(&file(top, ""), &[&format!("help: {help}\n")]);
+    }
+    let timer = format!("{LISTEN}{SET}[timers]\nT1 = 500\n");
+    refused(&timer, &["in quotes: \"500ms\" or \"500s\"\n"]);
+    for key in ["5", "'callid'"] {
+        let what = "request-user, source and header:NAME\n";
+        refused(&file(&format!("hash-key = {key}"), ""), &[what]);
     }
     // What would be refused in quotes too.
     refused(&file("advertise = 32", ""), &["error: `32` is neither"]);

@@ -115,8 +115,12 @@ pub fn hash_key(text: &str) -> Result<HashKey, Fault> {
             let name = long_name(name).unwrap_or(name);
             Ok(HashKey::Header(name.to_ascii_lowercase()))
         }
-        Some(name) => Err(Fault::new(format!("`{name}` is not the name of a header"))),
-        None => choice(text).map_err(|fault| fault.or_help(|| "or `header:NAME`".to_owned())),
+        Some(_) => Err(Fault::new(format!("`{text}` names no header"))
+            .help("write its name behind `header:`, as `header:X-Account`")),
+        None => choice(text).map_err(|fault| {
+            let names: Vec<_> = names::<HashKey>().collect();
+            fault.why(format!("known are {} and header:NAME", names.join(", ")))
+        }),
     }
 }
 

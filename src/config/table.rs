@@ -266,12 +266,15 @@ impl<'i> Item<'i> {
             }
             DeValue::Integer(number) => {
                 let number = number.as_str();
-                let in_seconds = format!("{number}s");
+                let times = ["ms", "s"].map(|unit| format!("{number}{unit}"));
+                let good = times.iter().filter(|time| parser(time).is_ok());
+                let good: Vec<_> = good.map(|time| format!("\"{time}\"")).collect();
                 let help = match parser(number) {
                     _ if self.origin.is_private() => "write it in quotes".to_owned(),
                     Ok(_) => format!("write it in quotes: \"{number}\""),
-                    Err(_) if parser(&in_seconds).is_ok() => {
-                        format!("write it with its unit and in quotes: \"{in_seconds}\"")
+                    Err(_) if !good.is_empty() => {
+                        let good = good.join(" or ");
+                        format!("write it with its unit and in quotes: {good}")
                     }
                     // In quotes it would be refused too.
                     Err(fault) => {
