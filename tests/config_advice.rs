@@ -51,6 +51,18 @@ fn what_has_no_effect_with_the_policy_of_kamailio_is_warned_of() {
     );
     let alike = set("priority=3").replace("10.0.0.1'", "10.0.0.1;priority=3'");
     warned(&alike, &[]);
+    // Where it stands is where it can be changed.
+    let by_flag = ["-l", "192.0.2.10", "--policy", "kamailio"];
+    for destinations in ["10.0.0.1,10.0.0.2;weight=2", "10.0.0.1,10.0.0.2;priority=1"] {
+        let output = folder(&[]).run(&[&by_flag[..], &["--to", destinations]].concat());
+        said(&output, 0, &["help: use `--policy hash`\n"]);
+    }
+    let keyed = [&by_flag[..], &["--to", "10.0.0.1", "--hash-key", "source"]].concat();
+    let help = "help: use `--hash-key call-id`, or `--policy hash`\n";
+    said(&folder(&[]).run(&keyed), 1, &[help]);
+    let output = checked(&set("lr"), &["--hash-key", "source"]);
+    let help = "help: use `--hash-key call-id`, or `policy = \"hash\"`\n";
+    said(&output, 1, &[help]);
 }
 
 #[test]

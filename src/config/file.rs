@@ -31,7 +31,7 @@ pub(super) struct Draft {
     pub(super) listeners: Option<Vec<ListenerDraft>>,
     pub(super) advertise: Option<Placed<HostPort>>,
     /// For sets that name none.
-    pub(super) policy: Option<Policy>,
+    pub(super) policy: Option<Placed<Policy>>,
     /// For sets that name none.
     pub(super) hash_key: Option<Placed<HashKey>>,
     pub(super) settings: Settings,
@@ -76,7 +76,7 @@ impl ListenerDraft {
 #[derive(Debug)]
 pub(super) struct SetDraft {
     pub(super) name: Placed<String>,
-    pub(super) policy: Option<Policy>,
+    pub(super) policy: Option<Placed<Policy>>,
     pub(super) hash_key: Option<Placed<HashKey>>,
     pub(super) members: Members,
     pub(super) member_sources: Vec<Placed<IpNet>>,
@@ -141,7 +141,7 @@ pub(super) fn read(source: &Rc<Source>, flags: Draft, report: &mut Report) -> Op
         listeners.extend(report.or_lacking("listener", listener));
     }
     let advertise = parse(&mut top, "advertise", text::advertise, report);
-    let policy = value(&mut top, "policy", text::choice, report);
+    let policy = parse(&mut top, "policy", text::choice, report);
     let hash_key = parse(&mut top, "hash-key", text::hash_key, report);
     let settings = flags.settings.or_file(&mut top, report);
     let stateful = flags.stateful.or_file(&mut top, report);
@@ -284,7 +284,7 @@ fn set(mut section: Section<'_>, report: &mut Report) -> Option<SetDraft> {
     let name = section
         .require("name", report)
         .and_then(|item| item.text(report));
-    let policy = value(&mut section, "policy", text::choice, report);
+    let policy = parse(&mut section, "policy", text::choice, report);
     let hash_key = parse(&mut section, "hash-key", text::hash_key, report);
     let members = members(&mut section, report);
     let member_sources = parse_all(&mut section, "member-sources", text::network, report);

@@ -119,7 +119,7 @@ impl Overrides {
         Draft {
             listeners: Some(listeners).filter(|listeners| !listeners.is_empty()),
             advertise: self.advertise.clone().map(Placed::by_flag("--advertise")),
-            policy: self.policy,
+            policy: self.policy.map(Placed::by_flag("--policy")),
             hash_key: self.hash_key.clone().map(Placed::by_flag("--hash-key")),
             settings: self.settings.clone(),
             stateful: self.stateful.clone(),
@@ -232,22 +232,23 @@ pub(super) fn set(
         Members::Here(members) => members,
         Members::List(path, id) => lists.members(&path.within(base), &path.origin, id, report),
     };
-    let policy = draft.policy.or(general.policy).unwrap_or(Policy::Hash);
+    let policy = draft.policy.or_else(|| general.policy.clone());
+    let policy = policy.unwrap_or_else(|| Placed::new(Policy::Hash, Origin::Nowhere));
     let own_key = draft.hash_key.is_some();
     let default = || Placed::new(HashKey::CallId, Origin::Nowhere);
     let hash_key = draft.hash_key.or_else(|| general.hash_key.clone());
     let hash_key = hash_key.unwrap_or_else(default);
-    validate::choice(&draft.name.value, policy, &hash_key, own_key, report);
-    let hash_key = match policy {
+    validate::choice(&draft.name.value, &policy, &hash_key, own_key, report);
+    let hash_key = match policy.value {
         Policy::Hash | Policy::Kamailio => hash_key.value,
         // What is remembered of a call, or drawn for it, goes by its Call-ID.
         Policy::RoundRobin | Policy::Random => HashKey::CallId,
     };
-    validate::members(&draft.name, policy, &members, listeners, report);
+    validate::members(&draft.name, &policy, &members, listeners, report);
     let networks = draft.member_sources;
     let mut set = Set {
         name: draft.name.value,
-        policy,
+        policy: policy.value,
         hash_key,
         destinations: Vec::new(),
         named: Vec::new(),

@@ -187,20 +187,24 @@ pub(super) fn socket_path(path: &Path, what: &str, origin: &Origin, report: &mut
 /// Checks that policy and hash key go together.
 pub(super) fn choice(
     set: &str,
-    policy: Policy,
+    policy: &Placed<Policy>,
     hash_key: &Placed<HashKey>,
     own_key: bool,
     report: &mut Report,
 ) {
-    let name = text::name(&policy);
-    match policy {
+    let name = text::name(&policy.value);
+    match policy.value {
         Policy::Kamailio if hash_key.value != HashKey::CallId => {
             let key = text::hash_key_name(&hash_key.value);
             let fault = Fault::new(format!(
                 "policy `kamailio` of set `{set}` cannot hash `{key}`"
             ))
             .why("it is Kamailio's algorithm 0, which hashes the Call-ID")
-            .help("use `hash-key = \"call-id\"`, or `policy = \"hash\"`");
+            .help(format!(
+                "use {}, or {}",
+                setting(&hash_key.origin, "hash-key", "call-id"),
+                setting(&policy.origin, "policy", "hash")
+            ));
             report.error(&hash_key.origin, fault);
         }
         Policy::RoundRobin | Policy::Random if own_key => {
@@ -211,10 +215,18 @@ pub(super) fn choice(
     }
 }
 
+/// How a setting is written where another value of it stands at `origin`.
+fn setting(origin: &Origin, key: &str, value: &str) -> String {
+    match origin {
+        Origin::Flag(_) => format!("`--{key} {value}`"),
+        _ => format!("`{key} = \"{value}\"`"),
+    }
+}
+
 /// Checks the members of a set against each other and the listeners.
 pub(super) fn members(
     set: &Placed<String>,
-    policy: Policy,
+    policy: &Placed<Policy>,
     members: &[Placed<Member>],
     listeners: &[Listener],
     report: &mut Report,
@@ -236,7 +248,7 @@ pub(super) fn members(
         if let Some(other) = seen.insert(host, uri) {
             let fault = Fault::new(format!("`{host}` is in set `{}` twice", set.value))
                 .why(format!("`{other}` is the same"))
-                .help(match policy {
+                .help(match policy.value {
                     Policy::Kamailio => "remove one; by policy `kamailio` all have the same share",
                     _ => "remove one; for a greater share give it a `weight`",
                 });
@@ -257,19 +269,20 @@ pub(super) fn members(
             .why("its new requests will be answered 503 unless a failure rule takes them");
         report.warning(&set.origin, fault);
     }
+    let mend = format!("use {}", setting(&policy.origin, "policy", "hash"));
     let weighs = |placed: &&Placed<Member>| placed.value.weight.is_some_and(|weight| weight != 1);
     let weighted = members.iter().find(weighs);
-    if let (Policy::Kamailio, Some(weighted)) = (policy, weighted) {
+    if let (Policy::Kamailio, Some(weighted)) = (policy.value, weighted) {
         let fault = Fault::new("the weight has no effect with policy `kamailio`")
             .why("Kamailio's algorithm 0 gives all destinations the same share");
-        report.warning(&weighted.origin, fault.help("use `policy = \"hash\"`"));
+        report.warning(&weighted.origin, fault.help(&*mend));
     }
     let priority = |placed: &Placed<Member>| placed.value.priority.unwrap_or(0);
     let differs = |placed: &&Placed<Member>| priority(placed) != priority(&members[0]);
-    if let (Policy::Kamailio, Some(ranked)) = (policy, members.iter().find(differs)) {
+    if let (Policy::Kamailio, Some(ranked)) = (policy.value, members.iter().find(differs)) {
         let fault = Fault::new("the priority gives no precedence with policy `kamailio`")
             .why("Kamailio's algorithm 0 only numbers destinations by it");
-        report.warning(&ranked.origin, fault.help("use `policy = \"hash\"`"));
+        report.warning(&ranked.origin, fault.help(mend));
     }
 }
 
