@@ -415,7 +415,32 @@ fn what_is_almost_right_is_named() {
     let help = "help: leave out `udp:`: 127.0.0.1:7060";
     refused(
         "listen = ['udp:127.0.0.1:7060']\n",
-        &[":1:11: error: ", help],
+        &[":1:11: error: `udp:` is no part of an address\n", help],
+    );
+    for (scheme, address) in [
+        ("tcp", "127.0.0.1"),
+        ("tls", "127.0.0.1:5061"),
+        ("ws", "[::1]"),
+        ("WSS", "[::1]:443"),
+    ] {
+        let what = format!(":1:11: error: `{scheme}:` is not supported\n");
+        let help = format!("help: for UDP give {address}\n");
+        refused(
+            &format!("listen = ['{scheme}:{address}']\n"),
+            &[&what, "why: Viaduct speaks SIP over UDP alone\n", &help],
+        );
+    }
+    refused(
+        &file("advertise = 'sip:foo.example'", ""),
+        &[
+            ":1:13: error: `sip:` is no part of an address\n",
+            "help: leave out `sip:`: foo.example\n",
+        ],
+    );
+    good(&file("advertise = 'sip:5070'", ""));
+    refused(
+        "listen = ['foo.example']\n",
+        &["why: a host name is allowed only for a destination\n"],
     );
     let table = "[[listener]]\naddress = 'udp:127.0.0.1:7060'\n";
     refused(table, &[":2:11: error: ", help]);

@@ -60,11 +60,7 @@ pub fn resolver(text: &str) -> Result<SocketAddr, Fault> {
 
 /// Reads the address of a listener; port 0 takes any free one.
 pub fn listen_address(text: &str) -> Result<SocketAddr, Fault> {
-    let address = address(text).map_err(|fault| match text.strip_prefix("udp:") {
-        // As the log and `check` write it.
-        Some(address) => fault.help(format!("leave out `udp:`: {address}")),
-        None => fault,
-    })?;
+    let address = address(text).map_err(|fault| no_scheme(text).unwrap_or(fault))?;
     if address.ip().is_multicast() {
         return Err(Fault::new(format!("`{text}` is a multicast address"))
             .why("a listener takes requests that are meant for it alone")
@@ -76,6 +72,24 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, Fault> {
             .help("give a global or unique local address of this machine"));
     }
     Ok(address)
+}
+
+/// What is wrong with an address behind a scheme; the log and `check` write
+/// `udp:` before it.
+fn no_scheme(text: &str) -> Option<Fault> {
+    let (scheme, address) = text.split_once(':')?;
+    match scheme.to_ascii_lowercase().as_str() {
+        "udp" | "sip" => Some(
+            Fault::new(format!("`{scheme}:` is no part of an address"))
+                .help(format!("leave out `{scheme}:`: {address}")),
+        ),
+        "tcp" | "tls" | "ws" | "wss" | "sips" => Some(
+            Fault::new(format!("`{scheme}:` is not supported"))
+                .why("Viaduct speaks SIP over UDP alone")
+                .help(format!("for UDP give {address}")),
+        ),
+        _ => None,
+    }
 }
 
 /// Whether a datagram to `ip` is for one host, and can be sent: not so to an
@@ -93,7 +107,7 @@ pub fn is_one_host(ip: IpAddr) -> bool {
 
 /// Reads `host` or `host:port` of what a Via is to say as sent-by.
 pub fn advertise(text: &str) -> Result<HostPort, Fault> {
-    let (host, port) = host_port(text)?;
+    let (host, port) = host_port(text).map_err(|fault| no_scheme(text).unwrap_or(fault))?;
     if port == Some(0) {
         return Err(Fault::new("port 0 cannot be advertised").why("no response can be sent to it"));
     }
@@ -172,7 +186,7 @@ pub(super) fn ip_literal(host: &str) -> Result<IpAddr, Fault> {
     }
     Err(if is_host_name(host) {
         Fault::new(format!("`{host}` is a name, not an address"))
-            .why("names stand for destinations alone")
+            .why("a host name is allowed only for a destination")
             .help("give an IPv4 address, or an IPv6 address in brackets")
     } else {
         Fault::new(format!("`{host}` is not an address"))
