@@ -520,7 +520,22 @@ fn bad_input_is_refused_with_a_way_to_mend() {
     let quoted = "help: --add 'farm=sip:10.0.0.9;weight=4;";
     bench.refused(&either, 1, &["several sets (farm, more)", quoted]);
     let none = with(&["--weight", "10.0.0.1=0"]);
-    bench.refused(&none, 2, &["`0` is not a weight", "state=draining"]);
+    bench.refused(
+        &none,
+        2,
+        &["`0` is not a weight", "no new calls, --drain ADDR"],
+    );
+    for by_name in [
+        ["--remove", "proxy.example.com"],
+        ["--drain", "proxy.example.com:5060"],
+        ["--weight", "proxy.example.com=2"],
+    ] {
+        let said = [
+            "a name stands for is a destination of its own",
+            "help: give that address (`viaduct ctl list` shows them)",
+        ];
+        bench.refused(&with(&by_name), 2, &said);
+    }
     bench.refused(&with(&["--weight", "10.0.0.1"]), 2, &["ADDR[:PORT]=WEIGHT"]);
     bench.refused(
         &with(&["--add", "proxy.example.com"]),

@@ -137,6 +137,16 @@ pub fn destination(text: &str) -> Result<Destination, Fault> {
     })
 }
 
+/// Reads the address by which a destination that is there is meant.
+pub fn destination_address(text: &str) -> Result<SocketAddr, Fault> {
+    let read = member(text)?.finish(None);
+    read.map(|read| read.address).map_err(|named| {
+        Fault::new(format!("`{}` is a name, not an address", named.name.host))
+            .why("each address that a name stands for is a destination of its own")
+            .help("give that address (`viaduct ctl list` shows them)")
+    })
+}
+
 /// A member without its parameters.
 fn bare(text: &str) -> &str {
     // The user part may hold `;` itself (RFC 3261 §25.1); what follows cannot hold `@`.

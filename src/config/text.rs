@@ -11,7 +11,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::HostPort;
 use super::diagnostic::Fault;
-pub use super::member::{destination, member};
+pub use super::member::{destination, destination_address, member};
 pub use super::methods::{method, stateful_method};
 pub use super::names::{Choice, choice, hash_key, hash_key_name, name, names};
 pub use super::operation::text::{

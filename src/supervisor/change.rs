@@ -222,7 +222,8 @@ impl Instance {
         match sets_with(&self.config, &place).is_empty() {
             true => Ok(()),
             false => Err(Refusal::Conflict(format!(
-                "set `{name}` has {address} already"
+                "set `{name}` has {address} already\n  help: `viaduct ctl state` and `viaduct ctl \
+                 weight` change it"
             ))),
         }
     }

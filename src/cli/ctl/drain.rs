@@ -23,8 +23,8 @@ impl Ctl {
     /// are being set up have had none yet, and from the start of the program,
     /// which knows of none before.
     pub(super) fn wait_for_quiet(&self, place: &PlaceArgs, quiet: Duration) -> io::Result<()> {
-        let address = text::destination(&place.destination);
-        let address = address.map_err(io::Error::other)?.address;
+        let address = text::destination_address(&place.destination);
+        let address = address.map_err(io::Error::other)?;
         let began = Instant::now();
         let waited = self.wait(place, address, quiet, began);
         if is_watched() {

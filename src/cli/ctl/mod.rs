@@ -21,7 +21,7 @@ use super::message::MessageArgs;
 use super::report;
 use super::table::Table;
 use super::tunables::choice;
-use crate::config::{LogLevel, State, text};
+use crate::config::{Fault, LogLevel, State, text};
 use crate::control::{
     Addition, Done, LevelChange, ReloadRequest, Removal, StateChange, Status, WeightChange,
 };
@@ -68,7 +68,7 @@ enum Command {
         #[command(flatten)]
         place: PlaceArgs,
         /// 1 to 1000000
-        #[arg(value_parser = text::weight)]
+        #[arg(value_parser = weight)]
         weight: u32,
     },
     /// Add a destination to a set, until it is removed or changes are forgotten
@@ -121,6 +121,11 @@ enum Command {
     },
     /// Start the binary again with the sockets it has, and wait until it is ready; no datagram is lost
     Upgrade,
+}
+
+fn weight(written: &str) -> Result<u32, Fault> {
+    let help = "give 1 to 1000000; for no new calls, `viaduct ctl drain DESTINATION`";
+    text::weight(written).map_err(|fault| fault.help(help))
 }
 
 /// A destination.

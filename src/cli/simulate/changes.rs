@@ -13,10 +13,10 @@ use crate::config::{self, Config, Destination, Diagnostic, Overrides, Set, Sever
 #[group(skip)]
 pub(super) struct Changes {
     /// Remove this destination from every set that has it; can be repeated
-    #[arg(long, value_name = "ADDR[:PORT]", value_parser = text::address)]
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = text::destination_address)]
     remove: Vec<SocketAddr>,
     /// Let this destination drain: no new calls; can be repeated
-    #[arg(long, value_name = "ADDR[:PORT]", value_parser = text::address)]
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = text::destination_address)]
     drain: Vec<SocketAddr>,
     /// Add this destination, an address written as for --to; SET= in front where there are several sets; can be repeated
     #[arg(long, value_name = "[SET=]DESTINATION", value_parser = addition)]
@@ -42,8 +42,9 @@ fn weighting(written: &str) -> Result<(SocketAddr, u32), String> {
     let Some((address, weight)) = written.rsplit_once('=') else {
         return Err("say ADDR[:PORT]=WEIGHT".to_owned());
     };
-    let address = text::address(address).map_err(|fault| fault.to_string())?;
-    let weight = text::weight(weight).map_err(|fault| fault.to_string())?;
+    let address = text::destination_address(address).map_err(|fault| fault.to_string())?;
+    let help = "give 1 to 1000000; for no new calls, --drain ADDR[:PORT]";
+    let weight = text::weight(weight).map_err(|fault| fault.help(help).to_string())?;
     Ok((address, weight))
 }
 

@@ -165,7 +165,8 @@ pub(super) async fn weight(
     Body(asked): Body<WeightChange>,
 ) -> Outcome {
     let place = place(asked.set, &asked.destination)?;
-    let weight = text::weight(&asked.weight.to_string())?;
+    let help = "give 1 to 1000000; for no new calls, set the state to draining";
+    let weight = text::weight(&asked.weight.to_string()).map_err(|fault| fault.help(help))?;
     let change = Change::Weight(place, weight);
     ask(&app, asker, Command::Change(change)).await
 }
@@ -233,7 +234,7 @@ pub(super) async fn upgrade(
 }
 
 fn place(set: Option<String>, destination: &str) -> Result<Place, Problem> {
-    let address = text::destination(destination)?.address;
+    let address = text::destination_address(destination)?;
     Ok(Place { set, address })
 }
 
