@@ -288,3 +288,40 @@ fn every_flag_of_check_tells_its_default() {
     assert_eq!(tunables, 49);
     assert!(help.contains("[possible values: call-id, source]"));
 }
+
+#[test]
+fn the_limits_of_numbers_and_times_are_told() {
+    let folder = Folder::with(&[], &[]);
+    for (command, flag, wrong, limits) in [
+        ("demo", "--seconds", "5", "10 to 600"),
+        ("demo", "--rate", "2001", "20 to 2000"),
+        ("ctl bad-packets", "--count", "0", "1 to 10000"),
+        ("ctl bad-packets", "--wait", "2h", "1ms to 1h"),
+        ("ctl drain 192.0.2.1", "--wait", "25h", "1ms to 24h"),
+    ] {
+        let command: Vec<_> = command.split(' ').collect();
+        let told = format!("give {limits}");
+        folder.refused(&[&command[..], &[flag, wrong]].concat(), 2, &[flag, &told]);
+        let help = folder.text(&[&command[..], &["--help"]].concat());
+        let of_flag = help.split(&format!("  {flag} ")).nth(1).expect("the flag");
+        let of_flag = of_flag.split("\n      -").next().expect("its help");
+        assert!(of_flag.contains(limits), "{flag}: {help}");
+    }
+    // Dialogs may be silent for longer than an hour.
+    let gone = [
+        "ctl",
+        "--admin",
+        "gone.sock",
+        "drain",
+        "192.0.2.1",
+        "--wait",
+        "2h",
+    ];
+    folder.refused(&gone, 1, &["gone.sock: No such file"]);
+    let weight = ["ctl", "weight", "192.0.2.1", "0"];
+    folder.refused(
+        &weight,
+        2,
+        &["for no new calls, `viaduct ctl drain DESTINATION`"],
+    );
+}

@@ -3,18 +3,19 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Args, value_parser};
+use clap::Args;
 
+use super::tunables::within;
 use crate::demo::{self, Plan};
 
 /// Run calls through a load balancer and three SIP servers on loopback.
 #[derive(Clone, Debug, Args)]
 pub(super) struct DemoArgs {
     /// How long calls are made, in seconds, 10 to 600
-    #[arg(long, value_name = "SECONDS", default_value_t = 12, value_parser = value_parser!(u64).range(10..=600))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 12, value_parser = within(10..=600_u64))]
     seconds: u64,
     /// New calls a second, 20 to 2000
-    #[arg(long, value_name = "CALLS", default_value_t = 200, value_parser = value_parser!(u32).range(20..=2000))]
+    #[arg(long, value_name = "CALLS", default_value_t = 200, value_parser = within(20..=2000_u32))]
     rate: u32,
     /// Print the summary as JSON, without the live display
     #[arg(long)]

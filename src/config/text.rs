@@ -15,7 +15,7 @@ pub use super::member::{destination, destination_address, member};
 pub use super::methods::{method, stateful_method};
 pub use super::names::{Choice, choice, hash_key, hash_key_name, name, names};
 pub use super::operation::text::{
-    ADMIN_PORT, admin_listen, collector, interval, sample, sample_name, timeout,
+    ADMIN_PORT, admin_listen, collector, interval, quiet, sample, sample_name, timeout,
 };
 pub use super::stateful::text::{accounting_target, failure, time, time_name, time_or_none, timer};
 use crate::sip::DEFAULT_PORT;

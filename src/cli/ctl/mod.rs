@@ -20,7 +20,7 @@ use super::client::{Admin, Client, ClientError, Question, SOCKET};
 use super::message::MessageArgs;
 use super::report;
 use super::table::Table;
-use super::tunables::choice;
+use super::tunables::{choice, within};
 use crate::config::{Fault, LogLevel, State, text};
 use crate::control::{
     Addition, Done, LevelChange, ReloadRequest, Removal, StateChange, Status, WeightChange,
@@ -84,8 +84,8 @@ enum Command {
     Drain {
         #[command(flatten)]
         place: PlaceArgs,
-        /// Wait until no request within a dialog has gone to it or come from it for so long; a call without session timers (RFC 4028) may be silent for longer, and is not noticed; without TIME 15m
-        #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "15m", value_parser = text::time)]
+        /// Wait until no request within a dialog has gone to it or come from it for TIME, 1ms to 24h (default 15m). A call that is silent for longer, as without session timers (RFC 4028), is not noticed
+        #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "15m", value_parser = text::quiet)]
         wait: Option<Duration>,
     },
     /// Read the configuration again, whole or not at all
@@ -104,13 +104,13 @@ enum Command {
     Explain(MessageArgs),
     /// The next datagrams that are dropped or answered by ourselves, with their octets
     BadPackets {
-        /// How many at most
-        #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        /// How many at most, 1 to 10000
+        #[arg(long, value_name = "N", default_value_t = 10, value_parser = within(1..=10_000_u32))]
         count: u32,
         /// Only those of this reason [default: any but those that are there where all is well]
         #[arg(long, value_name = "REASON", value_parser = PossibleValuesParser::new(Reason::ALL.iter().map(|reason| reason.name())), hide_possible_values = true)]
         reason: Option<String>,
-        /// How long to wait for them at most
+        /// How long to wait for them at most, 1ms to 1h
         #[arg(long, value_name = "TIME", default_value = "10s", value_parser = text::time)]
         wait: Duration,
     },

@@ -30,6 +30,12 @@ pub fn timeout(text: &str) -> Result<Duration, Fault> {
     time_within(text, bounds, "10ms to 1m")
 }
 
+/// Reads how long a destination is to be quiet, 1 ms to 24 h.
+pub fn quiet(text: &str) -> Result<Duration, Fault> {
+    let bounds = Duration::from_millis(1)..=Duration::from_secs(86_400);
+    time_within(text, bounds, "1ms to 24h")
+}
+
 /// Reads a class of final responses, as `2xx`, or one status.
 pub(super) fn accept(text: &str) -> Result<Accept, Fault> {
     match (text.strip_suffix("xx").map(str::parse), text.parse()) {
