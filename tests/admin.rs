@@ -372,6 +372,8 @@ fn over_tcp_anybody_reads_and_the_token_changes() {
     change(Some("bearer the second of tokens")).assert_done();
     fs::write(&token, "\n").expect("the file");
     change(Some("Bearer ")).assert_problem(403, "empty");
+    fs::write(&token, "the first of tokens\nthe second of tokens\n").expect("the file");
+    change(Some("Bearer the first of tokens")).assert_problem(403, "more than one line");
     fs::write(&token, "fifteen octets.\n").expect("the file");
     change(Some("Bearer fifteen octets.")).assert_problem(403, "16 octets or more");
 }

@@ -398,6 +398,13 @@ fn files_and_folders_that_run_would_not_find_are_told_with_their_mend() {
     let entries = fs::read_dir(path("there")).expect("a folder").count();
     assert_eq!(entries, 1, "nothing is made");
     // What is there may be something else.
+    let two_lines = "open sesame, please\nopen sesame, please\n";
+    fs::write(path("there/token"), two_lines).expect("a file");
+    let said = text(&system(&[]).stdout);
+    assert!(
+        said.contains("token: it holds more than one line"),
+        "{said}"
+    );
     fs::write(path("there/token"), "").expect("a file");
     fs::write(path("there/secret"), "no secret").expect("a file");
     let said = text(&system(&[]).stdout);

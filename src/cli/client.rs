@@ -21,7 +21,7 @@ use tokio::runtime::Runtime;
 use super::report;
 use crate::config::text::printable;
 use crate::config::{HostPort, text};
-use crate::control::Problem;
+use crate::control::{self, Problem};
 
 /// Where an instance is asked unless that is said.
 pub(super) const SOCKET: &str = "/run/viaduct/admin.sock";
@@ -158,10 +158,12 @@ impl Client {
         patience: Duration,
     ) -> io::Result<Self> {
         let token = token_file.map(|path| {
-            let read = std::fs::read_to_string(path);
-            let read = read.map(|text| text.trim().to_owned());
-            read.map_err(|error| {
-                io::Error::other(format!("token file {}: {error}", path.display()))
+            control::token(path).map_err(|error| {
+                io::Error::other(format!(
+                    "token file {}: {error}\n  help: give a file that you may read, with the token \
+                     of the instance: what its admin.token-file holds",
+                    path.display()
+                ))
             })
         });
         Ok(Self {

@@ -36,8 +36,8 @@ const OPEN: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 const TOKEN_MIN: usize = 16;
 
 /// What to do about a token file that cannot be read, or holds no good one.
-pub(super) const TOKEN_HELP: &str = "put a token of 16 octets or more in it (`openssl rand -hex \
-     32` makes one), and let the user that runs read it";
+pub(super) const TOKEN_HELP: &str = "put a token of 16 octets or more in it, on one line \
+     (`openssl rand -hex 32` makes one), and let the user that runs read it";
 
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
@@ -199,11 +199,14 @@ fn bears_token(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
 /// What the file holds, without the white space around it.
 ///
 /// # Errors
-/// As of reading; that it is too short.
-pub(super) fn token(path: &Path) -> io::Result<String> {
+/// As of reading; that it is no token, or too short.
+pub fn token(path: &Path) -> io::Result<String> {
     let text = std::fs::read_to_string(path)?;
     let token = text.trim();
     match token.len() {
+        _ if token.contains(char::is_control) => Err(io::Error::other(
+            "it holds more than one line, or another control character",
+        )),
         TOKEN_MIN.. => Ok(token.to_owned()),
         0 => Err(io::Error::other("it is empty")),
         octets => Err(io::Error::other(format!(

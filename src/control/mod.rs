@@ -26,7 +26,7 @@ pub use api::{
     StateChange, WeightChange,
 };
 pub use files::{is_open, may_make, open_warning};
-pub use guard::Denials;
+pub use guard::{Denials, token};
 pub use order::{
     Answer, Change, Command, Difference, Done, Moved, Order, Place, Refusal, needs_upgrade,
 };
