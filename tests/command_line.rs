@@ -290,6 +290,86 @@ fn every_flag_of_check_tells_its_default() {
 }
 
 #[test]
+fn a_file_that_cannot_be_used_is_told_with_what_to_give() {
+    let lines = "a token of one line\na token of another\n";
+    let folder = Folder::with(&[], &[("two", lines), ("none", "\n"), ("empty.pcap", "")]);
+    let farm = ["--listen", "127.0.0.1", "--to", "127.0.0.2"];
+    let token = "help: give a file that you may read, with the token of the instance";
+    let message = "help: give a file with one SIP message, or `-` for stdin";
+    for (command, file, what, help) in [
+        (
+            "ctl list --token-file",
+            "gone",
+            "token file gone: No such file",
+            token,
+        ),
+        (
+            "ctl list --token-file",
+            ".",
+            "token file .: Is a directory",
+            token,
+        ),
+        (
+            "ctl list --token-file",
+            "two",
+            "token file two: it holds more than one line",
+            token,
+        ),
+        (
+            "ctl list --token-file",
+            "none",
+            "token file none: it is empty",
+            token,
+        ),
+        (
+            "ctl explain --message",
+            "gone",
+            "gone: No such file",
+            message,
+        ),
+        ("ctl explain --message", ".", ".: Is a directory", message),
+        ("explain --message", "gone", "gone: No such file", message),
+        (
+            "replay",
+            "gone",
+            "gone: No such file",
+            "help: give a capture of UDP, pcap or pcapng",
+        ),
+        (
+            "replay",
+            "empty.pcap",
+            "empty.pcap: the file is empty",
+            "only when they end",
+        ),
+    ] {
+        let mut args: Vec<_> = command.split(' ').chain([file]).collect();
+        if args[0] != "ctl" {
+            args.extend(farm);
+        }
+        folder.refused(&args, 1, &[what, help]);
+    }
+}
+
+#[test]
+fn an_instance_that_cannot_be_asked_is_told_with_where_to_ask() {
+    let folder = Folder::with(&[], &[]);
+    let ctl = |admin: &str, code, wanted: &[&str]| {
+        folder.refused(&["ctl", "--admin", admin, "list"], code, wanted);
+    };
+    ctl(
+        "gone.sock",
+        1,
+        &["gone.sock: No such file", "help: is it running"],
+    );
+    ctl("http://nosuch.invalid:8060", 1, &["help: is it running"]);
+    ctl(
+        "https://127.0.0.1",
+        2,
+        &["HTTPS is not supported: give http://ADDR:PORT"],
+    );
+}
+
+#[test]
 fn the_limits_of_numbers_and_times_are_told() {
     let folder = Folder::with(&[], &[]);
     for (command, flag, wrong, limits) in [

@@ -72,12 +72,16 @@ pub(super) fn read(
     path: &Path,
     each: &mut dyn FnMut(Captured<'_>) -> io::Result<()>,
 ) -> io::Result<Leavings> {
-    let failed = |error| io::Error::other(format!("{}: {error}", path.display()));
     let file = match path == Path::new("-") {
         true => io::stdin().as_fd().try_clone_to_owned().map(File::from),
         false => File::open(path),
     };
-    let file = file.map_err(failed)?;
+    let file = file.map_err(|error| {
+        io::Error::other(format!(
+            "{}: {error}\n  help: give a capture of UDP, pcap or pcapng; `-` reads stdin",
+            path.display()
+        ))
+    })?;
     let length = file.metadata()?.len();
     let mut reader = create_reader(BUFFER, file).map_err(|error| refused(path, &error))?;
     // On a terminal that shows nothing else.
@@ -145,7 +149,7 @@ fn refused(path: &Path, error: &PcapError<&[u8]>) -> io::Error {
     io::Error::other(match error {
         PcapError::Eof => format!(
             "{path}: the file is empty\n  help: let dumpcap or tcpdump end by itself or by Ctrl-C; \
-             they write behind"
+             they write the last packets only when they end"
         ),
         PcapError::ReadError => format!("{path}: it cannot be read\n  help: give a file"),
         _ => format!(

@@ -52,7 +52,10 @@ impl FromStr for Admin {
                 let port = port.unwrap_or(text::ADMIN_PORT);
                 Ok(Self::Http(format!("{host}:{port}")))
             }
-            Some((scheme, _)) => Err(format!("`{scheme}` is not spoken: give http://ADDR:PORT")),
+            Some((scheme, _)) => {
+                let scheme = scheme.to_uppercase();
+                Err(format!("{scheme} is not supported: give http://ADDR:PORT"))
+            }
             None if text.is_empty() => Err("give the path of a socket, or http://ADDR:PORT".into()),
             None => Ok(Self::Socket(text.into())),
         }
@@ -96,17 +99,16 @@ impl fmt::Display for ClientError {
         };
         write!(f, "{admin}: {error}")?;
         match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => write!(
-                f,
-                "\n  help: is it running, and is its admin API there? its line `admin:` says \
-                 where; --admin PATH or http://ADDR:PORT asks elsewhere"
-            ),
             io::ErrorKind::PermissionDenied => write!(
                 f,
                 "\n  help: its owner and its group may (`ls -l {admin}`): join the group, or use \
                  sudo"
             ),
-            _ => Ok(()),
+            _ => write!(
+                f,
+                "\n  help: is it running, and is its admin API there? its line `admin:` says \
+                 where; --admin PATH or http://ADDR:PORT asks elsewhere"
+            ),
         }
     }
 }

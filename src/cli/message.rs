@@ -34,9 +34,12 @@ impl MessageArgs {
         };
         if path != Path::new("-") {
             let octets = std::fs::read(path);
-            return octets
-                .map(Some)
-                .map_err(|error| io::Error::other(format!("{}: {error}", path.display())));
+            return octets.map(Some).map_err(|error| {
+                io::Error::other(format!(
+                    "{}: {error}\n  help: give a file with one SIP message, or `-` for stdin",
+                    path.display()
+                ))
+            });
         }
         let mut octets = Vec::new();
         io::stdin().read_to_end(&mut octets)?;
