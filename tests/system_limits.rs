@@ -409,6 +409,11 @@ fn files_and_folders_that_run_would_not_find_are_told_with_their_mend() {
     fs::write(path("there/secret"), "no secret").expect("a file");
     let said = text(&system(&[]).stdout);
     assert_eq!(said.matches("unusable   ").count(), 2, "{said}");
+    // It may be another file that somebody needs, and dialogs go by the secret.
+    assert!(
+        said.contains("mend: name the right file, or restore"),
+        "{said}"
+    );
     fs::create_dir(path("there/calls.jsonl")).expect("a folder");
     fs::write(path("there/admin.sock"), "no socket").expect("a file");
     let said = text(&system(&[]).stdout);

@@ -411,7 +411,7 @@ fn the_secret_stays_the_same() {
     process.signal(Signal::USR2);
     process.wait_for("line `ready:`", LONG, ready(6));
     let output = process.output();
-    let wanted = format!("{found}; the marks of the other one in it are good, too");
+    let wanted = format!("{found}; the signatures of the other one in it are accepted, too");
     assert_eq!(lines(&output, "secret: ").last(), Some(&&*wanted));
     // Another one, and none that could be written; a check writes none either.
     fs::write(path("other"), "5".repeat(64)).expect("a file");

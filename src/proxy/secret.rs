@@ -26,7 +26,7 @@ impl std::fmt::Display for SecretError {
         write!(
             f,
             "a secret is {} hexadecimal digits on one line; a second line may hold another one, whose \
-             marks are still good",
+             signatures are still accepted",
             2 * Secret::OCTETS
         )
     }

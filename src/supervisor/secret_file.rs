@@ -47,8 +47,9 @@ impl fmt::Display for SecretFileError {
             ),
             Self::Content(path, error) => write!(
                 f,
-                "{}:{}:1: {error}\n  help: remove the file to have a new one made, or copy it from \
-                 the instance beside this one",
+                "{}:{}:1: {error}\n  help: name the right file, or restore this one from a copy or \
+                 from the instance beside; only where there is neither, move it away: a new one is \
+                 made, and dialogs lose their destinations",
                 path.display(),
                 error.line
             ),
@@ -127,7 +128,7 @@ fn kept(path: &Path, ours: Secret, is_new: bool) -> Result<(Secret, String), Sec
     }
     let mut said = format!("secret: read from {file}");
     if found.has_other() {
-        said += "; the marks of the other one in it are good, too";
+        said += "; the signatures of the other one in it are accepted, too";
     }
     if open {
         said += &format!("\nwarning: secret file {}", open_warning(path));
