@@ -197,12 +197,25 @@ fn the_program_is_the_one_that_is_there_by_now() {
     upgrade(&mut viaduct);
     let running = fs::read_link(format!("/proc/{}/exe", viaduct.id())).expect("a program");
     assert_eq!(running, program);
-    // One that cannot even check.
+    // One that is not there, one that is no program, and one that cannot check.
+    fs::remove_file(&program).expect("it was there");
+    no_upgrade(
+        &mut viaduct,
+        REFUSED,
+        "check` could not be run: No such file",
+    );
+    fs::write(&program, "no program").expect("a file");
+    no_upgrade(
+        &mut viaduct,
+        REFUSED,
+        "check` could not be run: Permission denied",
+    );
     put_script(&program, "echo 'it is broken' >&2; exit 1");
     no_upgrade(&mut viaduct, REFUSED, "it is broken");
     // One that is no Viaduct, and one that knows no upgrade.
     put_script(&program, "exit 0");
-    no_upgrade(&mut viaduct, REFUSED, "not that it can take over");
+    let no_consent = "check` does not say that it can take over from this version";
+    no_upgrade(&mut viaduct, REFUSED, no_consent);
     let ours = support::program();
     let older = format!("shift; exec {} check --inherited \"$@\"", ours.display());
     put_script(&program, &older);

@@ -148,37 +148,48 @@ impl Successor {
         inheritance: &Inheritance,
         meanwhile: impl FnMut() -> bool,
     ) -> Result<(), Refusal> {
-        let refused = |said: &str| {
+        let refused = |why: &str| {
             let program = self.program.display();
-            let from = said.ceil_char_boundary(said.len().saturating_sub(SAID));
-            let why = said[from..].trim_end();
             Refusal::Conflict(format!(
-                "upgrade refused, all stays as it is: `{program} check` says:\n{why}"
+                "upgrade refused, all stays as it is: `{program} check` {why}"
             ))
         };
-        let (status, said) = self
-            .run_check(inheritance, meanwhile)
-            .map_err(|error| refused(&error.to_string()))?;
+        let says = |said: &str| {
+            let from = said.ceil_char_boundary(said.len().saturating_sub(SAID));
+            refused(&format!("says:\n{}", said[from..].trim_end()))
+        };
+        let (status, said) = self.run_check(inheritance, meanwhile).map_err(|error| {
+            refused(&format!(
+                "could not be run: {error}\n  help: put a program there that the user of viaduct \
+                 may execute"
+            ))
+        })?;
+        let Some(status) = status else {
+            return Err(says(&said));
+        };
         if !status.success() {
             // As JSON it says what is wrong with the configuration, and nothing else.
             return Err(match serde_json::from_str(&said) {
                 Ok(Verdict { diagnostics }) => Refusal::Configuration("upgrade", diagnostics),
-                Err(_) if said.trim().is_empty() => refused(&format!("nothing ({status})")),
-                Err(_) => refused(&said),
+                Err(_) if said.trim().is_empty() => says(&format!("nothing ({status})")),
+                Err(_) => says(&said),
             });
         }
         match said.lines().any(|line| line == consent()) {
             true => Ok(()),
-            false => Err(refused("not that it can take over")),
+            false => Err(refused(
+                "does not say that it can take over from this version: is it Viaduct, and new \
+                 enough?",
+            )),
         }
     }
 
-    /// What the check says, and how it ends.
+    /// How the check ends, and what it says; `None` where it was ended here, and why.
     fn run_check(
         &self,
         inheritance: &Inheritance,
         mut meanwhile: impl FnMut() -> bool,
-    ) -> io::Result<(ExitStatus, String)> {
+    ) -> io::Result<(Option<ExitStatus>, String)> {
         // No pipe: one that nobody empties would keep it from ending.
         let mut said = File::from(rustix::fs::memfd_create("said", MemfdFlags::CLOEXEC)?);
         let mut child = Command::new(&self.program)
@@ -207,12 +218,12 @@ impl Successor {
             // With all that it has started.
             kill_process_group(Pid::from_child(&child), Signal::KILL)?;
             child.wait()?;
-            return Err(io::Error::other(why));
+            return Ok((None, why));
         };
         said.rewind()?;
         let mut octets = Vec::new();
         said.read_to_end(&mut octets)?;
-        Ok((status, String::from_utf8_lossy(&octets).into_owned()))
+        Ok((Some(status), String::from_utf8_lossy(&octets).into_owned()))
     }
 
     /// Executes it in the place of this program; returns only where that
