@@ -318,7 +318,7 @@ fn a_name_that_is_not_there_at_the_start_is_told_and_found_later() {
     let output = scene.viaduct.output();
     let said = format!(
         "warning: set default: farm.test:{port} cannot be resolved: there is no such name; \
-         it has no destination until it is\n"
+         this name adds no destination until it is resolved\n"
     );
     let at = |part: &str| {
         output
@@ -364,7 +364,7 @@ fn a_silent_name_server_delays_a_start_and_does_not_prevent_it() {
     // Where the machine stood still, it has been called so before.
     let is_late = told.len() == 2 && told[0].contains("is not resolved yet");
     assert!(told.len() == 1 || is_late, "{output}");
-    let nobody = |line: &&str| line.contains("it has no destination until it is");
+    let nobody = |line: &&str| line.contains("this name adds no destination until it is resolved");
     assert!(told.iter().all(nobody), "{output}");
     assert_eq!(reached(&scene), ["127.0.0.71"]);
 }
@@ -438,7 +438,7 @@ fn an_address_that_is_our_own_is_left_out() {
 #[test]
 fn a_name_that_is_nothing_but_our_own_is_not_resolved() {
     let (scene, own, name) = by_our_port("farm.test 60 A 127.0.0.1");
-    let said = format!("{name} cannot be resolved: {own} is a listener of ours; it has no");
+    let said = format!("{name} cannot be resolved: {own} is a listener of ours; this name");
     let output = scene.viaduct.output();
     assert!(output.contains(&said), "{output}");
 }

@@ -46,6 +46,26 @@ fn where_no_name_server_is_known() {
 }
 
 #[test]
+fn a_name_server_that_cannot_be_reached_is_named() {
+    in_a_network_of_its_own("ip link set lo up", "where_no_name_server_can_be_reached");
+}
+
+#[test]
+#[ignore = "runs in a network namespace of its own, started by the test above"]
+fn where_no_name_server_can_be_reached() {
+    let args = "--listen 127.0.0.1:0 --to farm.test --resolver 192.0.2.53";
+    let mut viaduct = Viaduct::start(&args.split(' ').collect::<Vec<_>>());
+    let said = viaduct.wait_for("why", |said| {
+        said.contains("farm.test cannot be resolved")
+            .then(|| said.to_owned())
+    });
+    let why =
+        "resolved: name server 192.0.2.53:53 cannot be reached; this name adds no destination";
+    assert!(said.contains(why), "{said}");
+    viaduct.stop();
+}
+
+#[test]
 fn an_octet_that_is_not_utf_8_hides_no_host() {
     in_a_network_of_its_own(
         "ip link set lo up && printf '# M\\374ller\\n127.0.0.1 farm.test\\n' >hosts && \

@@ -344,6 +344,9 @@ impl Lookup {
             let mut troubles = Vec::new();
             while let Some(answer) = answers.join_next().await {
                 match answer {
+                    Ok((server, Err(NetError::NoConnections))) => {
+                        troubles.push(format!("name server {server} cannot be reached"));
+                    }
                     Ok((server, Err(error))) if !error.is_no_records_found() => {
                         troubles.push(format!("{server}: {error}"));
                     }

@@ -9,6 +9,7 @@ use tracing::warn;
 
 use super::Instance;
 use super::health::idle_sets;
+use super::names::NOBODY;
 use super::overlay::{Overlay, destinations, sets_with};
 use crate::config::text;
 use crate::config::{
@@ -329,7 +330,7 @@ fn unresolved((set, name): (&str, &HostPort)) -> Diagnostic {
         location: None,
         flag: None,
         message: format!("set {set}: {name} is not resolved"),
-        why: Some("it has no destination until it is".to_owned()),
+        why: Some(NOBODY.to_owned()),
         help: None,
     }
 }

@@ -214,7 +214,7 @@ impl News {
 }
 
 /// What becomes of a name that stands for nothing.
-const NOBODY: &str = "it has no destination until it is";
+pub(super) const NOBODY: &str = "this name adds no destination until it is resolved";
 
 fn list(targets: &[Target]) -> String {
     let each: Vec<_> = targets.iter().map(ToString::to_string).collect();
