@@ -186,10 +186,17 @@ fn what_kamailio_reads_otherwise_is_read_as_it_is_meant() {
             "d.list:1:18: warning: Kamailio takes `-1` for an attribute",
             "d.list:2:20: warning: weight=0 is taken for `state=draining`",
             "d.list:3:16: warning: flag 1 is taken for `state=disabled`",
-            "d.list:3:20: warning: weight=0",
             "d.list:4:20: warning: rweight=0 is taken for `state=draining`",
         ],
     );
+    // Where the flags decide, the weight is taken for nothing.
+    for flags in ["4", "5"] {
+        list_says(
+            &format!("1 sip:10.0.0.1 {flags} 0 weight=0\n1 sip:10.0.0.2\n"),
+            0,
+            &[],
+        );
+    }
 }
 
 /// Kamailio pings neither what is disabled (4) nor what is not to be pinged (32).
@@ -204,6 +211,9 @@ fn what_kamailio_brings_in_by_itself_is_told() {
             "d.list:2:16: warning: flag 1 is taken for `state=disabled`",
         ],
     );
+    let output = check("1 sip:10.0.0.1 1\n", &["--dispatcher-list", "d.list"]);
+    let help = "or set flag 4, so that Kamailio and Viaduct both keep it out";
+    assert!(stderr(&output).contains(help), "{output:?}");
 }
 
 #[test]

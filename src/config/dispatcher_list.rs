@@ -153,13 +153,13 @@ impl<'t> Line<'t> {
         self.notice_inactive(flags, report);
         let priority = self.field(3, report, text::priority);
         self.notice_negative(priority, report);
-        let (weight, from) = self.attributes(report);
+        let disabled = flags & (FLAG_INACTIVE | FLAG_DISABLED) != 0;
+        let (weight, from) = self.attributes(disabled, report);
         for (extra, place) in self.fields.iter().skip(5) {
             let fault = Fault::new(format!("`{extra}` is ignored"));
             let origin = Origin::File(self.source.clone(), place.clone());
             report.warning(&origin, fault.why("attributes hold no blanks"));
         }
-        let disabled = flags & (FLAG_INACTIVE | FLAG_DISABLED) != 0;
         let member = Member {
             state: match weight {
                 _ if disabled => Some(State::Disabled),
@@ -186,7 +186,7 @@ impl<'t> Line<'t> {
         };
         let fault = Fault::new("flag 1 is taken for `state=disabled`: no work")
             .why("Kamailio brings an inactive destination in once it answers a ping")
-            .help("leave flag 1 out, or give flag 4 for both to keep it out");
+            .help("leave flag 1 out, or set flag 4, so that Kamailio and Viaduct both keep it out");
         report.warning(&Origin::File(self.source.clone(), place.clone()), fault);
     }
 
@@ -233,7 +233,7 @@ impl<'t> Line<'t> {
 
     /// The weight and the From of probes among the attributes; the others are
     /// named in warnings.
-    fn attributes(&self, report: &mut Report) -> (Option<u32>, Option<String>) {
+    fn attributes(&self, disabled: bool, report: &mut Report) -> (Option<u32>, Option<String>) {
         let Some((attributes, place)) = self.fields.get(4) else {
             return (None, None);
         };
@@ -262,7 +262,7 @@ impl<'t> Line<'t> {
         }
         let used = weight.map(|weight| ("weight", weight, 9));
         let used = used.or_else(|| Some(("rweight", relative?, 11)));
-        if let Some((name, 0, algorithm)) = used {
+        if let Some((name, 0, algorithm)) = used.filter(|_| !disabled) {
             let what = format!("{name}=0 is taken for `state=draining`: no new calls");
             let why = format!(
                 "Kamailio's algorithm {algorithm} gives it none; others do not go by the {name}"
