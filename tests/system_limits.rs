@@ -80,7 +80,11 @@ fn a_plain_machine_has_too_small_buffers_and_is_told_how_to_mend_them() {
             "net.core.optmem_max"
         ]
     );
-    let mends: Vec<_> = findings.iter().map(|finding| &*finding.mend).collect();
+    let mends = findings
+        .iter()
+        .filter_map(|finding| finding.mend.as_deref());
+    let mends: Vec<_> = mends.collect();
+    assert_eq!(mends.len(), 3, "of what is too small alone: {mends:?}");
     assert!(mends.contains(&"sysctl -w net.core.rmem_max=4194304"));
     assert!(mends.contains(&"sysctl -w net.core.optmem_max=131072"));
 }
@@ -94,7 +98,7 @@ fn a_receive_buffer_that_asks_for_too_little_is_told_to_ask_for_more() {
     let finding = findings.iter().find(|each| each.what == "receive-buffer");
     let finding = finding.expect("a finding");
     assert!(!finding.good);
-    assert_eq!(finding.mend, "--receive-buffer 1447500");
+    assert_eq!(finding.mend.as_deref(), Some("--receive-buffer 1447500"));
     // 184 messages of 1,000 octets, 25,000 a second of them.
     assert!(finding.why.contains("for 7 ms"), "{}", finding.why);
     // Of a larger one the kernel grants no more.
@@ -339,6 +343,14 @@ fn what_is_too_small_is_said_with_its_mend() {
         ] {
             assert!(said.contains(line), "no {line} in\n{said}");
         }
+    }
+}
+
+#[test]
+fn one_of_a_kind_is_said_in_the_singular() {
+    let said = text(&check(&["--system", "--rate", "1", "--workers", "1"]).stdout);
+    for line in ["wanted 1 core\n", "workers: 1, wanted 1 worker\n"] {
+        assert!(said.contains(line), "no {line} in\n{said}");
     }
 }
 

@@ -43,8 +43,8 @@ pub struct Finding {
     pub good: bool,
     /// What it is good for.
     pub why: String,
-    /// The command, or setting, that mends it.
-    pub mend: String,
+    /// The command, or setting, that mends it; `None` where it is good.
+    pub mend: Option<String>,
 }
 
 /// Octets of buffer that a message of 1,000 octets takes: the kernel accounts
@@ -165,13 +165,14 @@ fn sysctl(what: &'static str, measure: Measure, why: String) -> Finding {
 
 fn finding(what: &'static str, measure: Measure, why: String, mend: String) -> Finding {
     let (value, wanted, unit) = measure;
+    let good = value.is_none_or(|value| value >= wanted);
     Finding {
         what,
         value,
         wanted,
         unit,
-        good: value.is_none_or(|value| value >= wanted),
+        good,
         why,
-        mend,
+        mend: Some(mend).filter(|_| !good),
     }
 }

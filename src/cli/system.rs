@@ -193,8 +193,12 @@ fn write(out: &mut dyn Write, finding: &Finding) -> io::Result<()> {
         (true, Some(_)) => "good",
     };
     let value = value.map_or("not to be read here".to_owned(), |value| value.to_string());
+    let unit = match wanted {
+        1 => unit.strip_suffix('s').unwrap_or(unit),
+        _ => unit,
+    };
     writeln!(out, "{verdict:<9}  {what}: {value}, wanted {wanted} {unit}")?;
-    if !good {
+    if let Some(mend) = mend {
         writeln!(out, "           why: {why}")?;
         writeln!(out, "           mend: {mend}")?;
     }
