@@ -145,7 +145,7 @@ fn where_any_address_can_be_bound() {
     let lines = said.lines().filter(|line| line.contains("sent from"));
     let wanted = [
         "warning: no probe can be sent from 192.0.2.1: Cannot assign requested address (os error \
-         99); its destinations count as they did",
+         99); the health of its destinations stays as it was last known",
         "probes are sent from 192.0.2.1 again",
     ];
     assert_eq!(lines.collect::<Vec<_>>(), wanted, "{said}");

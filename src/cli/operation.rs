@@ -54,7 +54,7 @@ pub(super) struct OperationFlags {
     #[arg(long, value_name = "ADDR[:PORT]", env = "VIADUCT_ADMIN_LISTEN", value_delimiter = ',', value_parser = trimmed(text::admin_listen))]
     admin_listen: Vec<SocketAddr>,
 
-    /// File with the token, of 16 octets or more, that changes, explain and bad-packets over TCP must bear [default: none, and none of them over TCP]
+    /// File with the token (16 octets or more) that a TCP client must send for changes, `explain` and `bad-packets` [default: none, and none of them over TCP]
     #[arg(long, value_name = "FILE", env = "VIADUCT_ADMIN_TOKEN_FILE")]
     admin_token_file: Option<PathBuf>,
 

@@ -216,8 +216,8 @@ impl Sockets {
             Err(error) => {
                 if self.closed.insert(from) {
                     tracing::warn!(
-                        "no probe can be sent from {from}: {error}; its destinations count as \
-                         they did"
+                        "no probe can be sent from {from}: {error}; the health of its destinations \
+                         stays as it was last known"
                     );
                 }
                 return Err(Unsent::Ours(error));

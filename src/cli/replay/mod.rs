@@ -37,7 +37,7 @@ pub(super) struct ReplayArgs {
     capture: PathBuf,
     #[command(flatten)]
     tunables: Tunables,
-    /// Show only what another configuration would decide otherwise; flags and variables go before this file too
+    /// Show only what another configuration would decide otherwise; flags and variables override this file too
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
     /// Take every datagram as if it came in on this listener, but for those that an address of a listener sent; one that listens on all addresses has none there, so give it that of the capture with --listen and --advertise [default: the one whose address, or advertised address, it was sent to]

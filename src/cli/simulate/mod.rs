@@ -30,7 +30,7 @@ const MOST_CALLS: u64 = 100_000_000;
 pub(super) struct SimulateArgs {
     #[command(flatten)]
     tunables: Tunables,
-    /// The configuration before the change; flags and variables go before this file too [default: that of --config]
+    /// The configuration before the change; flags and variables override this file too [default: that of --config]
     #[arg(long, value_name = "FILE")]
     before: Option<PathBuf>,
     #[command(flatten)]

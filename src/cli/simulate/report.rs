@@ -200,7 +200,7 @@ fn write_set(out: &mut dyn Write, set: &SetReport) -> io::Result<()> {
     if !set.unresolved.is_empty() {
         let names = set.unresolved.join(", ");
         let so = match set.has_addresses {
-            true => "where it is, shares and moves are others",
+            true => "once it is resolved, shares and moves will differ",
             false => "without it the set has no destination, and nothing is known of its calls",
         };
         writeln!(out, "  by name {names}: not resolved here; {so}")?;

@@ -48,7 +48,7 @@ pub(super) struct TopArgs {
     /// Time between two looks, 100ms to 1h
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = text::interval)]
     interval: Duration,
-    /// One look after one interval, as plain text; so it is without a terminal that can be drawn on
+    /// One look after one interval, as plain text; this is also what you get where stdout is not a terminal, or TERM is dumb
     #[arg(long)]
     once: bool,
     /// A line of JSON with the rates of each interval
