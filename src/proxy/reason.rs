@@ -1,10 +1,11 @@
 //! Why a datagram is not forwarded: one list for counters, replies and docs.
 
-use strum::VariantArray;
+use strum::{IntoStaticStr, VariantArray};
 
 /// Why a datagram was dropped or answered by ourselves.
 /// [`Reason::explanation`] says what each means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, VariantArray)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "kebab-case")]
 #[repr(u8)]
 #[allow(missing_docs, reason = "the explanations are the documentation")]
 pub enum Reason {
@@ -25,6 +26,7 @@ pub enum Reason {
     UriScheme,
     TooManyHops,
     ProxyRequire,
+    #[strum(serialize = "cseq-method")]
     CSeqMethod,
     UnknownMethod,
     Route,
@@ -73,44 +75,8 @@ impl Reason {
 
     /// The name in counters and in `explain`.
     #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::KeepAlive => "keep-alive",
-            Self::NotSip => "not-sip",
-            Self::BadSource => "bad-source",
-            Self::ProxyHeader => "proxy-header",
-            Self::StartLine => "start-line",
-            Self::Version => "version",
-            Self::LineEnd => "line-end",
-            Self::HeaderName => "header-name",
-            Self::MissingHeader => "missing-header",
-            Self::DuplicateHeader => "duplicate-header",
-            Self::HeaderValue => "header-value",
-            Self::TooShort => "too-short",
-            Self::TopVia => "top-via",
-            Self::RequestUri => "request-uri",
-            Self::UriScheme => "uri-scheme",
-            Self::TooManyHops => "too-many-hops",
-            Self::ProxyRequire => "proxy-require",
-            Self::CSeqMethod => "cseq-method",
-            Self::UnknownMethod => "unknown-method",
-            Self::Route => "route",
-            Self::NoDestination => "no-destination",
-            Self::NextHop => "next-hop",
-            Self::Unresolved => "unresolved",
-            Self::TooManyNames => "too-many-names",
-            Self::ForbiddenNextHop => "forbidden-next-hop",
-            Self::ForgedFlow => "forged-flow",
-            Self::Loop => "loop",
-            Self::TooLarge => "too-large",
-            Self::ReplyAck => "reply-ack",
-            Self::ReplyLimit => "reply-limit",
-            Self::Overload => "overload",
-            Self::NotOurVia => "not-our-via",
-            Self::ForgedResponse => "forged-response",
-            Self::NoNextVia => "no-next-via",
-            Self::StrangersAnswer => "strangers-answer",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 
     /// One sentence for people: the rule behind it.

@@ -1,9 +1,10 @@
 //! Methods by name (RFC 3261 §7.1).
 
-use strum::VariantArray;
+use strum::{IntoStaticStr, VariantArray};
 
 /// A method that an RFC defines, or another one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "UPPERCASE")]
 #[repr(u8)]
 #[allow(missing_docs, reason = "the names are those of the wire")]
 pub enum Method {
@@ -22,6 +23,7 @@ pub enum Method {
     Message,
     Update,
     /// One that no RFC defines; it passes too (§16.3 item 1).
+    #[strum(serialize = "other")]
     Other,
 }
 
@@ -54,24 +56,8 @@ impl Method {
 
     /// How it is written; `other` for all that no RFC defines.
     #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Invite => "INVITE",
-            Self::Ack => "ACK",
-            Self::Bye => "BYE",
-            Self::Cancel => "CANCEL",
-            Self::Register => "REGISTER",
-            Self::Options => "OPTIONS",
-            Self::Prack => "PRACK",
-            Self::Subscribe => "SUBSCRIBE",
-            Self::Notify => "NOTIFY",
-            Self::Publish => "PUBLISH",
-            Self::Info => "INFO",
-            Self::Refer => "REFER",
-            Self::Message => "MESSAGE",
-            Self::Update => "UPDATE",
-            Self::Other => "other",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -86,5 +72,6 @@ mod tests {
             assert_eq!(method as usize, number);
         }
         assert_eq!(Method::of(b"invite"), Method::Other);
+        assert_eq!(Method::Other.name(), "other");
     }
 }
