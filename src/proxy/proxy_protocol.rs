@@ -51,25 +51,23 @@ impl Proxy {
         is_front: bool,
         datagram: &Datagram<'a>,
     ) -> Result<(Datagram<'a>, Option<SocketAddr>), Reason> {
-        let Datagram {
-            source, listener, ..
-        } = *datagram;
-        if !self.is_sound(source) {
+        if !self.is_sound(datagram.source) {
             return Err(Reason::BadSource);
         }
         if !is_front {
             return Ok((*datagram, None));
         }
-        let proxied = read(datagram.bytes).ok_or(Reason::ProxyHeader)?;
-        if !proxied.client.is_none_or(|client| self.is_sound(client)) {
+        let (client, bytes) = read(datagram.bytes).ok_or(Reason::ProxyHeader)?;
+        let source = client.unwrap_or(datagram.source);
+        if !self.is_sound(source) {
             return Err(Reason::BadSource);
         }
         let unwrapped = Datagram {
-            bytes: proxied.bytes,
-            source: proxied.client.unwrap_or(source),
-            listener,
+            bytes,
+            source,
+            ..*datagram
         };
-        Ok((unwrapped, proxied.client.map(|_| source)))
+        Ok((unwrapped, client.map(|_| datagram.source)))
     }
 
     /// Whether it comes from a front balancer.
@@ -85,18 +83,10 @@ impl Proxy {
     }
 }
 
-/// A datagram that begins with a header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Proxied<'a> {
-    /// Who sent it; `None`: the balancer itself (LOCAL).
-    client: Option<SocketAddr>,
-    /// What was sent.
-    bytes: &'a [u8],
-}
-
-/// Takes the header off a datagram; `None` where it has none, or one that
-/// does not say who sent it.
-fn read(datagram: &[u8]) -> Option<Proxied<'_>> {
+/// Takes the header off a datagram: who sent it, `None` for the balancer itself
+/// (LOCAL), and what was sent. Nothing where it has no header, or one that does
+/// not say who sent it.
+fn read(datagram: &[u8]) -> Option<(Option<SocketAddr>, &[u8])> {
     let rest = datagram.strip_prefix(SIGNATURE)?;
     let (&[command, family, high, low], rest) = rest.split_first_chunk()?;
     let length = u16::from_be_bytes([high, low]);
@@ -117,8 +107,5 @@ fn read(datagram: &[u8]) -> Option<Proxied<'_>> {
         }
         _ => return None,
     };
-    Some(Proxied {
-        client: client.map(SocketAddr::from),
-        bytes,
-    })
+    Some((client.map(SocketAddr::from), bytes))
 }
