@@ -173,27 +173,24 @@ impl Request<'_> {
         if !leads_here || !is_for_udp(bytes, uri) || self.new_uri().is_some() {
             return Ok(None);
         }
-        let digits = bytes[uri.host.end as usize..].iter().skip(1);
-        let digits = digits.take_while(|octet| octet.is_ascii_digit()).count();
-        let port = uri.port.map_or(0, |_| 1 + digits as u32);
-        let port = Span {
-            start: uri.host.end,
-            end: uri.host.end + port,
+        let port = uri.port.map(|_| {
+            let digits = bytes[uri.host.end as usize..].iter().skip(1);
+            let digits = digits.take_while(|octet| octet.is_ascii_digit()).count();
+            Span {
+                start: uri.host.end,
+                end: uri.host.end + 1 + digits as u32,
+            }
+        });
+        let param = |name: &str, value: Span| {
+            (!value.is_empty()).then(|| Span {
+                start: value.start - name.len() as u32,
+                ..value
+            })
         };
-        let whole = |value: Span, name: &str| Span {
-            start: value.start
-                - if value.is_empty() {
-                    0
-                } else {
-                    name.len() as u32
-                },
-            end: value.end,
-        };
-        let maddr = whole(uri.maddr, ";maddr=");
-        let transport = whole(uri.transport, ";transport=");
-        [port, maddr, transport]
-            .into_iter()
-            .try_for_each(|part| cut(scratch, part))?;
+        let maddr = param(";maddr=", uri.maddr);
+        let transport = param(";transport=", uri.transport);
+        let mut parts = [port, maddr, transport].into_iter().flatten();
+        parts.try_for_each(|part| cut(scratch, part))?;
         Ok(Some(Uri {
             port: None,
             maddr: Span::default(),
