@@ -1,6 +1,8 @@
 //! name-addr and addr-spec: From, To, and the values of Route (RFC 3261
 //! §20.10, §20.20, §20.34, §25.1).
 
+use std::{iter, mem};
+
 use super::chars::is_lws;
 use super::lanes::Lanes;
 use super::param::{Next, Param, next_param};
@@ -87,26 +89,19 @@ pub fn route_values<'a>(
     message: &Message<'a>,
 ) -> impl Iterator<Item = Option<(Address, Row)>> + use<'a> {
     let bytes = message.bytes;
-    let mut rows = message.rows_from(message.route, b"Route");
-    let mut current: Option<(Row, u32)> = None;
+    let rows = message.rows_from(message.route, b"Route");
+    let values = rows.flat_map(move |row| {
+        let mut next = Some(row.value.start);
+        iter::from_fn(move || {
+            let start = next?;
+            let end = row.value.end;
+            let value = read(bytes, Span { start, end }, true);
+            next = value.and_then(|value| value.next);
+            Some(value.map(|value| (value, row)))
+        })
+    });
     let mut broken = false;
-    std::iter::from_fn(move || {
-        if broken {
-            return None;
-        }
-        let (row, at) = match current.take() {
-            Some(place) => place,
-            None => rows.next().map(|row| (row, row.value.start))?,
-        };
-        let rest = Span {
-            start: at,
-            end: row.value.end,
-        };
-        let value = read(bytes, rest, true);
-        broken = value.is_none();
-        current = value.and_then(|value| value.next).map(|next| (row, next));
-        Some(value.map(|value| (value, row)))
-    })
+    values.take_while(move |value| !mem::replace(&mut broken, value.is_none()))
 }
 
 /// Where the URI starts behind a `<`; `None` inside for an address without
