@@ -85,10 +85,8 @@ impl Request<'_> {
             way,
             to,
             listener,
-            cookie_use: match &fresh {
-                Some(hop) => hop.cookie_use,
-                None => routes.claim.cookie_use(),
-            },
+            // What cannot be placed any more was counted when it could.
+            cookie_use: fresh.as_ref().map_or(CookieUse::None, |hop| hop.cookie_use),
             record_route: match fresh {
                 Some(hop) => hop.record_route,
                 None if sender.is_some() => None,
