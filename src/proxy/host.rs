@@ -3,7 +3,6 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::local::Locals;
-use crate::config::text::is_one_host;
 use crate::sip::{Scheme, Span, Uri, Via, port};
 
 /// What a URI names.
@@ -126,12 +125,6 @@ fn uri_host(uri: &Uri) -> Span {
 pub(super) fn is_for_udp(bytes: &[u8], uri: &Uri) -> bool {
     let transport = uri.transport.of(bytes);
     uri.scheme == Scheme::Sip && (transport.is_empty() || transport.eq_ignore_ascii_case(b"udp"))
-}
-
-/// Addresses that no datagram may be sent to.
-#[inline]
-pub(super) fn is_forbidden(to: SocketAddr) -> bool {
-    to.port() == 0 || !is_one_host(to.ip())
 }
 
 #[cfg(test)]

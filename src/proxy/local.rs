@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::branch::MAGIC;
 use super::host::literal;
-use crate::config::text::uri_host;
+use crate::config::text::{is_one_host, uri_host};
 use crate::config::{HostPort, Listener};
 use crate::sip::is_same_name;
 
@@ -171,6 +171,13 @@ impl Locals {
     #[inline]
     pub(super) fn is_bound(&self, address: SocketAddr) -> bool {
         self.all.iter().any(|local| local.address == address)
+    }
+
+    /// Whether no datagram may be sent to `to`: it is no address of one host, or
+    /// it is ours.
+    #[inline]
+    pub(super) fn is_forbidden(&self, to: SocketAddr) -> bool {
+        to.port() == 0 || !is_one_host(to.ip()) || self.is_bound(to)
     }
 
     /// Whether `source` is a front balancer, whose datagrams on `listener`

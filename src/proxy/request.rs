@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use super::branch::{BranchText, Identity, Transaction};
-use super::host::{is_forbidden, respond_to};
+use super::host::respond_to;
 use super::next_hop::Hop;
 use super::reason::Reason;
 use super::repair::Repairs;
@@ -150,7 +150,7 @@ impl<'a> Request<'a> {
             return Ok(Among::None(Decision::Resolve));
         };
         let Hop { way, to, .. } = *hop;
-        if is_forbidden(to) || self.proxy.locals.is_bound(to) {
+        if self.proxy.locals.is_forbidden(to) {
             return Err(Reason::ForbiddenNextHop);
         }
         let hashed = matches!(way, Way::Selected(_) | Way::Former);
@@ -241,7 +241,7 @@ impl<'a> Request<'a> {
         out: &mut [u8],
     ) -> Option<usize> {
         let to = transaction.respond_to;
-        if is_forbidden(to) || self.proxy.locals.is_bound(to) {
+        if self.proxy.locals.is_forbidden(to) {
             return None;
         }
         let tag = || transaction.reply_tag(&self.proxy.secret);

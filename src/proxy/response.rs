@@ -3,7 +3,7 @@
 //! that could tell the first from the next.
 
 use super::branch::{Branch, Transaction, from_tag};
-use super::host::{is_forbidden, literal, responds_to};
+use super::host::{literal, responds_to};
 use super::reason::Reason;
 use super::request::fault_reason;
 use super::stateful::{Among, Answer, Found, Part};
@@ -38,7 +38,7 @@ pub(super) fn decide(
         Ok(answer) => scratch.part = answer.map(Part::Answers),
         Err(worker) => return Ok(Among::HandOver(worker)),
     }
-    if is_forbidden(to.respond_to) || proxy.locals.is_bound(to.respond_to) {
+    if proxy.locals.is_forbidden(to.respond_to) {
         return Err(Reason::ForbiddenNextHop);
     }
     if scratch.part.is_none()

@@ -27,7 +27,6 @@
 use std::net::SocketAddr;
 
 use super::generation::Generation;
-use super::host::is_forbidden;
 use super::request::Request;
 use super::routes::Target;
 use super::select::{add_common_key, add_salt};
@@ -58,7 +57,7 @@ impl Request<'_> {
                 && owner != to
                 && !also.contains(&owner)
                 && locals.egress(self.datagram.listener, owner) == Some(listener)
-                && !(is_forbidden(owner) || locals.is_bound(owner))
+                && !locals.is_forbidden(owner)
             {
                 also.push(owner);
             }
