@@ -176,20 +176,8 @@ impl Contest {
 
 /// The destinations that can take new work, best first for `slot`.
 pub(super) fn rank(destinations: &[Destination], shares: &Shares, slot: usize) -> Vec<Ranked> {
-    let mut ranked: Vec<_> = shares
-        .takers(destinations)
-        .map(|(destination, d, weight)| Ranked {
-            destination,
-            score: score(identity(d.address), slot, weight),
-        })
-        .collect();
-    ranked.sort_by(|a, b| {
-        let priority = |r: &Ranked| destinations[r.destination].priority;
-        match priority(b).cmp(&priority(a)) {
-            Ordering::Equal => a.score.total_cmp(&b.score),
-            order => order,
-        }
-    });
+    let mut ranked: Vec<_> = weighed(destinations, shares, slot, |_| false).collect();
+    ranked.sort_by(|a, b| best_first(destinations, a, b));
     ranked
 }
 
@@ -200,16 +188,31 @@ pub(super) fn first(
     slot: usize,
     passed: impl Fn(&Destination) -> bool,
 ) -> Option<usize> {
+    let best =
+        weighed(destinations, shares, slot, passed).min_by(|a, b| best_first(destinations, a, b));
+    best.map(|best| best.destination)
+}
+
+/// The destinations that can take new work, but for those that are `passed`
+/// over, which cost no logarithm.
+fn weighed<'a>(
+    destinations: &'a [Destination],
+    shares: &'a Shares,
+    slot: usize,
+    passed: impl Fn(&Destination) -> bool,
+) -> impl Iterator<Item = Ranked> {
     let able = shares.takers(destinations);
-    let able = able.filter(|(_, d, _)| !passed(d));
-    let place = |d: &Destination, weight| {
-        let score = score(identity(d.address), slot, weight);
-        (std::cmp::Reverse(d.priority), score)
-    };
-    let best = able
-        .map(|(i, d, weight)| (i, place(d, weight)))
-        .min_by(|(_, a), (_, b)| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
-    best.map(|(i, _)| i)
+    let able = able.filter(move |(_, each, _)| !passed(each));
+    able.map(move |(destination, each, weight)| Ranked {
+        destination,
+        score: score(identity(each.address), slot, weight),
+    })
+}
+
+fn best_first(destinations: &[Destination], a: &Ranked, b: &Ranked) -> Ordering {
+    let priority = |ranked: &Ranked| destinations[ranked.destination].priority;
+    let by_priority = priority(b).cmp(&priority(a));
+    by_priority.then(a.score.total_cmp(&b.score))
 }
 
 /// What a destination is known by, whatever its place in the file.
