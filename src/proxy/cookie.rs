@@ -18,6 +18,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::CookieUse;
 use super::secret::Secret;
 use crate::sip::{hex8, hex64, parse_hex64};
 
@@ -51,6 +52,28 @@ pub struct Cookie {
     pub destination: u64,
     /// Where the phone is reached, through the binding that its NAT keeps.
     pub flow: Option<SocketAddr>,
+}
+
+/// What the user part of a URI of ours says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// Nothing: it is no cookie.
+    None,
+    /// A cookie that does not verify.
+    Forged(Purpose),
+    /// One that does.
+    Verified(Cookie),
+}
+
+impl Claim {
+    /// What becomes of it in a request from a member.
+    pub(super) fn cookie_use(self) -> CookieUse {
+        match self {
+            Self::None => CookieUse::None,
+            Self::Forged(_) => CookieUse::Forged,
+            Self::Verified(_) => CookieUse::Followed,
+        }
+    }
 }
 
 /// A cookie as it stands in a URI.
@@ -103,16 +126,15 @@ impl Cookie {
             && [BARE, BARE + FLOW_V4, BARE + FLOW_V6].contains(&user.len())
     }
 
-    /// Reads the user part of a URI of ours: `None` where it is no cookie,
-    /// an error with its purpose where the MAC does not verify.
-    pub(super) fn read(
-        user: &[u8],
-        secret: &Secret,
-        call_id: &[u8],
-    ) -> Option<Result<Self, Purpose>> {
-        let (cookie, mac) = Self::parse(user)?;
-        let verifies = secret.verifies(|secret| cookie.mac(secret, call_id) == mac);
-        Some(verifies.then_some(cookie).ok_or(cookie.purpose))
+    /// Reads the user part of a URI of ours.
+    pub(super) fn read(user: &[u8], secret: &Secret, call_id: &[u8]) -> Claim {
+        let Some((cookie, mac)) = Self::parse(user) else {
+            return Claim::None;
+        };
+        match secret.verifies(|secret| cookie.mac(secret, call_id) == mac) {
+            true => Claim::Verified(cookie),
+            false => Claim::Forged(cookie.purpose),
+        }
     }
 
     fn parse(user: &[u8]) -> Option<(Self, u64)> {

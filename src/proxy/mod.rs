@@ -58,7 +58,7 @@ use crate::dispatcher::{Dispatcher, Turns};
 use crate::sip::{MAX_DATAGRAM, Message, Method, NotSip, Rewrite, StartLine, scan};
 
 pub use branch::Identity;
-pub use cookie::{Cookie, Purpose};
+pub use cookie::{Claim, Cookie, Purpose};
 pub use datagram::{Datagram, KeptDatagram};
 pub use limiter::ReplyLimiter;
 pub use names::{MAX_HELD, MAX_NAMES, Names, Server};
@@ -536,11 +536,9 @@ impl Proxy {
     }
 
     /// What the user part of a Route of ours says in a message of the call
-    /// `call_id`: `None` where it is no cookie, an error with its purpose
-    /// where it does not verify. It allocates, and is there to be shown to
-    /// people.
+    /// `call_id`.
     #[must_use]
-    pub fn cookie(&self, user: &[u8], call_id: &[u8]) -> Option<Result<Cookie, Purpose>> {
+    pub fn claim(&self, user: &[u8], call_id: &[u8]) -> Claim {
         Cookie::read(user, &self.secret, call_id)
     }
 }

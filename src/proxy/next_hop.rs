@@ -3,11 +3,11 @@
 
 use std::net::SocketAddr;
 
-use super::cookie::{Cookie, Purpose};
+use super::cookie::{Claim, Cookie, Purpose};
 use super::host::{Named, literal};
 use super::reason::Reason;
 use super::request::Request;
-use super::routes::{Claim, Routes};
+use super::routes::Routes;
 use super::stateful::{Attempt, Goal};
 use super::{CookieUse, Place, Scratch, Selection, Way};
 use crate::config::State;

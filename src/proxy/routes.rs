@@ -1,11 +1,11 @@
 //! The Route set (RFC 3261 §16.4, §16.6 items 4 and 6): our own values are
 //! taken off, their cookie is read, and strict routers are served.
 
-use super::cookie::{Cookie, Purpose};
+use super::Scratch;
+use super::cookie::{Claim, Cookie};
 use super::host::{Named, is_for_udp, named};
 use super::reason::Reason;
 use super::request::Request;
-use super::{CookieUse, Scratch};
 use crate::sip::{self, Address, Row, Scheme, Span, TooManyEdits, Uri, Via};
 
 /// What Route and Request-URI say.
@@ -55,28 +55,6 @@ impl Routes {
 pub(super) struct Target {
     pub(super) text: Span,
     pub(super) uri: Uri,
-}
-
-/// What our own Route values say.
-#[derive(Clone, Copy)]
-pub(super) enum Claim {
-    /// Nothing: there is no cookie.
-    None,
-    /// A cookie that does not verify.
-    Forged(Purpose),
-    /// One that does.
-    Verified(Cookie),
-}
-
-impl Claim {
-    /// What becomes of it in a request from a member.
-    pub(super) fn cookie_use(self) -> CookieUse {
-        match self {
-            Self::None => CookieUse::None,
-            Self::Forged(_) => CookieUse::Forged,
-            Self::Verified(_) => CookieUse::Followed,
-        }
-    }
 }
 
 impl Request<'_> {
@@ -201,11 +179,7 @@ impl Request<'_> {
 
     fn claim(&self, user: &[u8]) -> Claim {
         let call_id = self.message.call_id.value.of(self.message.bytes);
-        match Cookie::read(user, &self.proxy.secret, call_id) {
-            None => Claim::None,
-            Some(Err(purpose)) => Claim::Forged(purpose),
-            Some(Ok(cookie)) => Claim::Verified(cookie),
-        }
+        self.proxy.claim(user, call_id)
     }
 
     /// §16.4: a strict router put our Record-Route URI into the Request-URI,

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use serde::Serialize;
 
 use crate::config::Config;
-use crate::proxy::{Cookie, Datagram, Proxy, Purpose};
+use crate::proxy::{Claim, Cookie, Datagram, Proxy, Purpose};
 use crate::sip::{self, Message, Span, StartLine};
 
 /// Where a request comes from; `None` for a response.
@@ -114,10 +114,10 @@ impl Reader<'_> {
         let bytes = self.message.bytes;
         let user = sip::uri(bytes, uri)?.user.of(bytes);
         let call_id = self.message.call_id.value.of(bytes);
-        let read = self.proxy.cookie(user, call_id)?;
-        let (purpose, cookie) = match read {
-            Ok(cookie) => (cookie.purpose, Some(cookie)),
-            Err(purpose) => (purpose, None),
+        let (purpose, cookie) = match self.proxy.claim(user, call_id) {
+            Claim::None => return None,
+            Claim::Forged(purpose) => (purpose, None),
+            Claim::Verified(cookie) => (cookie.purpose, Some(cookie)),
         };
         let mut found = Found {
             place,
