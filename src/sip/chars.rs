@@ -169,21 +169,6 @@ const fn all_dotted() -> [[u8; 4]; 256] {
     table
 }
 
-/// Reads a decimal number; `None` where it is no number or above `max`.
-#[inline]
-pub(super) fn decimal(digits: &[u8], max: u64) -> Option<u64> {
-    if digits.is_empty() {
-        return None;
-    }
-    digits.iter().try_fold(0u64, |value, &b| {
-        if !b.is_ascii_digit() {
-            return None;
-        }
-        let value = value * 10 + u64::from(b - b'0');
-        (value <= max).then_some(value)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

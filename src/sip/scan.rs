@@ -10,10 +10,9 @@
 //! - the body is never read, only cut to Content-Length (§18.3).
 
 use super::Span;
-use super::chars::decimal;
 use super::lanes::{Lanes, LineEnds, padded};
 use super::rows::{Row, value_span};
-use super::text::Text;
+use super::text::{Text, decimal};
 
 /// A datagram as far as routing reads it. Spans count from [`Message::bytes`].
 #[derive(Clone, Debug)]

@@ -177,6 +177,13 @@ impl<'a> Text<'a> {
     }
 }
 
+/// Reads a decimal number; `None` where it is no number or above `max`.
+#[inline]
+pub(super) fn decimal(digits: &[u8], max: u64) -> Option<u64> {
+    let (number, end) = Text::new(digits, digits.len()).number(0, max)?;
+    (end > 0 && end == digits.len()).then_some(number)
+}
+
 /// As [`Text::find`] in the last octets of a message, fewer than sixteen.
 #[cold]
 #[inline(never)]

@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 
 use super::param::{Next, Param, next_param};
-use super::text::{Text, word};
+use super::text::{Text, decimal, word};
 use super::{DEFAULT_PORT, Message, Span};
 
 const BRANCH: u64 = word(b"branch");
@@ -122,9 +122,8 @@ fn sent_by_port(text: Text<'_>, at: usize) -> Option<(Option<u16>, usize)> {
 #[inline]
 #[must_use]
 pub fn port(text: &[u8]) -> Option<u16> {
-    port_at(Text::new(text, text.len()), 0)
-        .filter(|(_, end)| *end == text.len())
-        .map(|(port, _)| port)
+    let port = decimal(text, 65_535).filter(|port| *port > 0)?;
+    Some(port as u16)
 }
 
 /// A port in decimal, 1 to 65,535, and the offset behind its digits.
