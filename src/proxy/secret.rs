@@ -5,6 +5,8 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
+use crate::sip::parse_hex64;
+
 /// The key material that instances with the same behaviour share.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret {
@@ -128,11 +130,13 @@ impl Secret {
 /// The octets that hexadecimal `digits` stand for.
 fn octets(digits: &str) -> Option<[u8; Secret::OCTETS]> {
     let mut octets = [0; Secret::OCTETS];
-    if digits.len() != 2 * octets.len() || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+    if digits.len() != 2 * octets.len() {
         return None;
     }
-    for (octet, pair) in octets.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
-        *octet = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    let (places, _) = octets.as_chunks_mut();
+    let (words, _) = digits.as_bytes().as_chunks::<16>();
+    for (place, word) in places.iter_mut().zip(words) {
+        *place = parse_hex64(word)?.to_be_bytes();
     }
     Some(octets)
 }
