@@ -29,7 +29,7 @@ use crate::sip::{Message, Param, Span, Via, address, hex8, hex64, parse_hex64};
 pub(super) const MAGIC: &[u8; 7] = b"z9hG4bK";
 
 /// The most octets that our branch has behind the magic.
-pub(super) const MAX_BRANCH: usize = 5 + 16 + 16;
+const MAX_BRANCH: usize = 5 + 16 + 16;
 
 const PURPOSE_BRANCH: u8 = b'b';
 const PURPOSE_TAG: u8 = b't';

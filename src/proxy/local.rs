@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
+use memchr::{memchr, memmem};
 
 use super::branch::MAGIC;
 use super::host::literal;
@@ -159,12 +160,10 @@ impl Locals {
     /// What stands behind the magic in the first Via row of ours in `octets`,
     /// which may be anything.
     pub(super) fn branch_in<'a>(&self, octets: &'a [u8]) -> Option<&'a [u8]> {
-        let rows = self.all.iter().filter_map(|local| {
-            let start = memchr::memmem::find(octets, &local.via)? + local.via.len();
-            Some(start)
-        });
-        let rest = &octets[rows.min()?..];
-        Some(&rest[..memchr::memchr(b'\r', rest)?])
+        let behind = |local: &Local| Some(memmem::find(octets, &local.via)? + local.via.len());
+        let first = self.all.iter().filter_map(behind).min()?;
+        let rest = &octets[first..];
+        Some(&rest[..memchr(b'\r', rest)?])
     }
 
     /// Whether one of our sockets is bound to `address`.

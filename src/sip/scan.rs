@@ -348,8 +348,7 @@ impl Message<'_> {
             Header::Route => {
                 self.route.get_or_insert(row);
             }
-            Header::ProxyRequire => self.seen |= 1 << Header::ProxyRequire as u16,
-            Header::Timestamp => self.seen |= 1 << Header::Timestamp as u16,
+            Header::ProxyRequire | Header::Timestamp => self.seen |= 1 << header as u16,
             Header::CallId if self.once(Header::CallId, row) => self.call_id = row,
             Header::From if self.once(Header::From, row) => self.from = row,
             Header::To if self.once(Header::To, row) => self.to = row,
