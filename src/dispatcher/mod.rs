@@ -40,7 +40,7 @@ pub struct Set {
     definition: config::Set,
     shares: Shares,
     /// The priority that takes new work.
-    turn: Option<i32>,
+    top_priority: Option<i32>,
     table: Table,
     /// Its slots when every destination was well, for they will be so again.
     well: Option<Slots>,
@@ -186,7 +186,7 @@ impl Set {
             number,
             table,
             well,
-            turn: shares.top_priority(&definition.destinations),
+            top_priority: shares.top_priority(&definition.destinations),
             shares,
             definition: definition.clone(),
         }
@@ -205,7 +205,8 @@ impl Set {
     pub fn share(&self, destination: usize) -> f64 {
         let priority = self.definition.destinations[destination].priority;
         // For Kamailio's algorithm priorities are an order alone.
-        let takes = self.definition.policy == Policy::Kamailio || self.turn == Some(priority);
+        let takes =
+            self.definition.policy == Policy::Kamailio || self.top_priority == Some(priority);
         if takes {
             self.shares.of(destination)
         } else {
@@ -227,20 +228,21 @@ impl Set {
     }
 
     /// The destination that takes a request, as an index; `None` where none
-    /// can take any. `hash` is the key's; `call_id` is read by
-    /// [`Policy::Kamailio`] alone, and by [`Policy::RoundRobin`] whether work
-    /// `begins` with it, or it belongs to a request before it.
+    /// can take any. `at` is the index of the set itself, `hash` the key's;
+    /// `call_id` is read by [`Policy::Kamailio`] alone, and by
+    /// [`Policy::RoundRobin`] whether work `begins` with it, or it belongs to a
+    /// request before it.
     #[inline]
     pub fn choose(
         &self,
-        set: usize,
+        at: usize,
         hash: u64,
         call_id: &[u8],
         turns: &mut Turns,
         begins: impl FnOnce() -> bool,
     ) -> Option<usize> {
         match &self.table {
-            Table::Turns => turns.choose(set, self, hash, begins),
+            Table::Turns => turns.choose(at, self, hash, begins),
             Table::Slots(_) | Table::Kamailio(_) => self.owner(hash, call_id),
         }
     }

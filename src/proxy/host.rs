@@ -100,7 +100,7 @@ pub(super) fn respond_to(via: &Via, source: SocketAddr, front: Option<SocketAddr
 
 /// The same address, read back from the Via that we repaired.
 #[inline]
-pub(super) fn responds_to(bytes: &[u8], via: &Via) -> Option<SocketAddr> {
+pub(super) fn read_respond_to(bytes: &[u8], via: &Via) -> Option<SocketAddr> {
     let host = via.received.map_or(via.host, |received| received.value);
     let ip = literal(host.of(bytes))?;
     let port = match via.rport {

@@ -3,7 +3,7 @@
 //! that could tell the first from the next.
 
 use super::branch::{Branch, Transaction, from_tag};
-use super::host::{literal, responds_to};
+use super::host::{literal, read_respond_to};
 use super::reason::Reason;
 use super::request::fault_reason;
 use super::stateful::{Among, Answer, Found, Part};
@@ -215,7 +215,7 @@ fn verified_next_hop(
     if !proxy.locals.has(branch.listener) {
         return None;
     }
-    let respond_to = responds_to(message.bytes, next)?;
+    let respond_to = read_respond_to(message.bytes, next)?;
     let transaction = Transaction {
         via: next,
         message,
