@@ -214,7 +214,7 @@ impl BranchText {
     };
 
     /// Writes the branch of attempt `number` of a request that came in on
-    /// `listener`. It stays where it is written, for a copy would have to wait.
+    /// `listener`. It stays where it is written, for a copy would stall.
     #[inline(always)]
     pub(super) fn write(
         &mut self,

@@ -83,8 +83,8 @@ fn ipv4(text: &[u8]) -> Option<Ipv4Addr> {
 
 /// Where responses go to a request with the top Via `via` from `source`
 /// (RFC 3261 §18.2.2, RFC 3581 §4): where it came by a front balancer, to that
-/// one, who knows from the port whom they are for. `maddr` is not followed: it would let a
-/// sender choose who is hit by the responses (§26.1.5).
+/// one, who knows from the port whom they are for. `maddr` is not followed: it
+/// would let a sender choose who is hit by the responses (§26.1.5).
 #[inline]
 pub(super) fn respond_to(via: &Via, source: SocketAddr, front: Option<SocketAddr>) -> SocketAddr {
     if let Some(front) = front {

@@ -23,6 +23,12 @@
 //!
 //! `response` takes our Via off a response, once `branch` has verified it, and
 //! drops the 481 of who was asked by `second_chance` in vain.
+//!
+//! Octets that have just been written in small pieces cannot be read in large
+//! ones until they have reached the cache: a processor that copies a structure
+//! which was filled only now waits for that, in a store-forwarding stall. So
+//! what is read of a message, or put together for it, stays where it was written,
+//! and as much as can be is written long before the result is copied together.
 
 mod branch;
 mod cookie;
@@ -188,8 +194,9 @@ pub enum Way {
     Selected(Selection),
     /// Its Route has a cookie: this member has its dialog.
     Dialog(Place),
-    /// No destination takes new work; it belongs to a call that one of a
-    /// former generation may have.
+    /// No destination takes new work, and it belongs to a call that one of a
+    /// former generation may have; or it is an attempt sent once more, and its
+    /// destination is in no set any more, or none would be chosen today.
     Former,
     /// Route or Request-URI names this member.
     Named(Place),
@@ -477,7 +484,7 @@ impl Proxy {
     ) -> Result<Among, Reason> {
         scratch.start(&self.current);
         let unwrapped;
-        // Nearly all are read where they are: a copy would have to wait.
+        // Nearly all are read where they are: a copy would stall.
         let (datagram, front) = if self.is_front(datagram) {
             let (inner, front) = self.unwrap(datagram)?;
             unwrapped = inner;
@@ -487,8 +494,7 @@ impl Proxy {
         } else {
             return Err(Reason::BadSource);
         };
-        // It stays where the scanner has left it: copying it takes longer than
-        // its octets let expect, for they have only just been written.
+        // It stays where the scanner has left it, for the same reason.
         let scanned = scan(datagram.bytes);
         let message = match &scanned {
             Ok(message) => message,

@@ -3,7 +3,8 @@
 //!
 //! Whoever takes a [`Decision::Resolve`](super::Decision::Resolve)
 //! [holds](Names::hold) the datagram, finds out what the name stands for, has
-//! it [learned](Names::learn), and decides the datagram again. Requests from outside never lead here.
+//! it [learned](Names::learn), and decides the datagram again. Requests from
+//! outside never lead here.
 
 use std::net::SocketAddr;
 

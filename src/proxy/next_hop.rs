@@ -255,7 +255,7 @@ impl Request<'_> {
     }
 
     /// Where it goes, as [`next_hop`](Self::next_hop) gives it: put together once,
-    /// for a copy would have to wait.
+    /// for a copy would stall.
     pub(super) fn hop(
         &self,
         way: Way,

@@ -123,7 +123,7 @@ impl<'a> Request<'a> {
             }
         }
         let attempt = self.attempt.map_or(0, |attempt| attempt.number);
-        // Long before it is copied, as the repairs.
+        // Long before it is copied, against a stall, as the repairs.
         let mut branch = BranchText::EMPTY;
         let secret = &self.proxy.secret;
         branch.write(self.datagram.listener, identity, attempt, secret);
@@ -300,9 +300,8 @@ impl<'a> Request<'a> {
     /// takes. All edits depend on what a retransmission shares, so it leaves
     /// byte for byte alike.
     ///
-    /// It is done long before the result is written: what has just been written
-    /// in small pieces cannot be read in large ones yet, which costs 7 % of a
-    /// decision's time.
+    /// It is done long before the result is written, for a stall there costs 7 %
+    /// of a decision's time.
     pub(super) fn repair(&self, via: &Via, scratch: &mut Scratch) -> Result<(), Reason> {
         let rewrite = &mut scratch.rewrite;
         let mut edit = || {

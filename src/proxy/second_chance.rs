@@ -14,9 +14,9 @@
 //! Neither does harm where the call is unknown: an ACK is ignored there
 //! (RFC 3261 §17.2.3, §13.3.1.4), a CANCEL answered with 481 (§9.2). Nothing
 //! else is ever sent twice, and nothing that has passed us before: copies that
-//! came round would multiply (RFC 5393 §3). In a round-robin set, the memory that follows its
-//! destinations stands in for the tables; a destination that was taken out
-//! without having been drained gets no second chance there.
+//! came round would multiply (RFC 5393 §3). In a round-robin set, the memory
+//! that follows its destinations stands in for the tables; a destination that
+//! was taken out without having been drained gets no second chance there.
 //!
 //! All copies have one branch, so the caller would get the answers of all. The
 //! one that counts is that of the destination which has the call; 481 comes

@@ -84,7 +84,7 @@ impl Rewrite {
 
     /// Puts as many octets in the place of `span` as `write` says to have
     /// written, for which it gets room for `N`: what is made up of small pieces is
-    /// not copied once more, which would have to wait for them.
+    /// not copied once more, which would be a store-forwarding stall.
     ///
     /// # Errors
     /// [`TooManyEdits`].

@@ -100,8 +100,8 @@ fn scheme(text: Text<'_>, start: usize) -> Option<(Scheme, usize)> {
 }
 
 impl Uri {
-    /// As [`uri`], into a fresh one; false instead of `None`. As of a
-    /// [`Via`](super::Via), a copy would have to wait.
+    /// As [`uri`], into a fresh one; false instead of `None`. A copy would be a
+    /// store-forwarding stall.
     #[must_use]
     pub fn read(&mut self, bytes: &[u8], span: Span) -> bool {
         self.parts(Text::new(bytes, span.end as usize), span)
