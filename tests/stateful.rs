@@ -391,6 +391,21 @@ fn a_cancelled_call_that_nobody_ends_is_answered_487() {
     scene.assert_still_for(Duration::from_millis(500));
 }
 
+/// The caller knows better why it has ended.
+#[test]
+fn a_cancelled_call_whose_destination_says_408_is_answered_487() {
+    let scene = Scene::still(1, &[]);
+    let call = scene.request("INVITE");
+    let leg = scene.begin(&call);
+    scene.says(&leg, "180 Ringing");
+    scene.hears(180);
+    scene.send(call.method("CANCEL").text());
+    scene.hears(200);
+    let cancel = scene.gets(&leg, "CANCEL");
+    scene.says(&cancel, "200 OK");
+    scene.fails_at(&call, &leg, "408 Request Timeout", 487);
+}
+
 #[test]
 fn a_cancel_that_meets_a_2xx_changes_nothing() {
     let scene = Scene::still(1, &[]);

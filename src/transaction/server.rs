@@ -113,7 +113,7 @@ impl Relay {
         let invite = record.facts.invite;
         let held = record.failure;
         let ours = match held {
-            503 if record.facts.cancelled => Some(Status::RequestTerminated),
+            408 | 503 if record.facts.cancelled => Some(Status::RequestTerminated),
             503 => Some(Status::ServerInternalError),
             1.. if record.failure_length > 0 => None,
             487 => Some(Status::RequestTerminated),
