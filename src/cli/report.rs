@@ -91,7 +91,7 @@ fn print_one(out: &mut impl Write, diagnostic: &Diagnostic) -> io::Result<()> {
 /// The part of the line around the place, and the carets under it.
 fn excerpt(at: &Location) -> (String, String, String) {
     let before = at.column - 1;
-    let fits = before < EXCERPT / 2 || at.text.chars().count() <= EXCERPT;
+    let fits = before < EXCERPT / 2 || at.text.chars().nth(EXCERPT).is_none();
     let skipped = if fits { 0 } else { before - EXCERPT / 4 };
     let shown: String = at.text.chars().skip(skipped).take(EXCERPT).collect();
     let indent = before - skipped;

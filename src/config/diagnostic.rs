@@ -8,6 +8,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -130,21 +131,30 @@ impl Source {
         self.line_starts.partition_point(|start| *start <= at)
     }
 
-    fn locate(&self, span: &Range<usize>) -> Location {
+    /// Where the octets of `span` are. A long line may have thousands of such
+    /// places: its text is shared with the `last` one.
+    fn locate(&self, span: &Range<usize>, last: Option<&Location>) -> Location {
         let line = self.line(span.start);
         let start = self.line_starts[line - 1];
-        let text = self.text[start..].lines().next().unwrap_or_default();
-        let characters_to = |at: usize| {
-            let before = at.saturating_sub(start).min(text.len());
-            text.char_indices().filter(|(at, _)| *at < before).count()
+        let end = self.line_starts.get(line).copied();
+        let text = &self.text[start..end.unwrap_or(self.text.len())];
+        let text = match text.strip_suffix('\n') {
+            Some(line) => line.strip_suffix('\r').unwrap_or(line),
+            None => text,
         };
-        let column = characters_to(span.start);
+        let to = |at: usize| text.ceil_char_boundary(at.saturating_sub(start));
+        let meant = text.get(to(span.start)..to(span.end)).unwrap_or_default();
+        let last = last.filter(|last| last.line == line && last.file == self.name);
         Location {
             file: self.name.clone(),
             line,
-            column: column + 1,
-            length: characters_to(span.end).saturating_sub(column).max(1),
-            text: if self.hides(span.start) { "" } else { text }.to_owned(),
+            column: text[..to(span.start)].chars().count() + 1,
+            length: meant.chars().count().max(1),
+            text: match last {
+                Some(last) => last.text.clone(),
+                None if self.hides(span.start) => "".into(),
+                None => text.into(),
+            },
         }
     }
 
@@ -203,7 +213,7 @@ pub struct Location {
     pub length: usize,
     /// The line itself; empty where it is not to be shown.
     #[serde(skip)]
-    pub text: String,
+    pub text: Arc<str>,
 }
 
 /// How bad it is.
@@ -334,7 +344,11 @@ impl Report {
 
     fn push(&mut self, severity: Severity, origin: &Origin, fault: Fault) {
         let (location, flag) = match origin {
-            Origin::File(source, span) => (Some(source.locate(span)), None),
+            Origin::File(source, span) => {
+                let last = self.diagnostics.last();
+                let last = last.and_then(|last| last.location.as_ref());
+                (Some(source.locate(span, last)), None)
+            }
             Origin::Flag(flag) => (None, Some(*flag)),
             Origin::Nowhere => (None, None),
         };
@@ -346,5 +360,33 @@ impl Report {
             why: fault.why,
             help: fault.help,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_places_of_a_line_share_its_text() {
+        let text = "é = [\"ü\", 2]\r\nlast".to_owned();
+        let source = Source::new(Path::new("v.toml"), text);
+        let mut report = Report::default();
+        for span in [6..10, 12..13, 16..99] {
+            let fault = Fault::new("a fault");
+            report.error(&Origin::File(source.clone(), span), fault);
+        }
+        let all = report.into_diagnostics().into_iter();
+        let all: Vec<_> = all.filter_map(|each| each.location).collect();
+        let places = all
+            .iter()
+            .map(|at| (at.line, at.column, at.length, &*at.text));
+        let places: Vec<_> = places.collect();
+        let first = "é = [\"ü\", 2]";
+        assert_eq!(
+            places,
+            [(1, 6, 3, first), (1, 11, 1, first), (2, 1, 4, "last")]
+        );
+        assert!(Arc::ptr_eq(&all[0].text, &all[1].text));
     }
 }
