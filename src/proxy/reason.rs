@@ -4,7 +4,7 @@ use strum::{IntoStaticStr, VariantArray};
 
 /// Why a datagram was dropped or answered by ourselves.
 /// [`Reason::explanation`] says what each means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "kebab-case")]
 #[repr(u8)]
 #[allow(missing_docs, reason = "the explanations are the documentation")]

@@ -18,8 +18,7 @@ const PAUSE: Duration = Duration::from_secs(60);
 /// Why something was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Cause {
-    /// For one of [`Reason::ALL`].
-    Dropped(usize),
+    Dropped(Reason),
     /// We answered 503.
     Unavailable,
     /// The kernel did not send, by error number.
@@ -85,13 +84,10 @@ impl Losses {
                 continue;
             }
             let count = total.saturating_sub(told.count);
-            let before = std::mem::take(told).at;
-            *told = Told {
-                count: total,
-                at: (count > 0).then_some(now),
-            };
+            let at = (count > 0).then_some(now);
+            let before = std::mem::replace(told, Told { count: total, at });
             if count > 0 {
-                let goes_on = before.is_some();
+                let goes_on = before.at.is_some();
                 lines.push(Line {
                     cause,
                     count,
@@ -105,9 +101,9 @@ impl Losses {
 
 /// How often each cause has come about since the start.
 fn counted(totals: &Totals) -> impl Iterator<Item = (Cause, u64)> {
-    let dropped = Reason::ALL.iter().enumerate().map(|(number, reason)| {
+    let dropped = Reason::ALL.iter().map(|reason| {
         let count = totals.dropped.get(reason.name());
-        (Cause::Dropped(number), count.copied().unwrap_or(0))
+        (Cause::Dropped(*reason), count.copied().unwrap_or(0))
     });
     let not_sent = totals.send_errors.iter();
     let not_sent = not_sent.map(|(number, count)| (Cause::NotSent(*number), *count));
@@ -132,11 +128,9 @@ impl Cause {
     /// What others send us is their matter; what we fail at is the operator's.
     fn level(self) -> Level {
         match self {
-            Self::Dropped(number) => match Reason::ALL[number] {
-                Reason::Overload => Level::WARN,
-                reason if reason.is_usual() => Level::DEBUG,
-                _ => Level::INFO,
-            },
+            Self::Dropped(Reason::Overload) => Level::WARN,
+            Self::Dropped(reason) if reason.is_usual() => Level::DEBUG,
+            Self::Dropped(_) => Level::INFO,
             _ => Level::WARN,
         }
     }
@@ -145,30 +139,24 @@ impl Cause {
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { cause, count, .. } = *self;
-        let (verb, what) = match cause {
-            Cause::Dropped(_) | Cause::Overflow => ("dropped", "datagram"),
-            Cause::Unavailable => ("answered 503 to", "request"),
-            Cause::NotSent(_) => ("could not send", "datagram"),
-            Cause::NotReceived => ("failed at", "receive"),
-            Cause::TableFull => ("had no transaction for", "request"),
-            Cause::NotHandedOver => ("could not hand over", "datagram"),
-            Cause::NotAccounted => ("lost", "line of accounting"),
-            Cause::NotMirrored => ("did not mirror", "message"),
-            Cause::NotCollected => ("could not send", "copy"),
+        let (verb, one, several) = match cause {
+            Cause::Dropped(_) | Cause::Overflow => ("dropped", "datagram", "datagrams"),
+            Cause::Unavailable => ("answered 503 to", "request", "requests"),
+            Cause::NotSent(_) => ("could not send", "datagram", "datagrams"),
+            Cause::NotReceived => ("failed at", "receive", "receives"),
+            Cause::TableFull => ("had no transaction for", "request", "requests"),
+            Cause::NotHandedOver => ("could not hand over", "datagram", "datagrams"),
+            Cause::NotAccounted => ("lost", "line of accounting", "lines of accounting"),
+            Cause::NotMirrored => ("did not mirror", "message", "messages"),
+            Cause::NotCollected => ("could not send", "copy", "copies"),
         };
-        let plural = match (count, what) {
-            (1, _) => what.to_owned(),
-            (_, "line of accounting") => "lines of accounting".to_owned(),
-            (_, "copy") => "copies".to_owned(),
-            _ => format!("{what}s"),
-        };
-        write!(f, "{verb} {count} {plural}")?;
+        let what = if count == 1 { one } else { several };
+        write!(f, "{verb} {count} {what}")?;
         if self.goes_on {
             write!(f, " in the last {} s", PAUSE.as_secs())?;
         }
         match cause {
-            Cause::Dropped(number) => {
-                let reason = Reason::ALL[number];
+            Cause::Dropped(reason) => {
                 write!(f, ": {} ({})", reason.name(), reason.explanation())?;
                 if reason == Reason::Overload {
                     write!(f, "; mend: more workers, or fewer stateful methods")?;
@@ -207,7 +195,7 @@ mod tests {
     use crate::mirror;
     use crate::worker::WorkerTotals;
 
-    const FORGED: Cause = Cause::Dropped(Reason::ForgedResponse as usize);
+    const FORGED: Cause = Cause::Dropped(Reason::ForgedResponse);
 
     /// What is said at each second, by what has been counted until then.
     fn said(losses: &mut Losses, second: u64, counted: &[(Cause, u64)]) -> Vec<String> {
@@ -268,7 +256,7 @@ mod tests {
         let mut losses = Losses::after(&totals);
         let lines = losses.look(Duration::ZERO, counted(&totals));
         let causes: Vec<_> = lines.iter().map(|line| line.cause).collect();
-        assert_eq!(causes, [Cause::Dropped(Reason::NotSip as usize)]);
+        assert_eq!(causes, [Cause::Dropped(Reason::NotSip)]);
         totals.workers[0].overflow = vec![9];
         let lines = losses.look(Duration::ZERO, counted(&totals));
         assert_eq!((lines[0].cause, lines[0].count), (Cause::Overflow, 2));
@@ -295,7 +283,7 @@ mod tests {
         let levels = lines.iter().map(|line| line.cause.level());
         let warnings = levels.filter(|level| *level == Level::WARN).count();
         assert_eq!(warnings, 7);
-        let usual = Cause::Dropped(Reason::KeepAlive as usize);
+        let usual = Cause::Dropped(Reason::KeepAlive);
         assert_eq!(usual.level(), Level::DEBUG);
     }
 }
