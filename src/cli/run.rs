@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::tunables::Tunables;
 use super::{log, report};
-use crate::supervisor::{self, StartError};
+use crate::supervisor::{self, StartError, Surroundings};
 
 /// How long the end, or another program, waits for whoever reads the log.
 const LOG: Duration = Duration::from_secs(1);
@@ -46,14 +46,13 @@ pub(super) fn run(args: &RunArgs) -> io::Result<ExitCode> {
     let (set_level, log) =
         log::start(config.log).map_err(|error| io::Error::other(StartError::Thread(error)))?;
     let flush_log = || log.flush(LOG);
-    let ended = supervisor::run(
-        config,
-        &loaded.diagnostics,
-        &|| args.tunables.load_all(),
-        &log::say,
-        &set_level,
-        &flush_log,
-    );
+    let around = Surroundings {
+        load_again: &|| args.tunables.load_all(),
+        say: &log::say,
+        set_level: &set_level,
+        flush_log: &flush_log,
+    };
+    let ended = supervisor::run(config, &loaded.diagnostics, around);
     let code = match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

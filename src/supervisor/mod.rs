@@ -49,7 +49,7 @@ use sockets::{Origins, Steering};
 pub use health::Watch;
 pub use inheritance::is_heir;
 pub use missing::missing;
-pub use run::{Failure, run};
+pub use run::{Failure, Surroundings, run};
 pub use secret_file::{SecretFileError, load, read as read_secret};
 pub use signals::hold_signals;
 pub use sockets::open_files;

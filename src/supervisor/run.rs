@@ -34,11 +34,21 @@ const SILENCE: Duration = Duration::from_secs(300);
 /// Something that ends the run.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
+/// What the program around it does for it.
+pub struct Surroundings<'a> {
+    /// Loads the configuration anew.
+    pub load_again: &'a dyn Fn() -> Loaded,
+    /// Logs what there is to say of a configuration.
+    pub say: &'a dyn Fn(&[Diagnostic]),
+    /// Has the log say more or less.
+    pub set_level: &'a dyn Fn(LogLevel),
+    /// Waits until all of the log has been read, but not for long.
+    pub flush_log: &'a dyn Fn(),
+}
+
 /// Runs by `config`, of which there are these `warnings`, until SIGTERM or SIGINT.
-/// SIGUSR1 prints the counters, SIGHUP takes the configuration that `load_again`
-/// gives, unless that has errors, SIGUSR2 executes the program anew. `say` logs
-/// what there is to say of a configuration, `set_level` has the log say more or
-/// less, `flush_log` waits until all has been read, but not for long. Signals are
+/// SIGUSR1 prints the counters, SIGHUP takes the configuration as it is loaded
+/// again, unless that has errors, SIGUSR2 executes the program anew. Signals are
 /// [held](super::hold_signals).
 ///
 /// # Errors
@@ -46,13 +56,10 @@ pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 pub fn run(
     config: Config,
     warnings: &[Diagnostic],
-    load_again: &dyn Fn() -> Loaded,
-    say: &dyn Fn(&[Diagnostic]),
-    set_level: &dyn Fn(LogLevel),
-    flush_log: &dyn Fn(),
+    around: Surroundings<'_>,
 ) -> Result<(), Failure> {
     let mut inheritance = Inheritance::take();
-    say(warnings);
+    (around.say)(warnings);
     // While calls wait in inherited sockets, nothing waits for names.
     let is_start = inheritance.upgrades == 0;
     if is_start {
@@ -117,10 +124,7 @@ pub fn run(
         names,
         watch,
         losses,
-        load_again,
-        say,
-        set_level,
-        flush_log,
+        around,
         orders,
         ear: Some(ear),
         ending: None,
@@ -148,10 +152,7 @@ pub(super) struct Supervisor<'a> {
     pub(super) has_admin: bool,
     /// The sets that are known to be idle.
     idle: Vec<(String, Idle)>,
-    load_again: &'a dyn Fn() -> Loaded,
-    pub(super) say: &'a dyn Fn(&[Diagnostic]),
-    set_level: &'a dyn Fn(LogLevel),
-    pub(super) flush_log: &'a dyn Fn(),
+    pub(super) around: Surroundings<'a>,
     pub(super) orders: Sender<Order>,
     pub(super) ear: Option<Ear>,
     /// Once it is to end.
@@ -207,7 +208,7 @@ impl Supervisor<'_> {
             }
             if let Some(worker) = self.instance.hanging_worker()? {
                 error!("worker {worker} hangs: the process aborts, to be started anew");
-                (self.flush_log)();
+                (self.around.flush_log)();
                 std::process::abort();
             }
             notify(&[NotifyState::Watchdog]);
@@ -245,7 +246,7 @@ impl Supervisor<'_> {
             Command::LogLevel(level) => {
                 self.instance.overlay.log_level = Some(level);
                 self.instance.adopt();
-                (self.set_level)(level);
+                (self.around.set_level)(level);
                 let said = format!("log level {level:?}").to_lowercase();
                 info!("asked by {by}: {said}");
                 Ok(Done {
@@ -329,7 +330,7 @@ impl Supervisor<'_> {
 
     /// What a reload would do.
     fn preview(&self, forget_changes: bool) -> Result<Done, Refusal> {
-        let (config, warnings) = without_errors((self.load_again)())?;
+        let (config, warnings) = without_errors((self.around.load_again)())?;
         let done = self.instance.preview(&config, forget_changes)?;
         Ok(Done { warnings, ..done })
     }
@@ -344,8 +345,8 @@ impl Supervisor<'_> {
         if let Ok(now) = NotifyState::monotonic_usec_now() {
             notify(&[NotifyState::Reloading, now]);
         }
-        let loaded = (self.load_again)();
-        (self.say)(&loaded.diagnostics);
+        let loaded = (self.around.load_again)();
+        (self.around.say)(&loaded.diagnostics);
         let done = without_errors(loaded).and_then(|(config, warnings)| {
             let mut done = self.take_config(config, forget_changes)?;
             done.warnings.extend(warnings);
@@ -391,7 +392,7 @@ impl Supervisor<'_> {
             self.note_health();
         }
         let done = self.instance.reload(config, forget_changes)?;
-        (self.set_level)(self.instance.config.log.level);
+        (self.around.set_level)(self.instance.config.log.level);
         Ok(done)
     }
 }

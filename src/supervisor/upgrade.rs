@@ -257,7 +257,7 @@ impl Supervisor<'_> {
             Ok(successor) => successor,
             Err(refusal) => {
                 if let Refusal::Configuration(_, diagnostics) = &refusal {
-                    (self.say)(diagnostics);
+                    (self.around.say)(diagnostics);
                 }
                 error!("{refusal}");
                 if let Some(answer) = answer {
@@ -282,7 +282,7 @@ impl Supervisor<'_> {
             std::thread::sleep(ANSWERED_AFTER);
         }
         self.hear_no_more()?;
-        (self.flush_log)();
+        (self.around.flush_log)();
         let error = self.instance.give_way(&successor)?;
         error!("upgrade failed, calls go on without the transactions of before: {error}");
         self.ear = Some(Ear::start(self.orders.clone())?);
