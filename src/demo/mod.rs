@@ -27,8 +27,8 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::config::{self, Config, Overrides, Settings, text};
-use crate::proxy::{Proxy, Secret};
-use crate::supervisor::{Instance, Watch};
+use crate::proxy::Proxy;
+use crate::supervisor::{self, Instance, Watch};
 use display::{Display, Scene};
 use fate::Fate;
 use server::Server;
@@ -235,7 +235,6 @@ fn start_instance(servers: [SocketAddr; SERVERS]) -> io::Result<Instance> {
         io::Error::other(reasons.join("; "))
     };
     let config: Config = loaded.config.ok_or_else(refused)?;
-    let mut octets = [0; Secret::OCTETS];
-    getrandom::fill(&mut octets).map_err(|error| io::Error::other(error.to_string()))?;
-    Instance::start(config, Secret::from_octets(octets)).map_err(io::Error::other)
+    let (secret, _) = supervisor::load_secret(None, None).map_err(io::Error::other)?;
+    Instance::start(config, secret).map_err(io::Error::other)
 }

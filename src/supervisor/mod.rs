@@ -50,7 +50,7 @@ pub use health::Watch;
 pub use inheritance::is_heir;
 pub use missing::missing;
 pub use run::{Failure, Surroundings, run};
-pub use secret_file::{SecretFileError, load, read as read_secret};
+pub use secret_file::{SecretFileError, load as load_secret, read as read_secret};
 pub use signals::hold_signals;
 pub use sockets::open_files;
 pub use start_error::StartError;

@@ -18,7 +18,7 @@ use super::losses::Losses;
 use super::names::Names;
 use super::notify::notify;
 use super::signals::Ear;
-use super::{Instance, StartError, load, sockets};
+use super::{Instance, StartError, load_secret, sockets};
 use crate::config::text::printable;
 use crate::config::{Config, Diagnostic, Health, Loaded, LogLevel};
 use crate::control::{self, Answer, Change, Command, Done, Order, Refusal, Reload, View};
@@ -66,7 +66,8 @@ pub fn run(
         sockets::may_open_files(&config, |most| format!("ulimit -n {most}"))?;
     }
     let secret_file = config.secret_file.as_deref();
-    let (secret, kept) = load(secret_file, inheritance.secret()?).map_err(StartError::Secret)?;
+    let secret = load_secret(secret_file, inheritance.secret()?);
+    let (secret, kept) = secret.map_err(StartError::Secret)?;
     let (orders, received) = mpsc::channel();
     let ear = Ear::start(orders.clone()).map_err(StartError::or_thread(Failure::from))?;
     let mut names = Names::new(orders.clone());
