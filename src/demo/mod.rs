@@ -148,7 +148,7 @@ impl Stage {
         let caller = Arc::new(message::Caller {
             address,
             proxy: instance.address(0),
-            run: getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?,
+            run: getrandom::u64()?,
         });
         let tally = Arc::new(Shared::new());
         let (who, counts) = (Arc::clone(&caller), Arc::clone(&tally));

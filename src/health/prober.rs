@@ -59,7 +59,7 @@ impl Prober {
     /// The system has no descriptor, no random number or no thread to give.
     pub fn start(report: impl Fn(Vec<Report>) + Send + 'static) -> io::Result<Self> {
         let mut key = [0; 16];
-        getrandom::fill(&mut key).map_err(|error| io::Error::other(error.to_string()))?;
+        getrandom::fill(&mut key)?;
         let poll = Poll::new()?;
         let shared = Arc::new(Shared {
             field: Mutex::new(Field::new(Chance::new(&key))),

@@ -209,7 +209,7 @@ fn make(path: &Path, secret: &Secret) -> io::Result<bool> {
 /// Octets from the kernel's source of random ones.
 pub(super) fn random<const N: usize>() -> io::Result<[u8; N]> {
     let mut octets = [0; N];
-    getrandom::fill(&mut octets).map_err(|error| io::Error::other(error.to_string()))?;
+    getrandom::fill(&mut octets)?;
     Ok(octets)
 }
 
