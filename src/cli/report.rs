@@ -92,9 +92,10 @@ fn print_one(out: &mut impl Write, diagnostic: &Diagnostic) -> io::Result<()> {
 fn excerpt(at: &Location) -> (String, String, String) {
     let before = at.column - 1;
     let fits = before < EXCERPT / 2 || at.text.chars().nth(EXCERPT).is_none();
-    let skipped = if fits { 0 } else { before - EXCERPT / 4 };
-    let shown: String = at.text.chars().skip(skipped).take(EXCERPT).collect();
-    let indent = before - skipped;
+    let indent = if fits { before } else { EXCERPT / 4 };
+    let back = at.text[..at.at].char_indices().rev().take(indent);
+    let start = back.last().map_or(at.at, |(start, _)| start);
+    let shown: String = at.text[start..].chars().take(EXCERPT).collect();
     let room = EXCERPT.saturating_sub(indent).max(1);
     (
         printable(&shown),

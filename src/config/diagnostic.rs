@@ -132,7 +132,7 @@ impl Source {
     }
 
     /// Where the octets of `span` are. A long line may have thousands of such
-    /// places: its text is shared with the `last` one.
+    /// places: its text is shared with the `last` one, and counted from there.
     fn locate(&self, span: &Range<usize>, last: Option<&Location>) -> Location {
         let line = self.line(span.start);
         let start = self.line_starts[line - 1];
@@ -145,16 +145,22 @@ impl Source {
         let to = |at: usize| text.ceil_char_boundary(at.saturating_sub(start));
         let meant = text.get(to(span.start)..to(span.end)).unwrap_or_default();
         let last = last.filter(|last| last.line == line && last.file == self.name);
+        let at = to(span.start);
+        let (from, column) = match last {
+            Some(last) if last.at <= at => (last.at, last.column),
+            _ => (0, 1),
+        };
         Location {
             file: self.name.clone(),
             line,
-            column: text[..to(span.start)].chars().count() + 1,
+            column: column + text[from..at].chars().count(),
             length: meant.chars().count().max(1),
             text: match last {
                 Some(last) => last.text.clone(),
                 None if self.hides(span.start) => "".into(),
                 None => text.into(),
             },
+            at,
         }
     }
 
@@ -214,6 +220,9 @@ pub struct Location {
     /// The line itself; empty where it is not to be shown.
     #[serde(skip)]
     pub text: Arc<str>,
+    /// How many octets of the line are before the place.
+    #[serde(skip)]
+    pub at: usize,
 }
 
 /// How bad it is.
@@ -372,7 +381,7 @@ mod tests {
         let text = "é = [\"ü\", 2]\r\nlast".to_owned();
         let source = Source::new(Path::new("v.toml"), text);
         let mut report = Report::default();
-        for span in [6..10, 12..13, 16..99] {
+        for span in [12..13, 6..10, 12..13, 16..99] {
             let fault = Fault::new("a fault");
             report.error(&Origin::File(source.clone(), span), fault);
         }
@@ -385,7 +394,12 @@ mod tests {
         let first = "é = [\"ü\", 2]";
         assert_eq!(
             places,
-            [(1, 6, 3, first), (1, 11, 1, first), (2, 1, 4, "last")]
+            [
+                (1, 6, 3, first),
+                (1, 11, 1, first),
+                (1, 11, 1, first),
+                (2, 1, 4, "last")
+            ]
         );
         assert!(Arc::ptr_eq(&all[0].text, &all[1].text));
     }
