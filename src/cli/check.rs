@@ -111,11 +111,6 @@ pub(super) fn diagnose(
     writeln!(out, "{:#}", json!({ "ok": ok, "diagnostics": diagnostics }))
 }
 
-fn joined(each: &[impl ToString]) -> String {
-    let texts: Vec<_> = each.iter().map(ToString::to_string).collect();
-    texts.join(", ")
-}
-
 fn summarise(out: &mut dyn Write, config: &Config) -> io::Result<()> {
     for listener in &config.listeners {
         write!(out, "listener {}: udp:{}", listener.name, listener.address)?;
@@ -123,11 +118,11 @@ fn summarise(out: &mut dyn Write, config: &Config) -> io::Result<()> {
             write!(out, ", advertised as {advertise}")?;
         }
         if !listener.also_known_as.is_empty() {
-            let names = joined(&listener.also_known_as);
+            let names = text::joined(&listener.also_known_as);
             write!(out, ", also known as {names}")?;
         }
         if !listener.proxy_protocol.is_empty() {
-            let networks = joined(&listener.proxy_protocol);
+            let networks = text::joined(&listener.proxy_protocol);
             write!(out, ", PROXY protocol from {networks}")?;
         }
         writeln!(out)?;

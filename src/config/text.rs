@@ -236,6 +236,12 @@ pub fn first_few<T: ToString>(all: impl IntoIterator<Item = T>) -> String {
     named.join(", ")
 }
 
+/// All of them, one behind the other.
+pub fn joined<T: ToString>(all: impl IntoIterator<Item = T>) -> String {
+    let all: Vec<_> = all.into_iter().map(|each| each.to_string()).collect();
+    all.join(", ")
+}
+
 /// Reads a weight.
 pub fn weight(text: &str) -> Result<u32, Fault> {
     let weight = text.parse().ok().filter(|weight| WEIGHTS.contains(weight));

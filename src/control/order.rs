@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use crate::config::text::joined;
 use crate::config::{Destination, Diagnostic, LogLevel, Severity, State};
 
 /// Something to do, on the one queue that the supervisor works through.
@@ -187,7 +188,6 @@ impl fmt::Display for Refusal {
 /// What it takes to change these keys.
 #[must_use]
 pub fn needs_upgrade(keys: &[&str]) -> String {
-    let keys: Vec<_> = keys.iter().map(|key| format!("`{key}`")).collect();
-    let keys = keys.join(", ");
+    let keys = joined(keys.iter().map(|key| format!("`{key}`")));
     format!("only an upgrade or a restart can change {keys}")
 }

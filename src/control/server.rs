@@ -28,6 +28,7 @@ use super::socket::{self, SocketFile};
 use super::view::View;
 use super::{App, api, lock};
 use crate::config::Admin;
+use crate::config::text::joined;
 
 /// Connections served at a time, by listener; for a further one, the one that has
 /// rested longest is closed, once there is one that has for [`REST`].
@@ -194,7 +195,7 @@ impl fmt::Display for Control {
         let socket = socket.map(|file| format!("unix:{}", file.path().display()));
         let addresses = self.addresses.iter();
         let addresses = addresses.map(|address| format!("http://{address}"));
-        f.write_str(&socket.chain(addresses).collect::<Vec<_>>().join(", "))
+        f.write_str(&joined(socket.chain(addresses)))
     }
 }
 

@@ -46,15 +46,10 @@ impl Instance {
                 }
             }
         }
-        let cores: Vec<_> = self
-            .cores
-            .iter()
-            .flatten()
-            .map(ToString::to_string)
-            .collect();
+        let cores = text::joined(self.cores.iter().flatten());
         let pinned = match cores.is_empty() {
             true => "not pinned".to_owned(),
-            false => format!("pinned to cores {}", cores.join(", ")),
+            false => format!("pinned to cores {cores}"),
         };
         facts.push(format!(
             "workers: {}, {pinned}, batches of {}",
@@ -84,10 +79,9 @@ impl Instance {
             (false, false) => None,
         };
         if let Some(whom) = whom {
-            let servers: Vec<_> = config.resolvers.iter().map(ToString::to_string).collect();
-            let servers = match servers.is_empty() {
-                true => "the name servers of /etc/resolv.conf".to_owned(),
-                false => servers.join(", "),
+            let servers = match config.resolvers.as_slice() {
+                [] => "the name servers of /etc/resolv.conf".to_owned(),
+                servers => text::joined(servers),
             };
             facts.push(format!("names: resolved by {servers}, for {whom}"));
         }

@@ -10,6 +10,7 @@ use tracing::{Level, info, warn};
 
 use super::StartError;
 use super::overlay::{Overlay, named};
+use crate::config::text::joined;
 use crate::config::{Config, HostPort};
 use crate::control::{Order, Unresolved, lock};
 use crate::resolver::{Followed, Looked, Target};
@@ -135,7 +136,7 @@ impl Names {
         }
         let own = |to: &Target| config.listeners.iter().any(|own| own.receives(to.address));
         let ours: Vec<_> = found.targets.extract_if(.., |to| own(to)).collect();
-        match (list(&ours), found.targets.is_empty()) {
+        match (joined(&ours), found.targets.is_empty()) {
             _ if ours.is_empty() => {}
             (ours, true) => trouble = Some(format!("{ours} is a listener of ours")),
             (ours, false) => news.bad(format!(
@@ -143,7 +144,7 @@ impl Names {
                 name.host
             )),
         }
-        let (before, now) = (overlay.targets(&name).map(list), list(&found.targets));
+        let (before, now) = (overlay.targets(&name).map(joined), joined(&found.targets));
         let changed = !found.targets.is_empty() && overlay.resolved(found);
         news.changed |= changed;
         let was_troubled = match trouble {
@@ -215,11 +216,6 @@ impl News {
 
 /// What becomes of a name that stands for nothing.
 pub(super) const NOBODY: &str = "this name adds no destination until it is resolved";
-
-fn list(targets: &[Target]) -> String {
-    let each: Vec<_> = targets.iter().map(ToString::to_string).collect();
-    each.join(", ")
-}
 
 #[cfg(test)]
 mod tests {

@@ -10,6 +10,7 @@ use super::outcome::Outcome;
 use crate::cli::capture::Leavings;
 use crate::cli::offline;
 use crate::cli::table::Table;
+use crate::config::text::joined;
 use crate::config::{Config, Set};
 
 /// The counts of a replay; in pairs: of `--config`, and of `--against`.
@@ -163,8 +164,7 @@ impl Tally {
     /// Where there was no message: why, and what would change that.
     fn write_nothing(&self, out: &mut dyn Write, config: &Config) -> io::Result<()> {
         if self.elsewhere > 0 {
-            let listeners: Vec<_> = config.listeners.iter().map(|each| &*each.name).collect();
-            let listeners = listeners.join(", ");
+            let listeners = joined(config.listeners.iter().map(|each| &each.name));
             let advertises = config.listeners.iter().any(|each| each.advertise.is_some());
             // The flag for the address leaves nothing of a listener of the file.
             let flags = match advertises {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::{Accounting, AccountingTarget, OnFailure, Stateful, TIMERS};
 use crate::config::Set;
 use crate::config::diagnostic::Fault;
+use crate::config::text::joined;
 use crate::sip::{Scheme, Span, uri};
 
 /// Bounds of every time: below, a machine could not keep it; above, nobody
@@ -171,11 +172,10 @@ impl OnFailure {
     /// What it does, for people; `sets` are the configuration's.
     #[must_use]
     pub fn text(&self, sets: &[Set]) -> String {
-        let statuses: Vec<_> = self.statuses.iter().map(u16::to_string).collect();
-        let mut text = statuses.join(", ");
+        let mut text = joined(&self.statuses);
         if !self.from_sets.is_empty() {
-            let names: Vec<_> = self.from_sets.iter().map(|set| &*sets[*set].name).collect();
-            text += &format!(" of set {}", names.join(", "));
+            let names = joined(self.from_sets.iter().map(|set| &sets[*set].name));
+            text += &format!(" of set {names}");
         }
         text += &format!(" to set {}", sets[self.set].name);
         if let Some(uri) = &self.request_uri {

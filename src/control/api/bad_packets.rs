@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use super::ChangeProblems;
 use super::change::Body;
 use crate::config::Config;
+use crate::config::text::joined;
 use crate::control::App;
 use crate::control::problem::Problem;
 use crate::proxy::Reason;
@@ -83,8 +84,7 @@ pub(super) async fn bad_packets(
 fn reason(name: &str) -> Result<Reason, Problem> {
     let found = Reason::ALL.iter().find(|reason| reason.name() == name);
     found.copied().ok_or_else(|| {
-        let known: Vec<_> = Reason::ALL.iter().map(|reason| reason.name()).collect();
-        let known = known.join(", ");
+        let known = joined(Reason::ALL.iter().map(|reason| reason.name()));
         Problem::bad_request(&format!("unknown reason `{name}`"))
             .help(&format!("known are: {known}"))
     })

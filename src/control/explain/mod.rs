@@ -58,7 +58,7 @@ pub fn invite(config: &Config, source: SocketAddr, call_id: &str) -> Vec<u8> {
 pub fn listener_named(config: &Config, name: &str) -> Result<usize, String> {
     let names = || config.listeners.iter().map(|each| &*each.name);
     names().position(|each| each == name).ok_or_else(|| {
-        let known = names().collect::<Vec<_>>().join(", ");
+        let known = text::joined(names());
         format!("there is no listener `{name}`\n  help: there are {known}")
     })
 }
@@ -85,8 +85,7 @@ pub fn arrival(
         .clone()
         .find(|index| is_v4(index) == source.is_ipv4());
     found.map(|found| (source, found)).ok_or_else(|| {
-        let names = config.listeners[possible].iter().map(|each| &*each.name);
-        let names = names.collect::<Vec<_>>().join(", ");
+        let names = text::joined(config.listeners[possible].iter().map(|each| &each.name));
         format!(
             "nothing comes from {source} to {names}: it is of the other address family\n  help: give a \
              source of the same family"
