@@ -205,6 +205,16 @@ fn the_status_tells_what_passed() {
 }
 
 #[test]
+fn of_many_sets_the_first_few_are_told() {
+    let set = |n| format!("[[set]]\nname = 's{n}'\ndestinations = ['127.0.0.{n}:9']\n");
+    let sets: String = (1..=10).map(set).collect();
+    let (_farm, admin) = Farm::with_admin(&[""], &sets, &[]);
+    let told = "there are: s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, …";
+    let answer = admin.get("/api/v1/sets/nix");
+    answer.assert_problem(404, told);
+}
+
+#[test]
 fn a_change_is_answered_with_what_moved_and_logged_with_who_asked() {
     let (farm, admin) = Farm::with_admin(&["", ""], "", &[]);
     let first = farm.member(0);

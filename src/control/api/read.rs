@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 
 use super::ReadProblems;
 use crate::config;
+use crate::config::text::first_few;
 use crate::control::problem::Problem;
 use crate::control::status::{SetStatus, Status, WorkerStatus};
 use crate::control::{App, metrics};
@@ -95,12 +96,11 @@ pub(super) async fn set(
 ) -> Result<Json<SetStatus>, Problem> {
     let Path(name) = name.map_err(|error| Problem::bad_request(&error.body_text()))?;
     let status = Status::of(&app.view);
-    let names: Vec<_> = status.sets.iter().map(|set| set.name.clone()).collect();
+    let known = first_few(status.sets.iter().map(|set| &set.name));
     let found = status.sets.into_iter().find(|set| set.name == name);
     found.map(Json).ok_or_else(|| {
         let said = format!("there is no set `{name}`");
-        let help = format!("there are: {}", names.join(", "));
-        Problem::new(StatusCode::NOT_FOUND, &said).help(&help)
+        Problem::new(StatusCode::NOT_FOUND, &said).help(&format!("there are: {known}"))
     })
 }
 
