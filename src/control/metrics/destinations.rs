@@ -19,7 +19,7 @@ pub(super) fn add(page: &mut Page, input: &Input<'_>) {
 
 fn add_sets(page: &mut Page, facts: &Facts) {
     let sets = facts.proxy.dispatcher().sets().iter();
-    page.gauge(
+    page.gauges(
         "viaduct_set_open",
         "1 while all active destinations of a set are down and it sends new work to them all the \
          same (when-all-down).",
@@ -36,7 +36,7 @@ fn add_names(page: &mut Page, input: &Input<'_>) {
             ([set.name.clone(), name.to_string()], resolved)
         })
     });
-    page.gauge(
+    page.gauges(
         "viaduct_name_resolved",
         "0 where the last look-up of a name of destinations failed, so that it stays what it was; \
          1 otherwise.",
@@ -63,7 +63,7 @@ fn add_state(page: &mut Page, input: &Input<'_>) {
         })
     });
     let all: Vec<_> = all.collect();
-    page.gauge(
+    page.gauges(
         "viaduct_destination_up",
         "0 where probes have found it down; 1 where it is up, or not probed.",
         LABELS,
@@ -72,7 +72,7 @@ fn add_state(page: &mut Page, input: &Input<'_>) {
             (labels.clone(), up)
         }),
     );
-    page.gauge(
+    page.gauges(
         "viaduct_destination_weight",
         "Its weight for new work as it is now: a part of it while it warms up, 0 where it takes \
          none.",
@@ -86,7 +86,7 @@ fn add_state(page: &mut Page, input: &Input<'_>) {
             (labels, each.state == *state)
         })
     });
-    page.gauge(
+    page.gauges(
         "viaduct_destination_state",
         "1 for the state that an operator has given it, 0 for the others.",
         ["set", "destination", "state"],
@@ -99,13 +99,13 @@ fn add_traffic(page: &mut Page, all: &[DestinationTotals]) {
         all.iter()
             .map(move |each| (labels(&each.set, each.address), value(each)))
     };
-    page.counter(
+    page.counters(
         "viaduct_destination_requests",
         "Requests sent to it.",
         LABELS,
         of(|each| each.requests),
     );
-    page.counter(
+    page.counters(
         "viaduct_destination_retransmissions",
         "Requests sent to it once more, at least; what is remembered is bounded.",
         LABELS,
@@ -116,13 +116,13 @@ fn add_traffic(page: &mut Page, all: &[DestinationTotals]) {
         let classes = each.responses.iter();
         classes.map(move |(class, n)| ([set.clone(), address.clone(), (*class).to_owned()], *n))
     });
-    page.counter(
+    page.counters(
         "viaduct_destination_responses",
         "Responses from it that were sent on, or that a transaction took in, by class.",
         ["set", "destination", "class"],
         responses,
     );
-    page.counter(
+    page.counters(
         "viaduct_destination_suspected",
         "Times that a transaction found it silent, unreachable or busy.",
         LABELS,
@@ -132,13 +132,13 @@ fn add_traffic(page: &mut Page, all: &[DestinationTotals]) {
         all.iter()
             .filter_map(move |each| Some((labels(&each.set, each.address), value(each)?)))
     };
-    page.gauge(
+    page.gauges(
         "viaduct_destination_last_seen_age_seconds",
         "Time since a message came from it that was sent on, or that a transaction took in; absent before the first.",
         LABELS,
         ages(|each| each.last_seen),
     );
-    page.gauge(
+    page.gauges(
         "viaduct_destination_last_in_dialog_age_seconds",
         "Time since a request within a dialog went to it or came from it; absent before the first.",
         LABELS,
@@ -158,14 +158,14 @@ fn add_probes(page: &mut Page, all: &[Probed]) {
             (labels, n)
         })
     });
-    page.counter(
+    page.counters(
         "viaduct_destination_probes",
         "Probes of it that have ended, by outcome.",
         ["set", "destination", "outcome"],
         outcomes,
     );
     let round_trips = all.iter();
-    page.histogram(
+    page.histograms(
         "viaduct_destination_probe_seconds",
         "Time from a probe to its response.",
         LABELS,

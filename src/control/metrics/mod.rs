@@ -20,7 +20,7 @@ use super::status::unix;
 use crate::config::HostPort;
 use crate::health::Probed;
 use crate::worker::Totals;
-use page::{Page, one};
+use page::Page;
 
 /// The media type of [`text`].
 pub const CONTENT_TYPE: &str = prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
@@ -61,7 +61,7 @@ pub fn text(input: &Input<'_>) -> String {
 
 /// The instance as a whole.
 fn add_instance(page: &mut Page, input: &Input<'_>) {
-    page.gauge(
+    page.gauges(
         "viaduct_build_info",
         "1, with the version as a label.",
         ["version"],
@@ -70,44 +70,36 @@ fn add_instance(page: &mut Page, input: &Input<'_>) {
     page.gauge(
         "viaduct_start_time_seconds",
         "Unix time of the start.",
-        [],
-        one(unix(input.started)),
+        unix(input.started),
     );
     page.gauge(
         "viaduct_ready",
         "1 while traffic is wanted, as /readyz tells.",
-        [],
-        one(input.ready),
+        input.ready,
     );
     page.gauge(
         "viaduct_config_generation",
         "Number of the sets and routes in force: 1, and one more for each change by operators, a file, a look-up of names or probes; to compare instances there is `viaduct_table_id`.",
-        [],
-        one(input.facts.proxy.generation()),
-    );
+        input.facts.proxy.generation(),);
     page.gauge(
         "viaduct_config_last_reload_successful",
         "1 where the last reload was taken, or there was none; 0 where it was refused.",
-        [],
-        one(input.reload_taken),
+        input.reload_taken,
     );
     page.gauge(
         "viaduct_config_last_reload_success_timestamp_seconds",
         "Unix time at which a configuration was last taken from the file.",
-        [],
-        one(unix(input.reloaded)),
+        unix(input.reloaded),
     );
     page.gauge(
         "viaduct_table_id",
         "A number for all that decides where requests go: the same on all instances that choose \
          alike.",
-        [],
-        one(input.facts.table_id),
+        input.facts.table_id,
     );
     page.counter(
         "viaduct_admin_denied",
         "Requests over TCP to the admin API that were refused for want of the token.",
-        [],
-        one(input.denied),
+        input.denied,
     );
 }

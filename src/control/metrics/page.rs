@@ -72,14 +72,50 @@ impl From<&RoundTrips> for Value {
     }
 }
 
-/// The value of a metric without labels.
-pub(super) fn one<V>(value: V) -> [([String; 0], V); 1] {
-    [([], value)]
-}
-
 impl Page {
     /// Adds what only grows.
-    pub(super) fn counter<const N: usize, V: Into<Value>>(
+    pub(super) fn counter(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        value: impl Into<Value>,
+    ) {
+        self.counters(name, help, [], [([], value)]);
+    }
+
+    /// Adds what goes up and down.
+    pub(super) fn gauge(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        value: impl Into<Value>,
+    ) {
+        self.gauges(name, help, [], [([], value)]);
+    }
+
+    /// Adds how often there was how much.
+    pub(super) fn histogram(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        value: impl Into<Value>,
+    ) {
+        self.histograms(name, help, [], [([], value)]);
+    }
+
+    /// Adds what has these outcomes, how often each.
+    pub(super) fn outcomes<const N: usize>(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        all: [(&'static str, u64); N],
+    ) {
+        let all = all.map(|(outcome, n)| ([outcome.to_owned()], n));
+        self.counters(name, help, ["outcome"], all);
+    }
+
+    /// Adds what only grows, by labels.
+    pub(super) fn counters<const N: usize, V: Into<Value>>(
         &mut self,
         name: &'static str,
         help: &'static str,
@@ -89,8 +125,8 @@ impl Page {
         self.add(MetricType::Counter, name, help, labels, samples);
     }
 
-    /// Adds what goes up and down.
-    pub(super) fn gauge<const N: usize, V: Into<Value>>(
+    /// Adds what goes up and down, by labels.
+    pub(super) fn gauges<const N: usize, V: Into<Value>>(
         &mut self,
         name: &'static str,
         help: &'static str,
@@ -100,8 +136,8 @@ impl Page {
         self.add(MetricType::Gauge, name, help, labels, samples);
     }
 
-    /// Adds how often there was how much.
-    pub(super) fn histogram<const N: usize, V: Into<Value>>(
+    /// Adds how often there was how much, by labels.
+    pub(super) fn histograms<const N: usize, V: Into<Value>>(
         &mut self,
         name: &'static str,
         help: &'static str,

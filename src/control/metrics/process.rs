@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::page::{Page, one};
+use super::page::Page;
 
 pub(super) fn add(page: &mut Page) {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -21,37 +21,31 @@ pub(super) fn add(page: &mut Page) {
     page.counter(
         "process_cpu_seconds",
         "Time that all threads were on a processor.",
-        [],
-        one(cpu.as_secs_f64()),
+        cpu.as_secs_f64(),
     );
     page.gauge(
         "process_resident_memory_bytes",
         "Memory in use.",
-        [],
-        one(octets("VmRSS:")),
+        octets("VmRSS:"),
     );
     page.gauge(
         "process_virtual_memory_bytes",
         "Address space in use.",
-        [],
-        one(octets("VmSize:")),
+        octets("VmSize:"),
     );
     page.gauge(
         "process_threads",
         "Threads.",
-        [],
-        one(field("Threads:").unwrap_or(0)),
+        field("Threads:").unwrap_or(0),
     );
     page.gauge(
         "process_open_fds",
         "Open files and sockets.",
-        [],
-        one(fs::read_dir("/proc/self/fd").map_or(0, |files| files.count() as u64)),
+        fs::read_dir("/proc/self/fd").map_or(0, |files| files.count() as u64),
     );
     page.gauge(
         "process_max_fds",
         "Files and sockets that it may have open.",
-        [],
-        one(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)),
+        getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
     );
 }

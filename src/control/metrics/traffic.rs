@@ -1,6 +1,6 @@
 //! What passes, what does not, and what it costs.
 
-use super::page::{Page, one};
+use super::page::Page;
 use super::{Input, errno};
 use crate::config::Config;
 use crate::worker::{Totals, TransactionTotals, WorkerTotals};
@@ -20,20 +20,20 @@ fn add_workers(page: &mut Page, workers: &[WorkerTotals], config: &Config) {
         let workers = workers.iter().enumerate();
         workers.map(|(number, worker)| (number.to_string(), worker))
     };
-    page.counter(
+    page.counters(
         "viaduct_datagrams_received",
         "Datagrams received.",
         ["worker"],
         numbered().map(|(number, worker)| ([number], worker.received)),
     );
-    page.counter(
+    page.counters(
         "viaduct_worker_busy_seconds",
         "Time that a worker was on a processor; one that looks at its sockets without pause \
          (spin) always is.",
         ["worker"],
         numbered().map(|(number, worker)| ([number], worker.busy)),
     );
-    page.counter(
+    page.counters(
         "viaduct_worker_runnable_wait_seconds",
         "Time that a worker had something to do and waited for a processor: after it was woken \
          up, or when another thread had taken its place.",
@@ -44,7 +44,7 @@ fn add_workers(page: &mut Page, workers: &[WorkerTotals], config: &Config) {
         let sockets = config.listeners.iter().zip(&worker.overflow);
         sockets.map(move |(listener, n)| ([listener.name.clone(), number.clone()], *n))
     });
-    page.counter(
+    page.counters(
         "viaduct_socket_overflow",
         "Datagrams that the kernel dropped before a worker could take them: the receive buffer \
          was full.",
@@ -55,21 +55,21 @@ fn add_workers(page: &mut Page, workers: &[WorkerTotals], config: &Config) {
 
 fn add_messages(page: &mut Page, totals: &Totals) {
     let requests = totals.requests.iter();
-    page.counter(
+    page.counters(
         "viaduct_requests",
         "Requests sent on, by method; `other` for all that no RFC defines.",
         ["method"],
         requests.map(|(method, n)| ([(*method).to_owned()], *n)),
     );
     let responses = totals.responses.iter();
-    page.counter(
+    page.counters(
         "viaduct_responses",
         "Responses sent on, and those that transactions took in, by class.",
         ["class"],
         responses.map(|(class, n)| ([(*class).to_owned()], *n)),
     );
     let replies = totals.replies.iter();
-    page.counter(
+    page.counters(
         "viaduct_replies",
         "Replies of our own, by status.",
         ["status"],
@@ -79,26 +79,23 @@ fn add_messages(page: &mut Page, totals: &Totals) {
         "viaduct_time_in_balancer_seconds",
         "The longest that a datagram of each batch can have been here: from when its socket was \
          last empty, or its worker woke up, until all of the batch was sent.",
-        [],
-        one(&totals.time_in_balancer),
+        &totals.time_in_balancer,
     );
     page.histogram(
         "viaduct_batch_datagrams",
         "Datagrams that were received together.",
-        [],
-        one(&totals.batches),
+        &totals.batches,
     );
     page.histogram(
         "viaduct_run_datagrams",
         "Datagrams that left together in one run (UDP GSO).",
-        [],
-        one(&totals.runs),
+        &totals.runs,
     );
 }
 
 fn add_losses(page: &mut Page, totals: &Totals) {
     let dropped = totals.dropped.iter();
-    page.counter(
+    page.counters(
         "viaduct_dropped",
         "Datagrams dropped, by reason; docs/metrics.md explains each.",
         ["reason"],
@@ -108,7 +105,7 @@ fn add_losses(page: &mut Page, totals: &Totals) {
     let others = totals.send_errors.keys().copied();
     let others = others.filter(|number| !usual.contains(number));
     let count = |number: &i32| totals.send_errors.get(number).copied().unwrap_or(0);
-    page.counter(
+    page.counters(
         "viaduct_send_errors",
         "Datagrams that the kernel did not take, by its error.",
         ["errno"],
@@ -120,60 +117,50 @@ fn add_losses(page: &mut Page, totals: &Totals) {
     page.counter(
         "viaduct_receive_errors",
         "Receives that failed.",
-        [],
-        one(totals.receive_errors),
+        totals.receive_errors,
     );
     page.counter(
         "viaduct_runs_refused",
         "Runs that the kernel did not take as such; their datagrams went one by one.",
-        [],
-        one(totals.runs_refused),
+        totals.runs_refused,
     );
     page.counter(
         "viaduct_undelivered",
         "Datagrams of ours that ICMP brought back; it is listened to for stateful relay alone.",
-        [],
-        one(totals.came_back),
+        totals.came_back,
     );
 }
 
 fn add_paths(page: &mut Page, totals: &Totals) {
-    let cookies = [
-        ("followed", totals.cookies_followed),
-        ("gone", totals.cookies_gone),
-        ("forged", totals.cookies_forged),
-    ];
-    page.counter(
+    page.outcomes(
         "viaduct_cookies",
         "Cookies that requests brought back in a Route, by what came of them.",
-        ["outcome"],
-        cookies.map(|(outcome, n)| ([outcome.to_owned()], n)),
+        [
+            ("followed", totals.cookies_followed),
+            ("gone", totals.cookies_gone),
+            ("forged", totals.cookies_forged),
+        ],
     );
     page.counter(
         "viaduct_second_chances",
         "Copies of CANCEL and ACK sent to who may have had the call before a change.",
-        [],
-        one(totals.second_chances),
+        totals.second_chances,
     );
-    let held = [
-        ("held", totals.requests_held),
-        ("refused", totals.requests_not_held),
-    ];
-    page.counter(
+    page.outcomes(
         "viaduct_name_waits",
         "Requests whose next hop is a name that was not known, by whether there was room to wait.",
-        ["outcome"],
-        held.map(|(outcome, n)| ([outcome.to_owned()], n)),
+        [
+            ("held", totals.requests_held),
+            ("refused", totals.requests_not_held),
+        ],
     );
-    let names = [
-        ("resolved", totals.names_resolved),
-        ("failed", totals.names_failed),
-    ];
-    page.counter(
+    page.outcomes(
         "viaduct_names",
         "Names of next hops that were asked for, by outcome.",
-        ["outcome"],
-        names.map(|(outcome, n)| ([outcome.to_owned()], n)),
+        [
+            ("resolved", totals.names_resolved),
+            ("failed", totals.names_failed),
+        ],
     );
 }
 
@@ -181,8 +168,7 @@ fn add_transactions(page: &mut Page, transactions: &TransactionTotals, totals: &
     page.gauge(
         "viaduct_transactions",
         "Transactions that are remembered.",
-        [],
-        one(transactions.held),
+        transactions.held,
     );
     for (name, help, n) in [
         (
@@ -227,17 +213,15 @@ fn add_transactions(page: &mut Page, transactions: &TransactionTotals, totals: &
             transactions.attempts_cancelled,
         ),
     ] {
-        page.counter(name, help, [], one(n));
+        page.counter(name, help, n);
     }
-    let handed = [
-        ("taken", totals.handed_over),
-        ("refused", totals.not_handed_over),
-    ];
-    page.counter(
+    page.outcomes(
         "viaduct_handovers",
         "Datagrams handed to the worker that has their transaction, by whether it had room.",
-        ["outcome"],
-        handed.map(|(outcome, n)| ([outcome.to_owned()], n)),
+        [
+            ("taken", totals.handed_over),
+            ("refused", totals.not_handed_over),
+        ],
     );
 }
 
@@ -247,31 +231,26 @@ fn add_records(page: &mut Page, input: &Input<'_>) {
     page.counter(
         "viaduct_accounting_written",
         "Lines of accounting that were written.",
-        [],
-        one(accounting.map_or(0, |lines| lines.written)),
+        accounting.map_or(0, |lines| lines.written),
     );
     page.counter(
         "viaduct_accounting_dropped",
         "Lines of accounting that are lost.",
-        [],
-        one(accounting.map_or(0, |lines| lines.dropped)),
+        accounting.map_or(0, |lines| lines.dropped),
     );
     page.gauge(
         "viaduct_accounting_waiting",
         "Lines of accounting that wait to be written.",
-        [],
-        one(input.totals.accounting_waiting),
+        input.totals.accounting_waiting,
     );
     let mirror = input.totals.mirror.unwrap_or_default();
-    let copies = [
-        ("sent", mirror.sent),
-        ("dropped", mirror.dropped),
-        ("failed", mirror.failed),
-    ];
-    page.counter(
+    page.outcomes(
         "viaduct_mirror_copies",
         "Copies of messages for the collector, by outcome.",
-        ["outcome"],
-        copies.map(|(outcome, n)| ([outcome.to_owned()], n)),
+        [
+            ("sent", mirror.sent),
+            ("dropped", mirror.dropped),
+            ("failed", mirror.failed),
+        ],
     );
 }
