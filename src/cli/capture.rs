@@ -89,38 +89,35 @@ pub(super) fn read(
     let mut packets = Packets::default();
     let start: Vec<u8> = reader.data().iter().take(8).copied().collect();
     loop {
-        if let Some(what) = packets.nonsense(reader.data(), &start) {
-            packets.leavings.damaged = Some(damage(path, &*reader, what));
-            break;
-        }
-        let used = match reader.next() {
-            Ok((used, block)) => {
-                packets.block(block, each)?;
-                used
-            }
-            Err(PcapError::Eof) => break,
-            Err(PcapError::UnexpectedEof) => {
-                packets.leavings.ends_early = true;
-                break;
-            }
-            Err(PcapError::Incomplete(_) | PcapError::BufferTooSmall) => {
-                let Err(what) = fill(&mut *reader) else {
+        let step = match packets.nonsense(reader.data(), &start) {
+            Some(what) => Err(what),
+            None => match reader.next() {
+                Ok((used, block)) => {
+                    packets.block(block, each)?;
+                    Ok(used)
+                }
+                Err(PcapError::Eof) => break,
+                Err(PcapError::UnexpectedEof) => {
+                    packets.leavings.ends_early = true;
+                    break;
+                }
+                Err(PcapError::Incomplete(_) | PcapError::BufferTooSmall) => {
                     if watched {
                         let percent = reader.consumed() as u64 * 100 / length;
                         write!(io::stderr(), "\r{}: {percent} % read", path.display())?;
                     }
-                    continue;
-                };
-                packets.leavings.damaged = Some(damage(path, &*reader, what));
-                break;
-            }
-            Err(_) => {
-                let what = "what is there is no block";
-                packets.leavings.damaged = Some(damage(path, &*reader, what));
-                break;
-            }
+                    fill(&mut *reader).map(|()| 0)
+                }
+                Err(_) => Err("what is there is no block"),
+            },
         };
-        reader.consume(used);
+        match step {
+            Ok(used) => reader.consume(used),
+            Err(what) => {
+                packets.leavings.damaged = Some(damage(path, &*reader, what));
+                break;
+            }
+        }
     }
     if watched {
         write!(io::stderr(), "\r\x1b[K")?;
