@@ -113,8 +113,7 @@ fn fields(line: &str, start: usize) -> Vec<Field<'_>> {
 
 struct Line<'t> {
     source: &'t Rc<Source>,
-    start: usize,
-    end: usize,
+    whole: Range<usize>,
     fields: Vec<Field<'t>>,
 }
 
@@ -124,10 +123,13 @@ impl<'t> Line<'t> {
         let fields = fields(&source.text()[whole.clone()], whole.start);
         (!fields.is_empty()).then_some(Self {
             source,
-            start: whole.start,
-            end: whole.end,
+            whole: whole.clone(),
             fields,
         })
+    }
+
+    fn at(&self, place: &Range<usize>) -> Origin {
+        Origin::File(self.source.clone(), place.clone())
     }
 
     fn set(&self, report: &mut Report) -> Option<u32> {
@@ -139,15 +141,14 @@ impl<'t> Line<'t> {
 
     fn member(&self, report: &mut Report) -> Option<Placed<Member>> {
         let Some((uri, place)) = self.fields.get(1) else {
-            let origin = Origin::File(self.source.clone(), self.start..self.end);
             let fault = Fault::new("the line has no URI");
             report.error(
-                &origin,
+                &self.at(&self.whole),
                 fault.help("write `setid sip:host:port [flags [priority [attributes]]]`"),
             );
             return None;
         };
-        let origin = Origin::File(self.source.clone(), place.clone());
+        let origin = self.at(place);
         let member = self.uri(uri, &origin, report);
         let flags = self.field(2, report, flags).unwrap_or(0);
         self.notice_inactive(flags, report);
@@ -157,8 +158,7 @@ impl<'t> Line<'t> {
         let (weight, from) = self.attributes(disabled, report);
         for (extra, place) in self.fields.iter().skip(5) {
             let fault = Fault::new(format!("`{extra}` is ignored"));
-            let origin = Origin::File(self.source.clone(), place.clone());
-            report.warning(&origin, fault.why("attributes hold no blanks"));
+            report.warning(&self.at(place), fault.why("attributes hold no blanks"));
         }
         let member = Member {
             state: match weight {
@@ -187,7 +187,7 @@ impl<'t> Line<'t> {
         let fault = Fault::new("flag 1 is taken for `state=disabled`: no work")
             .why("Kamailio brings an inactive destination in once it answers a ping")
             .help("leave flag 1 out, or set flag 4, so that Kamailio and Viaduct both keep it out");
-        report.warning(&Origin::File(self.source.clone(), place.clone()), fault);
+        report.warning(&self.at(place), fault);
     }
 
     /// Kamailio takes a priority below 0 for an attribute; nobody means that.
@@ -198,7 +198,7 @@ impl<'t> Line<'t> {
         let fault = Fault::new(format!("Kamailio takes `{text}` for an attribute"))
             .why("it reads no priority below 0; here it counts")
             .help("give 0 or more for both to do the same");
-        report.warning(&Origin::File(self.source.clone(), place.clone()), fault);
+        report.warning(&self.at(place), fault);
     }
 
     /// Reads a field; `None` where it is missing or wrong.
@@ -209,10 +209,7 @@ impl<'t> Line<'t> {
         parser: impl FnOnce(&'t str) -> Result<T, Fault>,
     ) -> Option<T> {
         let (text, place) = self.fields.get(index)?;
-        report.check(
-            &Origin::File(self.source.clone(), place.clone()),
-            parser(text),
-        )
+        report.check(&self.at(place), parser(text))
     }
 
     /// The URI; of its parameters only `transport` counts.
@@ -237,7 +234,7 @@ impl<'t> Line<'t> {
         let Some((attributes, place)) = self.fields.get(4) else {
             return (None, None);
         };
-        let origin = Origin::File(self.source.clone(), place.clone());
+        let origin = self.at(place);
         let (mut weight, mut relative, mut from) = (None, None, None);
         for attribute in attributes
             .split(';')
