@@ -182,11 +182,13 @@ async fn look_up(around: &Around, name: &HostPort) -> Found {
         .iter()
         .map(|(_, of)| of.until)
         .fold(until, Instant::min);
+    let targets = targets(&found);
+    let nothing = targets.is_empty();
     Found {
-        targets: targets(&found),
+        targets,
         ttl: until.saturating_duration_since(Instant::now()),
-        missing: missing(&found),
-        trouble: trouble(found).map(|trouble| trouble.to_string()),
+        missing: missing(&found, nothing),
+        trouble: trouble(found, nothing).map(|trouble| trouble.to_string()),
     }
 }
 
@@ -220,8 +222,7 @@ fn can_be_sent_to(address: &SocketAddr) -> bool {
 
 /// What there is to say: that something was not answered, or that there is
 /// nothing at all.
-fn trouble(hosts: Vec<(Host, Addresses)>) -> Option<Trouble> {
-    let nothing = targets(&hosts).is_empty();
+fn trouble(hosts: Vec<(Host, Addresses)>, nothing: bool) -> Option<Trouble> {
     let troubles = hosts.into_iter().filter_map(|(_, found)| found.trouble);
     let all = troubles.filter(|trouble| nothing || trouble.may_pass());
     let first = all.fold(None, |first, next| Some(next.or(first)));
@@ -232,8 +233,8 @@ fn trouble(hosts: Vec<(Host, Addresses)>) -> Option<Trouble> {
 }
 
 /// The hosts that are said to have no address, where others have some.
-fn missing(hosts: &[(Host, Addresses)]) -> Vec<String> {
-    if targets(hosts).is_empty() {
+fn missing(hosts: &[(Host, Addresses)], nothing: bool) -> Vec<String> {
+    if nothing {
         return Vec::new();
     }
     let gone = |found: &Addresses| matches!(found.trouble, Some(Trouble::Nothing(_)));
@@ -408,8 +409,9 @@ mod tests {
         let none = || Trouble::Nothing("there is no such name");
         let late = || Trouble::NoAnswer("timed out".to_owned());
         let said = |hosts: Vec<Vec<_>>| {
-            let hosts = hosts.into_iter().flatten().collect();
-            trouble(hosts).map(|trouble| trouble.to_string())
+            let hosts: Vec<_> = hosts.into_iter().flatten().collect();
+            let nothing = targets(&hosts).is_empty();
+            trouble(hosts, nothing).map(|trouble| trouble.to_string())
         };
         let there = || vec![host(0, 0, &[1])];
         assert_eq!(said(vec![there()]), None);
@@ -434,9 +436,9 @@ mod tests {
             named("b.test."),
         ];
         let hosts: Vec<_> = hosts.into_iter().flatten().collect();
-        assert_eq!(missing(&hosts), ["a.test", "b.test"]);
-        assert!(missing(&named("a.test.")).is_empty());
-        assert!(missing(&there()).is_empty());
+        assert_eq!(missing(&hosts, false), ["a.test", "b.test"]);
+        assert!(missing(&named("a.test."), true).is_empty());
+        assert!(missing(&there(), false).is_empty());
     }
 
     #[test]
