@@ -181,19 +181,15 @@ fn bears_token(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
         let (scheme, given) = given.split_at_checked(b"Bearer ".len())?;
         scheme.eq_ignore_ascii_case(b"Bearer ").then_some(given)
     });
-    match given {
-        Some(given) if given.ct_eq(token.as_bytes()).into() => Ok(()),
-        given => {
-            let said = match given {
-                Some(_) => "this is not the token",
-                None => "over TCP this needs the token",
-            };
-            Err(Problem::new(StatusCode::UNAUTHORIZED, said).help(
-                "give ctl --token-file FILE with what admin.token-file holds, or send it as \
-                     `Authorization: Bearer TOKEN`",
-            ))
-        }
-    }
+    let said = match given {
+        Some(given) if given.ct_eq(token.as_bytes()).into() => return Ok(()),
+        Some(_) => "this is not the token",
+        None => "over TCP this needs the token",
+    };
+    Err(Problem::new(StatusCode::UNAUTHORIZED, said).help(
+        "give ctl --token-file FILE with what admin.token-file holds, or send it as \
+         `Authorization: Bearer TOKEN`",
+    ))
 }
 
 /// What the file holds, without the white space around it.
