@@ -58,29 +58,24 @@ impl std::fmt::Display for StartError {
                     _ => Ok(()),
                 }
             }
-            Self::Resolver(error) => {
-                write!(f, "names cannot be resolved: {error}")?;
-                write!(f, "\n  help: give --resolver ADDR[:PORT]")
-            }
-            Self::Accounting(target, error) => {
-                write!(f, "cannot write accounting to {target}: {error}")?;
-                write!(
-                    f,
-                    "\n  help: have its folder exist and be writable, or give another --accounting"
-                )
-            }
-            Self::Transactions(most) => {
-                write!(f, "there is no memory for {most} transactions")?;
-                write!(f, "\n  help: lower --transactions")
-            }
-            Self::Thread(error) => {
-                write!(f, "cannot start a thread: {error}")?;
-                write!(
-                    f,
-                    "\n  help: have the user and the cgroup allow more (ulimit -u; in the unit: \
-                     TasksMax=)"
-                )
-            }
+            Self::Resolver(error) => write!(
+                f,
+                "names cannot be resolved: {error}\n  help: give --resolver ADDR[:PORT]"
+            ),
+            Self::Accounting(target, error) => write!(
+                f,
+                "cannot write accounting to {target}: {error}\n  help: have its folder exist and \
+                 be writable, or give another --accounting"
+            ),
+            Self::Transactions(most) => write!(
+                f,
+                "there is no memory for {most} transactions\n  help: lower --transactions"
+            ),
+            Self::Thread(error) => write!(
+                f,
+                "cannot start a thread: {error}\n  help: have the user and the cgroup allow more \
+                 (ulimit -u; in the unit: TasksMax=)"
+            ),
             Self::System(what, error) => write!(f, "{what}: {error}"),
         }
     }
