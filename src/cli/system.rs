@@ -13,7 +13,7 @@ use serde_json::json;
 use super::limits::{self, Facts, Finding};
 use super::tunables::{Tunables, within};
 use super::{check, environment, report};
-use crate::config::{Config, Loaded, text};
+use crate::config::{Config, HELP, Loaded, text};
 use crate::net::Socket;
 use crate::supervisor;
 
@@ -163,7 +163,7 @@ struct Unusable {
 
 fn unusable(error: &supervisor::Failure) -> Unusable {
     let said = error.to_string();
-    let (what, mend) = said.split_once("\n  help: ").unwrap_or((&said, ""));
+    let (what, mend) = said.split_once(HELP).unwrap_or((&said, ""));
     Unusable {
         what: what.to_owned(),
         why: "`run`, as this user, would end at it",

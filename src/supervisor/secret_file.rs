@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::config::HELP;
 use crate::control::{is_open, may_make, open_warning};
 use crate::proxy::{Secret, SecretError};
 
@@ -111,7 +112,7 @@ fn kept(path: &Path, ours: Secret, is_new: bool) -> Result<(Secret, String), Sec
         }
         Err(error) if is_new => return Err(error),
         Err(error) => {
-            let why = error.to_string().replace("\n  help: ", "; mend: ");
+            let why = error.to_string().replace(HELP, "; mend: ");
             let said = format!(
                 "secret: taken over\nwarning: the secret is not kept, and calls in set-up break \
                  at a restart: {why}"
