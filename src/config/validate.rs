@@ -497,10 +497,10 @@ pub(super) fn sets(
     let by_routes = routes.iter().map(|route| route.set);
     let by_failures = on_failure.iter().map(|rule| rule.set);
     let used: BTreeSet<usize> = by_routes.chain(by_failures).collect();
-    let mut seen = BTreeMap::new();
+    let mut seen = BTreeSet::new();
     for (index, placed) in sets.iter().enumerate() {
         let name = &placed.value.name;
-        if seen.insert(name, index).is_some() {
+        if !seen.insert(name) {
             let fault = Fault::new(format!("two sets are named `{name}`"));
             report.error(&placed.origin, fault.help("rename one"));
         } else if index > 0 && !used.contains(&index) {

@@ -55,10 +55,8 @@ impl StatefulDraft {
     ) -> Stateful {
         let default = Stateful::default();
         let timers = self.timers(report);
-        let failover_after = match &self.failover_after {
-            Some(time) => time.value,
-            None => default.failover_after,
-        };
+        let failover_after = self.failover_after.as_ref();
+        let failover_after = failover_after.map_or(default.failover_after, |time| time.value);
         self.check_failover(failover_after, &timers, report);
         self.check_effects(&on_failure, report);
         if let Some(excess) = on_failure.get(MOST_RULES) {
