@@ -78,11 +78,11 @@ pub(super) struct Tunables {
     gso: Option<Gso>,
 
     /// How long datagrams may gather while 10,000 a second or more arrive at a worker, in microseconds from 0 to 10000 [default: 600]
-    #[arg(long, value_name = "MICROSECONDS", env = "VIADUCT_COALESCE_US", value_parser = microseconds())]
+    #[arg(long, value_name = "MICROSECONDS", env = "VIADUCT_COALESCE_US", value_parser = time(WAITS, Duration::from_micros))]
     coalesce_us: Option<Duration>,
 
     /// How long to ask the sockets again and again before sleeping, in microseconds from 0 to 10000; takes the core for a shorter latency [default: 0]
-    #[arg(long, value_name = "MICROSECONDS", env = "VIADUCT_SPIN_US", value_parser = microseconds())]
+    #[arg(long, value_name = "MICROSECONDS", env = "VIADUCT_SPIN_US", value_parser = time(WAITS, Duration::from_micros))]
     spin_us: Option<Duration>,
 
     /// Receive buffer of each socket in octets, or with KiB, MiB or GiB; raise it where datagrams are lost in bursts [default: 4MiB]
@@ -118,7 +118,7 @@ pub(super) struct Tunables {
     resolver: Vec<SocketAddr>,
 
     /// How long after a change of the farm, be it by the file, ctl, health or names, a CANCEL or ACK also goes where it went before, in seconds from 0 to 3600 [default: 180]
-    #[arg(long, value_name = "SECONDS", env = "VIADUCT_SECOND_CHANCE_S", value_parser = seconds())]
+    #[arg(long, value_name = "SECONDS", env = "VIADUCT_SECOND_CHANCE_S", value_parser = time(SECOND_CHANCES, Duration::from_secs))]
     second_chance_s: Option<Duration>,
 
     /// Network or address that requests may name as next hop although it is no destination; can be repeated [default: none]
@@ -240,12 +240,10 @@ pub(super) fn choice<T: Choice>() -> impl TypedValueParser<Value = T> {
     PossibleValuesParser::new(text::names::<T>()).try_map(|name| text::choice(&name))
 }
 
-fn seconds() -> impl Fn(&str) -> Result<Duration, String> + Clone {
-    let number = within(SECOND_CHANCES);
-    move |text| number(text).map(Duration::from_secs)
-}
-
-fn microseconds() -> impl Fn(&str) -> Result<Duration, String> + Clone {
-    let number = within(WAITS);
-    move |text| number(text).map(Duration::from_micros)
+fn time(
+    range: RangeInclusive<u64>,
+    of: fn(u64) -> Duration,
+) -> impl Fn(&str) -> Result<Duration, String> + Clone {
+    let number = within(range);
+    move |text| number(text).map(of)
 }
