@@ -11,10 +11,9 @@ use serde::Serialize;
 use super::caller::{Ended, Outcome};
 use super::fate::Fate;
 use super::message::Caller;
-use super::{Plan, STOPPED, WEIGHTS};
-
+use super::{Plan, STOPPED, WEIGHTS, due};
+use crate::control::explain::Decider;
 use crate::proxy::{Datagram, Decision, Forward, Proxy, Way};
-use crate::sip::MAX_DATAGRAM;
 use crate::worker::Totals;
 
 /// One thing that must hold.
@@ -65,15 +64,14 @@ pub(super) struct Share {
 /// The server that each call belongs to by one table; `None` where the decision
 /// on its INVITE is another than to send it to one of them.
 pub(super) fn owners(proxy: &Proxy, caller: &Caller, calls: usize) -> Vec<Option<usize>> {
-    let mut scratch = proxy.scratch();
-    let mut out = vec![0; MAX_DATAGRAM];
-    let mut owner = |number| {
+    let mut decider = Decider::new(proxy.clone());
+    let owner = |number| {
         let datagram = Datagram {
             bytes: &caller.invite(number),
             source: caller.address,
             listener: 0,
         };
-        match proxy.decide(&datagram, &mut scratch, &mut out) {
+        match decider.decide(&datagram) {
             Decision::Forward(Forward {
                 way: Way::Selected(selection),
                 ..
@@ -81,7 +79,7 @@ pub(super) fn owners(proxy: &Proxy, caller: &Caller, calls: usize) -> Vec<Option
             _ => None,
         }
     };
-    (0..calls).map(&mut owner).collect()
+    (0..calls).map(owner).collect()
 }
 
 impl Outcomes {
@@ -172,7 +170,7 @@ impl Share {
         let calls = ended.iter().zip(owners).filter(had).count();
         let answered = ended.iter().filter(|call| call.answered_by == Some(server));
         let all = ended.len().max(1) as f64;
-        let due = f64::from(WEIGHTS[server]) / f64::from(WEIGHTS.iter().sum::<u32>());
+        let due = due(server);
         Self {
             address,
             weight: WEIGHTS[server],

@@ -14,7 +14,7 @@ use ratatui::{DefaultTerminal, Terminal, TerminalOptions, Viewport, backend::Cro
 
 use super::fate::Fate;
 use super::tally::{Counts, Rates, Window};
-use super::{Plan, SERVERS, STOPPED, Stage, WEIGHTS, frame};
+use super::{Plan, SERVERS, STOPPED, Stage, due, frame};
 
 /// Time between two looks at the counts.
 const TICK: Duration = Duration::from_millis(100);
@@ -57,11 +57,10 @@ impl Scene {
     /// The share of the new calls that a server answers now, and the share
     /// that its weight gives it.
     pub(super) fn share(&self, server: usize) -> (f64, f64) {
-        let due = f64::from(WEIGHTS[server]) / f64::from(WEIGHTS.iter().sum::<u32>());
         let answered = &self.rates.answered;
         // More than begin now, where some of before are sent again to another.
         let all = answered.iter().sum::<f64>().max(self.rates.begun);
-        (answered[server] / all.max(0.001), due)
+        (answered[server] / all.max(0.001), due(server))
     }
 
     /// What is happening.

@@ -49,6 +49,11 @@ const WORKERS: usize = 2;
 /// Short enough to be seen to the end.
 const SLOW_START: Duration = Duration::from_secs(1);
 
+/// The share of the calls that a server's weight gives it.
+fn due(server: usize) -> f64 {
+    f64::from(WEIGHTS[server]) / f64::from(WEIGHTS.iter().sum::<u32>())
+}
+
 /// How much is to be shown.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
