@@ -107,7 +107,8 @@ pub struct Overrides {
     pub settings: Settings,
 }
 
-/// Reads a file whole; the one thing here that may touch the file system.
+/// Reads a file whole. Nothing else here asks the system for anything, but for
+/// the working folder, from which the path of a socket is measured.
 pub(super) type Reader<'r> = &'r dyn Fn(&Path) -> io::Result<Vec<u8>>;
 
 impl Overrides {

@@ -1,8 +1,9 @@
 //! The small texts of a configuration: addresses, networks, sizes and names.
 //!
 //! Each function takes what one value of the file or one flag holds. Hosts
-//! are address literals. IPv4-mapped IPv6 addresses become the IPv4 addresses
-//! they stand for, so that one destination has one address.
+//! are address literals, but what is advertised may be a name. IPv4-mapped IPv6
+//! addresses become the IPv4 addresses they stand for, so that one destination
+//! has one address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
