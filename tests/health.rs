@@ -289,6 +289,24 @@ fn traffic_without_an_answer_has_a_destination_probed_at_once() {
     assert_eq!(stage.shares(30)[0], 0);
 }
 
+/// Far fewer than say anything by their number.
+#[test]
+fn a_stateful_request_that_fails_has_its_destination_probed_at_once() {
+    let args = ["--health-interval", "1m", "--stateful", "INVITE"];
+    let mut stage = Stage::new(2, &args).probed();
+    stage.servers[0].silence();
+    let suspected = format!("suspected-default-{}", stage.address(0));
+    wait_until("a failover", || {
+        let caller = Peer::new(V4);
+        let invite = Request::new("INVITE", caller.address());
+        caller.send(stage.viaduct.address(0), invite.text());
+        while status(caller.receive()) != 200 {}
+        stage.viaduct.counter(&suspected) == 1
+    });
+    let down = format!("{} is down", stage.address(0));
+    stage.until(0, &[&down, "the first sign: a request failed there"]);
+}
+
 #[test]
 fn silence_in_the_traffic_alone_takes_nobody_down() {
     let stage = Stage::new(2, &["--health-interval", "1m"]).probed();
