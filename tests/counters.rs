@@ -217,6 +217,57 @@ fn another_attempt_is_no_retransmission() {
 }
 
 #[test]
+fn what_becomes_of_a_call_that_rings_too_long_counts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let farm: Vec<_> = (0..2).map(|_| Peer::new(V4)).collect();
+    let text = format!(
+        "listen = ['127.0.0.1:0']\nstateful = ['INVITE']\nfailover-after = '60s'\n\
+         ring-timeout = '100ms'\ntimers = {{ T1 = '30s', T2 = '30s' }}\n\
+         accounting = {{ to = '{}' }}\n\
+         [[set]]\nname = 'phones'\ndestinations = ['{}']\n\
+         [[set]]\nname = 'voicemail'\ndestinations = ['{}']\n\
+         [[on-failure]]\nstatus = [408]\nset = 'voicemail'\n",
+        folder.path().join("calls").display(),
+        farm[0].address(),
+        farm[1].address(),
+    );
+    let mut scene = Scene::with_file(farm, &text, &[]);
+    let leg = scene.begin(&scene.request("INVITE"));
+    scene.says(&leg, "180 Ringing");
+    let cancel = scene.gets(&leg, "CANCEL");
+    scene.says(&cancel, "200 OK");
+    scene.says(&leg, "487 Request Terminated");
+    scene.gets(&leg, "ACK");
+    let voicemail = scene.next_leg();
+    assert_eq!(voicemail.member, 1);
+    scene.says(&voicemail, "200 OK");
+    scene.hears_in_the_end(200);
+    for name in [
+        "failure-rules-applied",
+        "attempts-cancelled",
+        "accounting-written",
+    ] {
+        scene.assert_counter(name, 1);
+    }
+}
+
+/// ACK and CANCEL never are, and nothing is that would go to ourselves.
+#[test]
+fn what_nobody_is_answered_counts_as_what_it_is() {
+    let mut scene = Scene::new(1, &[]);
+    let of_another = |request: Request| {
+        let cseq = format!("CSeq: 1 {}", request.method);
+        request.text().replace(&cseq, "CSeq: 1 INVITE")
+    };
+    scene.send(of_another(scene.request("CANCEL")));
+    let itself = format!("SIP/2.0/UDP {};x;branch=z9hG4bKself", scene.front());
+    scene.send(of_another(scene.request("NEWS").via(itself)));
+    scene.assert_nothing_left();
+    scene.assert_counter("drop-cseq-method", 1);
+    scene.assert_counter("drop-unknown-method", 1);
+}
+
+#[test]
 fn a_destination_is_seen_when_anything_comes_from_it() {
     let mut scene = Scene::new(1, &[]);
     let name = format!("last-seen-default-{}", scene.farm[0].address());

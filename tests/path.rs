@@ -214,6 +214,9 @@ fn a_forged_path_is_refused() {
     assert_ne!(stolen, path);
     edge.send_from_farm(&edge.call("INVITE", &stolen));
     assert_eq!(status(edge.scene.farm[0].receive()), 403);
+    // None to an ACK.
+    edge.send_from_farm(&edge.call("ACK", &stolen));
+    edge.scene.assert_counter("drop-forged-flow", 1);
     // Nobody else has it followed, not even a good one.
     let outsider = Request::new("INVITE", victim.address())
         .uri(PRIVATE)
