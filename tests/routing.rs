@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use support::dialog::{Peer, Request, Scene, read, response, status};
+use support::dialog::{Peer, Request, Scene, read, response, status, values};
 use support::fixture::{self, Decider};
 use support::net::{V4, V6, free_addresses};
 use support::viaduct::Viaduct;
@@ -177,9 +177,11 @@ fn who_claims_to_be_a_member_is_none() {
     trap.assert_silent();
 }
 
+/// And is left to itself: we stay in no dialog with it.
 #[test]
 fn an_allowed_host_may_be_named() {
-    let scene = Scene::new(2, &["--allow-next-hop", "127.0.0.21,127.0.0.24/31"]);
+    let allowed = ["--allow-next-hop", "127.0.0.21,127.0.0.24/31"];
+    let scene = Scene::new(2, &[&allowed[..], &["--record-route"]].concat());
     for (ip, allowed) in [
         ([127, 0, 0, 21], true),
         ([127, 0, 0, 25], true),
@@ -187,19 +189,23 @@ fn an_allowed_host_may_be_named() {
     ] {
         let host = Peer::at(SocketAddr::from((ip, 0)));
         let address = host.address();
-        for request in [
-            scene.request("BYE").uri(format!("sip:a@{address}")),
-            scene
-                .request("BYE")
-                .row(format!("Route: <sip:{address};lr>")),
-        ] {
-            if allowed {
+        for method in ["BYE", "INVITE"] {
+            let plain = scene.request(method);
+            for request in [
+                plain.clone().uri(format!("sip:a@{address}")),
+                plain.clone().row(format!("Route: <sip:{address};lr>")),
+            ] {
                 scene.send(request.text());
-                let (got, source) = host.receive_from();
-                assert_eq!(source, scene.front());
-                assert_eq!(read(got).call_id, request.call_id.into_bytes());
-            } else {
-                scene.pass(request.text());
+                let got = if allowed {
+                    let (got, source) = host.receive_from();
+                    assert_eq!(source, scene.front());
+                    assert_eq!(read(&got).call_id, request.call_id.into_bytes());
+                    got
+                } else {
+                    scene.at_farm().1
+                };
+                let stays = values(&got, "record-route").len();
+                assert_eq!(stays == 1, method == "INVITE" && !allowed);
             }
         }
         scene.assert_nothing_left();
