@@ -366,6 +366,33 @@ fn a_flag_has_a_process_copy_what_passes() {
     scene.assert_counter("mirror-sent", 2);
 }
 
+/// Spaces that only the lengths in a run call for.
+#[test]
+fn what_leaves_is_copied_before_it_is_padded() {
+    const MESSAGES: usize = 10;
+    let collector = Peer::new(V4);
+    let address = collector.address().to_string();
+    let scene = Scene::new(1, &["--gso", "pad", "--mirror", &address]);
+    // What waits together leaves together.
+    scene.viaduct.halt();
+    for number in 0..MESSAGES {
+        let filling = format!("X-Filling: {}", "x".repeat(3 * number));
+        scene.send(scene.request("MESSAGE").row(filling).text());
+    }
+    scene.viaduct.signal(Signal::CONT);
+    let is_padded = |octets: &[u8]| {
+        let text = String::from_utf8_lossy(octets);
+        text.contains("\r\nMax-Forwards:  ")
+    };
+    let came: Vec<_> = (0..MESSAGES).map(|_| scene.at_farm().1).collect();
+    assert!(came.iter().any(|octets| is_padded(octets)));
+    let front = scene.front();
+    let copies = (0..2 * MESSAGES).map(|_| hep::read(&collector.receive()));
+    let left: Vec<_> = copies.filter(|copy| copy.from == front).collect();
+    assert_eq!(left.len(), MESSAGES);
+    assert!(!left.iter().any(|copy| is_padded(&copy.payload)));
+}
+
 /// The thread of the mirror that runs, once it has its name.
 fn mirror_thread() -> Option<String> {
     let threads = fs::read_dir("/proc/self/task").expect("our threads");
