@@ -1,7 +1,7 @@
 //! SIGHUP or the API: a running Viaduct takes another configuration, whole or
 //! not at all, and no datagram notices but by where it goes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::thread;
 
@@ -494,33 +494,75 @@ fn all_that_decides_where_calls_go_is_in_the_table_id() {
         admin.post("/api/v1/reload", &json!({})).assert_done();
         admin.get("/api/v1/status").json()["table_id"].to_string()
     };
-    let plain = text(&farm.scene.farm, &["", ""], "");
-    let listener = "[[listener]]\naddress = '127.0.0.1:0'\n";
-    let listens = |line: &str| plain.replace(LISTEN, &format!("{listener}{line}\n"));
-    let mut texts = vec![plain.clone(), format!("{plain}when-all-down = 'reply'\n")];
-    texts.extend(
-        [
-            "failover-after = '2s'",
-            "failover-status = [404]",
-            "retry-after-cap = '5s'",
-            "ring-timeout = '9s'",
-            "timers = { T1 = '300ms' }",
-            "record-route = 'on'",
-            "path = 'on'",
-        ]
-        .map(|line| format!("{line}\n{plain}")),
-    );
-    texts.extend(
-        [
-            "proxy-protocol = ['192.0.2.0/24']",
-            "egress = ['192.0.2.0/24']",
-        ]
-        .map(listens),
-    );
-    let ids: BTreeSet<_> = texts.iter().map(|text| id_of(text)).collect();
-    assert_eq!(ids.len(), texts.len(), "{ids:?}");
-    let neither = format!("log = {{ level = 'debug' }}\n{plain}");
-    assert_eq!(id_of(&plain), id_of(&neither), "it decides nothing");
+    let members = |states: &[&str]| text(&farm.scene.farm, states, "");
+    let plain = members(&["", ""]);
+    // From the plain one and from one another.
+    let assert_differ = |lines: &[&str], of: &dyn Fn(&str) -> String| {
+        let mut ids = BTreeMap::from([(id_of(&plain), "")]);
+        for line in lines {
+            let alike = ids.insert(id_of(&of(line)), line);
+            assert_eq!(alike, None, "{line}");
+        }
+    };
+    let lines = [
+        "allow-next-hop = ['192.0.2.0/24']",
+        "failover-after = '2s'",
+        "failover-status = [404]",
+        "retry-after-cap = '5s'",
+        "ring-timeout = '9s'",
+        "timers = { T1 = '300ms' }",
+        "record-route = 'on'",
+        "path = 'on'",
+        "hash-key = 'from-uri'",
+        "policy = 'random'",
+    ];
+    assert_differ(&lines, &|line| format!("{line}\n{plain}"));
+    let lines = [
+        "when-all-down = 'reply'",
+        "member-sources = ['192.0.2.0/24']",
+        "hash-key = 'from-uri'",
+        "policy = 'random'",
+        "[[set]]\nname = 'more'\ndestinations = '192.0.2.3'",
+        "[[on-failure]]\nset = 'farm'\nstatus = [486]",
+        "[[on-failure]]\nset = 'farm'\nstatus = [487]",
+        "[[on-failure]]\nset = 'farm'\nstatus = [486]\nfrom-set = ['farm']",
+        "[[on-failure]]\nset = 'farm'\nstatus = [486]\nrequest-uri = 'sip:a@b'",
+    ];
+    assert_differ(&lines, &|line| format!("{plain}{line}\n"));
+    let lines = [
+        "method = 'INVITE'",
+        "method = 'BYE'",
+        "host = 'a.example'",
+        "user-prefix = ['1']",
+        "source = '192.0.2.0/24'",
+        "listener = '127.0.0.1:0'",
+        "follow = 'replaces'",
+        "record-route = 'on'",
+    ];
+    assert_differ(&lines, &|line| {
+        format!("{plain}[[route]]\nset = 'farm'\n{line}\n")
+    });
+    let lines = [
+        "proxy-protocol = ['192.0.2.0/24']",
+        "egress = ['192.0.2.0/24']",
+        "record-route = 'on'",
+        "path = 'on'",
+        "also-known-as = ['sip.example']",
+    ];
+    assert_differ(&lines, &|line| {
+        let listener = format!("[[listener]]\naddress = '127.0.0.1:0'\n{line}\n");
+        plain.replace(LISTEN, &listener)
+    });
+    let states = ["weight=2", "priority=2", "state=disabled", "state=draining"];
+    assert_differ(&states, &|state| members(&["", &format!(";{state}")]));
+    let [one, other] = [0, 1].map(|member: usize| format!("'sip:{}'", farm.member(member)));
+    assert_differ(&["'sip:192.0.2.9'"], &|to| plain.replace(&other, to));
+    let turned = plain.replace(&format!("{one}, {other}"), &format!("{other}, {one}"));
+    let debug = format!("log = {{ level = 'debug' }}\n{plain}");
+    for same in [turned, debug] {
+        assert_ne!(same, plain);
+        assert_eq!(id_of(&plain), id_of(&same), "it decides nothing: {same}");
+    }
 }
 
 #[test]
