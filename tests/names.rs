@@ -182,6 +182,34 @@ fn a_host_with_several_addresses_is_met_at_one_of_them_by_a_whole_call() {
 }
 
 #[test]
+fn of_one_name_16_hosts_and_16_addresses_of_each_are_used() {
+    let (hosts, port) = Peer::neighbours::<32>(61);
+    let addresses = hosts.iter().map(|host| host.address().ip());
+    let addresses = addresses.map(|ip| format!("many.test 3600 A {ip}\n"));
+    let without_one =
+        (10..42).map(|n| format!("_sip._udp.pbx.test 3600 SRV 0 1 {port} h{n}.test\n"));
+    let server = NameServer::start(&addresses.chain(without_one).collect::<String>());
+    let scene = scene(server.address(), &["--reply-rate", "1000000"]);
+    let uri = format!("sip:many.test:{port}");
+    reach(&scene, &uri, &hosts);
+    let mut met = BTreeSet::new();
+    while met.len() < 16 {
+        outbound(&scene, &uri);
+        met.insert(at(&hosts).0.address());
+    }
+    let first = hosts[..16].iter().map(Peer::address);
+    assert_eq!(met, first.collect());
+    let asked_for = wait_for("the hosts", || {
+        assert!(!is_reached(&scene, "sip:pbx.test", &hosts));
+        let asked = server.asked().into_iter();
+        let asked: BTreeSet<_> = asked.filter(|asked| asked.starts_with('h')).collect();
+        (!asked.is_empty()).then_some(asked)
+    });
+    let first = (10..26).flat_map(|n| ["A", "AAAA"].map(|kind| format!("h{n}.test {kind}")));
+    assert_eq!(asked_for, first.collect());
+}
+
+#[test]
 fn an_address_of_the_family_that_the_request_came_by_is_preferred() {
     let (four, six) = ([Peer::new(V4)], [Peer::new(V6)]);
     let zone = "four.test 60 A 127.0.0.1\nboth.test 60 A 127.0.0.1\nboth.test 60 AAAA ::1\nsix.test 60 AAAA ::1";

@@ -400,6 +400,21 @@ mod tests {
     }
 
     #[test]
+    fn of_more_than_1024_addresses_the_first_ones_are_used() {
+        let of = |third| {
+            let (named, mut found) = host(u16::from(third), 0, &[]);
+            let all = (0..=255).map(|last| SocketAddr::from(([10, 0, third, last], 5060)));
+            found.all = all.collect();
+            (named, found)
+        };
+        let hosts: Vec<_> = (0..=4).rev().map(of).collect();
+        let targets = targets(&hosts);
+        assert_eq!(targets.len(), 1024);
+        let last = SocketAddr::from(([10, 0, 3, 255], 5060));
+        assert_eq!(targets[1023].address, last);
+    }
+
+    #[test]
     fn trouble_with_one_host_counts_only_where_it_may_pass_or_nothing_is_left() {
         let with = |ips: &[u8], trouble| {
             let mut other = host(0, 0, ips);
