@@ -526,6 +526,31 @@ fn a_forged_response_to_an_attempt_is_dropped() {
     scene.hears(200);
 }
 
+/// The branch of another attempt is two octets longer.
+#[test]
+fn the_two_longest_lengths_are_for_one_destination_alone() {
+    let scene = Scene::still(2, &[]);
+    let plain = scene.request("INVITE");
+    let leg = scene.begin(&plain);
+    scene.answered_at(&plain, &leg);
+    let growth = leg.request.len() - plain.text().len();
+    for length in 65_504..=65_507 {
+        let mut call = scene.request("INVITE").row("X-Filling: ");
+        let filling = length - growth - call.text().len();
+        call.rows[1] += &"x".repeat(filling);
+        let leg = scene.begin(&call);
+        assert_eq!(leg.request.len(), length);
+        if length > 65_505 {
+            scene.fails_at(&call, &leg, "503 Service Unavailable", 500);
+        } else {
+            let other = scene.passes_on(&leg);
+            assert_eq!(other.request.len(), length + 2);
+            scene.answered_at(&call, &other);
+        }
+    }
+    scene.assert_quiet();
+}
+
 #[test]
 fn over_ipv6_a_call_fails_over_too() {
     let farm = vec![Peer::new(support::net::V6), Peer::new(support::net::V6)];
