@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use boon::{Compiler, Schemas};
@@ -154,6 +155,33 @@ fn the_document_shows_a_valid_line_and_names_each_field() {
     {
         assert!(document.contains(&format!("`{field}`")), "{field}");
     }
+}
+
+/// The called party hangs up ten seconds after its answer.
+#[test]
+fn the_program_of_the_document_makes_calls_of_lines() {
+    let document = include_str!("../docs/accounting.md");
+    let (_, rest) = document.split_once("```sh\njq").expect("a program");
+    let (program, _) = rest.split_once("```").expect("its end");
+    let line = |method, time, setup, from: [&str; 2], to: [&str; 2]| {
+        json!({
+            "method": method, "time": time, "setup_ms": setup, "status": 200, "call_id": "1",
+            "from": from[0], "from_tag": from[1], "to": to[0], "to_tag": to[1],
+        })
+    };
+    let [ann, bob] = [["sip:ann@a.example", "a"], ["sip:bob@b.example", "b"]];
+    let invite = line("INVITE", "2026-03-02T09:41:07.318Z", 1_200, ann, bob).to_string();
+    let bye = line("BYE", "2026-03-02T09:41:18.518Z", 3, bob, ann);
+    let torn = &invite[..invite.len() / 2];
+    let folder = tempfile::tempdir().expect("a folder");
+    let lines = format!("{invite}\n{torn}\n{bye}\n");
+    fs::write(folder.path().join("calls.jsonl"), lines).expect("a file");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("jq{program}")]);
+    let output = shell.current_dir(folder.path()).output().expect("a shell");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    let calls = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(calls, "sip:ann@a.example\tsip:bob@b.example\t10000\n");
 }
 
 #[test]
