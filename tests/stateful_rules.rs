@@ -223,12 +223,14 @@ fn a_rule_holds_for_its_statuses_and_sets_alone_and_once() {
 
 #[test]
 fn a_6xx_and_a_cancelled_call_go_nowhere() {
-    let rules = "[[on-failure]]\nstatus = [487]\nset = \"voicemail\"\n";
+    let rules = "[[on-failure]]\nstatus = [487, 503]\nset = \"voicemail\"\n";
     let house = House::new(rules);
     let scene = &house.scene;
+    // The 503 before it would lead there.
     let call = scene.request("INVITE");
-    let leg = rings(&house, &call);
-    scene.fails_at(&call, &leg, "603 Decline", 603);
+    let first = scene.begin(&call);
+    let second = scene.passes_on(&first);
+    scene.fails_at(&call, &second, "603 Decline", 603);
     let call = scene.request("INVITE");
     let leg = rings(&house, &call);
     scene.send(call.method("CANCEL").text());
