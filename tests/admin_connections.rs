@@ -13,8 +13,8 @@ use support::farm::Farm;
 #[test]
 fn idle_connections_keep_nobody_out() {
     let (farm, admin) = Farm::with_admin(&[""], "", &[]);
-    // Fewer than are served at a time, each with half a request.
-    let half: Vec<_> = (0..60)
+    // As many as are served at a time, each with half a request.
+    let half: Vec<_> = (0..64)
         .map(|_| {
             let mut stream = UnixStream::connect(admin.path()).expect("a connection");
             let half = stream.write_all(b"GET /livez HTTP/1.1\r\nHost:");
