@@ -596,5 +596,5 @@ fn a_retransmission_during_a_failover_changes_nothing() {
         assert_eq!(member, leg.member, "each attempt has its own");
     }
     let different: BTreeSet<_> = members.values().collect();
-    assert_eq!(different.len(), members.len(), "each is tried once");
+    assert!(members.len() > 1 && different.len() == members.len());
 }
