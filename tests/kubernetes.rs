@@ -7,25 +7,14 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
+use support::python_tool;
+
 fn manifest() -> PathBuf {
     support::repository().join("config/kubernetes/viaduct.yaml")
 }
 
-/// A program of the tests' own Python.
-fn python(program: &str) -> Command {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
-    let folder = target.expect("cargo's folder").join("tools/python/bin");
-    let program = folder.join(program);
-    assert!(
-        program.exists(),
-        "no {} (scripts/install-tools installs it)",
-        program.display()
-    );
-    Command::new(program)
-}
-
 fn validate(file: &Path) -> Output {
-    let mut command = python("kubernetes-validate");
+    let mut command = python_tool("kubernetes-validate");
     command.args(["--strict", "--quiet"]).arg(file);
     command.output().expect("an end")
 }
@@ -35,7 +24,8 @@ fn objects() -> Vec<Value> {
     let script =
         "import json, sys, yaml; json.dump(list(yaml.safe_load_all(sys.stdin)), sys.stdout)";
     let file = fs::File::open(manifest()).expect("the manifest");
-    let output = python("python").args(["-c", script]).stdin(file).output();
+    let mut python = python_tool("python");
+    let output = python.args(["-c", script]).stdin(file).output();
     let output = output.expect("an end");
     assert!(output.status.success(), "{output:?}");
     serde_json::from_slice(&output.stdout).expect("JSON")

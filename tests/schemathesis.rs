@@ -2,13 +2,11 @@
 //! sent, the answer is one that the description has.
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 
-use support::LONG;
 use support::admin::Admin;
 use support::process::Process;
 use support::viaduct::Viaduct;
+use support::{LONG, python_tool};
 
 /// What is checked; addresses cannot be told by a schema, so that what fits it
 /// is no more than that.
@@ -19,16 +17,6 @@ const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_co
 
 #[test]
 fn whatever_is_sent_the_answer_is_one_that_is_described() {
-    // Where Cargo builds, scripts/install-tools puts the tool.
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .parent()
-        .expect("a folder");
-    let tool = target.join("tools/python/bin/schemathesis");
-    assert!(
-        tool.exists(),
-        "no {}: scripts/install-tools installs it",
-        tool.display()
-    );
     let folder = tempfile::tempdir().expect("a folder");
     let token = folder.path().join("token");
     fs::write(&token, "open-sesame-please").expect("the file");
@@ -50,7 +38,7 @@ fn whatever_is_sent_the_answer_is_one_that_is_described() {
     let Admin::Tcp(address) = Admin::of(&viaduct) else {
         panic!("no address");
     };
-    let mut command = Command::new(tool);
+    let mut command = python_tool("schemathesis");
     command
         .arg("run")
         .arg(format!("http://{address}/api/v1/openapi.json"))

@@ -131,6 +131,18 @@ pub fn program() -> PathBuf {
     program.expect("a test of viaduct, run by cargo").into()
 }
 
+/// A program of the tests' own Python.
+#[must_use]
+pub fn python_tool(name: &str) -> Command {
+    // Where Cargo builds.
+    let program = program();
+    let target = program.ancestors().nth(2).expect("a folder");
+    let tool = target.join("tools/python/bin").join(name);
+    let missing = "is missing: scripts/install-tools installs it";
+    assert!(tool.exists(), "{} {missing}", tool.display());
+    Command::new(tool)
+}
+
 /// Demands that a script of the repository, which checks itself, ends well with
 /// these flags and the program, and that it says `last` at its end.
 #[track_caller]
