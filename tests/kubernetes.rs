@@ -73,13 +73,13 @@ fn a_node_is_served_by_its_own_network_and_left_when_calls_have_ended() {
         assert_eq!(container[probe]["httpGet"]["host"], "127.0.0.1");
         assert_eq!(container[probe]["httpGet"]["port"], 8060);
     }
-    // Timer B behind the pause (RFC 3261 §17.1.1.2), and 4 s for accounting and
-    // the log.
+    // Timer B behind the pause (RFC 3261 §17.1.1.2), and 5 s for accounting, the
+    // mirror and the log.
     let pause = container["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64();
     let pause = pause.expect("a pause before SIGTERM");
     let grace = pod["terminationGracePeriodSeconds"].as_u64();
     let grace = grace.expect("a time to end in");
-    assert!(grace > pause + 32 + 4, "{grace} s, with {pause} s before");
+    assert!(grace >= pause + 32 + 5, "{grace} s, with {pause} s before");
     assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
 }
 
