@@ -84,23 +84,10 @@ pub(crate) fn read(message: &[u8], run: u32) -> Option<(u64, Pass)> {
     let mut call_id = None;
     let mut cseq = None;
     for line in headers(message) {
-        match line {
-            [
-                b'C',
-                b'a',
-                b'l',
-                b'l',
-                b'-',
-                b'I',
-                b'D',
-                b':',
-                b' ',
-                value @ ..,
-            ] => {
-                call_id = Some(value);
-            }
-            [b'C', b'S', b'e', b'q', b':', b' ', value @ ..] => cseq = Some(value),
-            _ => continue,
+        if let Some(value) = line.strip_prefix(b"Call-ID: ") {
+            call_id = Some(value);
+        } else if let Some(value) = line.strip_prefix(b"CSeq: ") {
+            cseq = Some(value);
         }
         if call_id.is_some() && cseq.is_some() {
             break;
@@ -267,22 +254,20 @@ impl Tail {
         let start = out.len();
         out.extend_from_slice(self.status);
         for line in headers(request) {
-            match line {
-                [b'V', b'i', b'a', b':', value @ ..] => {
-                    out.extend_from_slice(b"Via: ");
-                    out.extend_from_slice(value.trim_ascii_start());
+            let starts = |name: &[u8]| line.starts_with(name);
+            if let Some(value) = line.strip_prefix(b"Via:") {
+                out.extend_from_slice(b"Via: ");
+                out.extend_from_slice(value.trim_ascii_start());
+            } else if starts(b"From:") || starts(b"Call-ID:") || starts(b"CSeq:") {
+                out.extend_from_slice(line);
+            } else if starts(b"To:") {
+                out.extend_from_slice(line);
+                if self.to_tag && memmem::find(line, b";tag=").is_none() {
+                    out.extend_from_slice(b";tag=f");
+                    out.extend_from_slice(&digits(number));
                 }
-                [b'F', b'r', b'o', b'm', b':', ..]
-                | [b'C', b'a', b'l', b'l', b'-', ..]
-                | [b'C', b'S', b'e', b'q', b':', ..] => out.extend_from_slice(line),
-                [b'T', b'o', b':', ..] => {
-                    out.extend_from_slice(line);
-                    if self.to_tag && memmem::find(line, b";tag=").is_none() {
-                        out.extend_from_slice(b";tag=f");
-                        out.extend_from_slice(&digits(number));
-                    }
-                }
-                _ => continue,
+            } else {
+                continue;
             }
             out.extend_from_slice(b"\r\n");
         }
