@@ -2,94 +2,57 @@
 //! `kamailio` policy, as a destination behind Viaduct, and as the element in
 //! front of it.
 
-use std::net::{SocketAddr, UdpSocket};
-use std::time::{Duration, Instant};
+use std::net::SocketAddr;
 
+use support::dialog::Peer;
 use support::kamailio::{CANCEL_AND_ACK, Kamailio};
 use support::net::{V4, free_addresses};
 use support::sipp::{self, Load, Scenario, Sipp};
 use support::viaduct::Viaduct;
-use support::{LONG, light_load};
+use support::{light_load, wait_until};
 
-/// Takes a farm's requests and says which destination each came to.
-struct Farm(Vec<UdpSocket>);
-
-impl Farm {
-    fn bind(size: usize) -> Self {
-        let bind = |_| {
-            let socket = UdpSocket::bind((V4, 0)).expect("a socket of the farm");
-            socket
-                .set_nonblocking(true)
-                .expect("a socket that does not block");
-            socket
-        };
-        Self((0..size).map(bind).collect())
-    }
-
-    fn address(&self, index: usize) -> SocketAddr {
-        self.0[index]
-            .local_addr()
-            .expect("the address of a bound socket")
-    }
-
-    /// Where `front` sends an OPTIONS for `sip:SET@farm.invalid` with each of
-    /// these Call-IDs: the index of the destination, or `None` where `front`
-    /// answers itself that there is none.
-    fn choices(&self, front: SocketAddr, set: usize, call_ids: &[Vec<u8>]) -> Vec<Option<usize>> {
-        let caller = UdpSocket::bind((V4, 0)).expect("a caller's socket");
-        caller
-            .set_nonblocking(true)
-            .expect("a socket that does not block");
-        let source = caller.local_addr().expect("the address of a bound socket");
-        let mut choices = vec![None; call_ids.len()];
-        let numbered: Vec<_> = call_ids.iter().enumerate().collect();
-        // A few at a time, so that no socket overflows.
-        for window in numbered.chunks(32) {
-            for (number, call_id) in window {
-                let request = options(set, *number, call_id, source);
-                caller.send_to(&request, front).expect("a request leaves");
-            }
-            self.collect(&caller, window.len(), &mut choices);
+/// Where `front` sends an OPTIONS for `sip:SET@farm.invalid` with each of
+/// these Call-IDs: the index of the destination in `farm`, or `None` where
+/// `front` answers itself that there is none.
+fn choices(
+    farm: &[Peer],
+    front: SocketAddr,
+    set: usize,
+    call_ids: &[Vec<u8>],
+) -> Vec<Option<usize>> {
+    let caller = Peer::new(V4);
+    let mut choices = vec![None; call_ids.len()];
+    let numbered: Vec<_> = call_ids.iter().enumerate().collect();
+    // A few at a time, so that no socket overflows.
+    for window in numbered.chunks(32) {
+        for (number, call_id) in window {
+            caller.send(front, options(set, *number, call_id, caller.address()));
         }
-        choices
-            .into_iter()
-            .map(|choice| choice.expect("an answer to each request"))
-            .collect()
-    }
-
-    /// Notes where `expected` requests arrive.
-    fn collect(&self, caller: &UdpSocket, expected: usize, choices: &mut [Option<Option<usize>>]) {
-        let end = Instant::now() + LONG;
-        let mut datagram = [0; 4096];
         let mut arrived = 0;
-        while arrived < expected {
-            assert!(
-                Instant::now() < end,
-                "{arrived} of {expected} requests arrived"
-            );
-            let before = arrived;
-            for (index, socket) in self.0.iter().enumerate() {
-                while let Ok(length) = socket.recv(&mut datagram) {
-                    let slot = &mut choices[number(&datagram[..length])];
-                    assert_eq!(slot.replace(Some(index)), None, "a request came twice");
-                    arrived += 1;
+        wait_until("an answer to each request", || {
+            let mut note = |datagram: &[u8], choice| {
+                let slot = &mut choices[number(datagram)];
+                assert_eq!(slot.replace(choice), None, "a request arrived twice");
+                arrived += 1;
+            };
+            for (index, peer) in farm.iter().enumerate() {
+                while let Some((request, _)) = peer.poll() {
+                    note(&request, Some(index));
                 }
             }
-            while let Ok(length) = caller.recv(&mut datagram) {
-                let reply = String::from_utf8_lossy(&datagram[..length]);
+            while let Some((reply, _)) = caller.poll() {
                 assert!(
-                    reply.starts_with("SIP/2.0 503 "),
-                    "unexpected reply:\n{reply}"
+                    reply.starts_with(b"SIP/2.0 503 "),
+                    "{}",
+                    reply.escape_ascii()
                 );
-                let slot = &mut choices[number(&datagram[..length])];
-                assert_eq!(slot.replace(None), None, "a request was answered twice");
-                arrived += 1;
+                note(&reply, None);
             }
-            if arrived == before {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        }
+            arrived == window.len()
+        });
     }
+    let choices = choices.into_iter();
+    choices.map(|choice| choice.expect("a choice")).collect()
 }
 
 fn options(set: usize, number: usize, call_id: &[u8], source: SocketAddr) -> Vec<u8> {
@@ -162,7 +125,7 @@ const SETS: [&[(u8, i32)]; 11] = [
 #[test]
 fn policy_chooses_as_ds_select_dst() {
     let _load = light_load();
-    let farm = Farm::bind(16);
+    let farm: Vec<_> = (0..16).map(|_| Peer::new(V4)).collect();
     let list: String = SETS
         .iter()
         .enumerate()
@@ -173,7 +136,7 @@ fn policy_chooses_as_ds_select_dst() {
                 .map(move |member| (set + 1, member))
         })
         .map(|(set, (index, (flags, priority)))| {
-            format!("{set} sip:{} {flags} {priority}\n", farm.address(index))
+            format!("{set} sip:{} {flags} {priority}\n", farm[index].address())
         })
         .collect();
     let [front] = free_addresses(V4);
@@ -195,7 +158,7 @@ fn policy_chooses_as_ds_select_dst() {
     let call_ids = call_ids();
     for (index, members) in SETS.iter().enumerate() {
         let set = index + 1;
-        let theirs = farm.choices(kamailio.address, set, &call_ids);
+        let theirs = choices(&farm, kamailio.address, set, &call_ids);
         let viaduct = Viaduct::start(&[
             "--listen",
             "127.0.0.1:0",
@@ -209,7 +172,7 @@ fn policy_chooses_as_ds_select_dst() {
             "--reply-rate",
             "100000",
         ]);
-        let ours = farm.choices(viaduct.address(0), set, &call_ids);
+        let ours = choices(&farm, viaduct.address(0), set, &call_ids);
         for (call_id, (theirs, ours)) in call_ids.iter().zip(theirs.iter().zip(&ours)) {
             let call_id = call_id.escape_ascii();
             assert_eq!(
