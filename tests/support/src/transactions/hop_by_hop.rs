@@ -86,7 +86,7 @@ impl Monitor {
         } else if other_spoke {
             "ringing cancelled, for an earlier one spoke first"
         } else {
-            ensure!(upstream.weak.is_some(), call, "CANCEL without a reason");
+            ensure!(upstream.weak, call, "CANCEL without a reason");
             "CANCEL of a weak transaction"
         };
         self.tally.add(reason);

@@ -117,7 +117,7 @@ impl Monitor {
             return Ok(());
         }
         let upstream = &self.upstreams[&attempt.upstream];
-        if upstream.weak.is_some() {
+        if upstream.weak {
             return Ok(());
         }
         // Whoever is not wanted any more is told at once; one has the call.

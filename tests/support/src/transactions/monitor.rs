@@ -119,17 +119,6 @@ fn repetitions(first: u64, longest: u64, end: u64) -> u64 {
     count
 }
 
-/// Why less is demanded of a transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Weak {
-    /// It was relayed statelessly at first, for the table was full.
-    Full,
-    /// It may have been forgotten for another one.
-    Evicted,
-    /// The balancer was started anew.
-    Restarted,
-}
-
 /// A request as it came.
 pub struct Upstream {
     pub request: Message,
@@ -140,7 +129,9 @@ pub struct Upstream {
     pub acknowledged: Option<u64>,
     pub begun: Option<u64>,
     pub worker: usize,
-    pub weak: Option<Weak>,
+    /// Less is demanded of it: the table was full when it came, it may have been
+    /// forgotten for another one, or the balancer was started anew.
+    pub weak: bool,
     /// Branches in the order of their first send.
     pub attempts: Vec<String>,
     pub heard: bool,
@@ -370,10 +361,10 @@ impl Monitor {
                     return Ok(());
                 };
                 if event == Event::TableFull {
-                    upstream.weak.get_or_insert(Weak::Full);
+                    upstream.weak = true;
                     return Ok(());
                 }
-                let again = upstream.begun.is_some() && upstream.weak.is_none();
+                let again = upstream.begun.is_some() && !upstream.weak;
                 ensure!(!again, call, "one request began two transactions");
                 upstream.begun.get_or_insert(scene.time);
                 upstream.worker = worker;
@@ -396,7 +387,7 @@ impl Monitor {
         // With a final response of our own it may count as either.
         let certain = candidates.iter().filter(|each| {
             let begun = each.begun.unwrap_or(time);
-            !each.heard && each.final_at.is_none() && begun + t1 < time && each.weak.is_none()
+            !each.heard && each.final_at.is_none() && begun + t1 < time && !each.weak
         });
         let oldest = certain.filter_map(|each| each.begun).min();
         if let Some(oldest) = oldest.filter(|_| begins) {
@@ -405,13 +396,13 @@ impl Monitor {
             candidates.retain(|each| each.final_at.is_some() || !each.heard);
         }
         for each in candidates {
-            each.weak.get_or_insert(Weak::Evicted);
+            each.weak = true;
         }
     }
 
     pub fn restarted(&mut self) {
         for upstream in self.upstreams.values_mut() {
-            upstream.weak.get_or_insert(Weak::Restarted);
+            upstream.weak = true;
         }
     }
 }
@@ -435,7 +426,7 @@ impl Upstream {
             acknowledged: None,
             begun: None,
             worker: 0,
-            weak: None,
+            weak: false,
             attempts: Vec::new(),
             heard: false,
             last_heard: 0,
@@ -473,6 +464,6 @@ impl Upstream {
 
     /// Whether a relay has it, and all invariants hold of it.
     pub fn is_strong(&self) -> bool {
-        self.begun.is_some() && self.weak.is_none()
+        self.begun.is_some() && !self.weak
     }
 }

@@ -78,7 +78,7 @@ impl Monitor {
         let upstream = upstream.expect("the one of the response");
         let by_itself = matches!(scene.cause, Cause::Due);
         if let Some(before) = &upstream.failure {
-            if upstream.weak.is_some() {
+            if upstream.weak {
                 return Ok(());
             }
             let same = before[..] == sent.bytes[..];
@@ -103,7 +103,7 @@ impl Monitor {
         upstream.failure = Some(sent.bytes.to_vec());
         upstream.failure_status = status;
         upstream.final_at.get_or_insert(scene.time);
-        if upstream.weak.is_some() {
+        if upstream.weak {
             return Ok(());
         }
         let accepted = upstream.answers_passed > 0;

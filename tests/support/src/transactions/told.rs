@@ -24,7 +24,7 @@ impl Monitor {
         };
         let status = told.status;
         if message.is_request() {
-            let unheard = upstream.failures_heard.is_empty() || upstream.weak.is_some();
+            let unheard = upstream.failures_heard.is_empty() || upstream.weak;
             let silent = !upstream.is_invite() && unheard && told.local;
             ensure!(
                 silent && status == 408,
@@ -45,7 +45,7 @@ impl Monitor {
         };
         *count += 1;
         let count = *count;
-        if upstream.weak.is_some() {
+        if upstream.weak {
             return Ok(());
         }
         ensure!(count == 1, call, "finished {count} times");
