@@ -149,7 +149,7 @@ fn our_routes(message: &Message<'_>) -> Option<Vec<Uri>> {
 
 // ── The twin's reading ─────────────────────────────────────────────────────
 
-pub fn twins(datagram: &[u8]) -> Option<Reading> {
+fn twins(datagram: &[u8]) -> Option<Reading> {
     let (read, lists) = twin::read_but_lists(datagram).ok()?;
     let tag = |party: &twin::Party| party.tag.as_deref().map(text).unwrap_or_default();
     let next = read.vias.get(1).and_then(|value| twin::via(value).ok());

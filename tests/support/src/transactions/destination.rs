@@ -28,7 +28,7 @@ pub enum Condition {
 
 /// What a destination makes of an INVITE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Conduct {
+enum Conduct {
     Answers,
     /// Two phones behind it answer.
     Forks,
