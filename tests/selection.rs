@@ -396,21 +396,13 @@ fn kamailios_order_is_backwards_and_the_next_stands_in() {
 
 /// The share of each destination of a set, by what is found of its health.
 fn shares(policy: Policy, healths: &[Health], when_all_down: WhenAllDown) -> Vec<f64> {
-    let mut farm: Vec<_> = (1..)
-        .zip(healths)
-        .map(|(host, _)| destination(host, 4))
-        .collect();
-    for (each, health) in farm.iter_mut().zip(healths) {
-        each.health = *health;
-    }
+    let farm = (1..).zip(healths).map(|(host, health)| Destination {
+        health: *health,
+        ..destination(host, 4)
+    });
     let set = config::Set {
-        name: "farm".to_owned(),
-        policy,
-        hash_key: HashKey::CallId,
-        destinations: farm,
-        member_sources: Vec::new(),
-        named: Vec::new(),
         when_all_down,
+        ..set(policy, &farm.collect::<Vec<_>>())
     };
     let dispatcher = Dispatcher::new(&[set], KEY);
     let set = &dispatcher.sets()[0];
@@ -500,20 +492,13 @@ fn a_lower_priority_takes_over_from_those_that_are_down() {
 
 #[test]
 fn sets_that_did_not_change_keep_their_tables() {
-    let set = |name: &str, health| config::Set {
-        name: name.to_owned(),
-        policy: Policy::Hash,
-        hash_key: HashKey::CallId,
-        destinations: vec![
-            Destination {
-                health,
-                ..destination(1, 1)
-            },
-            destination(2, 1),
-        ],
-        member_sources: Vec::new(),
-        named: Vec::new(),
-        when_all_down: WhenAllDown::Forward,
+    let set = |name: &str, health| {
+        let mut farm = [destination(1, 1), destination(2, 1)];
+        farm[0].health = health;
+        config::Set {
+            name: name.to_owned(),
+            ..set(Policy::Hash, &farm)
+        }
     };
     let before = Dispatcher::new(&[set("a", Health::Up), set("b", Health::Up)], KEY);
     let after = before.successor(&[set("b", Health::Up), set("a", Health::Down)]);
