@@ -374,13 +374,10 @@ fn assert_cancelled_at(proxy: &Proxy, call: usize, to: SocketAddr) {
 fn what_began_at_the_first_that_came_back_is_cancelled_there() {
     let mut health = [Health::Down; HOSTS];
     let mut proxy = Proxy::new(&with(health), fixture::secret());
-    for host in 0..HOSTS {
+    for host in 0..2 {
         health[host] = Health::Warming(20);
         proxy = proxy.successor(&with(health));
         (0..CALLS).for_each(|call| assert_cancelled_at(&proxy, call, destination(0)));
-        if host == 1 {
-            break;
-        }
     }
 }
 
