@@ -3,122 +3,146 @@
 use super::failover::rules;
 use super::slab::NONE;
 use super::table::LedBy;
-use super::{Around, Event, Outbox, Queue, Received, Relay};
+use super::{Event, Outbox, Queue, Received, Work};
 use crate::proxy::{Begin, Datagram, Decision, Forward, Reason, Status, Way};
+
+/// One in so many datagrams would begin a transaction at least where that is what is
+/// too much: with 100, 180, ACK, BYE and their like it is one in six to sixteen.
+const BEGINNINGS: usize = 32;
 
 /// Transactions that give up their room for one that is new: as many as hold
 /// the octets of the longest request, where all are of usual size.
 const MOST_EVICTED: usize = 16;
 
-impl Relay {
+/// Whether transactions begin, where there is room.
+#[derive(Default)]
+pub(super) struct Admission {
+    /// Whether no transaction begins any more.
+    pub(super) begins_none: bool,
+    /// Whether what would begin a transaction is dropped.
+    overloaded: bool,
+    /// Datagrams decided since that was last said, and those which would begin one.
+    pub(super) decided: usize,
+    beginnings: usize,
+}
+
+impl Admission {
+    /// See [`Relay::overload`](super::Relay::overload).
+    pub(super) fn overload(&mut self, too_much: bool) {
+        let decided = std::mem::take(&mut self.decided);
+        let beginnings = std::mem::take(&mut self.beginnings);
+        self.overloaded = too_much && beginnings * BEGINNINGS >= decided;
+    }
+
+    /// Whether a request that would begin a transaction is dropped. Not the first
+    /// one: where more comes than can be dropped, somebody is let in all the same.
+    fn is_dropped(&mut self) -> bool {
+        self.beginnings += 1;
+        self.overloaded && self.beginnings > 1
+    }
+}
+
+impl<O: Outbox> Work<'_, O> {
     /// A request that no transaction knows: one begins.
-    pub(super) fn begin<O: Outbox>(
+    pub(super) fn begin(
         &mut self,
-        around: &mut Around<'_, O>,
         datagram: &Datagram<'_>,
         forward: &Forward,
         begin: &Begin,
     ) -> Received {
-        if self.begins_none {
+        if self.admission.begins_none {
             return Received::Decision(Decision::Forward(*forward));
         }
-        if self.is_dropped() {
+        if self.admission.is_dropped() {
             return Received::Decision(Decision::Drop(Reason::Overload));
         }
         let chosen = matches!(forward.way, Way::Selected(_));
         let movable = chosen && !begin.in_dialog;
-        let Some(at) = self.open(around, datagram, begin, movable) else {
-            around.out.count(Event::TableFull);
+        let Some(at) = self.open(datagram, begin, movable) else {
+            self.out.count(Event::TableFull);
             return Received::Decision(Decision::Forward(*forward));
         };
         let mut forward = *forward;
         let mut number = 0;
-        if movable && self.suspects.has(forward.to, around.now) {
+        if movable && self.suspects.has(forward.to, self.now) {
             let owner = forward.to;
-            match self.decide_next(around, at, None, None, 1, true) {
+            match self.decide_next(at, None, None, 1, true) {
                 Some(other) => (forward, number) = (other, 1),
-                None => match self.decide_again(around, at, 0, None, owner, forward.listener) {
+                None => match self.decide_again(at, 0, None, owner, forward.listener) {
                     Some(same) => forward = same,
                     None => {
                         self.table.close(at);
-                        return Received::Decision(self.stateless(around, datagram));
+                        return Received::Decision(self.stateless(datagram));
                     }
                 },
             }
         }
-        let launched = self.launch(around, at, &forward, number, LedBy::NO_RULE);
+        let launched = self.launch(at, &forward, number, LedBy::NO_RULE);
         if launched.is_none() {
             self.table.close(at);
-            around.out.count(Event::TableFull);
-            return Received::Decision(self.stateless(around, datagram));
+            self.out.count(Event::TableFull);
+            return Received::Decision(self.stateless(datagram));
         }
-        around.out.count(Event::Begun);
+        self.out.count(Event::Begun);
         if begin.invite {
-            self.say_trying(around, at, forward.call);
+            self.say_trying(at, forward.call);
         }
-        self.settle(around, at);
+        self.settle(at);
         Received::Done
     }
 
     /// An INVITE for which its set has no destination: one begins where a failure
     /// rule for 503 has one, else it is answered so.
     #[cold]
-    pub(super) fn begin_elsewhere<O: Outbox>(
+    pub(super) fn begin_elsewhere(
         &mut self,
-        around: &mut Around<'_, O>,
         datagram: &Datagram<'_>,
         refused: Decision,
         begin: &Begin,
         set: usize,
     ) -> Received {
-        let set = around.proxy.dispatcher().sets()[set].number();
-        let any = rules(around.proxy, 0, set, 503).next().is_some();
-        if !any || self.begins_none {
+        let set = self.proxy.dispatcher().sets()[set].number();
+        let any = rules(self.proxy, 0, set, 503).next().is_some();
+        if !any || self.admission.begins_none {
             return Received::Decision(refused);
         }
-        if self.is_dropped() {
+        if self.admission.is_dropped() {
             return Received::Decision(Decision::Drop(Reason::Overload));
         }
-        let Some(at) = self.open(around, datagram, begin, true) else {
-            around.out.count(Event::TableFull);
+        let Some(at) = self.open(datagram, begin, true) else {
+            self.out.count(Event::TableFull);
             return Received::Decision(refused);
         };
-        if !self.apply_rule(around, at, set, 503) {
+        if !self.apply_rule(at, set, 503) {
             self.table.close(at);
             // Else the rule's set has nobody.
             if self.table.attempts.is_full() {
-                around.out.count(Event::TableFull);
+                self.out.count(Event::TableFull);
             }
-            return Received::Decision(self.stateless(around, datagram));
+            return Received::Decision(self.stateless(datagram));
         }
-        around.out.count(Event::Begun);
-        self.say(around, datagram, Status::Trying);
-        self.settle(around, at);
+        self.out.count(Event::Begun);
+        self.say(datagram, Status::Trying);
+        self.settle(at);
         Received::Done
     }
 
     /// Finds room for a transaction, be it that of others.
-    fn open<O: Outbox>(
-        &mut self,
-        around: &mut Around<'_, O>,
-        datagram: &Datagram<'_>,
-        begin: &Begin,
-        movable: bool,
-    ) -> Option<u32> {
+    fn open(&mut self, datagram: &Datagram<'_>, begin: &Begin, movable: bool) -> Option<u32> {
         if self.table.records.is_full() {
-            let victim = self.victim(around)?;
-            self.evict(around, victim);
+            let victim = self.victim()?;
+            self.evict(victim);
         }
         let mut evicted = 0;
         loop {
-            let opened = self.table.open(begin, movable, datagram, around.now);
+            let opened = self.table.open(begin, movable, datagram, self.now);
             // Otherwise its message has found no room.
             if opened.is_some() || evicted == MOST_EVICTED {
                 return opened;
             }
-            let victim = self.victim(around)?;
+            let victim = self.victim()?;
             match self.table.holds_octets(victim) {
-                true => self.evict(around, victim),
+                true => self.evict(victim),
                 // It would go for nothing, and is not looked at again soon.
                 false => self.table.queue(victim, Queue::Lingering),
             }
@@ -128,38 +152,34 @@ impl Relay {
 
     /// What is forgotten for a new one: one that nobody has responded to for
     /// longer than T1, else one that is only there for retransmissions.
-    fn victim<O: Outbox>(&self, around: &Around<'_, O>) -> Option<u32> {
-        let victim = self.unanswered(around);
+    fn victim(&self) -> Option<u32> {
+        let victim = self.unanswered();
         victim.or_else(|| self.table.oldest(Queue::Lingering))
     }
 
     /// The oldest that nobody has responded to for longer than T1.
-    fn unanswered<O: Outbox>(&self, around: &Around<'_, O>) -> Option<u32> {
-        let t1 = around.proxy.stateful().timers.t1.as_millis() as u64;
-        let patient = |at: &u32| self.table.records[*at].received + t1 < around.now;
+    fn unanswered(&self) -> Option<u32> {
+        let t1 = self.proxy.stateful().timers.t1.as_millis() as u64;
+        let patient = |at: &u32| self.table.records[*at].received + t1 < self.now;
         self.table.oldest(Queue::Unanswered).filter(patient)
     }
 
     /// Finds room for one more attempt, where others have taken what there is
     /// for each transaction: for a first one as for the transaction itself, else
     /// that of one that only lingers.
-    pub(super) fn make_room<O: Outbox>(
-        &mut self,
-        around: &mut Around<'_, O>,
-        at: u32,
-    ) -> Option<()> {
+    pub(super) fn make_room(&mut self, at: u32) -> Option<()> {
         while self.table.attempts.is_full() {
             let victim = match self.table.records[at].first {
-                NONE => self.victim(around),
+                NONE => self.victim(),
                 _ => self.table.oldest(Queue::Lingering),
             }?;
-            self.evict(around, victim);
+            self.evict(victim);
         }
         Some(())
     }
 
-    fn evict<O: Outbox>(&mut self, around: &mut Around<'_, O>, victim: u32) {
-        around.out.count(Event::Evicted);
+    fn evict(&mut self, victim: u32) {
+        self.out.count(Event::Evicted);
         self.table.close(victim);
     }
 }

@@ -4,59 +4,52 @@
 use super::server::interval;
 use super::table::after;
 use super::{
-    Around, AttemptId, Cancel, Client, Event, InRun, Leaving, Lesson, NEVER, Outbox, Relay, Server,
-    Since,
+    AttemptId, Cancel, Client, Event, InRun, Leaving, Lesson, NEVER, Outbox, Server, Since, Work,
 };
 use crate::proxy::{CookieUse, Forward, Leg, Own};
 
-impl Relay {
+impl<O: Outbox> Work<'_, O> {
     /// The timers of the client side: A, B, C, E, F, and when another
     /// destination is tried.
-    pub(super) fn attempts_due<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) {
-        let now = self.table.records[at].since(around.now);
+    pub(super) fn attempts_due(&mut self, at: u32) {
+        let now = self.table.records[at].since(self.now);
         for place in self.table.places(at) {
             let attempt = &self.table.attempts[place];
             if attempt.client.is_over() {
                 continue;
             }
             if attempt.until <= now {
-                self.patience_ends(around, at, place);
+                self.patience_ends(at, place);
             } else if attempt.repeat_at <= now {
-                self.resend(around, at, place);
+                self.resend(at, place);
             }
         }
     }
 
     /// Of an attempt, the time is over that it had: for its first response, for a
     /// final one, or for the one to our CANCEL.
-    fn patience_ends<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32, place: u32) {
-        let timers = &around.proxy.stateful().timers;
+    fn patience_ends(&mut self, at: u32, place: u32) {
+        let timers = &self.proxy.stateful().timers;
         let record = &self.table.records[at];
         let invite = record.facts.invite;
         let attempt = &self.table.attempts[place];
         let last = after(attempt.start, if invite { timers.b } else { timers.f });
         match attempt.client {
-            Client::Calling if record.since(around.now) < last => {
-                self.fall_silent(around, at, place, last);
+            Client::Calling if record.since(self.now) < last => {
+                self.fall_silent(at, place, last);
             }
             Client::Proceeding if invite && attempt.cancel == Cancel::None => {
-                self.time_out(around, at, place);
+                self.time_out(at, place);
             }
-            _ => self.give_up(around, at, place),
+            _ => self.give_up(at, place),
         }
     }
 
     /// An attempt has said nothing for as long as one alone is waited for; until
     /// `last` it may still.
-    fn fall_silent<O: Outbox>(
-        &mut self,
-        around: &mut Around<'_, O>,
-        at: u32,
-        place: u32,
-        last: Since,
-    ) {
+    fn fall_silent(&mut self, at: u32, place: u32, last: Since) {
         let record = &self.table.records[at];
-        let now = record.since(around.now);
+        let now = record.since(self.now);
         let facts = record.facts;
         let attempt = &mut self.table.attempts[place];
         let until = std::mem::replace(&mut attempt.until, last);
@@ -67,35 +60,34 @@ impl Relay {
             return;
         }
         let closed = self.is_closed(at);
-        let answered = self.answered_for(around, at, place);
-        if !self.may_have_missed(around, at, place, until) {
-            self.learn(around, at, place, Lesson::Silent);
+        let answered = self.answered_for(at, place);
+        if !self.may_have_missed(at, place, until) {
+            self.learn(at, place, Lesson::Silent);
         } else if !closed && answered.is_none() {
-            return self.wait_longer(around, at, place);
+            return self.wait_longer(at, place);
         } else {
             self.suspects.untold(self.table.attempts[place].to.into());
         }
-        let moves =
-            facts.movable && facts.repeatable && !self.is_left_for_rule(around, at, place, 408);
-        if closed || answered.is_some() || (moves && self.try_same(around, at, place)) {
+        let moves = facts.movable && facts.repeatable && !self.is_left_for_rule(at, place, 408);
+        if closed || answered.is_some() || (moves && self.try_same(at, place)) {
             self.table.attempts[place].abandon(now);
         }
         if closed {
             if facts.cancelled {
-                self.hold(around, at, 487, 0);
+                self.hold(at, 487, 0);
             }
-            self.go_on(around, at, place, 487, false);
+            self.go_on(at, place, 487, false);
         } else if let Some(answered) = answered {
             let status = self.table.attempts[answered].status;
-            self.go_on(around, at, answered, status, false);
+            self.go_on(at, answered, status, false);
         }
     }
 
     /// An attempt has not come to a final response, or not to our CANCEL, within
     /// all the time there is.
-    fn give_up<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32, place: u32) {
+    fn give_up(&mut self, at: u32, place: u32) {
         let record = &self.table.records[at];
-        let now = record.since(around.now);
+        let now = record.since(self.now);
         let facts = record.facts;
         let attempt = &mut self.table.attempts[place];
         let abandoned = attempt.abandoned;
@@ -116,38 +108,38 @@ impl Relay {
             return;
         }
         if silent {
-            self.learn(around, at, place, Lesson::Silent);
+            self.learn(at, place, Lesson::Silent);
         }
         if facts.invite {
-            self.hold(around, at, status, 0);
+            self.hold(at, status, 0);
         }
-        self.go_on(around, at, place, status, silent && facts.repeatable);
+        self.go_on(at, place, status, silent && facts.repeatable);
     }
 
     /// It has rung for too long: whoever rings is told to stop.
-    pub(super) fn rang_out<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) {
+    pub(super) fn rang_out(&mut self, at: u32) {
         for place in self.table.places(at) {
             let attempt = &self.table.attempts[place];
             if attempt.client == Client::Proceeding && attempt.cancel == Cancel::None {
-                self.time_out(around, at, place);
+                self.time_out(at, place);
             }
         }
     }
 
-    fn time_out<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32, place: u32) {
+    fn time_out(&mut self, at: u32, place: u32) {
         self.table.attempts[place].timed_out = true;
-        self.cancel(around, at, place);
+        self.cancel(at, place);
     }
 
     /// Cancels all attempts that are under way, each after its first
     /// provisional response (§9.1), which is not waited for longer than where
     /// another destination would be tried.
-    pub(super) fn cancel_all<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) {
-        let patience = around.proxy.stateful().failover_after;
+    pub(super) fn cancel_all(&mut self, at: u32) {
+        let patience = self.proxy.stateful().failover_after;
         for place in self.table.places(at) {
             let attempt = &mut self.table.attempts[place];
             match (attempt.client, attempt.cancel) {
-                (Client::Proceeding, Cancel::None) => self.cancel(around, at, place),
+                (Client::Proceeding, Cancel::None) => self.cancel(at, place),
                 (Client::Calling, Cancel::None) => {
                     attempt.cancel = Cancel::Wanted;
                     if !attempt.abandoned {
@@ -160,23 +152,23 @@ impl Relay {
     }
 
     /// Begins to cancel an attempt that has had a provisional response.
-    pub(super) fn cancel<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32, place: u32) {
-        let timers = around.proxy.stateful().timers;
-        let now = self.table.records[at].since(around.now);
+    pub(super) fn cancel(&mut self, at: u32, place: u32) {
+        let timers = self.proxy.stateful().timers;
+        let now = self.table.records[at].since(self.now);
         let attempt = &mut self.table.attempts[place];
         attempt.cancel = Cancel::Sent;
         attempt.repeats = 0;
         attempt.repeat_at = after(now, timers.t1);
         attempt.until = after(now, timers.f);
-        around.out.count(Event::Cancelled);
-        self.send_cancel(around, at, place);
+        self.out.count(Event::Cancelled);
+        self.send_cancel(at, place);
     }
 
     /// Sends an attempt, or its CANCEL, once more (Timers A and E).
-    fn resend<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32, place: u32) {
-        let timers = around.proxy.stateful().timers;
+    fn resend(&mut self, at: u32, place: u32) {
+        let timers = self.proxy.stateful().timers;
         let record = &self.table.records[at];
-        let now = record.since(around.now);
+        let now = record.since(self.now);
         let invite = record.facts.invite;
         let attempt = &mut self.table.attempts[place];
         let cancels = attempt.cancel == Cancel::Sent;
@@ -187,27 +179,21 @@ impl Relay {
             _ => interval(timers.t1, attempt.repeats, timers.t2),
         };
         attempt.repeat_at = after(now, time);
-        around.out.count(Event::Retransmitted);
+        self.out.count(Event::Retransmitted);
         if cancels {
-            return self.send_cancel(around, at, place);
+            return self.send_cancel(at, place);
         }
-        if let Some(forward) = self.decide_attempt(around, at, place) {
-            self.send_attempt(around, at, place, &forward);
+        if let Some(forward) = self.decide_attempt(at, place) {
+            self.send_attempt(at, place, &forward);
         }
     }
 
     /// Sends the request that the space holds. Once more, it leaves alone: where
     /// nothing cuts a run, ICMP tells of its first datagram only.
-    pub(super) fn send_attempt<O: Outbox>(
-        &mut self,
-        around: &mut Around<'_, O>,
-        at: u32,
-        place: u32,
-        forward: &Forward,
-    ) {
+    pub(super) fn send_attempt(&mut self, at: u32, place: u32, forward: &Forward) {
         let (record, attempt) = (&self.table.records[at], &self.table.attempts[place]);
         let is_first = attempt.repeats == 0 && record.first == place;
-        around.out.forwarded(&Forward {
+        self.out.forwarded(&Forward {
             // It came once, with the request.
             cookie: match is_first {
                 true => forward.cookie,
@@ -215,7 +201,7 @@ impl Relay {
             },
             ..*forward
         });
-        around.out.send(&Leaving {
+        self.out.send(&Leaving {
             length: forward.length,
             to: forward.to,
             listener: forward.listener,
@@ -227,39 +213,26 @@ impl Relay {
         });
     }
 
-    fn send_cancel<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32, place: u32) {
-        if !self.find_head(around, at, place) {
+    fn send_cancel(&mut self, at: u32, place: u32) {
+        if !self.find_head(at, place) {
             return;
         }
         self.add_reason(at);
-        self.recall(around, at);
-        let message = std::mem::take(&mut self.message);
-        self.send_own(around, at, place, Own::Cancel, &message);
-        self.message = message;
+        self.recall(at);
+        let message = std::mem::take(self.message);
+        self.send_own(at, place, Own::Cancel, &message);
+        *self.message = message;
     }
 
-    pub(super) fn acknowledge<O: Outbox>(
-        &mut self,
-        around: &mut Around<'_, O>,
-        at: u32,
-        place: u32,
-        response: &[u8],
-    ) {
-        if self.find_head(around, at, place) {
-            self.send_own(around, at, place, Own::Ack, response);
+    pub(super) fn acknowledge(&mut self, at: u32, place: u32, response: &[u8]) {
+        if self.find_head(at, place) {
+            self.send_own(at, place, Own::Ack, response);
         }
     }
 
     /// Sends an ACK or CANCEL where the attempt went, with its branch and the
     /// head that was found.
-    fn send_own<O: Outbox>(
-        &mut self,
-        around: &mut Around<'_, O>,
-        at: u32,
-        place: u32,
-        own: Own,
-        from: &[u8],
-    ) {
+    fn send_own(&mut self, at: u32, place: u32, own: Own, from: &[u8]) {
         let record = &self.table.records[at];
         let attempt = &self.table.attempts[place];
         let listener = usize::from(attempt.listener);
@@ -268,12 +241,12 @@ impl Relay {
             came: record.listener.into(),
             leaves: listener,
             number: attempt.number,
-            head: &self.head,
+            head: self.head,
         };
-        let space = around.out.space();
-        let length = around.proxy.own(own, &leg, from, space);
+        let space = self.out.space();
+        let length = self.proxy.own(own, &leg, from, space);
         if let Some(length) = length {
-            around.out.send(&Leaving {
+            self.out.send(&Leaving {
                 length,
                 to: attempt.to.into(),
                 listener,

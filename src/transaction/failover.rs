@@ -7,25 +7,24 @@ use std::net::SocketAddr;
 use super::cells::Chain;
 use super::slab::NONE;
 use super::table::{Attempt, Facts, LedBy, MOST_ATTEMPTS, after};
-use super::{Around, Cancel, Client, Event, NEVER, Outbox, Relay, Server, Table};
+use super::{Cancel, Client, Event, NEVER, Outbox, Server, Table, Work};
 use crate::config::OnFailure;
-use crate::proxy::{self, Datagram, Decision, Forward, Goal, Selection, Way};
+use crate::proxy::{self, Decision, Forward, Goal, Selection, Way};
 use crate::sip::MAX_DATAGRAM;
 
-impl Relay {
+impl<O: Outbox> Work<'_, O> {
     /// Sends what the space holds as an attempt.
-    pub(super) fn launch<O: Outbox>(
+    pub(super) fn launch(
         &mut self,
-        around: &mut Around<'_, O>,
         at: u32,
         forward: &Forward,
         number: u8,
         led_by: LedBy,
     ) -> Option<u32> {
-        let stateful = around.proxy.stateful();
+        let stateful = self.proxy.stateful();
         let timers = &stateful.timers;
         let record = &self.table.records[at];
-        let now = record.since(around.now);
+        let now = record.since(self.now);
         let Facts {
             invite,
             repeatable,
@@ -40,10 +39,10 @@ impl Relay {
             patience
         };
         let set = match forward.way {
-            Way::Selected(Selection { set, .. }) => around.proxy.dispatcher().sets()[set].number(),
+            Way::Selected(Selection { set, .. }) => self.proxy.dispatcher().sets()[set].number(),
             _ => 0,
         };
-        self.make_room(around, at)?;
+        self.make_room(at)?;
         let place = self.table.add_attempt(
             at,
             Attempt {
@@ -68,68 +67,53 @@ impl Relay {
         )?;
         if led_by.uri_rule().is_some() {
             // Another configuration may have other rules.
-            self.keep_head(around, place, forward);
+            self.keep_head(place, forward);
         }
         // Of others nobody tells within this time.
         if moves {
             let patience = 2 * stateful.failover_after.as_millis() as u64;
-            self.suspects.try_again(forward.to, around.now, patience);
+            self.suspects.try_again(forward.to, self.now, patience);
         }
-        self.send_attempt(around, at, place, forward);
+        self.send_attempt(at, place, forward);
         Some(place)
     }
 
     /// An attempt has failed with `status`, and no other is under way: another
     /// destination, another set, or the best response there is.
-    pub(super) fn go_on<O: Outbox>(
-        &mut self,
-        around: &mut Around<'_, O>,
-        at: u32,
-        place: u32,
-        status: u16,
-        moves_on: bool,
-    ) {
+    pub(super) fn go_on(&mut self, at: u32, place: u32, status: u16, moves_on: bool) {
         let record = &self.table.records[at];
         if record.server != Server::Proceeding {
             return;
         }
         let facts = record.facts;
         if facts.movable && !self.is_closed(at) {
-            let left = self.is_left_for_rule(around, at, place, status);
-            if moves_on && !left && self.try_same(around, at, place) {
+            let left = self.is_left_for_rule(at, place, status);
+            if moves_on && !left && self.try_same(at, place) {
                 return;
             }
             let set = self.table.attempts[place].set;
-            if facts.invite
-                && (self.apply_rule(around, at, set, status) || self.apply_rule_to_best(around, at))
-            {
+            if facts.invite && (self.apply_rule(at, set, status) || self.apply_rule_to_best(at)) {
                 return;
             }
             // The rule's set has nobody.
-            if moves_on && left && self.try_same(around, at, place) {
+            if moves_on && left && self.try_same(at, place) {
                 return;
             }
         }
-        if !self.waits_for_silent(around, at) {
-            self.conclude(around, at);
+        if !self.waits_for_silent(at) {
+            self.conclude(at);
         }
     }
 
     /// Whether only one more destination is tried, and a failure rule is for
     /// `status` of this attempt: its set comes first then.
-    pub(super) fn is_left_for_rule<O: Outbox>(
-        &self,
-        around: &Around<'_, O>,
-        at: u32,
-        place: u32,
-        status: u16,
-    ) -> bool {
+    pub(super) fn is_left_for_rule(&self, at: u32, place: u32, status: u16) -> bool {
         let record = &self.table.records[at];
         let (invite, used) = (record.facts.invite, record.rules_used);
         let set = self.table.attempts[place].set;
         invite
             && self.table.attempts_of(at).count() + 1 == MOST_ATTEMPTS
-            && rules(around.proxy, used, set, status).next().is_some()
+            && rules(self.proxy, used, set, status).next().is_some()
     }
 
     /// Whether no other destination is tried any more: its sender has
@@ -142,20 +126,14 @@ impl Relay {
 
     /// The first rule that is for this failure and whose set has somebody, once
     /// for a transaction.
-    pub(super) fn apply_rule<O: Outbox>(
-        &mut self,
-        around: &mut Around<'_, O>,
-        at: u32,
-        set: u16,
-        status: u16,
-    ) -> bool {
+    pub(super) fn apply_rule(&mut self, at: u32, set: u16, status: u16) -> bool {
         let used = self.table.records[at].rules_used;
-        for (number, rule) in rules(around.proxy, used, set, status) {
+        for (number, rule) in rules(self.proxy, used, set, status) {
             let uri = rule.request_uri.as_deref().map(str::as_bytes);
             let led_by = LedBy::rule(number, uri.is_some());
-            if self.try_next(around, at, rule.set, led_by, uri) {
+            if self.try_next(at, rule.set, led_by, uri) {
                 self.table.records[at].rules_used |= 1 << number;
-                around.out.count(Event::RuleApplied);
+                self.out.count(Event::RuleApplied);
                 return true;
             }
         }
@@ -164,7 +142,7 @@ impl Relay {
 
     /// The same for the failure that the caller would get, which may be that of
     /// an earlier attempt.
-    fn apply_rule_to_best<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) -> bool {
+    fn apply_rule_to_best(&mut self, at: u32) -> bool {
         let best = self.table.records[at].failure;
         let is_its = |each: &&Attempt| match best {
             // Rung for too long, it has another status of its own.
@@ -174,39 +152,25 @@ impl Relay {
         };
         let its = self.table.attempts_of(at).find(is_its);
         let set = its.map(|each| each.set);
-        set.is_some_and(|set| self.apply_rule(around, at, set, best))
+        set.is_some_and(|set| self.apply_rule(at, set, best))
     }
 
     /// Tries another destination of the set of an attempt, if there still is
     /// such a set.
-    pub(super) fn try_same<O: Outbox>(
-        &mut self,
-        around: &mut Around<'_, O>,
-        at: u32,
-        place: u32,
-    ) -> bool {
+    pub(super) fn try_same(&mut self, at: u32, place: u32) -> bool {
         let Attempt { set, led_by, .. } = self.table.attempts[place];
-        let Some(set) = around.proxy.dispatcher().place_of(set) else {
+        let Some(set) = self.proxy.dispatcher().place_of(set) else {
             return false;
         };
-        let tried = self.with_rule_uri(around, place, |relay, around, uri| {
-            relay.try_next(around, at, set, led_by, uri)
-        });
+        let tried = self.with_rule_uri(place, |work, uri| work.try_next(at, set, led_by, uri));
         if tried {
-            around.out.count(Event::FailedOver);
+            self.out.count(Event::FailedOver);
         }
         tried
     }
 
     /// Tries a destination of `set` that has not been tried.
-    fn try_next<O: Outbox>(
-        &mut self,
-        around: &mut Around<'_, O>,
-        at: u32,
-        set: usize,
-        led_by: LedBy,
-        uri: Option<&[u8]>,
-    ) -> bool {
+    fn try_next(&mut self, at: u32, set: usize, led_by: LedBy, uri: Option<&[u8]>) -> bool {
         if self.table.attempts_of(at).count() >= MOST_ATTEMPTS {
             return false;
         }
@@ -217,20 +181,19 @@ impl Relay {
         let last = its.map(|each| each.number).max();
         let number = last.unwrap_or_else(|| led_by.numbers_after()) + 1;
         let decided = self
-            .decide_next(around, at, Some(set), uri, number, true)
-            .or_else(|| self.decide_next(around, at, Some(set), uri, number, false));
+            .decide_next(at, Some(set), uri, number, true)
+            .or_else(|| self.decide_next(at, Some(set), uri, number, false));
         let Some(forward) = decided else {
             return false;
         };
         self.table.records[at].ring_until = NEVER;
-        self.launch(around, at, &forward, number, led_by).is_some()
+        self.launch(at, &forward, number, led_by).is_some()
     }
 
     /// Writes the request for a destination that has not been tried, and is
     /// no suspect where `careful`.
-    pub(super) fn decide_next<O: Outbox>(
+    pub(super) fn decide_next(
         &mut self,
-        around: &mut Around<'_, O>,
         at: u32,
         set: Option<usize>,
         request_uri: Option<&[u8]>,
@@ -241,7 +204,7 @@ impl Relay {
         for (tried, attempt) in tried.iter_mut().zip(self.table.attempts_of(at)) {
             *tried = Some(SocketAddr::from(attempt.to));
         }
-        let (suspects, now) = (&self.suspects, around.now);
+        let (suspects, now) = (&self.suspects, self.now);
         let passed = |destination: SocketAddr| {
             tried.contains(&Some(destination)) || (careful && suspects.has(destination, now))
         };
@@ -251,51 +214,47 @@ impl Relay {
             goal: Goal::Next(set, &passed),
         };
         let record = &self.table.records[at];
-        let stored = self.table.stored(record, &mut self.message);
-        let forward = decide(around, &stored, &attempt)?;
-        matches!(forward.way, Way::Selected(_)).then_some(forward)
+        let stored = self.table.stored(record, self.message);
+        let space = self.out.space();
+        match self.proxy.attempt(&stored, &attempt, self.scratch, space) {
+            Decision::Forward(forward) if matches!(forward.way, Way::Selected(_)) => Some(forward),
+            _ => None,
+        }
     }
 
     /// Writes the request of an attempt once more, as it was.
-    pub(super) fn decide_attempt<O: Outbox>(
-        &mut self,
-        around: &mut Around<'_, O>,
-        at: u32,
-        place: u32,
-    ) -> Option<Forward> {
+    pub(super) fn decide_attempt(&mut self, at: u32, place: u32) -> Option<Forward> {
         let attempt = &self.table.attempts[place];
         let (number, to, listener) = (attempt.number, attempt.to.into(), attempt.listener);
-        self.with_rule_uri(around, place, |relay, around, uri| {
-            relay.decide_again(around, at, number, uri, to, listener.into())
+        self.with_rule_uri(place, |work, uri| {
+            work.decide_again(at, number, uri, to, listener.into())
         })
     }
 
     /// Does what needs the Request-URI that a failure rule gave an attempt: as
     /// it was sent where that is kept, for the rules may be others by now.
-    fn with_rule_uri<O: Outbox, T>(
+    fn with_rule_uri<T>(
         &mut self,
-        around: &mut Around<'_, O>,
         place: u32,
-        act: impl FnOnce(&mut Self, &mut Around<'_, O>, Option<&[u8]>) -> T,
+        act: impl FnOnce(&mut Self, Option<&[u8]>) -> T,
     ) -> T {
         let attempt = &self.table.attempts[place];
         let led_by = attempt.led_by;
         if led_by.uri_rule().is_none() || attempt.head.is_empty() {
-            let uri = rule_uri(around.proxy, led_by);
-            return act(self, around, uri);
+            let uri = rule_uri(self.proxy, led_by);
+            return act(self, uri);
         }
-        let mut head = std::mem::take(&mut self.rule_head);
+        let mut head = std::mem::take(self.rule_head);
         self.table.cells.load(attempt.head, &mut head);
         let (uri, _) = proxy::split_head(&head);
-        let done = act(self, around, Some(uri));
-        self.rule_head = head;
+        let done = act(self, Some(uri));
+        *self.rule_head = head;
         done
     }
 
     /// Writes the request for an attempt at `to`.
-    pub(super) fn decide_again<O: Outbox>(
+    pub(super) fn decide_again(
         &mut self,
-        around: &mut Around<'_, O>,
         at: u32,
         number: u8,
         request_uri: Option<&[u8]>,
@@ -311,20 +270,18 @@ impl Relay {
             request_uri,
             goal: Goal::Again(to, listener),
         };
-        let stored = self.table.stored(record, &mut self.message);
-        decide(around, &stored, &attempt)
+        let stored = self.table.stored(record, self.message);
+        let space = self.out.space();
+        match self.proxy.attempt(&stored, &attempt, self.scratch, space) {
+            Decision::Forward(forward) => Some(forward),
+            _ => None,
+        }
     }
 
     /// Keeps the failure with `status`, which the space holds, or which we
     /// would have to write where it has no octets, where it is the best so far
     /// (§16.7 item 6). False where there is no room for it.
-    pub(super) fn hold<O: Outbox>(
-        &mut self,
-        around: &mut Around<'_, O>,
-        at: u32,
-        status: u16,
-        octets: usize,
-    ) -> bool {
+    pub(super) fn hold(&mut self, at: u32, status: u16, octets: usize) -> bool {
         let record = &mut self.table.records[at];
         // Nothing comes any more, for the caller wants nothing.
         let ends = record.facts.cancelled && (status, record.failure) == (487, 408);
@@ -337,32 +294,19 @@ impl Relay {
             return true;
         }
         let record = &self.table.records[at];
-        self.table.load_provisional(record, &mut self.message);
+        self.table.load_provisional(record, self.message);
         if self.message.len() + octets > MAX_DATAGRAM {
             self.message.clear();
         }
-        let failure = &around.out.space()[..octets];
+        let failure = &self.out.space()[..octets];
         self.message.extend_from_slice(failure);
-        let Table { records, cells, .. } = &mut self.table;
+        let Table { records, cells, .. } = self.table;
         let record = &mut records[at];
         cells.free(&mut record.reply);
-        let kept = cells.keep(&self.message).or_else(|| cells.keep(failure));
+        let kept = cells.keep(self.message).or_else(|| cells.keep(failure));
         record.reply = kept.unwrap_or_default();
         record.failure_length = kept.map_or(0, |_| octets as u16);
         kept.is_some()
-    }
-}
-
-/// Writes a request that was kept as one more attempt.
-fn decide<O: Outbox>(
-    around: &mut Around<'_, O>,
-    stored: &Datagram<'_>,
-    attempt: &proxy::Attempt<'_>,
-) -> Option<Forward> {
-    let space = around.out.space();
-    match around.proxy.attempt(stored, attempt, around.scratch, space) {
-        Decision::Forward(forward) => Some(forward),
-        _ => None,
     }
 }
 

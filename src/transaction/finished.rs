@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::table::MOST_ATTEMPTS;
-use super::{Around, Client, NEVER, Outbox, Relay, Since};
+use super::{Client, NEVER, Outbox, Since, Work};
 use crate::sip::{StartLine, scan};
 
 /// A transaction that has its final response. Times are those of
@@ -83,18 +83,11 @@ impl Outcome {
     }
 }
 
-impl Relay {
+impl<O: Outbox> Work<'_, O> {
     /// Tells of the end, where accounting is configured: with the final
     /// response, or with the request where there is none.
-    pub(super) fn account<O: Outbox>(
-        &mut self,
-        around: &mut Around<'_, O>,
-        at: u32,
-        response: &[u8],
-        status: u16,
-        local: bool,
-    ) {
-        if around.proxy.stateful().accounting.is_none() {
+    pub(super) fn account(&mut self, at: u32, response: &[u8], status: u16, local: bool) {
+        if self.proxy.stateful().accounting.is_none() {
             return;
         }
         let record = &self.table.records[at];
@@ -122,15 +115,15 @@ impl Relay {
                 status: attempt.status,
                 start: time(attempt.start),
                 end: if attempt.end == NEVER {
-                    around.now
+                    self.now
                 } else {
                     time(attempt.end)
                 },
             };
             count += 1;
         }
-        let datagram = self.table.stored(record, &mut self.head);
-        let (source, request) = match around.proxy.unwrap_remembered(&datagram) {
+        let datagram = self.table.stored(record, self.head);
+        let (source, request) = match self.proxy.unwrap_remembered(&datagram) {
             Ok((unwrapped, _)) => (unwrapped.source, unwrapped.bytes),
             Err(_) => (datagram.source, datagram.bytes),
         };
@@ -142,7 +135,7 @@ impl Relay {
             StartLine::Response { .. } => None,
         });
         let [method, request_uri, from, to] = line.unwrap_or_default();
-        around.out.finished(&Finished {
+        self.out.finished(&Finished {
             response,
             method,
             request_uri,
@@ -154,21 +147,15 @@ impl Relay {
             cancelled: record.facts.cancelled,
             received: record.received,
             rang: (record.rang != NEVER).then(|| time(record.rang)),
-            ended: around.now,
+            ended: self.now,
             tried: &tried[..count],
         });
     }
 
     /// The same with the message that the working memory holds.
-    pub(super) fn account_message<O: Outbox>(
-        &mut self,
-        around: &mut Around<'_, O>,
-        at: u32,
-        status: u16,
-        local: bool,
-    ) {
-        let message = std::mem::take(&mut self.message);
-        self.account(around, at, &message, status, local);
-        self.message = message;
+    pub(super) fn account_message(&mut self, at: u32, status: u16, local: bool) {
+        let message = std::mem::take(self.message);
+        self.account(at, &message, status, local);
+        *self.message = message;
     }
 }

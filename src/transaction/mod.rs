@@ -40,18 +40,16 @@ use std::net::{IpAddr, SocketAddr};
 use crate::config::Stateful;
 use crate::proxy::{Among, Datagram, Decision, Forward, Found, Part, Proxy, Role, Scratch, Status};
 
+use admission::Admission;
 pub use finished::{Finished, Outcome, Tried};
 use suspects::Suspects;
 use table::{Cancel, Client, NEVER, Queue, Server, Since, Table};
-
-/// One in so many datagrams would begin a transaction at least where that is what is
-/// too much: with 100, 180, ACK, BYE and their like it is one in six to sixteen.
-const BEGINNINGS: usize = 32;
 
 /// The transactions of one worker.
 pub struct Relay {
     table: Table,
     suspects: Suspects,
+    admission: Admission,
     /// Among the workers.
     number: usize,
     workers: usize,
@@ -65,13 +63,6 @@ pub struct Relay {
     heads: Vec<u8>,
     /// What is due and has not been seen to, the first one last.
     due: Vec<u32>,
-    /// Whether no transaction begins any more.
-    begins_none: bool,
-    /// Whether what would begin a transaction is dropped.
-    overloaded: bool,
-    /// Datagrams decided since that was last said, and those which would begin one.
-    decided: usize,
-    beginnings: usize,
     /// When datagrams to us were last found to be lost.
     lost_at: Option<u64>,
 }
@@ -227,6 +218,7 @@ impl Relay {
         Ok(Self {
             table: Table::new(stateful.transactions.div_ceil(workers))?,
             suspects: Suspects::default(),
+            admission: Admission::default(),
             number,
             workers,
             message: Vec::with_capacity(crate::sip::MAX_DATAGRAM),
@@ -234,10 +226,6 @@ impl Relay {
             rule_head: Vec::with_capacity(crate::sip::MAX_DATAGRAM),
             heads: Vec::with_capacity(crate::sip::MAX_DATAGRAM),
             due: Vec::new(),
-            begins_none: false,
-            overloaded: false,
-            decided: 0,
-            beginnings: 0,
             lost_at: None,
         })
     }
@@ -245,7 +233,7 @@ impl Relay {
     /// Says whether transactions no longer begin: what would have had one goes
     /// on statelessly then.
     pub fn begin_none(&mut self, none: bool) {
-        self.begins_none = none;
+        self.admission.begins_none = none;
     }
 
     /// Says whether more comes than can be done. What would begin a transaction is
@@ -254,16 +242,7 @@ impl Relay {
     /// for their sake would leave room for still less. Not where it is little of what
     /// has come since this was last said: it is not that which is too much then.
     pub fn overload(&mut self, too_much: bool) {
-        let decided = std::mem::take(&mut self.decided);
-        let beginnings = std::mem::take(&mut self.beginnings);
-        self.overloaded = too_much && beginnings * BEGINNINGS >= decided;
-    }
-
-    /// Whether a request that would begin a transaction is dropped. Not the first
-    /// one: where more comes than can be dropped, somebody is let in all the same.
-    fn is_dropped(&mut self) -> bool {
-        self.beginnings += 1;
-        self.overloaded && self.beginnings > 1
+        self.admission.overload(too_much);
     }
 
     /// Says that datagrams to us were lost before `now`: the response of whoever
@@ -284,59 +263,34 @@ impl Relay {
         let decided = around
             .proxy
             .decide_among(datagram, find, around.scratch, space);
-        self.decided += usize::from(!matches!(decided, Ok(Among::HandOver(_))));
+        self.admission.decided += usize::from(!matches!(decided, Ok(Among::HandOver(_))));
         match &decided {
             Err(reason) => Received::Decision(Decision::Drop(*reason)),
             Ok(Among::HandOver(worker)) => Received::HandOver(*worker),
-            Ok(Among::Known(at, role)) => {
-                let at = *at;
-                let record = &self.table.records[at];
-                match *role {
-                    Role::Request { method, .. } if method == record.facts.method => {
-                        self.repeated(around, at, datagram);
-                    }
-                    Role::Cancel => self.cancelled(around, at, datagram),
-                    Role::Ack if record.facts.invite && record.server != Server::Accepted => {
-                        self.acknowledged(around, at);
-                    }
-                    // Of another method with the same branch; or the ACK to a
-                    // 2xx, which should have one of its own.
-                    _ => return Received::Decision(self.stateless(around, datagram)),
-                }
-                Received::Done
-            }
+            Ok(Among::Known(at, role)) => self.work(around).known(*at, *role, datagram),
             Ok(Among::Cancelled {
                 at,
                 attempt,
                 status,
             }) => {
-                self.cancel_answered(around, *at, *attempt, *status, datagram);
+                let mut work = self.work(around);
+                work.cancel_answered(*at, *attempt, *status, datagram);
                 Received::Done
             }
             Ok(Among::None(decision)) => match (decision, around.scratch.part()) {
                 (Decision::Forward(forward), Some(Part::Begins(begin))) => {
-                    self.begin(around, datagram, forward, &begin)
+                    self.work(around).begin(datagram, forward, &begin)
                 }
                 (Decision::Forward(forward), Some(Part::Answers(answer))) => {
-                    self.respond(around, datagram, forward, &answer)
+                    self.work(around).respond(datagram, forward, &answer)
                 }
                 (_, Some(Part::Unplaced(begin, set))) => {
-                    self.begin_elsewhere(around, datagram, *decision, &begin, set)
+                    let mut work = self.work(around);
+                    work.begin_elsewhere(datagram, *decision, &begin, set)
                 }
                 _ => Received::Decision(*decision),
             },
         }
-    }
-
-    /// What becomes of a datagram that only seemed to belong to a transaction.
-    #[cold]
-    fn stateless<O: Outbox>(
-        &self,
-        around: &mut Around<'_, O>,
-        datagram: &Datagram<'_>,
-    ) -> Decision {
-        let space = around.out.space();
-        around.proxy.decide(datagram, around.scratch, space)
     }
 
     fn find(&self, call_id: &[u8], key: u64) -> Found {
@@ -359,9 +313,10 @@ impl Relay {
         let Some(at) = self.table.find(attempt.key) else {
             return false;
         };
-        if let Some(place) = self.table.numbered(at, attempt.number) {
-            self.unreachable(around, at, place);
-            self.settle(around, at);
+        let mut work = self.work(around);
+        if let Some(place) = work.table.numbered(at, attempt.number) {
+            work.unreachable(at, place);
+            work.settle(at);
         }
         true
     }
@@ -376,9 +331,10 @@ impl Relay {
             if self.table.is_forgotten(at) {
                 continue;
             }
-            self.attempts_due(around, at);
-            self.server_due(around, at);
-            self.settle(around, at);
+            let mut work = self.work(around);
+            work.attempts_due(at);
+            work.server_due(at);
+            work.settle(at);
         }
     }
 
@@ -412,10 +368,71 @@ impl Relay {
         self.len() == 0
     }
 
+    fn work<'a, O>(&'a mut self, around: &'a mut Around<'_, O>) -> Work<'a, O> {
+        Work {
+            proxy: around.proxy,
+            scratch: around.scratch,
+            now: around.now,
+            out: around.out,
+            table: &mut self.table,
+            suspects: &mut self.suspects,
+            admission: &mut self.admission,
+            message: &mut self.message,
+            head: &mut self.head,
+            rule_head: &mut self.rule_head,
+            heads: &mut self.heads,
+            lost_at: self.lost_at,
+        }
+    }
+}
+
+/// A relay at work: its fields and those of [`Around`] side by side, so that one of
+/// them can be borrowed apart from the others.
+struct Work<'a, O> {
+    proxy: &'a Proxy,
+    scratch: &'a mut Scratch,
+    now: u64,
+    out: &'a mut O,
+    table: &'a mut Table,
+    suspects: &'a mut Suspects,
+    admission: &'a mut Admission,
+    message: &'a mut Vec<u8>,
+    head: &'a mut Vec<u8>,
+    rule_head: &'a mut Vec<u8>,
+    heads: &'a mut Vec<u8>,
+    lost_at: Option<u64>,
+}
+
+impl<O: Outbox> Work<'_, O> {
+    /// A request of the transaction at `at`.
+    fn known(&mut self, at: u32, role: Role, datagram: &Datagram<'_>) -> Received {
+        let record = &self.table.records[at];
+        match role {
+            Role::Request { method, .. } if method == record.facts.method => {
+                self.repeated(at, datagram);
+            }
+            Role::Cancel => self.cancelled(at, datagram),
+            Role::Ack if record.facts.invite && record.server != Server::Accepted => {
+                self.acknowledged(at);
+            }
+            // Of another method with the same branch; or the ACK to a
+            // 2xx, which should have one of its own.
+            _ => return Received::Decision(self.stateless(datagram)),
+        }
+        Received::Done
+    }
+
+    /// What becomes of a datagram that only seemed to belong to a transaction.
+    #[cold]
+    fn stateless(&mut self, datagram: &Datagram<'_>) -> Decision {
+        let space = self.out.space();
+        self.proxy.decide(datagram, self.scratch, space)
+    }
+
     /// After whatever has happened to a transaction: drops what it needs no
     /// more, forgets it when its time is over, and else has it come up in time.
-    fn settle<O: Outbox>(&mut self, around: &mut Around<'_, O>, at: u32) {
-        let now = self.table.records[at].since(around.now);
+    fn settle(&mut self, at: u32) {
+        let now = self.table.records[at].since(self.now);
         let (mut over, mut gone, mut may_ring, mut due) = (true, true, false, NEVER);
         for attempt in self.table.attempts_of(at) {
             let passed = attempt.until <= now;
@@ -450,7 +467,7 @@ impl Relay {
         let lingered = record.queue == Queue::Lingering;
         let ends = done && !lingered;
         let drops = done && !may_ring && !record.request.is_empty();
-        let Table { wheel, records, .. } = &mut self.table;
+        let Table { wheel, records, .. } = self.table;
         if ends {
             // What it waited for before comes no more: one look less, half a
             // second from now, at a record that is in no cache then.
@@ -458,7 +475,7 @@ impl Relay {
         }
         wheel.schedule(records, at, due);
         if drops {
-            self.drop_request(around, at);
+            self.drop_request(at);
         }
         if ends {
             self.table.queue(at, Queue::Lingering);

@@ -3,15 +3,14 @@
 
 use super::silent::leads_on;
 use super::table::after;
-use super::{Around, Cancel, Client, Event, Lesson, NEVER, Outbox, Queue, Received, Relay, Server};
-use crate::proxy::{Answer, Datagram, Decision, Forward};
+use super::{Cancel, Client, Event, Lesson, NEVER, Outbox, Queue, Received, Server, Work};
+use crate::proxy::{Answer, Datagram, Decision, Forward, Proxy};
 use crate::sip::scan;
 
-impl Relay {
+impl<O: Outbox> Work<'_, O> {
     /// A response; the space holds it as it would pass.
-    pub(super) fn respond<O: Outbox>(
+    pub(super) fn respond(
         &mut self,
-        around: &mut Around<'_, O>,
         datagram: &Datagram<'_>,
         forward: &Forward,
         answer: &Answer,
@@ -26,89 +25,71 @@ impl Relay {
             return Received::Decision(Decision::Forward(*forward));
         }
         let Some(place) = self.table.numbered(at, number) else {
-            return self.unknown(around, forward, status);
+            return self.unknown(forward, status);
         };
-        around.out.forwarded(forward);
-        self.answered(around, at, place, datagram);
+        self.out.forwarded(forward);
+        self.answered(at, place, datagram);
         if status < 200 {
-            self.provisional(around, at, place, status, forward);
+            self.provisional(at, place, status, forward);
         } else if status < 300 && self.table.records[at].facts.invite {
-            self.accepted(around, at, place, status, forward, datagram);
+            self.accepted(at, place, status, forward, datagram);
         } else {
-            let response = &unwrapped(around, datagram);
-            self.ended(around, at, place, status, forward, response);
+            let response = &unwrapped(self.proxy, datagram);
+            self.ended(at, place, status, forward, response);
         }
-        self.settle(around, at);
+        self.settle(at);
         Received::Done
     }
 
     /// Of an attempt that was made before a restart: only a 2xx passes, for
     /// whoever accepted a call must hear of its ACK.
-    fn unknown<O: Outbox>(
-        &mut self,
-        around: &mut Around<'_, O>,
-        forward: &Forward,
-        status: u16,
-    ) -> Received {
+    fn unknown(&mut self, forward: &Forward, status: u16) -> Received {
         if (200..300).contains(&status) {
             return Received::Decision(Decision::Forward(*forward));
         }
-        around.out.count(Event::Absorbed);
+        self.out.count(Event::Absorbed);
         Received::Done
     }
 
     /// A response to our CANCEL.
-    pub(super) fn cancel_answered<O: Outbox>(
+    pub(super) fn cancel_answered(
         &mut self,
-        around: &mut Around<'_, O>,
         at: u32,
         number: u8,
         status: u16,
         datagram: &Datagram<'_>,
     ) {
-        around.out.count(Event::Absorbed);
+        self.out.count(Event::Absorbed);
         let Some(place) = self.table.numbered(at, number) else {
             return;
         };
-        self.answered(around, at, place, datagram);
+        self.answered(at, place, datagram);
         let attempt = &mut self.table.attempts[place];
         if status >= 200 && attempt.cancel == Cancel::Sent {
             attempt.cancel = Cancel::Answered;
             attempt.repeat_at = NEVER;
         }
-        self.settle(around, at);
+        self.settle(at);
     }
 
     /// The destination of an attempt is alive.
-    fn answered<O: Outbox>(
-        &mut self,
-        around: &Around<'_, O>,
-        at: u32,
-        place: u32,
-        datagram: &Datagram<'_>,
-    ) {
+    fn answered(&mut self, at: u32, place: u32, datagram: &Datagram<'_>) {
         let to = self.table.attempts[place].to.into();
-        let is_its = || is_from_farm(around, &unwrapped(around, datagram));
-        self.suspects.answers(to, around.now, is_its);
+        let proxy = self.proxy;
+        let is_its = || is_from_farm(proxy, &unwrapped(proxy, datagram));
+        self.suspects.answers(to, self.now, is_its);
         if self.table.records[at].queue == Queue::Unanswered {
             self.table.queue(at, Queue::None);
         }
     }
 
     /// 100 is for us; the others pass at once (§16.7 item 5).
-    fn provisional<O: Outbox>(
-        &mut self,
-        around: &mut Around<'_, O>,
-        at: u32,
-        place: u32,
-        status: u16,
-        forward: &Forward,
-    ) {
-        self.speaks(around, at, place);
-        let stateful = around.proxy.stateful();
+    fn provisional(&mut self, at: u32, place: u32, status: u16, forward: &Forward) {
+        self.speaks(at, place);
+        let stateful = self.proxy.stateful();
         let timers = &stateful.timers;
         let record = &mut self.table.records[at];
-        let now = record.since(around.now);
+        let now = record.since(self.now);
         let invite = record.facts.invite;
         let attempt = &mut self.table.attempts[place];
         // Without the request, nothing can be done about it any more.
@@ -125,7 +106,7 @@ impl Relay {
             }
         }
         if attempt.client != Client::Proceeding {
-            return around.out.count(Event::Absorbed);
+            return self.out.count(Event::Absorbed);
         }
         let cancelled = attempt.cancel != Cancel::None;
         if invite && !cancelled && status > 100 {
@@ -135,7 +116,7 @@ impl Relay {
         let told = attempt.cancel.is_sent();
         let ends = invite && (stale || cancelled) && !told;
         if stale || status == 100 {
-            around.out.count(Event::Absorbed);
+            self.out.count(Event::Absorbed);
         } else {
             if record.rang == NEVER {
                 record.rang = now;
@@ -146,28 +127,27 @@ impl Relay {
             if bounded && record.ring_until == NEVER {
                 record.ring_until = after(now, stateful.ring_timeout);
             }
-            self.keep_provisional(around, at, forward);
-            self.pass(around, forward);
+            self.keep_provisional(at, forward);
+            self.pass(forward);
         }
         if ends {
-            self.cancel(around, at, place);
+            self.cancel(at, place);
         }
     }
 
     /// A 2xx to INVITE: each one passes, from whichever attempt (§16.7 item 5,
     /// RFC 6026 §7.2).
-    fn accepted<O: Outbox>(
+    fn accepted(
         &mut self,
-        around: &mut Around<'_, O>,
         at: u32,
         place: u32,
         status: u16,
         forward: &Forward,
         datagram: &Datagram<'_>,
     ) {
-        self.pass(around, forward);
-        let timers = around.proxy.stateful().timers;
-        let now = self.table.records[at].since(around.now);
+        self.pass(forward);
+        let timers = self.proxy.stateful().timers;
+        let now = self.table.records[at].since(self.now);
         let attempt = &mut self.table.attempts[place];
         let first = attempt.client != Client::Answered;
         if first {
@@ -175,25 +155,24 @@ impl Relay {
             attempt.status = status;
         }
         // §16.7 item 10. The accounting tells of it.
-        self.cancel_all(around, at);
+        self.cancel_all(at);
         if first {
-            self.accept(around, at, status, unwrapped(around, datagram).bytes);
+            self.accept(at, status, unwrapped(self.proxy, datagram).bytes);
         }
     }
 
     /// Another final response.
-    fn ended<O: Outbox>(
+    fn ended(
         &mut self,
-        around: &mut Around<'_, O>,
         at: u32,
         place: u32,
         status: u16,
         forward: &Forward,
         response: &Datagram<'_>,
     ) {
-        let stateful = around.proxy.stateful();
+        let stateful = self.proxy.stateful();
         let record = &self.table.records[at];
-        let now = record.since(around.now);
+        let now = record.since(self.now);
         let (invite, cancelled) = (record.facts.invite, record.facts.cancelled);
         let attempt = &mut self.table.attempts[place];
         let first = !attempt.client.is_over() || attempt.client.is_unheard();
@@ -220,50 +199,45 @@ impl Relay {
             attempt.finish(client, now, after(now, lasts));
             attempt.status = status;
         } else {
-            around.out.count(Event::Absorbed);
+            self.out.count(Event::Absorbed);
         }
-        let kept = !first || says_nothing || self.hold(around, at, status_held, octets);
+        let kept = !first || says_nothing || self.hold(at, status_held, octets);
         // A 2xx does from whichever attempt.
         let counts = live || (first && (200..300).contains(&status));
         if !kept && counts {
             // It can be neither repeated nor compared.
-            self.pass(around, forward);
+            self.pass(forward);
         }
         if invite {
-            self.acknowledge(around, at, place, response.bytes);
+            self.acknowledge(at, place, response.bytes);
         }
-        if first && status == 503 && is_from_farm(around, response) {
+        if first && status == 503 && is_from_farm(self.proxy, response) {
             let cap = stateful.retry_after_cap.as_millis() as u64;
             let rest = retry_after(response.bytes).min(cap);
             if rest > 0 {
-                self.learn(around, at, place, Lesson::Busy(rest));
+                self.learn(at, place, Lesson::Busy(rest));
             }
         }
         if !kept && counts {
-            self.account(around, at, response.bytes, status, false);
-            self.complete(around, at);
+            self.account(at, response.bytes, status, false);
+            self.complete(at);
         } else if counts {
             let moves_on = status_held == status && stateful.failover_status.contains(&status);
-            self.go_on(around, at, place, status_held, moves_on);
+            self.go_on(at, place, status_held, moves_on);
         } else if first && !says_nothing && !leads_on(stateful, status) {
             if invite && status >= 600 {
                 // §16.7 item 5.
-                self.cancel_all(around, at);
+                self.cancel_all(at);
             }
-            self.hurry(around, at, place);
+            self.hurry(at, place);
         }
     }
 
     /// ICMP or the kernel says that the request did not get there.
-    pub(super) fn unreachable<O: Outbox>(
-        &mut self,
-        around: &mut Around<'_, O>,
-        at: u32,
-        place: u32,
-    ) {
-        let patience = around.proxy.stateful().timers.b;
+    pub(super) fn unreachable(&mut self, at: u32, place: u32) {
+        let patience = self.proxy.stateful().timers.b;
         let record = &self.table.records[at];
-        let now = record.since(around.now);
+        let now = record.since(self.now);
         let invite = record.facts.invite;
         let attempt = &mut self.table.attempts[place];
         if attempt.client != Client::Calling {
@@ -277,42 +251,36 @@ impl Relay {
             now
         };
         attempt.finish(Client::Unreachable, now, until);
-        self.learn(around, at, place, Lesson::Unreachable);
+        self.learn(at, place, Lesson::Unreachable);
         if live {
-            self.hold(around, at, 503, 0);
-            self.go_on(around, at, place, 503, true);
+            self.hold(at, 503, 0);
+            self.go_on(at, place, 503, true);
         }
     }
 
     /// Something has become known of the destination of an attempt. Of phones
     /// nothing is remembered: nobody chooses among them.
-    pub(super) fn learn<O: Outbox>(
-        &mut self,
-        around: &mut Around<'_, O>,
-        at: u32,
-        place: u32,
-        lesson: Lesson,
-    ) {
+    pub(super) fn learn(&mut self, at: u32, place: u32, lesson: Lesson) {
         let attempt = &self.table.attempts[place];
         let destination = attempt.to.into();
         let sent = self.table.records[at].received + u64::from(attempt.start);
-        if let Some(member) = around.proxy.dispatcher().member(destination) {
-            self.suspects.learn(destination, lesson, sent, around.now);
-            around.out.learnt(member, lesson);
+        if let Some(member) = self.proxy.dispatcher().member(destination) {
+            self.suspects.learn(destination, lesson, sent, self.now);
+            self.out.learnt(member, lesson);
         }
     }
 }
 
 /// Without what a front balancer has put before it.
-fn unwrapped<'a, O>(around: &Around<'_, O>, datagram: &Datagram<'a>) -> Datagram<'a> {
-    let unwrapped = around.proxy.unwrap_remembered(datagram);
+fn unwrapped<'a>(proxy: &Proxy, datagram: &Datagram<'a>) -> Datagram<'a> {
+    let unwrapped = proxy.unwrap_remembered(datagram);
     unwrapped.map_or(*datagram, |(response, _)| response)
 }
 
 /// Whether a response teaches anything of the destination. A proxy shows our
 /// branch to all whom it asks, and each of them could answer in its place.
-fn is_from_farm<O>(around: &Around<'_, O>, response: &Datagram<'_>) -> bool {
-    around.proxy.dispatcher().sender(response.source).is_some()
+fn is_from_farm(proxy: &Proxy, response: &Datagram<'_>) -> bool {
+    proxy.dispatcher().sender(response.source).is_some()
 }
 
 /// Milliseconds of Retry-After; 0: there is none that can be read.

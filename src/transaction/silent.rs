@@ -1,25 +1,19 @@
 //! Attempts that were given up for their silence, and speak.
 
 use super::table::after;
-use super::{Around, Client, NEVER, Outbox, Relay, Since};
+use super::{Client, NEVER, Outbox, Since, Work};
 use crate::config::Stateful;
 
 /// Who has had the request as often again and whose responses were all lost here is
 /// rare, however much is lost.
 const MOST_REPEATS: u8 = 3;
 
-impl Relay {
+impl<O: Outbox> Work<'_, O> {
     /// Whether the attempt at `place`, silent `until` now, may seem so because its
     /// response was lost here. Not for ever: whoever can have a datagram dropped, by a
     /// wrong checksum, must not keep calls at a dead destination.
-    pub(super) fn may_have_missed<O: Outbox>(
-        &self,
-        around: &Around<'_, O>,
-        at: u32,
-        place: u32,
-        until: Since,
-    ) -> bool {
-        let patience = around.proxy.stateful().failover_after;
+    pub(super) fn may_have_missed(&self, at: u32, place: u32, until: Since) -> bool {
+        let patience = self.proxy.stateful().failover_after;
         let received = self.table.records[at].received;
         let asked = (received + u64::from(until)).saturating_sub(patience.as_millis() as u64);
         let repeats = self.table.attempts[place].repeats;
@@ -29,10 +23,10 @@ impl Relay {
     /// The attempt at `place` has as long once more, from the next copy of its
     /// request on, and is avoided for as long where that one tries it again: where
     /// there is more to do than can be done, failovers would add to it.
-    pub(super) fn wait_longer<O: Outbox>(&mut self, around: &Around<'_, O>, at: u32, place: u32) {
-        let patience = around.proxy.stateful().failover_after;
+    pub(super) fn wait_longer(&mut self, at: u32, place: u32) {
+        let patience = self.proxy.stateful().failover_after;
         let record = &self.table.records[at];
-        let now = record.since(around.now);
+        let now = record.since(self.now);
         let attempt = &mut self.table.attempts[place];
         let asks = attempt.repeat_at.max(now);
         attempt.until = attempt.until.min(after(asks, patience));
@@ -43,10 +37,10 @@ impl Relay {
     /// An attempt speaks: where it was given up, and the one that took its place
     /// has said nothing so far, they change places. Not where a rule has led
     /// elsewhere meanwhile.
-    pub(super) fn speaks<O: Outbox>(&mut self, around: &Around<'_, O>, at: u32, place: u32) {
-        let patience = around.proxy.stateful().timers.b;
+    pub(super) fn speaks(&mut self, at: u32, place: u32) {
+        let patience = self.proxy.stateful().timers.b;
         let record = &self.table.records[at];
-        let now = record.since(around.now);
+        let now = record.since(self.now);
         let attempt = &self.table.attempts[place];
         let was_silent = match attempt.client {
             Client::Calling => attempt.abandoned,
@@ -77,10 +71,10 @@ impl Relay {
     /// Where nobody could be reached, the last attempt that is merely silent, or
     /// slow where it is no INVITE, has the request again, until timer B or F (§16.7
     /// item 6). False where there is none.
-    pub(super) fn waits_for_silent<O: Outbox>(&mut self, around: &Around<'_, O>, at: u32) -> bool {
-        let t1 = around.proxy.stateful().timers.t1;
+    pub(super) fn waits_for_silent(&mut self, at: u32) -> bool {
+        let t1 = self.proxy.stateful().timers.t1;
         let record = &self.table.records[at];
-        let now = record.since(around.now);
+        let now = record.since(self.now);
         // Any other failure says more than a silent destination would; 0 is a 408
         // that is not passed.
         if !matches!(record.failure, 0 | 503) || self.is_closed(at) {
@@ -104,8 +98,8 @@ impl Relay {
     /// The attempt at `failed` has failed, and was given up before: the one in its
     /// place has as long to speak as where another would be tried, see
     /// [`Self::answered_for`].
-    pub(super) fn hurry<O: Outbox>(&mut self, around: &Around<'_, O>, at: u32, failed: u32) {
-        let patience = around.proxy.stateful().failover_after;
+    pub(super) fn hurry(&mut self, at: u32, failed: u32) {
+        let patience = self.proxy.stateful().failover_after;
         let goal = self.table.attempts[failed].goal();
         for place in self.table.places(at) {
             let attempt = &mut self.table.attempts[place];
@@ -120,13 +114,8 @@ impl Relay {
     /// failure that leads to no other: that says more than silence (but for a 408 to
     /// what is no INVITE, which is none: RFC 4320 §4.2). One that a rule has led away
     /// from says nothing of where it has led to.
-    pub(super) fn answered_for<O: Outbox>(
-        &self,
-        around: &Around<'_, O>,
-        at: u32,
-        place: u32,
-    ) -> Option<u32> {
-        let stateful = around.proxy.stateful();
+    pub(super) fn answered_for(&self, at: u32, place: u32) -> Option<u32> {
+        let stateful = self.proxy.stateful();
         let invite = self.table.records[at].facts.invite;
         let other = &self.table.attempts[place];
         self.table.places(at).find(|place| {
