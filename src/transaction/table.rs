@@ -140,11 +140,12 @@ pub(super) struct Record {
 /// Which list a transaction is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Queue {
-    None,
     /// No destination has responded.
     Unanswered,
     /// All has been said; it is there for retransmissions.
     Lingering,
+    /// In none.
+    None,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -314,8 +315,8 @@ pub(super) struct Table {
     pub(super) wheel: Wheel,
     /// By the low bits of the key: the first record.
     buckets: Box<[u32]>,
-    unanswered: Line,
-    lingering: Line,
+    /// Of each [`Queue`] but the last, which is none.
+    lines: [Line; 2],
 }
 
 /// The transactions of a queue.
@@ -340,8 +341,7 @@ impl Table {
             cells: Cells::new(most * CELLS)?,
             wheel: Wheel::new(),
             buckets: vec![NONE; most.next_power_of_two()].into_boxed_slice(),
-            unanswered: none,
-            lingering: none,
+            lines: [none; 2],
         })
     }
 
@@ -478,20 +478,20 @@ impl Table {
 
     /// The oldest of a queue.
     pub(super) fn oldest(&self, queue: Queue) -> Option<u32> {
-        let oldest = self.line(queue)?.oldest;
+        let oldest = self.lines.get(queue as usize)?.oldest;
         (oldest != NONE).then_some(oldest)
     }
 
     /// How many are in a queue.
     pub(super) fn count(&self, queue: Queue) -> usize {
-        self.line(queue).map_or(0, |line| line.count)
+        self.lines.get(queue as usize).map_or(0, |line| line.count)
     }
 
     /// Moves a transaction to the end of `queue`.
     pub(super) fn queue(&mut self, at: u32, queue: Queue) {
         let was = std::mem::replace(&mut self.records[at].queue, queue);
         let Links { before, behind } = self.records[at].order;
-        if let Some(line) = self.line_mut(was) {
+        if let Some(line) = self.lines.get_mut(was as usize) {
             line.count -= 1;
             if before == NONE {
                 line.oldest = behind;
@@ -506,7 +506,7 @@ impl Table {
                 self.records[behind].order.before = before;
             }
         }
-        if let Some(line) = self.line_mut(queue) {
+        if let Some(line) = self.lines.get_mut(queue as usize) {
             line.count += 1;
             let last = std::mem::replace(&mut line.youngest, at);
             match last {
@@ -517,22 +517,6 @@ impl Table {
                 before: last,
                 behind: NONE,
             };
-        }
-    }
-
-    fn line(&self, queue: Queue) -> Option<&Line> {
-        match queue {
-            Queue::None => None,
-            Queue::Unanswered => Some(&self.unanswered),
-            Queue::Lingering => Some(&self.lingering),
-        }
-    }
-
-    fn line_mut(&mut self, queue: Queue) -> Option<&mut Line> {
-        match queue {
-            Queue::None => None,
-            Queue::Unanswered => Some(&mut self.unanswered),
-            Queue::Lingering => Some(&mut self.lingering),
         }
     }
 
