@@ -10,9 +10,9 @@ use crate::proxy::{Begin, Datagram, Decision, Forward, Reason, Status, Way};
 /// too much: with 100, 180, ACK, BYE and their like it is one in six to sixteen.
 const BEGINNINGS: usize = 32;
 
-/// Transactions that give up their room for one that is new: as many as hold
-/// the octets of the longest request, where all are of usual size.
-const MOST_EVICTED: usize = 16;
+/// Transactions that give up their room for one that is new: one for its record, and
+/// as many as hold the octets of the longest request, where all are of usual size.
+const MOST_EVICTED: usize = 17;
 
 /// Whether transactions begin, where there is room.
 #[derive(Default)]
@@ -129,19 +129,14 @@ impl<O: Outbox> Work<'_, O> {
 
     /// Finds room for a transaction, be it that of others.
     fn open(&mut self, datagram: &Datagram<'_>, begin: &Begin, movable: bool) -> Option<u32> {
-        if self.table.records.is_full() {
-            let victim = self.victim()?;
-            self.evict(victim);
-        }
         let mut evicted = 0;
         loop {
             let opened = self.table.open(begin, movable, datagram, self.now);
-            // Otherwise its message has found no room.
             if opened.is_some() || evicted == MOST_EVICTED {
                 return opened;
             }
             let victim = self.victim()?;
-            match self.table.holds_octets(victim) {
+            match self.table.records.is_full() || self.table.holds_octets(victim) {
                 true => self.evict(victim),
                 // It would go for nothing, and is not looked at again soon.
                 false => self.table.queue(victim, Queue::Lingering),

@@ -366,6 +366,9 @@ impl Table {
         datagram: &Datagram<'_>,
         now: u64,
     ) -> Option<u32> {
+        if self.records.is_full() {
+            return None;
+        }
         let Datagram {
             bytes,
             source,
@@ -373,7 +376,7 @@ impl Table {
         } = *datagram;
         let Identity { key, uri } = begin.identity;
         let bucket = self.bucket(key);
-        let mut request = self.cells.keep(bytes)?;
+        let request = self.cells.keep(bytes)?;
         let record = Record {
             key,
             uri: uri.unwrap_or_default(),
@@ -404,10 +407,7 @@ impl Table {
             repeat_at: NEVER,
             until: NEVER,
         };
-        let Some(at) = self.records.insert(record) else {
-            self.cells.free(&mut request);
-            return None;
-        };
+        let at = self.records.insert(record)?;
         self.buckets[bucket] = at;
         self.queue(at, Queue::Unanswered);
         Some(at)
