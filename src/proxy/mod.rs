@@ -72,7 +72,7 @@ pub use reason::{Reason, Status};
 pub use second_chance::MOST_COPIES;
 pub use secret::{Secret, SecretError};
 pub use stateful::{
-    Among, Answer, Attempt, Begin, Found, Goal, Leg, Own, Part, Role, Trying, split_head,
+    Among, Answer, Attempt, Begin, Chosen, Found, Goal, Leg, Own, Part, Role, Trying, split_head,
 };
 
 use generation::Generation;

@@ -168,7 +168,7 @@ impl<'a> Request<'a> {
         let from = sender.and_then(|sender| dispatcher.with_id(sender.id));
         if let Some(begin) = begin(role, identity, in_dialog, transaction) {
             // What cannot be answered goes on statelessly.
-            if !begin.invite || self.write_trying(transaction, scratch) {
+            if !begin.chosen.invite || self.write_trying(transaction, scratch) {
                 scratch.part = Some(Part::Begins(begin));
             }
         }
@@ -197,7 +197,7 @@ impl<'a> Request<'a> {
         target: &Target,
         scratch: &mut Scratch,
     ) {
-        let begin = begin.filter(|begin| begin.invite && reason == Reason::NoDestination);
+        let begin = begin.filter(|begin| begin.chosen.invite && reason == Reason::NoDestination);
         if let Some(begin) = begin {
             let keyed = self.hashed(&self.proxy.current, target, None, &mut scratch.octets);
             scratch.part = Some(Part::Unplaced(begin, keyed.set));
@@ -387,19 +387,12 @@ fn begin(
     in_dialog: bool,
     transaction: &Transaction<'_>,
 ) -> Option<Begin> {
-    let Some(Role::Request {
-        method,
-        invite,
-        repeatable,
-    }) = role
-    else {
+    let Some(Role::Request(chosen)) = role else {
         return None;
     };
     Some(Begin {
         identity,
-        method,
-        invite,
-        repeatable,
+        chosen,
         in_dialog,
         respond_to: transaction.respond_to,
     })

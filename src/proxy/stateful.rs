@@ -60,12 +60,8 @@ pub enum Part {
 pub struct Begin {
     /// What it is known by.
     pub identity: Identity,
-    /// Its method: a place in [`Stateful::methods`](crate::config::Stateful::methods).
-    pub method: u8,
-    /// See [`Role::Request`].
-    pub invite: bool,
-    /// See [`Role::Request`].
-    pub repeatable: bool,
+    /// What its method says of it.
+    pub chosen: Chosen,
     /// Whether it belongs to a dialog: its To has a tag.
     pub in_dialog: bool,
     /// Where responses go.
@@ -85,20 +81,24 @@ pub struct Answer {
     pub method: u8,
 }
 
+/// What the method of a request says, where it is among the chosen ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// Its place in [`Stateful::methods`](crate::config::Stateful::methods).
+    pub method: u8,
+    /// Whether it is INVITE.
+    pub invite: bool,
+    /// Whether a destination may get the request while another one that said
+    /// nothing has it too: an INVITE is cancelled there, REGISTER and OPTIONS do no
+    /// harm twice.
+    pub repeatable: bool,
+}
+
 /// What a request is to its transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// The request that begins it, or that one once more.
-    Request {
-        /// Its method: a place in [`Stateful::methods`](crate::config::Stateful::methods).
-        method: u8,
-        /// Whether it is an INVITE.
-        invite: bool,
-        /// Whether a destination may get it while another one that said
-        /// nothing has it too: an INVITE is cancelled there, REGISTER and OPTIONS do no
-        /// harm twice.
-        repeatable: bool,
-    },
+    Request(Chosen),
     /// Its CANCEL (RFC 3261 §9).
     Cancel,
     /// The ACK to its failure (§17.1.1.3).
@@ -114,10 +114,12 @@ impl Role {
             _ if stateful.methods.is_empty() => None,
             b"CANCEL" => Some(Self::Cancel),
             b"ACK" => Some(Self::Ack),
-            method => stateful.place(method).map(|place| Self::Request {
-                method: place,
-                invite: method == b"INVITE",
-                repeatable: matches!(method, b"INVITE" | b"REGISTER" | b"OPTIONS"),
+            method => stateful.place(method).map(|place| {
+                Self::Request(Chosen {
+                    method: place,
+                    invite: method == b"INVITE",
+                    repeatable: matches!(method, b"INVITE" | b"REGISTER" | b"OPTIONS"),
+                })
             }),
         }
     }

@@ -56,8 +56,7 @@ impl<O: Outbox> Work<'_, O> {
         if self.admission.is_dropped() {
             return Received::Decision(Decision::Drop(Reason::Overload));
         }
-        let chosen = matches!(forward.way, Way::Selected(_));
-        let movable = chosen && !begin.in_dialog;
+        let movable = matches!(forward.way, Way::Selected(_)) && !begin.in_dialog;
         let Some(at) = self.open(datagram, begin, movable) else {
             self.out.count(Event::TableFull);
             return Received::Decision(Decision::Forward(*forward));
@@ -84,7 +83,7 @@ impl<O: Outbox> Work<'_, O> {
             return Received::Decision(self.stateless(datagram));
         }
         self.out.count(Event::Begun);
-        if begin.invite {
+        if begin.chosen.invite {
             self.say_trying(at, forward.call);
         }
         self.settle(at);

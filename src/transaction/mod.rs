@@ -408,7 +408,7 @@ impl<O: Outbox> Work<'_, O> {
     fn known(&mut self, at: u32, role: Role, datagram: &Datagram<'_>) -> Received {
         let record = &self.table.records[at];
         match role {
-            Role::Request { method, .. } if method == record.facts.method => {
+            Role::Request(chosen) if chosen.method == record.facts.method => {
                 self.repeated(at, datagram);
             }
             Role::Cancel => self.cancelled(at, datagram),

@@ -85,9 +85,9 @@ impl Facts {
     /// Those of a new one.
     fn new(begin: &Begin, movable: bool) -> Self {
         Self {
-            method: begin.method,
-            invite: begin.invite,
-            repeatable: begin.repeatable,
+            method: begin.chosen.method,
+            invite: begin.chosen.invite,
+            repeatable: begin.chosen.repeatable,
             in_dialog: begin.in_dialog,
             movable,
             cancelled: false,

@@ -94,9 +94,7 @@ impl<'a> Relayed<'a> {
         match Role::of(stateful, method) {
             Some(Role::Cancel | Role::Ack) => relayed.relay = How::WithRequest,
             // One that could not be answered begins none.
-            Some(Role::Request {
-                invite, repeatable, ..
-            }) if forward.is_none() || part.is_some() => {
+            Some(Role::Request(chosen)) if forward.is_none() || part.is_some() => {
                 relayed.relay = How::Stateful;
                 match forward {
                     _ if message.has_to_tag() => relayed.alone = Some("its dialog is there"),
@@ -105,11 +103,12 @@ impl<'a> Relayed<'a> {
                         ..
                     }) => {
                         relayed.failover = Some(Failover {
-                            silent_ms: repeatable.then_some(stateful.failover_after.as_millis()),
+                            silent_ms: (chosen.repeatable)
+                                .then_some(stateful.failover_after.as_millis()),
                             status: &stateful.failover_status,
                             then: others(config, proxy, datagram, selection),
                         });
-                        if invite {
+                        if chosen.invite {
                             relayed.rules = rules(config, selection.set);
                         }
                     }
