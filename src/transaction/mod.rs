@@ -99,9 +99,9 @@ pub trait Outbox {
     /// Has a transaction accounted, with its final response: once for each,
     /// where accounting is configured.
     fn finished(&mut self, finished: &Finished<'_>);
-    /// Something has become known of the destination at `place`, its set and its
-    /// index in that, which new work avoids now.
-    fn learnt(&mut self, place: (usize, usize), lesson: Lesson);
+    /// A transaction has found the destination at `place`, its set and its index in
+    /// that, silent, unreachable or busy: told each time.
+    fn suspected(&mut self, place: (usize, usize), lesson: Lesson);
     /// Whether so many more octets that nobody asked for may go there; counts
     /// them if so.
     fn allows(&mut self, to: IpAddr, octets: usize) -> bool;

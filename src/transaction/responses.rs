@@ -266,7 +266,7 @@ impl<O: Outbox> Work<'_, O> {
         let sent = self.table.records[at].received + u64::from(attempt.start);
         if let Some(member) = self.proxy.dispatcher().member(destination) {
             self.suspects.learn(destination, lesson, sent, self.now);
-            self.out.learnt(member, lesson);
+            self.out.suspected(member, lesson);
         }
     }
 }

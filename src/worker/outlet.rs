@@ -66,7 +66,7 @@ impl Outbox for Outlet<'_> {
         }
     }
 
-    fn learnt(&mut self, place: (usize, usize), _lesson: Lesson) {
+    fn suspected(&mut self, place: (usize, usize), _lesson: Lesson) {
         self.tallies.suspected(place);
     }
 

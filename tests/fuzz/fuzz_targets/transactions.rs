@@ -59,7 +59,7 @@ impl Outbox for Outlet {
         assert!(!finished.response.is_empty());
     }
 
-    fn learnt(&mut self, _place: (usize, usize), _lesson: Lesson) {}
+    fn suspected(&mut self, _place: (usize, usize), _lesson: Lesson) {}
 
     fn allows(&mut self, _to: IpAddr, _octets: usize) -> bool {
         true

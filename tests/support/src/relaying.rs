@@ -38,7 +38,7 @@ impl Outbox for Sink {
 
     fn finished(&mut self, _: &Finished<'_>) {}
 
-    fn learnt(&mut self, _: (usize, usize), _: Lesson) {}
+    fn suspected(&mut self, _: (usize, usize), _: Lesson) {}
 
     fn allows(&mut self, _: IpAddr, _: usize) -> bool {
         true

@@ -254,7 +254,7 @@ impl Outbox for Out<'_> {
         }));
     }
 
-    fn learnt(&mut self, (set, destination): (usize, usize), lesson: Lesson) {
+    fn suspected(&mut self, (set, destination): (usize, usize), lesson: Lesson) {
         let destination = &self.config.sets[set].destinations[destination];
         self.acts.push(Act::Learnt(destination.address, lesson));
     }
