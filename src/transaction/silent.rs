@@ -4,8 +4,8 @@ use super::table::after;
 use super::{Client, NEVER, Outbox, Since, Work};
 use crate::config::Stateful;
 
-/// Who has had the request as often again and whose responses were all lost here is
-/// rare, however much is lost.
+/// After so many repeats without an answer it counts as silent: that the answers to
+/// all of them were lost here is too unlikely.
 const MOST_REPEATS: u8 = 3;
 
 impl<O: Outbox> Work<'_, O> {
