@@ -100,7 +100,6 @@ impl<O: Outbox> Work<'_, O> {
             end: 0,
         };
         let mut tried = [nobody; MOST_ATTEMPTS];
-        let mut count = 0;
         for (tried, attempt) in tried.iter_mut().zip(self.table.attempts_of(at)) {
             *tried = Tried {
                 destination: attempt.to.into(),
@@ -120,7 +119,6 @@ impl<O: Outbox> Work<'_, O> {
                     time(attempt.end)
                 },
             };
-            count += 1;
         }
         let datagram = self.table.stored(record, self.head);
         let (source, request) = match self.proxy.unwrap_remembered(&datagram) {
@@ -148,7 +146,7 @@ impl<O: Outbox> Work<'_, O> {
             received: record.received,
             rang: (record.rang != NEVER).then(|| time(record.rang)),
             ended: self.now,
-            tried: &tried[..count],
+            tried: &tried[..self.table.attempts_of(at).count()],
         });
     }
 

@@ -205,7 +205,7 @@ impl<O: Outbox> Work<'_, O> {
         // A 2xx does from whichever attempt.
         let counts = live || (first && (200..300).contains(&status));
         if !kept && counts {
-            // It can be neither repeated nor compared.
+            // It can be neither repeated nor compared. The ACK takes its space.
             self.pass(forward);
         }
         if invite {
@@ -213,8 +213,8 @@ impl<O: Outbox> Work<'_, O> {
         }
         if first && status == 503 && is_from_farm(self.proxy, response) {
             let cap = stateful.retry_after_cap.as_millis() as u64;
-            let rest = retry_after(response.bytes).min(cap);
-            if rest > 0 {
+            let rest = retry_after(response.bytes).map(|rest| rest.min(cap));
+            if let Some(rest @ 1..) = rest {
                 self.learn(at, place, Lesson::Busy(rest));
             }
         }
@@ -283,18 +283,14 @@ fn is_from_farm(proxy: &Proxy, response: &Datagram<'_>) -> bool {
     proxy.dispatcher().sender(response.source).is_some()
 }
 
-/// Milliseconds of Retry-After; 0: there is none that can be read.
-fn retry_after(response: &[u8]) -> u64 {
-    let Ok(message) = scan(response) else {
-        return 0;
-    };
-    let Some(row) = message.rows_named(b"Retry-After").next() else {
-        return 0;
-    };
+/// Milliseconds of Retry-After; `None`: there is none that can be read.
+fn retry_after(response: &[u8]) -> Option<u64> {
+    let message = scan(response).ok()?;
+    let row = message.rows_named(b"Retry-After").next()?;
     let octets = row.value.of(message.bytes).iter();
     let digits = octets.take_while(|octet| octet.is_ascii_digit());
     let seconds = digits.fold(0_u64, |seconds, digit| {
         (seconds * 10 + u64::from(digit - b'0')).min(1 << 32)
     });
-    seconds * 1000
+    Some(seconds * 1000)
 }

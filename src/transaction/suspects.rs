@@ -96,8 +96,8 @@ impl Suspects {
 
     /// Whether new work avoids it.
     pub(super) fn has(&self, destination: SocketAddr, now: u64) -> bool {
-        let mut suspects = self.0.iter();
-        suspects.any(|each| each.destination == destination && each.until > now)
+        let known = self.known(destination);
+        known.is_some_and(|at| self.0[at].until > now)
     }
 
     /// A request is sent to it: where its time was over, the others wait `patience`

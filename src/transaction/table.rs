@@ -66,7 +66,7 @@ pub(super) enum Server {
 }
 
 /// Facts of a transaction.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Facts {
     /// Its method's place among the configured ones.
     pub(super) method: u8,
@@ -431,11 +431,9 @@ impl Table {
         let record = &mut self.records[at];
         self.cells.free(&mut record.request);
         self.cells.free(&mut record.reply);
-        let mut place = record.first;
-        while place != NONE {
+        for place in self.places(at) {
             self.cells.free(&mut self.attempts[place].head);
             self.attempts.remove(place);
-            place = self.attempts[place].next;
         }
         self.records[at].first = NONE;
         self.records.remove(at);

@@ -5,7 +5,7 @@ use super::slab::{NONE, Slab};
 use super::table::Record;
 
 /// Milliseconds from one slot to the next: how late a timer may fire.
-pub(super) const TICK: u64 = 8;
+const TICK: u64 = 8;
 /// Slots; a time farther away than one turn of 32 seconds is met on the way.
 const SLOTS: usize = 4096;
 
@@ -24,7 +24,7 @@ pub(super) struct Timer {
     before: u32,
     behind: u32,
     /// The tick that it is due at; 0: it is in no list.
-    pub(super) tick: u32,
+    tick: u32,
 }
 
 impl Timer {
