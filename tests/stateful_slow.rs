@@ -349,6 +349,27 @@ fn a_call_that_was_silent_to_the_end_has_tried_its_destination_once() {
     }
 }
 
+/// RFC 3261 §17.1.1.2: Timer D, for its failure comes again until our ACK is there.
+#[test]
+fn a_failure_after_a_cancel_that_nobody_answered_is_acknowledged_each_time() {
+    let mut world = World::new(1, |_| {});
+    let leg = world.calls("INVITE");
+    world.says(leg, 180);
+    // Timer C, and F for our CANCEL.
+    world.wait(213_200);
+    assert_eq!(world.caller_hears()[..3], ["100", "180", "408"]);
+    world.receive(world.request("ACK").as_bytes(), fixture::caller());
+    world.came(leg);
+    // Its own side is over after Timer I.
+    world.wait(4_800);
+    for _ in 0..3 {
+        world.says(leg, 487);
+        assert_eq!(world.came(leg), ["ACK"]);
+        world.wait(4_000);
+    }
+    assert_eq!(world.caller_hears(), NOTHING);
+}
+
 /// A branch names one client transaction (RFC 3261 §17.1.3).
 #[test]
 fn what_begins_anew_has_no_branch_of_before_with_another_request_uri() {

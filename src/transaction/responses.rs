@@ -199,6 +199,11 @@ impl<O: Outbox> Work<'_, O> {
             attempt.finish(client, now, after(now, lasts));
             attempt.status = status;
         } else {
+            if invite && attempt.until <= now {
+                // Of one that was given up once its CANCEL had no answer: what it
+                // says now comes again, as any failure.
+                attempt.until = after(now, stateful.timers.d);
+            }
             self.out.count(Event::Absorbed);
         }
         let kept = !first || says_nothing || self.hold(at, status_held, octets);
