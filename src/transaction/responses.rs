@@ -199,9 +199,9 @@ impl<O: Outbox> Work<'_, O> {
             attempt.finish(client, now, after(now, lasts));
             attempt.status = status;
         } else {
-            if invite && attempt.until <= now {
-                // Of one that was given up once its CANCEL had no answer: what it
-                // says now comes again, as any failure.
+            if attempt.client == Client::Cancelled && attempt.until <= now {
+                // It was given up because its CANCEL had no answer: what it says
+                // now comes again, as any failure.
                 attempt.until = after(now, stateful.timers.d);
             }
             self.out.count(Event::Absorbed);
@@ -288,7 +288,7 @@ fn is_from_farm(proxy: &Proxy, response: &Datagram<'_>) -> bool {
     proxy.dispatcher().sender(response.source).is_some()
 }
 
-/// Milliseconds of Retry-After; `None`: there is none that can be read.
+/// Milliseconds of Retry-After: 0 where it holds no number; `None`: there is none.
 fn retry_after(response: &[u8]) -> Option<u64> {
     let message = scan(response).ok()?;
     let row = message.rows_named(b"Retry-After").next()?;
