@@ -440,7 +440,7 @@ fn what_is_almost_right_is_named() {
     good(&file("advertise = 'sip:5070'", ""));
     refused(
         "listen = ['foo.example']\n",
-        &["why: a host name is allowed only for a destination\n"],
+        &["why: only an address can stand here\n"],
     );
     let table = "[[listener]]\naddress = 'udp:127.0.0.1:7060'\n";
     refused(table, &[":2:11: error: ", help]);

@@ -187,7 +187,7 @@ pub(super) fn ip_literal(host: &str) -> Result<IpAddr, Fault> {
     }
     Err(if is_host_name(host) {
         Fault::new(format!("`{host}` is a name, not an address"))
-            .why("a host name is allowed only for a destination")
+            .why("only an address can stand here")
             .help("give an IPv4 address, or an IPv6 address in brackets")
     } else {
         Fault::new(format!("`{host}` is not an address"))
