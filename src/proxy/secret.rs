@@ -103,7 +103,7 @@ impl Secret {
         good(self) || self.other().is_some_and(|other| good(&other))
     }
 
-    /// The secret whose marks are good beside its own.
+    /// The secret whose marks are accepted beside its own.
     pub(super) fn other(&self) -> Option<Self> {
         self.other.map(|mac| Self {
             mac,

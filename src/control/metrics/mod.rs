@@ -80,7 +80,8 @@ fn add_instance(page: &mut Page, input: &Input<'_>) {
     page.gauge(
         "viaduct_config_generation",
         "Number of the sets and routes in force: 1, and one more for each change by operators, a file, a look-up of names or probes; to compare instances there is `viaduct_table_id`.",
-        input.facts.proxy.generation(),);
+        input.facts.proxy.generation(),
+    );
     page.gauge(
         "viaduct_config_last_reload_successful",
         "1 where the last reload was taken, or there was none; 0 where it was refused.",
